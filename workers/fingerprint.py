@@ -1,0 +1,22 @@
+"""What the last bits of a result may depend on beside the job: the machine and its numerical libraries."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+
+def fingerprint() -> dict[str, str]:
+    """Versions of NumPy and BLAS, the BLAS kernel, the processor and the SIMD features that NumPy uses on it."""
+    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    config = np.show_config(mode="dicts")
+    return {
+        "numpy": np.__version__,
+        "blas": ", ".join(sorted(f"{library['internal_api']} {library['version']}" for library in blas)),
+        "blas_kernel": ", ".join(sorted({library.get("architecture", "unknown") for library in blas})),
+        "machine": platform.machine(),
+        "simd": " ".join(config["SIMD Extensions"].get("found", [])) if config else "",
+        "python": platform.python_version(),
+    }

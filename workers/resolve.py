@@ -1,0 +1,166 @@
+"""Holds a spec against the dataset that it names: what will run, or every reason why it can not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from core import GraphError, build_classifier
+from workers.model import layers_of
+from workers.splitting import validation_rows
+
+if TYPE_CHECKING:
+    from workers.dataset import DatasetInfo
+    from workers.spec import JobSpec
+
+DEFAULT_SHARDS = 4
+MAX_PARAMETERS = 100_000_000
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One thing that is wrong with a spec: the dotted path of the field, and what would be right."""
+
+    field: str
+    message: str
+
+
+class SpecError(ValueError):
+    """A spec that can not run on its dataset.
+
+    `problems` lists everything that was found wrong, field by field.
+    """
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """A spec with every default filled in, and the figures that follow from it and its dataset."""
+
+    spec: JobSpec
+    parameters: int
+    train_rows: int
+    validation_rows: int
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole job."""
+        return self.steps_per_epoch * self.spec.training.epochs
+
+
+def resolve(spec: JobSpec, dataset: DatasetInfo) -> ResolvedJob:
+    """Fill in what the spec leaves open and check it against the dataset.
+
+    Raises `SpecError` with every problem found: shapes that do not fit, a last layer that does not give one score per
+    class, more shards than rows in a batch, and so on.
+    """
+    problems: list[FieldProblem] = []
+    validation = validation_rows(dataset.rows, spec.data.validation)
+    train = dataset.rows - validation
+    parameters = _check_model(spec, dataset, problems)
+    shards = _check_training(spec, train, problems)
+    if spec.data.validation > 0 and validation == 0:
+        problems.append(
+            FieldProblem(
+                "data.validation",
+                f"{spec.data.validation:g} of {dataset.rows} rows is no row at all: use 0, or at least "
+                f"{1 / dataset.rows:g}",
+            )
+        )
+    if problems:
+        raise SpecError(problems)
+    resolved = spec.model_copy(
+        update={
+            "model": spec.model.model_copy(update={"inputs": dataset.features}),
+            "training": spec.training.model_copy(update={"shards": shards}),
+        }
+    )
+    return ResolvedJob(
+        spec=resolved,
+        parameters=parameters,
+        train_rows=train,
+        validation_rows=validation,
+        # All batches have one size, so that no shard's shape ever changes: rows that fill no batch sit the epoch out.
+        steps_per_epoch=train // spec.training.batch_size,
+    )
+
+
+def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> int:
+    """Check the shapes; give the number of parameters (0 where the shapes do not fit)."""
+    if spec.model.inputs not in {None, dataset.features}:
+        problems.append(
+            FieldProblem(
+                "model.inputs",
+                f"is {spec.model.inputs}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: "
+                f"must be {dataset.features}, or left out",
+            )
+        )
+    last = f"model.layers.{len(spec.model.layers) - 1}"
+    try:
+        graph = build_classifier(layers_of(spec), dataset.features)
+        width = graph.shapes(batch=1)["scores"][-1]
+        parameters = sum(prod(declaration.shape) for declaration in graph.parameters())
+    except GraphError as error:
+        problems.append(FieldProblem("model.layers", str(error)))
+        return 0
+    if width != len(dataset.classes):
+        problems.append(
+            FieldProblem(
+                last,
+                f"gives {width} scores, but dataset {spec.data.dataset!r} has {len(dataset.classes)} classes: the last "
+                f"layer must give {len(dataset.classes)}",
+            )
+        )
+    if parameters == 0:
+        problems.append(FieldProblem("model.layers", "has no parameters to train: at least one linear layer is needed"))
+    if parameters > MAX_PARAMETERS:
+        problems.append(
+            FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {MAX_PARAMETERS:,}")
+        )
+    return parameters
+
+
+def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:
+    """Check batch and shards; give the number of shards."""
+    training, resources = spec.training, spec.resources
+    if training.batch_size > train_rows:
+        problems.append(
+            FieldProblem(
+                "training.batch_size",
+                f"is {training.batch_size}, but only {train_rows} rows are left for training: must be at most "
+                f"{train_rows}",
+            )
+        )
+    cpus = resources.workers * resources.cpus_per_worker
+    if training.shards is None:
+        shards = max(DEFAULT_SHARDS, _power_of_two_from(cpus))
+        while shards > training.batch_size:
+            shards //= 2
+    else:
+        shards = training.shards
+    if shards > training.batch_size:
+        problems.append(
+            FieldProblem(
+                "training.shards",
+                f"is {shards}, but a batch has only {training.batch_size} rows: must be at most {training.batch_size}",
+            )
+        )
+    if cpus > shards:
+        problems.append(
+            FieldProblem(
+                "resources.workers",
+                f"{resources.workers} workers of {resources.cpus_per_worker} CPUs would share {shards} shards: workers "
+                f"x cpus_per_worker must be at most {shards}, or training.shards at least {cpus}",
+            )
+        )
+    return shards
+
+
+def _power_of_two_from(count: int) -> int:
+    """Smallest power of two that is at least `count`."""
+    return 1 << (count - 1).bit_length()

@@ -1,0 +1,84 @@
+"""The job spec: what a user posts, as pydantic models built from the engine's registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from pydantic import Field
+
+from workers.fields import AllowedText, StrictModel, spec_union
+
+if TYPE_CHECKING:
+    LayerSpec: TypeAlias = StrictModel
+    LossSpec: TypeAlias = StrictModel
+    OptimizerSpec: TypeAlias = StrictModel
+else:
+    LayerSpec = spec_union("layer")
+    LossSpec = spec_union("loss")
+    OptimizerSpec = spec_union("optimizer")
+
+Name = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
+
+
+class DataSpec(StrictModel):
+    """Which rows a job trains on and which it is validated on."""
+
+    dataset: Name = Field(description="Name of a registered dataset.")
+    validation: float = Field(
+        0.2, ge=0, lt=1, description="Share of the rows, drawn by the seed, that is kept for validation."
+    )
+    standardize: bool = Field(
+        True, description="Subtract each feature's mean and divide by its standard deviation, over the training rows."
+    )
+
+
+class ModelSpec(StrictModel):
+    """A chain of layers from the features to one score per class."""
+
+    inputs: int | None = Field(
+        None, ge=1, description="Width of the rows that the model expects; checked against the dataset."
+    )
+    layers: list[LayerSpec] = Field(min_length=1, max_length=64, description="From the first layer to the scores.")
+
+
+class RegularizationSpec(StrictModel):
+    """Penalties on the weights, added to the loss once per step; biases are left out."""
+
+    l2: float = Field(0.0, ge=0, description="Weight of the sum of squared weights (no factor 1/2).")
+
+
+class TrainingSpec(StrictModel):
+    """How long to train, on what batches, from which seed."""
+
+    epochs: int = Field(ge=1, le=1_000_000, description="Passes over the training rows.")
+    batch_size: int = Field(128, ge=1, le=1_048_576, description="Rows of one global batch, over all workers.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Fixes the split, the initial weights and every epoch's order.")
+    shards: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="Parts into which each batch is cut. They fix the order of every sum, and so the bits of the "
+        "result, whatever the number of workers. Default: 4, or more where there are more CPUs than that.",
+    )
+
+
+class ResourcesSpec(StrictModel):
+    """Where the shards are computed; no result depends on it."""
+
+    workers: int = Field(1, ge=1, le=1024, description="Worker processes.")
+    cpus_per_worker: int = Field(1, ge=1, le=1024, description="Threads of shards in each worker.")
+    gpus_per_worker: int = Field(0, ge=0, le=0, description="Workers run on CPUs only in this version.")
+
+
+class JobSpec(StrictModel):
+    """A training job."""
+
+    name: Name
+    experiment: Name = Field("default", description="Experiment in MLflow under which the job's run appears.")
+    data: DataSpec
+    model: ModelSpec
+    loss: LossSpec
+    regularization: RegularizationSpec = RegularizationSpec()
+    optimizer: OptimizerSpec
+    training: TrainingSpec
+    resources: ResourcesSpec = ResourcesSpec()
