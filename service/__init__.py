@@ -1,0 +1,1 @@
+"""The control plane: API, store, scheduler, MLflow tracking, settings, command line, Python client."""

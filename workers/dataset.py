@@ -87,13 +87,18 @@ def _feature(column: pa.ChunkedArray, name: str) -> NDArray[np.float32]:
         array = array.flatten()
         if array.null_count:
             raise DatasetError(f"column {name!r} has nulls in its lists; every element needs a value")
-    values: NDArray[np.float32] = array.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, width)
+    with np.errstate(over="ignore"):  # a number beyond 32 bits becomes infinite and is refused below
+        values: NDArray[np.float32] = array.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, width)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if bad.size:
         raise DatasetError(
             f"column {name!r} has a value that is not a finite 32-bit number in row {bad[0]} ({bad.size} such rows)"
         )
     return values
+
+
+def _schema(features: int) -> pa.Schema:
+    return pa.schema({FEATURES: pa.list_(pa.float32(), features), LABEL: pa.int64()})
 
 
 def _write(
@@ -105,7 +110,7 @@ def _write(
         digest.update(part)
     path = directory / f"{digest.hexdigest()}.arrow"
     lists = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), features.shape[1])
-    table = pa.table({FEATURES: lists, LABEL: pa.array(labels)})
+    table = pa.table({FEATURES: lists, LABEL: pa.array(labels)}, schema=_schema(features.shape[1]))
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=directory, suffix=".partial", delete=False) as file:
@@ -129,6 +134,8 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[np.float32], NDArray[np.int
     """
     try:
         batch = pa.ipc.open_file(pa.memory_map(info.path)).get_batch(0)
+        if batch.schema != _schema(info.features):
+            raise ValueError(f"its columns are {', '.join(f'{each.name}: {each.type}' for each in batch.schema)}")
         features = batch.column(FEATURES).values.to_numpy(zero_copy_only=True).reshape(-1, info.features)
         labels = batch.column(LABEL).to_numpy(zero_copy_only=True)
     except FileNotFoundError as error:
@@ -150,6 +157,6 @@ def standardization(
     A feature that never changes gets the deviation 1, so that it becomes 0 and not NaN.
     """
     chosen = features[rows].astype(np.float64)
-    mean, deviation = chosen.mean(axis=0), chosen.std(axis=0)
+    mean, deviation = chosen.mean(axis=0), chosen.std(axis=0).astype(np.float32)
     deviation[deviation == 0] = 1
-    return mean.astype(np.float32), deviation.astype(np.float32)
+    return mean.astype(np.float32), deviation

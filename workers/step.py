@@ -68,9 +68,11 @@ class DistributedStep:
             threads=threads,
         )
 
-        blocks = split_evenly(-(-layout.size // BLOCK), membership.workers)
-        self._slices = [slice(part.start * BLOCK, min(part.stop * BLOCK, layout.size)) for part in blocks]
         self._squares = np.zeros(-(-layout.size // BLOCK), parameters.dtype)
+        blocks = split_evenly(len(self._squares), membership.workers)
+        # A small model has fewer blocks than workers: the last ones' slices are empty.
+        bounds = [min(block * BLOCK, layout.size) for block in range(len(self._squares) + 1)]
+        self._slices = [slice(bounds[part.start], bounds[part.stop]) for part in blocks]
         self._square_slices = [slice(part.start, part.stop) for part in blocks]
 
         mine = self._slices[self._rank]

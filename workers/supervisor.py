@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -139,7 +139,11 @@ def _standardization(dataset: DatasetInfo, spec: JobSpec) -> Standardization:
 def _meaning(error: Exception) -> Ended:
     for kind, outcome, reason in MEANINGS:
         if isinstance(error, kind):
-            # Ray wraps a worker's exception and puts its traceback into the text; the cause has the sentence alone.
-            return Ended(outcome, reason, str(getattr(error, "cause", None) or error))
+            return Ended(outcome, reason, str(_cause(error)))
     log.error("the attempt ended with an error nobody expected", exc_info=error)
-    return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(error).__name__}")
+    return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(_cause(error)).__name__}")
+
+
+def _cause(error: Exception) -> Exception:
+    """A worker's own exception: Ray wraps it into one with a traceback in its text."""
+    return error.cause if isinstance(error, RayTaskError) else error

@@ -1,0 +1,44 @@
+"""Arrays and where they lie: alignment, and the blocks in which elementwise kernels walk a long vector."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+# NumPy or CuPy. There is no static type for "a module with NumPy's functions".
+Namespace = Any
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+# Elements: three float32 operands take 1.5 MiB. Measured on 670,000 and 20,000,000 elements, blocks a quarter as long
+# lose more to the calls than they gain by staying in a level-two cache, and no blocks at all lose on long vectors.
+BLOCK = 131_072
+
+
+def aligned_empty(shape: Shape, dtype: npt.DTypeLike, xp: Namespace = np) -> Array:
+    """Return an uninitialised C-contiguous array whose first element lies on a 64-byte boundary.
+
+    BLAS and NumPy choose code paths, and with them the last bits, by alignment: equal alignment gives equal bits.
+    """
+    size = prod(shape) * np.dtype(dtype).itemsize
+    memory = xp.empty(size + ALIGNMENT, dtype=np.uint8)
+    # CuPy aligns to 256 bytes and has no `ctypes`.
+    offset = -memory.ctypes.data % ALIGNMENT if xp is np else 0
+    aligned: Array = memory[offset : offset + size].view(dtype).reshape(shape)
+    return aligned
+
+
+def aligned_zeros(shape: Shape, dtype: npt.DTypeLike, xp: Namespace = np) -> Array:
+    """Return an aligned array of zeros; see `aligned_empty`."""
+    array = aligned_empty(shape, dtype, xp)
+    array.fill(0)
+    return array
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Cut `size` elements into slices of at most `BLOCK`."""
+    for start in range(0, size, BLOCK):
+        yield slice(start, min(start + BLOCK, size))

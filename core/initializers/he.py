@@ -1,0 +1,22 @@
+"""He's initial weights."""
+
+from math import prod, sqrt
+from typing import ClassVar
+
+import numpy as np
+
+from core.arrays import Array, Shape
+from core.initializers import Initializer
+
+
+class He(Initializer):
+    """Normal with mean 0 and standard deviation `sqrt(2 / inputs)`, which keeps the variance through layers of ReLU.
+
+    Source: He et al., "Delving deep into rectifiers", ICCV 2015, equation 10.
+    """
+
+    type: ClassVar[str] = "he"
+
+    def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        """Return normal values, float64."""
+        return generator.standard_normal(shape) * sqrt(2 / prod(shape[:-1]))

@@ -1,0 +1,18 @@
+"""Zeros."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from core.arrays import Array, Shape
+from core.initializers import Initializer
+
+
+class Zeros(Initializer):
+    """All zeros, the usual start of biases."""
+
+    type: ClassVar[str] = "zeros"
+
+    def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        """Return zeros, float64."""
+        return np.zeros(shape)

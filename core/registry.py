@@ -1,0 +1,135 @@
+"""Layers, losses, optimisers, schedules and initialisers are declared once, as a class, and found here by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import operator
+import pkgutil
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
+
+_BOUNDS = {
+    "ge": ("at least", operator.ge),
+    "gt": ("greater than", operator.gt),
+    "le": ("at most", operator.le),
+    "lt": ("less than", operator.lt),
+}
+_registry: dict[str, dict[str, type[Registered]]] = {}
+
+
+def hyperparameter(
+    default: Any = dataclasses.MISSING,
+    *,
+    doc: str,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> Any:
+    """Declare a field of a `Registered` class, with its meaning and the bounds that are checked on construction."""
+    metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(hyperparameter,))
+class Registered:
+    """Base of everything that a job's spec can name.
+
+    A direct subclass that sets `kind` opens a kind; a class below it that sets `type` is registered under that name.
+    Each becomes a frozen dataclass of its annotated fields: int, float, bool, str, or the base class of another kind.
+    """
+
+    kind: ClassVar[str]
+    type: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    annotations: ClassVar[Mapping[str, Any]]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        dataclasses.dataclass(frozen=True)(cls)
+        cls.annotations = get_type_hints(cls)
+        if "kind" in vars(cls):
+            _registry.setdefault(cls.kind, {})
+        if "type" in vars(cls):
+            present = _registry[cls.kind].setdefault(cls.type, cls)
+            if present is not cls:
+                raise TypeError(f"{cls.kind} {cls.type!r} is declared twice: by {present!r} and by {cls!r}")
+
+    def __post_init__(self) -> None:
+        """Check types and bounds; a whole number given for a float becomes one, so that equal specs are equal text."""
+        for field in dataclasses.fields(self):
+            value = _checked(f"{self.type}.{field.name}", getattr(self, field.name), self.annotations[field.name])
+            object.__setattr__(self, field.name, value)
+            for name, (words, holds) in _BOUNDS.items():
+                bound = field.metadata.get(name)
+                if bound is not None and not holds(value, bound):
+                    raise ValueError(f"{self.type}.{field.name} must be {words} {bound}, not {value!r}")
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, checked like a new one."""
+        return dataclasses.replace(self, **changes)
+
+
+def _checked(where: str, value: Any, annotation: type) -> Any:
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, annotation) or (isinstance(value, bool) and annotation is not bool):
+        expected = f"of kind {annotation.kind}" if issubclass(annotation, Registered) else annotation.__name__
+        raise TypeError(f"{where} must be {expected}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} must be finite, not {value!r}")
+    return value
+
+
+def registered(kind: str) -> Mapping[str, type[Registered]]:
+    """Return the classes of a kind by their type name, in order of name. An unknown kind raises ValueError."""
+    if kind not in _registry:
+        raise ValueError(f"unknown kind {kind!r}; the kinds are {_listed(_registry)}")
+    return MappingProxyType(dict(sorted(_registry[kind].items())))
+
+
+def to_spec(thing: Registered) -> dict[str, Any]:
+    """Return the JSON-able form, `{"type": ..., field: value, ...}`, with every field."""
+    spec: dict[str, Any] = {"type": thing.type}
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        spec[field.name] = to_spec(value) if isinstance(value, Registered) else value
+    return spec
+
+
+def from_spec(kind: str, spec: Mapping[str, Any]) -> Registered:
+    """Build the thing that a spec describes; the inverse of `to_spec`.
+
+    Raises ValueError for a type, a field or a missing field that is not right, naming it and what would be, and
+    TypeError for a value of the wrong type.
+    """
+    classes = registered(kind)
+    name = spec.get("type")
+    if not isinstance(name, str) or name not in classes:
+        raise ValueError(f"{kind} type {name!r} is unknown; the types are {_listed(classes)}")
+    cls = classes[name]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    values = {key: value for key, value in spec.items() if key != "type"}
+    for key, value in values.items():
+        if key not in fields:
+            raise ValueError(f"{name}.{key} is not a field of {kind} {name!r}; its fields are {_listed(fields)}")
+        annotation = cls.annotations[key]
+        if isinstance(value, Mapping) and issubclass(annotation, Registered):
+            values[key] = from_spec(annotation.kind, value)
+    missing = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in values]
+    if missing:
+        raise ValueError(f"{kind} {name!r} needs {_listed(f'{name}.{key}' for key in missing)}")
+    return cls(**values)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "(none)"
+
+
+def import_modules(package: str, path: Iterable[str]) -> None:
+    """Import every module of a package, in order of name, so that the classes in them register themselves."""
+    for module in sorted(pkgutil.iter_modules(path), key=lambda module: module.name):
+        importlib.import_module(f"{package}.{module.name}")

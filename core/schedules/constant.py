@@ -1,0 +1,15 @@
+"""No change."""
+
+from typing import ClassVar
+
+from core.schedules import Schedule
+
+
+class Constant(Schedule):
+    """The learning rate as given, at every step."""
+
+    type: ClassVar[str] = "constant"
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return 1."""
+        return 1.0

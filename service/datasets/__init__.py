@@ -1,0 +1,1 @@
+"""Datasets: registered by path, named by jobs."""

@@ -1,0 +1,27 @@
+"""What endpoints are given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.settings import Settings
+from service.store import Database
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of the application; `on_submit` and `on_cancel` wake the scheduler once the change is committed."""
+
+    settings: Settings
+    database: Database
+    on_submit: Callable[[], None]
+    on_cancel: Callable[[], None]
+
+
+def _services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+ServicesDependency = Annotated[Services, Depends(_services)]

@@ -1,0 +1,145 @@
+"""Validation errors in the user's terms: the path of the field in the user's JSON, and a sentence in plain words."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from workers.resolve import FieldProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fastapi.exceptions import RequestValidationError
+    from starlette.requests import Request
+
+LONGEST_QUOTE = 60
+
+# Pydantic's error types; `{name}` is an entry of the error's context.
+MESSAGES = {
+    "missing": "is required",
+    "greater_than_equal": "must be at least {ge}, not {input}",
+    "greater_than": "must be greater than {gt}, not {input}",
+    "less_than_equal": "must be at most {le}, not {input}",
+    "less_than": "must be less than {lt}, not {input}",
+    "finite_number": "must be a finite number, not {input}",
+    "int_type": "must be an integer, not {input}",
+    "int_parsing": "must be an integer, not {input}",
+    "int_from_float": "must be an integer, not {input}",
+    "float_type": "must be a number, not {input}",
+    "bool_type": "must be true or false, not {input}",
+    "string_type": "must be a string, not {input}",
+    "list_type": "must be a list, not {input}",
+    "model_type": "must be an object, not {input}",
+    "model_attributes_type": "must be an object, not {input}",
+    "string_too_short": "must have at least {min_length} characters, not {input}",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} entries, not {actual_length}",
+    "too_long": "must have at most {max_length} entries, not {actual_length}",
+    "literal_error": "must be {expected}, not {input}",
+    "enum": "must be {expected}, not {input}",
+    "string_pattern_mismatch": "must match {pattern}, not {input}",
+}
+
+
+def field_problems(error: RequestValidationError, request: Request) -> list[FieldProblem]:
+    """What was wrong, once per field."""
+    problems: dict[str, FieldProblem] = {}
+    for entry in error.errors():
+        source, *location = entry["loc"]
+        if source == "body":
+            path = _path(location, error.body, entry["type"])
+        elif source == "header":
+            path = ["-".join(word.capitalize() for word in str(location[0]).split("-"))]
+        else:
+            path = location[:1]
+        if entry["type"] == "union_tag_not_found":
+            path.append(_discriminator(entry))
+        field = ".".join(str(part) for part in path) or "body"
+        problems.setdefault(field, FieldProblem(field, _message(entry, path, request, error.body)))
+    return list(problems.values())
+
+
+def quote(value: object) -> str:
+    """A value of the request, short enough for a sentence."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+    text = repr(value)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
+
+
+def unknown(value: object, known: Iterable[str], what: str) -> str:
+    """Sentence about a name that is not among those known, with the nearest ones where there are any."""
+    known = list(known)
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{quote(value)} is no {what}; known: {', '.join(known) or 'none yet'}{hint}"
+
+
+def _path(location: Sequence[str | int], body: Any, kind: str) -> list[str | int]:
+    """The part of a location that is in the user's JSON; what pydantic adds (the tags of unions) is left out."""
+    path: list[str | int] = []
+    value = body
+    for position, part in enumerate(location):
+        match value, part:
+            case (dict(), _) if part in value:
+                value = value[part]
+            case (list(), int()) if part < len(value):
+                value = value[part]
+            case _ if not (kind == "missing" and position == len(location) - 1):
+                continue
+        path.append(part)
+    return path
+
+
+def _discriminator(entry: dict[str, Any]) -> str:
+    return str(entry["ctx"]["discriminator"]).strip("'")
+
+
+def _message(entry: dict[str, Any], path: Sequence[str | int], request: Request, body: Any) -> str:
+    context = entry.get("ctx", {})
+    match entry["type"]:
+        case "extra_forbidden":
+            return unknown(path[-1], _schema_at(path[:-1], request, body)["properties"], "field here")
+        case "union_tag_invalid":
+            known = (tag.strip(" '") for tag in context["expected_tags"].split(","))
+            return unknown(context["tag"], known, f"{_discriminator(entry)} here")
+        case "union_tag_not_found":
+            known = _schema_at(path[:-1], request, body)["discriminator"]["mapping"]
+            return f"is required; known: {', '.join(known)}"
+        case "value_error":
+            return str(context["error"])
+        case kind if kind in MESSAGES:
+            return MESSAGES[kind].format(**context, input=quote(entry["input"]))
+    return str(entry["msg"][:1].lower() + entry["msg"][1:])
+
+
+def _schema_at(path: Sequence[str | int], request: Request, body: Any) -> dict[str, Any]:
+    """The API's own schema of a place in the body."""
+    openapi = request.app.openapi()
+    operation = openapi["paths"][request.scope["route"].path][request.method.lower()]
+
+    def followed(schema: dict[str, Any], value: Any) -> dict[str, Any]:
+        """The schema with references followed, and of a union the member that the value's tag chooses."""
+        while True:
+            if "discriminator" in schema:
+                tag = value.get(schema["discriminator"]["propertyName"])
+                if tag not in schema["discriminator"]["mapping"]:
+                    return schema
+                schema = {"$ref": schema["discriminator"]["mapping"][tag]}
+            if "$ref" not in schema:
+                return schema
+            schema = openapi["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+
+    schema = followed(operation["requestBody"]["content"]["application/json"]["schema"], body)
+    for part in path:
+        body = body[part]
+        schema = followed(schema["items"] if isinstance(part, int) else schema["properties"][part], body)
+    return schema

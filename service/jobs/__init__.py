@@ -1,0 +1,1 @@
+"""Jobs: their states, their rows, their endpoints."""

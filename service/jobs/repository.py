@@ -1,0 +1,251 @@
+"""The rows of jobs: created, found, moved from state to state.
+
+Every function works in the caller's transaction. A function that a scheduler calls takes the attempt for which it
+speaks; where that is no longer the job's current one, nothing changes and the answer is False.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, literal, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import selectinload
+
+from service.jobs.states import MOVES, TERMINAL, State
+from service.store.models import Attempt, Event, Job, now
+from service.store.types import UtcDateTime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Update
+    from sqlalchemy.orm import Session
+
+
+class IdempotencyMismatchError(Exception):
+    """An idempotency key came again with another body."""
+
+
+class NotCancellableError(Exception):
+    """The job has already ended in a way that cancelling cannot change."""
+
+
+class _Ids:
+    """Identifiers that sort by time of creation, strictly within one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> str:
+        with self._lock:
+            self._last = max(self._last + 1, time.time_ns() // 1000)
+            return f"job_{self._last:014x}{secrets.token_hex(6)}"
+
+
+_ids = _Ids()
+
+
+def create_job(
+    session: Session,
+    *,
+    spec: dict[str, Any],
+    dataset: dict[str, Any],
+    total_steps: int,
+    body_sha256: str,
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
+    """Add a queued job; gives the job and whether it is new.
+
+    `spec` is the resolved spec and `dataset` the snapshot of what it names. The same `idempotency_key` with the same
+    body gives the first job again; with another body it raises IdempotencyMismatchError.
+    """
+    if idempotency_key is not None and (first := find_replay(session, idempotency_key, body_sha256)):
+        return first, False
+    job = Job(
+        id=_ids.next(),
+        name=spec["name"],
+        experiment=spec["experiment"],
+        state=State.QUEUED,
+        spec=spec,
+        dataset=dataset,
+        total_steps=total_steps,
+        body_sha256=body_sha256,
+        idempotency_key=idempotency_key,
+        created_at=now(),
+    )
+    try:
+        with session.begin_nested():
+            session.add(job)
+    except IntegrityError:
+        # Where writers do not exclude each other, another request with this key can have come first.
+        if idempotency_key is None or not (first := find_replay(session, idempotency_key, body_sha256)):
+            raise
+        return first, False
+    session.add(Event(job_id=job.id, kind="state", to_state=State.QUEUED))
+    session.flush()
+    return job, True
+
+
+def find_replay(session: Session, idempotency_key: str, body_sha256: str) -> Job | None:
+    """The job that was made with this key; IdempotencyMismatchError when its body was another."""
+    job = session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))
+    if job is not None and job.body_sha256 != body_sha256:
+        raise IdempotencyMismatchError(idempotency_key)
+    return job
+
+
+def get_job(session: Session, job_id: str) -> Job | None:
+    """The job, or None."""
+    return session.get(Job, job_id, populate_existing=True)
+
+
+def list_jobs(
+    session: Session,
+    *,
+    limit: int,
+    starting_after: str | None = None,
+    state: State | None = None,
+    experiment: str | None = None,
+) -> tuple[Sequence[Job], bool]:
+    """Jobs, newest first, that come after the job `starting_after`; and whether there are more."""
+    query = select(Job).options(selectinload(Job.attempts), selectinload(Job.mlflow_run))
+    if starting_after is not None:
+        query = query.where(Job.id < starting_after)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if experiment is not None:
+        query = query.where(Job.experiment == experiment)
+    jobs = session.scalars(query.order_by(Job.id.desc()).limit(limit + 1)).all()
+    return jobs[:limit], len(jobs) > limit
+
+
+def jobs_in(session: Session, states: Iterable[State]) -> Sequence[Job]:
+    """Jobs in any of these states, oldest first."""
+    return session.scalars(select(Job).where(Job.state.in_(list(states))).order_by(Job.id)).all()
+
+
+def move(
+    session: Session,
+    job_id: str,
+    *,
+    from_: State,
+    to: State,
+    reason: str | None = None,
+    attempt: int | None = None,
+) -> bool:
+    """Move a job from one state to another and record the event.
+
+    False when the job is not in `from_`, or `attempt` is given and is not its current one. A move that the table of
+    states does not have raises ValueError.
+    """
+    if to not in MOVES[from_]:
+        allowed = ", ".join(sorted(MOVES[from_])) or "nothing: it is final"
+        raise ValueError(f"a job cannot move from {from_} to {to}; from {from_} it can move to {allowed}")
+    changes: dict[str, Any] = {"state": to, "reason": reason}
+    if to is State.CANCELLING or (to is State.CANCELLED and from_ is not State.CANCELLING):
+        changes["cancel_requested"] = True
+    if to in TERMINAL:
+        changes["finished_at"] = now()
+    statement = update(Job).where(Job.id == job_id, Job.state == from_).values(changes)
+    if attempt is not None:
+        statement = statement.where(Job.attempt == attempt)
+    if not changed(session, statement):
+        return False
+    session.add(
+        Event(job_id=job_id, attempt=attempt, kind="state", from_state=from_, to_state=to, reason=reason),
+    )
+    session.flush()
+    return True
+
+
+def request_cancel(session: Session, job_id: str) -> bool:
+    """Cancel a job: at once where no worker has it, else by moving it to cancelling. False when that was done before.
+
+    Raises NotCancellableError for a job that has succeeded or failed, LookupError for an unknown one.
+    """
+    while True:
+        state = session.scalar(select(Job.state).where(Job.id == job_id))
+        match state:
+            case None:
+                raise LookupError(job_id)
+            case State.CANCELLED | State.CANCELLING:
+                return False
+            case State.SUCCEEDED | State.FAILED:
+                raise NotCancellableError(state)
+        target = State.CANCELLED if State.CANCELLED in MOVES[State(state)] else State.CANCELLING
+        # Where writers do not exclude each other, the job can have moved since it was read.
+        if move(session, job_id, from_=State(state), to=target, reason="cancel_requested"):
+            return True
+
+
+def start_attempt(session: Session, job_id: str) -> int:
+    """Begin the job's next attempt and give its number; whatever the one before still writes is stale from here on."""
+    started = now()
+    statement = (
+        update(Job)
+        .where(Job.id == job_id)
+        .values(attempt=Job.attempt + 1, started_at=func.coalesce(Job.started_at, literal(started, UtcDateTime)))
+        .returning(Job.attempt)
+    )
+    number = session.scalar(statement, execution_options={"synchronize_session": False})
+    if number is None:
+        raise LookupError(job_id)
+    session.add(Attempt(job_id=job_id, number=number, started_at=started))
+    session.add(Event(job_id=job_id, attempt=number, kind="attempt_started"))
+    session.flush()
+    return number
+
+
+def finish_attempt(session: Session, job_id: str, attempt: int, *, outcome: str, reason: str | None = None) -> bool:
+    """Record how an attempt ended; False when it is not the job's current one, or has ended already."""
+    current = select(Job.attempt).where(Job.id == job_id).scalar_subquery()
+    ended = changed(
+        session,
+        update(Attempt)
+        .where(Attempt.job_id == job_id, Attempt.number == attempt, Attempt.number == current)
+        .where(Attempt.finished_at.is_(None))
+        .values(outcome=outcome, reason=reason, finished_at=now()),
+    )
+    if ended:
+        session.add(
+            Event(job_id=job_id, attempt=attempt, kind="attempt_finished", reason=reason, data={"outcome": outcome})
+        )
+        session.flush()
+    return ended
+
+
+def record_progress(session: Session, job_id: str, attempt: int, *, epoch: int, step: int) -> bool:
+    """Record how far training has come: epochs and global optimiser steps that are done."""
+    return changed(session, update(Job).where(*held(job_id, attempt)).values(epoch=epoch, step=step))
+
+
+def record_result(session: Session, job_id: str, attempt: int, *, params_sha256: str) -> bool:
+    """Record the digest of the parameters (SHA-256, hex), at a checkpoint or at the end."""
+    return changed(session, update(Job).where(*held(job_id, attempt)).values(params_sha256=params_sha256))
+
+
+def held(job_id: str, attempt: int) -> tuple[ColumnElement[bool], ...]:
+    """Conditions under which `attempt` may write to the job: it is the current one and the job has not ended."""
+    return Job.id == job_id, Job.attempt == attempt, Job.state.not_in(TERMINAL)
+
+
+def changed(session: Session, statement: Update) -> bool:
+    """Run a conditional update of one row; whether it found its row."""
+    result = session.execute(statement, execution_options={"synchronize_session": False})
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def note_waiting(session: Session, job_id: str, reason: str) -> bool:
+    """Tell what a queued job waits for."""
+    return changed(session, update(Job).where(Job.id == job_id, Job.state == State.QUEUED).values(reason=reason))
+
+
+def lost_attempts(session: Session, job_id: str) -> int:
+    """How many of a job's attempts were lost with their workers."""
+    query = select(func.count()).select_from(Attempt).where(Attempt.job_id == job_id, Attempt.outcome == "lost")
+    return session.scalar(query) or 0

@@ -1,0 +1,128 @@
+"""The MLflow server of the embedded stack, as a child process on SQLite."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+HOST = "127.0.0.1"
+USUAL_PORT = 5000
+STOP_TIMEOUT = 10.0  # seconds
+PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+class MlflowServer:
+    """An MLflow server below a data directory, on MLflow's usual port or another free one.
+
+    A context manager: entering starts it without waiting, leaving stops it and all that it has started.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._directory = data_dir / "mlflow"
+        self._log = data_dir / "logs" / "mlflow.log"
+        self._port = _free_port()
+        self.url = f"http://{HOST}:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._directory.mkdir(exist_ok=True)
+        self._log.parent.mkdir(exist_ok=True)
+        self._start()
+        return self
+
+    def _start(self) -> None:
+        command = [
+            *(sys.executable, "-m", "mlflow", "server"),
+            *("--host", HOST, "--port", str(self._port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"),
+            *("--artifacts-destination", str(self._directory / "artifacts")),
+        ]
+        environment = os.environ | {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five more processes, for scoring language models
+        }
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for this process, which then stops the server
+                preexec_fn=_die_with_parent,  # noqa: PLW1509
+            )
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait until the server answers; TimeoutError after `timeout` seconds, RuntimeError when it has ended."""
+        deadline = time.monotonic() + timeout
+        while not self._answers():
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"the MLflow server ended while it started; see {self._log}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=1) as response:  # noqa: S310
+                return bool(response.status == HTTPStatus.OK)
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return False
+
+    def restart_if_ended(self) -> None:
+        """Start the server again when it has ended by itself; what was not told yet it is told then."""
+        if self._process is not None and self._process.poll() is not None:
+            log.warning("the MLflow server has ended (exit status %d); starting it again", self._process.returncode)
+            self._start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process is None:
+            return
+        # The server is the leader of its own group, in which its worker processes are, too.
+        _signal_group(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            log.warning("the MLflow server did not stop within %g s", STOP_TIMEOUT)
+        _signal_group(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # all of it has ended
+        os.killpg(group, number)
+
+
+def _die_with_parent() -> None:
+    """In the child: be told to end when the parent does, even when that is killed (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _free_port() -> int:
+    for port in (USUAL_PORT, 0):
+        try:
+            with socket.create_server((HOST, port)) as probe:
+                return int(probe.getsockname()[1])
+        except OSError:
+            continue
+    raise OSError(f"no port is free on {HOST}")

@@ -1,0 +1,142 @@
+"""The tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from service.store.types import Float64, UtcDateTime
+
+# SQLite numbers rows only in a column that is INTEGER to the letter.
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Base of every table; constraints are named, so that a later migration can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Job(Base):
+    """A training job; `attempt` is the current attempt's number and 0 before the first."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    experiment: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(index=True)
+    reason: Mapped[str | None]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    attempt: Mapped[int] = mapped_column(default=0)
+    spec: Mapped[dict[str, Any]]
+    dataset: Mapped[dict[str, Any]]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    body_sha256: Mapped[str]
+    total_steps: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int] = mapped_column(BigInteger, default=0)
+    step: Mapped[int] = mapped_column(BigInteger, default=0)
+    # {name: [step, value]}; NaN and infinity, which JSON lacks, as null.
+    latest_metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    params_sha256: Mapped[str | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    attempts: Mapped[list[Attempt]] = relationship(order_by="Attempt.number", viewonly=True)
+    mlflow_run: Mapped[MlflowRun | None] = relationship(viewonly=True)
+
+
+class Attempt(Base):
+    """One try at a job; `outcome` is empty while it lasts."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    outcome: Mapped[str | None]
+    reason: Mapped[str | None]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class Event(Base):
+    """Something that happened to a job, in order of `id`."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index(None, "job_id", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    attempt: Mapped[int | None]
+    time: Mapped[datetime] = mapped_column(default=now)
+    kind: Mapped[str]
+    from_state: Mapped[str | None]
+    to_state: Mapped[str | None]
+    reason: Mapped[str | None]
+    data: Mapped[dict[str, Any] | None]
+
+
+class Metric(Base):
+    """One point of one series; `id` grows in the order in which points were recorded and is the exporter's cursor."""
+
+    __tablename__ = "metrics"
+    __table_args__ = (
+        UniqueConstraint("job_id", "name", "step"),
+        Index(None, "job_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    name: Mapped[str]
+    step: Mapped[int] = mapped_column(BigInteger)
+    value: Mapped[float] = mapped_column(Float64, nullable=True)
+    time_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class Dataset(Base):
+    """A dataset that jobs can name; its rows are in an Arrow file called after their digest."""
+
+    __tablename__ = "datasets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str]
+    digest: Mapped[str]
+    rows: Mapped[int] = mapped_column(BigInteger)
+    features: Mapped[int]
+    classes: Mapped[list[str]]
+    label: Mapped[str]
+    source: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class MlflowRun(Base):
+    """How far MLflow has been told about a job: points up to `metric_cursor`, then artifacts, then the end."""
+
+    __tablename__ = "mlflow_runs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    experiment_id: Mapped[str]
+    run_id: Mapped[str]
+    status: Mapped[str]
+    metric_cursor: Mapped[int] = mapped_column(BigInteger, default=0)
+    params_logged: Mapped[bool] = mapped_column(default=False)
+    artifacts_logged: Mapped[bool] = mapped_column(default=False)
+    finished: Mapped[bool] = mapped_column(default=False)

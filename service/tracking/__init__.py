@@ -1,0 +1,5 @@
+"""What MLflow is told about the jobs."""
+
+from service.tracking.exporter import MlflowExporter
+
+__all__ = ["MlflowExporter"]

@@ -1,0 +1,163 @@
+"""The part of MLflow's REST API that tells it about runs.
+
+Spoken directly: the mlflow package costs a second and 160 MB to import, and hides what failed.
+"""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+
+from service.http import http_client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from service.jobs.metrics import Point
+
+TIMEOUT_S = 10
+LONGEST_PARAM = 6000
+LONGEST_TAG = 5000
+ARTIFACT_SCHEME = "mlflow-artifacts:/"
+
+# Answers that say nothing about what was sent: the server is in trouble, or its configuration is.
+UNAVAILABLE = {
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+}
+
+
+class UnavailableError(Exception):
+    """MLflow did not answer, or could not; what was sent may or may not have arrived."""
+
+
+class RejectedError(Exception):
+    """MLflow does not take what was sent."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Run(NamedTuple):
+    """A run of MLflow's."""
+
+    run_id: str
+    experiment_id: str
+    active: bool
+    artifact_uri: str
+
+
+class MlflowApi:
+    """Calls of the MLflow server at `url`; each raises UnavailableError or RejectedError."""
+
+    def __init__(self, url: str) -> None:
+        self._http = http_client(url, TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment, which is made where there is none."""
+        try:
+            answer = self._call("GET", "experiments/get-by-name", query={"experiment_name": name})
+        except RejectedError as error:
+            if error.code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return str(self._call("POST", "experiments/create", {"name": name})["experiment_id"])
+        return str(answer["experiment"]["experiment_id"])
+
+    def find_run(self, experiment_id: str, tag: str, value: str) -> Run | None:
+        """Oldest run of the experiment that has the tag."""
+        body = {
+            "experiment_ids": [experiment_id],
+            "filter": f"tags.`{tag}` = '{value}'",
+            "order_by": ["attributes.start_time ASC"],
+            "max_results": 1,
+        }
+        runs = self._call("POST", "runs/search", body).get("runs", [])
+        return _run(runs[0]) if runs else None
+
+    def create_run(self, experiment_id: str, name: str, start_ms: int, tags: dict[str, str]) -> Run:
+        """Make a run. Not idempotent: look for it first."""
+        body = {"experiment_id": experiment_id, "run_name": name, "start_time": start_ms, "tags": _entries(tags)}
+        return _run(self._call("POST", "runs/create", body)["run"])
+
+    def get_run(self, run_id: str) -> Run:
+        """One run."""
+        return _run(self._call("GET", "runs/get", query={"run_id": run_id})["run"])
+
+    def log_params(self, run_id: str, params: Iterable[tuple[str, str]]) -> None:
+        """Add at most 100 params; the same again changes nothing."""
+        entries = [{"key": key, "value": value[:LONGEST_PARAM]} for key, value in params]
+        self._call("POST", "runs/log-batch", {"run_id": run_id, "params": entries})
+
+    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Add at most 1,000 points; the same again changes nothing."""
+        # The dashboard draws infinity as 1.8e308, and a NaN as the gap that it is.
+        entries = [
+            {
+                "key": point.name,
+                "value": point.value if math.isfinite(point.value) else "NaN",
+                "timestamp": point.time_ms,
+                "step": point.step,
+            }
+            for point in points
+        ]
+        self._call("POST", "runs/log-batch", {"run_id": run_id, "metrics": entries})
+
+    def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
+        """Set tags."""
+        self._call("POST", "runs/log-batch", {"run_id": run_id, "tags": _entries(tags)})
+
+    def set_status(self, run_id: str, status: str, end_ms: int | None = None) -> None:
+        """Set the run's status and the time of its end."""
+        body: dict[str, Any] = {"run_id": run_id, "status": status}
+        self._call("POST", "runs/update", body if end_ms is None else body | {"end_time": end_ms})
+
+    def upload(self, run: Run, path: str, content: bytes | Path) -> None:
+        """Put an artifact under its path in the run, over what is there."""
+        if not run.artifact_uri.startswith(ARTIFACT_SCHEME):
+            raise RejectedError(f"artifacts at {run.artifact_uri} do not go through the MLflow server", "UNSUPPORTED")
+        root = run.artifact_uri.removeprefix(ARTIFACT_SCHEME).strip("/")
+        url = f"/api/2.0/mlflow-artifacts/artifacts/{quote(f'{root}/{path}')}"
+        if isinstance(content, bytes):
+            self._send("PUT", url, content=content)
+        else:
+            with content.open("rb") as file:
+                self._send("PUT", url, content=file)
+
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, query: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        return dict(self._send(method, f"/api/2.0/mlflow/{path}", json=body, params=query).json())
+
+    def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, url, **arguments)
+        except httpx.TransportError as error:
+            raise UnavailableError(str(error) or type(error).__name__) from error
+        if answer.is_success:
+            return answer
+        if answer.is_server_error or answer.status_code in UNAVAILABLE:
+            raise UnavailableError(f"{answer.status_code} {answer.reason_phrase}")
+        problem = answer.json() if answer.headers.get("content-type", "").startswith("application/json") else {}
+        raise RejectedError(str(problem.get("message", answer.text))[:LONGEST_TAG], str(problem.get("error_code", "")))
+
+
+def _entries(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value[:LONGEST_TAG]} for key, value in tags.items()]
+
+
+def _run(answer: dict[str, Any]) -> Run:
+    info = answer["info"]
+    active = info["lifecycle_stage"] == "active"
+    return Run(info["run_id"], info["experiment_id"], active, info["artifact_uri"])

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Ray reads these when it is imported, which the modules of tests do.
+os.environ |= {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_urlsafe(32),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+RAY_CPUS = 4
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[int]:
+    """One Ray on this machine for the whole run; gives its number of logical CPUs."""
+    import ray  # noqa: PLC0415  only the tests that train on a cluster pay for it
+
+    directory = tempfile.mkdtemp(prefix="gradfleet-")  # Ray's sockets need a short path
+    try:
+        ray.init(
+            num_cpus=RAY_CPUS,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=100 * 1024 * 1024,
+            _temp_dir=directory,
+        )
+        yield RAY_CPUS
+    finally:
+        ray.shutdown()
+        shutil.rmtree(directory, ignore_errors=True)

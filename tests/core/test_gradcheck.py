@@ -1,0 +1,191 @@
+"""The checker is checked: planted mistakes must be found, right gradients must pass."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from core import BATCH, Add, Exp, Graph, Hinge, Linear, Multiply, Plan, ReLU, Sigmoid, SoftmaxCrossEntropy
+from core.gradcheck import check_graph
+from core.model import build_classifier, with_loss
+from core.node import Node
+
+
+class Right(Node):
+    """sin(x), whose backward subclasses spoil."""
+
+    retains: ClassVar = frozenset({"inputs"})
+
+    def infer(self, *shapes):
+        return shapes[0]
+
+    def forward(self, xp, inputs, output, workspace):
+        xp.sin(inputs[0], out=output)
+
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        gradients[0][...] = upstream * xp.cos(inputs[0])
+
+
+class OneEntryInAThousandByOnePercent(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        super().backward(xp, upstream, inputs, output, workspace, gradients)
+        gradients[0].reshape(-1)[gradients[0].size // 3] *= 1.01
+
+
+class FlippedSign(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        gradients[0][...] = -upstream * xp.cos(inputs[0])
+
+
+class OneFlippedSign(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        super().backward(xp, upstream, inputs, output, workspace, gradients)
+        gradients[0].reshape(-1)[-1] *= -1
+
+
+class Zero(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        gradients[0].fill(0)
+
+
+class NotANumber(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        gradients[0].fill(np.nan)
+
+
+class Accumulates(Right):
+    """Adds to what lies in the buffer, which may be anything."""
+
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        gradients[0][...] += upstream * xp.cos(inputs[0])
+
+
+class Mutates(Right):
+    """Negates what forward saved, as a second backward would find out."""
+
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        super().backward(xp, upstream, inputs, output, workspace, gradients)
+        np.negative(inputs[0], out=inputs[0])
+
+
+class MutatesUpstream(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        upstream *= xp.cos(inputs[0])
+        gradients[0][...] = upstream
+
+
+class Drifts(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        super().backward(xp, upstream, inputs, output, workspace, gradients)
+        self.calls = getattr(self, "calls", 0) + 1
+        gradients[0] *= 1 + 1e-14 * self.calls
+
+
+class NotLinear(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        gradients[0][...] = xp.sign(upstream) * xp.cos(inputs[0])
+
+
+class RetainsTooLittle(Right):
+    """Reads its input in backward without saying so."""
+
+    retains: ClassVar = frozenset()
+
+
+def check(node, size, seed):
+    graph = Graph()
+    graph.input("x", (BATCH, size))
+    graph.add("y", node, "x")
+    graph.add("z", Exp(), "y")
+    x = np.random.default_rng(seed).normal(size=(2, size))
+    return check_graph(graph, "z", {"x": x}, seed)
+
+
+seeds = pytest.mark.parametrize("seed", range(5))
+sizes = pytest.mark.parametrize("size", [6, 500], ids=["whole", "directions"])
+
+
+@seeds
+@sizes
+def test_right_gradients_pass(size, seed):
+    check(Right(), size, seed).assert_ok()
+
+
+@seeds
+@sizes
+@pytest.mark.parametrize(
+    "wrong",
+    [OneEntryInAThousandByOnePercent, FlippedSign, OneFlippedSign, Zero, NotANumber, Accumulates, RetainsTooLittle],
+    ids=lambda c: c.__name__,
+)
+def test_wrong_values_are_found(wrong, size, seed):
+    report = check(wrong(), size, seed)
+    assert not report.ok, report
+    assert [tensor.name for tensor in report.tensors if not tensor.ok] == ["x"]
+    with pytest.raises(AssertionError, match=rf"seed {seed}\nx: WRONG"):
+        report.assert_ok()
+
+
+@seeds
+@sizes
+@pytest.mark.parametrize("wrong", [OneEntryInAThousandByOnePercent, OneFlippedSign], ids=lambda c: c.__name__)
+def test_the_wrong_entry_is_named(wrong, size, seed):
+    (tensor,) = check(wrong(), size, seed).tensors
+    place = 2 * size // 3 if wrong is OneEntryInAThousandByOnePercent else 2 * size - 1
+    assert tensor.index == np.unravel_index(place, (2, size))
+    assert tensor.analytic == pytest.approx({True: 1.01, False: -1}[place < 2 * size - 1] * tensor.numeric)
+
+
+@seeds
+@sizes
+@pytest.mark.parametrize(
+    ("wrong", "breach"),
+    [(Drifts, "differs when backward is called twice"), (NotLinear, "is not linear in the upstream gradient")],
+)
+def test_breaches_of_the_rules_are_found(wrong, breach, size, seed):
+    report = check(wrong(), size, seed)
+    assert f"the gradient of x {breach}" in report.breaches
+
+
+@pytest.mark.parametrize("wrong", [Mutates, MutatesUpstream])
+def test_changing_what_is_only_lent_fails_at_once(wrong):
+    with pytest.raises(ValueError, match="read-only"):
+        check(wrong(), 6, 0)
+
+
+@seeds
+def test_a_missing_term_at_a_fan_out_is_found(seed, monkeypatch):
+    def only_the_first(self, *arguments):
+        return [call for call in calls(self, *arguments) if getattr(call[0], "func", None) is not np.add]
+
+    calls = Plan._backward_calls
+    graph = Graph()
+    graph.input("x", (BATCH, 3))
+    graph.add("a", Exp(), "x")
+    graph.add("b", Multiply(), "a", "a")
+    graph.add("y", Add(), "a", "b")
+    x = np.random.default_rng(seed).normal(size=(2, 3))
+    check_graph(graph, "y", {"x": x}, seed).assert_ok()
+    monkeypatch.setattr(Plan, "_backward_calls", only_the_first)
+    assert not check_graph(graph, "y", {"x": x}, seed).ok
+
+
+def test_entries_at_a_kink_are_skipped_and_counted():
+    graph = Graph()
+    graph.input("x", (BATCH, 4))
+    graph.add("y", ReLU(), "x")
+    report = check_graph(graph, "y", {"x": [[0.0, 1.0, -1.0, 1e-4]]})
+    report.assert_ok()
+    assert [tensor.skipped for tensor in report.tensors] == [1]  # the one at 0; a smaller step serves the one near it
+    assert not check_graph(graph, "y", {"x": np.zeros((1, 4))}).ok, "nothing could be looked at"
+
+
+@pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
+@pytest.mark.parametrize(("features", "units"), [(3, 4), (40, 30)])
+@seeds
+def test_networks(loss, features, units, seed):
+    layers = [Linear(units=units), ReLU(), Linear(units=units), Sigmoid(), Linear(units=3)]
+    graph = with_loss(build_classifier(layers, features), loss)
+    random = np.random.default_rng(seed)
+    inputs = {"features": random.normal(size=(5, features)), "labels": random.integers(0, 3, 5)}
+    check_graph(graph, "loss", inputs, seed).assert_ok()

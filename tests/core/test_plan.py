@@ -1,0 +1,322 @@
+import gc
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core import (
+    BATCH,
+    SGD,
+    Add,
+    Exp,
+    Graph,
+    Hinge,
+    Linear,
+    Multiply,
+    ParameterLayout,
+    Plan,
+    ReLU,
+    Scale,
+    Sigmoid,
+    SoftmaxCrossEntropy,
+    build_classifier,
+    initialize,
+    with_loss,
+)
+from core.gradcheck import check_graph
+from core.memory import Lifetime, place
+
+LOSSES = pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
+
+
+def network(loss, widths=(20, 16, 12, 5)):
+    features, *hidden, classes = widths
+    layers = [layer for units in hidden for layer in (Linear(units=units), ReLU())]
+    return with_loss(build_classifier([*layers, Linear(units=classes)], features), loss)
+
+
+def filled(graph, batch, outputs=("loss", "scores"), seed=0, dtype=np.float64, **options):
+    """Return a plan with random parameters and inputs."""
+    layout = ParameterLayout(graph.parameters())
+    plan = Plan(
+        graph, outputs, batch=batch, dtype=dtype, layout=layout, parameters=initialize(layout, seed, dtype), **options
+    )
+    random = np.random.default_rng(seed)
+    plan.inputs["features"][...] = random.normal(size=plan.inputs["features"].shape)
+    plan.inputs["labels"][...] = random.integers(0, graph.shapes()["scores"][1], batch)
+    return plan
+
+
+def by_hand(plan, loss_gradient):
+    """Return scores and gradients of the three-layer ReLU network, written out."""
+    p = plan.layout.views(plan.parameters)
+    x = plan.inputs["features"]
+    a = x @ p["0_linear.weight"] + p["0_linear.bias"]
+    h = np.where(a > 0, a, 0)
+    b = h @ p["2_linear.weight"] + p["2_linear.bias"]
+    k = np.where(b > 0, b, 0)
+    s = k @ p["scores.weight"] + p["scores.bias"]
+    ds = loss_gradient(s, plan.inputs["labels"])
+    db = (ds @ p["scores.weight"].T) * (b > 0)
+    da = (db @ p["2_linear.weight"].T) * (a > 0)
+    gradients = {"scores.weight": k.T @ ds, "scores.bias": ds.sum(0), "2_linear.weight": h.T @ db}
+    gradients |= {"2_linear.bias": db.sum(0), "0_linear.weight": x.T @ da, "0_linear.bias": da.sum(0)}
+    return s, gradients, da @ p["0_linear.weight"].T
+
+
+def softmax_slope(s, y):
+    p = np.exp(s - s.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True) - np.eye(s.shape[1])[y]
+
+
+def hinge_slope(s, y):
+    rows = np.arange(len(y))
+    active = (s - s[rows, y][:, None] + 1 > 0).astype(float)
+    active[rows, y] = 0
+    active[rows, y] = -active.sum(1)
+    return active
+
+
+@pytest.mark.parametrize("upstream", ["ones", "random"])
+@pytest.mark.parametrize(("loss", "slope"), [(Hinge(), hinge_slope), (SoftmaxCrossEntropy(), softmax_slope)])
+def test_a_network_written_out(loss, slope, upstream):
+    plan = filled(network(loss), batch=9, wrt=("features", "scores"))
+    weights = np.ones(9) if upstream == "ones" else np.random.default_rng(5).normal(size=9)
+    plan.forward()
+    plan.backward({"loss": weights})
+    scores, gradients, features = by_hand(plan, lambda s, y: weights[:, None] * slope(s, y))
+    np.testing.assert_allclose(plan.value("scores"), scores, rtol=1e-12)
+    np.testing.assert_allclose(
+        plan.gradient("scores"), weights[:, None] * slope(scores, plan.inputs["labels"]), rtol=1e-9
+    )
+    np.testing.assert_allclose(plan.gradient("features"), features, rtol=1e-11, atol=1e-13)
+    for name, view in plan.layout.views(plan.gradients).items():
+        np.testing.assert_allclose(view, gradients[name], rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+@LOSSES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_backward_twice_and_forward_again_give_the_same_bits(loss, dtype):
+    plan = filled(network(loss), batch=9, dtype=dtype, wrt=("features", "1_relu"))
+    seen = set()
+    for forward in (True, False, True, True):
+        if forward:
+            plan.forward()
+        plan.backward({"loss": 1.0})
+        arrays = (plan.gradients, plan.gradient("features"), plan.gradient("1_relu"), plan.value("scores"))
+        seen.add(tuple(array.tobytes() for array in arrays))
+    assert len(seen) == 1
+
+
+@LOSSES
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(0, 13), max_size=5), seed=st.integers(0, 100))
+def test_gradients_of_shards_add_up_to_those_of_the_batch(loss, cuts, seed):
+    graph, batch = network(loss), 13
+    whole = filled(graph, batch, seed=seed)
+    whole.forward()
+    whole.backward({"loss": 1.0})
+    total = np.zeros_like(whole.gradients)
+    edges = [0, *sorted(cuts), batch]
+    for start, stop in pairwise(edges):
+        shard = Plan(
+            graph, ("loss",), batch=stop - start, dtype=np.float64, layout=whole.layout, parameters=whole.parameters
+        )
+        for name, rows in whole.inputs.items():
+            shard.inputs[name][...] = rows[start:stop]
+        shard.forward()
+        shard.backward({"loss": 1.0})
+        np.testing.assert_allclose(shard.value("loss"), whole.value("loss")[start:stop], rtol=1e-11, atol=1e-13)
+        total += shard.gradients
+    np.testing.assert_allclose(total, whole.gradients, rtol=1e-11, atol=1e-12 * np.abs(whole.gradients).max())
+
+
+def growth_over_a_step(loss, batch):
+    """Return how many bytes a step of training takes at most beyond what the plan holds."""
+    graph = network(loss, (784, 512, 10))
+    plan = filled(graph, batch=batch, dtype=np.float32, wrt=("scores",))
+    optimizer = SGD(lr=1e-4, momentum=0.9)
+    state = {name: np.zeros_like(plan.parameters) for name in optimizer.slots}
+
+    def step():
+        plan.forward()
+        plan.backward({"loss": 1.0})
+        optimizer.update(np, plan.parameters, plan.gradients, state, 1e-4)
+
+    step()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        step()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        step()
+        _, peak = tracemalloc.get_traced_memory()
+        return peak - before
+    finally:
+        tracemalloc.stop()
+
+
+@LOSSES
+def test_a_step_allocates_no_arrays(loss):
+    small, large = growth_over_a_step(loss, 128), growth_over_a_step(loss, 512)
+    activation = 128 * 512 * 4
+    # What is left is the buffer of fixed size through which NumPy casts booleans to floats.
+    assert small < activation / 4
+    assert large - small < 128 * 4, "a step allocates with the size of its batch"
+
+
+def test_buffers_are_shared_and_aligned():
+    graph = network(SoftmaxCrossEntropy(), (64, *[64] * 10, 5))
+    layout = ParameterLayout(graph.parameters())
+
+    def memory(**options):
+        tracemalloc.start()
+        try:
+            plan = Plan(graph, ("loss",), batch=1000, layout=layout, parameters=parameters, **options)
+            return plan, tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    parameters = initialize(layout, 0)
+    activation = 1000 * 64 * 4
+    _, forward_only = memory(backward=False)
+    plan, both = memory()
+    # Forward alone needs its input and two activations at a time.
+    assert 3 * activation < forward_only < 4 * activation
+    # The input, the ten activations that backward reads, a gradient and the next, and the parameters' gradients: no
+    # room for the ten outputs of linear layers or for as many gradients.
+    assert 13 * activation < both < 15 * activation
+    assert all(array.ctypes.data % 64 == 0 for array in (*plan.inputs.values(), plan.gradients, plan.value("loss")))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50), st.integers(0, 10), st.integers(0, 10)).map(
+            lambda drawn: Lifetime((drawn[0],), np.dtype(np.float32), min(drawn[1:]), max(drawn[1:]))
+        ),
+        max_size=12,
+    )
+)
+def test_arrays_in_use_together_never_overlap(lifetimes):
+    offsets, size = place(lifetimes)
+    for i, one in enumerate(lifetimes):
+        assert offsets[i] % 64 == 0
+        assert offsets[i] + one.size <= size
+        for j, other in enumerate(lifetimes[:i]):
+            apart = offsets[i] + one.size <= offsets[j] or offsets[j] + other.size <= offsets[i]
+            assert apart or one.last < other.first or other.last < one.first
+    assert size <= sum(each.size for each in lifetimes)
+
+
+def test_outputs_keep_their_values():
+    graph = Graph()
+    graph.input("x", (BATCH, 3))
+    value = "x"
+    for step in range(6):
+        value = graph.add(f"n{step}", Scale(factor=2), value)
+    plan = Plan(graph, graph.order(), batch=2, wrt=("x",))
+    plan.inputs["x"].fill(1)
+    plan.forward()
+    plan.backward({"n5": 1.0})
+    assert [plan.value(f"n{step}")[0, 0] for step in range(6)] == [2, 4, 8, 16, 32, 64]
+    assert plan.gradient("x")[0, 0] == 64
+
+
+def test_outputs_left_out_of_upstream_count_nothing_and_those_in_it_add_up():
+    graph = Graph()
+    graph.input("x", (BATCH, 2))
+    graph.add("a", Exp(), "x")
+    graph.add("b", Scale(factor=3), "a")
+    graph.add("c", Scale(factor=5), "a")
+    plan = Plan(graph, ("a", "b", "c"), batch=1, dtype=np.float64, wrt=("x",))
+    plan.inputs["x"][...] = [[0.0, 1.0]]
+    plan.forward()
+    slope = np.exp([[0.0, 1.0]])
+    for upstream, factor in [({"b": 1.0}, 3), ({"a": 1.0}, 1), ({"a": 2.0, "c": [[1.0, 1.0]]}, 7), ({}, 0)]:
+        plan.backward(upstream)
+        np.testing.assert_allclose(plan.gradient("x"), factor * slope, rtol=1e-15)
+
+
+def test_shared_parameters_get_the_sum_of_their_gradients():
+    graph = Graph()
+    graph.input("x", (BATCH, 3))
+    value = "x"
+    for step in range(4):
+        value = graph.add(f"linear{step}", Linear(units=3), value, share="linear0" if step else None)
+        value = graph.add(f"sigmoid{step}", Sigmoid(), value)
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    check_graph(graph, value, {"x": x}).assert_ok()
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 1000))
+def test_random_graphs(data, seed):
+    graph = Graph()
+    graph.input("x", (BATCH, 2))
+    graph.input("y", (BATCH, 2))
+    values = ["x", "y", graph.add("first", Add(), "x", "y")]
+    for index in range(data.draw(st.integers(1, 7))):
+        node = data.draw(st.sampled_from([Add(), Multiply(), Sigmoid(), Scale(factor=-0.7), Linear(units=2)]))
+        reads = data.draw(st.lists(st.sampled_from(values), min_size=node.arity, max_size=node.arity))
+        values.append(graph.add(f"n{index}", node, *reads))
+    # Everything ends in one value, so that each input reaches it.
+    output = "x"
+    for index, value in enumerate(values):
+        output = graph.add(f"sum{index}", Add(), output, value)
+    random = np.random.default_rng(seed)
+    inputs = {name: random.normal(scale=0.5, size=(2, 2)) for name in "xy"}
+    check_graph(graph, graph.add("output", Sigmoid(), output), inputs, seed).assert_ok()
+
+
+@LOSSES
+def test_an_empty_batch_has_no_gradient(loss):
+    plan = filled(network(loss), batch=0)
+    plan.forward()
+    plan.gradients.fill(np.nan)
+    plan.backward({"loss": 1.0})
+    views = plan.layout.views(plan.gradients)
+    assert not any(view.any() for view in views.values())
+
+
+def test_nodes_that_no_output_needs_are_left_out():
+    graph = network(Hinge())
+    plan = Plan(graph, ("scores",), batch=3, backward=False)
+    plan.inputs["labels"].fill(-(2**40))
+    plan.forward()
+    assert not plan.value("scores").any()
+
+
+def test_parameters_are_shared_with_the_caller():
+    plan = filled(network(Hinge()), batch=3)
+    plan.forward()
+    before = plan.value("scores").copy()
+    plan.parameters *= 2
+    plan.forward()
+    assert not np.array_equal(plan.value("scores"), before)
+    vector = plan.parameters
+    assert Plan(network(Hinge()), ("scores",), dtype=np.float64, parameters=vector).parameters is vector
+
+
+def test_names_that_do_not_belong_are_refused():
+    graph = network(Hinge())
+    with pytest.raises(ValueError, match="'score' is not a node; the nodes are 0_linear"):
+        Plan(graph, ("score",))
+    with pytest.raises(ValueError, match="'weight' is neither an input nor a node"):
+        Plan(graph, ("loss",), wrt=("weight",))
+    with pytest.raises(ValueError, match="'labels' holds integers"):
+        Plan(graph, ("loss",), wrt=("labels",))
+    with pytest.raises(ValueError, match="'loss' has no gradient: no output depends on it"):
+        Plan(graph, ("scores",), wrt=("loss",))
+    with pytest.raises(ValueError, match="dtype float32, not float64"):
+        Plan(graph, ("loss",), parameters=np.zeros(1000))
+    with pytest.raises(ValueError, match=r"the layout lacks 0_linear\.weight"):
+        Plan(graph, ("loss",), layout=ParameterLayout([]))
+    plan = Plan(graph, ("loss",))
+    with pytest.raises(ValueError, match="'scores' is not an output of this plan; its outputs are loss"):
+        plan.backward({"scores": 1.0})
+    with pytest.raises(ValueError, match="'scores' is not in this plan's wrt"):
+        plan.gradient("scores")

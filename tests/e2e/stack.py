@@ -1,0 +1,108 @@
+"""A real embedded stack in a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.datasets import load_digits
+
+from service.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GRADFLEET = (sys.executable, "-m", "service.cli.main")
+MARK = "GRADFLEET_TEST_RUN"
+
+
+def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
+    """The condition's first true value; fails after `timeout` seconds, saying what was waited for."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+@dataclass
+class Stack:
+    """`gradfleet up` on a data directory; every process that it starts carries a mark in its environment."""
+
+    data_dir: Path
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    api_url: str = ""
+    mlflow_url: str = ""
+    process: subprocess.Popen[str] | None = None
+
+    def start(self, *arguments: str) -> Stack:
+        self.process = subprocess.Popen(
+            [*GRADFLEET, "up", "--port", "0", "--data-dir", str(self.data_dir), *arguments],
+            env=os.environ | {MARK: self.mark},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        ready = re.match(r"Gradfleet is ready: API (\S+)  docs \S+  MLflow (\S+)$", line)
+        assert ready, f"no ready line, but {line!r}; exit status {self.process.poll()}"
+        self.api_url, self.mlflow_url = ready[1], ready[2]
+        return self
+
+    def client(self) -> Client:
+        return Client(self.api_url)
+
+    def signal(self, number: int) -> int:
+        """Send a signal to the process that was started and give its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def processes(self) -> list[str]:
+        """Command lines of the processes that carry the mark."""
+        return marked_processes(self.mark)
+
+
+def marked_processes(mark: str) -> list[str]:
+    found = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            try:
+                environment = (directory / "environ").read_bytes()
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            if f"{MARK}={mark}".encode() in environment.split(b"\0"):
+                found.append(f"{directory.name} {command}")
+    return found
+
+
+def write_digits(path: Path) -> Path:
+    digits = load_digits()
+    pixels = pa.FixedSizeListArray.from_arrays(pa.array(digits.data.reshape(-1)), 64)
+    pq.write_table(pa.table({"pixels": pixels, "label": digits.target}), path)
+    return path
+
+
+def digits_job(**changes: Any) -> dict[str, Any]:
+    """A hinge job with one hidden layer; parts are replaced as a whole."""
+    return {
+        "name": "hinge",
+        "experiment": "e2e",
+        "data": {"dataset": "digits"},
+        "model": {"layers": [{"type": "linear", "units": 32}, {"type": "relu"}, {"type": "linear", "units": 10}]},
+        "loss": {"type": "hinge"},
+        "regularization": {"l2": 0.001},
+        "optimizer": {"type": "sgd", "lr": 0.02, "momentum": 0.9},
+        "training": {"epochs": 5, "batch_size": 128, "seed": 7, "shards": 4},
+        "resources": {"workers": 2},
+    } | changes

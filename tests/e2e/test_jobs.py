@@ -1,0 +1,140 @@
+"""Jobs through the whole stack: REST, scheduler, Ray, MLflow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from safetensors.numpy import load_file
+
+from tests.e2e.stack import GRADFLEET, Stack, digits_job, wait_until, write_digits
+
+if TYPE_CHECKING:
+    from service.client import Client
+
+
+def exported(client: Client, job_id: str) -> dict[str, Any]:
+    """The job, once MLflow has all of it."""
+
+    def look() -> dict[str, Any] | None:
+        job = client.job(job_id)
+        return job if job["mlflow"] and job["mlflow"]["complete"] else None
+
+    return wait_until(look, 30, f"MLflow has the run of {job_id}")
+
+
+def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: series for name, series in metrics.items() if not name.startswith("time/")}
+
+
+@pytest.mark.parametrize("loss", ["hinge", "softmax"])
+def test_the_number_of_workers_changes_no_bit(client: Client, loss: str) -> None:
+    ids = [
+        client.submit(digits_job(loss={"type": loss}, resources={"workers": workers}))["id"] for workers in (1, 2)
+    ]
+    first, second = (client.wait(job_id, timeout=60) for job_id in ids)
+    assert first["state"] == second["state"] == "succeeded", (first["reason"], second["reason"])
+    assert first["params_sha256"] == second["params_sha256"] is not None
+    one, two = (without_times(client.metrics(job_id)) for job_id in ids)
+    assert one == two
+    assert one["train/loss"]["steps"] == list(range(1, 56)), "11 steps in each of 5 epochs"
+
+
+def test_another_seed_gives_other_parameters(client: Client) -> None:
+    training = digits_job()["training"]
+    ids = [client.submit(digits_job(training=training | {"seed": seed, "epochs": 1}))["id"] for seed in (1, 2)]
+    first, second = (client.wait(job_id, timeout=60)["params_sha256"] for job_id in ids)
+    assert first != second
+
+
+def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> None:
+    job = exported(client, client.submit(digits_job(name="tracked"))["id"])
+    tracking = MlflowClient(stack.mlflow_url)
+    run = tracking.get_run(job["mlflow"]["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["loss.type"] == "hinge"
+    assert run.data.params["training.seed"] == "7"
+    metrics = client.metrics(job["id"])
+    for name in ("train/loss", "val/accuracy"):
+        history = sorted(tracking.get_metric_history(run.info.run_id, name), key=lambda point: point.step)
+        assert [point.step for point in history] == metrics[name]["steps"]
+        assert [point.value for point in history] == metrics[name]["values"]
+    model = load_file(tracking.download_artifacts(run.info.run_id, "model/model.safetensors", str(tmp_path)))
+    assert model["0_linear.weight"].shape == (64, 32)
+    assert model["0_linear.weight"].dtype == np.float32
+    header = json.loads(
+        Path(tracking.download_artifacts(run.info.run_id, "model/checkpoint.json", str(tmp_path))).read_text()
+    )
+    assert header["params_sha256"] == job["params_sha256"]
+
+
+def test_a_job_whose_data_is_gone_says_so(client: Client, stack: Stack) -> None:
+    source = write_digits(stack.data_dir / "uploads" / "doomed.parquet")
+    table = __import__("pyarrow.parquet", fromlist=["parquet"])
+    rows = table.read_table(source).slice(0, 500)
+    table.write_table(rows, source)
+    client.register_dataset("doomed", source, "label")
+    registered = {path.name for path in (stack.data_dir / "datasets").iterdir()}
+    digests = {entry["name"]: entry["digest"] for entry in client.datasets()}
+    assert f"{digests['doomed']}.arrow" in registered
+    (stack.data_dir / "datasets" / f"{digests['doomed']}.arrow").unlink()
+
+    job = exported(client, client.submit(digits_job(data={"dataset": "doomed"}))["id"])
+    assert job["state"] == "failed"
+    assert "the dataset's file is gone" in job["reason"]
+    run = MlflowClient(stack.mlflow_url).get_run(job["mlflow"]["run_id"])
+    assert run.info.status == "FAILED"
+    assert "the dataset's file is gone" in run.data.tags["gradfleet.reason"]
+
+
+def test_a_poisoned_job_fails_with_its_step(client: Client) -> None:
+    optimizer = {"type": "sgd", "lr": 1e30}
+    job = client.wait(client.submit(digits_job(optimizer=optimizer))["id"], timeout=60)
+    assert job["state"] == "failed"
+    assert job["reason"].startswith("non_finite_loss: the loss became")
+    assert "step" in job["reason"]
+
+
+def test_a_running_job_is_cancelled(client: Client) -> None:
+    job_id = client.submit(digits_job(training=digits_job()["training"] | {"epochs": 100_000}))["id"]
+    wait_until(lambda: client.job(job_id)["progress"]["step"] > 0, 30, "the first step")
+    assert client.cancel(job_id)["state"] == "cancelling"
+    job = exported(client, client.wait(job_id, timeout=10)["id"])
+    assert job["state"] == "cancelled"
+    assert 0 < job["progress"]["step"] < job["progress"]["total_steps"]
+
+
+def test_jobs_wait_their_turn_and_say_for_what(client: Client) -> None:
+    long = client.submit(digits_job(training=digits_job()["training"] | {"epochs": 100_000}))["id"]
+    waiting = client.submit(digits_job())["id"]
+    wait_until(lambda: client.job(waiting)["reason"], 30, "a reason")
+    assert client.job(waiting)["reason"].startswith("waiting_for_cpus: needs 2 CPUs, and 0 of")
+    assert client.cancel(waiting)["state"] == "cancelled"
+    client.cancel(long)
+    assert client.wait(long, timeout=20)["state"] == "cancelled"
+
+
+def test_the_command_line(stack: Stack, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*GRADFLEET, *arguments, "--url", stack.api_url], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    spec = tmp_path / "job.json"
+    spec.write_text(json.dumps(digits_job(name="from-a-file")))
+    submitted = run("submit", str(spec))
+    assert submitted.returncode == 0, submitted.stderr
+    job_id = submitted.stdout.strip()
+    watched = run("watch", job_id)
+    assert watched.returncode == 0, watched.stderr
+    assert "succeeded" in watched.stdout.splitlines()[-1]
+    assert json.loads(run("show", job_id).stdout)["name"] == "from-a-file"
+    assert job_id in run("jobs").stdout
+    ended = run("cancel", job_id)
+    assert ended.returncode == 1
+    assert "succeeded" in ended.stderr

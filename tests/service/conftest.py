@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+from service.store import Database, migrate
+from tests.service.support import served, write_parquet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = Settings(data_dir=tmp_path / "data", mlflow_url="http://mlflow.example")
+    settings.allowed_roots[0].mkdir(parents=True)
+    return settings
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    migrate(settings.database)
+    database = Database(settings.database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def woken() -> list[str]:
+    """What the application told the scheduler."""
+    return []
+
+
+@pytest.fixture
+def app(settings: Settings, database: Database, woken: list[str]) -> FastAPI:
+    return create_app(
+        settings,
+        database=database,
+        on_submit=lambda: woken.append("submit"),
+        on_cancel=lambda: woken.append("cancel"),
+    )
+
+
+@pytest.fixture
+def api(app: FastAPI) -> Iterator[httpx.Client]:
+    with served(app) as url, httpx.Client(base_url=url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def digits(api: httpx.Client, settings: Settings) -> dict[str, Any]:
+    """A registered dataset "digits": 300 rows, 8 features, 10 classes."""
+    write_parquet(settings.allowed_roots[0] / "digits.parquet")
+    answer = api.post("/v1/datasets", json={"name": "digits", "path": "digits.parquet", "label": "label"})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())

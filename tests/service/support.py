@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import uvicorn
+
+from service.jobs.schemas import HINGE_JOB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+ROWS, FEATURES, CLASSES = 300, 8, 10
+
+
+def hinge_job(**changes: Any) -> dict[str, Any]:
+    """The design's example job with dotted fields changed: hinge_job(**{"training.epochs": 3})."""
+    job = json.loads(json.dumps(HINGE_JOB))
+    for field, value in changes.items():
+        *parents, last = [int(part) if part.isdigit() else part for part in field.split(".")]
+        target = job
+        for parent in parents:
+            target = target[parent]
+        target[last] = value
+    return job
+
+
+def write_parquet(path: Path, seed: int = 0) -> None:
+    random = np.random.default_rng(seed)
+    columns: dict[str, Any] = {f"x{index}": random.normal(size=ROWS) for index in range(FEATURES)}
+    columns["label"] = np.arange(ROWS) % CLASSES
+    pq.write_table(pa.table(columns), path)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The application behind a real server; gives its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=free_port(), log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    url = f"http://127.0.0.1:{server.config.port}"
+    try:
+        while True:
+            try:
+                httpx.get(f"{url}/healthz")
+                break
+            except httpx.ConnectError:
+                assert thread.is_alive(), "the server did not start"
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join()

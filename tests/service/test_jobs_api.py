@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from service.jobs.metrics import Point, record_points
+from service.jobs.repository import finish_attempt, move, record_progress, record_result, start_attempt
+from service.jobs.states import State
+from service.store import Database
+from tests.service.support import hinge_job
+
+JOB_FIELDS = {
+    "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at", "started_at",
+    "finished_at", "mlflow", "params_sha256",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, woken: list[str]) -> None:
+    body = hinge_job()
+    del body["training"]["shards"], body["regularization"], body["resources"], body["optimizer"]["schedule"]
+    answer = api.post("/v1/jobs", json=body)
+    assert answer.status_code == 201, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert set(job) == JOB_FIELDS
+    assert job["state"] == "queued"
+    assert job["progress"] == {"epoch": 0, "step": 0, "total_steps": 20 * (240 // 128)}
+    assert job["spec"]["training"]["shards"] == 4
+    assert job["spec"]["optimizer"]["schedule"] == {"type": "constant"}
+    assert job["metrics"] == {}
+    assert job["attempts"] == []
+    assert job["mlflow"] is None
+    assert woken == ["submit"]
+    assert api.get(answer.headers["location"]).json() == job
+    assert api.get("/v1/jobs").json() == {"data": [job], "has_more": False}
+
+
+@pytest.mark.usefixtures("digits")
+def test_an_idempotency_key_makes_one_job(api: httpx.Client, woken: list[str]) -> None:
+    headers = {"Idempotency-Key": "first-try"}
+    first = api.post("/v1/jobs", json=hinge_job(), headers=headers)
+    again = api.post("/v1/jobs", json=hinge_job(), headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    assert again.headers["location"] == first.headers["location"]
+    assert woken == ["submit"]
+    other = api.post("/v1/jobs", json=hinge_job(name="other"), headers=headers)
+    assert other.status_code == 422
+    assert other.json()["errors"][0]["field"] == "Idempotency-Key"
+    without_key = api.post("/v1/jobs", json=hinge_job())
+    assert without_key.status_code == 201
+    assert without_key.json()["id"] != first.json()["id"]
+
+
+@pytest.mark.usefixtures("digits")
+def test_pages_reach_every_job_once_newest_first(api: httpx.Client) -> None:
+    ids = [api.post("/v1/jobs", json=hinge_job(name=f"job {n}")).json()["id"] for n in range(5)]
+    seen: list[str] = []
+    more = True
+    while more:
+        query = {"limit": 2} | ({"starting_after": seen[-1]} if seen else {})
+        page = api.get("/v1/jobs", params=query).json()
+        assert len(page["data"]) <= 2
+        seen += [job["id"] for job in page["data"]]
+        more = page["has_more"]
+    assert seen == ids[::-1]
+    assert api.get("/v1/jobs", params={"state": "failed"}).json()["data"] == []
+    assert len(api.get("/v1/jobs", params={"experiment": "hinge-vs-softmax"}).json()["data"]) == 5
+    for query in ({"limit": 0}, {"limit": 101}, {"limit": "x"}, {"state": "sleeping"}):
+        problem = api.get("/v1/jobs", params=query)
+        assert problem.status_code == 422
+        assert problem.json()["errors"][0]["field"] == next(iter(query))
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_job_shows_what_its_attempt_recorded(api: httpx.Client, database: Database) -> None:
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    nan = float("nan")
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id)
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=attempt)
+        points = [Point("train/loss", step, 1 / step, 1000 + step) for step in range(1, 6)]
+        points += [Point("val/loss", 5, nan, 2000), Point("val/accuracy", 5, 0.1, 2000)]
+        record_points(session, job_id, attempt, points)
+        record_progress(session, job_id, attempt, epoch=1, step=5)
+        record_result(session, job_id, attempt, params_sha256="ab" * 32)
+        finish_attempt(session, job_id, attempt, outcome="succeeded")
+        move(session, job_id, from_=State.RUNNING, to=State.SUCCEEDED, attempt=attempt)
+    job = api.get(f"/v1/jobs/{job_id}").json()
+    assert job["state"] == "succeeded"
+    assert job["metrics"] == {"train/loss": 0.2, "val/accuracy": 0.1, "val/loss": None}
+    assert job["progress"] | {"epoch": 1, "step": 5} == job["progress"]
+    assert job["params_sha256"] == "ab" * 32
+    assert [(entry["number"], entry["outcome"]) for entry in job["attempts"]] == [(1, "succeeded")]
+    assert job["created_at"] <= job["started_at"] <= job["finished_at"]
+    assert job["created_at"].endswith("Z")
+
+    series = api.get(f"/v1/jobs/{job_id}/metrics").json()["data"]
+    assert series["train/loss"] == {"steps": [1, 2, 3, 4, 5], "values": [1 / step for step in range(1, 6)]}
+    assert series["val/loss"] == {"steps": [5], "values": [None]}
+    some = api.get(f"/v1/jobs/{job_id}/metrics?name=train/loss&name=val/accuracy&from_step=2&to_step=4").json()["data"]
+    assert some == {"train/loss": {"steps": [2, 3, 4], "values": [1 / 2, 1 / 3, 1 / 4]}}
+    text = api.get(f"/v1/jobs/{job_id}/metrics", headers={"Accept": "text/csv"})
+    assert text.headers["content-type"].startswith("text/csv")
+    rows = text.text.splitlines()
+    assert rows[0] == "step,name,value"
+    assert rows[1:6] == [f"{step},train/loss,{1 / step!r}" for step in range(1, 6)]
+    assert rows[-1] == "5,val/loss,nan"
+
+
+@pytest.mark.usefixtures("digits")
+def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> None:
+    queued = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    answer = api.post(f"/v1/jobs/{queued}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    assert (answer.json()["reason"], answer.json()["finished_at"] is None) == ("cancel_requested", False)
+
+    running = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    with database.writing() as session:
+        attempt = start_attempt(session, running)
+        move(session, running, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+    answer = api.post(f"/v1/jobs/{running}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+    again = api.post(f"/v1/jobs/{running}/cancel")
+    assert (again.status_code, again.json()) == (200, answer.json())
+    assert woken == ["submit", "cancel", "submit", "cancel"]
+
+    with database.writing() as session:
+        assert move(session, running, from_=State.CANCELLING, to=State.SUCCEEDED, attempt=attempt)
+    answer = api.post(f"/v1/jobs/{running}/cancel")
+    assert answer.status_code == 409
+    assert "succeeded" in answer.json()["detail"]
+    assert api.post("/v1/jobs/job_nothing/cancel").status_code == 404
+
+
+def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:
+    document = api.get("/openapi.json").json()
+    assert document["info"]["title"] == "Gradfleet"
+    body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["examples"] == [hinge_job()]
+    assert {"HingeSpec", "LinearSpec"} <= set(document["components"]["schemas"])
+    assert api.get("/docs").status_code == 200
+
+
+def test_health(api: httpx.Client) -> None:
+    assert api.get("/healthz").status_code == 200
+    assert api.get("/readyz").status_code == 200

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Column, Integer
+
+from service.store import Database, migrate
+from service.store.models import Base, Dataset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.settings import Settings
+
+
+def differences(database: Database) -> list[object]:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "render_as_batch": True}
+        )
+        return list(compare_metadata(context, Base.metadata))
+
+
+def test_models_and_migrations_agree(database: Database) -> None:
+    assert differences(database) == []
+
+
+def test_the_comparison_sees_a_column_without_migration(database: Database) -> None:
+    column = Column("forgotten", Integer)
+    table = Base.metadata.tables["events"]
+    table.append_column(column)
+    try:
+        assert [change[0] for change in differences(database) if isinstance(change, tuple)] == ["add_column"]
+    finally:
+        table._columns.remove(column)  # noqa: SLF001
+
+
+def test_migrating_again_keeps_the_rows(settings: Settings, database: Database) -> None:
+    with database.writing() as session:
+        session.add(Dataset(name="d", path="p", digest="0", rows=1, features=1, classes=["a"], label="l", source="s"))
+    migrate(settings.database)
+    with database.reading() as session:
+        assert session.get_one(Dataset, "d").classes == ["a"]
+
+
+def test_the_database_is_made_with_its_directory(tmp_path: Path) -> None:
+    migrate(f"sqlite:///{tmp_path}/deep/down/gradfleet.db")
+    assert (tmp_path / "deep" / "down" / "gradfleet.db").exists()
+
+
+@pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 2)])
+def test_sqlite_is_set_up_to_be_durable(database: Database, pragma: str, value: object) -> None:
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
