@@ -34,7 +34,7 @@ class BodyLimit:
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._refuse(scope, receive, send)
+            await self._refuse(scope, receive, send, more=True)
             return
         body = bytearray()
         more = True
@@ -45,7 +45,7 @@ class BodyLimit:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self.max_bytes:
-                await self._refuse(scope, receive, send)
+                await self._refuse(scope, receive, send, more=more)
                 return
         pending: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -54,7 +54,7 @@ class BodyLimit:
 
         await self.app(scope, receive_read, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
         answer = problem_response(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The body is larger than {self.max_bytes} bytes, the limit of this service.",
@@ -67,7 +67,6 @@ class BodyLimit:
         drained = 0
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                more = True
                 while more and drained < DRAIN_BYTES:
                     message = await receive()
                     drained += len(message.get("body", b""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -16,6 +15,8 @@ import urllib.request
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
+from service.processes import die_with_parent
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 USUAL_PORT = 5000
 STOP_TIMEOUT = 10.0  # seconds
-PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class MlflowServer:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for this process, which then stops the server
-                preexec_fn=_die_with_parent,  # noqa: PLW1509
+                preexec_fn=die_with_parent,  # noqa: PLW1509
             )
 
     def wait_until_ready(self, timeout: float) -> None:
@@ -110,12 +110,6 @@ class MlflowServer:
 def _signal_group(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # all of it has ended
         os.killpg(group, number)
-
-
-def _die_with_parent() -> None:
-    """In the child: be told to end when the parent does, even when that is killed (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

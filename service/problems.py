@@ -44,12 +44,16 @@ class Problem(BaseModel):
     errors: list[FieldProblemView] = Field([], description="Every field that is wrong.")
 
 
+def _problem_schema() -> dict[str, object]:
+    schema = Problem.model_json_schema()
+    # References would be looked up in the API's document, which does not have them.
+    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblemView"]
+    return schema
+
+
 # For `responses=` of a router: FastAPI then leaves out its own form of a validation error.
 PROBLEM_RESPONSES: dict[int | str, dict[str, object]] = {
-    "4XX": {
-        "description": "What was wrong with the request",
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
-    }
+    "4XX": {"description": "What was wrong with the request", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}}
 }
 
 

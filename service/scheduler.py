@@ -28,6 +28,7 @@ from service.jobs.repository import (
     start_attempt,
 )
 from service.jobs.states import TERMINAL, State
+from service.store.models import Job
 from workers.cluster import Attempt, AttemptLostError, cluster_cpus
 from workers.events import Checkpointed, Ended, Event, Progress, Started
 from workers.trainer import Assignment
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
     from service.store import Database
-    from service.store.models import Job
 
 MAX_LOST_ATTEMPTS = 3
 IDLE_WAIT = 1.0  # seconds between looks at the queue when nothing wakes the scheduler
@@ -54,7 +54,7 @@ class Scheduler:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
         self._wake, self._stopping = threading.Event(), threading.Event()
-        self._followed: dict[str, tuple[Attempt, threading.Thread]] = {}
+        self._followed: dict[tuple[str, int], tuple[Attempt, threading.Thread]] = {}
         self._thread = threading.Thread(target=self._run, name="scheduler")
 
     def start(self) -> None:
@@ -101,9 +101,9 @@ class Scheduler:
     def _pass_on_cancellations(self) -> None:
         with self._database.reading() as session:
             for job in jobs_in(session, [State.CANCELLING]):
-                if job.id in self._followed:
-                    attempt, _ = self._followed[job.id]
-                    attempt.cancel()
+                followed = self._followed.get((job.id, job.attempt))
+                if followed is not None:
+                    followed[0].cancel()
 
     def _admit(self) -> None:
         """Start queued jobs, first come first served, as long as all the workers of the next one fit."""
@@ -128,8 +128,7 @@ class Scheduler:
             if not move(session, job_id, from_=State.QUEUED, to=State.STARTING):
                 return  # cancelled meanwhile
             number = start_attempt(session, job_id)
-            job = get_job(session, job_id)
-            assert job is not None
+            job = session.get_one(Job, job_id)
             assignment = Assignment(
                 job=job_id,
                 attempt=number,
@@ -147,7 +146,7 @@ class Scheduler:
 
     def _follow(self, job_id: str, number: int, attempt: Attempt) -> None:
         thread = threading.Thread(target=self._record, args=(job_id, number, attempt), name=f"follow-{job_id}")
-        self._followed[job_id] = attempt, thread
+        self._followed[job_id, number] = attempt, thread
         thread.start()
 
     def _record(self, job_id: str, number: int, attempt: Attempt) -> None:
@@ -171,7 +170,7 @@ class Scheduler:
             confirmed, last = events[-1]
             if isinstance(last, Ended):
                 attempt.dismiss()
-                del self._followed[job_id]
+                del self._followed[job_id, number]
                 self.wake()
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,8 +41,12 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_link(self) -> str | None:
-        """Base of the links to MLflow's pages."""
-        return self.mlflow_public_url or self.mlflow_url
+        """Base of the links to MLflow's pages, without the credentials that the service itself may use."""
+        url = self.mlflow_public_url or self.mlflow_url
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
     def job_dir(self, job_id: str) -> Path:
         """Directory of one job's checkpoints and results."""

@@ -134,18 +134,18 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[np.float32], NDArray[np.int
     """
     try:
         batch = pa.ipc.open_file(pa.memory_map(info.path)).get_batch(0)
-        if batch.schema != _schema(info.features):
-            raise ValueError(f"its columns are {', '.join(f'{each.name}: {each.type}' for each in batch.schema)}")
-        features = batch.column(FEATURES).values.to_numpy(zero_copy_only=True).reshape(-1, info.features)
-        labels = batch.column(LABEL).to_numpy(zero_copy_only=True)
     except FileNotFoundError as error:
         raise DatasetError("the dataset's file is gone from the data directory; register the dataset again") from error
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(f"the dataset's file is damaged ({error}); register the dataset again") from error
-    if len(labels) != info.rows or len(features) != info.rows:
+    if batch.schema != _schema(info.features) or batch.num_rows != info.rows:
+        columns = ", ".join(f"{field.name}: {field.type}" for field in batch.schema)
         raise DatasetError(
-            f"the dataset's file has {len(labels)} rows where {info.rows} were registered; register the dataset again"
+            f"the dataset's file has {batch.num_rows} rows of ({columns}), where {info.rows} rows of {info.features} "
+            "features were registered; register the dataset again"
         )
+    features = batch.column(FEATURES).values.to_numpy(zero_copy_only=True).reshape(-1, info.features)
+    labels = batch.column(LABEL).to_numpy(zero_copy_only=True)
     return features, labels
 
 

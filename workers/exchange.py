@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 
 KEY_BYTES = 32
 
+# Seconds that a worker stays to send its last messages, which a peer that is gone never takes.
+FAREWELL = 5.0
+
 # After the key: attempt, step, kind, sender, and whether the sender asks everybody to stop after this step.
 HEADER = struct.Struct("<IQHH?")
 
@@ -114,8 +117,9 @@ class Exchange:
         Raises `PeerSilentError` when a peer stays silent for too long.
         """
         arrived = self._arrived.setdefault((kind, step), set())
+        # One deadline for all: whatever else comes in meanwhile does not stand in for a peer.
+        deadline = time.monotonic() + self._timeout
         while len(arrived) < len(self._outboxes):
-            deadline = time.monotonic() + self._timeout
             while not self._inbox.poll(max(0, round((deadline - time.monotonic()) * 1000))):
                 if time.monotonic() >= deadline:
                     silent = sorted(set(self._outboxes) - arrived)
@@ -155,8 +159,8 @@ class Exchange:
         return Kind(kind), step, rank
 
     def close(self) -> None:
-        """Close the sockets; what was not sent yet is dropped."""
-        self._context.destroy(linger=0)
+        """Close the sockets; what peers still wait for is sent first, unless that takes longer than `FAREWELL`."""
+        self._context.destroy(linger=round(min(self._timeout, FAREWELL) * 1000))
 
     def __enter__(self) -> Exchange:
         return self

@@ -53,7 +53,7 @@ def spec_model(kind: str, name: str) -> type[StrictModel]:
 
 
 @cache
-def spec_union(kind: str) -> Any:
-    """One registered thing of a kind, told apart by its `type`."""
-    models: list[Any] = [spec_model(kind, name) for name in registered(kind)]
+def spec_union(kind: str, names: tuple[str, ...] | None = None) -> Any:
+    """One registered thing of a kind, or of those named, told apart by its `type`."""
+    models: list[Any] = [spec_model(kind, name) for name in names or registered(kind)]
     return Annotated[reduce(operator.or_, models), Field(discriminator="type")]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from pydantic import Field
 
+from core import registered
 from workers.fields import AllowedText, StrictModel, spec_union
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     OptimizerSpec: TypeAlias = StrictModel
 else:
     LayerSpec = spec_union("layer")
-    LossSpec = spec_union("loss")
+    # A classifier is trained on labels; the losses of real targets have no place here.
+    LossSpec = spec_union("loss", tuple(name for name, loss in registered("loss").items() if loss.target == "labels"))
     OptimizerSpec = spec_union("optimizer")
 
 Name = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]

@@ -21,6 +21,7 @@ from service.cli.live import follow
 from service.cli.picture import draw_curves
 from service.cli.up import DataDir
 from service.client import Client
+from service.processes import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,7 @@ def demo(
         if failed:
             raise typer.Exit(1)
         jobs = _wait_for_export(client, ids)
+        console.print()
         console.print(_comparison(jobs))
         picture = data_dir / "demo" / f"{EXPERIMENT}.png"
         draw_curves({job["name"]: client.metrics(job["id"]) for job in jobs}, picture)
@@ -81,6 +83,7 @@ def _stack(data_dir: Path) -> Iterator[str]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for the demo, which then stops it
+        preexec_fn=die_with_parent,  # noqa: PLW1509
     )
     try:
         yield _wait_until_ready(process)
@@ -90,7 +93,7 @@ def _stack(data_dir: Path) -> Iterator[str]:
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
+    assert process.stdout is not None  # noqa: S101  it is a pipe
     watchdog = threading.Timer(START_TIMEOUT, process.kill)
     watchdog.start()
     try:
@@ -142,7 +145,7 @@ def _wait_for_export(client: Client, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def _comparison(jobs: list[dict[str, Any]]) -> Table:
-    table = Table(title="\nHinge against softmax, on the validation rows", title_justify="left")
+    table = Table(title="Hinge against softmax, on the validation rows", title_justify="left")
     table.add_column("job")
     for heading in ("own loss", "accuracy", "hinge", "softmax", "active", "seconds"):
         table.add_column(heading, justify="right")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import httpx
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from service.cli.demo import demo
 from service.cli.live import follow
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 JOB_FAILED = 3
+WIDTH_OF_FILES = 1000
 
 app = typer.Typer(
     help="Exact distributed batch training: jobs over REST, every loss recorded.",
@@ -141,11 +143,13 @@ def list_datasets(url: Url = DEFAULT_URL) -> None:
 
 
 def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(*columns, box=None)
+    # The first column is what other commands are given: it is never shortened, nor is any where a program reads.
+    table = Table(Column(columns[0], no_wrap=True, min_width=max(len(row[0]) for row in [columns, *rows])), box=None)
+    for column in columns[1:]:
+        table.add_column(column)
     for row in rows:
-        table.add_row(*row)
-    # Elsewhere than in a terminal nothing is shortened: another program reads it.
-    output.print(table, markup=False, width=None if output.is_terminal else 500)
+        table.add_row(*map(escape, row))
+    (output if output.is_terminal else Console(width=WIDTH_OF_FILES)).print(table, highlight=False)
 
 
 def _number(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,9 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PANELS = {
-    "train/data_loss": "training loss (each job's own)",
+    "train/data_loss": "training loss (each job's own), mean of each epoch",
     "val/accuracy": "validation accuracy",
-    "train/active_fraction": "samples with a gradient",
+    "train/active_fraction": "training samples with a gradient",
 }
 COLORS = {"hinge": "tab:blue", "softmax": "tab:orange"}
 STYLES = {"linear": "--", "hidden": "-"}
@@ -25,19 +26,21 @@ def draw_curves(metrics: Mapping[str, Mapping[str, Mapping[str, list[float]]]], 
     for axes, (name, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for job, series in metrics.items():
             loss, model = job.split("-")
-            axes.plot(
-                series[name]["steps"],
-                series[name]["values"],
-                label=job,
-                color=COLORS[loss],
-                linestyle=STYLES[model],
-                linewidth=1.2,
-            )
+            steps, values = _by_epoch(series[name], series["val/accuracy"]["steps"])
+            axes.plot(steps, values, label=job, color=COLORS[loss], linestyle=STYLES[model])
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         if name == "train/data_loss":
-            axes.set_yscale("symlog", linthresh=0.01)
+            axes.set_yscale("log")
         if name == "val/accuracy":
             axes.legend(loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+
+
+def _by_epoch(series: Mapping[str, list[float]], ends: list[float]) -> tuple[list[float], list[float]]:
+    """The mean of a series over each epoch; `ends` are the epochs' last steps."""
+    values: dict[float, list[float]] = {end: [] for end in ends}
+    for step, value in zip(series["steps"], series["values"], strict=True):
+        values[ends[bisect_left(ends, step)]].append(value)
+    return ends, [sum(part) / len(part) for part in values.values()]

@@ -48,6 +48,7 @@ def up(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to MLflow otherwise
 
     from service.embedded import StartError, embedded_stack  # noqa: PLC0415
 

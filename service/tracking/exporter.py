@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, case, exists, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs.metrics import Point
@@ -86,7 +86,7 @@ class MlflowExporter:
         """Send what is there, at most one batch of points per job; gives the seconds to wait before the next step."""
         more = False
         # Jobs that failed before come last, so that none keeps the others waiting.
-        for job_id in sorted(self._unfinished(), key=self._failures.__getitem__):
+        for job_id in sorted(self._untold(), key=self._failures.__getitem__):
             try:
                 more |= self._export(job_id)
                 self._failures.pop(job_id, None)
@@ -112,8 +112,12 @@ class MlflowExporter:
                 logger.exception("the database does not answer")
                 wait = IDLE_SECONDS
 
-    def _unfinished(self) -> list[str]:
-        query = select(Job.id).outerjoin(MlflowRun).where(or_(MlflowRun.job_id.is_(None), ~MlflowRun.finished))
+    def _untold(self) -> list[str]:
+        """Jobs of which MLflow does not know everything."""
+        points = exists().where(Metric.job_id == Job.id, Metric.id > MlflowRun.metric_cursor)
+        news = or_(MlflowRun.status != case(STATUS, value=Job.state), ~MlflowRun.params_logged, points)
+        query = select(Job.id).outerjoin(MlflowRun)
+        query = query.where(or_(MlflowRun.job_id.is_(None), and_(~MlflowRun.finished, news)))
         with self._database.reading() as session:
             return [job_id for job_id in session.scalars(query.order_by(Job.id)) if job_id not in self._set_aside]
 

@@ -34,9 +34,7 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("loss", ["hinge", "softmax"])
 def test_the_number_of_workers_changes_no_bit(client: Client, loss: str) -> None:
-    ids = [
-        client.submit(digits_job(loss={"type": loss}, resources={"workers": workers}))["id"] for workers in (1, 2)
-    ]
+    ids = [client.submit(digits_job(loss={"type": loss}, resources={"workers": workers}))["id"] for workers in (1, 2)]
     first, second = (client.wait(job_id, timeout=60) for job_id in ids)
     assert first["state"] == second["state"] == "succeeded", (first["reason"], second["reason"])
     assert first["params_sha256"] == second["params_sha256"] is not None

@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,12 +56,9 @@ def served(app: FastAPI) -> Iterator[str]:
     thread.start()
     url = f"http://127.0.0.1:{server.config.port}"
     try:
-        while True:
-            try:
-                httpx.get(f"{url}/healthz")
-                break
-            except httpx.ConnectError:
-                assert thread.is_alive(), "the server did not start"
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.005)
         yield url
     finally:
         server.should_exit = True

@@ -13,16 +13,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from service.app import create_app
+from service.settings import Settings
+from service.store import Database, migrate
 from tests.service.support import hinge_job, served, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from fastapi import FastAPI
-
-from service.settings import Settings
-from service.store import Database, migrate
 
 JSON_TYPE = {"Content-Type": "application/json"}
 
@@ -68,7 +66,9 @@ WIDE = {"type": "linear", "units": 12}
 
 # What is changed in the example; the field that must be named; words that must be in its message.
 BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
-    "unknown layer": ({"model.layers.1": {"type": "rellu"}}, "model.layers.1", ["'rellu'", "linear", "did you mean 'relu'"]),
+    "unknown layer": (
+        {"model.layers.1": {"type": "rellu"}}, "model.layers.1", ["'rellu'", "linear", "did you mean 'relu'"],
+    ),
     "unknown loss": ({"loss": {"type": "l1"}}, "loss", ["'l1'", "hinge"]),
     "layer without type": ({"model.layers.0": {"units": 3}}, "model.layers.0.type", ["required", "linear"]),
     "layer that is no object": ({"model.layers.0": "relu"}, "model.layers.0", ["must be an object, not 'relu'"]),
@@ -236,10 +236,10 @@ JSON_VALUES = st.recursive(
 )
 PATHS = [
     "name", "experiment", "data", "data.dataset", "data.validation", "data.standardize", "model", "model.layers",
-    "model.layers.0", "model.layers.0.type", "model.layers.0.units", "model.layers.1", "loss", "loss.type", "loss.margin",
-    "regularization.l2", "optimizer", "optimizer.lr", "optimizer.momentum", "optimizer.schedule", "optimizer.schedule.type",
-    "training.epochs", "training.batch_size", "training.seed", "training.shards", "resources.workers",
-    "resources.cpus_per_worker", "something", "model.layers.0.something", "training.something",
+    "model.layers.0", "model.layers.0.type", "model.layers.0.units", "model.layers.1", "loss", "loss.type",
+    "loss.margin", "regularization.l2", "optimizer", "optimizer.lr", "optimizer.momentum", "optimizer.schedule",
+    "optimizer.schedule.type", "training.epochs", "training.batch_size", "training.seed", "training.shards",
+    "resources.workers", "resources.cpus_per_worker", "something", "model.layers.0.something", "training.something",
 ]  # fmt: skip
 BODIES = JSON_VALUES | st.builds(
     lambda path, value: hinge_job(**{path: value}),

@@ -14,7 +14,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from service.cli.live import follow
-from service.cli.main import JOB_FAILED, app as command_line
+from service.cli.main import JOB_FAILED
+from service.cli.main import app as command_line
 from service.cli.spec_file import read_spec
 from service.client import ApiError, Client
 from service.http import http_client
@@ -84,7 +85,7 @@ def test_an_error_names_every_field(client: Client) -> None:
     assert caught.value.problem["status"] == 422
     assert "loss.margin: must be a finite number" in str(caught.value)
     with pytest.raises(ApiError, match="There is no job"):
-        client.job("../x")
+        client.job("job_x")
 
 
 def test_loopback_addresses_are_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -93,16 +94,14 @@ def test_loopback_addresses_are_not_asked_through_a_proxy(monkeypatch: pytest.Mo
     monkeypatch.delenv("no_proxy", raising=False)
     with http_client(url, 5) as http:
         assert http.get("/healthz").is_success
-    with http_client(url.replace("127.0.0.1", "gradfleet.invalid"), 5) as http, pytest.raises(httpx.ConnectError):
+    with httpx.Client(base_url=url) as http, pytest.raises(httpx.ConnectError):
         http.get("/healthz")
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
 def test_submit_and_show(url: str, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"job{suffix}"
-    file.write_text(
-        (json if suffix == ".json" else yaml).__dict__["dumps" if suffix == ".json" else "safe_dump"](hinge_job())
-    )
+    file.write_text(json.dumps(hinge_job()) if suffix == ".json" else yaml.safe_dump(hinge_job()))
     submitted = run(url, "submit", str(file))
     assert submitted.exit_code == 0, submitted.stderr
     job_id = submitted.stdout.strip()

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import json
+import re
+
 import httpx
 import pytest
 
+from service.app import create_app
 from service.jobs.metrics import Point, record_points
 from service.jobs.repository import finish_attempt, move, record_progress, record_result, start_attempt
 from service.jobs.states import State
+from service.settings import Settings
 from service.store import Database
-from tests.service.support import hinge_job
+from tests.service.support import hinge_job, served
 
 JOB_FIELDS = {
-    "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at", "started_at",
-    "finished_at", "mlflow", "params_sha256",
+    "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at",
+    "started_at", "finished_at", "mlflow", "params_sha256",
 }  # fmt: skip
 
 
@@ -135,12 +140,34 @@ def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> 
     assert api.post("/v1/jobs/job_nothing/cancel").status_code == 404
 
 
+@pytest.mark.usefixtures("digits")
+def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: Database) -> None:
+    app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        assert client.post("/v1/jobs", json=hinge_job()).status_code == 201
+        answer = client.post("/v1/jobs", json=hinge_job(**{"resources.workers": 3}))
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0] == {
+        "field": "resources.workers",
+        "message": "x cpus_per_worker is 3, but the cluster has 2 CPUs: must be at most 2",
+    }
+
+
 def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:
     document = api.get("/openapi.json").json()
     assert document["info"]["title"] == "Gradfleet"
     body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["examples"] == [hinge_job()]
     assert {"HingeSpec", "LinearSpec"} <= set(document["components"]["schemas"])
+    problem = document["paths"]["/v1/jobs"]["post"]["responses"]["4XX"]["content"]["application/problem+json"]["schema"]
+    assert set(problem["properties"]["errors"]["items"]["properties"]) == {"field", "message"}
+    references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))
+    for reference in references:
+        target = document
+        for part in reference.split("/"):
+            target = target[part]
+    assert references
+    assert "HTTPValidationError" not in document["components"]["schemas"]
     assert api.get("/docs").status_code == 200
 
 

@@ -35,7 +35,7 @@ def test_the_comparison_sees_a_column_without_migration(database: Database) -> N
     try:
         assert [change[0] for change in differences(database) if isinstance(change, tuple)] == ["add_column"]
     finally:
-        table._columns.remove(column)  # noqa: SLF001
+        table._columns.remove(column)
 
 
 def test_migrating_again_keeps_the_rows(settings: Settings, database: Database) -> None:

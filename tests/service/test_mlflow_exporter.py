@@ -112,7 +112,7 @@ def exporter(database: Database, settings: Settings) -> Iterator[MlflowExporter]
 
 
 def queue_job(database: Database) -> str:
-    spec = hinge_job(**{"experiment": f"experiment of {free_port()}"})
+    spec = hinge_job(experiment=f"experiment of {free_port()}")
     with database.writing() as session:
         job, _ = create_job(session, spec=spec, dataset={"digest": "0" * 64}, total_steps=100, body_sha256="b")
         return job.id

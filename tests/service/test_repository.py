@@ -20,7 +20,9 @@ from service.jobs.repository import (
     finish_attempt,
     get_job,
     jobs_in,
+    lost_attempts,
     move,
+    note_waiting,
     record_progress,
     record_result,
     request_cancel,
@@ -28,6 +30,7 @@ from service.jobs.repository import (
 )
 from service.jobs.states import MOVES, TERMINAL, State
 from service.store.models import Event, Job
+from service.store.types import Float64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,6 +172,26 @@ def test_an_attempt_ends_once(database: Database, running: tuple[str, int]) -> N
         ]
 
 
+def test_attempts_that_were_lost_are_counted(database: Database) -> None:
+    with database.writing() as session:
+        job_id = add_job(session).id
+        for outcome in ("lost", "interrupted", "lost"):
+            assert finish_attempt(session, job_id, start_attempt(session, job_id), outcome=outcome)
+        assert lost_attempts(session, job_id) == 2
+
+
+def test_only_a_queued_job_waits(database: Database) -> None:
+    with database.writing() as session:
+        job = add_job(session)
+        assert note_waiting(session, job.id, "waiting_for_cpus")
+        session.refresh(job)
+        assert job.reason == "waiting_for_cpus"
+        assert move(session, job.id, from_=State.QUEUED, to=State.STARTING)
+        assert not note_waiting(session, job.id, "waiting_for_cpus")
+        session.refresh(job)
+        assert job.reason is None
+
+
 @pytest.mark.parametrize("state", State)
 def test_cancelling_from_every_state(database: Database, state: State) -> None:
     expected = {
@@ -245,8 +268,6 @@ def test_a_point_twice_in_one_call(database: Database, running: tuple[str, int])
 
 @given(value=st.floats(allow_nan=True, allow_infinity=True))
 def test_a_value_reads_back_as_it_was_written(value: float) -> None:
-    from service.store.types import Float64
-
     column = Float64()
     dialect: Any = None
     read = column.process_result_value(column.process_bind_param(value, dialect), dialect)
@@ -317,8 +338,14 @@ def test_writers_wait_for_each_other_and_count_exactly(database: Database) -> No
 
 
 def test_a_block_that_raises_writes_nothing(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.writing() as session:
-        job_id = add_job(session).id
-        _ = 1 / 0
+    made = []
+
+    def fail() -> None:
+        with database.writing() as session:
+            made.append(add_job(session).id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with database.reading() as session:
-        assert get_job(session, job_id) is None
+        assert get_job(session, made[0]) is None

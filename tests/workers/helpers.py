@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import secrets
+import typing
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
+
+from core import Registered, registered
+from workers.batches import Standardization
+from workers.dataset import DatasetInfo, open_dataset, prepare_parquet, standardization
+from workers.events import Checkpointed, Event, Progress
+from workers.exchange import KEY_BYTES, Exchange, Membership
+from workers.resolve import resolve
+from workers.spec import JobSpec
+from workers.splitting import split
+from workers.trainer import Assignment, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KINDS = ("layer", "loss", "optimizer", "schedule", "initializer")
+REGISTERED = [(kind, name) for kind in KINDS for name in registered(kind)]
+
+PEER_TIMEOUT = 30.0  # seconds
+
+JOB: dict[str, Any] = {
+    "name": "a job",
+    "data": {"dataset": "blobs", "validation": 0.2},
+    "model": {"layers": [{"type": "linear", "units": 32}, {"type": "relu"}, {"type": "linear", "units": 3}]},
+    "loss": {"type": "hinge"},
+    "regularization": {"l2": 0.001},
+    "optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9, "schedule": {"type": "cosine"}},
+    "training": {"epochs": 3, "batch_size": 50, "seed": 5},
+}
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    """The job above with dotted fields changed: job(**{"training.epochs": 3})."""
+    changed = copy.deepcopy(JOB)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        target = changed
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = value
+    return changed
+
+
+def blobs(directory: Path, *, rows: int = 333, features: int = 20, classes: int = 3, seed: int = 1) -> DatasetInfo:
+    """A dataset of overlapping normal clouds, one a class; features of different scales, one of them constant."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, rows)
+    centers = random.normal(size=(classes, features))
+    values = (centers[labels] + 2 * random.normal(size=(rows, features))) * np.linspace(0.1, 30, features) + 5
+    values[:, -1] = 7
+    columns = {f"x{index}": values[:, index] for index in range(features)} | {"label": labels}
+    pq.write_table(pa.table(columns), directory / "blobs.parquet")
+    return prepare_parquet(directory / "blobs.parquet", directory / "datasets", "label")
+
+
+def assignment(spec: dict[str, Any], dataset: DatasetInfo, directory: Path, *, prepared: bool = True) -> Assignment:
+    """What a supervisor gets, or, `prepared`, what it hands on to its workers."""
+    resolved = resolve(JobSpec.model_validate(spec), dataset).spec
+    scales = None
+    if prepared and resolved.data.standardize:
+        train, _ = split(dataset.rows, resolved.data.validation, resolved.training.seed)
+        scales = Standardization(*standardization(open_dataset(dataset)[0], train))
+    # A name of its own for each, as Ray keeps the names of actors.
+    name = f"job-{secrets.token_hex(8)}"
+    return Assignment(name, 1, resolved.model_dump(mode="json"), dataset, scales, directory)
+
+
+def series_of(events: list[Event]) -> dict[str, list[tuple[int, float]]]:
+    """All points by metric, in the order of their events, without those that depend on the clock."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for event in events:
+        if isinstance(event, Progress):
+            for name, series in event.series.items():
+                if not name.startswith("time/"):
+                    steps, values = series.steps.tolist(), series.values.tolist()
+                    points.setdefault(name, []).extend(zip(steps, values, strict=True))
+    return points
+
+
+@dataclass
+class Outcome:
+    """What came of an attempt: for each worker whether it came to the end, or its error; the leader's events."""
+
+    finished: list[bool | BaseException] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    reporters: set[int] = field(default_factory=set)
+
+    @property
+    def series(self) -> dict[str, list[tuple[int, float]]]:
+        return series_of(self.events)
+
+    @property
+    def params_sha256(self) -> str:
+        (digest,) = [event.params_sha256 for event in self.events if isinstance(event, Checkpointed)]
+        return digest
+
+
+def train(given: Assignment, *, stop_requested: Callable[[], bool] = lambda: False) -> Outcome:
+    """Train with one thread for each worker, exchanging over the loopback interface."""
+    workers = given.spec["resources"]["workers"]
+    key = secrets.token_bytes(KEY_BYTES)
+    memberships = [Membership(rank, workers, given.attempt, key) for rank in range(workers)]
+    exchanges = [Exchange(membership, "127.0.0.1", PEER_TIMEOUT) for membership in memberships]
+    addresses = [exchange.address for exchange in exchanges]
+    outcome = Outcome()
+
+    def report(rank: int, event: Event) -> None:
+        outcome.reporters.add(rank)
+        outcome.events.append(event)
+
+    def work(rank: int) -> bool | BaseException:
+        with exchanges[rank] as exchange:
+            exchange.connect(addresses)
+            try:
+                trainer = Trainer(
+                    given,
+                    memberships[rank],
+                    exchange,
+                    report=lambda event: report(rank, event),
+                    stop_requested=stop_requested,
+                )
+                return trainer.run()
+            except Exception as error:  # noqa: BLE001  the tests look at it
+                return error
+
+    # BLAS's number of threads belongs to the process: a trainer that is done must not give it back to the others.
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        outcome.finished = list(pool.map(work, range(workers)))
+    return outcome
+
+
+def completed(given: Assignment) -> Outcome:
+    """Train to the end."""
+    outcome = train(given)
+    for finished in outcome.finished:
+        if isinstance(finished, BaseException):
+            raise finished
+    assert all(outcome.finished)
+    return outcome
+
+
+def instances(cls: type[Registered]) -> st.SearchStrategy[Registered]:
+    """Instances of a registered class with any hyperparameters within their bounds."""
+    hints = typing.get_type_hints(cls)
+    strategies = {each.name: _values(hints[each.name], each.metadata) for each in dataclasses.fields(cls)}
+    return st.builds(cls, **strategies)
+
+
+def _values(annotation: Any, metadata: Any) -> st.SearchStrategy[Any]:
+    ge, gt, le, lt = (metadata[bound] for bound in ("ge", "gt", "le", "lt"))
+    low, high = ge if gt is None else gt, le if lt is None else lt
+    if annotation is bool:
+        return st.booleans()
+    if annotation is str:
+        return st.text()
+    if annotation is int:
+        lowest = low if low is None or gt is None else low + 1
+        highest = high if high is None or lt is None else high - 1
+        return st.integers(lowest, highest)
+    if annotation is float:
+        return st.floats(
+            low,
+            high,
+            exclude_min=gt is not None,
+            exclude_max=lt is not None,
+            allow_nan=False,
+            allow_infinity=False,
+        )
+    return st.sampled_from(list(registered(annotation.kind).values())).flatmap(instances)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import registered
+from tests.workers.helpers import instances, job
+from workers.dataset import DatasetInfo
+from workers.resolve import MAX_PARAMETERS, ResolvedJob, SpecError, resolve
+from workers.spec import JobSpec
+
+ROWS = 333
+DATASET = DatasetInfo("/nowhere", "0" * 64, rows=ROWS, features=20, classes=("a", "b", "c"))
+
+
+def resolved(**changes: Any) -> ResolvedJob:
+    return resolve(JobSpec.model_validate(job(**changes)), DATASET)
+
+
+def linear(*widths: int) -> list[dict[str, Any]]:
+    return [{"type": "linear", "units": width} for width in widths]
+
+
+PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    "width of a row": ({"model.inputs": 21}, "model.inputs", ("21", "20")),
+    "number of classes": ({"model.layers": linear(8, 4)}, "model.layers.1", ("4", "3 classes")),
+    "too many parameters": (
+        {"model.layers": linear(100_000, 1000, 3)},
+        "model.layers",
+        (f"{MAX_PARAMETERS:,}", f"{20 * 100_000 + 100_000 + 100_000 * 1000 + 1000 + 1000 * 3 + 3:,}"),
+    ),
+    "a batch of more than the rows": ({"training.batch_size": 267}, "training.batch_size", ("267", "266 rows")),
+    "more shards than rows": ({"training.shards": 51}, "training.shards", ("51", "50")),
+    "more CPUs than shards": (
+        {"training.shards": 5, "resources": {"workers": 3, "cpus_per_worker": 2}},
+        "resources.workers",
+        ("3 workers", "2 CPUs", "5", "6"),
+    ),
+    "more CPUs than rows": (
+        {"training.batch_size": 6, "resources": {"workers": 7}},
+        "resources.workers",
+        ("7 workers", "4 shards"),
+    ),
+    "validation of no row": ({"data.validation": 0.001}, "data.validation", ("0.001", "333 rows")),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_a_problem_names_its_field_and_the_figures(case: str) -> None:
+    changes, field, figures = PROBLEMS[case]
+    with pytest.raises(SpecError) as caught:
+        resolved(**changes)
+    (problem,) = caught.value.problems
+    assert problem.field == field
+    for figure in figures:
+        assert figure in problem.message
+    assert field in str(caught.value)
+
+
+def test_no_parameters_is_said_beside_the_number_of_scores() -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved(**{"model.layers": [{"type": "relu"}]})
+    messages = {problem.field: problem.message for problem in caught.value.problems}
+    assert set(messages) == {"model.layers", "model.layers.0"}
+    assert "no parameters" in messages["model.layers"]
+
+
+@pytest.mark.parametrize("name", [name for name, cls in registered("loss").items() if cls.target != "labels"])
+def test_a_loss_that_does_not_read_labels_is_refused(name: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved(loss={"type": name})
+    (problem,) = caught.value.problems
+    assert problem.field == "loss.type"
+    assert name in problem.message
+    for usable in ("hinge", "softmax"):
+        assert usable in problem.message
+
+
+def test_every_problem_is_found_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved(
+            **{
+                "model.inputs": 3,
+                "model.layers": linear(2),
+                "training.batch_size": 300,
+                "training.shards": 301,
+                "resources": {"workers": 302},
+                "data.validation": 0.001,
+            }
+        )
+    fields = [problem.field for problem in caught.value.problems]
+    assert sorted(fields) == [
+        "data.validation",
+        "model.inputs",
+        "model.layers.0",
+        "resources.workers",
+        "training.shards",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "batch_size", "shards"),
+    [
+        (1, 1, 50, 4),
+        (2, 1, 50, 4),
+        (3, 1, 50, 4),
+        (4, 1, 50, 4),
+        (1, 4, 50, 4),
+        (5, 1, 50, 8),
+        (3, 3, 50, 16),
+        (8, 2, 50, 16),
+        (17, 1, 50, 32),
+        (1, 1, 3, 2),
+        (1, 1, 1, 1),
+        (4, 1, 4, 4),
+    ],
+)
+def test_shards_by_default(workers: int, cpus: int, batch_size: int, shards: int) -> None:
+    changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
+    assert resolved(**changes).spec.training.shards == shards
+
+
+@given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 266))
+def test_shards_by_default_are_enough_and_not_too_many(workers: int, cpus: int, batch_size: int) -> None:
+    changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
+    try:
+        shards = resolved(**changes).spec.training.shards
+    except SpecError as error:
+        # There is no power of two between the CPUs and the rows of a batch.
+        assert [problem.field for problem in error.problems] == ["resources.workers"]
+        assert not any(workers * cpus <= 2**power <= batch_size for power in range(10))
+    else:
+        assert shards in {2**power for power in range(10)}
+        assert workers * cpus <= shards <= batch_size
+        assert shards >= min(4, 2 ** (batch_size.bit_length() - 1))
+
+
+def test_what_is_given_stays_and_the_rest_is_filled_in() -> None:
+    spec = JobSpec.model_validate(job(**{"training.shards": 7}))
+    result = resolve(spec, DATASET)
+    assert result.spec.training.shards == 7
+    assert result.spec.model.inputs == 20
+    assert spec.model.inputs is None
+    assert resolve(result.spec, DATASET) == result
+    assert JobSpec.model_validate_json(result.spec.model_dump_json()) == result.spec
+
+
+def test_the_figures_of_a_job() -> None:
+    result = resolved()
+    assert (result.train_rows, result.validation_rows) == (266, 67)
+    assert result.steps_per_epoch == 5
+    assert result.total_steps == 15
+    assert result.parameters == 20 * 32 + 32 + 32 * 3 + 3
+
+
+def test_no_validation_at_all() -> None:
+    result = resolved(**{"data.validation": 0.0})
+    assert (result.train_rows, result.validation_rows) == (ROWS, 0)
+
+
+@given(st.data())
+def test_every_chain_of_layers_resolves_or_names_a_field(data: st.DataObject) -> None:
+    layers = st.sampled_from(list(registered("layer").values())).flatmap(instances)
+    chain = data.draw(st.lists(layers, min_size=1, max_size=4))
+    spec = job(**{"model.layers": [{"type": layer.type, **vars_of(layer)} for layer in chain]})
+    try:
+        resolve(JobSpec.model_validate(spec), DATASET)
+    except SpecError as error:
+        assert all(problem.field.startswith("model.layers") for problem in error.problems)
+
+
+def vars_of(layer: Any) -> dict[str, Any]:
+    return {"units": layer.units} if hasattr(layer, "units") else {}
