@@ -80,7 +80,7 @@ def unknown(value: object, known: Iterable[str], what: str) -> str:
     known = list(known)
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{quote(value)} is no {what}; known: {', '.join(known) or 'none yet'}{hint}"
+    return f"{quote(value)} is not a known {what}; known: {', '.join(known) or 'none yet'}{hint}"
 
 
 def _path(location: Sequence[str | int], body: Any, kind: str) -> list[str | int]:
@@ -107,10 +107,10 @@ def _message(entry: dict[str, Any], path: Sequence[str | int], request: Request,
     context = entry.get("ctx", {})
     match entry["type"]:
         case "extra_forbidden":
-            return unknown(path[-1], _schema_at(path[:-1], request, body)["properties"], "field here")
+            return unknown(path[-1], _schema_at(path[:-1], request, body)["properties"], "field")
         case "union_tag_invalid":
             known = (tag.strip(" '") for tag in context["expected_tags"].split(","))
-            return unknown(context["tag"], known, f"{_discriminator(entry)} here")
+            return unknown(context["tag"], known, _discriminator(entry))
         case "union_tag_not_found":
             known = _schema_at(path[:-1], request, body)["discriminator"]["mapping"]
             return f"is required; known: {', '.join(known)}"

@@ -98,7 +98,7 @@ def problem_response(
         errors=[FieldProblemView(field=error.field, message=error.message) for error in errors],
     )
     # ASCII, since the request that is being quoted may hold what no encoding can write.
-    content = json.dumps(problem.model_dump(exclude_defaults=True) | {"type": problem.type})
+    content = json.dumps({"type": problem.type} | problem.model_dump(exclude_defaults=True))
     return Response(content, status, headers, MEDIA_TYPE)
 
 

@@ -134,19 +134,20 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[np.float32], NDArray[np.int
     """
     try:
         batch = pa.ipc.open_file(pa.memory_map(info.path)).get_batch(0)
+        batch.validate()  # lengths and sizes, so that a damaged file ends in an error and not in a crash
     except FileNotFoundError as error:
         raise DatasetError("the dataset's file is gone from the data directory; register the dataset again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(f"the dataset's file is damaged ({error}); register the dataset again") from error
     if batch.schema != _schema(info.features) or batch.num_rows != info.rows:
-        columns = ", ".join(f"{field.name}: {field.type}" for field in batch.schema)
         raise DatasetError(
-            f"the dataset's file has {batch.num_rows} rows of ({columns}), where {info.rows} rows of {info.features} "
-            "features were registered; register the dataset again"
+            f"the dataset's file is another one than was registered: it should have {info.rows} rows of {info.features} "
+            f"features; register the dataset again"
         )
-    features = batch.column(FEATURES).values.to_numpy(zero_copy_only=True).reshape(-1, info.features)
-    labels = batch.column(LABEL).to_numpy(zero_copy_only=True)
-    return features, labels
+    features, labels = batch.column(FEATURES).values, batch.column(LABEL)
+    if features.null_count or labels.null_count:
+        raise DatasetError("the dataset's file has nulls, which none had when registered; register the dataset again")
+    return features.to_numpy(zero_copy_only=True).reshape(-1, info.features), labels.to_numpy(zero_copy_only=True)
 
 
 def standardization(

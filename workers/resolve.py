@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from core import GraphError, build_classifier, registered
-from workers.model import layers_of, loss_of
+from core import GraphError, build_classifier
+from workers.model import layers_of
 from workers.splitting import validation_rows
 
 if TYPE_CHECKING:
-    from core import Loss
     from workers.dataset import DatasetInfo
     from workers.spec import JobSpec
 
@@ -64,7 +63,6 @@ def resolve(spec: JobSpec, dataset: DatasetInfo) -> ResolvedJob:
     validation = validation_rows(dataset.rows, spec.data.validation)
     train = dataset.rows - validation
     parameters = _check_model(spec, dataset, problems)
-    _check_loss(spec, problems)
     shards = _check_training(spec, train, problems)
     if spec.data.validation > 0 and validation == 0:
         problems.append(
@@ -125,16 +123,6 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
             FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {MAX_PARAMETERS:,}")
         )
     return parameters
-
-
-def _check_loss(spec: JobSpec, problems: list[FieldProblem]) -> None:
-    """Check that the loss compares scores with labels, which is what datasets have."""
-    loss = loss_of(spec)
-    if loss.target != "labels":
-        usable = [name for name, cls in registered("loss").items() if cast("type[Loss]", cls).target == "labels"]
-        problems.append(
-            FieldProblem("loss.type", f"is {loss.type}, which a classifier can not use: use {' or '.join(usable)}")
-        )
 
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:

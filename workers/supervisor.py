@@ -25,6 +25,7 @@ from workers.trainer import Assignment, PoisonedStepError
 from workers.worker import Worker
 
 POLL_WAIT = 1.0  # seconds that a poll waits for news
+LAST_WORDS = 1.0  # seconds that the leader gets to end by itself when the attempt fails
 
 # Mypy sees the class and not the actor class that Ray made of it.
 _worker: Any = Worker
@@ -49,6 +50,7 @@ class Supervisor:
         self._assignment, self._spec = assignment, JobSpec.model_validate(assignment.spec)
         self._events: deque[tuple[int, Event]] = deque()
         self._last = 0
+        self._ended = False
         self._news = asyncio.Condition()
         self._stop = asyncio.Event()
         self._workers: list[Any] = []
@@ -68,8 +70,11 @@ class Supervisor:
             return list(self._events)
 
     async def report(self, event: Event) -> None:
-        """Append an event."""
+        """Append an event; what comes after the end is dropped."""
         async with self._news:
+            if self._ended:
+                return
+            self._ended = isinstance(event, Ended)
             self._last += 1
             self._events.append((self._last, event))
             self._news.notify_all()
@@ -113,7 +118,12 @@ class Supervisor:
         if self._stop.is_set():
             return CANCELLED
         await self.report(Started(fingerprint()))
-        done = await asyncio.gather(*(worker.train.remote(assignment, addresses) for worker in self._workers))
+        trainings = [asyncio.ensure_future(worker.train.remote(assignment, addresses)) for worker in self._workers]
+        try:
+            done = await asyncio.gather(*trainings)
+        finally:
+            # When another worker fails first, the leader may still have points to report.
+            await asyncio.wait(trainings[:1], timeout=LAST_WORDS)
         return SUCCEEDED if all(done) else CANCELLED
 
     async def _unless_stopped(self, ready: Any) -> bool:

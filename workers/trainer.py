@@ -146,6 +146,8 @@ class Trainer:
     def _record(self, step: int, result: StepResult) -> None:
         loss = result.data_loss + result.penalty
         if not math.isfinite(loss):
+            # The last losses before it show how it came to this.
+            self._flush((step - 1) // self._steps_per_epoch, step - 1)
             raise PoisonedStepError(
                 f"the loss became {loss} in step {step}; "
                 "a smaller learning rate, or features on a smaller scale, may help"

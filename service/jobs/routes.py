@@ -159,7 +159,7 @@ def _find_dataset(name: str, services: Services) -> dict[str, Any]:
         dataset = get_dataset(session, name)
         if dataset is None:
             known = (entry.name for entry in list_datasets(session))
-            raise invalid(FieldProblem("data.dataset", unknown(name, known, "registered dataset")))
+            raise invalid(FieldProblem("data.dataset", unknown(name, known, "dataset")))
         return snapshot_of(dataset)
 
 

@@ -64,12 +64,13 @@ class Stack:
     def signal(self, number: int) -> int:
         """Send a signal to the process that was started and give its exit status."""
         assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(30)
+        with self.process:  # closes the pipe
+            self.process.send_signal(number)
+            return self.process.wait(30)
 
-    def processes(self) -> list[str]:
-        """Command lines of the processes that carry the mark."""
-        return marked_processes(self.mark)
+    def assert_no_process_left(self) -> None:
+        """Everything that carries the mark ends within some seconds."""
+        assert_no_process_left(self.mark)
 
 
 def marked_processes(mark: str) -> list[str]:
@@ -78,12 +79,19 @@ def marked_processes(mark: str) -> list[str]:
         if directory.name.isdigit():
             try:
                 environment = (directory / "environ").read_bytes()
-                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
             if f"{MARK}={mark}".encode() in environment.split(b"\0"):
                 found.append(f"{directory.name} {command}")
     return found
+
+
+def assert_no_process_left(mark: str, timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while left := marked_processes(mark):
+        assert time.monotonic() < deadline, f"left after {timeout} s: {left}"
+        time.sleep(0.05)
 
 
 def write_digits(path: Path) -> Path:

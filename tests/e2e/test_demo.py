@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib import image
 
-from tests.e2e.stack import GRADFLEET, MARK, marked_processes, wait_until
+from tests.e2e.stack import GRADFLEET, MARK, assert_no_process_left
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def test_demo(tmp_path: Path) -> None:
         check=False,
     )
     assert demo.returncode == 0, demo.stderr + demo.stdout
-    assert wait_until(lambda: not marked_processes(mark), 5, f"no process is left: {marked_processes(mark)}")
+    assert_no_process_left(mark)
     accuracy = {
         job: float(percent)
         for job, percent in re.findall(r"((?:hinge|softmax)-(?:linear|hidden)) \D+[\d.]+ \D+([\d.]+)%", demo.stdout)

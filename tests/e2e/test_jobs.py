@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from mlflow.tracking import MlflowClient
 from safetensors.numpy import load_file
@@ -73,9 +74,7 @@ def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> Non
 
 def test_a_job_whose_data_is_gone_says_so(client: Client, stack: Stack) -> None:
     source = write_digits(stack.data_dir / "uploads" / "doomed.parquet")
-    table = __import__("pyarrow.parquet", fromlist=["parquet"])
-    rows = table.read_table(source).slice(0, 500)
-    table.write_table(rows, source)
+    pq.write_table(pq.read_table(source).slice(0, 500), source)
     client.register_dataset("doomed", source, "label")
     registered = {path.name for path in (stack.data_dir / "datasets").iterdir()}
     digests = {entry["name"]: entry["digest"] for entry in client.datasets()}

@@ -19,7 +19,7 @@ def test_what_was_done_is_there_after_a_restart(tmp_path: Path) -> None:
         before = client.wait(client.submit(digits_job())["id"], timeout=60)
         metrics = client.metrics(before["id"])
     assert stack.signal(signal.SIGINT) == 0
-    assert wait_until(lambda: not stack.processes(), 5, f"no process is left: {stack.processes()}")
+    stack.assert_no_process_left()
 
     stack.start()
     with stack.client() as client:
@@ -28,7 +28,7 @@ def test_what_was_done_is_there_after_a_restart(tmp_path: Path) -> None:
         assert client.metrics(before["id"]) == metrics
         assert client.wait(client.submit(digits_job())["id"], timeout=60)["params_sha256"] == before["params_sha256"]
     assert stack.signal(signal.SIGTERM) == 0
-    assert wait_until(lambda: not stack.processes(), 5, f"no process is left: {stack.processes()}")
+    stack.assert_no_process_left()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -41,7 +41,7 @@ def test_a_job_that_was_cut_off_ends_with_the_same_bits(tmp_path: Path, number: 
         cut_off = client.submit(digits_job(training=training))["id"]
         wait_until(lambda: client.job(cut_off)["progress"]["epoch"] > 0, 30, "the first epoch")
     stack.signal(number)
-    assert wait_until(lambda: not stack.processes(), 20, f"no process is left: {stack.processes()}")
+    stack.assert_no_process_left()
 
     stack.start()
     with stack.client() as client:

@@ -207,6 +207,14 @@ def test_a_declared_length_is_refused_before_the_body_comes(service: httpx.Clien
     assert_still_answers(service)
 
 
+def test_a_client_that_sends_everything_first_reads_the_answer(service: httpx.Client) -> None:
+    address = urlsplit(str(service.base_url))
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {MEGABYTES_50}\r\n\r\n"
+        connection.sendall(head.encode() + b" " * MEGABYTES_50)
+        assert connection.recv(1024).startswith(b"HTTP/1.1 413")
+
+
 def test_a_body_just_within_the_limit_is_read(service: httpx.Client) -> None:
     content = json.dumps(hinge_job()).encode()
     answer = service.post("/v1/jobs", content=content + b" " * (2**20 - len(content)), headers=JSON_TYPE)

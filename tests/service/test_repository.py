@@ -256,6 +256,16 @@ def test_points_are_recorded_once_and_differing_ones_reported(database: Database
         }  # fmt: skip
 
 
+def test_the_latest_value_is_that_of_the_last_step(database: Database, running: tuple[str, int]) -> None:
+    job_id, attempt = running
+    with database.writing() as session:
+        record_points(session, job_id, attempt, [Point("val/loss", 7, 0.7, 1), Point("val/loss", 5, 0.5, 1)])
+        record_points(session, job_id, attempt, [Point("val/loss", 6, 0.6, 1)])
+        job = get_job(session, job_id)
+        assert job is not None
+        assert job.latest_metrics == {"val/loss": [7, 0.7]}
+
+
 def test_a_point_twice_in_one_call(database: Database, running: tuple[str, int]) -> None:
     job_id, attempt = running
     point = Point("train/loss", 1, 0.5, 10)

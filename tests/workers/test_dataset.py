@@ -107,9 +107,7 @@ def _shape(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("change", [_one_bit, _one_label, _class_names, _shape])
-def test_other_content_has_another_digest(
-    tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
-) -> None:
+def test_other_content_has_another_digest(tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     before, after = prepare(tmp_path, good_columns()), prepare(tmp_path, change(good_columns()))
     assert before.digest != after.digest
     open_dataset(before)
@@ -206,7 +204,7 @@ def test_a_file_cut_short_anywhere_is_a_dataset_error(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in {0, 1, 7, len(whole) // 4, len(whole) // 2, len(whole) - 8, len(whole) - 1}:
         path.write_bytes(whole[:length])
-        with pytest.raises(DatasetError, match="damaged"):
+        with pytest.raises(DatasetError, match="register the dataset again"):
             open_dataset(info)
 
 
@@ -222,6 +220,11 @@ FOREIGN_TABLES: dict[str, dict[str, Any]] = {
     "float64": {"features": pa.array([[1.0] * 5] * ROWS, pa.list_(pa.float64(), 5)), "label": [0] * ROWS},
     "text for labels": {"features": pa.array([[1.0] * 5] * ROWS, pa.list_(pa.float32(), 5)), "label": ["x"] * ROWS},
     "another width": {"features": pa.array([[1.0] * 6] * ROWS, pa.list_(pa.float32(), 6)), "label": [0] * ROWS},
+    "nulls": {"features": pa.array([[None] * 5] * ROWS, pa.list_(pa.float32(), 5)), "label": [0] * ROWS},
+    "labels that are null": {
+        "features": pa.array([[1.0] * 5] * ROWS, pa.list_(pa.float32(), 5)),
+        "label": pa.nulls(ROWS, pa.int64()),
+    },
     "no rows": {"features": pa.array([], pa.list_(pa.float32(), 5)), "label": pa.array([], pa.int64())},
     "fewer rows": {"features": pa.array([[1.0] * 5] * 6, pa.list_(pa.float32(), 5)), "label": [0] * 6},
 }
@@ -238,8 +241,24 @@ def test_another_table_in_its_place_is_a_dataset_error(tmp_path: Path, case: str
 def test_garbage_in_its_place_is_a_dataset_error(tmp_path: Path) -> None:
     info, path = _registered(tmp_path)
     path.write_bytes(np.random.default_rng(0).bytes(2000))
-    with pytest.raises(DatasetError, match="damaged"):
+    with pytest.raises(DatasetError, match="register the dataset again"):
         open_dataset(info)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_a_few_bytes_changed_never_crash_a_worker(tmp_path: Path, seed: int) -> None:
+    info, path = _registered(tmp_path)
+    random, content = np.random.default_rng(seed), bytearray(path.read_bytes())
+    for position in random.integers(0, len(content), size=random.integers(1, 10)):
+        content[position] = random.integers(256)
+    path.write_bytes(content)
+    try:
+        features, labels = open_dataset(info)
+    except DatasetError:
+        return
+    assert (features.shape, labels.shape) == ((ROWS, 5), (ROWS,))
+    # Every byte can be read.
+    assert len(features.tobytes() + labels.tobytes()) == ROWS * (5 * 4 + 8)
 
 
 @given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 5))

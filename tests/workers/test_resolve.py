@@ -68,17 +68,6 @@ def test_no_parameters_is_said_beside_the_number_of_scores() -> None:
     assert "no parameters" in messages["model.layers"]
 
 
-@pytest.mark.parametrize("name", [name for name, cls in registered("loss").items() if cls.target != "labels"])
-def test_a_loss_that_does_not_read_labels_is_refused(name: str) -> None:
-    with pytest.raises(SpecError) as caught:
-        resolved(loss={"type": name})
-    (problem,) = caught.value.problems
-    assert problem.field == "loss.type"
-    assert name in problem.message
-    for usable in ("hinge", "softmax"):
-        assert usable in problem.message
-
-
 def test_every_problem_is_found_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         resolved(

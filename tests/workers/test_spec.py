@@ -160,6 +160,20 @@ def test_defaults_of_a_job() -> None:
     }
 
 
+LABEL_LOSSES = [name for name, cls in registered("loss").items() if cls.target == "labels"]
+
+
+@pytest.mark.parametrize("name", registered("loss"))
+def test_a_classifier_takes_the_losses_of_labels_and_no_others(name: str) -> None:
+    if name in LABEL_LOSSES:
+        assert JobSpec.model_validate(job(loss={"type": name})).model_dump()["loss"]["type"] == name
+    else:
+        with pytest.raises(ValidationError) as caught:
+            JobSpec.model_validate(job(loss={"type": name}))
+        assert locations(caught.value) == ["loss"]
+        assert all(usable in str(caught.value) for usable in LABEL_LOSSES)
+
+
 specs = st.fixed_dictionaries(
     {
         "name": st.text("abc äß-", min_size=1, max_size=200).filter(lambda text: text == text.strip()),
@@ -175,7 +189,7 @@ specs = st.fixed_dictionaries(
                 )
             }
         ),
-        "loss": st.sampled_from(list(registered("loss").values())).flatmap(instances).map(to_spec),
+        "loss": st.sampled_from([registered("loss")[name] for name in LABEL_LOSSES]).flatmap(instances).map(to_spec),
         "optimizer": st.sampled_from(list(registered("optimizer").values())).flatmap(instances).map(to_spec),
         "regularization": st.fixed_dictionaries({"l2": st.floats(0, 1e300)}),
         "training": st.fixed_dictionaries(

@@ -44,9 +44,7 @@ def tree_sum(vectors: Vectors, start: int, stop: int) -> np.ndarray[Any, np.dtyp
 def random_vectors(shards: int, seed: int) -> Vectors:
     """Values of many magnitudes, so that the order of additions shows in the last bits."""
     random = np.random.default_rng(seed)
-    return [
-        (random.standard_normal(50) * 10.0 ** random.integers(-4, 4, 50)).astype(np.float32) for _ in range(shards)
-    ]
+    return [(random.standard_normal(50) * 10.0 ** random.integers(-4, 4, 50)).astype(np.float32) for _ in range(shards)]
 
 
 @given(cut_shards)
