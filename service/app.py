@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from service import health
 from service.datasets import routes as datasets
 from service.dependencies import Services
+from service.docs_page import install_docs_page
 from service.jobs import routes as jobs
 from service.limits import BodyLimit
 from service.problems import install_problem_handlers
@@ -42,6 +43,7 @@ def create_app(
         version=version("gradfleet"),
         summary="Exact distributed batch training: jobs over REST, every loss recorded.",
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.services = Services(settings, database, on_submit, on_cancel)
@@ -49,4 +51,5 @@ def create_app(
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     for module in (jobs, datasets, health):
         app.include_router(module.router)
+    install_docs_page(app)
     return app

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PANELS = {
-    "train/data_loss": "training loss (each job's own), mean of each epoch",
+    "train/data_loss": "training loss, each job's own",
     "val/accuracy": "validation accuracy",
     "train/active_fraction": "training samples with a gradient",
 }

@@ -120,5 +120,5 @@ def _mlflow_view(run: MlflowRun | None, mlflow_link: str | None) -> MlflowView |
     if mlflow_link is not None:
         # MLflow's pages open on another kind of work unless the link says otherwise.
         page = f"experiments/{run.experiment_id}/runs/{run.run_id}"
-        url = f"{mlflow_link}/?workflowType=machine_learning#/{page}"
+        url = f"{mlflow_link}/#/{page}?workflowType=machine_learning"
     return MlflowView(run_id=run.run_id, url=url, complete=run.finished)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -71,6 +73,12 @@ class Stack:
     def assert_no_process_left(self) -> None:
         """Everything that carries the mark ends within some seconds."""
         assert_no_process_left(self.mark)
+
+    def end_leftovers(self) -> None:
+        """End what a killed stack has left: Ray's two agents may wait for ever for a cluster that is gone."""
+        for process in marked_processes(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process.split()[0]), signal.SIGKILL)
 
 
 def marked_processes(mark: str) -> list[str]:

@@ -168,7 +168,16 @@ def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:
             target = target[part]
     assert references
     assert "HTTPValidationError" not in document["components"]["schemas"]
-    assert api.get("/docs").status_code == 200
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(api: httpx.Client) -> None:
+    assert api.get("/").headers["location"] == "/docs"
+    page = api.get("/docs").text
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(links) == 3
+    for link in links:
+        assert link.startswith("/"), link
+        assert api.get(link).status_code == 200, link
 
 
 def test_health(api: httpx.Client) -> None:

@@ -217,8 +217,8 @@ def test_a_run_follows_its_job(
         view = job_view(job, settings.mlflow_link).mlflow
     assert view is not None
     info = run["info"]
-    page = f"#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
-    assert view.url == f"{mlflow.url}/?workflowType=machine_learning{page}"
+    page = f"experiments/{info['experiment_id']}/runs/{info['run_id']}"
+    assert view.url == f"{mlflow.url}/#/{page}?workflowType=machine_learning"
 
 
 def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
