@@ -18,7 +18,7 @@ help:  ## list the commands
 	touch $@
 
 demo: .venv/installed  ## train hinge and softmax on real digits and compare them
-	$(BIN)/gradfleet demo
+	$(BIN)/gradfleet demo $(ARGS)
 
 test: .venv/installed  ## every test
 	$(BIN)/python -m pytest
