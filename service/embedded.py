@@ -54,7 +54,7 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
         stack.enter_context(_lock(data_dir))
         listener = stack.enter_context(_listen(host, port))
         mlflow = stack.enter_context(MlflowServer(data_dir))  # takes longest: the rest starts meanwhile
-        cpus = stack.enter_context(_ray())
+        cpus = stack.enter_context(_ray(data_dir))
         url = stack.enter_context(_api(data_dir, listener, mlflow.url, cpus))
         mlflow.wait_until_ready(START_TIMEOUT)
         yield Stack(url, mlflow)
@@ -84,7 +84,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _ray() -> Iterator[int]:
+def _ray(data_dir: Path) -> Iterator[int]:
     """Start Ray on this machine, for this process alone; gives its number of CPUs."""
     # Ray reads these when it is imported. Its ports are bound to the loopback address and want a token.
     os.environ |= {
@@ -97,23 +97,37 @@ def _ray() -> Iterator[int]:
 
     # A worker is one logical CPU: two workers must fit on a machine with one core, too.
     cpus = max(2, os.cpu_count() or 1)
-    directory = tempfile.mkdtemp(prefix="gradfleet-")  # Ray's sockets need a short path
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        ray.init(
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=directory,
-        )
-        for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray has put its own in their place, which end the process at once
-        yield cpus
-    finally:
-        ray.shutdown()
-        shutil.rmtree(directory, ignore_errors=True)
+    with _ray_directory(data_dir) as directory:
+        try:
+            ray.init(
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=directory,
+            )
+            for number, handler in handlers.items():
+                signal.signal(number, handler)  # Ray has put its own in their place, which end the process at once
+            yield cpus
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _ray_directory(data_dir: Path) -> Iterator[str]:
+    """A directory for Ray's sockets and logs, for which the data directory's path may be too long: it has a link."""
+    link = data_dir / "ray"
+    if link.is_symlink():  # the last one was not stopped but killed
+        shutil.rmtree(link.readlink(), ignore_errors=True)
+        link.unlink()
+    with tempfile.TemporaryDirectory(prefix="gradfleet-", ignore_cleanup_errors=True) as directory:
+        link.symlink_to(directory)
+        try:
+            yield directory
+        finally:
+            link.unlink()
 
 
 @contextmanager

@@ -167,7 +167,8 @@ def _check_resources(spec: JobSpec, cluster_cpus: int | None) -> None:
     cpus = spec.resources.workers * spec.resources.cpus_per_worker
     if cluster_cpus is not None and cpus > cluster_cpus:
         message = (
-            f"x cpus_per_worker is {cpus}, but the cluster has {cluster_cpus} CPUs: must be at most {cluster_cpus}"
+            f"with cpus_per_worker asks for {cpus} CPUs, but the cluster has {cluster_cpus}: workers x cpus_per_worker "
+            f"must be at most {cluster_cpus}"
         )
         raise invalid(FieldProblem("resources.workers", message))
 

@@ -149,7 +149,8 @@ def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: 
     assert answer.status_code == 422
     assert answer.json()["errors"][0] == {
         "field": "resources.workers",
-        "message": "x cpus_per_worker is 3, but the cluster has 2 CPUs: must be at most 2",
+        "message": "with cpus_per_worker asks for 3 CPUs, but the cluster has 2: "
+        "workers x cpus_per_worker must be at most 2",
     }
 
 
