@@ -141,8 +141,8 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[np.float32], NDArray[np.int
         raise DatasetError(f"the dataset's file is damaged ({error}); register the dataset again") from error
     if batch.schema != _schema(info.features) or batch.num_rows != info.rows:
         raise DatasetError(
-            f"the dataset's file is another one than was registered: it should have {info.rows} rows of {info.features} "
-            f"features; register the dataset again"
+            f"the dataset's file is not the one that was registered with {info.rows} rows of {info.features} features; "
+            "register the dataset again"
         )
     features, labels = batch.column(FEATURES).values, batch.column(LABEL)
     if features.null_count or labels.null_count:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class _Lane:
         layout: ParameterLayout,
         parameters: Vector,
         shards: range,
-        cuts: Sequence[range],
+        cuts: Mapping[int, Sequence[range]],
         total: int,
     ) -> None:
         self.subtrees = complete_subtrees(shards, total)
@@ -50,7 +50,7 @@ class _Lane:
                 layout=layout,
                 parameters=parameters,
             )
-            for size in sorted({len(cuts[shard]) for shard in shards})
+            for size in sorted({len(cut[shard]) for cut in cuts.values() for shard in shards})
         }
 
     @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
@@ -74,7 +74,7 @@ class _Lane:
 
     def _shard(self, shard: int, batches: Batches, rows: Rows, table: Table) -> Vector:
         """Gradient of one shard's loss sum, valid until the lane's next shard."""
-        cut = self._cuts[shard]
+        cut = self._cuts[len(rows)][shard]
         plan = self._plans[len(cut)]
         batches.load(rows[cut.start : cut.stop], plan)
         plan.forward()
@@ -100,10 +100,10 @@ class ShardGradients:
         *,
         owned: range,
         shards: int,
-        batch_size: int,
+        batch_sizes: Collection[int],
         threads: int,
     ) -> None:
-        cuts = split_evenly(batch_size, shards)
+        cuts = {size: split_evenly(size, shards) for size in batch_sizes}
         self._threads = Lanes(owned, threads)
         self._lanes = [_Lane(graph, layout, parameters, part, cuts, shards) for part in self._threads.shards]
         self.subtrees = complete_subtrees(owned, shards)
@@ -122,7 +122,7 @@ class ShardGradients:
         return buffers[subtree]
 
     def compute(self, batches: Batches, rows: Rows, table: Table) -> None:
-        """Compute the shards' gradients on the batch's rows (batch,); fill in the owned rows of the table.
+        """Compute the shards' gradients on a batch, rows (batch,) of one of the sizes; fill in the owned table rows.
 
         The table (shards, 3) holds each shard's loss sum, its correct samples, and its samples whose loss gradient is
         not zero.

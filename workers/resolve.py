@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import GraphError, build_classifier
 from workers.model import layers_of
-from workers.splitting import validation_rows
+from workers.splitting import steps_per_epoch, validation_rows
 
 if TYPE_CHECKING:
     from workers.dataset import DatasetInfo
@@ -85,8 +85,7 @@ def resolve(spec: JobSpec, dataset: DatasetInfo) -> ResolvedJob:
         parameters=parameters,
         train_rows=train,
         validation_rows=validation,
-        # All batches have one size, so that no shard's shape ever changes: rows that fill no batch sit the epoch out.
-        steps_per_epoch=train // spec.training.batch_size,
+        steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
 
 

@@ -25,6 +25,17 @@ def split(rows: int, share: float, seed: int) -> tuple[Rows, Rows]:
     return np.sort(order[count:]), np.sort(order[:count])
 
 
+def steps_per_epoch(train_rows: int, batch_size: int) -> int:
+    """Number of batches that hold all the rows; the last one may not be full."""
+    return -(-train_rows // batch_size)
+
+
+def batches_of(order: Rows, batch_size: int) -> list[Rows]:
+    """Cut an epoch's order into batches; the last one may not be full."""
+    starts = range(0, len(order), batch_size)
+    return [order[start : start + batch_size] for start in starts]
+
+
 def epoch_order(train: Rows, seed: int, epoch: int) -> Rows:
     """The training rows in the order in which this epoch (from 0) visits them."""
     return generator(seed, Purpose.ORDER, epoch=epoch).permutation(train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +50,11 @@ class DistributedStep:
         exchange: Exchange,
         membership: Membership,
         shards: int,
-        batch_size: int,
+        batch_sizes: Collection[int],
         threads: int,
     ) -> None:
         self._optimizer, self._penalty, self._exchange = optimizer, penalty, exchange
-        self._rank, self._batch_size, self._parameters, self._layout = membership.rank, batch_size, parameters, layout
+        self._rank, self._parameters, self._layout = membership.rank, parameters, layout
         self._peers = [rank for rank in range(membership.workers) if rank != membership.rank]
         self.state = {slot: aligned_zeros((layout.size,), parameters.dtype) for slot in optimizer.slots}
         self._table = np.zeros((shards, COLUMNS))
@@ -64,7 +65,7 @@ class DistributedStep:
             parameters,
             owned=self._owned[self._rank],
             shards=shards,
-            batch_size=batch_size,
+            batch_sizes=batch_sizes,
             threads=threads,
         )
 
@@ -106,7 +107,7 @@ class DistributedStep:
 
     @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
     def run(self, step: int, batches: Batches, rows: Rows, learning_rate: float, *, stop: bool) -> StepResult:
-        """Train on one batch, `rows` (batch,); `stop` tells the others that this step is to be the last.
+        """Train on the rows (batch,), as many as one of the sizes; `stop` tells the others that this is the last step.
 
         `step` counts from 1 over the whole job. Raises `PeerSilentError`.
         """
@@ -114,8 +115,8 @@ class DistributedStep:
         penalty = self._penalty_value()
         gradient = self._reduce(step, stop=stop)
         # Read before this worker answers: after that, a quick peer's next message may overwrite its rows of the table.
-        figures = self._table.sum(axis=0) / self._batch_size
-        self._update(gradient, learning_rate)
+        figures = self._table.sum(axis=0) / len(rows)
+        self._update(gradient, len(rows), learning_rate)
         self._gather(step)
         return StepResult(
             data_loss=float(figures[LOSS]),
@@ -138,9 +139,9 @@ class DistributedStep:
             np.add(self._parts[into], self._parts[source], out=self._parts[into])
         return self._parts[0]
 
-    def _update(self, gradient: NDArray[Any], learning_rate: float) -> None:
+    def _update(self, gradient: NDArray[Any], batch_size: int, learning_rate: float) -> None:
         mine = self._slices[self._rank]
-        np.divide(gradient, gradient.dtype.type(self._batch_size), out=gradient)
+        np.divide(gradient, gradient.dtype.type(batch_size), out=gradient)
         for start, stop in self._penalized:
             part = slice(start - mine.start, stop - mine.start)
             self._penalty.add_gradient(np, self._parameters[start:stop], gradient[part], self._scratch[part])

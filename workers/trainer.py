@@ -24,7 +24,7 @@ from workers.fingerprint import fingerprint
 from workers.history import History
 from workers.model import layers_of, loss_of, optimizer_of, penalty_of
 from workers.spec import JobSpec
-from workers.splitting import epoch_order, split
+from workers.splitting import batches_of, epoch_order, split
 from workers.step import DistributedStep, StepResult
 
 REPORT_INTERVAL = 0.2  # seconds
@@ -74,7 +74,8 @@ class Trainer:
 
         self._batches = Batches(*open_dataset(dataset), assignment.standardization)
         self._rows, validation = split(dataset.rows, spec.data.validation, spec.training.seed)
-        self._steps_per_epoch = len(self._rows) // spec.training.batch_size
+        sizes = [len(batch) for batch in batches_of(self._rows, spec.training.batch_size)]
+        self._steps_per_epoch = len(sizes)
 
         graph = with_loss(build_classifier(layers_of(spec), dataset.features), loss_of(spec))
         self._layout = ParameterLayout(graph.parameters())
@@ -90,7 +91,7 @@ class Trainer:
             exchange=exchange,
             membership=membership,
             shards=shards,
-            batch_size=spec.training.batch_size,
+            batch_sizes=set(sizes),
             threads=threads,
         )
         self._evaluation = DistributedEvaluation(
@@ -127,9 +128,8 @@ class Trainer:
         step = epoch * self._steps_per_epoch
         total_steps = training.epochs * self._steps_per_epoch
         began = time.monotonic()
-        for batch in range(self._steps_per_epoch):
+        for rows in batches_of(order, training.batch_size):
             rate = self._optimizer.learning_rate(step, total_steps)
-            rows = order[batch * training.batch_size : (batch + 1) * training.batch_size]
             step += 1
             stop = self._leads and self._stop_requested()
             self._record(step, self._step.run(step, self._batches, rows, rate, stop=stop))

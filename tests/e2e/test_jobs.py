@@ -41,7 +41,7 @@ def test_the_number_of_workers_changes_no_bit(client: Client, loss: str) -> None
     assert first["params_sha256"] == second["params_sha256"] is not None
     one, two = (without_times(client.metrics(job_id)) for job_id in ids)
     assert one == two
-    assert one["train/loss"]["steps"] == list(range(1, 56)), "11 steps in each of 5 epochs"
+    assert one["train/loss"]["steps"] == list(range(1, 61)), "12 steps in each of 5 epochs"
 
 
 def test_another_seed_gives_other_parameters(client: Client) -> None:

@@ -178,5 +178,5 @@ def test_the_checkpoint_of_a_job(tmp_path: Path, momentum: float) -> None:
     else:
         assert state == {}
     header = json.loads((tmp_path / "checkpoint" / "checkpoint.json").read_text())
-    assert (header["step"], header["epoch"], header["attempt"]) == (15, 3, 1)
+    assert (header["step"], header["epoch"], header["attempt"]) == (18, 3, 1)
     assert header["fingerprint"]["numpy"] == np.__version__

@@ -165,9 +165,10 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        prepare(tmp_path, good_columns())
+        with pytest.raises(OSError, match="No space left"):
+            prepare(tmp_path, good_columns())
     assert list((tmp_path / "data").iterdir()) == []
     open_dataset(prepare(tmp_path, good_columns()))
 
@@ -245,7 +246,7 @@ def test_garbage_in_its_place_is_a_dataset_error(tmp_path: Path) -> None:
         open_dataset(info)
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(100))
 def test_a_few_bytes_changed_never_crash_a_worker(tmp_path: Path, seed: int) -> None:
     info, path = _registered(tmp_path)
     random, content = np.random.default_rng(seed), bytearray(path.read_bytes())

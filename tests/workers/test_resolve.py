@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import registered
+from core import registered, to_spec
 from tests.workers.helpers import instances, job
 from workers.dataset import DatasetInfo
 from workers.resolve import MAX_PARAMETERS, ResolvedJob, SpecError, resolve
@@ -115,13 +115,11 @@ def test_shards_by_default(workers: int, cpus: int, batch_size: int, shards: int
 @given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 266))
 def test_shards_by_default_are_enough_and_not_too_many(workers: int, cpus: int, batch_size: int) -> None:
     changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
-    try:
-        shards = resolved(**changes).spec.training.shards
-    except SpecError as error:
-        # There is no power of two between the CPUs and the rows of a batch.
-        assert [problem.field for problem in error.problems] == ["resources.workers"]
-        assert not any(workers * cpus <= 2**power <= batch_size for power in range(10))
+    if not any(workers * cpus <= 2**power <= batch_size for power in range(10)):
+        with pytest.raises(SpecError, match=r"resources\.workers"):
+            resolved(**changes)
     else:
+        shards = resolved(**changes).spec.training.shards
         assert shards in {2**power for power in range(10)}
         assert workers * cpus <= shards <= batch_size
         assert shards >= min(4, 2 ** (batch_size.bit_length() - 1))
@@ -140,8 +138,8 @@ def test_what_is_given_stays_and_the_rest_is_filled_in() -> None:
 def test_the_figures_of_a_job() -> None:
     result = resolved()
     assert (result.train_rows, result.validation_rows) == (266, 67)
-    assert result.steps_per_epoch == 5
-    assert result.total_steps == 15
+    assert result.steps_per_epoch == 6, "the last batch has 16 rows"
+    assert result.total_steps == 18
     assert result.parameters == 20 * 32 + 32 + 32 * 3 + 3
 
 
@@ -154,12 +152,10 @@ def test_no_validation_at_all() -> None:
 def test_every_chain_of_layers_resolves_or_names_a_field(data: st.DataObject) -> None:
     layers = st.sampled_from(list(registered("layer").values())).flatmap(instances)
     chain = data.draw(st.lists(layers, min_size=1, max_size=4))
-    spec = job(**{"model.layers": [{"type": layer.type, **vars_of(layer)} for layer in chain]})
+    spec = JobSpec.model_validate(job(**{"model.layers": [to_spec(layer) for layer in chain]}))
+    fields = []
     try:
-        resolve(JobSpec.model_validate(spec), DATASET)
+        resolve(spec, DATASET)
     except SpecError as error:
-        assert all(problem.field.startswith("model.layers") for problem in error.problems)
-
-
-def vars_of(layer: Any) -> dict[str, Any]:
-    return {"units": layer.units} if hasattr(layer, "units") else {}
+        fields = [problem.field for problem in error.problems]
+    assert all(field.startswith("model.layers") for field in fields)

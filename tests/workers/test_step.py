@@ -11,8 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from core import L2, SGD, Linear, Optimizer, ParameterLayout, ReLU, aligned_zeros, build_classifier, initialize
-from core import Hinge, registered, with_loss
+from core import (
+    L2,
+    SGD,
+    Hinge,
+    Linear,
+    Optimizer,
+    ParameterLayout,
+    ReLU,
+    aligned_zeros,
+    build_classifier,
+    initialize,
+    registered,
+    with_loss,
+)
 from tests.workers.helpers import instances
 from workers.batches import Batches
 from workers.exchange import KEY_BYTES, Exchange, Membership
@@ -135,7 +147,7 @@ def steps(workers: int, threads: int, hidden: int) -> tuple[list[StepResult], by
                 exchange=exchange,
                 membership=Membership(rank, workers, 1, key),
                 shards=SHARDS,
-                batch_size=BATCH_SIZE,
+                batch_sizes={BATCH_SIZE},
                 threads=threads,
             )
             results = [

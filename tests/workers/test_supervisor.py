@@ -73,7 +73,7 @@ def on_actor(actor: Any, function: Callable[[Any], Any], **options: Any) -> Any:
 
 def worker_pids(attempt: Attempt) -> list[int]:
     """The processes of an attempt's workers, as they name themselves."""
-    workers = on_actor(attempt._supervisor, lambda supervisor: supervisor._workers)  # noqa: SLF001
+    workers = on_actor(attempt._supervisor, lambda supervisor: supervisor._workers)
     return [on_actor(worker, lambda _: os.getpid(), concurrency_group="control") for worker in workers]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,22 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from core import BATCH, Graph, Linear, ParameterLayout, initialize
-from tests.workers.helpers import assignment, blobs, completed, job, train
-from workers.events import Checkpointed, Progress
+from tests.workers.helpers import assignment, blobs, completed, job, series_of, train
+from workers.events import Checkpointed, Event, Progress
+from workers.exchange import KEY_BYTES, Exchange, Membership
 from workers.splitting import epoch_order, split
-from workers.trainer import PoisonedStepError
+from workers.trainer import PoisonedStepError, Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from workers.dataset import DatasetInfo
     from workers.trainer import Assignment
 
 Float64 = np.ndarray[Any, np.dtype[np.float64]]
 
-PER_STEP = {f"train/{name}" for name in ("loss", "data_loss", "reg_loss", "accuracy", "active_fraction")} | {
-    "grad/norm"
-}
+TRAINING = ("loss", "data_loss", "reg_loss", "accuracy", "active_fraction")
+PER_STEP = {"grad/norm"} | {f"train/{name}" for name in TRAINING}
 PER_EPOCH = {"weights/norm", "val/loss", "val/accuracy", "val/hinge", "val/softmax"}
 
 
@@ -78,7 +82,7 @@ def reference(given: Assignment, loss: str) -> tuple[dict[str, list[float]], dic
     velocities = [np.zeros_like(weight), np.zeros_like(bias)]
 
     size, done = training["batch_size"], 0
-    steps = len(rows) // size
+    steps = math.ceil(len(rows) / size)
     points: dict[str, list[float]] = {name: [] for name in PER_STEP | PER_EPOCH}
     for epoch in range(training["epochs"]):
         order = epoch_order(rows, training["seed"], epoch)
@@ -86,7 +90,7 @@ def reference(given: Assignment, loss: str) -> tuple[dict[str, list[float]], dic
             chosen = order[batch * size : (batch + 1) * size]
             scores = features[chosen] @ weight + bias
             losses, slopes = LOSSES[loss](scores, labels[chosen])
-            gradients = [features[chosen].T @ slopes / size + 2 * l2 * weight, slopes.sum(axis=0) / size]
+            gradients = [features[chosen].T @ slopes / len(chosen) + 2 * l2 * weight, slopes.mean(axis=0)]
             penalty = l2 * (weight**2).sum()
             points["train/data_loss"].append(losses.mean())
             points["train/reg_loss"].append(penalty)
@@ -95,10 +99,8 @@ def reference(given: Assignment, loss: str) -> tuple[dict[str, list[float]], dic
             points["train/active_fraction"].append((slopes != 0).any(axis=1).mean())
             points["grad/norm"].append(math.sqrt(sum((gradient**2).sum() for gradient in gradients)))
             rate = optimizer["lr"] * 0.5 * (1 + math.cos(math.pi * done / (steps * training["epochs"])))
-            for parameter, velocity, gradient in zip((weight, bias), velocities, gradients, strict=True):
-                velocity *= optimizer["momentum"]
-                velocity += gradient
-                parameter -= rate * velocity
+            velocities = [optimizer["momentum"] * v + g for v, g in zip(velocities, gradients, strict=True)]
+            weight, bias = weight - rate * velocities[0], bias - rate * velocities[1]
             done += 1
         points["weights/norm"].append(math.sqrt((weight**2).sum()))
         scores = features[validation] @ weight + bias
@@ -121,7 +123,7 @@ def test_training_agrees_with_the_formulas(tmp_path: Path, dataset: DatasetInfo,
 
     assert set(outcome.series) == PER_STEP | PER_EPOCH
     for name, points in outcome.series.items():
-        steps = range(1, 36) if name in PER_STEP else range(5, 36, 5)
+        steps = range(1, 43) if name in PER_STEP else range(6, 43, 6)
         assert [step for step, _ in points] == list(steps)
         np.testing.assert_allclose([value for _, value in points], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
     # The loss went down, or there would be little to compare.
@@ -141,9 +143,11 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("shards", [4, 7])
+@pytest.mark.parametrize(
+    ("shards", "batch_size"), [(4, 50), (7, 44), (16, 50)], ids=str
+)  # of 266 rows: 16, 2, 16 in the last
 def test_no_bit_depends_on_where_shards_are_computed(
-    tmp_path: Path, dataset: DatasetInfo, shards: int, model: str
+    tmp_path: Path, dataset: DatasetInfo, shards: int, batch_size: int, model: str
 ) -> None:
     results = {}
     for workers, cpus in PLACES:
@@ -152,6 +156,7 @@ def test_no_bit_depends_on_where_shards_are_computed(
             **{
                 "model.layers": MODELS[model],
                 "training.shards": shards,
+                "training.batch_size": batch_size,
                 "resources": {"workers": workers, "cpus_per_worker": cpus},
             }
         )
@@ -196,8 +201,47 @@ def test_all_workers_stop_after_the_same_step(tmp_path: Path, dataset: DatasetIn
     assert not (tmp_path / "stopped").exists()
     last = outcome.events[-1]
     assert isinstance(last, Progress)
-    assert (last.step, last.epoch) == (step, (step - 1) // 5)
+    assert (last.step, last.epoch) == (step, (step - 1) // 6)
     assert outcome.series["train/loss"] == whole.series["train/loss"][:step]
+
+
+@contextmanager
+def lone_trainer(
+    given: Assignment, report: Callable[[Event], None], stop_requested: Callable[[], bool]
+) -> Iterator[tuple[Trainer, Exchange]]:
+    membership = Membership(0, 1, 1, bytes(KEY_BYTES))
+    with Exchange(membership, "127.0.0.1", 1) as exchange:
+        yield Trainer(given, membership, exchange, report=report, stop_requested=stop_requested), exchange
+
+
+def test_a_stop_that_is_heard_early_waits_for_its_step(tmp_path: Path, dataset: DatasetInfo) -> None:
+    """A quick leader's next message, with the flag in it, may come while its peers still wait for a slow one."""
+    told: list[Event] = []
+    with lone_trainer(assignment(job(), dataset, tmp_path), told.append, lambda: False) as (trainer, exchange):
+        exchange.last_step = 3
+        assert not trainer.run()
+    assert [step for step, _ in series_of(told)["train/loss"]] == [1, 2, 3]
+
+
+def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -> None:
+    """With more it gives other bits on some shapes."""
+
+    def blas_threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    found: set[int] = set()
+
+    def look() -> bool:
+        found.update(blas_threads())
+        return False
+
+    with (
+        threadpool_limits(2),
+        lone_trainer(assignment(job(), dataset, tmp_path), lambda _: None, look) as (trainer, _),
+    ):
+        assert blas_threads() == {2}
+        assert trainer.run()
+    assert found == {1}
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -226,7 +270,7 @@ def test_without_validation(tmp_path: Path, dataset: DatasetInfo) -> None:
     spec = job(**{"data.validation": 0.0, "resources.workers": 2})
     outcome = completed(assignment(spec, dataset, tmp_path))
     assert set(outcome.series) == PER_STEP | {"weights/norm"}
-    assert len(outcome.series["train/loss"]) == 3 * (333 // 50)
+    assert len(outcome.series["train/loss"]) == 3 * 7
 
 
 def test_fewer_validation_rows_than_shards(tmp_path: Path, dataset: DatasetInfo) -> None:
@@ -253,7 +297,7 @@ def test_hinge_saturates_and_softmax_never_does(tmp_path: Path) -> None:
 
 
 def test_the_compared_hinge_has_its_default_margin(tmp_path: Path, dataset: DatasetInfo) -> None:
-    outcome = completed(assignment(job(**{"loss": {"type": "hinge", "margin": 3.0}}), dataset, tmp_path))
+    outcome = completed(assignment(job(loss={"type": "hinge", "margin": 3.0}), dataset, tmp_path))
     for (_, loss), (_, compared) in zip(outcome.series["val/loss"], outcome.series["val/hinge"], strict=True):
         assert loss > compared
 
@@ -261,7 +305,7 @@ def test_the_compared_hinge_has_its_default_margin(tmp_path: Path, dataset: Data
 def test_progress_reaches_the_end(tmp_path: Path, dataset: DatasetInfo) -> None:
     *others, progress, checkpointed = completed(assignment(job(), dataset, tmp_path)).events
     assert isinstance(progress, Progress)
-    assert (progress.epoch, progress.step) == (3, 15)
+    assert (progress.epoch, progress.step) == (3, 18)
     assert isinstance(checkpointed, Checkpointed)
     assert checkpointed.step == 15
     assert all(isinstance(event, Progress) for event in others)
