@@ -53,7 +53,7 @@ def demo(
         jobs = follow(client, ids, console)
         failed = [job for job in jobs if job["state"] != "succeeded"]
         for job in failed:
-            console.print(f"[red]{job['name']} {job['state']}: {job['reason']}[/]")
+            console.print(f"{job['name']} {job['state']}: {job['reason']}", style="red", markup=False)
         if failed:
             raise typer.Exit(1)
         jobs = _wait_for_export(client, ids)
@@ -69,9 +69,8 @@ def demo(
             _wait_for_signal()
         else:
             again = "" if data_dir == Path("gradfleet-data") else f" --data-dir {data_dir}"
-            console.print(
-                f"\nAll of it is kept in {data_dir}. To see the runs in MLflow and the API's docs:  gradfleet up{again}"
-            )
+            console.print(f"\nAll of it is kept in {data_dir}. To see the runs in MLflow, and the API's docs:")
+            console.print(f"  {sys.argv[0]} up{again}", soft_wrap=True)
 
 
 @contextmanager
