@@ -41,6 +41,7 @@ MEANINGS: list[tuple[type[Exception], str, str]] = [
     (PeerSilentError, "lost", "worker_silent"),
     (OSError, "failed", "storage_error"),
 ]
+WORKER_LOST = "a worker process ended by itself: it was killed, or its machine went down or ran out of memory"
 
 
 class Supervisor:
@@ -149,7 +150,7 @@ def _standardization(dataset: DatasetInfo, spec: JobSpec) -> Standardization:
 def _meaning(error: Exception) -> Ended:
     for kind, outcome, reason in MEANINGS:
         if isinstance(error, kind):
-            return Ended(outcome, reason, str(_cause(error)))
+            return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else str(_cause(error)))
     log.error("the attempt ended with an error nobody expected", exc_info=error)
     return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(_cause(error)).__name__}")
 

@@ -28,6 +28,7 @@ from workers.splitting import batches_of, epoch_order, split
 from workers.step import DistributedStep, StepResult
 
 REPORT_INTERVAL = 0.2  # seconds
+ADVICE = "a smaller learning rate, or features on a smaller scale, may help"
 
 
 class PoisonedStepError(ArithmeticError):
@@ -148,10 +149,7 @@ class Trainer:
         if not math.isfinite(loss):
             # The last losses before it show how it came to this.
             self._flush((step - 1) // self._steps_per_epoch, step - 1)
-            raise PoisonedStepError(
-                f"the loss became {loss} in step {step}; "
-                "a smaller learning rate, or features on a smaller scale, may help"
-            )
+            raise PoisonedStepError(f"the loss became {loss} in step {step}; {ADVICE}")
         self._history.record(
             step,
             {
@@ -178,6 +176,9 @@ class Trainer:
     def _checkpoint(self) -> None:
         epochs = self._training.epochs
         step = epochs * self._steps_per_epoch
+        if not np.isfinite(self._parameters).all():  # the loss of a step is computed before its update
+            self._flush(epochs, step)
+            raise PoisonedStepError(f"the parameters are no finite numbers after step {step}; {ADVICE}")
         self._step.gather_state(step)
         self._flush(epochs, step)
         if self._leads:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from workers.dataset import DatasetInfo
     from workers.trainer import Assignment
 
-TIMEOUT = 60.0  # seconds
+# On a busy machine the processes of an attempt take half a minute to start.
+TIMEOUT = 120.0  # seconds
+pytestmark = pytest.mark.timeout(4 * TIMEOUT)
+
 ENDLESS = {"training.epochs": 1_000_000}
 
 

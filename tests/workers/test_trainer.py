@@ -266,6 +266,16 @@ def test_features_that_overflow_poison_the_first_step(tmp_path: Path) -> None:
     assert isinstance(outcome.finished[0], PoisonedStepError)
 
 
+def test_parameters_that_overflow_in_the_last_update_are_no_result(tmp_path: Path, dataset: DatasetInfo) -> None:
+    changes = {"regularization.l2": 1e3, "optimizer.lr": 3e38, "training.epochs": 1, "training.batch_size": 266}
+    outcome = train(assignment(job(**changes), dataset, tmp_path / "out"))
+    (error,) = outcome.finished
+    assert isinstance(error, PoisonedStepError)
+    assert "after step 1" in str(error)
+    assert len(outcome.series["train/loss"]) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_validation(tmp_path: Path, dataset: DatasetInfo) -> None:
     spec = job(**{"data.validation": 0.0, "resources.workers": 2})
     outcome = completed(assignment(spec, dataset, tmp_path))
