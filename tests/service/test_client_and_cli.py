@@ -166,7 +166,7 @@ def test_watch_ends_with_the_job(url: str, client: Client, database: Database, e
     train(database, job_id, end, reason=None if end is State.SUCCEEDED else "diverged: [loss] is NaN")
     result = run(url, "watch", job_id)
     assert result.exit_code == code
-    assert result.stdout == f"digits-hinge  {end}  epoch 20  step 20/20  train loss 0.2500  val accuracy 0.5000\n"
+    assert result.stdout == f"digits-hinge  {end}  epoch 20  step 20/40  train loss 0.2500  val accuracy 0.5000\n"
     assert (result.stderr == "") == (code == 0)
     assert code == 0 or result.stderr == f"gradfleet: job {job_id} failed: diverged: [loss] is NaN\n"
 
