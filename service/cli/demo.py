@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,10 +58,11 @@ def demo(
         if failed:
             raise typer.Exit(1)
         jobs = _wait_for_export(client, ids)
+        curves = {job["name"]: client.metrics(job["id"]) for job in jobs}
         console.print()
-        console.print(_comparison(jobs))
+        console.print(_comparison(jobs, curves))
         picture = data_dir / "demo" / f"{EXPERIMENT}.png"
-        draw_curves({job["name"]: client.metrics(job["id"]) for job in jobs}, picture)
+        draw_curves(curves, picture)
         console.print(f"\nCurves:      {picture}")
         for job in jobs:
             console.print(f"MLflow run:  {job['name']:<15} {job['mlflow']['url']}", soft_wrap=True)
@@ -143,7 +145,7 @@ def _wait_for_export(client: Client, ids: list[str]) -> list[dict[str, Any]]:
         time.sleep(0.1)
 
 
-def _comparison(jobs: list[dict[str, Any]]) -> Table:
+def _comparison(jobs: list[dict[str, Any]], curves: dict[str, Any]) -> Table:
     table = Table(title="Hinge against softmax, on the validation rows", title_justify="left")
     table.add_column("job")
     for heading in ("own loss", "accuracy", "hinge", "softmax", "active", "seconds"):
@@ -156,11 +158,16 @@ def _comparison(jobs: list[dict[str, Any]]) -> Table:
             f"{metrics['val/accuracy']:.1%}",
             f"{metrics['val/hinge']:.4f}",
             f"{metrics['val/softmax']:.4f}",
-            f"{metrics['train/active_fraction']:.1%}",
+            f"{_mean_of_last_epoch(job, curves[job['name']]['train/active_fraction']['values']):.1%}",
             f"{_seconds(job):.1f}",
         )
-    table.caption = "active: training samples of the last step whose loss still has a gradient"
+    table.caption = "active: training samples whose loss still has a gradient, in the last epoch"
     return table
+
+
+def _mean_of_last_epoch(job: dict[str, Any], values: list[float]) -> float:
+    steps = job["progress"]["total_steps"] // job["progress"]["epoch"]
+    return fmean(values[-steps:])
 
 
 def _seconds(job: dict[str, Any]) -> float:
