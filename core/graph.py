@@ -7,6 +7,8 @@ from enum import Enum
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
+from core.names import suggest
+
 if TYPE_CHECKING:
     from core.arrays import Shape
     from core.node import Node, ParameterDeclaration
@@ -25,7 +27,11 @@ DeclaredShape = tuple[int | _Dimension, ...]
 
 
 class GraphError(ValueError):
-    """A graph that cannot be: the message names the nodes."""
+    """A graph that cannot be: the message names the nodes, and `node` is the one at fault where it is one."""
+
+    def __init__(self, message: str, node: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,15 @@ class Graph:
     def add(self, name: str, node: Node, *inputs: str, share: str | None = None) -> str:
         """Place a node that reads the named values and return its name; it may `share` another node's parameters."""
         self._claim(name)
-        if len(inputs) != node.arity:
-            raise GraphError(f"node {name!r} ({type(node).__name__}) takes {node.arity} inputs, not {len(inputs)}")
+        if len(inputs) < node.arity or (len(inputs) > node.arity and not node.variadic):
+            takes = f"{'at least ' if node.variadic else ''}{node.arity} inputs"
+            raise GraphError(f"node {name!r} ({type(node).__name__}) takes {takes}, not {len(inputs)}", name)
         self.nodes[name] = Placed(node, inputs, name if share is None else share)
         return name
 
     def _claim(self, name: str) -> None:
         if name in self.inputs or name in self.nodes:
-            raise GraphError(f"the name {name!r} is taken already")
+            raise GraphError(f"the name {name!r} is taken already", name)
         if "." in name:
             raise GraphError(f"the name {name!r} has a dot, which is kept for parameters, as in 'fc1.weight'")
 
@@ -81,7 +88,8 @@ class Graph:
         for name, placed in self.nodes.items():
             for value in placed.inputs:
                 if value not in self.nodes and value not in self.inputs:
-                    raise GraphError(f"node {name!r} reads {value!r}, which is neither an input nor a node")
+                    near = suggest(value, [*self.inputs, *self.nodes])
+                    raise GraphError(f"node {name!r} reads {value!r}, which is neither an input nor a node{near}", name)
         reads = {name: [v for v in placed.inputs if v in self.nodes] for name, placed in self.nodes.items()}
         try:
             return list(TopologicalSorter(reads).static_order())
@@ -100,15 +108,26 @@ class Graph:
             try:
                 shapes[name] = placed.node.infer(*(shapes[value] for value in placed.inputs))
             except ValueError as error:
-                raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}") from None
+                raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}", name) from None
         return shapes
+
+    def symbolic_shapes(self) -> dict[str, DeclaredShape]:
+        """Return the shape of every input and node with BATCH where the batch size comes in."""
+        one, two = self.shapes(batch=2), self.shapes(batch=3)
+        return {
+            name: tuple(size if size == other else BATCH for size, other in zip(shape, two[name], strict=True))
+            for name, shape in one.items()
+        }
 
     def owner(self, name: str) -> str:
         """Return the node whose parameters a node uses in the end."""
         seen = [name]
         while (owner := self.nodes[seen[-1]].owner) != seen[-1]:
             if owner not in self.nodes:
-                raise GraphError(f"node {seen[-1]!r} shares the parameters of {owner!r}, which is not a node")
+                near = suggest(owner, self.nodes)
+                raise GraphError(
+                    f"node {seen[-1]!r} shares the parameters of {owner!r}, which is not a node{near}", name
+                )
             if owner in seen:
                 raise GraphError(f"nodes share parameters in a circle: {' -> '.join([*seen, owner])}")
             seen.append(owner)
@@ -130,8 +149,12 @@ class Graph:
             declared.update((parameter.name, parameter) for parameter in self.parameters_of(name, shapes))
         for name in order:
             for parameter in self.parameters_of(name, shapes):
+                if parameter.statistic and self.owner(name) != name:
+                    raise GraphError(f"node {name!r} cannot share {parameter.name}, an average of one place", name)
                 shared = declared.get(parameter.name)
                 if shared is None or shared.shape != parameter.shape:
                     there = "there is none" if shared is None else f"it is of shape {shared.shape}"
-                    raise GraphError(f"node {name!r} needs {parameter.name} of shape {parameter.shape}, but {there}")
+                    raise GraphError(
+                        f"node {name!r} needs {parameter.name} of shape {parameter.shape}, but {there}", name
+                    )
         return list(declared.values())

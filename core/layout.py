@@ -42,6 +42,12 @@ class ParameterLayout:
         ranges = ((self._slices[name], each.penalized) for name, each in self.declarations.items())
         return [(place.start, place.stop) for place, penalized in ranges if penalized]
 
+    @property
+    def statistics(self) -> list[tuple[int, int]]:
+        """The ranges [start, stop) of running averages, which are not learnt: see `core.statistics`."""
+        ranges = ((self._slices[name], each.statistic) for name, each in self.declarations.items())
+        return [(place.start, place.stop) for place, statistic in ranges if statistic]
+
     def slice(self, name: str) -> slice:
         """Return where a parameter lies, without its padding."""
         return self._slices[name]

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from core.graph import Graph
     from core.node import Node, WorkspaceDeclaration
 
-# What an array is, then whose: ("value", name), ("gradient", name), ("workspace", node, name), or
-# ("contribution", node, position) for what a node adds to a gradient that another wrote first.
+# What an array is, then whose: ("value", name), ("gradient", name), ("workspace", node, name), ("scratch", node, name)
+# for a scratch of backward's, or ("contribution", node, position) for what a node adds to a gradient that another wrote
+# first.
 Key = tuple[str, ...]
+
+# What the kinds of workspace hold that do not hold the plan's dtype.
+_NUMBERS: Mapping[str, np.dtype[np.generic]] = {"integer": np.dtype(np.int64), "noise": np.dtype(np.float32)}
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Step:
 
 
 def needed_steps(
-    graph: Graph, shapes: dict[str, Shape], outputs: Sequence[str], differentiable: set[str]
+    graph: Graph, shapes: dict[str, Shape], outputs: Sequence[str], differentiable: set[str], *, training: bool
 ) -> list[Step]:
-    """Return the nodes that `outputs` depend on, in topological order.
+    """Return the nodes that `outputs` depend on, in topological order, as they are in training or in evaluation.
 
     Adds to `differentiable` the nodes that depend on what is in it.
     """
@@ -57,8 +61,9 @@ def needed_steps(
         backward = name in differentiable or not differentiable.isdisjoint(placed.inputs + parameters)
         if backward:
             differentiable.add(name)
-        workspace = placed.node.workspace(*(shapes[value] for value in placed.inputs))
-        steps.append(Step(name, placed.node, placed.inputs, parameters, workspace, backward))
+        node = placed.node if training else placed.node.evaluation()
+        workspace = node.workspace(*(shapes[value] for value in placed.inputs))
+        steps.append(Step(name, node, placed.inputs, parameters, workspace, backward))
     return steps
 
 
@@ -86,8 +91,10 @@ def lifetimes(
     for time, step in enumerate(steps):
         arrays["value", step.name] = Lifetime(shapes[step.name], dtype, time, end if step.name in outputs else time)
         for name, (shape, kind) in step.workspace.items():
-            number = dtype if kind == "float" else np.dtype(np.int64)
-            arrays["workspace", step.name, name] = Lifetime(shape, number, time, end if step.backward else time)
+            kept = step.backward and kind in {"float", "integer"}
+            arrays["workspace", step.name, name] = Lifetime(
+                shape, _NUMBERS.get(kind, dtype), time, end if kept else time
+            )
         for name in step.inputs:
             keep(("value", name), end if step.backward and "inputs" in step.node.retains else time)
         if step.backward and "output" in step.node.retains:
@@ -100,6 +107,8 @@ def lifetimes(
         # An output has a gradient even where no other node contributes to it.
         arrays.setdefault(("gradient", step.name), Lifetime(shapes[step.name], dtype, time, time))
         keep(("gradient", step.name), time)
+        scratch = ((name, shape) for name, (shape, kind) in step.workspace.items() if kind == "scratch")
+        arrays.update((("scratch", step.name, name), Lifetime(shape, dtype, time, time)) for name, shape in scratch)
         for position, name in enumerate(step.reads):
             if name not in differentiable:
                 continue

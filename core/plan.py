@@ -13,6 +13,7 @@ from core.arrays import Array, Namespace, Shape, aligned_zeros
 from core.layout import ParameterLayout
 from core.liveness import Step, lifetimes, needed_steps
 from core.memory import allocate
+from core.random import Noise, RandomKey
 
 if TYPE_CHECKING:
     from core.graph import Graph
@@ -33,6 +34,7 @@ class Plan:
     parameters: the flat vector to read them from, by default a new one of zeros. It is shared, not copied.
     wrt: values whose gradients `gradient` hands out after backward: inputs, or the values of nodes.
     backward: False for a plan that only goes forward, and keeps nothing for the way back.
+    training: whether dropout drops and batch normalization uses the batch's own statistics; by default, as `backward`.
     xp: numpy, or cupy for a plan on a GPU.
 
     Raises GraphError for a graph that cannot be, ValueError for names or a vector that do not belong to it.
@@ -49,6 +51,7 @@ class Plan:
         parameters: Array | None = None,
         wrt: Iterable[str] = (),
         backward: bool = True,
+        training: bool | None = None,
         xp: Namespace = np,
     ) -> None:
         self.xp, self.batch, self.dtype = xp, batch, np.dtype(dtype)
@@ -65,7 +68,8 @@ class Plan:
         if lacking:
             raise ValueError(f"the layout lacks {', '.join(lacking)}; it has {', '.join(self.layout.names)}")
         differentiable = {*self.layout.names, *self.wrt} if backward else set()
-        steps = needed_steps(graph, shapes, self.outputs, differentiable)
+        training = backward if training is None else training
+        steps = needed_steps(graph, shapes, self.outputs, differentiable, training=training)
         shapes.update((name, declared.shape) for name, declared in self.layout.declarations.items())
         owned = lifetimes(steps, shapes, self.dtype, outputs=self.outputs, wrt=self.wrt, differentiable=differentiable)
         for name in self.wrt:
@@ -83,11 +87,17 @@ class Plan:
             for name, view in self.layout.views(self.gradients).items():
                 self._arrays["gradient", name] = view
         self._upstream: Mapping[str, npt.ArrayLike] = {}
-        self._forward = [self._forward_call(step) for step in steps]
+        self._random: RandomKey | None = None
+        self._forward = [call for step in steps for call in self._forward_calls(step)]
         self._backward = list(self._backward_calls(steps, differentiable))
 
-    def forward(self) -> None:
-        """Compute the outputs from what `inputs` and `parameters` hold now."""
+    def forward(self, random: RandomKey | None = None) -> None:
+        """Compute the outputs from what `inputs` and `parameters` hold now.
+
+        `random` is what the random numbers of a training pass with dropout depend on; ValueError where such a pass is
+        without. Other plans ignore it.
+        """
+        self._random = random
         for call, arguments in self._forward:
             call(*arguments)
 
@@ -116,10 +126,19 @@ class Plan:
             raise ValueError(f"{name!r} is not in this plan's wrt, which is ({', '.join(self.wrt)})")
         return self._arrays["gradient", name]
 
-    def _forward_call(self, step: Step) -> _Call:
+    def _forward_calls(self, step: Step) -> Iterator[_Call]:
+        for name, (_, kind) in step.workspace.items():
+            if kind == "noise":
+                array = self._arrays["workspace", step.name, name]
+                yield self._draw, (step.name, Noise(step.name, array, self.xp))
         inputs = [self._read_only("value", name) for name in step.reads]
         workspace = {name: self._arrays["workspace", step.name, name] for name in step.workspace}
-        return step.node.forward, (self.xp, inputs, self._arrays["value", step.name], workspace)
+        yield step.node.forward, (self.xp, inputs, self._arrays["value", step.name], workspace)
+
+    def _draw(self, name: str, noise: Noise) -> None:
+        if self._random is None:
+            raise ValueError(f"node {name!r} draws random numbers in training: forward needs random=RandomKey(...)")
+        noise.fill(self._random)
 
     def _read_only(self, *key: str) -> Array:
         """Return a view through which a node cannot change what it is only to read: trying raises ValueError."""
@@ -159,7 +178,13 @@ class Plan:
                 for name in step.reads
             ]
             output = self._read_only("value", step.name) if "output" in retained else self._gone(step.name)
-            workspace = {name: self._read_only("workspace", step.name, name) for name in step.workspace}
+            workspace = {
+                name: self._arrays["scratch", step.name, name]
+                if kind == "scratch"
+                else self._read_only("workspace", step.name, name)
+                for name, (_, kind) in step.workspace.items()
+                if kind != "noise"
+            }
             upstream = self._read_only("gradient", step.name)
             yield step.node.backward, (self.xp, upstream, inputs, output, workspace, gradients)
             yield from sums

@@ -8,8 +8,10 @@ import math
 import operator
 import pkgutil
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, Union, dataclass_transform, get_args, get_origin, get_type_hints
+
+from core.names import suggest
 
 _BOUNDS = {
     "ge": ("at least", operator.ge),
@@ -39,7 +41,8 @@ class Registered:
     """Base of everything that a job's spec can name.
 
     A direct subclass that sets `kind` opens a kind; a class below it that sets `type` is registered under that name.
-    Each becomes a frozen dataclass of its annotated fields: int, float, bool, str, or the base class of another kind.
+    Each becomes a frozen dataclass of its annotated fields: int, float, bool, str, a `Literal` of texts, or the base
+    class of another kind; a tuple of any length of these, which is a list in JSON; or one of these or None.
     """
 
     kind: ClassVar[str]
@@ -63,17 +66,35 @@ class Registered:
         for field in dataclasses.fields(self):
             value = _checked(f"{self.type}.{field.name}", getattr(self, field.name), self.annotations[field.name])
             object.__setattr__(self, field.name, value)
-            for name, (words, holds) in _BOUNDS.items():
-                bound = field.metadata.get(name)
-                if bound is not None and not holds(value, bound):
-                    raise ValueError(f"{self.type}.{field.name} must be {words} {bound}, not {value!r}")
+            for each in value if isinstance(value, tuple) else () if value is None else (value,):
+                for name, (words, holds) in _BOUNDS.items():
+                    bound = field.metadata.get(name)
+                    if bound is not None and not holds(each, bound):
+                        raise ValueError(f"{self.type}.{field.name} must be {words} {bound}, not {each!r}")
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked like a new one."""
         return dataclasses.replace(self, **changes)
 
 
-def _checked(where: str, value: Any, annotation: type) -> Any:
+def item_type(annotation: Any) -> Any:
+    """Return X for a field of type `tuple[X, ...]`, and None for any other."""
+    return get_args(annotation)[0] if get_origin(annotation) is tuple else None
+
+
+def _checked(where: str, value: Any, annotation: Any) -> Any:
+    if (item := item_type(annotation)) is not None:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"{where} must be a list, not {value!r}")
+        return tuple(_checked(f"{where}[{index}]", each, item) for index, each in enumerate(value))
+    if get_origin(annotation) in {UnionType, Union}:
+        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
+        return None if value is None else _checked(where, value, annotation)
+    if get_origin(annotation) is Literal:
+        if not isinstance(value, str) or value not in get_args(annotation):
+            error = ValueError if isinstance(value, str) else TypeError
+            raise error(f"{where} must be one of {_listed(get_args(annotation))}, not {value!r}")
+        return value
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, annotation) or (isinstance(value, bool) and annotation is not bool):
@@ -95,9 +116,14 @@ def to_spec(thing: Registered) -> dict[str, Any]:
     """Return the JSON-able form, `{"type": ..., field: value, ...}`, with every field."""
     spec: dict[str, Any] = {"type": thing.type}
     for field in dataclasses.fields(thing):
-        value = getattr(thing, field.name)
-        spec[field.name] = to_spec(value) if isinstance(value, Registered) else value
+        spec[field.name] = _to_json(getattr(thing, field.name))
     return spec
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_json(each) for each in value]
+    return to_spec(value) if isinstance(value, Registered) else value
 
 
 def from_spec(kind: str, spec: Mapping[str, Any]) -> Registered:
@@ -109,20 +135,28 @@ def from_spec(kind: str, spec: Mapping[str, Any]) -> Registered:
     classes = registered(kind)
     name = spec.get("type")
     if not isinstance(name, str) or name not in classes:
-        raise ValueError(f"{kind} type {name!r} is unknown; the types are {_listed(classes)}")
+        raise ValueError(f"{kind} type {name!r} is unknown; the types are {_listed(classes)}{suggest(name, classes)}")
     cls = classes[name]
     fields = {field.name: field for field in dataclasses.fields(cls)}
     values = {key: value for key, value in spec.items() if key != "type"}
     for key, value in values.items():
         if key not in fields:
-            raise ValueError(f"{name}.{key} is not a field of {kind} {name!r}; its fields are {_listed(fields)}")
-        annotation = cls.annotations[key]
-        if isinstance(value, Mapping) and issubclass(annotation, Registered):
-            values[key] = from_spec(annotation.kind, value)
+            near = suggest(key, fields)
+            raise ValueError(f"{name}.{key} is not a field of {kind} {name!r}; its fields are {_listed(fields)}{near}")
+        values[key] = _from_json(value, cls.annotations[key])
     missing = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in values]
     if missing:
         raise ValueError(f"{kind} {name!r} needs {_listed(f'{name}.{key}' for key in missing)}")
     return cls(**values)
+
+
+def _from_json(value: Any, annotation: Any) -> Any:
+    """Build what is described within a field's value, and leave the rest for the class to check."""
+    if (item := item_type(annotation)) is not None and isinstance(value, (list, tuple)):
+        return tuple(_from_json(each, item) for each in value)
+    if isinstance(value, Mapping) and isinstance(annotation, type) and issubclass(annotation, Registered):
+        return from_spec(annotation.kind, value)
+    return value
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """How parameters start, one class per file. A new file here is a new initializer; nothing else is to be touched."""
 
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,16 @@ class Initializer(Registered):
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
         """Return values of the given shape in float64. The last axis of `shape` counts outputs, the others inputs."""
         raise NotImplementedError
+
+
+def fan_in(shape: Shape) -> int:
+    """Return the number of inputs of each output of a weight: all axes but the last; 1 for a vector or a scalar."""
+    return prod(shape[:-1])
+
+
+def fan_out(shape: Shape) -> int:
+    """Return the number of outputs of a weight, its last axis; 1 for a scalar."""
+    return prod(shape[-1:])
 
 
 import_modules(__name__, __path__)

@@ -1,12 +1,12 @@
-"""He's initial weights."""
+"""He's initial weights, normal."""
 
-from math import prod, sqrt
+from math import sqrt
 from typing import ClassVar
 
 import numpy as np
 
 from core.arrays import Array, Shape
-from core.initializers import Initializer
+from core.initializers import Initializer, fan_in
 
 
 class He(Initializer):
@@ -19,4 +19,4 @@ class He(Initializer):
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
         """Return normal values, float64."""
-        return generator.standard_normal(shape) * sqrt(2 / prod(shape[:-1]))
+        return generator.standard_normal(shape) * sqrt(2 / fan_in(shape))

@@ -1,6 +1,7 @@
 """The rectified linear unit."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
@@ -8,7 +9,7 @@ from core.node import Kept, Layer, Workspace
 
 
 class ReLU(Layer):
-    """`max(x, 0)`, elementwise. The gradient at 0 is 0."""
+    """`max(x, 0)`, elementwise. The derivative is 1 where x > 0 and 0 elsewhere, 0 included."""
 
     type: ClassVar[str] = "relu"
     retains: ClassVar[frozenset[Kept]] = frozenset({"output"})
@@ -19,7 +20,8 @@ class ReLU(Layer):
 
     def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
         """Write `max(x, 0)`."""
-        xp.maximum(inputs[0], 0, out=output)
+        # NumPy's `clip` is vectorised; its `maximum` of an array and a number is not.
+        xp.clip(inputs[0], 0, inf, out=output)
 
     def backward(
         self,

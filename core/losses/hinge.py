@@ -1,55 +1,76 @@
-"""The multiclass hinge loss of Weston and Watkins."""
+"""The multiclass hinge loss, in its three forms."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from core.arrays import Array, Namespace, Shape
-from core.labels import infer_loss_of_labels, locate
-from core.node import Loss, Workspace, WorkspaceDeclaration
+from core.arrays import Array, Namespace, Shape, ones
+from core.labels import LabelLoss, locate
+from core.node import Workspace, WorkspaceDeclaration
 from core.registry import hyperparameter
 
 
-class Hinge(Loss):
-    """`sum_{j != y} max(0, s_j - s_y + margin)` per sample: scores (batch, classes), labels (batch,) to (batch,).
+class Hinge(LabelLoss):
+    """The hinge loss of scores (batch, classes) and labels y (batch,), to (batch,), one of three functions.
 
-    A term that is exactly 0 has gradient 0. Labels outside [0, classes) are not looked for here, on the path of every
-    step: whoever reads the data checks them.
+    - weston_watkins, the lecture's: `sum_{j != y} max(0, s_j - s_y + margin)`
+    - crammer_singer: `max_{j != y} max(0, s_j - s_y + margin)`
+    - one_vs_all: `max(0, margin - s_y) + sum_{j != y} max(0, margin + s_j)`
 
-    Source: Weston and Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999.
+    Where `squared`, each `max(0, ...)` is squared. A term's derivative is that of what is in it where it is positive,
+    and 0 where it is exactly 0; terms that tie for the maximum of crammer_singer share its derivative equally.
+
+    Source: Weston and Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999; Crammer and
+    Singer, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR 2, 2001; one against
+    the rest as in Caffe and Chainer.
     """
 
     type: ClassVar[str] = "hinge"
-    target: ClassVar[Literal["labels", "values"]] = "labels"
 
     margin: float = hyperparameter(default=1.0, doc="How far the true class's score must lead.", gt=0)
-
-    def infer(self, *shapes: Shape) -> Shape:
-        """Return (batch,)."""
-        scores, labels = shapes
-        return infer_loss_of_labels(self.type, scores, labels)
+    form: Literal["weston_watkins", "crammer_singer", "one_vs_all"] = hyperparameter(
+        default="weston_watkins", doc="Which of the three functions."
+    )
+    squared: bool = hyperparameter(default=False, doc="Whether the terms are squared.")
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return the gradient for an upstream of one, and the labels' positions and scores."""
+        """Return the gradient for an upstream of one, the labels' positions and scores, and room for squares."""
         scores, labels = shapes
-        return {"slope": (scores, "float"), "label_scores": (labels, "float"), "positions": (labels, "integer")}
+        squares: WorkspaceDeclaration = {"squares": (scores, "scratch")} if self.squared else {}
+        return {
+            "slope": (scores, "float"),
+            "label_scores": (labels, "float"),
+            "positions": (labels, "integer"),
+            **squares,
+        }
 
     def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the losses, and keep the gradient: 1 where a term counts, minus their number at the label."""
+        """Write the losses, and keep the gradient."""
         scores, labels = inputs
         terms, label_scores, positions = workspace["slope"], workspace["label_scores"], workspace["positions"]
         locate(xp, labels, scores.shape[1], positions)
         xp.copyto(terms, scores)
-        xp.take(terms, positions, out=label_scores, mode="clip")
-        xp.subtract(terms, label_scores[:, None], out=terms)
+        terms.take(positions, out=label_scores, mode="clip")
+        if self.form == "one_vs_all":
+            xp.negative(label_scores, out=label_scores)
+            terms.put(positions, label_scores, mode="clip")
+        else:
+            xp.subtract(terms, label_scores[:, None], out=terms)
         xp.add(terms, self.margin, out=terms)
-        xp.put(terms, positions, 0, mode="clip")
+        if self.form != "one_vs_all":
+            terms.put(positions, 0, mode="clip")
         xp.maximum(terms, 0, out=terms)
-        xp.sum(terms, axis=1, out=output)
 
-        slope = xp.sign(terms, out=terms)
-        count = xp.sum(slope, axis=1, out=label_scores)
-        xp.negative(count, out=count)
-        xp.put(slope, positions, count, mode="clip")
+        if self.form == "crammer_singer":
+            slope = self._largest(xp, terms, output, label_scores)
+        else:
+            slope = self._summed(xp, terms, output, workspace)
+        if self.form == "one_vs_all":
+            label_slopes = slope.take(positions, out=label_scores, mode="clip")
+        else:
+            label_slopes = xp.matmul(slope, ones(xp, scores.shape[1], scores.dtype), out=label_scores)
+        xp.negative(label_slopes, out=label_slopes)
+        slope.put(positions, label_slopes, mode="clip")
+        self.weigh(xp, labels, output, slope, classes=positions, row=label_scores)
 
     def backward(
         self,
@@ -68,6 +89,38 @@ class Hinge(Loss):
     def branches(self, xp: Namespace, inputs: Sequence[Array]) -> Array:
         """Return which terms count."""
         scores, labels = inputs
-        label_scores = xp.take_along_axis(scores, labels[:, None], axis=1)
-        counts: Array = scores - label_scores + self.margin > 0
+        is_label = xp.arange(scores.shape[1]) == labels[:, None]
+        if self.form == "one_vs_all":
+            terms = xp.where(is_label, -scores, scores) + self.margin
+        else:
+            label_scores = xp.take_along_axis(scores, labels[:, None], axis=1)
+            terms = xp.where(is_label, 0, scores - label_scores + self.margin)
+        counts: Array = terms > 0
+        if self.form == "crammer_singer":
+            counts &= terms == terms.max(axis=1, keepdims=True)
         return counts
+
+    def _summed(self, xp: Namespace, terms: Array, output: Array, workspace: Workspace) -> Array:
+        """Write the sums of the terms, or of their squares, and turn the terms into their derivatives."""
+        if not self.squared:
+            xp.matmul(terms, ones(xp, terms.shape[1], terms.dtype), out=output)
+            return xp.sign(terms, out=terms)  # type: ignore[no-any-return]
+        squares = xp.square(terms, out=workspace["squares"])
+        xp.matmul(squares, ones(xp, squares.shape[1], squares.dtype), out=output)
+        return xp.multiply(terms, 2, out=terms)  # type: ignore[no-any-return]
+
+    def _largest(self, xp: Namespace, terms: Array, output: Array, row: Array) -> Array:
+        """Write the largest terms, or their squares, and turn the terms into the derivatives of those."""
+        largest = xp.max(terms, axis=1, out=output)
+        # A difference of two numbers is 0 only where they are equal, and negative elsewhere.
+        xp.subtract(terms, largest[:, None], out=terms)
+        xp.sign(terms, out=terms)
+        xp.add(terms, 1, out=terms)
+        xp.sum(terms, axis=1, out=row)
+        xp.divide(terms, row[:, None], out=terms)
+        if self.squared:
+            xp.multiply(largest, 2, out=row)
+            xp.square(largest, out=output)
+        else:
+            xp.sign(largest, out=row)
+        return xp.multiply(terms, row[:, None], out=terms)  # type: ignore[no-any-return]

@@ -1,35 +1,40 @@
 """Softmax cross-entropy."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from core.arrays import Array, Namespace, Shape
-from core.labels import infer_loss_of_labels, locate
-from core.node import Loss, Workspace, WorkspaceDeclaration
+from core.arrays import Array, Namespace, Shape, ones
+from core.labels import LabelLoss, locate
+from core.node import Workspace, WorkspaceDeclaration
+from core.registry import hyperparameter
 
 
-class SoftmaxCrossEntropy(Loss):
+class SoftmaxCrossEntropy(LabelLoss):
     """`-log(exp(s_y) / sum_j exp(s_j))` per sample: scores (batch, classes), labels int64 (batch,), to (batch,).
 
     With m the largest score, `e_j = exp(s_j - m)` and A the sum of e_j over the other classes j != y, the loss is
     `log1p((e_y - 1) + A) - (s_y - m)` and its gradient is `e_j / (e_y + A)`, and `-A / (e_y + A)` at y. Where y scores
     highest, `e_y - 1` is exactly 0; elsewhere A >= 1. So neither formula cancels, and a loss of 1e-11 keeps its digits
-    in float32 too. Labels outside [0, classes) are not looked for here, on the path of every step: whoever reads the
-    data checks them.
+    in float32 too.
+
+    With `label_smoothing` e the cross-entropy is taken with `1 - e + e / K` at y and `e / K` elsewhere, of K classes:
+    `e (s_y - mean(s))` is added to the loss, and `e - e / K` at y and `-e / K` elsewhere to its gradient.
+
+    Source: the lecture; label smoothing: Szegedy et al., "Rethinking the Inception architecture", CVPR 2016.
     """
 
     type: ClassVar[str] = "softmax"
-    target: ClassVar[Literal["labels", "values"]] = "labels"
 
-    def infer(self, *shapes: Shape) -> Shape:
-        """Return (batch,)."""
-        scores, labels = shapes
-        return infer_loss_of_labels(self.type, scores, labels)
+    label_smoothing: float = hyperparameter(
+        default=0.0, doc="Share of the target that is spread evenly over all classes.", ge=0, lt=1
+    )
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
         """Return the gradient's numerators and their common denominator, and the labels' positions and scores."""
         scores, labels = shapes
+        spread: WorkspaceDeclaration = {"spread": (scores, "scratch")} if self.label_smoothing else {}
         return {
+            **spread,
             "numerators": (scores, "float"),
             "total": (labels, "float"),
             "label_scores": (labels, "float"),
@@ -42,19 +47,22 @@ class SoftmaxCrossEntropy(Loss):
         exponentials, total = workspace["numerators"], workspace["total"]
         label_scores, positions = workspace["label_scores"], workspace["positions"]
         locate(xp, labels, scores.shape[1], positions)
-        xp.max(scores, axis=1, out=output)
+        scores.max(axis=1, out=output)
         xp.subtract(scores, output[:, None], out=exponentials)
-        xp.take(exponentials, positions, out=label_scores, mode="clip")
+        exponentials.take(positions, out=label_scores, mode="clip")
         xp.exp(exponentials, out=exponentials)
-        xp.put(exponentials, positions, 0, mode="clip")
-        others = xp.sum(exponentials, axis=1, out=output)
+        exponentials.put(positions, 0, mode="clip")
+        others = xp.matmul(exponentials, ones(xp, scores.shape[1], scores.dtype), out=output)
         xp.negative(others, out=others)
-        xp.put(exponentials, positions, others, mode="clip")
+        exponentials.put(positions, others, mode="clip")
         xp.expm1(label_scores, out=total)
         xp.subtract(total, others, out=total)
         xp.log1p(total, out=output)
         xp.subtract(output, label_scores, out=output)
         xp.add(total, 1, out=total)
+        if self.label_smoothing:
+            self._smooth(xp, scores, output, workspace)
+        self.weigh(xp, labels, output, exponentials, classes=positions, row=label_scores)
 
     def backward(
         self,
@@ -70,3 +78,22 @@ class SoftmaxCrossEntropy(Loss):
         if gradient is not None:
             xp.divide(workspace["numerators"], workspace["total"][:, None], out=gradient)
             xp.multiply(gradient, upstream[:, None], out=gradient)
+
+    def _smooth(self, xp: Namespace, scores: Array, losses: Array, workspace: Workspace) -> None:
+        """Add what smoothing adds to the losses, and to the gradient's numerators: that times their denominator."""
+        spread, label_scores, positions = workspace["spread"], workspace["label_scores"], workspace["positions"]
+        numerators, total = workspace["numerators"], workspace["total"]
+        classes = scores.shape[1]
+        xp.copyto(spread, scores)
+        xp.take(spread, positions, out=label_scores, mode="clip")
+        xp.subtract(label_scores[:, None], spread, out=spread)
+        excess = xp.sum(spread, axis=1, out=label_scores)
+        xp.multiply(excess, self.label_smoothing / classes, out=excess)
+        xp.add(losses, excess, out=losses)
+
+        share = xp.multiply(total, self.label_smoothing / classes, out=label_scores)
+        xp.subtract(numerators, share[:, None], out=numerators)
+        xp.take(numerators, positions, out=label_scores, mode="clip")
+        spread_of_total = xp.multiply(total, self.label_smoothing, out=spread[:, 0])
+        xp.add(label_scores, spread_of_total, out=label_scores)
+        xp.put(numerators, positions, label_scores, mode="clip")

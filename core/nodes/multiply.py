@@ -8,7 +8,7 @@ from core.node import Arithmetic, Kept, Workspace
 
 
 class Multiply(Arithmetic):
-    """`x y`, elementwise."""
+    """`x y`, elementwise. The derivatives are y and x."""
 
     type: ClassVar[str] = "multiply"
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})

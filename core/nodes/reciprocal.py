@@ -1,34 +1,22 @@
 """The reciprocal."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.node import Arithmetic, Kept, Workspace
+from core.node import Arithmetic, Elementwise, Kept, Workspace
 
 
-class Reciprocal(Arithmetic):
-    """`1 / x`, elementwise."""
+class Reciprocal(Elementwise, Arithmetic):
+    """`1 / x`, elementwise. The derivative is `-y²`, y being the output."""
 
     type: ClassVar[str] = "reciprocal"
     retains: ClassVar[frozenset[Kept]] = frozenset({"output"})
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
+    def function(self, xp: Namespace, x: Array, output: Array, workspace: Workspace) -> None:
         """Write `1 / x`."""
-        xp.divide(1, inputs[0], out=output)
+        xp.reciprocal(x, out=output)
 
-    def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
-    ) -> None:
-        """Write `-upstream / x²`."""
-        (gradient,) = gradients
-        if gradient is not None:
-            xp.multiply(output, output, out=gradient)
-            xp.multiply(gradient, upstream, out=gradient)
-            xp.negative(gradient, out=gradient)
+    def derivative(self, xp: Namespace, x: Array, y: Array, slope: Array, workspace: Workspace) -> None:
+        """Write `-y²`."""
+        xp.square(y, out=slope)
+        xp.negative(slope, out=slope)

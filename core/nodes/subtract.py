@@ -8,7 +8,7 @@ from core.node import Arithmetic, Workspace
 
 
 class Subtract(Arithmetic):
-    """`x - y`, elementwise."""
+    """`x - y`, elementwise. The derivatives are 1 and -1."""
 
     type: ClassVar[str] = "subtract"
     arity: ClassVar[int] = 2

@@ -1,6 +1,6 @@
 """The optimizers, one class per file. A new file here is a new optimizer; nothing else is to be touched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
@@ -27,12 +27,25 @@ class Optimizer(Registered):
         return self.lr * self.schedule.factor(step, total_steps)
 
     def update(
-        self, xp: Namespace, parameters: Array, gradients: Array, state: Mapping[str, Array], learning_rate: float
+        self,
+        xp: Namespace,
+        parameters: Array,
+        gradients: Array,
+        state: Mapping[str, Array],
+        scratch: Array,
+        *,
+        learning_rate: float,
+        step: int,
+        penalized: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Take one step in place: `parameters` and the slots in `state` change, `gradients` is used up as scratch.
+        """Take one step in place: `parameters` and the slots in `state` change, `gradients` is only read.
 
-        All are vectors of one length and dtype: the whole flat vector or any slice of it. Where a slice begins and ends
-        must not change a bit, so an implementation is elementwise, each operation rounded by itself.
+        All are vectors of one length and dtype: the whole flat vector or any slice of it. `scratch` has the same dtype
+        and at least min(their length, `core.arrays.BLOCK`) elements. `step` counts from 1 over the whole job.
+        `penalized` lists the ranges [start, stop) of these vectors that weight decay counts.
+
+        Where a slice begins and ends must not change a bit, so an implementation is elementwise, each operation rounded
+        by itself; it walks the vectors in blocks, which then stay in the cache from one operation to the next.
         """
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from core import BATCH, Add, Exp, Graph, Hinge, Linear, Multiply, Plan, ReLU, Sigmoid, SoftmaxCrossEntropy
+from core import BATCH, Add, BatchNorm, Exp, Graph, Hinge, Linear, Multiply, Plan, ReLU, Sigmoid, SoftmaxCrossEntropy
 from core.gradcheck import check_graph
 from core.model import build_classifier, with_loss
 from core.node import Node
@@ -172,12 +172,12 @@ def test_a_missing_term_at_a_fan_out_is_found(seed, monkeypatch):
 
 def test_entries_at_a_kink_are_skipped_and_counted():
     graph = Graph()
-    graph.input("x", (BATCH, 4))
+    graph.input("x", (BATCH, 5))
     graph.add("y", ReLU(), "x")
-    report = check_graph(graph, "y", {"x": [[0.0, 1.0, -1.0, 1e-4]]})
+    report = check_graph(graph, "y", {"x": [[0.0, 1.0, -1.0, 1e-4, -2e-6]]})
     report.assert_ok()
-    assert [tensor.skipped for tensor in report.tensors] == [1]  # the one at 0; a smaller step serves the one near it
-    assert not check_graph(graph, "y", {"x": np.zeros((1, 4))}).ok, "nothing could be looked at"
+    assert [tensor.skipped for tensor in report.tensors] == [1]  # the one at 0; smaller steps serve those near it
+    assert not check_graph(graph, "y", {"x": np.zeros((1, 5))}).ok, "nothing could be looked at"
 
 
 @pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
@@ -189,3 +189,55 @@ def test_networks(loss, features, units, seed):
     random = np.random.default_rng(seed)
     inputs = {"features": random.normal(size=(5, features)), "labels": random.integers(0, 3, 5)}
     check_graph(graph, "loss", inputs, seed).assert_ok()
+
+
+def test_a_large_tensor_is_looked_at_along_directions():
+    (tensor,) = check(Right(), 500, 0).tensors
+    assert tensor.ok
+    assert tensor.index is None
+    assert "along a direction" in str(tensor)
+
+
+def test_so_many_kinks_that_only_the_finest_steps_are_clear_of_them():
+    graph = with_loss(build_classifier([Linear(units=400), ReLU(), Linear(units=3)], 300), Hinge())
+    random = np.random.default_rng(0)
+    inputs = {"features": random.normal(size=(8, 300)), "labels": random.integers(0, 3, 8)}
+    report = check_graph(graph, "loss", inputs)
+    assert report.ok, report
+    (weight,) = [tensor for tensor in report.tensors if tensor.name == "0_linear.weight"]
+    assert (weight.skipped, weight.total) == (0, 4)
+
+
+def through_sigmoids(node, layers=9):
+    """A node whose gradient vanishes on its way back through sigmoids."""
+    graph = Graph()
+    value = graph.input("x", (BATCH, 4))
+    value = graph.add("y", node, value)
+    for layer in range(layers):
+        value = graph.add(f"sigmoid{layer}", Sigmoid(), value)
+    return check_graph(graph, value, {"x": np.random.default_rng(0).normal(size=(2, 4))})
+
+
+def test_a_vanishing_gradient_is_not_taken_for_a_wrong_one():
+    report = through_sigmoids(Right())
+    report.assert_ok()
+    assert abs(report.tensors[0].analytic) < 1e-4
+    # Rounding explains no more than the last digits.
+    assert report.tensors[0].rounding < 1e-6
+
+
+@pytest.mark.parametrize("wrong", [OneEntryInAThousandByOnePercent, OneFlippedSign, Zero], ids=lambda c: c.__name__)
+def test_wrong_values_that_vanish_are_found(wrong):
+    assert not through_sigmoids(wrong()).ok
+
+
+@seeds
+def test_a_gradient_that_is_zero_but_for_rounding(seed):
+    """What a batch norm subtracts again has no effect, and a gradient that is made of rounding errors alone."""
+    layers = [Linear(units=6), BatchNorm(), Linear(units=3)]
+    graph = with_loss(build_classifier(layers, 5), SoftmaxCrossEntropy())
+    random = np.random.default_rng(seed)
+    report = check_graph(graph, "loss", {"features": random.normal(size=(8, 5)), "labels": np.arange(8) % 3}, seed)
+    report.assert_ok()
+    (bias,) = [tensor for tensor in report.tensors if tensor.name == "0_linear.bias"]
+    assert abs(bias.analytic) < 1e-12

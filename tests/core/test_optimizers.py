@@ -1,4 +1,7 @@
+import gc
+import tracemalloc
 from itertools import pairwise
+from math import sqrt
 from unittest.mock import patch
 
 import numpy as np
@@ -6,74 +9,293 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import L2, SGD, Constant, Cosine
-from core.arrays import BLOCK, aligned_empty
+from core import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Cosine,
+    Linear,
+    ParameterLayout,
+    Plan,
+    RMSProp,
+    Sigmoid,
+    SoftmaxCrossEntropy,
+    Warmup,
+    build_classifier,
+    from_spec,
+    initialize,
+    registered,
+    to_spec,
+    with_loss,
+)
+from core.arrays import aligned_empty
 
 OPTIMIZERS = [
     SGD(lr=0.1),
     SGD(lr=0.1, momentum=0.9),
     SGD(lr=0.37, momentum=0.5, schedule=Cosine()),
+    SGD(lr=0.1, momentum=0.9, nesterov=True),
+    SGD(lr=0.1, nesterov=True),
+    Adam(),
+    Adam(lr=0.05, beta1=0.0, beta2=0.5, epsilon=0.1),
+    Adam(lr=0.05, beta2=0.0, schedule=Warmup(steps=3, then=Cosine())),
+    AdamW(lr=0.02, weight_decay=0.1),
+    RMSProp(),
+    RMSProp(lr=0.05, decay=0.5, epsilon=0.01),
+    Adagrad(),
+    Adagrad(lr=0.5, epsilon=0.1),
 ]
 TOTAL = 7
 SIZE = 4321
 
+each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def test_every_optimizer_is_here():
+    assert {type(optimizer) for optimizer in OPTIMIZERS} == set(registered("optimizer").values())
+
+
+def within(ranges, piece):
+    """Return the ranges as seen from a piece of the vectors."""
+    return [
+        (max(start, piece.start) - piece.start, min(stop, piece.stop) - piece.start)
+        for start, stop in ranges
+        if max(start, piece.start) < min(stop, piece.stop)
+    ]
+
+
+class Walk:
+    """Steps on given gradients, with the vectors cut into pieces."""
+
+    def __init__(self, optimizer, parameters, penalized=()):
+        self.optimizer, self.penalized, self.done = optimizer, penalized, 0
+        self.parameters = parameters.copy()
+        self.state = {name: np.zeros_like(parameters) for name in optimizer.slots}
+        self.scratch = np.full_like(parameters, np.nan)
+
+    def step(self, gradients, pieces=None, total=TOTAL):
+        rate = self.optimizer.learning_rate(self.done, total)
+        self.done += 1
+        for piece in pieces or [slice(0, self.parameters.size)]:
+            self.optimizer.update(
+                np,
+                self.parameters[piece],
+                gradients[piece],
+                {name: slot[piece] for name, slot in self.state.items()},
+                self.scratch,
+                learning_rate=rate,
+                step=self.done,
+                penalized=within(self.penalized, piece),
+            )
+
+    @property
+    def vectors(self):
+        return [self.parameters, *self.state.values()]
+
 
 @patch("core.arrays.BLOCK", 1000)  # so that a short vector has several
-def walk(optimizer, dtype, pieces, size=SIZE):
-    """Take a few steps with the vectors cut into pieces, and return all vectors."""
-    random = np.random.default_rng(0)
-    parameters = random.normal(size=size).astype(dtype)
-    state = {name: np.zeros(size, dtype) for name in optimizer.slots}
-    scratch = np.empty(size, dtype)
-    for step in range(3):
-        gradients = random.normal(size=size).astype(dtype)
-        for piece in pieces:
-            L2(1e-3).add_gradient(np, parameters[piece], gradients[piece], scratch[piece])
-            slots = {name: slot[piece] for name, slot in state.items()}
-            rate = optimizer.learning_rate(step, TOTAL)
-            optimizer.update(np, parameters[piece], gradients[piece], slots, rate)
-    return [parameters, *state.values()]
+def walk(optimizer, dtype, pieces=None, size=SIZE, penalized=(), seed=0):
+    """Take a few steps and return all vectors."""
+    random = np.random.default_rng(seed)
+    taken = Walk(optimizer, random.normal(size=size).astype(dtype), penalized)
+    for _ in range(3):
+        taken.step(random.normal(size=size).astype(dtype), pieces)
+    return taken.vectors
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(max_examples=25, deadline=None)
-@given(cuts=st.lists(st.integers(0, SIZE), max_size=8))
-def test_cutting_the_vectors_changes_no_bit(optimizer, dtype, cuts):
-    edges = [0, *sorted(cuts), SIZE]
-    pieces = [slice(start, stop) for start, stop in pairwise(edges)]
-    whole = walk(optimizer, dtype, [slice(0, SIZE)])
-    for one, other in zip(walk(optimizer, dtype, pieces), whole, strict=True):
-        assert one.tobytes() == other.tobytes()
+def same_bits(vectors, others):
+    return all(one.tobytes() == other.tobytes() for one, other in zip(vectors, others, strict=True))
 
 
+edges = st.lists(st.integers(0, SIZE), max_size=8).map(lambda cuts: [0, *sorted(cuts), SIZE])
+pieces = edges.map(lambda cuts: [slice(start, stop) for start, stop in pairwise(cuts)])
+ranges = edges.map(lambda cuts: list(pairwise(cuts))[::2])
+
+
+@each_optimizer
+@each_dtype
+@settings(max_examples=15, deadline=None)
+@given(pieces=pieces, penalized=ranges)
+def test_cutting_the_vectors_changes_no_bit(optimizer, dtype, pieces, penalized):
+    whole = walk(optimizer, dtype, penalized=penalized)
+    assert same_bits(walk(optimizer, dtype, pieces, penalized=penalized), whole)
+
+
+class Averaging(SGD):
+    """Wrong: what it does depends on the slice that it is given."""
+
+    def update(self, xp, parameters, gradients, *others, **options):
+        gradients = gradients / np.abs(gradients).mean() if gradients.size else gradients
+        super().update(xp, parameters, gradients, *others, **options)
+
+
+def test_an_optimizer_that_looks_at_its_slice_is_caught():
+    pieces = [slice(0, 2000), slice(2000, SIZE)]
+    assert not same_bits(walk(Averaging(), np.float64, pieces), walk(Averaging(), np.float64))
+
+
+@each_optimizer
 @pytest.mark.parametrize("shift", range(1, 20, 3))
-def test_alignment_changes_no_bit(shift):
-    optimizer = OPTIMIZERS[1]
-    aligned = aligned_empty((1000,), np.float32)
-    memory = aligned_empty((1000 + shift,), np.float32)
-    shifted = memory[shift:]
+def test_alignment_changes_no_bit(optimizer, shift):
     random = np.random.default_rng(shift)
-    aligned[...] = shifted[...] = random.normal(size=1000)
-    gradients = random.normal(size=1000).astype(np.float32)
-    for vector in (aligned, shifted):
-        optimizer.update(np, vector, gradients.copy(), {"velocity": np.ones(1000, np.float32)}, 0.1)
-    assert aligned.tobytes() == shifted.tobytes()
+    values = random.normal(size=(2 + len(optimizer.slots), 1000)).astype(np.float32)
+    results = []
+    for start in (0, shift):
+        vectors = [aligned_empty((1000 + start,), np.float32)[start:] for _ in values]
+        for vector, value in zip(vectors, values, strict=True):
+            np.abs(value, out=vector)
+        parameters, gradients, *slots = vectors
+        state = dict(zip(optimizer.slots, slots, strict=True))
+        optimizer.update(np, parameters, gradients, state, np.empty(1000, np.float32), learning_rate=0.1, step=5)
+        results.append([parameters, *slots])
+    assert same_bits(*results)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_sgd_is_its_definition_one_number_at_a_time(optimizer):
+def textbook(optimizer, w, gradients):
+    """Return the parameters after steps on the given gradients, one number at a time, as the papers write it."""
+    m, v = [0.0] * len(w), [0.0] * len(w)
+    for t, gradient in enumerate(gradients, start=1):
+        lr = optimizer.learning_rate(t - 1, TOTAL)
+        for i, g in enumerate(gradient):
+            match optimizer:
+                case SGD(momentum=mu):
+                    v[i] = mu * v[i] + g
+                    w[i] -= lr * (g + mu * v[i] if optimizer.nesterov else v[i])
+                case Adam(beta1=beta1, beta2=beta2, epsilon=epsilon):
+                    if isinstance(optimizer, AdamW):
+                        w[i] -= lr * optimizer.weight_decay * w[i]
+                    m[i] = beta1 * m[i] + (1 - beta1) * g
+                    v[i] = beta2 * v[i] + (1 - beta2) * g * g
+                    w[i] -= lr * (m[i] / (1 - beta1**t)) / (sqrt(v[i] / (1 - beta2**t)) + epsilon)
+                case RMSProp(decay=decay, epsilon=epsilon):
+                    v[i] = decay * v[i] + (1 - decay) * g * g
+                    w[i] -= lr * g / (sqrt(v[i]) + epsilon)
+                case Adagrad(epsilon=epsilon):
+                    v[i] += g * g
+                    w[i] -= lr * g / (sqrt(v[i]) + epsilon)
+    return w
+
+
+@each_optimizer
+def test_is_its_definition_one_number_at_a_time(optimizer):
     size = 50
     random = np.random.default_rng(0)
-    w = random.normal(size=size).tolist()
-    v = [0.0] * size
-    for step in range(3):
-        rate = optimizer.learning_rate(step, TOTAL)
-        for i, g in enumerate(random.normal(size=size).tolist()):
-            v[i] = optimizer.momentum * v[i] + (g + 2 * 1e-3 * w[i])
-        w = [wi - rate * vi for wi, vi in zip(w, v, strict=True)]
-    parameters, *_ = walk(optimizer, np.float64, [slice(0, size)], size)
-    np.testing.assert_allclose(parameters, w, rtol=1e-13)
+    parameters, gradients = random.normal(size=size), random.normal(size=(TOTAL, size))
+    taken = Walk(optimizer, parameters, penalized=[(0, size)])
+    for gradient in gradients:
+        taken.step(gradient)
+    expected = textbook(optimizer, parameters.tolist(), gradients.tolist())
+    np.testing.assert_allclose(taken.parameters, expected, rtol=1e-12, atol=1e-14)
+
+
+@each_optimizer
+def test_float32_is_kept_and_agrees_with_float64(optimizer):
+    for one, other in zip(walk(optimizer, np.float32), walk(optimizer, np.float64), strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+@each_optimizer
+@each_dtype
+def test_what_never_had_a_gradient_stays(optimizer, dtype):
+    """Padding is such, and features that are always 0 make such weights."""
+    parameters = np.array([0, -0.0, 3, -1e-20], dtype)
+    taken = Walk(optimizer, parameters)
+    for _ in range(3):
+        taken.step(np.zeros(4, dtype))
+    np.testing.assert_array_equal(taken.parameters, parameters)
+    assert not any(slot.any() for slot in taken.state.values())
+
+
+@each_optimizer
+def test_no_parameters(optimizer):
+    taken = Walk(optimizer, np.zeros(0))
+    taken.step(np.zeros(0))
+    assert taken.parameters.size == 0
+
+
+@each_optimizer
+def test_gradients_are_only_read_and_may_lie_anyhow(optimizer):
+    random = np.random.default_rng(0)
+    parameters, gradients = random.normal(size=20), random.normal(size=20)
+    plain = Walk(optimizer, parameters)
+    plain.step(gradients)
+    spread = np.full(40, np.nan)
+    spread[::2] = gradients
+    spread.flags.writeable = False
+    strided = Walk(optimizer, parameters)
+    strided.step(spread[::2])
+    assert same_bits(strided.vectors, plain.vectors)
+
+
+@each_optimizer
+def test_a_step_allocates_no_arrays(optimizer):
+    size = 200_000
+    taken = Walk(optimizer, np.ones(size, np.float32), penalized=[(0, size)])
+    gradients = np.ones(size, np.float32)
+    taken.step(gradients)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        taken.step(gradients)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        taken.step(gradients)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 10_000
+
+
+@each_optimizer
+def test_going_on_from_a_snapshot_gives_the_same_bits(optimizer):
+    random = np.random.default_rng(0)
+    gradients = random.normal(size=(TOTAL, 100)).astype(np.float32)
+    straight = Walk(optimizer, random.normal(size=100).astype(np.float32))
+    for gradient in gradients[:3]:
+        straight.step(gradient)
+    resumed = Walk(from_spec("optimizer", to_spec(optimizer)), straight.parameters)
+    resumed.done = straight.done
+    assert resumed.state.keys() == straight.state.keys()
+    for name, slot in straight.state.items():
+        resumed.state[name][...] = slot
+    for gradient in gradients[3:]:
+        straight.step(gradient)
+        resumed.step(gradient)
+    assert same_bits(resumed.vectors, straight.vectors)
+
+
+@each_optimizer
+@pytest.mark.parametrize("sizes", [(12,), (1, 11), (4, 4, 4), (1,) * 12], ids=str)
+def test_micro_batches_equal_one_batch(optimizer, sizes):
+    """Gradients of micro-batches add up to the batch's, and the steps on both agree."""
+    random = np.random.default_rng(0)
+    graph = with_loss(build_classifier([Linear(units=7), Sigmoid(), Linear(units=3)], 5), SoftmaxCrossEntropy())
+    layout = ParameterLayout(graph.parameters())
+    features, labels = random.normal(size=(12, 5)), random.integers(0, 3, 12)
+    start = initialize(layout, seed=1, dtype=np.float64)
+    results = []
+    for cut in [(12,), sizes]:
+        taken = Walk(optimizer, start, layout.penalized)
+        plans = [
+            Plan(graph, ("loss",), batch=size, dtype=np.float64, layout=layout, parameters=taken.parameters)
+            for size in cut
+        ]
+        for _ in range(4):
+            total, row = np.zeros(layout.size), 0
+            for size, plan in zip(cut, plans, strict=True):
+                plan.inputs["features"][...] = features[row : row + size]
+                plan.inputs["labels"][...] = labels[row : row + size]
+                plan.forward()
+                plan.backward({"loss": 1 / 12})
+                total += plan.gradients
+                row += size
+            taken.step(total)
+        results.append(taken.parameters)
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-9, atol=1e-11)
+    assert np.abs(results[0] - start).max() > 1e-3
 
 
 def test_only_momentum_needs_a_slot():
@@ -81,24 +303,59 @@ def test_only_momentum_needs_a_slot():
     assert SGD(momentum=0.9).slots == ("velocity",)
 
 
-def test_cosine_goes_from_one_to_zero():
-    assert Cosine().factor(0, 10) == 1
-    assert Cosine().factor(5, 10) == pytest.approx(0.5, rel=1e-15)
-    assert Cosine().factor(10, 10) == 0
-    factors = [Cosine().factor(step, 10) for step in range(11)]
-    assert factors == sorted(factors, reverse=True)
-    # Symmetric about the middle.
-    np.testing.assert_allclose(np.add(factors, factors[::-1]), 1, rtol=1e-15)
+def test_adams_first_step_is_the_learning_rate_whatever_the_gradient():
+    gradients = np.array([1e-3, -1.0, 1e3])
+    taken = Walk(Adam(lr=0.25, epsilon=1e-30), np.zeros(3))
+    taken.step(gradients)
+    np.testing.assert_allclose(taken.parameters, -0.25 * np.sign(gradients), rtol=1e-13)
+
+
+def test_adamw_decays_what_penalties_count_and_nothing_else():
+    taken = Walk(AdamW(lr=0.5, weight_decay=0.1), np.ones(8), penalized=[(1, 3), (6, 7)])
+    taken.step(np.zeros(8))
+    np.testing.assert_allclose(taken.parameters, [1, 0.95, 0.95, 1, 1, 1, 0.95, 1], rtol=1e-15)
 
 
 def test_learning_rate_is_the_product():
     assert SGD(lr=0.25).learning_rate(3, 10) == 0.25
-    assert SGD(lr=0.25, schedule=Constant()).learning_rate(9, 10) == 0.25
     assert SGD(lr=0.25, schedule=Cosine()).learning_rate(5, 10) == pytest.approx(0.125, rel=1e-15)
 
 
-@pytest.mark.parametrize("size", [0, 1, BLOCK, BLOCK + 1])
-def test_penalty_adds_up_to_its_definition(size):
-    weights = np.random.default_rng(0).normal(size=size).astype(np.float32)
-    expected = 0.3 * float(np.longdouble(0) + sum(float(w) ** 2 for w in weights))
-    assert L2(0.3).value(np, weights) == pytest.approx(expected, rel=1e-12)
+PEERS = {
+    "sgd": (SGD(lr=0.1), "SGD", {"lr": 0.1}),
+    "momentum": (SGD(lr=0.1, momentum=0.9), "SGD", {"lr": 0.1, "momentum": 0.9}),
+    "nesterov": (SGD(lr=0.1, momentum=0.9, nesterov=True), "SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "adam": (Adam(), "Adam", {}),
+    "adam with other figures": (
+        Adam(lr=0.01, beta1=0.7, beta2=0.9, epsilon=1e-3),
+        "Adam",
+        {"lr": 0.01, "betas": (0.7, 0.9), "eps": 1e-3},
+    ),
+    "adamw": (AdamW(), "AdamW", {}),
+    "adamw with more decay": (AdamW(lr=0.01, weight_decay=0.5), "AdamW", {"lr": 0.01, "weight_decay": 0.5}),
+    "rmsprop": (RMSProp(), "RMSprop", {}),
+    "rmsprop with other figures": (RMSProp(lr=0.02, decay=0.9), "RMSprop", {"lr": 0.02, "alpha": 0.9}),
+    "adagrad": (Adagrad(), "Adagrad", {}),
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_hundred_steps_agree_with_pytorch(name):
+    """The defaults are PyTorch's too, but for the learning rate of SGD."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'gradfleet[bench]'")
+    optimizer, peer, options = PEERS[name]
+    random = np.random.default_rng(0)
+    start, phases = random.normal(size=200), random.normal(size=(100, 200))
+    taken = Walk(optimizer, start, penalized=[(0, 200)])
+    weights = torch.tensor(start, requires_grad=True)
+    other = getattr(torch.optim, peer)([weights], **options)
+    for phase in phases:
+        # Bumpy, yet without chaos, which would magnify the last bits.
+        taken.step(taken.parameters + np.sin(taken.parameters) + phase)
+        weights.grad = weights.detach() + torch.sin(weights.detach()) + torch.from_numpy(phase)
+        other.step()
+    np.testing.assert_allclose(taken.parameters, weights.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+def test_peers_cover_every_optimizer():
+    assert {type(optimizer) for optimizer, _, _ in PEERS.values()} == set(registered("optimizer").values())

@@ -140,11 +140,12 @@ def growth_over_a_step(loss, batch):
     plan = filled(graph, batch=batch, dtype=np.float32, wrt=("scores",))
     optimizer = SGD(lr=1e-4, momentum=0.9)
     state = {name: np.zeros_like(plan.parameters) for name in optimizer.slots}
+    scratch = np.empty_like(plan.parameters)
 
     def step():
         plan.forward()
         plan.backward({"loss": 1.0})
-        optimizer.update(np, plan.parameters, plan.gradients, state, 1e-4)
+        optimizer.update(np, plan.parameters, plan.gradients, state, scratch, learning_rate=1e-4, step=1)
 
     step()
     gc.collect()

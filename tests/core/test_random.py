@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import He, Linear, ParameterLayout, Purpose, build_classifier, generator, initialize
+from core import He, Linear, ParameterLayout, Purpose, RandomKey, build_classifier, generator, initialize
+from core.random import Noise
 
 
 def test_streams_are_what_they_always_were():
@@ -75,3 +76,21 @@ def test_he_has_the_variance_of_the_paper():
     # The standard error of a variance over n normal values is sqrt(2 / n) of it: 0.45% here; five of them.
     assert values.var() == pytest.approx(2 / 200, rel=5 * (2 / values.size) ** 0.5)
     assert abs(values.mean()) < 5 * (2 / 200 / values.size) ** 0.5
+
+
+def test_noise_is_what_it_always_was():
+    # Recorded once: a change here changes the result of every job with dropout.
+    array = np.empty(3, np.float32)
+    Noise("drop", array, np).fill(RandomKey(7, epoch=2, step=3, shard=5))
+    assert array.tolist() == [0.3786201477050781, 0.01432037353515625, 0.22794437408447266]
+
+
+def test_noise_depends_on_nothing_drawn_before():
+    array = np.empty((5, 3), np.float32)
+    noise = Noise("drop", array, np)
+    noise.fill(RandomKey(1))
+    first = array.tobytes()
+    noise.fill(RandomKey(2, 3, 4, 5))
+    assert array.tobytes() != first
+    noise.fill(RandomKey(1))
+    assert array.tobytes() == first

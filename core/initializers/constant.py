@@ -1,0 +1,21 @@
+"""One value everywhere."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from core.arrays import Array, Shape
+from core.initializers import Initializer
+from core.registry import hyperparameter
+
+
+class ConstantInitializer(Initializer):
+    """The same value everywhere, as for biases that are to start a little above zero."""
+
+    type: ClassVar[str] = "constant"
+
+    value: float = hyperparameter(doc="The value.")
+
+    def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        """Return the value, float64."""
+        return np.full(shape, self.value)

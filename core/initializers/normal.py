@@ -1,0 +1,21 @@
+"""A normal distribution of a given width."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from core.arrays import Array, Shape
+from core.initializers import Initializer
+from core.registry import hyperparameter
+
+
+class Normal(Initializer):
+    """Normal with mean 0 and standard deviation `std`, whatever the shape."""
+
+    type: ClassVar[str] = "normal"
+
+    std: float = hyperparameter(default=0.01, doc="Standard deviation.", ge=0)
+
+    def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        """Return normal values, float64."""
+        return generator.standard_normal(shape) * self.std

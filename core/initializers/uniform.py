@@ -1,0 +1,21 @@
+"""A uniform distribution of a given width."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from core.arrays import Array, Shape
+from core.initializers import Initializer
+from core.registry import hyperparameter
+
+
+class Uniform(Initializer):
+    """Uniform within `±limit`, whatever the shape."""
+
+    type: ClassVar[str] = "uniform"
+
+    limit: float = hyperparameter(default=0.01, doc="Largest absolute value.", ge=0)
+
+    def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        """Return uniform values, float64."""
+        return generator.uniform(-1, 1, shape) * self.limit

@@ -1,0 +1,66 @@
+"""A lookup table."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from core.arrays import Array, Namespace, Shape
+from core.initializers import Initializer
+from core.initializers.normal import Normal
+from core.node import Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration
+from core.registry import hyperparameter
+
+
+class Embedding(Layer):
+    """Row i of a learnt table for each index i: (batch, ...) to (batch, ..., units); table (entries, units).
+
+    Indices are int64, or floats that hold whole numbers, as in a row of features; one outside [0, entries) counts as
+    the nearest that is not. The gradient of a row is the sum of `upstream` over the places that read it; that of the
+    indices is 0.
+    """
+
+    type: ClassVar[str] = "embedding"
+
+    entries: int = hyperparameter(doc="Number of rows of the table.", ge=1)
+    units: int = hyperparameter(doc="Length of a row.", ge=1)
+    table: Initializer = hyperparameter(default=Normal(std=1.0), doc="How the table starts.")
+
+    def infer(self, *shapes: Shape) -> Shape:
+        """Return (batch, ..., units)."""
+        return (*shapes[0], self.units)
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
+        """Return the table."""
+        return (ParameterDeclaration("table", (self.entries, self.units), self.table, penalized=True),)
+
+    def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
+        """Return the indices."""
+        return {"indices": (shapes[0], "integer")}
+
+    def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
+        """Return the limit of the input's indices."""
+        return {0: self.entries}
+
+    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
+        """Write the rows, and keep the indices."""
+        x, table = inputs
+        indices = workspace["indices"]
+        xp.copyto(indices, x, casting="unsafe")
+        xp.clip(indices, 0, self.entries - 1, out=indices)
+        xp.take(table, indices, axis=0, out=output, mode="clip")
+
+    def backward(
+        self,
+        xp: Namespace,
+        upstream: Array,
+        inputs: Sequence[Array],
+        output: Array,
+        workspace: Workspace,
+        gradients: Sequence[Array | None],
+    ) -> None:
+        """Add `upstream` up by row of the table."""
+        x_gradient, table_gradient = gradients
+        if x_gradient is not None:
+            x_gradient.fill(0)
+        if table_gradient is not None:
+            table_gradient.fill(0)
+            xp.add.at(table_gradient, workspace["indices"], upstream)

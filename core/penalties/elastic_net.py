@@ -1,0 +1,30 @@
+"""L1 and L2 together."""
+
+from typing import ClassVar
+
+from core.arrays import Array, Namespace
+from core.penalties import Penalty
+from core.penalties.l1 import L1
+from core.penalties.l2 import L2
+from core.registry import hyperparameter
+
+
+class ElasticNet(Penalty):
+    """`l1 * sum |w| + l2 * sum w²`; the gradient is `l1 sign(w) + 2 l2 w`, where sign(0) is 0.
+
+    Source: Zou and Hastie, "Regularization and variable selection via the elastic net", 2005, equation 3.
+    """
+
+    type: ClassVar[str] = "elastic_net"
+
+    l1: float = hyperparameter(default=0.0, doc="Factor of the sum of absolute values.", ge=0)
+    l2: float = hyperparameter(default=0.0, doc="Factor of the sum of squares.", ge=0)
+
+    def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
+        """Add `l1 sign(w)`, then `2 l2 w`; see `Penalty.add_gradient`."""
+        L1(self.l1).add_gradient(xp, parameters, gradients, scratch)
+        L2(self.l2).add_gradient(xp, parameters, gradients, scratch)
+
+    def value(self, xp: Namespace, parameters: Array) -> float:
+        """Return the penalty; see `Penalty.value`."""
+        return L1(self.l1).value(xp, parameters) + L2(self.l2).value(xp, parameters)

@@ -1,0 +1,29 @@
+"""The sum of absolute values."""
+
+from typing import ClassVar
+
+from core.arrays import Array, Namespace, blocks
+from core.penalties import Penalty, add_up
+from core.registry import hyperparameter
+
+
+class L1(Penalty):
+    """`weight * sum |w|`; the gradient is `weight sign(w)`, and 0 at the kink. It prefers few weights."""
+
+    type: ClassVar[str] = "l1"
+
+    weight: float = hyperparameter(doc="Factor of the sum of absolute values.", ge=0)
+
+    def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
+        """Add `weight sign(w)`; see `Penalty.add_gradient`."""
+        if self.weight == 0:
+            return
+        for block in blocks(parameters.size):
+            term = scratch[: block.stop - block.start]
+            xp.sign(parameters[block], out=term)
+            xp.multiply(term, self.weight, out=term)
+            xp.add(gradients[block], term, out=gradients[block])
+
+    def value(self, xp: Namespace, parameters: Array) -> float:
+        """Return the penalty; see `Penalty.value`."""
+        return self.weight * add_up(xp, xp.absolute, parameters)

@@ -1,0 +1,18 @@
+"""Exponential decay."""
+
+from typing import ClassVar
+
+from core.registry import hyperparameter
+from core.schedules import Schedule
+
+
+class ExponentialDecay(Schedule):
+    """`decay^step`. Source: Caffe, "exp"."""
+
+    type: ClassVar[str] = "exponential"
+
+    decay: float = hyperparameter(doc="Factor of one optimizer step, a little below 1.", gt=0, le=1)
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return the factor, in (0, 1]."""
+        return self.decay**step

@@ -1,0 +1,19 @@
+"""Decay by the inverse of time."""
+
+from typing import ClassVar
+
+from core.registry import hyperparameter
+from core.schedules import Schedule
+
+
+class InverseDecay(Schedule):
+    """`(1 + decay step)^-power`. Source: Caffe, "inv"; with power 1, Robbins and Monro, 1951."""
+
+    type: ClassVar[str] = "inverse"
+
+    decay: float = hyperparameter(doc="With power 1, half the rate is left after 1 / decay optimizer steps.", ge=0)
+    power: float = hyperparameter(default=1.0, doc="How fast it falls in the long run.", ge=0)
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return the factor, in [0, 1]."""
+        return float((1 + self.decay * step) ** -self.power)

@@ -1,0 +1,155 @@
+"""Writes the reference pages: what a job's spec can name, from the classes themselves.
+
+`make reference` runs it; `--check` only says which pages are not what it would write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from pathlib import Path
+
+from core import Node, Registered, registered
+from core.registry import item_type
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent / "reference"
+PAGES = {
+    "layer": ("layers", "Layers"),
+    "node": ("nodes", "Nodes"),
+    "loss": ("losses", "Losses"),
+    "optimizer": ("optimizers", "Optimizers"),
+    "schedule": ("schedules", "Schedules"),
+    "clipping": ("clippings", "Clippings"),
+    "penalty": ("penalties", "Penalties"),
+    "initializer": ("initializers", "Initializers"),
+}
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+# Methods whose docstring says more than the class's, and under which word.
+ASPECTS = {"parameters": "Learns", "infer": "Output", "backward": "Gradients"}
+MADE = "Made from the docstrings by `make reference`; do not edit.\n"
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its file name."""
+    texts = {f"{PAGES[kind][0]}.md": _page(kind) for kind in PAGES}
+    return {"README.md": _index()} | texts
+
+
+def _index() -> str:
+    lines = ["# Reference", "", MADE]
+    lines += ["What the JSON of a job can name. How layers are put together into a model: [models](../models.md).", ""]
+    for kind, (file, title) in PAGES.items():
+        lines += [f"## [{title}]({file}.md)", ""]
+        lines += [f"- [`{name}`]({file}.md#{name}): {_first_sentence(cls)}" for name, cls in registered(kind).items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _page(kind: str) -> str:
+    _, title = PAGES[kind]
+    parts = [f"# {title}", MADE]
+    for name, cls in registered(kind).items():
+        source = f"{cls.__module__.replace('.', '/')}.py"
+        parts += [f"## {name}", inspect.cleandoc(cls.__doc__ or "")]
+        aspects = list(_aspects(cls))
+        if aspects:
+            parts.append("\n".join(f"- {aspect}" for aspect in aspects))
+        table = _table(cls)
+        parts.append("\n".join(table) if table else "It has no hyper-parameters.")
+        parts.append(f"In [`{source}`](../../{source}).")
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _first_sentence(cls: type[Registered]) -> str:
+    text = " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
+    return text.split(". ")[0].rstrip(".") + "."
+
+
+def _aspects(cls: type[Registered]) -> Iterator[str]:
+    """Yield what the class's own methods say of it, where its docstring does not."""
+    has_derivative = re.search("gradient|derivative", cls.__doc__ or "")
+    for method, word in ASPECTS.items():
+        if issubclass(cls, Node) and method in vars(cls) and not (method == "backward" and has_derivative):
+            said = " ".join(inspect.cleandoc(vars(cls)[method].__doc__).split())
+            verb, _, rest = said.partition(" ")
+            # The method says what it does; here stands what comes of it.
+            yield f"{word}: {rest if verb in {'Return', 'Write'} else said[0].lower() + said[1:]}"
+
+
+def _table(cls: type[Registered]) -> list[str]:
+    rows = [
+        f"| `{field.name}` | {_type(cls.annotations[field.name])} | {_default(field)} | {_bounds(field)} | "
+        f"{field.metadata['doc'].replace('|', chr(92) + '|')} |"
+        for field in dataclasses.fields(cls)
+    ]
+    return ["| field | type | default | bounds | meaning |", "|---|---|---|---|---|", *rows] if rows else []
+
+
+def _type(annotation: typing.Any) -> str:
+    if (item := item_type(annotation)) is not None:
+        return f"list of {_type(item)}"
+    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
+        return f"{_type(typing.get_args(annotation)[0])} or null"
+    if typing.get_origin(annotation) is typing.Literal:
+        return "one of " + ", ".join(f"`{json.dumps(each)}`" for each in typing.get_args(annotation))
+    if issubclass(annotation, Registered):
+        return f"[{annotation.kind}]({PAGES[annotation.kind][0]}.md)"
+    return str(annotation.__name__)
+
+
+def _default(field: dataclasses.Field[typing.Any]) -> str:
+    if field.default is dataclasses.MISSING:
+        return "required"
+    return f"`{json.dumps(_json(field.default))}`"
+
+
+def _json(value: typing.Any) -> typing.Any:
+    if isinstance(value, tuple):
+        return [_json(each) for each in value]
+    if isinstance(value, Registered):
+        # Of a part, what differs from its own defaults.
+        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        defaults = {field.name: field.default for field in dataclasses.fields(value)}
+        return {"type": value.type} | {key: _json(each) for key, each in own.items() if each != defaults[key]}
+    return value
+
+
+def _bounds(field: dataclasses.Field[typing.Any]) -> str:
+    return ", ".join(
+        f"{sign} {field.metadata[name]}" for name, sign in SIGNS.items() if field.metadata[name] is not None
+    )
+
+
+def _present() -> dict[str, str]:
+    return {file.name: file.read_text(encoding="utf-8") for file in sorted(HERE.glob("*.md"))}
+
+
+def main() -> None:
+    """Write the pages, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is out of date")
+    check = parser.parse_args().check
+    wanted, present = pages(), _present()
+    differing = sorted(name for name in wanted | present if wanted.get(name) != present.get(name))
+    if check and differing:
+        sys.exit(f"out of date: {', '.join(differing)}; run `make reference`")
+    if not check:
+        HERE.mkdir(exist_ok=True)
+        for name in differing:
+            if name in wanted:
+                (HERE / name).write_text(wanted[name], encoding="utf-8")
+            else:
+                (HERE / name).unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from core import (
+    BATCH,
+    MODEL_KINDS,
+    Add,
+    Graph,
+    GraphError,
+    Hinge,
+    Linear,
+    ModelError,
+    Part,
+    Plan,
+    ReLU,
+    build_classifier,
+    check_inputs,
+    initialize,
+    part_from_spec,
+    registered,
+    to_spec,
+    with_loss,
+)
+from core.gradcheck import check_graph
+from core.model import PLACE
+
+# A small inception: a stem, two branches of different depth, their values side by side, and a residual sum.
+BRANCHES = [
+    {"type": "linear", "units": 6, "name": "stem"},
+    {"type": "relu", "name": "left"},
+    {"type": "linear", "units": 4, "name": "right", "inputs": ["stem"]},
+    {"type": "sigmoid"},
+    {"type": "concat", "inputs": ["left", "3_sigmoid"]},
+    {"type": "linear", "units": 6},
+    {"type": "add", "inputs": ["5_linear", "stem"]},
+    {"type": "linear", "units": 3},
+]
+
+
+def model(layers, features=5):
+    return build_classifier([part_from_spec(layer) for layer in layers], features)
+
+
+def changed(entry, **fields):
+    """BRANCHES with fields of one entry changed."""
+    layers = [dict(layer) for layer in BRANCHES]
+    layers[entry] |= fields
+    return layers
+
+
+def test_branches_join_where_they_are_named():
+    graph = with_loss(model(BRANCHES), Hinge())
+    assert {name: placed.inputs for name, placed in graph.nodes.items()} == {
+        "stem": ("features",),
+        "left": ("stem",),
+        "right": ("stem",),
+        "3_sigmoid": ("right",),
+        "4_concat": ("left", "3_sigmoid"),
+        "5_linear": ("4_concat",),
+        "6_add": ("5_linear", "stem"),
+        "scores": ("6_add",),
+        "loss": ("scores", "labels"),
+    }
+    assert graph.shapes(2)["4_concat"] == (2, 10)
+
+
+def test_branches_compute_what_they_say():
+    graph = model(BRANCHES)
+    plan = Plan(graph, ("scores",), batch=4, dtype=np.float64, backward=False)
+    random = np.random.default_rng(0)
+    plan.parameters[...] = random.normal(size=plan.parameters.size)
+    plan.inputs["features"][...] = x = random.normal(size=(4, 5))
+    plan.forward()
+    value = plan.layout.views(plan.parameters)
+
+    def linear(name, x):
+        return x @ value[f"{name}.weight"] + value[f"{name}.bias"]
+
+    stem = linear("stem", x)
+    right = 1 / (1 + np.exp(-linear("right", stem)))
+    joined = np.concatenate([np.maximum(stem, 0), right], axis=1)
+    expected = linear("scores", linear("5_linear", joined) + stem)
+    np.testing.assert_allclose(plan.value("scores"), expected, rtol=1e-12)
+
+
+def test_gradients_of_branches():
+    random = np.random.default_rng(1)
+    inputs = {"features": random.normal(size=(4, 5)), "labels": random.integers(0, 3, 4)}
+    check_graph(with_loss(model(BRANCHES), Hinge()), "loss", inputs).assert_ok()
+
+
+def test_a_model_that_says_nothing_new_is_the_plain_chain():
+    layers = [{"type": "linear", "units": 4}, {"type": "relu"}, {"type": "linear", "units": 3}]
+    said = [
+        layers[0] | {"name": "0_linear", "inputs": ["features"]},
+        layers[1] | {"name": "1_relu", "inputs": ["0_linear"]},
+        layers[2] | {"name": "scores", "inputs": ["1_relu"]},
+    ]
+    plain, explicit = model(layers), model(said)
+    assert plain.nodes == explicit.nodes
+    assert plain.nodes == build_classifier([Linear(units=4), ReLU(), Linear(units=3)], 5).nodes
+
+
+def test_shared_parameters_are_there_once():
+    graph = model(
+        [
+            {"type": "linear", "units": 5, "name": "first"},
+            {"type": "relu"},
+            {"type": "linear", "units": 5, "share": "first"},
+            {"type": "linear", "units": 3},
+        ]
+    )
+    assert [each.name for each in graph.parameters()] == ["first.weight", "first.bias", "scores.weight", "scores.bias"]
+
+
+WRONG = {
+    "an input of no such name": (changed(4, inputs=["lefft", "right"]), 4, "inputs", "did you mean 'left'"),
+    "an input that comes later": (changed(2, inputs=["4_concat"]), 2, "inputs", "'4_concat', which comes later"),
+    "an input that is the layer": (changed(2, inputs=["right"]), 2, "inputs", "itself"),
+    "the labels as an input": (changed(2, inputs=["labels"]), 2, "inputs", "those before: features, stem, left"),
+    "too few inputs": (changed(6, inputs=["stem"]), 6, "inputs", "2 inputs, not 1"),
+    "too many inputs": (changed(5, inputs=["4_concat", "stem"]), 5, "inputs", "1 input"),
+    "a name twice": (changed(2, name="left"), 2, "name", "'left' is taken by layer 1"),
+    "a name that a later layer has by its position": (changed(2, name="3_sigmoid"), 3, "name", "taken by layer 2"),
+    "a name that is kept": (changed(0, name="loss"), 0, "name", "kept"),
+    "a name with a dot": (changed(0, name="stem.weight"), 0, "name", "dot"),
+    "a name for the scores": (changed(7, name="head"), 7, "name", "'scores'"),
+    "parameters of no such layer": (changed(5, share="rigt"), 5, "share", "did you mean 'right'"),
+    "parameters of a later layer": (changed(0, share="right"), 0, "share", "comes later"),
+    "parameters of another shape": (changed(5, share="right"), 5, None, r"right.weight of shape (10, 6)"),
+    "parameters of a layer without": (changed(5, share="left"), 5, None, "shape (10, 6), but there is none"),
+    "shapes that do not fit": (changed(5, units=7), 6, None, "(1, 7) and (1, 6)"),
+    "a layer that nobody reads": (changed(4, inputs=["left", "stem"]), 3, None, "no layer reads '3_sigmoid'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_of_its_entry_and_field(case):
+    layers, entry, field, words = WRONG[case]
+    with pytest.raises(ModelError) as caught:
+        model(layers)
+    assert (caught.value.entry, caught.value.field) == (entry, field)
+    assert words in str(caught.value)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.entry, again.field) == (str(caught.value), entry, field)
+
+
+def test_a_wrong_entry_of_a_list_is_refused():
+    with pytest.raises(ValueError, match=r"layer type 'linaer' is unknown; .* did you mean 'linear'\?"):
+        part_from_spec({"type": "linaer", "units": 3})
+    with pytest.raises(ValueError, match=r"linear\.unit is not a field .* did you mean 'units'\?"):
+        part_from_spec({"type": "linear", "unit": 3})
+    with pytest.raises(TypeError, match=r"relu\.inputs must be a list of names, not 'stem'"):
+        part_from_spec({"type": "relu", "inputs": "stem"})
+
+
+def test_one_object_may_stand_in_several_places():
+    relu, linear = Part(ReLU()), Linear(units=3)
+    graph = build_classifier([linear, relu, linear, relu], 3)
+    assert list(graph.nodes) == ["0_linear", "1_relu", "2_linear", "scores"]
+    assert [each.name for each in graph.parameters()] == [
+        f"{owner}.{name}" for owner in ("0_linear", "2_linear") for name in ("weight", "bias")
+    ]
+
+
+@pytest.mark.parametrize("kind", MODEL_KINDS)
+def test_no_type_is_in_two_kinds_or_has_a_field_for_its_place(kind):
+    others = {name for other in MODEL_KINDS if other != kind for name in registered(other)}
+    assert others.isdisjoint(registered(kind))
+    for cls in registered(kind).values():
+        assert PLACE.isdisjoint(cls.annotations)
+
+
+def test_an_entry_survives_json():
+    part = Part(Add(), name="sum", inputs=("a", "b"))
+    spec = to_spec(part.node) | {"name": part.name, "inputs": part.inputs, "share": part.share}
+    assert part_from_spec(json.loads(json.dumps(spec))) == part
+
+
+def test_a_branching_model_learns():
+    graph = with_loss(model(BRANCHES, features=2), Hinge())
+    random = np.random.default_rng(3)
+    angles, labels = random.uniform(0, np.pi, 200), random.integers(0, 3, 200)
+    moons = np.stack([np.cos(angles) + 0.8 * labels, np.sin(angles) * (1 - 2 * (labels % 2)) + 0.3 * labels], axis=1)
+    plan = Plan(graph, ("loss",), batch=200, dtype=np.float64)
+    plan.parameters[...] = initialize(plan.layout, 0, np.float64)
+    plan.inputs["features"][...], plan.inputs["labels"][...] = moons, labels
+    losses = []
+    for _ in range(300):
+        plan.forward()
+        losses.append(plan.value("loss").mean())
+        plan.backward({"loss": 1 / 200})
+        plan.parameters -= 0.1 * plan.gradients
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def labelled():
+    return with_loss(build_classifier([Linear(units=3)], 2), Hinge())
+
+
+GOOD = {"features": np.zeros((4, 2)), "labels": np.array([0, 1, 2, 0])}
+BAD_DATA = {
+    "NaN": ({"features": np.array([[0, 0], [0, np.nan], [0, 0], [0, 0]])}, r"'features' has nan at \[1, 1\]"),
+    "infinity": ({"features": np.full((4, 2), -np.inf)}, r"'features' has -inf at \[0, 0\]"),
+    "another width": ({"features": np.zeros((4, 3))}, r"'features' is of shape \(4, 3\), but must be .* \(4, 2\)"),
+    "another batch": ({"labels": np.zeros(5, int)}, r"'labels' is of shape \(5,\), but must be of shape \(4,\)"),
+    "a label too large": (
+        {"labels": np.array([0, 1, 3, 0])}, r"'labels' has 3 at \[2\], but node 'loss' takes .* from 0 to 2",
+    ),
+    "a label below 0": ({"labels": np.array([-1, 0, 0, 0])}, r"'labels' has -1 at \[0\], but node 'loss'"),
+    "labels that are no integers": ({"labels": np.zeros(4)}, "'labels' holds float64, but must hold integers"),
+    "text": ({"features": np.full((4, 2), "a")}, "'features' holds <U1, but must hold numbers"),
+    "an unknown name": ({"label": np.zeros(4, int)}, "inputs are features, labels; given are features, label, labels"),
+}  # fmt: skip
+
+
+def test_good_data_is_taken():
+    check_inputs(labelled(), GOOD)
+    plan = Plan(labelled(), ("loss",), batch=4)
+    check_inputs(labelled(), plan.inputs)
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_is_refused_by_name(case):
+    data, message = BAD_DATA[case]
+    with pytest.raises(GraphError, match=message):
+        check_inputs(labelled(), GOOD | data)
+
+
+@pytest.mark.parametrize(("value", "fits"), [(0.0, True), (4.0, True), (5.0, False), (-1.0, False), (0.5, False)])
+def test_the_indices_of_a_table_are_looked_at(value, fits):
+    graph = Graph()
+    graph.input("words", (BATCH, 2))
+    graph.add("vectors", registered("layer")["embedding"](entries=5, units=3), "words")
+    data = {"words": np.array([[1.0, value]])}
+    if fits:
+        check_inputs(graph, data)
+    else:
+        with pytest.raises(GraphError, match=rf"'words' has {value} at \[0, 1\], but node 'vectors' takes .* 0 to 4"):
+            check_inputs(graph, data)

@@ -1,0 +1,76 @@
+from math import cos, exp, log, pi
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import Constant, Cosine, ExponentialDecay, InverseDecay, StepDecay, Warmup, registered
+
+STEPS = np.arange(10)
+# The schedule, and its factor at steps 0 to 9 of 10 written another way.
+SHAPES = [
+    (Constant(), np.ones(10)),
+    (Cosine(), np.cos(pi * STEPS / 20) ** 2),
+    (StepDecay(every=4, decay=0.5), [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]),
+    (StepDecay(every=100), np.ones(10)),
+    (StepDecay(every=1, decay=1), np.ones(10)),
+    (ExponentialDecay(decay=0.8), np.exp(STEPS * log(0.8))),
+    (InverseDecay(decay=0.5), [2 / (2 + step) for step in range(10)]),
+    (InverseDecay(decay=0.5, power=0.75), np.exp(-0.75 * np.log1p(STEPS / 2))),
+    (InverseDecay(decay=0.0), np.ones(10)),
+    (Warmup(steps=3), [0.25, 0.5, 0.75, *[1] * 7]),
+    (Warmup(steps=9), np.linspace(0.1, 1, 10)),
+    (Warmup(steps=4, then=StepDecay(every=3)), [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 0.1, 0.1, 0.1]),
+    (Warmup(steps=2, then=Cosine()), [1 / 3, 2 / 3, *((1 + cos(pi * step / 8)) / 2 for step in range(8))]),
+    # The job ends with the warm-up, or before it.
+    (Warmup(steps=10, then=Cosine()), np.arange(1, 11) / 11),
+    (Warmup(steps=19, then=Cosine()), np.arange(1, 11) / 20),
+    (Warmup(steps=3, then=Warmup(steps=1, then=ExponentialDecay(decay=exp(-1)))), None),
+]
+
+
+def test_every_schedule_is_here():
+    assert {type(schedule) for schedule, _ in SHAPES} == set(registered("schedule").values())
+
+
+@pytest.mark.parametrize(("schedule", "expected"), SHAPES, ids=lambda value: str(value)[:60])
+def test_is_its_formula(schedule, expected):
+    factors = [schedule.factor(step, 10) for step in range(10)]
+    assert all(isinstance(factor, float) and 0 < factor <= 1 for factor in factors)
+    if expected is not None:
+        np.testing.assert_allclose(factors, expected, rtol=1e-14)
+    if not isinstance(schedule, Warmup):
+        assert factors[0] == 1
+        assert factors == sorted(factors, reverse=True)
+
+
+def test_cosine_ends_at_zero():
+    assert Cosine().factor(10, 10) == 0
+
+
+def test_a_warmup_within_a_warmup_starts_where_the_inner_one_does():
+    schedule = Warmup(steps=3, then=Warmup(steps=1))
+    assert [schedule.factor(step, 10) for step in range(6)] == pytest.approx([0.125, 0.25, 0.375, 0.5, 1, 1])
+
+
+@given(
+    steps=st.integers(1, 50),
+    total=st.integers(1, 100),
+    then=st.sampled_from([schedule for schedule, _ in SHAPES if not isinstance(schedule, Warmup)]),
+)
+def test_warmup_climbs_a_straight_line_into_the_other_schedule(steps, total, then):
+    schedule = Warmup(steps=steps, then=then)
+    rates = [schedule.factor(step, total) for step in range(steps + 1)]
+    np.testing.assert_allclose(np.diff(rates), 1 / (steps + 1), rtol=1e-9)
+    assert rates[-1] == 1
+    for step in range(steps, total):
+        assert schedule.factor(step, total) == then.factor(step - steps, total - steps)
+
+
+@given(decay=st.floats(0, exclude_min=True, max_value=1), step=st.integers(0, 10**9))
+def test_extremes_end_at_zero_and_raise_nothing(decay, step):
+    schedules = [StepDecay(every=1, decay=decay), ExponentialDecay(decay=decay)]
+    schedules += [InverseDecay(decay=1 / decay if decay > 1e-300 else 1e300, power=power) for power in (0, 1, 1e300)]
+    for schedule in schedules:
+        assert 0 <= schedule.factor(step, 10**9) <= 1

@@ -1,0 +1,61 @@
+"""The pages under docs/ say what the code says."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from core import build_classifier, part_from_spec, to_mermaid
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_reference(docs, *options):
+    return subprocess.run(
+        [sys.executable, str(docs / "make_reference.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_the_pages_are_what_the_docstrings_make():
+    done = make_reference(ROOT / "docs", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_page_that_is_out_of_date_is_found_and_mended(tmp_path):
+    docs = tmp_path / "docs"
+    shutil.copytree(ROOT / "docs", docs)
+    make_reference(docs)
+    page = docs / "reference" / "layers.md"
+    right = page.read_text()
+    page.write_text(right.replace("linear", "linaer"))
+    (docs / "reference" / "gone.md").touch()
+    done = make_reference(docs, "--check")
+    assert done.returncode == 1
+    assert "out of date: gone.md, layers.md" in done.stderr
+    assert make_reference(docs).returncode == 0
+    assert page.read_text() == right
+    assert make_reference(docs, "--check").returncode == 0
+
+
+def test_links_lead_somewhere():
+    for page in (ROOT / "docs").rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_models_of_the_page_are_models():
+    text = (ROOT / "docs" / "models.md").read_text()
+    chain, branches = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    for model in (chain, branches):
+        graph = build_classifier([part_from_spec(layer) for layer in model["layers"]], features=64)
+        assert graph.shapes(2)["scores"] == (2, 10)
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
+    assert picture == to_mermaid(graph)
