@@ -8,6 +8,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,10 @@ os.environ |= {
 }
 
 RAY_CPUS = 4
+
+# A slow example on a busy machine is no failure; against a hang each test has its time limit.
+settings.register_profile("gradfleet", deadline=None, print_blob=True)
+settings.load_profile("gradfleet")
 
 
 @pytest.fixture(scope="session")

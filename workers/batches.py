@@ -36,3 +36,13 @@ class Batches:
         if self.standardization is not None:
             np.subtract(features, self.standardization.mean, out=features)
             np.divide(features, self.standardization.deviation, out=features)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's rows (batch,) of the data, and its place in the job: the epoch from 0, the step from 1."""
+
+    data: Batches
+    rows: Rows
+    epoch: int
+    step: int

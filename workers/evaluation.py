@@ -101,7 +101,8 @@ def _add_compared_losses(graph: Graph) -> dict[str, str]:
     outputs = {"val/loss": "loss"}
     for name in COMPARED_LOSSES:
         loss = cast("Loss", registered("loss")[name]())
-        outputs[f"val/{name}"] = graph.add(f"compared_{name}", loss, "scores", "labels")
+        # No layer has a name with a slash.
+        outputs[f"val/{name}"] = graph.add(f"val/{name}", loss, "scores", "labels")
     return outputs
 
 

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     PARAMETERS = 2
     EVALUATION = 3
     STATE = 4
+    NORM = 5
 
 
 class PeerSilentError(TimeoutError):

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Graph, ParameterLayout, Plan, aligned_zeros
-from workers.batches import Batches
+from core import Graph, ParameterLayout, Plan, RandomKey, aligned_zeros
+from workers.batches import Batch
 from workers.lanes import Lanes
-from workers.splitting import Rows
 from workers.tree import Subtree, complete_subtrees, split_evenly
 
 # Columns of the table of shards.
@@ -30,10 +29,12 @@ class _Lane:
         graph: Graph,
         layout: ParameterLayout,
         parameters: Vector,
+        seed: int,
         shards: range,
         cuts: Mapping[int, Sequence[range]],
         total: int,
     ) -> None:
+        self._seed = seed
         self.subtrees = complete_subtrees(shards, total)
         self.sums = [aligned_zeros((layout.size,), parameters.dtype) for _ in self.subtrees]
         self._cuts = cuts
@@ -54,30 +55,30 @@ class _Lane:
         }
 
     @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
-    def compute(self, batches: Batches, rows: Rows, table: Table) -> None:
+    def compute(self, batch: Batch, table: Table) -> None:
         """Sum the gradients of the lane's shards into `sums`, and fill in their rows of the table."""
         for subtree, total in zip(self.subtrees, self.sums, strict=True):
-            self._sum(subtree, total, batches, rows, table)
+            self._sum(subtree, total, batch, table)
 
-    def _sum(self, subtree: Subtree, total: Vector, batches: Batches, rows: Rows, table: Table) -> None:
+    def _sum(self, subtree: Subtree, total: Vector, batch: Batch, table: Table) -> None:
         if subtree.is_leaf:
-            np.copyto(total, self._shard(subtree.start, batches, rows, table))
+            np.copyto(total, self._shard(subtree.start, batch, table))
             return
         left, right = subtree.children()
-        self._sum(left, total, batches, rows, table)
+        self._sum(left, total, batch, table)
         if right.is_leaf:
-            np.add(total, self._shard(right.start, batches, rows, table), out=total)
+            np.add(total, self._shard(right.start, batch, table), out=total)
         else:
             scratch = self._scratch[right.depth()]
-            self._sum(right, scratch, batches, rows, table)
+            self._sum(right, scratch, batch, table)
             np.add(total, scratch, out=total)
 
-    def _shard(self, shard: int, batches: Batches, rows: Rows, table: Table) -> Vector:
+    def _shard(self, shard: int, batch: Batch, table: Table) -> Vector:
         """Gradient of one shard's loss sum, valid until the lane's next shard."""
-        cut = self._cuts[len(rows)][shard]
+        cut = self._cuts[len(batch.rows)][shard]
         plan = self._plans[len(cut)]
-        batches.load(rows[cut.start : cut.stop], plan)
-        plan.forward()
+        batch.data.load(batch.rows[cut.start : cut.stop], plan)
+        plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
         plan.backward({"loss": 1.0})  # the sum over samples: each counts once
         table[shard, LOSS] = plan.value("loss").sum(dtype=np.float64)
         table[shard, CORRECT] = np.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
@@ -98,6 +99,7 @@ class ShardGradients:
         layout: ParameterLayout,
         parameters: Vector,
         *,
+        seed: int,
         owned: range,
         shards: int,
         batch_sizes: Collection[int],
@@ -105,7 +107,7 @@ class ShardGradients:
     ) -> None:
         cuts = {size: split_evenly(size, shards) for size in batch_sizes}
         self._threads = Lanes(owned, threads)
-        self._lanes = [_Lane(graph, layout, parameters, part, cuts, shards) for part in self._threads.shards]
+        self._lanes = [_Lane(graph, layout, parameters, seed, part, cuts, shards) for part in self._threads.shards]
         self.subtrees = complete_subtrees(owned, shards)
         buffers = {
             subtree: total for lane in self._lanes for subtree, total in zip(lane.subtrees, lane.sums, strict=True)
@@ -121,13 +123,13 @@ class ShardGradients:
             return into
         return buffers[subtree]
 
-    def compute(self, batches: Batches, rows: Rows, table: Table) -> None:
-        """Compute the shards' gradients on a batch, rows (batch,) of one of the sizes; fill in the owned table rows.
+    def compute(self, batch: Batch, table: Table) -> None:
+        """Compute the shards' gradients on a batch of one of the sizes; fill in the owned rows of the table.
 
         The table (shards, 3) holds each shard's loss sum, its correct samples, and its samples whose loss gradient is
         not zero.
         """
-        self._threads.run(lambda lane: lane.compute(batches, rows, table), self._lanes)
+        self._threads.run(lambda lane: lane.compute(batch, table), self._lanes)
         for into, source in self._additions:
             np.add(into, source, out=into)
 

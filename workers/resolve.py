@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from core import GraphError, build_classifier
-from workers.model import layers_of
+from core import Graph, GraphError, ModelError, build_classifier, with_loss
+from workers.model import layers_of, loss_of
 from workers.splitting import steps_per_epoch, validation_rows
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARDS = 4
 MAX_PARAMETERS = 100_000_000
+MAX_VALUES = 2_000_000_000  # numbers in all layers together, for one batch
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,31 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
     last = f"model.layers.{len(spec.model.layers) - 1}"
     try:
         graph = build_classifier(layers_of(spec), dataset.features)
-        width = graph.shapes(batch=1)["scores"][-1]
-        parameters = sum(prod(declaration.shape) for declaration in graph.parameters())
-    except GraphError as error:
-        problems.append(FieldProblem("model.layers", str(error)))
+    except ModelError as error:
+        field = f"model.layers.{error.entry}"
+        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
         return 0
-    if width != len(dataset.classes):
+    parameters = sum(prod(declaration.shape) for declaration in graph.parameters() if not declaration.statistic)
+    values = sum(prod(shape) for shape in graph.shapes(spec.training.batch_size).values())
+    if values > MAX_VALUES:
+        problems.append(
+            FieldProblem(
+                "model.layers",
+                f"compute {values:,} numbers for a batch of {spec.training.batch_size} rows, more than the limit of "
+                f"{MAX_VALUES:,}",
+            )
+        )
+    _, *scores = graph.shapes(batch=1)["scores"]
+    if scores != [len(dataset.classes)]:
         problems.append(
             FieldProblem(
                 last,
-                f"gives {width} scores, but dataset {spec.data.dataset!r} has {len(dataset.classes)} classes: the last "
-                f"layer must give {len(dataset.classes)}",
+                f"gives {' x '.join(map(str, scores)) or 'no list of'} scores, but dataset {spec.data.dataset!r} has "
+                f"{len(dataset.classes)} classes: the last layer must give {len(dataset.classes)}",
             )
         )
+    else:
+        _check_loss(spec, graph, problems)
     if parameters == 0:
         problems.append(FieldProblem("model.layers", "has no parameters to train: at least one linear layer is needed"))
     if parameters > MAX_PARAMETERS:
@@ -122,6 +135,17 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
             FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {MAX_PARAMETERS:,}")
         )
     return parameters
+
+
+def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> None:
+    loss = loss_of(spec)
+    if loss.target != "labels":
+        problems.append(FieldProblem("loss", "compares predictions with values, but a job's data has class labels"))
+        return
+    try:
+        with_loss(graph, loss).shapes()
+    except GraphError as error:
+        problems.append(FieldProblem("loss", f"{error}; a job's model gives one score per class"))
 
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from pydantic import Field
 
 from core import registered
-from workers.fields import AllowedText, StrictModel, spec_union
+from workers.fields import AllowedText, StrictModel, layer_union, spec_union
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = StrictModel
     LossSpec: TypeAlias = StrictModel
     OptimizerSpec: TypeAlias = StrictModel
+    ClippingSpec: TypeAlias = StrictModel
 else:
-    LayerSpec = spec_union("layer")
+    LayerSpec = layer_union()
     # A classifier is trained on labels; the losses of real targets have no place here.
     LossSpec = spec_union("loss", tuple(name for name, loss in registered("loss").items() if loss.target == "labels"))
     OptimizerSpec = spec_union("optimizer")
+    ClippingSpec = spec_union("clipping")
 
 Name = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
 
@@ -35,18 +37,22 @@ class DataSpec(StrictModel):
 
 
 class ModelSpec(StrictModel):
-    """A chain of layers from the features to one score per class."""
+    """Layers from the features to one score per class.
+
+    Each reads the one before it, unless its `inputs` name others: branches, sums of several, and so on.
+    """
 
     inputs: int | None = Field(
         None, ge=1, description="Width of the rows that the model expects; checked against the dataset."
     )
-    layers: list[LayerSpec] = Field(min_length=1, max_length=64, description="From the first layer to the scores.")
+    layers: list[LayerSpec] = Field(min_length=1, max_length=256, description="From the first layer to the scores.")
 
 
 class RegularizationSpec(StrictModel):
     """Penalties on the weights, added to the loss once per step; biases are left out."""
 
-    l2: float = Field(0.0, ge=0, description="Weight of the sum of squared weights (no factor 1/2).")
+    l1: float = Field(0.0, ge=0, description="Factor of the sum of absolute weights.")
+    l2: float = Field(0.0, ge=0, description="Factor of the sum of squared weights (no factor 1/2).")
 
 
 class TrainingSpec(StrictModel):
@@ -61,6 +67,9 @@ class TrainingSpec(StrictModel):
         le=4096,
         description="Parts into which each batch is cut. They fix the order of every sum, and so the bits of the "
         "result, whatever the number of workers. Default: 4, or more where there are more CPUs than that.",
+    )
+    clipping: ClippingSpec | None = Field(
+        None, description="Limit on the batch's gradient, the penalty's included; without one it is taken as it is."
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import L2, Graph, Optimizer, ParameterLayout, aligned_zeros
-from workers.batches import Batches
+from core import Clipping, Graph, Optimizer, ParameterLayout, Penalty, aligned_zeros, update_statistics
+from core.arrays import BLOCK as ELEMENTWISE_BLOCK
+from core.arrays import overlaps
+from workers.batches import Batch
 from workers.exchange import Exchange, Kind, Membership
 from workers.gradients import ACTIVE, COLUMNS, CORRECT, LOSS, ShardGradients
-from workers.splitting import Rows
 from workers.tree import additions, complete_subtrees, split_evenly
 
 # Slices begin at multiples of this many parameters, and squares are summed in blocks of as many, so that the sums of
@@ -46,14 +47,17 @@ class DistributedStep:
         parameters: NDArray[Any],
         *,
         optimizer: Optimizer,
-        penalty: L2,
+        penalty: Penalty | None,
+        clipping: Clipping | None,
+        seed: int,
         exchange: Exchange,
         membership: Membership,
         shards: int,
         batch_sizes: Collection[int],
         threads: int,
     ) -> None:
-        self._optimizer, self._penalty, self._exchange = optimizer, penalty, exchange
+        self._optimizer, self._penalty, self._clipping = optimizer, penalty, clipping
+        self._exchange = exchange
         self._rank, self._parameters, self._layout = membership.rank, parameters, layout
         self._peers = [rank for rank in range(membership.workers) if rank != membership.rank]
         self.state = {slot: aligned_zeros((layout.size,), parameters.dtype) for slot in optimizer.slots}
@@ -63,6 +67,7 @@ class DistributedStep:
             graph,
             layout,
             parameters,
+            seed=seed,
             owned=self._owned[self._rank],
             shards=shards,
             batch_sizes=batch_sizes,
@@ -77,12 +82,9 @@ class DistributedStep:
         self._square_slices = [slice(part.start, part.stop) for part in blocks]
 
         mine = self._slices[self._rank]
-        self._scratch = np.empty(mine.stop - mine.start, parameters.dtype)
-        self._penalized = [
-            (max(start, mine.start), min(stop, mine.stop))
-            for start, stop in layout.penalized
-            if max(start, mine.start) < min(stop, mine.stop)
-        ]
+        self._scratch = aligned_zeros((min(mine.stop - mine.start, ELEMENTWISE_BLOCK),), parameters.dtype)
+        # Within this worker's slice.
+        self._penalized = [(start - mine.start, stop - mine.start) for start, stop in overlaps(layout.penalized, mine)]
         subtrees = [complete_subtrees(owned, shards) for owned in self._owned]
         self._additions = additions([subtree for trees in subtrees for subtree in trees], shards)
         inbox = {
@@ -96,6 +98,7 @@ class DistributedStep:
             Kind.PARAMETERS,
             {rank: [parameters[self._slices[rank]], self._squares[self._square_slices[rank]]] for rank in self._peers},
         )
+        exchange.receive_into(Kind.NORM, {rank: [self._squares[self._square_slices[rank]]] for rank in self._peers})
         exchange.receive_into(
             Kind.STATE,
             {rank: [vector[self._slices[rank]] for vector in self.state.values()] for rank in self._peers},
@@ -106,27 +109,29 @@ class DistributedStep:
         return self._table[owned.start : owned.stop]
 
     @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
-    def run(self, step: int, batches: Batches, rows: Rows, learning_rate: float, *, stop: bool) -> StepResult:
-        """Train on the rows (batch,), as many as one of the sizes; `stop` tells the others that this is the last step.
+    def run(self, batch: Batch, learning_rate: float, *, stop: bool) -> StepResult:
+        """Train on one batch of one of the sizes; `stop` tells the others that this is the last step.
 
-        `step` counts from 1 over the whole job. Raises `PeerSilentError`.
+        Raises `PeerSilentError`.
         """
-        self._local.compute(batches, rows, self._table)
+        self._local.compute(batch, self._table)
         penalty = self._penalty_value()
-        gradient = self._reduce(step, stop=stop)
+        gradient = self._reduce(batch.step, stop=stop)
         # Read before this worker answers: after that, a quick peer's next message may overwrite its rows of the table.
-        figures = self._table.sum(axis=0) / len(rows)
-        self._update(gradient, len(rows), learning_rate)
-        self._gather(step)
+        figures = self._table.sum(axis=0) / len(batch.rows)
+        self._update(gradient, batch, learning_rate)
+        self._gather(batch.step)
         return StepResult(
             data_loss=float(figures[LOSS]),
             penalty=penalty,
             accuracy=float(figures[CORRECT]),
             active_fraction=float(figures[ACTIVE]),
-            gradient_norm=math.sqrt(float(self._squares.sum(dtype=np.float64))),
+            gradient_norm=self._gradient_norm(),
         )
 
     def _penalty_value(self) -> float:
+        if self._penalty is None:
+            return 0.0
         return sum(self._penalty.value(np, self._parameters[start:stop]) for start, stop in self._layout.penalized)
 
     def _reduce(self, step: int, *, stop: bool) -> NDArray[Any]:
@@ -139,15 +144,34 @@ class DistributedStep:
             np.add(self._parts[into], self._parts[source], out=self._parts[into])
         return self._parts[0]
 
-    def _update(self, gradient: NDArray[Any], batch_size: int, learning_rate: float) -> None:
+    def _update(self, gradient: NDArray[Any], batch: Batch, learning_rate: float) -> None:
         mine = self._slices[self._rank]
-        np.divide(gradient, gradient.dtype.type(batch_size), out=gradient)
-        for start, stop in self._penalized:
-            part = slice(start - mine.start, stop - mine.start)
-            self._penalty.add_gradient(np, self._parameters[start:stop], gradient[part], self._scratch[part])
+        np.divide(gradient, gradient.dtype.type(len(batch.rows)), out=gradient)
+        parameters = self._parameters[mine]
+        update_statistics(np, self._layout, parameters, gradient, start=mine.start)
+        if self._penalty is not None:
+            for start, stop in self._penalized:
+                self._penalty.add_gradient(np, parameters[start:stop], gradient[start:stop], self._scratch)
         sum_squares_by_block(gradient, self._squares[self._square_slices[self._rank]])
+        if self._clipping is not None:
+            self._exchange.send_to_all(Kind.NORM, batch.step, [self._squares[self._square_slices[self._rank]]])
+            self._exchange.receive(Kind.NORM, batch.step)
+            self._clipping.clip(np, gradient, self._gradient_norm())
         state = {slot: vector[mine] for slot, vector in self.state.items()}
-        self._optimizer.update(np, self._parameters[mine], gradient, state, learning_rate)
+        self._optimizer.update(
+            np,
+            parameters,
+            gradient,
+            state,
+            self._scratch,
+            learning_rate=learning_rate,
+            step=batch.step,
+            penalized=self._penalized,
+        )
+
+    def _gradient_norm(self) -> float:
+        """Norm of the whole gradient, before it is clipped, once every worker's squares are there."""
+        return math.sqrt(float(self._squares.sum(dtype=np.float64)))
 
     def _gather(self, step: int) -> None:
         frames = [self._parameters[self._slices[self._rank]], self._squares[self._square_slices[self._rank]]]

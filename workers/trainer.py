@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from core import ParameterLayout, build_classifier, initialize, with_loss
-from workers.batches import Batches, Standardization
+from workers.batches import Batch, Batches, Standardization
 from workers.checkpoint import Position, write_checkpoint
 from workers.dataset import DatasetInfo, open_dataset
 from workers.evaluation import DistributedEvaluation
@@ -22,7 +22,7 @@ from workers.events import Checkpointed, Event, Progress
 from workers.exchange import Exchange, Membership
 from workers.fingerprint import fingerprint
 from workers.history import History
-from workers.model import layers_of, loss_of, optimizer_of, penalty_of
+from workers.model import clipping_of, layers_of, loss_of, optimizer_of, penalty_of
 from workers.spec import JobSpec
 from workers.splitting import batches_of, epoch_order, split
 from workers.step import DistributedStep, StepResult
@@ -89,6 +89,8 @@ class Trainer:
             self._parameters,
             optimizer=self._optimizer,
             penalty=penalty_of(spec),
+            clipping=clipping_of(spec),
+            seed=spec.training.seed,
             exchange=exchange,
             membership=membership,
             shards=shards,
@@ -133,7 +135,7 @@ class Trainer:
             rate = self._optimizer.learning_rate(step, total_steps)
             step += 1
             stop = self._leads and self._stop_requested()
-            self._record(step, self._step.run(step, self._batches, rows, rate, stop=stop))
+            self._record(step, self._step.run(Batch(self._batches, rows, epoch, step), rate, stop=stop))
             if stop or self._exchange.last_step == step:
                 self._flush(epoch, step)
                 return False

@@ -3,22 +3,26 @@ from __future__ import annotations
 import copy
 import dataclasses
 import secrets
+import types
 import typing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import reject
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from core import Registered, registered
+from core import Registered, WeightedSum, registered
+from core.registry import item_type
 from workers.batches import Standardization
 from workers.dataset import DatasetInfo, open_dataset, prepare_parquet, standardization
 from workers.events import Checkpointed, Event, Progress
 from workers.exchange import KEY_BYTES, Exchange, Membership
+from workers.fields import simple_types
 from workers.resolve import resolve
 from workers.spec import JobSpec
 from workers.splitting import split
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-KINDS = ("layer", "loss", "optimizer", "schedule", "initializer")
+LOSSES = registered("loss")
+KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping")
 REGISTERED = [(kind, name) for kind in KINDS for name in registered(kind)]
 
 PEER_TIMEOUT = 30.0  # seconds
@@ -155,15 +160,43 @@ def completed(given: Assignment) -> Outcome:
 
 
 def instances(cls: type[Registered]) -> st.SearchStrategy[Registered]:
-    """Instances of a registered class with any hyperparameters within their bounds."""
-    hints = typing.get_type_hints(cls)
-    strategies = {each.name: _values(hints[each.name], each.metadata) for each in dataclasses.fields(cls)}
-    return st.builds(cls, **strategies)
+    """Instances of a registered class with any hyperparameters that it takes together."""
+    if cls is WeightedSum:
+        return _weighted_sums()
+    fields = dataclasses.fields(cls)
+    strategies = {each.name: _values(cls.annotations[each.name], each.metadata, cls.kind) for each in fields}
+
+    def build(values: dict[str, Any]) -> Registered:
+        try:
+            return cls(**values)
+        except ValueError:
+            reject()
+
+    return st.fixed_dictionaries(strategies).map(build)
 
 
-def _values(annotation: Any, metadata: Any) -> st.SearchStrategy[Any]:
+def _weighted_sums() -> st.SearchStrategy[Registered]:
+    """Sums of losses that read the same targets, a weight for each, which are too rare to be met by chance."""
+    of_target = st.sampled_from(["labels", "values"]).map(
+        lambda target: [LOSSES[name] for name in simple_types("loss") if LOSSES[name].target == target]
+    )
+    weighted = of_target.flatmap(
+        lambda losses: st.lists(
+            st.tuples(st.sampled_from(losses).flatmap(instances), st.floats(-1e9, 1e9)), min_size=1, max_size=3
+        )
+    )
+    return weighted.map(lambda pairs: WeightedSum(*zip(*pairs, strict=True)))
+
+
+def _values(annotation: Any, metadata: Any, inside: str) -> st.SearchStrategy[Any]:  # noqa: PLR0911  one per type
     ge, gt, le, lt = (metadata[bound] for bound in ("ge", "gt", "le", "lt"))
     low, high = ge if gt is None else gt, le if lt is None else lt
+    if (item := item_type(annotation)) is not None:
+        return st.lists(_values(item, metadata, inside), max_size=3).map(tuple)
+    if typing.get_origin(annotation) is Literal:
+        return st.sampled_from(typing.get_args(annotation))
+    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
+        return st.none() | _values(typing.get_args(annotation)[0], metadata, inside)
     if annotation is bool:
         return st.booleans()
     if annotation is str:
@@ -181,4 +214,5 @@ def _values(annotation: Any, metadata: Any) -> st.SearchStrategy[Any]:
             allow_nan=False,
             allow_infinity=False,
         )
-    return st.sampled_from(list(registered(annotation.kind).values())).flatmap(instances)
+    names = simple_types(inside) if annotation.kind == inside else tuple(registered(annotation.kind))
+    return st.sampled_from([registered(annotation.kind)[name] for name in names]).flatmap(instances)

@@ -14,8 +14,10 @@ from threadpoolctl import threadpool_limits
 from core import (
     L2,
     SGD,
+    AdamW,
     Hinge,
     Linear,
+    NormClipping,
     Optimizer,
     ParameterLayout,
     ReLU,
@@ -26,7 +28,7 @@ from core import (
     with_loss,
 )
 from tests.workers.helpers import instances
-from workers.batches import Batches
+from workers.batches import Batch, Batches
 from workers.exchange import KEY_BYTES, Exchange, Membership
 from workers.step import BLOCK, DistributedStep, StepResult, sum_squares_by_block
 
@@ -91,11 +93,13 @@ def test_an_optimizer_gives_the_same_bits_on_any_slices(
     def updated(ends: list[int]) -> list[bytes]:
         parameters = random_vector(ends[-1], seed)
         state = {slot: np.abs(random_vector(ends[-1], seed + 1)) for slot in optimizer.slots}
-        gradients = random_vector(ends[-1], seed + 2)
+        gradients, scratch = random_vector(ends[-1], seed + 2), np.empty(ends[-1], np.float32)
         for start, stop in pairwise(ends):
             part = slice(start, stop)
             slots = {slot: vector[part] for slot, vector in state.items()}
-            optimizer.update(np, parameters[part], gradients[part], slots, rate)
+            optimizer.update(
+                np, parameters[part], gradients[part], slots, scratch, learning_rate=rate, step=2, penalized=()
+            )
         return [vector.tobytes() for vector in (parameters, *state.values())]
 
     assert updated(ends) == updated([0, ends[-1]])
@@ -121,7 +125,7 @@ def test_the_penaltys_gradient_gives_the_same_bits_on_any_slices(weight: float, 
 ROWS, FEATURES, CLASSES, BATCH_SIZE, SHARDS = 120, 30, 3, 50, 7
 
 
-def steps(workers: int, threads: int, hidden: int) -> tuple[list[StepResult], bytes, list[bytes]]:
+def steps(workers: int, threads: int, hidden: int, optimizer: Optimizer) -> tuple[list[StepResult], bytes, list[bytes]]:
     """Four steps of a classifier: their figures, the parameters after them, and the optimiser's gathered state."""
     random = np.random.default_rng(0)
     batches = Batches(
@@ -142,8 +146,10 @@ def steps(workers: int, threads: int, hidden: int) -> tuple[list[StepResult], by
                 graph,
                 layout,
                 parameters,
-                optimizer=SGD(momentum=0.5),
+                optimizer=optimizer,
                 penalty=L2(0.01),
+                clipping=NormClipping(0.5),
+                seed=9,
                 exchange=exchange,
                 membership=Membership(rank, workers, 1, key),
                 shards=SHARDS,
@@ -151,7 +157,8 @@ def steps(workers: int, threads: int, hidden: int) -> tuple[list[StepResult], by
                 threads=threads,
             )
             results = [
-                step.run(number, batches, order, 0.1, stop=False) for number, order in enumerate(orders, start=1)
+                step.run(Batch(batches, order, 0, number), 0.1, stop=False)
+                for number, order in enumerate(orders, start=1)
             ]
             step.gather_state(len(orders))
             step.close()
@@ -164,9 +171,10 @@ def steps(workers: int, threads: int, hidden: int) -> tuple[list[StepResult], by
 
 
 @pytest.mark.parametrize("hidden", [5, 300])
-def test_every_worker_ends_with_the_same_bits_as_one_alone(hidden: int) -> None:
-    alone = steps(1, 1, hidden)
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.5), AdamW(weight_decay=0.1)], ids=str)
+def test_every_worker_ends_with_the_same_bits_as_one_alone(hidden: int, optimizer: Optimizer) -> None:
+    alone = steps(1, 1, hidden, optimizer)
     assert len({result.data_loss for result in alone[0]}) == 4
     assert any(alone[2][0])
     for workers, threads in [(1, 3), (2, 1), (3, 2), (5, 1), (7, 1)]:
-        assert steps(workers, threads, hidden) == alone, f"{workers} workers of {threads} threads"
+        assert steps(workers, threads, hidden, optimizer) == alone, f"{workers} workers of {threads} threads"

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from core import BATCH, Graph, Linear, ParameterLayout, initialize
+from core import BATCH, Graph, Linear, ParameterLayout, initialize, registered
 from tests.workers.helpers import assignment, blobs, completed, job, series_of, train
+from workers.dataset import open_dataset
 from workers.events import Checkpointed, Event, Progress
 from workers.exchange import KEY_BYTES, Exchange, Membership
 from workers.splitting import epoch_order, split
@@ -143,9 +144,8 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize(
-    ("shards", "batch_size"), [(4, 50), (7, 44), (16, 50)], ids=str
-)  # of 266 rows: 16, 2, 16 in the last
+# The last batch of the 266 rows has 16, 2 and 16 of them.
+@pytest.mark.parametrize(("shards", "batch_size"), [(4, 50), (7, 44), (16, 50)], ids=str)
 def test_no_bit_depends_on_where_shards_are_computed(
     tmp_path: Path, dataset: DatasetInfo, shards: int, batch_size: int, model: str
 ) -> None:
@@ -166,6 +166,71 @@ def test_no_bit_depends_on_where_shards_are_computed(
         results[workers, cpus] = (outcome.params_sha256, outcome.series, files)
     for place, result in results.items():
         assert result == results[1, 1], f"(workers, cpus) {place} differs from (1, 1)"
+
+
+EVERYTHING: dict[str, Any] = {
+    "model.layers": [
+        {"type": "linear", "units": 40},
+        {"type": "batch_norm"},
+        {"type": "leaky_relu"},
+        {"type": "dropout"},
+        {"type": "linear", "units": 3},
+    ],
+    "regularization": {"l1": 1e-4, "l2": 1e-3},
+    "training.clipping": {"type": "norm", "limit": 0.7},
+    "training.batch_size": 44,
+}
+
+
+@pytest.mark.parametrize("optimizer", registered("optimizer"))
+def test_no_bit_depends_on_workers_with_everything_at_once(
+    tmp_path: Path, dataset: DatasetInfo, optimizer: str
+) -> None:
+    """Random numbers, running statistics, a norm over all slices, each optimiser's state."""
+    results = []
+    for workers, cpus in [(1, 1), (3, 1), (2, 2)]:
+        places = {"workers": workers, "cpus_per_worker": cpus}
+        changes = EVERYTHING | {"optimizer": {"type": optimizer, "lr": 0.01}, "resources": places}
+        outcome = completed(assignment(job(**changes), dataset, tmp_path))
+        files = [(tmp_path / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+        results.append((outcome.params_sha256, outcome.series, files))
+    assert results[1] == results[0]
+    assert results[2] == results[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"regularization": {"l2": 1e-3}},
+        {"training.clipping": None},
+        {"training.clipping": {"type": "value", "limit": 0.01}},
+        {"training.seed": 6},
+        {"model.layers": [layer for layer in EVERYTHING["model.layers"] if layer["type"] != "dropout"]},
+        {"model.layers": [layer for layer in EVERYTHING["model.layers"] if layer["type"] != "batch_norm"]},
+    ],
+    ids=str,
+)
+def test_each_part_of_everything_counts(tmp_path: Path, dataset: DatasetInfo, change: dict[str, Any]) -> None:
+    """So the test above is about something."""
+    whole, other = (
+        completed(assignment(job(**EVERYTHING | changes), dataset, tmp_path)).params_sha256 for changes in ({}, change)
+    )
+    assert whole != other
+
+
+def test_running_statistics_are_those_of_the_batches(tmp_path: Path, dataset: DatasetInfo) -> None:
+    """One shard, one step: an independent computation of what batch normalisation keeps for later."""
+    layers = [{"type": "batch_norm", "momentum": 0.25}, {"type": "linear", "units": 3}]
+    one = {"epochs": 1, "batch_size": 266, "seed": 5, "shards": 1}
+    changes = {"model.layers": layers, "training": one, "data.standardize": False}
+    completed(assignment(job(**changes), dataset, tmp_path))
+    features, _ = open_dataset(dataset)
+    rows, _ = split(dataset.rows, 0.2, 5)
+    saved = load_file(tmp_path / "model.safetensors")
+    chosen = features[rows].astype(np.float64)
+    np.testing.assert_allclose(saved["0_batch_norm.mean"], 0.25 * chosen.mean(axis=0), rtol=1e-5, atol=1e-6)
+    expected = 0.75 + 0.25 * chosen.var(axis=0)
+    np.testing.assert_allclose(saved["0_batch_norm.variance"], expected, rtol=1e-4)
 
 
 def test_other_shards_and_seeds_give_other_bits(tmp_path: Path, dataset: DatasetInfo) -> None:
