@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workers.resolve import FieldProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fastapi.exceptions import RequestValidationError
+    from pydantic import BaseModel, ValidationError
     from starlette.requests import Request
+
+    # The JSON schema of a place in the body.
+    SchemaAt = Callable[[Sequence[str | int]], dict[str, Any]]
 
 LONGEST_QUOTE = 60
 
@@ -43,7 +48,7 @@ MESSAGES = {
 
 
 def field_problems(error: RequestValidationError, request: Request) -> list[FieldProblem]:
-    """What was wrong, once per field."""
+    """What was wrong with a request, once per field."""
     problems: dict[str, FieldProblem] = {}
     for entry in error.errors():
         source, *location = entry["loc"]
@@ -53,11 +58,27 @@ def field_problems(error: RequestValidationError, request: Request) -> list[Fiel
             path = ["-".join(word.capitalize() for word in str(location[0]).split("-"))]
         else:
             path = location[:1]
-        if entry["type"] == "union_tag_not_found":
-            path.append(_discriminator(entry))
-        field = ".".join(str(part) for part in path) or "body"
-        problems.setdefault(field, FieldProblem(field, _message(entry, path, request, error.body)))
+        _note(problems, entry, path, lambda path: _schema_at(path, error.body, *_schemas_of(request)))
     return list(problems.values())
+
+
+def document_problems(error: ValidationError, document: Any, model: type[BaseModel]) -> list[FieldProblem]:
+    """What was wrong with a document that is no request, once per field."""
+    schema = model.model_json_schema()
+    schema_at = partial(_schema_at, body=document, root=schema, definitions=schema["$defs"])
+    problems: dict[str, FieldProblem] = {}
+    for entry in error.errors():
+        _note(problems, entry, _path(entry["loc"], document, entry["type"]), schema_at)
+    return list(problems.values())
+
+
+def _note(
+    problems: dict[str, FieldProblem], entry: Mapping[str, Any], path: list[str | int], schema_at: SchemaAt
+) -> None:
+    if entry["type"] == "union_tag_not_found":
+        path = [*path, _discriminator(entry)]
+    field = ".".join(str(part) for part in path) or "body"
+    problems.setdefault(field, FieldProblem(field, _message(entry, path, schema_at)))
 
 
 def quote(value: object) -> str:
@@ -99,20 +120,20 @@ def _path(location: Sequence[str | int], body: Any, kind: str) -> list[str | int
     return path
 
 
-def _discriminator(entry: dict[str, Any]) -> str:
+def _discriminator(entry: Mapping[str, Any]) -> str:
     return str(entry["ctx"]["discriminator"]).strip("'")
 
 
-def _message(entry: dict[str, Any], path: Sequence[str | int], request: Request, body: Any) -> str:
+def _message(entry: Mapping[str, Any], path: Sequence[str | int], schema_at: SchemaAt) -> str:
     context = entry.get("ctx", {})
     match entry["type"]:
         case "extra_forbidden":
-            return unknown(path[-1], _schema_at(path[:-1], request, body)["properties"], "field")
+            return unknown(path[-1], schema_at(path[:-1])["properties"], "field")
         case "union_tag_invalid":
             known = (tag.strip(" '") for tag in context["expected_tags"].split(","))
             return unknown(context["tag"], known, _discriminator(entry))
         case "union_tag_not_found":
-            known = _schema_at(path[:-1], request, body)["discriminator"]["mapping"]
+            known = schema_at(path[:-1])["discriminator"]["mapping"]
             return f"is required; known: {', '.join(known)}"
         case "value_error":
             return str(context["error"])
@@ -121,14 +142,24 @@ def _message(entry: dict[str, Any], path: Sequence[str | int], request: Request,
     return str(entry["msg"][:1].lower() + entry["msg"][1:])
 
 
-def _schema_at(path: Sequence[str | int], request: Request, body: Any) -> dict[str, Any]:
-    """The API's own schema of a place in the body."""
+def _schemas_of(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The API's own schema of a request's body, and those that it refers to."""
     openapi = request.app.openapi()
     operation = openapi["paths"][request.scope["route"].path][request.method.lower()]
+    return operation["requestBody"]["content"]["application/json"]["schema"], openapi["components"]["schemas"]
+
+
+def _schema_at(
+    path: Sequence[str | int], body: Any, root: dict[str, Any], definitions: dict[str, Any]
+) -> dict[str, Any]:
+    """The schema of a place in the body."""
 
     def followed(schema: dict[str, Any], value: Any) -> dict[str, Any]:
         """The schema with references followed, and of a union the member that the value's tag chooses."""
         while True:
+            if "anyOf" in schema:
+                # What may be left out: the other member is null.
+                schema = schema["anyOf"][0]
             if "discriminator" in schema:
                 tag = value.get(schema["discriminator"]["propertyName"])
                 if tag not in schema["discriminator"]["mapping"]:
@@ -136,9 +167,9 @@ def _schema_at(path: Sequence[str | int], request: Request, body: Any) -> dict[s
                 schema = {"$ref": schema["discriminator"]["mapping"][tag]}
             if "$ref" not in schema:
                 return schema
-            schema = openapi["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            schema = definitions[schema["$ref"].rpartition("/")[2]]
 
-    schema = followed(operation["requestBody"]["content"]["application/json"]["schema"], body)
+    schema = followed(root, body)
     for part in path:
         body = body[part]
         schema = followed(schema["items"] if isinstance(part, int) else schema["properties"][part], body)

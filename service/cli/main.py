@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from service.cli.demo import demo
+from service.cli.gradcheck import gradcheck
 from service.cli.live import follow
 from service.cli.spec_file import SpecFileError, read_spec
 from service.cli.up import up
@@ -35,6 +36,7 @@ datasets = typer.Typer(help="Register and list datasets.", no_args_is_help=True)
 app.add_typer(datasets, name="datasets")
 app.command()(up)
 app.command()(demo)
+app.command()(gradcheck)
 
 Url = Annotated[str, typer.Option(envvar="GRADFLEET_URL", help="Address of the API.")]
 JobId = Annotated[str, typer.Argument(help="Id of the job: job_...", show_default=False)]

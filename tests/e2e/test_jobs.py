@@ -51,6 +51,30 @@ def test_another_seed_gives_other_parameters(client: Client) -> None:
     assert first != second
 
 
+BRANCHES = [
+    {"type": "linear", "units": 32, "name": "stem"},
+    {"type": "relu", "name": "left"},
+    {"type": "linear", "units": 16, "name": "right", "inputs": ["stem"]},
+    {"type": "tanh"},
+    {"type": "concat", "inputs": ["left", "3_tanh"]},
+    {"type": "linear", "units": 32, "name": "mixed"},
+    {"type": "add", "inputs": ["mixed", "stem"]},
+    {"type": "linear", "units": 10},
+]
+
+
+def test_a_model_with_branches_trains_to_the_same_bits_on_any_number_of_workers(client: Client) -> None:
+    jobs = [digits_job(model={"layers": BRANCHES}, resources={"workers": workers}) for workers in (1, 2)]
+    ids = [client.submit(job)["id"] for job in jobs]
+    first, second = (client.wait(job_id, timeout=60) for job_id in ids)
+    assert first["state"] == second["state"] == "succeeded", (first["reason"], second["reason"])
+    assert first["params_sha256"] == second["params_sha256"] is not None
+    assert first["metrics"]["val/accuracy"] > 0.9
+    written = first["spec"]["model"]["layers"]
+    assert [layer.get("inputs") for layer in written] == [layer.get("inputs") for layer in BRANCHES]
+    assert [layer.get("name") for layer in written] == [layer.get("name") for layer in BRANCHES]
+
+
 def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> None:
     job = exported(client, client.submit(digits_job(name="tracked"))["id"])
     tracking = MlflowClient(stack.mlflow_url)

@@ -80,6 +80,23 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "unknown dataset": ({"data.dataset": "digit"}, "data.dataset", ["'digit'", "did you mean 'digits'"]),
     "shapes that do not fit": ({"model.inputs": 9}, "model.inputs", ["9", "must be 8"]),
     "last layer of the wrong width": ({"model.layers.2": WIDE}, "model.layers.2", ["12", "must give 10"]),
+    "an input of no such name": (
+        {"model.layers.1": {"type": "relu", "inputs": ["0_linaer"]}}, "model.layers.1.inputs",
+        ["'0_linaer'", "features, 0_linear", "did you mean '0_linear'"],
+    ),
+    "a misspelt place": (
+        {"model.layers.1": {"type": "relu", "input": ["features"]}}, "model.layers.1.input", ["did you mean 'inputs'"],
+    ),
+    "an input that is no name": (
+        {"model.layers.1": {"type": "relu", "inputs": [3]}}, "model.layers.1.inputs.0", ["must be a string, not 3"],
+    ),
+    "a misspelt part of a part": (
+        {"loss": {"type": "weighted_sum", "losses": [{"type": "hinge", "margins": 1}], "weights": [1.0]}},
+        "loss.losses.0.margins", ["did you mean 'margin'"],
+    ),
+    "a whole that does not hold together": (
+        {"loss": {"type": "weighted_sum", "losses": [], "weights": []}}, "loss", ["at least one loss"],
+    ),
     "zero shards": ({"training.shards": 0}, "training.shards", ["must be at least 1, not 0"]),
     "more shards than rows in a batch": (
         {"training.shards": 64, "training.batch_size": 32}, "training.shards", ["64", "must be at most 32"],

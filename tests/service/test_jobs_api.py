@@ -159,7 +159,7 @@ def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:
     assert document["info"]["title"] == "Gradfleet"
     body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["examples"] == [hinge_job()]
-    assert {"HingeSpec", "LinearSpec"} <= set(document["components"]["schemas"])
+    assert {"HingeSpec", "LinearLayer"} <= set(document["components"]["schemas"])
     problem = document["paths"]["/v1/jobs"]["post"]["responses"]["4XX"]["content"]["application/problem+json"]["schema"]
     assert set(problem["properties"]["errors"]["items"]["properties"]) == {"field", "message"}
     references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))

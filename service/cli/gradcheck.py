@@ -1,0 +1,64 @@
+"""`gradfleet gradcheck`: the gradients of a job's model and loss against differences of its forward pass."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.cli.spec_file import SpecFileError
+
+if TYPE_CHECKING:
+    from core.gradcheck import GradientReport
+
+WIDTH_OF_FILES = 200
+
+
+def gradcheck(
+    file: Annotated[Path, typer.Argument(help="Job spec, YAML or JSON; model.inputs is needed.", show_default=False)],
+    rows: Annotated[int, typer.Option(min=1, max=1024, help="Samples to check on.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws parameters, samples and labels.")] = 0,
+) -> None:
+    """Check every gradient of a job's model and loss, on random samples and parameters, in float64.
+
+    Shows the worst entry of each: its index, what backward says, what differences of the forward pass say, and how far
+    apart they are. Exits with 1 when one is wrong.
+    """
+    from service.cli.gradients import check_spec  # noqa: PLC0415
+
+    try:
+        report = check_spec(file, rows, seed)
+    except SpecFileError as error:
+        print(f"gradfleet: {error}", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1) from error
+    _show(report, rows)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _show(report: GradientReport, rows: int) -> None:
+    table = Table(box=None)
+    table.add_column("gradient of", no_wrap=True)
+    for heading in ("worst entry", "backward", "differences", "relative error", "skipped", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in report.tensors:
+        table.add_row(
+            each.name,
+            "a direction" if each.index is None else str(list(each.index)),
+            f"{each.analytic:.10g}",
+            f"{each.numeric:.10g}",
+            f"{each.error:.1e}",
+            f"{each.skipped} of {each.total}",
+            "[green]ok[/]" if each.ok else "[red]FAILED[/]",
+        )
+    console = Console(highlight=False)
+    (console if console.is_terminal else Console(width=WIDTH_OF_FILES)).print(table, highlight=False)
+    for breach in report.breaches:
+        console.print(f"FAILED: {breach}", markup=False, style="red", soft_wrap=True)
+    wrong = sum(not each.ok for each in report.tensors) + len(report.breaches)
+    verdict = "every gradient is right" if report.ok else f"{wrong} FAILED"
+    console.print(f"{verdict}, on {rows} random rows with seed {report.seed}", soft_wrap=True)

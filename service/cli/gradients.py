@@ -1,0 +1,60 @@
+"""The gradients of a job's model and loss, checked on random samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from core import Graph, GraphError, ModelError, build_classifier, with_loss
+from core.gradcheck import GradientReport, check_graph
+from core.random import Purpose, generator
+from service.cli.spec_file import SpecFileError, read_spec
+from service.field_errors import document_problems
+from workers.model import layers_of, loss_of
+from workers.spec import JobSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core.arrays import Array
+
+
+def check_spec(file: Path, rows: int, seed: int) -> GradientReport:
+    """Check the gradients of the loss of a spec's model, in float64; SpecFileError where there is none to check."""
+    graph = _graph(_spec(file), rows)
+    return check_graph(graph, "loss", _samples(graph, rows, seed), seed)
+
+
+def _spec(file: Path) -> JobSpec:
+    document = read_spec(file)
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        problems = document_problems(error, document, JobSpec)
+        message = "\n".join(f"{file}: {problem.field}: {problem.message}" for problem in problems)
+        raise SpecFileError(message) from error
+
+
+def _graph(spec: JobSpec, rows: int) -> Graph:
+    if spec.model.inputs is None:
+        raise SpecFileError("model.inputs is needed here: the number of features in a row")
+    try:
+        graph = with_loss(build_classifier(layers_of(spec), spec.model.inputs), loss_of(spec))
+        graph.shapes(rows)
+    except ModelError as error:
+        field = "" if error.field is None else f".{error.field}"
+        raise SpecFileError(f"model.layers.{error.entry}{field}: {error}") from error
+    except GraphError as error:
+        raise SpecFileError(f"loss: {error}") from error
+    return graph
+
+
+def _samples(graph: Graph, rows: int, seed: int) -> dict[str, Array]:
+    """Standard normal numbers, and labels drawn evenly from the classes that the loss knows."""
+    random, shapes, loss = generator(seed, Purpose.CHECK, stream=1), graph.shapes(rows), graph.nodes["loss"]
+    classes = loss.node.index_limits(*(shapes[name] for name in loss.inputs)).get(1, 0)
+    return {
+        name: random.integers(0, classes, shapes[name]) if declared.integer else random.standard_normal(shapes[name])
+        for name, declared in graph.inputs.items()
+    }
