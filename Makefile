@@ -1,12 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock bench clean
+.PHONY: help demo test test-torch lint format lock bench-engine reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # The stamp is newer than the lock file exactly when what is installed is what is locked.
 .venv/installed: requirements.lock pyproject.toml
@@ -37,5 +37,20 @@ lock: .venv/installed  ## resolve the dependencies again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.lock
 
+# PyTorch is heavy and the engine needs NumPy only, so what compares with it has an environment of its own.
+.venv-bench/installed: pyproject.toml
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check numpy numba threadpoolctl torch pytest pytest-timeout hypothesis
+	touch $@
+
+bench-engine: .venv-bench/installed  ## a training step beside PyTorch's; ARGS=--quick for a short form
+	.venv-bench/bin/python benchmarks/engine.py $(ARGS)
+
+test-torch: .venv-bench/installed  ## the tests that need PyTorch
+	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/test_optimizers.py
+
+reference: .venv/installed  ## write docs/reference from the docstrings
+	$(BIN)/python docs/make_reference.py
+
 clean:  ## remove what make made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,91 +1,29 @@
-"""A training step of the engine beside PyTorch's: `python benchmarks/engine.py`.
+"""A training step of the engine beside PyTorch's: `make bench-engine`, or `python benchmarks/engine.py --quick`.
 
-Forward, backward and SGD with momentum of networks with ReLU and softmax cross-entropy, in float32 on one thread. The
-two take turns within each round of one process, so that both meet the same noise.
+Every subject of a row (the engine, PyTorch eager and compiled, the bare matrix products) lives in one process and takes
+its turn within each round, so that all meet the same noise.
 """
 
+from __future__ import annotations
+
 import argparse
+import gc
+import os
 from collections.abc import Callable
-from itertools import pairwise
-from statistics import median, quantiles
-from time import perf_counter
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
 
+import memory
 import numpy as np
-from threadpoolctl import threadpool_limits
+import report
+from gradfleet_step import Floor, GradfleetStep
+from threadpoolctl import ThreadpoolController
+from workload import Workload, workloads
 
-from core import (
-    SGD,
-    Linear,
-    ParameterLayout,
-    Plan,
-    ReLU,
-    SoftmaxCrossEntropy,
-    aligned_zeros,
-    build_classifier,
-    initialize,
-    with_loss,
-)
-
-NETWORKS = [(784, 10), (784, 128, 10), (784, 512, 512, 10)]
-BATCH = 128
-LR, MOMENTUM = 0.05, 0.9
-
-
-def batch_of(widths: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    features = random.normal(size=(BATCH, widths[0])).astype(np.float32)
-    return features, random.integers(0, widths[-1], BATCH)
-
-
-def gradfleet_step(widths: tuple[int, ...]) -> tuple[Callable[[], None], Callable[[], float], list[np.ndarray]]:
-    """Return a step, the mean loss after it, and the initial weights and biases."""
-    features, *hidden, classes = widths
-    layers = [layer for units in hidden for layer in (Linear(units=units), ReLU())]
-    graph = with_loss(build_classifier([*layers, Linear(units=classes)], features), SoftmaxCrossEntropy())
-    layout = ParameterLayout(graph.parameters())
-    plan = Plan(graph, ("loss",), batch=BATCH, layout=layout, parameters=initialize(layout, seed=0))
-    plan.inputs["features"][...], plan.inputs["labels"][...] = batch_of(widths)
-    optimizer = SGD(lr=LR, momentum=MOMENTUM)
-    state = {name: aligned_zeros((layout.size,), np.float32) for name in optimizer.slots}
-    upstream = {"loss": 1 / BATCH}
-
-    def step() -> None:
-        plan.forward()
-        plan.backward(upstream)
-        optimizer.update(np, plan.parameters, plan.gradients, state, LR)
-
-    initial = [view.copy() for view in layout.views(plan.parameters).values()]
-    return step, lambda: float(plan.value("loss").mean()), initial
-
-
-def torch_step(widths: tuple[int, ...], initial: list[np.ndarray]) -> tuple[Callable[[], None], Callable[[], float]]:
-    """Return the same step in PyTorch, eager, as its tutorials write it, and the mean loss after it."""
-    import torch  # noqa: PLC0415 - the benchmark runs without it
-
-    torch.set_num_threads(1)
-    modules: list[torch.nn.Module] = []
-    for position, (inputs, outputs) in enumerate(pairwise(widths)):
-        linear = torch.nn.Linear(inputs, outputs)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(initial[2 * position].T))
-            linear.bias.copy_(torch.from_numpy(initial[2 * position + 1]))
-        modules += [linear, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*modules[:-1])
-    criterion = torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
-    features, labels = map(torch.from_numpy, batch_of(widths))
-    last = {}
-
-    def step() -> None:
-        optimizer.zero_grad()
-        last["loss"] = criterion(model(features), labels)
-        last["loss"].backward()
-        optimizer.step()
-
-    def loss() -> float:
-        return last["loss"].item()
-
-    return step, loss
+TURN = 0.02  # seconds that a subject's turn within a round takes at least
+ROUNDS = 41
+STAT = Path("/proc/stat")
 
 
 def seconds(step: Callable[[], None], repeats: int) -> float:
@@ -95,47 +33,95 @@ def seconds(step: Callable[[], None], repeats: int) -> float:
     return (perf_counter() - start) / repeats
 
 
-def compare(widths: tuple[int, ...], rounds: int, *, with_torch: bool) -> str:
-    step, loss, initial = gradfleet_step(widths)
-    steps = {"gradfleet": step}
-    if with_torch:
-        steps["torch"], torch_loss = torch_step(widths, initial)
-        for each in steps.values():
-            for _ in range(5):
-                each()
-        if not np.isclose(loss(), torch_loss(), rtol=1e-4):
-            raise AssertionError(f"not the same computation: losses {loss()} and {torch_loss()}")
-    repeats = max(1, int(0.02 / seconds(step, 5)))
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, each in steps.items():
-            times[name].append(1e6 * seconds(each, repeats))
-    row = f"{'-'.join(map(str, widths)):18}{median(times['gradfleet']):12.0f} us"
-    if with_torch:
-        ratios = [theirs / ours for ours, theirs in zip(times["gradfleet"], times["torch"], strict=True)]
-        low, _, high = quantiles(ratios, n=4)
-        row += f"{median(times['torch']):12.0f} us{median(ratios):10.2f} x   ({low:.2f} to {high:.2f})"
-    return row
+def subjects_of(workload: Workload, *, compiled: bool) -> dict[str, Any]:
+    """Return the subjects by name, warm, after a check that they compute the same thing."""
+    ours = GradfleetStep(workload)
+    subjects: dict[str, Any] = {"gradfleet": ours, "floor": Floor(workload)}
+    if torch_version() is not None:
+        from torch_step import TorchStep  # noqa: PLC0415
+
+        weights = ours.weights()
+        subjects["eager"] = TorchStep(workload, weights, compiled=False)
+        if compiled:
+            subjects["compiled"] = TorchStep(workload, weights, compiled=True)
+    for each in subjects.values():
+        for _ in range(5):
+            each()
+    # Adam's first steps go by the signs of the gradients, whatever their size: rounding makes a difference there.
+    for name in subjects.keys() & {"eager", "compiled"}:
+        if not np.isclose(ours.loss(), subjects[name].loss(), rtol=1e-2):
+            raise AssertionError(f"{workload.name}: losses {ours.loss()} and, {name}, {subjects[name].loss()}")
+    return subjects
+
+
+def cpu_seconds_of_others() -> float | None:
+    """Return what all processes but this one have taken so far, other guests' share included; None if not on Linux."""
+    if not STAT.exists():
+        return None
+    user, nice, system, _, _, *interrupts_and_steal = map(int, STAT.read_text().split()[1:9])
+    return (user + nice + system + sum(interrupts_and_steal)) / os.sysconf("SC_CLK_TCK") - process_time()
+
+
+def measure(workload: Workload, budget: float, *, compiled: bool) -> tuple[dict[str, list[float]], float | None]:
+    """Return microseconds per step, by subject and round, and how many processors other processes took meanwhile."""
+    subjects = subjects_of(workload, compiled=compiled)
+    repeats = {name: max(1, int(TURN / seconds(step, 3))) for name, step in subjects.items()}
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    names = list(subjects)
+    gc.collect()
+    gc.disable()
+    try:
+        start, others = perf_counter(), cpu_seconds_of_others()
+        for turn in range(ROUNDS):
+            if turn >= 5 and perf_counter() - start > budget:
+                break
+            # Whoever goes first meets the caches of whoever went last; so all take that place in turn.
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                seconds(subjects[name], 1 + repeats[name] // 10)
+                times[name].append(1e6 * seconds(subjects[name], repeats[name]))
+        after = cpu_seconds_of_others()
+        taken = None if others is None or after is None else (after - others) / (perf_counter() - start)
+    finally:
+        gc.enable()
+        for each in subjects.values():
+            each.close()
+    return times, taken
+
+
+def torch_version() -> str | None:
+    try:
+        import torch  # noqa: PLC0415
+    except ImportError:
+        return None
+    return torch.__version__
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40)
-    rounds = parser.parse_args().rounds
-    try:
-        import torch  # noqa: PLC0415
-    except ImportError:
-        print("PyTorch is not installed, so there is nothing to compare with: pip install 'gradfleet[bench]'")
-        version = None
-    else:
-        version = torch.__version__
-    print(
-        f"A training step at batch {BATCH}, one thread, NumPy {np.__version__}, PyTorch {version}; median of {rounds}."
-    )
-    print(f"{'network':18}{'gradfleet':>15}{'PyTorch':>15}{'speed-up':>12}   (quartiles)")
-    with threadpool_limits(1):
-        for widths in NETWORKS:
-            print(compare(widths, rounds, with_torch=version is not None), flush=True)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no torch.compile, no memory, nothing kept")
+    parser.add_argument("--only", default="", help="rows whose name contains this: '784-10 at', 'adam, 1 thread'")
+    parser.add_argument("--name", help="of the files under benchmarks/results; by default engine and the date")
+    arguments = parser.parse_args()
+    quick: bool = arguments.quick
+
+    openblas = ThreadpoolController().select(internal_api="openblas")
+    setting = report.machine(torch_version())
+    rows = []
+    print(report.HEADER, flush=True)
+    with openblas.limit(limits=1):
+        for position, workload in enumerate(workloads()):
+            if arguments.only not in workload.name:
+                continue
+            kept: dict[str, float | None] = {}
+            if not quick and workload.threads == 1:
+                subjects = ["gradfleet"] + ["eager"] * (setting["torch"] is not None)
+                kept = {subject: memory.peak(position, subject) for subject in subjects}
+            times, others = measure(workload, 1.5 if quick else 5, compiled=not quick)
+            rows.append(report.row(workload, times, kept, others))
+            print(report.line(rows[-1]), flush=True)
+    print(f"\n{report.summary(rows)}")
+    if arguments.name or not quick:
+        print(report.write(setting, rows, arguments.name or f"engine-{setting['date']}"))
 
 
 if __name__ == "__main__":

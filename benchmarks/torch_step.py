@@ -1,0 +1,45 @@
+"""The peer's side of the benchmark: the same step in PyTorch, eager or compiled, with its fused optimizers."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from workload import LEARNING_RATE, MOMENTUM, Workload
+
+
+class TorchStep:
+    def __init__(self, workload: Workload, weights: list[np.ndarray], *, compiled: bool) -> None:
+        torch.set_num_threads(workload.threads)
+        modules: list[torch.nn.Module] = []
+        for position, (inputs, outputs) in enumerate(pairwise(workload.widths)):
+            linear = torch.nn.Linear(inputs, outputs)
+            with torch.no_grad():
+                linear.weight.copy_(torch.from_numpy(weights[2 * position].T))
+                linear.bias.copy_(torch.from_numpy(weights[2 * position + 1]))
+            modules += [linear, torch.nn.ReLU()]
+        model = torch.nn.Sequential(*modules[:-1])
+        criterion = torch.nn.CrossEntropyLoss() if workload.loss == "softmax" else torch.nn.MultiMarginLoss()
+        if workload.optimizer == "sgd":
+            self._optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, fused=True)
+        else:
+            self._optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
+        self._data = tuple(map(torch.from_numpy, workload.data()))
+
+        def forward(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return criterion(model(features), labels)
+
+        self._forward = torch.compile(forward) if compiled else forward
+        self._last = torch.zeros(())
+
+    def __call__(self) -> None:
+        self._optimizer.zero_grad()
+        self._last = self._forward(*self._data)
+        self._last.backward()
+        self._optimizer.step()
+
+    def loss(self) -> float:
+        """Return the mean loss of the last step."""
+        return self._last.item()
+
+    def close(self) -> None:
+        torch.compiler.reset()
