@@ -10,11 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
+import httpx
+
+from service.http import http_client
 from service.processes import die_with_parent
 
 if TYPE_CHECKING:
@@ -72,19 +72,13 @@ class MlflowServer:
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until the server answers; TimeoutError after `timeout` seconds, RuntimeError when it has ended."""
         deadline = time.monotonic() + timeout
-        while not self._answers():
-            if self._process is None or self._process.poll() is not None:
-                raise RuntimeError(f"the MLflow server ended while it started; see {self._log}")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
-            time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=1) as response:  # noqa: S310
-                return bool(response.status == HTTPStatus.OK)
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            return False
+        with http_client(self.url, timeout=1) as client:
+            while not _answers(client):
+                if self._process is None or self._process.poll() is not None:
+                    raise RuntimeError(f"the MLflow server ended while it started; see {self._log}")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
+                time.sleep(0.1)
 
     def restart_if_ended(self) -> None:
         """Start the server again when it has ended by itself; what was not told yet it is told then."""
@@ -105,6 +99,13 @@ class MlflowServer:
             log.warning("the MLflow server did not stop within %g s", STOP_TIMEOUT)
         _signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").is_success
+    except httpx.TransportError:
+        return False
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING
+
+from service.mlflow_server import MlflowServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), Healthy) as answering:
+        thread = threading.Thread(target=answering.serve_forever)
+        thread.start()
+        try:
+            server = MlflowServer(tmp_path)
+            server.url = f"http://127.0.0.1:{answering.server_port}"
+            server.wait_until_ready(5)
+        finally:
+            answering.shutdown()
+            thread.join()
