@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 OBJECT_STORE_BYTES = 100 * 1024 * 1024  # Ray's store carries specs and events; gradients go from worker to worker
 START_TIMEOUT = 60.0  # seconds
 
-log = logging.getLogger(__name__)
-
 
 class StartError(RuntimeError):
     """The stack can not start here; the message says why and what to do."""

@@ -31,6 +31,7 @@ from service.jobs.states import TERMINAL, State
 from service.store.models import Job
 from workers.cluster import Attempt, AttemptLostError, cluster_cpus
 from workers.events import Checkpointed, Ended, Event, Progress, Started
+from workers.spec import ResourcesSpec
 from workers.trainer import Assignment
 
 if TYPE_CHECKING:
@@ -226,5 +227,4 @@ def _end_attempt(session: Session, job_id: str, number: int, end: Ended) -> None
 
 def _cpus(job: Job) -> int:
     """CPUs that all the workers of a job need together."""
-    resources = job.spec["resources"]
-    return int(resources["workers"] * resources["cpus_per_worker"])
+    return ResourcesSpec.model_validate(job.spec["resources"]).cpus

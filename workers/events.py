@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +52,6 @@ class Ended:
     outcome: str
     reason: str
     message: str = ""
-    detail: Mapping[str, Any] | None = None
 
 
 Event = Started | Progress | Checkpointed | Ended

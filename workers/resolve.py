@@ -159,7 +159,7 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
                 f"{train_rows}",
             )
         )
-    cpus = resources.workers * resources.cpus_per_worker
+    cpus = resources.cpus
     if training.shards is None:
         shards = max(DEFAULT_SHARDS, _power_of_two_from(cpus))
         while shards > training.batch_size:

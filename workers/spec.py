@@ -80,6 +80,11 @@ class ResourcesSpec(StrictModel):
     cpus_per_worker: int = Field(1, ge=1, le=1024, description="Threads of shards in each worker.")
     gpus_per_worker: int = Field(0, ge=0, le=0, description="Workers run on CPUs only in this version.")
 
+    @property
+    def cpus(self) -> int:
+        """CPUs that all the workers need together."""
+        return self.workers * self.cpus_per_worker
+
 
 class JobSpec(StrictModel):
     """A training job."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from core.initializers.constant import ConstantInitializer
 from core.initializers.zeros import Zeros
 from core.node import Layer, Node, ParameterDeclaration
+from core.normalization import invert_deviation, write_affine_gradients
 from core.registry import hyperparameter
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class BatchNorm(Layer):
         xp.square(normal, out=output)
         xp.sum(output, axis=axes, out=variance)
         xp.divide(variance, count, out=variance)
-        inverse = _inverse_deviation(xp, variance, self.epsilon, workspace["inverse"])
+        inverse = invert_deviation(xp, variance, self.epsilon, workspace["inverse"])
         xp.multiply(normal, inverse, out=normal)
         xp.multiply(normal, scale, out=output)
         xp.add(output, shift, out=output)
@@ -96,10 +97,10 @@ class BatchNorm(Layer):
         gradients: Sequence[Array | None],
     ) -> None:
         """Write the gradients of the formulas above, and for the running averages what `core.statistics` says."""
-        x_gradient, _, _, mean_slot, variance_slot = gradients
+        x_gradient, scale_gradient, shift_gradient, mean_slot, variance_slot = gradients
         normal, product, row = workspace["normal"], workspace["product"], workspace["row"]
         axes, count = _rows(normal)
-        _write_affine_gradients(xp, upstream, normal, product, gradients)
+        write_affine_gradients(xp, upstream, normal, product, scale_gradient, shift_gradient)
         if x_gradient is not None:
             xp.multiply(upstream, normal, out=product)
             xp.sum(product, axis=axes, out=row)
@@ -144,7 +145,7 @@ class PopulationNorm(Node):
         """Write the normalized numbers, scaled and shifted."""
         x, scale, shift, mean, variance = inputs
         normal = xp.subtract(x, mean, out=workspace["normal"])
-        inverse = _inverse_deviation(xp, variance, self._layer.epsilon, workspace["inverse"])
+        inverse = invert_deviation(xp, variance, self._layer.epsilon, workspace["inverse"])
         xp.multiply(normal, inverse, out=normal)
         xp.multiply(normal, scale, out=output)
         xp.add(output, shift, out=output)
@@ -159,8 +160,9 @@ class PopulationNorm(Node):
         gradients: Sequence[Array | None],
     ) -> None:
         """Write the gradients; the running averages, which are not learnt, have none."""
-        x_gradient, _, _, *statistics = gradients
-        _write_affine_gradients(xp, upstream, workspace["normal"], workspace["product"], gradients)
+        x_gradient, scale_gradient, shift_gradient, *statistics = gradients
+        normal, product = workspace["normal"], workspace["product"]
+        write_affine_gradients(xp, upstream, normal, product, scale_gradient, shift_gradient)
         if x_gradient is not None:
             xp.multiply(workspace["inverse"], inputs[1], out=workspace["row"])
             xp.multiply(upstream, workspace["row"], out=x_gradient)
@@ -172,22 +174,3 @@ class PopulationNorm(Node):
 def _rows(x: Array) -> tuple[tuple[int, ...], int]:
     """Return the axes that statistics are over, and the count of numbers, at least 1: no rows have mean 0."""
     return tuple(range(x.ndim - 1)), max(prod(x.shape[:-1]), 1)
-
-
-def _inverse_deviation(xp: Namespace, variance: Array, epsilon: float, out: Array) -> Array:
-    xp.add(variance, epsilon, out=out)
-    xp.sqrt(out, out=out)
-    xp.reciprocal(out, out=out)
-    return out
-
-
-def _write_affine_gradients(
-    xp: Namespace, upstream: Array, normal: Array, product: Array, gradients: Sequence[Array | None]
-) -> None:
-    _, scale_gradient, shift_gradient, *_ = gradients
-    axes, _ = _rows(normal)
-    if scale_gradient is not None:
-        xp.multiply(upstream, normal, out=product)
-        xp.sum(product, axis=axes, out=scale_gradient)
-    if shift_gradient is not None:
-        xp.sum(upstream, axis=axes, out=shift_gradient)

@@ -7,6 +7,7 @@ from core.arrays import Array, Namespace, Shape
 from core.initializers.constant import ConstantInitializer
 from core.initializers.zeros import Zeros
 from core.node import Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration
+from core.normalization import invert_deviation, write_affine_gradients
 from core.registry import hyperparameter
 
 
@@ -61,9 +62,7 @@ class LayerNorm(Layer):
         xp.square(normal, out=output)
         xp.sum(output, axis=-1, keepdims=True, out=inverse)
         xp.divide(inverse, features, out=inverse)
-        xp.add(inverse, self.epsilon, out=inverse)
-        xp.sqrt(inverse, out=inverse)
-        xp.reciprocal(inverse, out=inverse)
+        invert_deviation(xp, inverse, self.epsilon, out=inverse)
         xp.multiply(normal, inverse, out=normal)
         xp.multiply(normal, scale, out=output)
         xp.add(output, shift, out=output)
@@ -82,12 +81,7 @@ class LayerNorm(Layer):
         x_gradient, scale_gradient, shift_gradient = gradients
         normal, product, row = workspace["normal"], workspace["product"], workspace["row"]
         features = normal.shape[-1]
-        samples = tuple(range(normal.ndim - 1))
-        if scale_gradient is not None:
-            xp.multiply(upstream, normal, out=product)
-            xp.sum(product, axis=samples, out=scale_gradient)
-        if shift_gradient is not None:
-            xp.sum(upstream, axis=samples, out=shift_gradient)
+        write_affine_gradients(xp, upstream, normal, product, scale_gradient, shift_gradient)
         if x_gradient is not None:
             xp.multiply(upstream, scale, out=x_gradient)
             xp.multiply(x_gradient, normal, out=product)

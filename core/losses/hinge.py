@@ -104,10 +104,12 @@ class Hinge(LabelLoss):
         """Write the sums of the terms, or of their squares, and turn the terms into their derivatives."""
         if not self.squared:
             xp.matmul(terms, ones(xp, terms.shape[1], terms.dtype), out=output)
-            return xp.sign(terms, out=terms)  # type: ignore[no-any-return]
+            xp.sign(terms, out=terms)
+            return terms
         squares = xp.square(terms, out=workspace["squares"])
         xp.matmul(squares, ones(xp, squares.shape[1], squares.dtype), out=output)
-        return xp.multiply(terms, 2, out=terms)  # type: ignore[no-any-return]
+        xp.multiply(terms, 2, out=terms)
+        return terms
 
     def _largest(self, xp: Namespace, terms: Array, output: Array, row: Array) -> Array:
         """Write the largest terms, or their squares, and turn the terms into the derivatives of those."""
@@ -123,4 +125,5 @@ class Hinge(LabelLoss):
             xp.square(largest, out=output)
         else:
             xp.sign(largest, out=row)
-        return xp.multiply(terms, row[:, None], out=terms)  # type: ignore[no-any-return]
+        xp.multiply(terms, row[:, None], out=terms)
+        return terms

@@ -164,7 +164,7 @@ def _find_dataset(name: str, services: Services) -> dict[str, Any]:
 
 
 def _check_resources(spec: JobSpec, cluster_cpus: int | None) -> None:
-    cpus = spec.resources.workers * spec.resources.cpus_per_worker
+    cpus = spec.resources.cpus
     if cluster_cpus is not None and cpus > cluster_cpus:
         message = (
             f"with cpus_per_worker asks for {cpus} CPUs, but the cluster has {cluster_cpus}: workers x cpus_per_worker "
