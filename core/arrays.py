@@ -52,6 +52,14 @@ def ones(xp: Namespace, size: int, dtype: np.dtype[Any]) -> Array:
     return array
 
 
+def take(xp: Namespace, array: Array, indices: Array, out: Array, axis: int | None = None) -> Array:
+    """Write the numbers, or the rows along `axis`, at the indices, all of which are in range, and return `out`."""
+    if xp is np:
+        # In the other modes NumPy does not write straight into `out`. CuPy has none.
+        return array.take(indices, axis, out, "clip")
+    return array.take(indices, axis, out)
+
+
 def overlaps(ranges: Iterable[tuple[int, int]], part: slice) -> Iterator[tuple[int, int]]:
     """Yield what of each range [start, stop) lies within `part`, where anything does."""
     for start, stop in ranges:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from core.arrays import take
 from core.node import Loss
 from core.registry import hyperparameter
 
@@ -76,7 +77,7 @@ class LabelLoss(Loss):
         if self.class_weights:
             # NumPy copies the indices of `take` where they are read-only, as `labels` may be.
             xp.copyto(classes, labels)
-            xp.take(_constants(xp, self.class_weights, losses.dtype), classes, out=row, mode="clip")
+            take(xp, _constants(xp, self.class_weights, losses.dtype), classes, out=row)
             xp.multiply(losses, row, out=losses)
             xp.multiply(slope, row.reshape(row.shape + (1,) * (slope.ndim - 1)), out=slope)
 

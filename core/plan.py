@@ -32,6 +32,7 @@ class Plan:
     dtype: of parameters, values and gradients. Integer inputs are int64.
     layout: where parameters lie; by default that of the graph's own.
     parameters: the flat vector to read them from, by default a new one of zeros. It is shared, not copied.
+    gradients: the flat vector that backward writes theirs into, all but the padding between them; by default a new one.
     wrt: values whose gradients `gradient` hands out after backward: inputs, or the values of nodes.
     backward: False for a plan that only goes forward, and keeps nothing for the way back.
     training: whether dropout drops and batch normalization uses the batch's own statistics; by default, as `backward`.
@@ -49,6 +50,7 @@ class Plan:
         dtype: npt.DTypeLike = np.float32,
         layout: ParameterLayout | None = None,
         parameters: Array | None = None,
+        gradients: Array | None = None,
         wrt: Iterable[str] = (),
         backward: bool = True,
         training: bool | None = None,
@@ -60,7 +62,11 @@ class Plan:
         self.parameters = aligned_zeros((self.layout.size,), self.dtype, xp) if parameters is None else parameters
         if self.parameters.dtype != self.dtype:
             raise ValueError(f"parameters must be of the plan's dtype {self.dtype}, not {self.parameters.dtype}")
-        self.gradients = aligned_zeros((self.layout.size if backward else 0,), self.dtype, xp)
+        if gradients is None or not backward:
+            gradients = aligned_zeros((self.layout.size if backward else 0,), self.dtype, xp)
+        self.gradients = gradients
+        if self.gradients.dtype != self.dtype:
+            raise ValueError(f"gradients must be of the plan's dtype {self.dtype}, not {self.gradients.dtype}")
 
         shapes = graph.shapes(batch)
         self._check_names(graph, shapes)
@@ -188,6 +194,10 @@ class Plan:
             upstream = self._read_only("gradient", step.name)
             yield step.node.backward, (self.xp, upstream, inputs, output, workspace, gradients)
             yield from sums
+        for name in self.layout.names:
+            # Nothing depends on it.
+            if name in differentiable and name not in reached:
+                yield self._arrays["gradient", name].fill, (0,)
 
     def _write_upstream(self, name: str, gradient: Array) -> None:
         if name in self._upstream:

@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from core.arrays import Array, Namespace, Shape
+import numpy as np
+
+from core.arrays import Array, Namespace, Shape, take
 from core.initializers import Initializer
 from core.initializers.normal import Normal
 from core.node import Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration
 from core.registry import hyperparameter
+
+# Rows of the table at a time, so that a long table's gradient does not need much memory for who reads which row.
+PRODUCT_ROWS = 1024
 
 
 class Embedding(Layer):
@@ -46,7 +51,7 @@ class Embedding(Layer):
         indices = workspace["indices"]
         xp.copyto(indices, x, casting="unsafe")
         xp.clip(indices, 0, self.entries - 1, out=indices)
-        xp.take(table, indices, axis=0, out=output, mode="clip")
+        take(xp, table, indices, out=output, axis=0)
 
     def backward(
         self,
@@ -62,5 +67,19 @@ class Embedding(Layer):
         if x_gradient is not None:
             x_gradient.fill(0)
         if table_gradient is not None:
-            table_gradient.fill(0)
-            xp.add.at(table_gradient, workspace["indices"], upstream)
+            _add_up(xp, workspace["indices"], upstream, table_gradient)
+
+
+def _add_up(xp: Namespace, indices: Array, upstream: Array, out: Array) -> None:
+    """Write into row i of `out` the sum of the rows of `upstream` (..., units) where `indices` (...) is i."""
+    if xp is np:
+        out.fill(0)
+        np.add.at(out, indices, upstream)
+        return
+    # A GPU adds at indices in any order, with other bits each time, whereas a product of matrices has one order.
+    places, rows = indices.reshape(-1), upstream.reshape(-1, upstream.shape[-1])
+    for start in range(0, len(out), PRODUCT_ROWS):
+        part = out[start : start + PRODUCT_ROWS]
+        read = xp.empty((len(part), len(places)), out.dtype)
+        xp.equal(xp.arange(start, start + len(part))[:, None], places, out=read)
+        xp.matmul(read, rows, out=part)

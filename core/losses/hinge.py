@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from core.arrays import Array, Namespace, Shape, ones
+from core.arrays import Array, Namespace, Shape, ones, take
 from core.labels import LabelLoss, locate
 from core.node import Workspace, WorkspaceDeclaration
 from core.registry import hyperparameter
@@ -49,7 +49,7 @@ class Hinge(LabelLoss):
         terms, label_scores, positions = workspace["slope"], workspace["label_scores"], workspace["positions"]
         locate(xp, labels, scores.shape[1], positions)
         xp.copyto(terms, scores)
-        terms.take(positions, out=label_scores, mode="clip")
+        take(xp, terms, positions, out=label_scores)
         if self.form == "one_vs_all":
             xp.negative(label_scores, out=label_scores)
             terms.put(positions, label_scores, mode="clip")
@@ -65,7 +65,7 @@ class Hinge(LabelLoss):
         else:
             slope = self._summed(xp, terms, output, workspace)
         if self.form == "one_vs_all":
-            label_slopes = slope.take(positions, out=label_scores, mode="clip")
+            label_slopes = take(xp, slope, positions, out=label_scores)
         else:
             label_slopes = xp.matmul(slope, ones(xp, scores.shape[1], scores.dtype), out=label_scores)
         xp.negative(label_slopes, out=label_slopes)

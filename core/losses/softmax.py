@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from core.arrays import Array, Namespace, Shape, ones
+from core.arrays import Array, Namespace, Shape, ones, take
 from core.labels import LabelLoss, locate
 from core.node import Workspace, WorkspaceDeclaration
 from core.registry import hyperparameter
@@ -49,7 +49,7 @@ class SoftmaxCrossEntropy(LabelLoss):
         locate(xp, labels, scores.shape[1], positions)
         scores.max(axis=1, out=output)
         xp.subtract(scores, output[:, None], out=exponentials)
-        exponentials.take(positions, out=label_scores, mode="clip")
+        take(xp, exponentials, positions, out=label_scores)
         xp.exp(exponentials, out=exponentials)
         exponentials.put(positions, 0, mode="clip")
         others = xp.matmul(exponentials, ones(xp, scores.shape[1], scores.dtype), out=output)
@@ -85,7 +85,7 @@ class SoftmaxCrossEntropy(LabelLoss):
         numerators, total = workspace["numerators"], workspace["total"]
         classes = scores.shape[1]
         xp.copyto(spread, scores)
-        xp.take(spread, positions, out=label_scores, mode="clip")
+        take(xp, spread, positions, out=label_scores)
         xp.subtract(label_scores[:, None], spread, out=spread)
         excess = xp.sum(spread, axis=1, out=label_scores)
         xp.multiply(excess, self.label_smoothing / classes, out=excess)
@@ -93,7 +93,7 @@ class SoftmaxCrossEntropy(LabelLoss):
 
         share = xp.multiply(total, self.label_smoothing / classes, out=label_scores)
         xp.subtract(numerators, share[:, None], out=numerators)
-        xp.take(numerators, positions, out=label_scores, mode="clip")
+        take(xp, numerators, positions, out=label_scores)
         spread_of_total = xp.multiply(total, self.label_smoothing, out=spread[:, 0])
         xp.add(label_scores, spread_of_total, out=label_scores)
         xp.put(numerators, positions, label_scores, mode="clip")

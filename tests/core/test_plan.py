@@ -321,3 +321,42 @@ def test_names_that_do_not_belong_are_refused():
         plan.backward({"scores": 1.0})
     with pytest.raises(ValueError, match="'scores' is not in this plan's wrt"):
         plan.gradient("scores")
+
+
+def test_gradients_go_into_a_given_vector():
+    graph = network(Hinge())
+    expected = filled(graph, 7)
+    vector = np.full_like(expected.gradients, np.nan)
+    plan = filled(graph, 7, gradients=vector)
+    for each in (expected, plan):
+        each.forward()
+        each.backward({"loss": 1.0})
+    assert plan.gradients is vector
+    for name, view in plan.layout.views(vector).items():
+        assert view.tobytes() == plan.layout.views(expected.gradients)[name].tobytes()
+
+
+def test_what_no_output_depends_on_has_zero_gradient():
+    """Each time: whoever gave the vector may have written there meanwhile."""
+    graph = network(Hinge())
+    graph.add("unused", Linear(units=2), "scores")
+    vector = np.full(ParameterLayout(graph.parameters()).size, np.nan)
+    plan = filled(graph, 7, gradients=vector)
+    for _ in range(2):
+        plan.forward()
+        plan.backward({"loss": 1.0})
+        views = plan.layout.views(vector)
+        assert not views["unused.weight"].any()
+        assert not views["unused.bias"].any()
+        assert np.isfinite(views["scores.weight"]).all()
+        assert views["scores.weight"].any()
+        vector.fill(np.nan)
+
+
+def test_a_vector_for_gradients_of_another_kind_is_refused():
+    graph = network(Hinge())
+    size = ParameterLayout(graph.parameters()).size
+    with pytest.raises(ValueError, match="gradients must be of the plan's dtype float32, not float64"):
+        Plan(graph, ("loss",), gradients=np.zeros(size, np.float64))
+    with pytest.raises(ValueError, match=rf"shape \({size},\)"):
+        Plan(graph, ("loss",), gradients=np.zeros(size - 1, np.float32))
