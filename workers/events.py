@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Started:
-    """The workers are up and training begins."""
+    """Workers train, from step `step` on: 0 at the beginning, else that of the checkpoint from which they go on.
 
+    `changed` says what of the fingerprint differs from the checkpoint's: the last bits may then differ, too.
+    """
+
+    step: int
+    workers: int
     fingerprint: Mapping[str, str]
+    changed: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,27 @@ class Checkpointed:
 
 
 @dataclass(frozen=True)
+class Restarted:
+    """The workers were lost and new ones are started, which go on from the last checkpoint.
+
+    `reason` is a word for programs, `message` a sentence for people.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something that people should be able to read later: `kind` is a word for programs, `data` fits into JSON."""
+
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Ended:
-    """The attempt is over: `outcome` is succeeded, cancelled or failed, or lost where a new attempt may go better.
+    """The attempt is over: `outcome` is succeeded, cancelled, paused or failed, or lost where a new one may go better.
 
     `reason` is a word for programs, `message` a sentence for people.
     """
@@ -54,4 +80,4 @@ class Ended:
     message: str = ""
 
 
-Event = Started | Progress | Checkpointed | Ended
+Event = Started | Progress | Checkpointed | Restarted | Noted | Ended

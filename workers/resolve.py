@@ -12,9 +12,10 @@ from workers.splitting import steps_per_epoch, validation_rows
 
 if TYPE_CHECKING:
     from workers.dataset import DatasetInfo
-    from workers.spec import JobSpec
+    from workers.spec import CheckpointsSpec, JobSpec
 
 DEFAULT_SHARDS = 4
+DEFAULT_CHECKPOINT_SECONDS = 30.0
 MAX_PARAMETERS = 100_000_000
 MAX_VALUES = 2_000_000_000  # numbers in all layers together, for one batch
 
@@ -79,6 +80,7 @@ def resolve(spec: JobSpec, dataset: DatasetInfo) -> ResolvedJob:
         update={
             "model": spec.model.model_copy(update={"inputs": dataset.features}),
             "training": spec.training.model_copy(update={"shards": shards}),
+            "checkpoints": _checkpoints(spec),
         }
     )
     return ResolvedJob(
@@ -88,6 +90,13 @@ def resolve(spec: JobSpec, dataset: DatasetInfo) -> ResolvedJob:
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
+
+
+def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
+    checkpoints = spec.checkpoints
+    if checkpoints.every_seconds or checkpoints.every_steps or checkpoints.every_epochs:
+        return checkpoints
+    return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
 
 
 def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> int:
@@ -159,9 +168,9 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
                 f"{train_rows}",
             )
         )
-    cpus = resources.cpus
+    lanes = resources.lanes
     if training.shards is None:
-        shards = max(DEFAULT_SHARDS, _power_of_two_from(cpus))
+        shards = max(DEFAULT_SHARDS, _power_of_two_from(lanes))
         while shards > training.batch_size:
             shards //= 2
     else:
@@ -173,12 +182,15 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
                 f"is {shards}, but a batch has only {training.batch_size} rows: must be at most {training.batch_size}",
             )
         )
-    if cpus > shards:
+    if lanes > shards:
+        each, product = f" of {resources.cpus_per_worker} CPUs", "workers x cpus_per_worker"
+        if resources.gpus_per_worker:
+            each, product = "", "workers"
         problems.append(
             FieldProblem(
                 "resources.workers",
-                f"{resources.workers} workers of {resources.cpus_per_worker} CPUs would share {shards} shards: workers "
-                f"x cpus_per_worker must be at most {shards}, or training.shards at least {cpus}",
+                f"{resources.workers} workers{each} would share {shards} shards: {product} must be at most {shards}, "
+                f"or training.shards at least {lanes}",
             )
         )
     return shards

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ else:
     ClippingSpec = spec_union("clipping")
 
 Name = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
+ValidationMetric = Literal["val/loss", "val/accuracy", "val/hinge", "val/softmax"]
 
 
 class DataSpec(StrictModel):
@@ -55,6 +56,14 @@ class RegularizationSpec(StrictModel):
     l2: float = Field(0.0, ge=0, description="Factor of the sum of squared weights (no factor 1/2).")
 
 
+class EarlyStoppingSpec(StrictModel):
+    """Ends training once a metric on the validation rows has stopped getting better."""
+
+    metric: ValidationMetric = Field("val/loss", description="What is watched, after every epoch.")
+    patience: int = Field(5, ge=1, le=1_000_000, description="Epochs without a better value after which to stop.")
+    min_delta: float = Field(0.0, ge=0, description="By how much a value must be better to count as better.")
+
+
 class TrainingSpec(StrictModel):
     """How long to train, on what batches, from which seed."""
 
@@ -71,19 +80,42 @@ class TrainingSpec(StrictModel):
     clipping: ClippingSpec | None = Field(
         None, description="Limit on the batch's gradient, the penalty's included; without one it is taken as it is."
     )
+    early_stopping: EarlyStoppingSpec | None = Field(None, description="Without it, all epochs are trained.")
+
+
+class CheckpointsSpec(StrictModel):
+    """When the whole state of training is written to disk, for a job to go on from after a pause or a fault.
+
+    Where several are given, each has its say. No result depends on it. The end of a job is always written.
+    """
+
+    every_seconds: float | None = Field(None, gt=0, description="Default: 30, where no other field says when.")
+    every_steps: int | None = Field(None, ge=1)
+    every_epochs: int | None = Field(None, ge=1)
+    keep: int = Field(2, ge=1, le=1000, description="How many to keep, the latest ones.")
+    best: ValidationMetric = Field(
+        "val/loss", description="Every checkpoint also holds the parameters that were best by this metric so far."
+    )
 
 
 class ResourcesSpec(StrictModel):
-    """Where the shards are computed; no result depends on it."""
+    """Where the shards are computed. No result depends on it, but for whether that is on GPUs."""
 
     workers: int = Field(1, ge=1, le=1024, description="Worker processes.")
     cpus_per_worker: int = Field(1, ge=1, le=1024, description="Threads of shards in each worker.")
-    gpus_per_worker: int = Field(0, ge=0, le=0, description="Workers run on CPUs only in this version.")
+    gpus_per_worker: int = Field(
+        0, ge=0, le=1, description="1: gradients are computed on a GPU, with CuPy, and updates on the CPUs."
+    )
 
     @property
-    def cpus(self) -> int:
-        """CPUs that all the workers need together."""
-        return self.workers * self.cpus_per_worker
+    def total(self) -> dict[str, int]:
+        """What all the workers need together, by Ray's names for it."""
+        return {"CPU": self.workers * self.cpus_per_worker, "GPU": self.workers * self.gpus_per_worker}
+
+    @property
+    def lanes(self) -> int:
+        """How many shards are computed at once: a GPU computes one after another, whatever its worker's CPUs."""
+        return self.workers * (1 if self.gpus_per_worker else self.cpus_per_worker)
 
 
 class JobSpec(StrictModel):
@@ -98,3 +130,10 @@ class JobSpec(StrictModel):
     optimizer: OptimizerSpec
     training: TrainingSpec
     resources: ResourcesSpec = ResourcesSpec()
+    checkpoints: CheckpointsSpec = CheckpointsSpec()
+    max_restarts: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="How often the job may lose what it runs on and go on from a checkpoint.",
+    )

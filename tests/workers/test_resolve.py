@@ -10,7 +10,7 @@ from core import registered, to_spec
 from tests.workers.helpers import instances, job
 from workers.dataset import DatasetInfo
 from workers.resolve import MAX_PARAMETERS, ResolvedJob, SpecError, resolve
-from workers.spec import JobSpec
+from workers.spec import CheckpointsSpec, JobSpec
 
 ROWS = 333
 DATASET = DatasetInfo("/nowhere", "0" * 64, rows=ROWS, features=20, classes=("a", "b", "c"))
@@ -112,6 +112,13 @@ def test_shards_by_default(workers: int, cpus: int, batch_size: int, shards: int
     assert resolved(**changes).spec.training.shards == shards
 
 
+def test_a_gpu_computes_one_shard_after_another_whatever_its_workers_cpus() -> None:
+    resources = {"workers": 4, "cpus_per_worker": 8, "gpus_per_worker": 1}
+    assert resolved(resources=resources).spec.training.shards == 4
+    with pytest.raises(SpecError, match="4 workers would share 3 shards: workers must be at most 3, or"):
+        resolved(**{"resources": resources, "training.shards": 3})
+
+
 @given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 266))
 def test_shards_by_default_are_enough_and_not_too_many(workers: int, cpus: int, batch_size: int) -> None:
     changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
@@ -133,6 +140,25 @@ def test_what_is_given_stays_and_the_rest_is_filled_in() -> None:
     assert spec.model.inputs is None
     assert resolve(result.spec, DATASET) == result
     assert JobSpec.model_validate_json(result.spec.model_dump_json()) == result.spec
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({}, 30),
+        ({"keep": 7, "best": "val/accuracy"}, 30),
+        ({"every_steps": 10}, None),
+        ({"every_epochs": 1}, None),
+        ({"every_seconds": 2.5}, 2.5),
+        ({"every_seconds": 2.5, "every_steps": 10}, 2.5),
+    ],
+    ids=str,
+)
+def test_checkpoints_are_taken_every_30_seconds_where_nobody_says_when(
+    given: dict[str, Any], seconds: float | None
+) -> None:
+    expected = CheckpointsSpec(**given).model_dump() | {"every_seconds": seconds}
+    assert resolved(checkpoints=given).spec.checkpoints.model_dump() == expected
 
 
 def test_the_figures_of_a_job() -> None:

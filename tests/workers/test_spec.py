@@ -184,8 +184,23 @@ def test_defaults_of_a_job() -> None:
         "loss": to_spec(SoftmaxCrossEntropy()),
         "regularization": {"l1": 0.0, "l2": 0.0},
         "optimizer": to_spec(SGD()),
-        "training": {"epochs": 1, "batch_size": 128, "seed": 0, "shards": None, "clipping": None},
+        "training": {
+            "epochs": 1,
+            "batch_size": 128,
+            "seed": 0,
+            "shards": None,
+            "clipping": None,
+            "early_stopping": None,
+        },
         "resources": {"workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0},
+        "checkpoints": {
+            "every_seconds": None,
+            "every_steps": None,
+            "every_epochs": None,
+            "keep": 2,
+            "best": "val/loss",
+        },
+        "max_restarts": 3,
     }
 
 
@@ -277,7 +292,7 @@ def test_a_job_survives_json(spec: dict[str, Any]) -> None:
         ("training.shards", 4097),
         ("resources.workers", 0),
         ("resources.cpus_per_worker", 0.5),
-        ("resources.gpus_per_worker", 1),
+        ("resources.gpus_per_worker", 2),
         ("callback", "os.system"),
     ],
 )
