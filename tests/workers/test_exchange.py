@@ -1,82 +1,21 @@
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import zmq
 
-from workers.exchange import KEY_BYTES, Exchange, Kind, Membership, PeerSilentError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-LONG, SHORT = 30.0, 0.3  # seconds of silence: where an answer comes, and where none does
-KEY = secrets.token_bytes(KEY_BYTES)
-ATTEMPT = 3
-
-
-@contextmanager
-def group(workers: int, timeout: float = LONG) -> Iterator[list[Exchange]]:
-    exchanges = [Exchange(Membership(rank, workers, ATTEMPT, KEY), "127.0.0.1", timeout) for rank in range(workers)]
-    try:
-        for exchange in exchanges:
-            exchange.connect([each.address for each in exchanges])
-        yield exchanges
-    finally:
-        for exchange in exchanges:
-            exchange.close()
-
-
-class Stranger:
-    """A raw socket that writes to worker 0 of two what a peer would, or what nobody should."""
-
-    def __init__(self, address: str) -> None:
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PUSH)
-        self._socket.set(zmq.SNDHWM, 0)
-        self._socket.connect(address)
-
-    def send(self, *frames: bytes) -> None:
-        self._socket.send_multipart(frames)
-
-    def close(self) -> None:
-        self._context.destroy(linger=0)
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    """Worker 0 of two; the tests play the other one."""
-    with Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT) as exchange:
-        exchange.connect([exchange.address, "tcp://127.0.0.1:1"])
-        yield exchange
-
-
-@pytest.fixture
-def stranger(exchange: Exchange) -> Iterator[Stranger]:
-    stranger = Stranger(exchange.address)
-    yield stranger
-    stranger.close()
-
-
-def header(
-    *, key: bytes = KEY, attempt: int = ATTEMPT, step: int = 1, kind: int = 1, sender: int = 1, stop: int = 0
-) -> bytes:
-    """The header's layout, written down once more: little-endian, without padding."""
-    numbers = ((attempt, 4), (step, 8), (kind, 2), (sender, 2), (stop, 1))
-    return key + b"".join(number.to_bytes(size, "little") for number, size in numbers)
+from tests.workers.exchanges import ATTEMPT, KEY, LONG, SHORT, group
+from workers.exchange import MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
 
 
 def buffers() -> list[np.ndarray[Any, Any]]:
     return [np.zeros(3, np.float32), np.zeros((2, 2), np.float64)]
-
-
-FRAMES = (np.array([1, 2, 3], np.float32).tobytes(), np.array([[4, 5], [6, 7]], np.float64).tobytes())
 
 
 def test_frames_arrive_in_the_named_buffers() -> None:
@@ -129,79 +68,51 @@ def test_a_peer_may_be_ahead() -> None:
         here.receive(Kind.PARAMETERS, 1)
 
 
-JUNK: dict[str, tuple[bytes, ...]] = {
-    "another key": (header(key=bytes(KEY_BYTES)), *FRAMES),
-    "another attempt": (header(attempt=ATTEMPT - 1), *FRAMES),
-    "an unknown kind": (header(kind=999), *FRAMES),
-    "a kind that nobody waits for": (header(kind=Kind.STATE), *FRAMES),
-    "an unknown sender": (header(sender=2), *FRAMES),
-    "the worker itself as the sender": (header(sender=0), *FRAMES),
-    "a short header": (header()[:-1], *FRAMES),
-    "a long header": (header() + b"\0", *FRAMES),
-    "no header": (b"",),
-    "no frames": (header(),),
-    "too few frames": (header(), FRAMES[0]),
-    "too many frames": (header(), *FRAMES, b"more"),
-    "an oversized frame": (header(), FRAMES[0], FRAMES[1] + b"more"),
-    "an oversized first frame": (header(), FRAMES[0] * 100, FRAMES[1]),
-    "a frame that is too small": (header(), FRAMES[0][:-1], FRAMES[1]),
-}
-
-
-@pytest.mark.parametrize("case", JUNK)
-def test_a_foreign_message_is_dropped(exchange: Exchange, stranger: Stranger, case: str) -> None:
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    stranger.send(*JUNK[case])
-    with pytest.raises(PeerSilentError):
-        exchange.receive(Kind.GRADIENTS, 1)
-    # Messages of one connection stay in order: once the last of these is in, the others were looked at.
-    for _ in range(3):
-        stranger.send(*JUNK[case])
-    stranger.send(header(), *FRAMES)
-    exchange.receive(Kind.GRADIENTS, 1)
-    assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
-
-
-def test_a_foreign_message_writes_into_no_buffer(exchange: Exchange, stranger: Stranger) -> None:
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    for case in list(JUNK)[: list(JUNK).index("no header")]:
-        stranger.send(*JUNK[case])
-    with pytest.raises(PeerSilentError):
-        exchange.receive(Kind.GRADIENTS, 1)
-    assert not any(buffer.any() for buffer in inbox)
-
-
-def test_a_flood_of_foreign_messages_does_not_stop_an_exchange(exchange: Exchange, stranger: Stranger) -> None:
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    junk = list(JUNK.values())
-    for index in range(1000):
-        stranger.send(*junk[index % len(junk)])
-    stranger.send(header(), *FRAMES)
-    exchange.receive(Kind.GRADIENTS, 1)
-    assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
-
-
-def test_foreign_messages_do_not_stand_in_for_a_silent_peer(exchange: Exchange, stranger: Stranger) -> None:
-    exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
-    done = threading.Event()
-
-    def chatter() -> None:
-        while not done.wait(SHORT / 10):
-            stranger.send(b"hello")
-
-    chatting = threading.Thread(target=chatter)
-    chatting.start()
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_a_message_may_be_a_signal_alone(one_machine: bool) -> None:
+    exchanges = [Exchange(Membership(rank, 2, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(2)]
+    here, there = exchanges
+    addresses = [each.address if one_machine else replace(each.address, memory=None) for each in exchanges]
+    for exchange in exchanges:
+        exchange.connect(addresses)
     try:
-        began = time.monotonic()
-        with pytest.raises(PeerSilentError):
-            exchange.receive(Kind.GRADIENTS, 1)
-        assert time.monotonic() - began < SHORT + 2
+        here.receive_into(Kind.PARAMETERS, {1: []})
+        there.send_to_all(Kind.PARAMETERS, 1, [])
+        here.receive(Kind.PARAMETERS, 1)
+        # What goes the other way stays in order with messages that have frames, whichever way they go.
+        here.receive_into(Kind.STATE, {1: [np.zeros(1, np.float32)]})
+        there.send_to_all(Kind.STATE, 2, [])
+        there.send_to_all(Kind.STATE, 2, [np.ones(1, np.float32)])
+        here.receive(Kind.STATE, 2)
+        there.send_to_all(Kind.PARAMETERS, 2, [np.ones(1, np.float32)])
+        there.send_to_all(Kind.STATE, 3, [np.ones(1, np.float32)])
+        here.receive(Kind.STATE, 3)
+        there.send_to_all(Kind.PARAMETERS, 2, [])
+        here.receive(Kind.PARAMETERS, 2)
+        assert here.refused == {"too few frames": 1, "too many frames": 1}
     finally:
-        done.set()
-        chatting.join()
+        for exchange in exchanges:
+            exchange.close()
+
+
+def test_all_workers_know_who_shares_memory() -> None:
+    """What a worker has not opened, be it that it is on another machine, nobody expects it to have read."""
+    workers = 4
+    hidden = {(0, 1), (2, 0), (2, 3), (3, 2)}
+    exchanges = [Exchange(Membership(rank, workers, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(workers)]
+    for rank, exchange in enumerate(exchanges):
+        seen = [
+            replace(each.address, memory=None) if (rank, owner) in hidden else each.address
+            for owner, each in enumerate(exchanges)
+        ]
+        exchange.connect(seen)
+    for exchange in exchanges:
+        sharing = exchange.meet()
+        unread = {(reader, owner) for reader in range(4) for owner in range(4) if not sharing.reads(reader, owner)}
+        assert unread == hidden
+        assert [sharing.home(rank) for rank in range(4)] == [0, 0, 2, 0]
+    for exchange in exchanges:
+        exchange.close()
 
 
 def test_a_silent_peer_is_named_in_time() -> None:
@@ -215,26 +126,35 @@ def test_a_silent_peer_is_named_in_time() -> None:
         assert SHORT * 0.9 <= time.monotonic() - began < SHORT + 2
 
 
-def test_the_stop_flag_travels_with_its_step() -> None:
+def test_the_leaders_order_waits_for_its_step() -> None:
+    """A quick leader's next message, with an order in it, may come while its peers still wait for a slow one."""
+    with group(3) as (leader, here, slow):
+        here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
+        orders = {1: Order.NONE, 2: Order.CHECKPOINT, 3: Order.STOP | Order.CHECKPOINT}
+        for step, order in orders.items():
+            leader.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)], order=order)
+        for step, order in orders.items():
+            slow.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)])
+            assert here.receive(Kind.GRADIENTS, step) == order
+
+
+def test_only_the_leaders_orders_count() -> None:
+    with group(3) as (leader, here, other):
+        here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
+        leader.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], order=Order.CHECKPOINT)
+        other.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], order=Order.STOP)
+        assert here.receive(Kind.GRADIENTS, 1) == Order.CHECKPOINT
+
+
+@pytest.mark.parametrize("size", [MAX_FRAME // 4 - 1, MAX_FRAME // 4, MAX_FRAME // 4 + 1, 3 * MAX_FRAME // 4 + 7])
+def test_a_buffer_of_any_length_arrives(size: int) -> None:
     with group(2) as (here, there):
-        here.receive_into(Kind.GRADIENTS, {1: [np.zeros(1, np.float32)]})
-        for step in (1, 2, 3):
-            there.send(Kind.GRADIENTS, step, 0, [np.ones(1, np.float32)], stop=step == 3)
-        here.receive(Kind.GRADIENTS, 1)
-        here.receive(Kind.GRADIENTS, 2)
-        assert here.last_step in {None, 3}
-        here.receive(Kind.GRADIENTS, 3)
-        assert here.last_step == 3
-        assert there.last_step is None
-
-
-def test_a_stranger_can_not_stop_a_job(exchange: Exchange, stranger: Stranger) -> None:
-    exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
-    stranger.send(header(key=bytes(KEY_BYTES), stop=1), *FRAMES)
-    stranger.send(header(attempt=ATTEMPT + 1, stop=1), *FRAMES)
-    stranger.send(header(), *FRAMES)
-    exchange.receive(Kind.GRADIENTS, 1)
-    assert exchange.last_step is None
+        inbox, sent = np.zeros(size, np.float32), np.arange(size, dtype=np.float32)
+        here.receive_into(Kind.STATE, {1: [inbox, np.zeros(1, np.float32)]})
+        there.send_to_all(Kind.STATE, 1, [sent, np.ones(1, np.float32)])
+        here.receive(Kind.STATE, 1)
+        assert inbox.tobytes() == sent.tobytes()
+        assert not here.refused
 
 
 def test_who_leaves_has_sent_everything() -> None:
@@ -251,7 +171,9 @@ def test_who_leaves_has_sent_everything() -> None:
     assert inbox.all()
 
 
-def test_leaving_does_not_wait_for_ever_for_a_peer_that_is_gone(exchange: Exchange) -> None:
+def test_leaving_does_not_wait_for_ever_for_a_peer_that_is_gone() -> None:
+    exchange = Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
+    exchange.connect([exchange.address, Address("tcp://127.0.0.1:1", None, None)])
     exchange.send_to_all(Kind.GRADIENTS, 1, [np.ones(10, np.float32)])
     began = time.monotonic()
     exchange.close()
@@ -261,3 +183,19 @@ def test_leaving_does_not_wait_for_ever_for_a_peer_that_is_gone(exchange: Exchan
 def test_a_key_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="31 bytes; it must have 32"):
         Exchange(Membership(0, 1, 1, bytes(31)), "127.0.0.1", 1)
+
+
+def test_nothing_stays_open_when_exchanges_close() -> None:
+    def descriptors() -> list[str]:
+        return [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+
+    def ours() -> int:
+        return sum(name.startswith(("/memfd:gradfleet", "pipe:")) for name in descriptors())
+
+    before = ours()
+    with group(3) as exchanges:
+        # Its memory and both ends of its pipe, and of each peer the memory and one end.
+        assert ours() - before == 3 * (3 + 2 * 2)
+        exchanges[0].close()
+        exchanges[0].close()  # once more does no harm
+    assert ours() == before
