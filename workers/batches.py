@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Plan
+from workers.device import Mirror
 from workers.splitting import Rows
 
 
@@ -27,15 +27,16 @@ class Batches:
     labels: NDArray[np.int64]
     standardization: Standardization | None
 
-    def load(self, rows: Rows, plan: Plan) -> None:
-        """Copy the given rows into the plan's inputs, standardising on the way; allocates nothing."""
-        features = plan.inputs["features"]
+    def load(self, rows: Rows, inputs: Mirror) -> None:
+        """Copy the given rows into a plan's inputs, standardising on the way; allocates nothing."""
+        features, labels = inputs.host
         # mode="clip" lets NumPy write straight into `out`; the row numbers are in range by construction.
         np.take(self.features, rows, axis=0, out=features, mode="clip")
-        np.take(self.labels, rows, out=plan.inputs["labels"], mode="clip")
+        np.take(self.labels, rows, out=labels, mode="clip")
         if self.standardization is not None:
             np.subtract(features, self.standardization.mean, out=features)
             np.divide(features, self.standardization.deviation, out=features)
+        inputs.upload()
 
 
 @dataclass(frozen=True)

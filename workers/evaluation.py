@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from core import Graph, Loss, ParameterLayout, Plan, registered
 from workers.batches import Batches
+from workers.device import HOST, Device, Mirror
 from workers.exchange import Exchange, Kind, Membership
-from workers.lanes import Lanes
 from workers.splitting import Rows
+from workers.threads import Threads
 from workers.tree import split_evenly
 
 # Rows of one forward pass; a shard's last one may be shorter.
@@ -36,23 +37,29 @@ class DistributedEvaluation:
         membership: Membership,
         shards: int,
         threads: int,
+        device: Device = HOST,
     ) -> None:
-        self._rows, self._exchange = rows, exchange
+        self._rows, self._exchange, self._device = rows, exchange, device
         owned = split_evenly(shards, membership.workers)
         self._mine = owned[membership.rank]
         self._cuts = split_evenly(len(rows), shards)
         self._outputs = _add_compared_losses(graph)
         self._table = np.zeros((shards, len(self._outputs) + 1))
-        self._threads = Lanes(self._mine, threads)
-        self._lanes = [(shards, self._plans(graph, layout, parameters, shards)) for shards in self._threads.shards]
+        self._threads = Threads(threads)
+        self._parameters = device.mirror([parameters])
+        self._results = device.mirror([self._table[self._mine.start : self._mine.stop]])
+        parts = split_evenly(len(self._mine), min(threads if device.threaded else 1, len(self._mine)))
+        shards_of = [self._mine[part.start : part.stop] for part in parts]
+        self._lanes = [(owned, self._plans(graph, layout, owned)) for owned in shards_of]
         tables = {rank: [self._table[part.start : part.stop]] for rank, part in enumerate(owned)}
         exchange.receive_into(
             Kind.EVALUATION, {rank: table for rank, table in tables.items() if rank != membership.rank}
         )
 
-    def _plans(self, graph: Graph, layout: ParameterLayout, parameters: NDArray[Any], shards: range) -> dict[int, Plan]:
+    def _plans(self, graph: Graph, layout: ParameterLayout, shards: range) -> dict[int, tuple[Plan, Mirror]]:
+        (parameters,) = self._parameters.device
         sizes = {len(block) for shard in shards for block in _blocks(self._cuts[shard])}
-        return {
+        plans = {
             size: Plan(
                 graph,
                 outputs=(*self._outputs.values(), "scores"),
@@ -61,9 +68,11 @@ class DistributedEvaluation:
                 layout=layout,
                 parameters=parameters,
                 backward=False,
+                xp=self._device.xp,
             )
             for size in sorted(sizes)
         }
+        return {size: (plan, self._device.rows(plan)) for size, plan in plans.items()}
 
     def run(self, step: int, batches: Batches) -> dict[str, float]:
         """Means over the validation rows, by the names of the metrics; nothing where there are no such rows.
@@ -72,24 +81,27 @@ class DistributedEvaluation:
         """
         if not len(self._rows):
             return {}
+        self._parameters.upload()
         self._threads.run(lambda lane: self._evaluate(batches, *lane), self._lanes)
+        self._results.download()
         self._exchange.send_to_all(Kind.EVALUATION, step, [self._table[self._mine.start : self._mine.stop]])
         self._exchange.receive(Kind.EVALUATION, step)
         means = (self._table.sum(axis=0) / len(self._rows)).tolist()
         return dict(zip((*self._outputs, "val/accuracy"), means, strict=True))
 
     @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
-    def _evaluate(self, batches: Batches, shards: range, plans: dict[int, Plan]) -> None:
+    def _evaluate(self, batches: Batches, shards: range, plans: dict[int, tuple[Plan, Mirror]]) -> None:
+        xp, (results,) = self._device.xp, self._results.device
         for shard in shards:
-            sums = self._table[shard]
+            sums = results[shard - self._mine.start]
             sums[:] = 0
             for block in _blocks(self._cuts[shard]):
-                plan = plans[len(block)]
-                batches.load(self._rows[block.start : block.stop], plan)
+                plan, inputs = plans[len(block)]
+                batches.load(self._rows[block.start : block.stop], inputs)
                 plan.forward()
                 for column, output in enumerate(self._outputs.values()):
                     sums[column] += plan.value(output).sum(dtype=np.float64)
-                sums[-1] += np.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
+                sums[-1] += xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
 
     def close(self) -> None:
         """End the threads."""

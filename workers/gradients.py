@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core import Graph, ParameterLayout, Plan, RandomKey, aligned_zeros
+from core.arrays import BLOCK as ELEMENTWISE_BLOCK
 from workers.batches import Batch
-from workers.lanes import Lanes
+from workers.device import HOST, Device, Mirror
+from workers.threads import Threads
 from workers.tree import Subtree, complete_subtrees, split_evenly
+from workers.vectors import ACTIVE, CORRECT, LOSS, Addition, Table, Vector
 
-# Columns of the table of shards.
-LOSS, CORRECT, ACTIVE = range(3)
-COLUMNS = 3
-
-Vector = NDArray[Any]
-Table = NDArray[np.float64]
+# Rows times parameters that a thread should have to itself, about its multiplications in each direction: with less,
+# threads wait for the interpreter's lock between kernels that are too short. Measured on two cores, batches of 128:
+# 784-10 takes 200 us on one thread and 340 on two, 784-64-10 520 and 550, 784-128-10 (6.5 million) 810 and 730,
+# 784-256-10 1,480 and 1,180.
+SMALLEST_SHARE = 5_000_000
 
 
 class _Lane:
-    """What one thread needs to sum its shards: plans for their sizes, and a buffer for each open addition."""
+    """What one thread needs to sum its shards: a buffer for each open addition, and plans that write into them."""
 
     def __init__(
         self,
@@ -30,67 +30,74 @@ class _Lane:
         layout: ParameterLayout,
         parameters: Vector,
         seed: int,
-        shards: range,
         cuts: Mapping[int, Sequence[range]],
-        total: int,
+        sums: Mapping[Subtree, Vector],
+        figures: Mapping[int, Table],
+        device: Device,
     ) -> None:
-        self._seed = seed
-        self.subtrees = complete_subtrees(shards, total)
-        self.sums = [aligned_zeros((layout.size,), parameters.dtype) for _ in self.subtrees]
-        self._cuts = cuts
-        self._scratch = [
-            aligned_zeros((layout.size,), parameters.dtype) for _ in range(max(tree.depth() for tree in self.subtrees))
+        self._seed, self._cuts, self._xp = seed, cuts, device.xp
+        # What is added to a sum, by its depth: a right child's sum is done with before another of its depth begins.
+        scratch = [
+            aligned_zeros((layout.size,), parameters.dtype, device.xp)
+            for _ in range(max(subtree.depth() for subtree in sums))
         ]
-        self._plans = {
-            size: Plan(
-                graph,
-                outputs=("loss", "scores"),
-                wrt=("scores",),
-                batch=size,
-                dtype=parameters.dtype,
-                layout=layout,
-                parameters=parameters,
-            )
-            for size in sorted({len(cut[shard]) for cut in cuts.values() for shard in shards})
-        }
+        # Each shard, its plans by number of rows, its row of the figures, and the additions that follow it.
+        self._shards: list[tuple[int, dict[int, tuple[Plan, Mirror]], Table, list[Addition]]] = []
+        for subtree, total in sums.items():
+            plans: dict[int, dict[int, tuple[Plan, Mirror]]] = {}
+            for shard, target, additions in _in_order(subtree, total, scratch):
+                plans_into = plans.setdefault(id(target), {})
+                for rows in {len(cut[shard]) for cut in cuts.values()} - plans_into.keys():
+                    plan = Plan(
+                        graph,
+                        outputs=("loss", "scores"),
+                        wrt=("scores",),
+                        batch=rows,
+                        dtype=parameters.dtype,
+                        layout=layout,
+                        parameters=parameters,
+                        gradients=target,
+                        xp=device.xp,
+                    )
+                    plans_into[rows] = plan, device.rows(plan)
+                self._shards.append((shard, plans_into, figures[shard], additions))
 
-    @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
-    def compute(self, batch: Batch, table: Table) -> None:
-        """Sum the gradients of the lane's shards into `sums`, and fill in their rows of the table."""
-        for subtree, total in zip(self.subtrees, self.sums, strict=True):
-            self._sum(subtree, total, batch, table)
+    def compute(self, batch: Batch) -> None:
+        """Sum the gradients of the lane's subtrees, and fill in their shards' figures."""
+        xp, cuts = self._xp, self._cuts[len(batch.rows)]
+        for shard, plans, figures, additions in self._shards:
+            cut = cuts[shard]
+            plan, inputs = plans[len(cut)]
+            batch.data.load(batch.rows[cut.start : cut.stop], inputs)
+            plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
+            plan.backward({"loss": 1.0})  # the sum over samples: each counts once
+            figures[LOSS] = plan.value("loss").sum(dtype=np.float64)
+            figures[CORRECT] = xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
+            figures[ACTIVE] = xp.count_nonzero(plan.gradient("scores").any(axis=1))
+            for into, source in additions:
+                xp.add(into, source, out=into)
 
-    def _sum(self, subtree: Subtree, total: Vector, batch: Batch, table: Table) -> None:
-        if subtree.is_leaf:
-            np.copyto(total, self._shard(subtree.start, batch, table))
-            return
-        left, right = subtree.children()
-        self._sum(left, total, batch, table)
-        if right.is_leaf:
-            np.add(total, self._shard(right.start, batch, table), out=total)
-        else:
-            scratch = self._scratch[right.depth()]
-            self._sum(right, scratch, batch, table)
-            np.add(total, scratch, out=total)
 
-    def _shard(self, shard: int, batch: Batch, table: Table) -> Vector:
-        """Gradient of one shard's loss sum, valid until the lane's next shard."""
-        cut = self._cuts[len(batch.rows)][shard]
-        plan = self._plans[len(cut)]
-        batch.data.load(batch.rows[cut.start : cut.stop], plan)
-        plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
-        plan.backward({"loss": 1.0})  # the sum over samples: each counts once
-        table[shard, LOSS] = plan.value("loss").sum(dtype=np.float64)
-        table[shard, CORRECT] = np.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
-        table[shard, ACTIVE] = np.count_nonzero(plan.gradient("scores").any(axis=1))
-        return plan.gradients
+def _in_order(
+    subtree: Subtree, total: Vector, scratch: Sequence[Vector]
+) -> Iterator[tuple[int, Vector, list[Addition]]]:
+    """Each shard of a subtree, the buffer for its gradient, and the additions that follow; the last makes `total`."""
+    if subtree.is_leaf:
+        yield subtree.start, total, []
+        return
+    left, right = subtree.children()
+    yield from _in_order(left, total, scratch)
+    *others, (shard, target, additions) = _in_order(right, scratch[right.depth()], scratch)
+    yield from others
+    yield shard, target, [*additions, (total, scratch[right.depth()])]
 
 
 class ShardGradients:
     """Gradient sums over the shards that a worker owns.
 
-    `subtrees` are the complete subtrees of the canonical tree inside its range, `sums` their gradients, in the same
-    order, overwritten by every `compute`.
+    `sums` are where those of its complete subtrees go, `subtrees` of all `shards`. `compute` leaves each in parts, one
+    for each lane; `additions`, pairs of what is added to and what is added, are what is left to do. `table` (owned
+    shards, 3) gets each shard's loss sum, its correct samples, and its samples whose loss gradient is not zero.
     """
 
     def __init__(
@@ -100,39 +107,72 @@ class ShardGradients:
         parameters: Vector,
         *,
         seed: int,
-        owned: range,
+        subtrees: Sequence[Subtree],
+        sums: Sequence[Vector],
+        table: Table,
         shards: int,
         batch_sizes: Collection[int],
-        threads: int,
+        threads: Threads,
+        device: Device = HOST,
     ) -> None:
+        owned = range(subtrees[0].start, subtrees[-1].stop)
+        # Which shard is computed where changes no bit.
+        work = max(batch_sizes) * len(owned) // shards * layout.size
+        lanes = min(threads.count if device.threaded else 1, len(owned), max(1, work // SMALLEST_SHARE))
+        self._threads = threads
+        self._parameters, self._results = device.mirror([parameters]), device.mirror([table, *sums])
+        figures, *totals = self._results.device
         cuts = {size: split_evenly(size, shards) for size in batch_sizes}
-        self._threads = Lanes(owned, threads)
-        self._lanes = [_Lane(graph, layout, parameters, seed, part, cuts, shards) for part in self._threads.shards]
-        self.subtrees = complete_subtrees(owned, shards)
-        buffers = {
-            subtree: total for lane in self._lanes for subtree, total in zip(lane.subtrees, lane.sums, strict=True)
-        }
-        self._additions: list[tuple[Vector, Vector]] = []
-        self.sums = [self._join(subtree, buffers) for subtree in self.subtrees]
+        parts = [complete_subtrees(owned[part.start : part.stop], shards) for part in split_evenly(len(owned), lanes)]
+        self.additions: list[Addition] = []
+        buffers: dict[Subtree, Vector] = {}
+        for subtree, total in zip(subtrees, totals, strict=True):
+            found, additions = _divide(subtree, total, {part for of_lane in parts for part in of_lane})
+            buffers |= found
+            self.additions += additions
+        # A thread's part of every addition.
+        self._joins = [
+            [(into[part.start : part.stop], source[part.start : part.stop]) for into, source in self.additions]
+            for part in split_evenly(layout.size, min(threads.count, -(-layout.size // ELEMENTWISE_BLOCK)))
+        ]
+        self._lanes = [
+            _Lane(
+                graph,
+                layout,
+                self._parameters.device[0],
+                seed,
+                cuts,
+                {part: buffers[part] for part in of_lane},
+                {shard: figures[shard - owned.start] for shard in owned},
+                device,
+            )
+            for of_lane in parts
+        ]
 
-    def _join(self, subtree: Subtree, buffers: dict[Subtree, Vector]) -> Vector:
-        """Note the additions that make a subtree's sum out of the lanes' sums; give the buffer it ends up in."""
-        if subtree not in buffers:
-            into, source = (self._join(child, buffers) for child in subtree.children())
-            self._additions.append((into, source))
-            return into
-        return buffers[subtree]
+    def compute(self, batch: Batch) -> None:
+        """Compute the shards' gradients on a batch of one of the sizes, with the parameters as they are."""
+        self._parameters.upload()
+        self._threads.run(lambda lane: lane.compute(batch), self._lanes)
+        self._results.download()
 
-    def compute(self, batch: Batch, table: Table) -> None:
-        """Compute the shards' gradients on a batch of one of the sizes; fill in the owned rows of the table.
+    def join(self) -> None:
+        """Make the additions, so that `sums` are whole."""
+        self._threads.run(_add_up, self._joins)
 
-        The table (shards, 3) holds each shard's loss sum, its correct samples, and its samples whose loss gradient is
-        not zero.
-        """
-        self._threads.run(lambda lane: lane.compute(batch, table), self._lanes)
-        for into, source in self._additions:
-            np.add(into, source, out=into)
 
-    def close(self) -> None:
-        """End the threads."""
-        self._threads.close()
+def _divide(
+    subtree: Subtree, total: Vector, parts: Collection[Subtree]
+) -> tuple[dict[Subtree, Vector], list[Addition]]:
+    """A buffer for each part of a sum, the sum's own for the first, and the additions that make the sum out of them."""
+    if subtree in parts:
+        return {subtree: total}, []
+    left, right = subtree.children()
+    source = aligned_zeros(total.shape, total.dtype)
+    buffers, additions = _divide(left, total, parts)
+    others, more = _divide(right, source, parts)
+    return buffers | others, [*additions, *more, (total, source)]
+
+
+def _add_up(additions: Sequence[Addition]) -> None:
+    for into, source in additions:
+        np.add(into, source, out=into)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
@@ -29,11 +32,13 @@ from core import (
 )
 from tests.workers.helpers import instances
 from workers.batches import Batch, Batches
-from workers.exchange import KEY_BYTES, Exchange, Membership
-from workers.step import BLOCK, DistributedStep, StepResult, sum_squares_by_block
+from workers.exchange import KEY_BYTES, Exchange, Membership, Order
+from workers.partition import BLOCK
+from workers.step import DistributedStep, StepResult
+from workers.update import sum_squares_by_block
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -123,10 +128,20 @@ def test_the_penaltys_gradient_gives_the_same_bits_on_any_slices(weight: float, 
 
 
 ROWS, FEATURES, CLASSES, BATCH_SIZE, SHARDS = 120, 30, 3, 50, 7
+ORDERS = [Order.NONE, Order.STOP, Order.STOP | Order.CHECKPOINT]
 
 
-def steps(workers: int, threads: int, hidden: int, optimizer: Optimizer) -> tuple[list[StepResult], bytes, list[bytes]]:
-    """Four steps of a classifier: their figures, the parameters after them, and the optimiser's gathered state."""
+def steps(
+    workers: int,
+    threads: int,
+    hidden: int,
+    optimizer: Optimizer,
+    unshared: Collection[tuple[int, int]] = (),
+) -> tuple[list[StepResult], bytes, list[bytes]]:
+    """Four steps of a classifier: their figures, the parameters after them, and the optimiser's gathered state.
+
+    `unshared` are pairs of a worker and another one whose memory it can not open.
+    """
     random = np.random.default_rng(0)
     batches = Batches(
         random.normal(size=(ROWS, FEATURES)).astype(np.float32), random.integers(0, CLASSES, ROWS), standardization=None
@@ -137,15 +152,17 @@ def steps(workers: int, threads: int, hidden: int, optimizer: Optimizer) -> tupl
     key = secrets.token_bytes(KEY_BYTES)
     exchanges = [Exchange(Membership(rank, workers, 1, key), "127.0.0.1", 30) for rank in range(workers)]
     addresses = [exchange.address for exchange in exchanges]
+    without_memory = [replace(address, memory=None) for address in addresses]
 
     def work(rank: int) -> tuple[list[StepResult], bytes, list[bytes]]:
-        parameters = initialize(layout, seed=9)
         with exchanges[rank] as exchange:
-            exchange.connect(addresses)
+            exchange.connect(
+                [(without_memory if (rank, owner) in unshared else addresses)[owner] for owner in range(workers)]
+            )
             step = DistributedStep(
                 graph,
                 layout,
-                parameters,
+                initialize(layout, seed=9),
                 optimizer=optimizer,
                 penalty=L2(0.01),
                 clipping=NormClipping(0.5),
@@ -157,24 +174,67 @@ def steps(workers: int, threads: int, hidden: int, optimizer: Optimizer) -> tupl
                 threads=threads,
             )
             results = [
-                step.run(Batch(batches, order, 0, number), 0.1, stop=False)
-                for number, order in enumerate(orders, start=1)
+                # Each worker asks for something else; the leader is heard.
+                step.run(Batch(batches, rows, 0, number), 0.1, order=ORDERS[(rank + number) % len(ORDERS)])
+                for number, rows in enumerate(orders, start=1)
             ]
             step.gather_state(len(orders))
             step.close()
-        return results, parameters.tobytes(), [vector.tobytes() for vector in step.state.values()]
+        return results, step.parameters.tobytes(), [vector.tobytes() for vector in step.state.values()]
 
-    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+    # Small as it is, on as many threads as it may.
+    share = patch("workers.gradients.SMALLEST_SHARE", 1)
+    with threadpool_limits(1), share, ThreadPoolExecutor(workers) as pool:
         first, *others = pool.map(work, range(workers))
     assert all(other == first for other in others), "workers of one job hold different parameters"
     return first
 
 
+@cache
+def alone(hidden: int, optimizer: Optimizer) -> tuple[list[StepResult], bytes, list[bytes]]:
+    return steps(1, 1, hidden, optimizer)
+
+
 @pytest.mark.parametrize("hidden", [5, 300])
 @pytest.mark.parametrize("optimizer", [SGD(momentum=0.5), AdamW(weight_decay=0.1)], ids=str)
 def test_every_worker_ends_with_the_same_bits_as_one_alone(hidden: int, optimizer: Optimizer) -> None:
-    alone = steps(1, 1, hidden, optimizer)
-    assert len({result.data_loss for result in alone[0]}) == 4
-    assert any(alone[2][0])
+    expected = alone(hidden, optimizer)
+    assert len({result.data_loss for result in expected[0]}) == 4
+    assert [result.order for result in expected[0]] == [ORDERS[number % len(ORDERS)] for number in range(1, 5)]
+    assert any(expected[2][0])
     for workers, threads in [(1, 3), (2, 1), (3, 2), (5, 1), (7, 1)]:
-        assert steps(workers, threads, hidden, optimizer) == alone, f"{workers} workers of {threads} threads"
+        assert steps(workers, threads, hidden, optimizer) == expected, f"{workers} workers of {threads} threads"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([5, 300]),
+    st.integers(2, SHARDS).flatmap(
+        lambda workers: st.tuples(
+            st.just(workers), st.sets(st.tuples(st.integers(0, workers - 1), st.integers(0, workers - 1)))
+        )
+    ),
+    st.integers(1, 2),
+)
+def test_no_bit_depends_on_who_shares_memory(
+    hidden: int, group: tuple[int, set[tuple[int, int]]], threads: int
+) -> None:
+    workers, unshared = group
+    optimizer = SGD(momentum=0.5)
+    assert steps(workers, threads, hidden, optimizer, unshared) == alone(hidden, optimizer)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_no_bit_depends_on_memory_that_nobody_shares(workers: int) -> None:
+    everybody = set(product(range(workers), repeat=2))
+    optimizer = AdamW(weight_decay=0.1)
+    assert steps(workers, 1, 300, optimizer, everybody) == alone(300, optimizer)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 3), (2, 2)])
+def test_no_bit_depends_on_the_blocks_of_an_update(workers: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = SGD(momentum=0.5)
+    expected = alone(300, optimizer)
+    monkeypatch.setattr("workers.update.ELEMENTWISE_BLOCK", BLOCK)
+    monkeypatch.setattr("workers.gradients.ELEMENTWISE_BLOCK", BLOCK)
+    assert steps(workers, threads, 300, optimizer) == expected

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core import (
+    Linear,
+    ParameterLayout,
+    Plan,
+    ReLU,
+    SoftmaxCrossEntropy,
+    aligned_zeros,
+    build_classifier,
+    initialize,
+    with_loss,
+)
+from workers.batches import Batch, Batches
+from workers.device import HOST
+from workers.gradients import ShardGradients
+from workers.threads import Threads
+from workers.tree import complete_subtrees, split_evenly
+from workers.vectors import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from workers.tree import Subtree
+    from workers.vectors import Table
+
+FEATURES, CLASSES, ROWS = 6, 3, 40
+GRAPH = with_loss(build_classifier([Linear(units=5), ReLU(), Linear(units=CLASSES)], FEATURES), SoftmaxCrossEntropy())
+LAYOUT = ParameterLayout(GRAPH.parameters())
+PARAMETERS = initialize(LAYOUT, seed=1)
+RANDOM = np.random.default_rng(0)
+DATA = Batches(
+    RANDOM.normal(size=(ROWS, FEATURES)).astype(np.float32), RANDOM.integers(0, CLASSES, ROWS), standardization=None
+)
+BATCH = Batch(DATA, RANDOM.permutation(ROWS)[:37], 0, 1)
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Recorder(Threads):
+    """Threads that know on how many of them something last ran."""
+
+    used = 0
+
+    def run(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:
+        self.used = len(items)
+        super().run(work, items)
+
+
+def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradients, list[Subtree], list[Vector]]:
+    shards = len(table)
+    subtrees = complete_subtrees(owned, shards)
+    sums = [aligned_zeros((LAYOUT.size,), np.float32) for _ in subtrees]
+    local = ShardGradients(
+        GRAPH,
+        LAYOUT,
+        PARAMETERS,
+        seed=1,
+        subtrees=subtrees,
+        sums=sums,
+        table=table[owned.start : owned.stop],
+        shards=shards,
+        batch_sizes={len(BATCH.rows), 1},
+        threads=threads,
+    )
+    return local, subtrees, sums
+
+
+def tree_sum(subtree: Subtree, shards: int) -> Vector:
+    """The sum along the tree, with a plan of its own for each shard."""
+    if not subtree.is_leaf:
+        left, right = (tree_sum(child, shards) for child in subtree.children())
+        return left + right
+    cut = split_evenly(len(BATCH.rows), shards)[subtree.start]
+    plan = Plan(GRAPH, ("loss",), batch=len(cut), layout=LAYOUT, parameters=PARAMETERS)
+    DATA.load(BATCH.rows[cut.start : cut.stop], HOST.rows(plan))
+    plan.forward()
+    plan.backward({"loss": 1.0})
+    return plan.gradients
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(1, 24), st.integers(1, 3))
+def test_sums_are_those_of_the_tree_each_time(data: st.DataObject, shards: int, threads: int) -> None:
+    start = data.draw(st.integers(0, shards - 1))
+    owned = range(start, data.draw(st.integers(start + 1, shards)))
+    table = np.zeros((shards, COLUMNS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers.gradients.SMALLEST_SHARE", 1)
+        patch.setattr("workers.gradients.ELEMENTWISE_BLOCK", 16)
+        pool = Recorder(threads)
+        local, subtrees, sums = gradients(owned, table, pool)
+    expected = [tree_sum(subtree, shards).tobytes() for subtree in subtrees]
+    for _ in range(2):
+        local.compute(BATCH)
+        assert pool.used == min(threads, len(owned))
+        local.join()
+        assert [total.tobytes() for total in sums] == expected
+        for total in sums:
+            np.multiply(total, 0.3, out=total)  # as an update does with what it is given
+    assert not table[: owned.start].any()
+    assert table[owned.start : owned.stop].any()
+    assert not table[owned.stop :].any()
+    pool.close()
+
+
+@pytest.mark.parametrize(("share", "used"), [(37 * LAYOUT.size, 1), (37 * LAYOUT.size // 2, 2), (1, 3)])
+def test_small_models_are_computed_on_few_threads(monkeypatch: pytest.MonkeyPatch, share: int, used: int) -> None:
+    monkeypatch.setattr("workers.gradients.SMALLEST_SHARE", share)
+    threads = Recorder(3)
+    local, _, _ = gradients(range(4), np.zeros((4, COLUMNS)), threads)
+    local.compute(BATCH)
+    assert threads.used == used
+    threads.close()
