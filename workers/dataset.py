@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from workers.arrow import values_of
+
 FEATURES, LABEL = "features", "label"
 
 
@@ -147,7 +149,7 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[np.float32], NDArray[np.int
     features, labels = batch.column(FEATURES).values, batch.column(LABEL)
     if features.null_count or labels.null_count:
         raise DatasetError("the dataset's file has nulls, which none had when registered; register the dataset again")
-    return features.to_numpy(zero_copy_only=True).reshape(-1, info.features), labels.to_numpy(zero_copy_only=True)
+    return values_of(features).reshape(-1, info.features), values_of(labels)
 
 
 def standardization(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 
 import numpy as np
 from threadpoolctl import threadpool_info
@@ -10,7 +11,9 @@ from threadpoolctl import threadpool_info
 
 def fingerprint() -> dict[str, str]:
     """Versions of NumPy and BLAS, the BLAS kernel, the processor and the SIMD features that NumPy uses on it."""
-    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    # Others, such as SciPy, may have loaded one of their own.
+    blas = [library for library in libraries if "numpy" in library["filepath"]] or libraries
     config = np.show_config(mode="dicts")
     return {
         "numpy": np.__version__,
@@ -20,3 +23,9 @@ def fingerprint() -> dict[str, str]:
         "simd": " ".join(config["SIMD Extensions"].get("found", [])) if config else "",
         "python": platform.python_version(),
     }
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """What of a fingerprint has changed: each as `before -> now`."""
+    names = sorted(set(before) | set(now))
+    return {name: f"{before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)}

@@ -19,14 +19,15 @@ from threadpoolctl import threadpool_limits
 from core import Registered, WeightedSum, registered
 from core.registry import item_type
 from workers.batches import Standardization
+from workers.checkpoint import latest
 from workers.dataset import DatasetInfo, open_dataset, prepare_parquet, standardization
 from workers.events import Checkpointed, Event, Progress
-from workers.exchange import KEY_BYTES, Exchange, Membership
+from workers.exchange import KEY_BYTES, Exchange, Membership, Order
 from workers.fields import simple_types
 from workers.resolve import resolve
 from workers.spec import JobSpec
 from workers.splitting import split
-from workers.trainer import Assignment, Trainer
+from workers.trainer import Assignment, End, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 LOSSES = registered("loss")
 KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping")
 REGISTERED = [(kind, name) for kind in KINDS for name in registered(kind)]
+
+Points = dict[str, dict[int, float]]
 
 PEER_TIMEOUT = 30.0  # seconds
 
@@ -46,6 +49,21 @@ JOB: dict[str, Any] = {
     "regularization": {"l2": 0.001},
     "optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9, "schedule": {"type": "cosine"}},
     "training": {"epochs": 3, "batch_size": 50, "seed": 5},
+}
+
+
+# Changes to the job above: random numbers, running statistics, a norm over all slices, a last batch that is not full.
+EVERYTHING: dict[str, Any] = {
+    "model.layers": [
+        {"type": "linear", "units": 40},
+        {"type": "batch_norm"},
+        {"type": "leaky_relu"},
+        {"type": "dropout"},
+        {"type": "linear", "units": 3},
+    ],
+    "regularization": {"l1": 1e-4, "l2": 1e-3},
+    "training.clipping": {"type": "norm", "limit": 0.7},
+    "training.batch_size": 44,
 }
 
 
@@ -97,11 +115,22 @@ def series_of(events: list[Event]) -> dict[str, list[tuple[int, float]]]:
     return points
 
 
+def points_of(events: list[Event]) -> Points:
+    """All points by metric and step; one that was told twice has the same value."""
+    found: Points = {}
+    for name, points in series_of(events).items():
+        for step, value in points:
+            assert found.setdefault(name, {}).setdefault(step, value) == value, (
+                f"{name} of step {step} was told otherwise"
+            )
+    return found
+
+
 @dataclass
 class Outcome:
-    """What came of an attempt: for each worker whether it came to the end, or its error; the leader's events."""
+    """What came of an attempt: for each worker its end, or its error; the leader's events."""
 
-    finished: list[bool | BaseException] = field(default_factory=list)
+    finished: list[End | BaseException] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     reporters: set[int] = field(default_factory=set)
 
@@ -111,11 +140,15 @@ class Outcome:
 
     @property
     def params_sha256(self) -> str:
-        (digest,) = [event.params_sha256 for event in self.events if isinstance(event, Checkpointed)]
-        return digest
+        """Of the last checkpoint."""
+        return [event.params_sha256 for event in self.events if isinstance(event, Checkpointed)][-1]
 
 
-def train(given: Assignment, *, stop_requested: Callable[[], bool] = lambda: False) -> Outcome:
+def no_order() -> Order:
+    return Order.NONE
+
+
+def train(given: Assignment, *, checkpoint: Path | None = None, ordered: Callable[[], Order] = no_order) -> Outcome:
     """Train with one thread for each worker, exchanging over the loopback interface."""
     workers = given.spec["resources"]["workers"]
     key = secrets.token_bytes(KEY_BYTES)
@@ -128,7 +161,7 @@ def train(given: Assignment, *, stop_requested: Callable[[], bool] = lambda: Fal
         outcome.reporters.add(rank)
         outcome.events.append(event)
 
-    def work(rank: int) -> bool | BaseException:
+    def work(rank: int) -> End | BaseException:
         with exchanges[rank] as exchange:
             exchange.connect(addresses)
             try:
@@ -136,8 +169,9 @@ def train(given: Assignment, *, stop_requested: Callable[[], bool] = lambda: Fal
                     given,
                     memberships[rank],
                     exchange,
+                    checkpoint=checkpoint,
                     report=lambda event: report(rank, event),
-                    stop_requested=stop_requested,
+                    ordered=ordered,
                 )
                 return trainer.run()
             except Exception as error:  # noqa: BLE001  the tests look at it
@@ -155,8 +189,20 @@ def completed(given: Assignment) -> Outcome:
     for finished in outcome.finished:
         if isinstance(finished, BaseException):
             raise finished
-    assert all(outcome.finished)
+    assert set(outcome.finished) <= {End.COMPLETED, End.EARLY}
     return outcome
+
+
+def last_checkpoint(directory: Path) -> Path:
+    """Where the newest checkpoint of a job lies."""
+    found = latest(directory)
+    assert found is not None
+    return found
+
+
+def checkpoint_files(directory: Path) -> list[bytes]:
+    """Content of the newest checkpoint's files that hold arrays."""
+    return [path.read_bytes() for path in sorted(last_checkpoint(directory).glob("*.safetensors"))]
 
 
 def instances(cls: type[Registered]) -> st.SearchStrategy[Registered]:

@@ -12,12 +12,21 @@ from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from core import BATCH, Graph, Linear, ParameterLayout, initialize, registered
-from tests.workers.helpers import assignment, blobs, completed, job, series_of, train
+from tests.workers.helpers import (
+    EVERYTHING,
+    assignment,
+    blobs,
+    checkpoint_files,
+    completed,
+    job,
+    last_checkpoint,
+    train,
+)
 from workers.dataset import open_dataset
-from workers.events import Checkpointed, Event, Progress
-from workers.exchange import KEY_BYTES, Exchange, Membership
+from workers.events import Checkpointed, Event, Progress, Started
+from workers.exchange import KEY_BYTES, Exchange, Membership, Order
 from workers.splitting import epoch_order, split
-from workers.trainer import PoisonedStepError, Trainer
+from workers.trainer import End, PoisonedStepError, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +39,12 @@ Float64 = np.ndarray[Any, np.dtype[np.float64]]
 TRAINING = ("loss", "data_loss", "reg_loss", "accuracy", "active_fraction")
 PER_STEP = {"grad/norm"} | {f"train/{name}" for name in TRAINING}
 PER_EPOCH = {"weights/norm", "val/loss", "val/accuracy", "val/hinge", "val/softmax"}
+
+
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small as the models here are, they are computed on as many threads as they may."""
+    monkeypatch.setattr("workers.gradients.SMALLEST_SHARE", 1)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +144,8 @@ def test_training_agrees_with_the_formulas(tmp_path: Path, dataset: DatasetInfo,
         np.testing.assert_allclose([value for _, value in points], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
     # The loss went down, or there would be little to compare.
     assert expected["train/loss"][-1] < 0.5 * expected["train/loss"][0]
-    saved = load_file(tmp_path / "model.safetensors") | load_file(tmp_path / "optimizer.safetensors")
+    saved = load_file(last_checkpoint(tmp_path) / "model.safetensors")
+    saved |= load_file(last_checkpoint(tmp_path) / "optimizer.safetensors")
     for name, tensor in last.items():
         np.testing.assert_allclose(saved[name], tensor, rtol=1e-4, atol=1e-5, err_msg=name)
 
@@ -162,24 +178,9 @@ def test_no_bit_depends_on_where_shards_are_computed(
         )
         outcome = completed(assignment(spec, dataset, directory))
         assert outcome.reporters == {0}
-        files = [(directory / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
-        results[workers, cpus] = (outcome.params_sha256, outcome.series, files)
+        results[workers, cpus] = (outcome.params_sha256, outcome.series, checkpoint_files(directory))
     for place, result in results.items():
         assert result == results[1, 1], f"(workers, cpus) {place} differs from (1, 1)"
-
-
-EVERYTHING: dict[str, Any] = {
-    "model.layers": [
-        {"type": "linear", "units": 40},
-        {"type": "batch_norm"},
-        {"type": "leaky_relu"},
-        {"type": "dropout"},
-        {"type": "linear", "units": 3},
-    ],
-    "regularization": {"l1": 1e-4, "l2": 1e-3},
-    "training.clipping": {"type": "norm", "limit": 0.7},
-    "training.batch_size": 44,
-}
 
 
 @pytest.mark.parametrize("optimizer", registered("optimizer"))
@@ -192,8 +193,7 @@ def test_no_bit_depends_on_workers_with_everything_at_once(
         places = {"workers": workers, "cpus_per_worker": cpus}
         changes = EVERYTHING | {"optimizer": {"type": optimizer, "lr": 0.01}, "resources": places}
         outcome = completed(assignment(job(**changes), dataset, tmp_path))
-        files = [(tmp_path / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
-        results.append((outcome.params_sha256, outcome.series, files))
+        results.append((outcome.params_sha256, outcome.series, checkpoint_files(tmp_path)))
     assert results[1] == results[0]
     assert results[2] == results[0]
 
@@ -226,7 +226,7 @@ def test_running_statistics_are_those_of_the_batches(tmp_path: Path, dataset: Da
     completed(assignment(job(**changes), dataset, tmp_path))
     features, _ = open_dataset(dataset)
     rows, _ = split(dataset.rows, 0.2, 5)
-    saved = load_file(tmp_path / "model.safetensors")
+    saved = load_file(last_checkpoint(tmp_path) / "model.safetensors")
     chosen = features[rows].astype(np.float64)
     np.testing.assert_allclose(saved["0_batch_norm.mean"], 0.25 * chosen.mean(axis=0), rtol=1e-5, atol=1e-6)
     expected = 0.75 + 0.25 * chosen.var(axis=0)
@@ -252,40 +252,27 @@ def test_a_run_can_be_repeated(tmp_path: Path, dataset: DatasetInfo) -> None:
 def test_all_workers_stop_after_the_same_step(tmp_path: Path, dataset: DatasetInfo, step: int) -> None:
     asked = []
 
-    def stop_requested() -> bool:
+    def ordered() -> Order:
         asked.append(None)
-        return len(asked) == step
+        return Order.STOP if len(asked) == step else Order.NONE
 
     whole = completed(assignment(job(), dataset, tmp_path / "whole"))
-    outcome = train(
-        assignment(job(**{"resources.workers": 3}), dataset, tmp_path / "stopped"), stop_requested=stop_requested
-    )
-    assert outcome.finished == [False, False, False]
+    outcome = train(assignment(job(**{"resources.workers": 3}), dataset, tmp_path / "stopped"), ordered=ordered)
+    assert outcome.finished == [End.STOPPED] * 3
     assert len(asked) == step
     assert not any(isinstance(event, Checkpointed) for event in outcome.events)
     assert not (tmp_path / "stopped").exists()
     last = outcome.events[-1]
     assert isinstance(last, Progress)
-    assert (last.step, last.epoch) == (step, (step - 1) // 6)
+    assert (last.step, last.epoch) == (step, step // 6)
     assert outcome.series["train/loss"] == whole.series["train/loss"][:step]
 
 
 @contextmanager
-def lone_trainer(
-    given: Assignment, report: Callable[[Event], None], stop_requested: Callable[[], bool]
-) -> Iterator[tuple[Trainer, Exchange]]:
+def lone_trainer(given: Assignment, report: Callable[[Event], None], ordered: Callable[[], Order]) -> Iterator[Trainer]:
     membership = Membership(0, 1, 1, bytes(KEY_BYTES))
     with Exchange(membership, "127.0.0.1", 1) as exchange:
-        yield Trainer(given, membership, exchange, report=report, stop_requested=stop_requested), exchange
-
-
-def test_a_stop_that_is_heard_early_waits_for_its_step(tmp_path: Path, dataset: DatasetInfo) -> None:
-    """A quick leader's next message, with the flag in it, may come while its peers still wait for a slow one."""
-    told: list[Event] = []
-    with lone_trainer(assignment(job(), dataset, tmp_path), told.append, lambda: False) as (trainer, exchange):
-        exchange.last_step = 3
-        assert not trainer.run()
-    assert [step for step, _ in series_of(told)["train/loss"]] == [1, 2, 3]
+        yield Trainer(given, membership, exchange, report=report, ordered=ordered)
 
 
 def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -> None:
@@ -296,16 +283,16 @@ def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -
 
     found: set[int] = set()
 
-    def look() -> bool:
+    def look() -> Order:
         found.update(blas_threads())
-        return False
+        return Order.NONE
 
     with (
         threadpool_limits(2),
-        lone_trainer(assignment(job(), dataset, tmp_path), lambda _: None, look) as (trainer, _),
+        lone_trainer(assignment(job(), dataset, tmp_path), lambda _: None, look) as trainer,
     ):
         assert blas_threads() == {2}
-        assert trainer.run()
+        assert trainer.run() is End.COMPLETED
     assert found == {1}
 
 
@@ -377,13 +364,19 @@ def test_the_compared_hinge_has_its_default_margin(tmp_path: Path, dataset: Data
         assert loss > compared
 
 
-def test_progress_reaches_the_end(tmp_path: Path, dataset: DatasetInfo) -> None:
-    *others, progress, checkpointed = completed(assignment(job(), dataset, tmp_path)).events
+def test_the_story_of_a_job(tmp_path: Path, dataset: DatasetInfo) -> None:
+    started, first, *others, progress, checkpointed = completed(assignment(job(), dataset, tmp_path)).events
+    assert isinstance(started, Started)
+    assert (started.step, started.workers, started.changed) == (0, 1, {})
+    assert started.fingerprint["numpy"] == np.__version__
+    # The first loss is told at once.
+    assert isinstance(first, Progress)
+    assert first.step == 1
+    assert all(isinstance(event, Progress) for event in others)
     assert isinstance(progress, Progress)
     assert (progress.epoch, progress.step) == (3, 18)
     assert isinstance(checkpointed, Checkpointed)
     assert checkpointed.step == 18
-    assert all(isinstance(event, Progress) for event in others)
 
 
 def test_a_spec_that_was_not_resolved_is_refused(tmp_path: Path, dataset: DatasetInfo) -> None:

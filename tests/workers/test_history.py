@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.history import EPOCH_METRICS, MOST_REPORTED, SCHEMA, STEP_METRICS, History, is_reported, thinned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from workers.events import Series
+    from workers.history import Table
+
+Points = dict[str, list[tuple[int, float]]]
+
+FLOATS = st.floats(width=64)
+
+
+def points_of_series(series: Mapping[str, Series]) -> Points:
+    return {name: list(zip(each.steps.tolist(), each.values.tolist(), strict=True)) for name, each in series.items()}
+
+
+def points_of_table(table: Table) -> Points:
+    points: Points = {}
+    for row in table.to_pylist():
+        for name in STEP_METRICS + EPOCH_METRICS:
+            if row[name] is not None:
+                points.setdefault(name, []).append((row["step"], row[name]))
+    return points
+
+
+def assert_same(found: Points, expected: Points) -> None:
+    """Not a number is the same as itself here."""
+    assert set(found) == set(expected)
+    for name, points in expected.items():
+        assert [step for step, _ in found[name]] == [step for step, _ in points]
+        np.testing.assert_array_equal([value for _, value in found[name]], [value for _, value in points])
+
+
+def values_of(step: int) -> tuple[float, ...]:
+    return tuple(step + column / 10 for column in range(len(STEP_METRICS)))
+
+
+class Model:
+    """The same, as one list of points that have not been handed over to each of the two that ask."""
+
+    def __init__(self, start: int, total_steps: int) -> None:
+        self.stride, self.total_steps = math.ceil(total_steps / MOST_REPORTED), total_steps
+        self.step = start
+        self._unreported: list[tuple[str, int, float]] = []
+        self._unkept: list[tuple[str, int, float]] = []
+
+    def record(self, name: str, value: float) -> None:
+        self._unkept.append((name, self.step, value))
+        if name in EPOCH_METRICS or self.step in {1, self.total_steps} or self.step % self.stride == 0:
+            self._unreported.append((name, self.step, value))
+
+    def unreported(self) -> Points:
+        taken, self._unreported = self._unreported, []
+        return by_name(taken)
+
+    def unkept(self) -> Points:
+        taken, self._unkept = self._unkept, []
+        return by_name(taken)
+
+
+def by_name(points: list[tuple[str, int, float]]) -> Points:
+    found: Points = {}
+    for name, step, value in points:
+        found.setdefault(name, []).append((step, value))
+    return found
+
+
+SMALL_BLOCK = 8
+ACTIONS = st.one_of(
+    st.integers(1, 3 * SMALL_BLOCK),
+    st.dictionaries(st.sampled_from(EPOCH_METRICS), FLOATS),
+    st.sampled_from(["unreported", "unkept"]),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers.history.BLOCK", SMALL_BLOCK)
+        yield
+
+
+@given(st.integers(0, 9_900), st.sampled_from([10_000, 70_000, 1_000_000]), st.lists(ACTIONS, max_size=12), FLOATS)
+def test_each_point_is_handed_over_once_to_each_who_asks(
+    start: int, total_steps: int, actions: list[int | dict[str, float] | str], loss: float
+) -> None:
+    history, model = History(start, total_steps), Model(start, total_steps)
+    for action in [*actions, "unreported", "unkept", "unreported", "unkept"]:
+        if isinstance(action, int):
+            for _ in range(min(action, total_steps - model.step)):
+                model.step += 1
+                values = (loss, *values_of(model.step)[1:])
+                history.record_step(model.step, values)
+                for name, value in zip(STEP_METRICS, values, strict=True):
+                    model.record(name, value)
+        elif isinstance(action, dict):
+            if model.step == total_steps:
+                continue
+            model.step += 1
+            history.record_step(model.step, values_of(model.step))
+            history.record_epoch(action)
+            for name, value in [*zip(STEP_METRICS, values_of(model.step), strict=True), *action.items()]:
+                model.record(name, value)
+        elif action == "unreported":
+            assert_same(points_of_series(history.unreported()), model.unreported())
+        else:
+            table = history.unkept()
+            assert table.schema == SCHEMA
+            assert_same(points_of_table(table), model.unkept())
+
+
+@given(st.integers(1, 3 * MOST_REPORTED) | st.integers(1, 500_000))
+def test_what_is_reported_is_bounded_and_has_both_ends(total_steps: int) -> None:
+    stride = History(0, total_steps).stride
+    steps = np.arange(1, total_steps + 1)
+    chosen = steps[is_reported(steps, stride, total_steps)]
+    assert len(chosen) <= MOST_REPORTED + 2
+    assert (chosen[0], chosen[-1]) == (1, total_steps)
+    assert np.diff(chosen).max(initial=0) <= stride
+    if total_steps <= MOST_REPORTED:
+        assert len(chosen) == total_steps
+    else:
+        assert len(chosen) >= MOST_REPORTED / 2
+
+
+@given(st.integers(1, 100_000), st.lists(st.integers(1, 100_000), max_size=5))
+def test_which_steps_are_reported_does_not_depend_on_who_asks_when(total_steps: int, cuts: list[int]) -> None:
+    """A job that was resumed has reported the same steps as one that was not."""
+    stride = History(0, total_steps).stride
+    steps = np.arange(1, total_steps + 1)
+    parts = np.split(steps, sorted(min(cut, total_steps) for cut in cuts))
+    chosen = np.concatenate([part[is_reported(part, stride, total_steps)] for part in parts])
+    np.testing.assert_array_equal(chosen, steps[is_reported(steps, stride, total_steps)])
+
+
+def test_points_of_epochs_are_all_reported() -> None:
+    total_steps = 100 * MOST_REPORTED
+    history = History(0, total_steps)
+    for step in range(1, 2000):
+        history.record_step(step, values_of(step))
+        if step % 7 == 0:
+            history.record_epoch({"val/loss": 1 / step})
+    points = points_of_series(history.unreported())
+    assert [step for step, _ in points["train/loss"]] == [1, *range(100, 2000, 100)]
+    assert points["val/loss"] == [(step, 1 / step) for step in range(7, 2000, 7)]
+    assert "val/accuracy" not in points
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_no_finite_number_is_a_point(value: float) -> None:
+    history = History(0, 2)
+    history.record_step(1, (value,) * len(STEP_METRICS))
+    history.record_epoch(dict.fromkeys(EPOCH_METRICS, value))
+    expected = {name: [(1, value)] for name in STEP_METRICS + EPOCH_METRICS}
+    table = history.unkept()
+    assert_same(points_of_series(history.unreported()), expected)
+    assert_same(points_of_table(table), expected)
+    assert_same(points_of_series(thinned(table, 1, 2)), expected)
+
+
+def test_what_both_have_got_is_forgotten() -> None:
+    """The memory of a job that runs for days is that of what happens between two checkpoints."""
+    history = History(0, 100 * SMALL_BLOCK)
+    for step in range(1, 20 * SMALL_BLOCK + 1):
+        history.record_step(step, values_of(step))
+        if step % SMALL_BLOCK == 0:
+            history.record_epoch({"val/loss": 0.0})
+            history.unreported()
+    assert len(history._blocks) == 20
+    assert len(history._epochs) == 20
+    assert history.unkept().num_rows == 20 * SMALL_BLOCK
+    assert len(history._blocks) == 1
+    assert history._epochs == {}
+
+
+def test_a_point_keeps_the_time_at_which_it_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([5_000_000_123, 7_999_999_999, 9_000_000_000])
+    monkeypatch.setattr("workers.history.time.time_ns", lambda: next(clock))
+    history = History(10, 100)
+    for step in (11, 12):
+        history.record_step(step, values_of(step))
+    assert history.unreported()["train/loss"].times.tolist() == [5000, 7999]
+    history.record_step(13, values_of(13))
+    assert history.unkept().column("time_ms").to_pylist() == [5000, 7999, 9000]
+
+
+def test_types_are_those_of_the_schema() -> None:
+    history = History(0, 5)
+    history.record_step(1, values_of(1))
+    series = history.unreported()["grad/norm"]
+    assert (series.steps.dtype, series.values.dtype, series.times.dtype) == (np.int64, np.float64, np.int64)
+    assert {field.type for field in history.unkept().schema} == {pa.int64(), pa.float64()}

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.ipc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers import history_files
+from workers.history import EPOCH_METRICS, SCHEMA, STEP_METRICS
+from workers.history_files import append_history, read_history
+
+if TYPE_CHECKING:
+    from workers.history import Table
+
+
+def rows(first: int, last: int) -> Table:
+    """Points of these steps: each is a function of its step alone, as in training, but for the time."""
+    steps = list(range(first, last + 1))
+    columns = {"step": steps, "time_ms": [1000 * first + step for step in steps]}
+    columns |= {name: [step + index / 10 for step in steps] for index, name in enumerate(STEP_METRICS)}
+    columns |= {name: [step / 7 if step % 7 == 0 else None for step in steps] for name in EPOCH_METRICS}
+    return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA)
+
+
+def without_times(table: Table) -> Table:
+    return table.drop_columns(["time_ms"])
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in (directory / "history").iterdir())
+
+
+def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
+    append_history(tmp_path, SCHEMA.empty_table())
+    assert list(tmp_path.iterdir()) == []
+    assert read_history(tmp_path) == SCHEMA.empty_table()
+
+
+def test_any_reader_of_arrow_files_reads_it(tmp_path: Path) -> None:
+    append_history(tmp_path, rows(1, 20))
+    (path,) = (tmp_path / "history").iterdir()
+    assert path.name == "000000000001-000000000020.arrow"
+    with pa.ipc.open_file(path) as reader:
+        assert reader.read_all() == rows(1, 20)
+
+
+pytestmark = pytest.mark.usefixtures("no_disk")
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), max_size=8), st.sampled_from([0, 6000, 1 << 20]))
+def test_each_step_is_read_once(attempts: list[tuple[int, int]], small_file: int) -> None:
+    """Segments as attempts leave them: one appends `length` steps behind any step that was kept before."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history_files, "SMALL_FILE", small_file)
+        directory, last = Path(folder), 0
+        for length, back in attempts:
+            first = max(0, last - back) + 1
+            append_history(directory, rows(first, first + length - 1))
+            last = max(last, first + length - 1)
+        assert without_times(read_history(directory)) == without_times(rows(1, last))
+        for after, upto in [(0, last), (3, last - 1), (last // 2, last // 2 + 5), (last, last)]:
+            expected = rows(after + 1, min(upto, last))
+            assert without_times(read_history(directory, after=after, upto=upto)) == without_times(expected)
+
+
+def test_a_point_that_was_computed_again_keeps_its_first_time(tmp_path: Path) -> None:
+    append_history(tmp_path, rows(1, 10))
+    append_history(tmp_path, rows(6, 20))
+    times = read_history(tmp_path).column("time_ms").to_pylist()
+    assert times == [1000 + step for step in range(1, 11)] + [6000 + step for step in range(11, 21)]
+
+
+def test_small_files_become_one_and_large_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in range(1, 30):
+        append_history(tmp_path, rows(step, step))
+    assert names(tmp_path) == ["000000000001-000000000029.arrow"]
+    monkeypatch.setattr(history_files, "SMALL_FILE", 1)
+    append_history(tmp_path, rows(30, 40))
+    assert names(tmp_path) == ["000000000001-000000000029.arrow", "000000000030-000000000040.arrow"]
+    assert without_times(read_history(tmp_path)) == without_times(rows(1, 40))
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_disk_that_is_full_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    append_history(tmp_path, rows(1, 10))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if failing == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        append_history(tmp_path, rows(11, 20))
+    monkeypatch.undo()
+    assert names(tmp_path) == ["000000000001-000000000010.arrow"]
+    append_history(tmp_path, rows(11, 20))
+    assert without_times(read_history(tmp_path)) == without_times(rows(1, 20))
+    assert names(tmp_path) == ["000000000001-000000000020.arrow"]
+
+
+def test_a_process_killed_between_writing_and_removing_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_history(tmp_path, rows(1, 10))
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    append_history(tmp_path, rows(11, 20))
+    monkeypatch.undo()
+    assert names(tmp_path) == ["000000000001-000000000010.arrow", "000000000001-000000000020.arrow"]
+    append_history(tmp_path, rows(21, 30))
+    assert read_history(tmp_path).column("step").to_pylist() == list(range(1, 31))
+
+
+@given(st.data())
+def test_a_truncated_file_is_named(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        append_history(Path(folder), rows(1, 20))
+        (path,) = (Path(folder) / "history").iterdir()
+        path.write_bytes(path.read_bytes()[: data.draw(st.integers(0, path.stat().st_size - 1))])
+        with pytest.raises(OSError, match="000000000001-000000000020"):
+            read_history(Path(folder))
+
+
+def read_or_why_not(directory: Path) -> Table | OSError:
+    try:
+        return read_history(directory)
+    except OSError as error:
+        return error
+
+
+@given(st.data(), st.integers(1, 255))
+def test_a_damaged_file_is_named_or_has_its_steps(data: st.DataObject, flip: int) -> None:
+    """Arrow's files have no checksum: another number in the place of a loss is not noticed."""
+    with TemporaryDirectory() as folder:
+        append_history(Path(folder), rows(1, 20))
+        (path,) = (Path(folder) / "history").iterdir()
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= flip
+        path.write_bytes(content)
+        found = read_or_why_not(Path(folder))
+        if isinstance(found, OSError):
+            assert path.name in str(found)
+        else:
+            assert found.schema == SCHEMA
+            assert found.column("step").to_pylist() == list(range(1, 21))
+
+
+@pytest.mark.parametrize("flawed", ["name", "schema"])
+def test_a_file_of_something_else_is_named(tmp_path: Path, flawed: str) -> None:
+    append_history(tmp_path, rows(1, 20))
+    (path,) = (tmp_path / "history").iterdir()
+    if flawed == "name":
+        path = path.rename(path.with_name("000000000001-000000000021.arrow"))
+    else:
+        renamed = rows(1, 20).rename_columns(["steps", *SCHEMA.names[1:]])
+        with pa.ipc.new_file(path, renamed.schema) as writer:
+            writer.write_table(renamed)
+    with pytest.raises(OSError, match=f"{path.name} is damaged"):
+        read_history(tmp_path)
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "history" / "000000000001-000000000020.arrow").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"000000000001-000000000020\.arrow can not be read"):
+        read_history(tmp_path)
