@@ -37,6 +37,7 @@ def ray_cluster() -> Iterator[int]:
     try:
         ray.init(
             num_cpus=RAY_CPUS,
+            num_gpus=1,  # which nobody looks for before a job asks for it
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,

@@ -1,15 +1,19 @@
-"""The Ray actor in which one worker of an attempt lives."""
+"""The Ray actor in which a worker lives: it serves one group of workers after another."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from workers.exchange import Exchange, Membership
-from workers.trainer import Assignment, Trainer
+from workers.events import Noted
+from workers.exchange import Address, Exchange, Membership, Order
+from workers.fingerprint import fingerprint
+from workers.trainer import Assignment, End, Trainer
 
 if TYPE_CHECKING:
     from workers.events import Event
@@ -21,38 +25,55 @@ _remote: Any = ray.remote
 
 @_remote(max_restarts=0, concurrency_groups={"control": 1})
 class Worker:
-    """One worker: binds its end of the exchange, then trains with the others."""
+    """One worker: joins a group with its end of the exchange, then trains with the others."""
 
-    def __init__(self, membership: Membership, supervisor: Any) -> None:
-        self._membership, self._supervisor = membership, supervisor
-        self._exchange = Exchange(membership, ray.util.get_node_ip_address(), PEER_TIMEOUT)
-        self._stop = threading.Event()
+    def __init__(self) -> None:
+        fingerprint()  # slow the first time
+        self._exchange: Exchange | None = None
+        self._membership: Membership | None = None
+        self._orders = Order.NONE
+        self._report_lock = threading.Lock()
         self._unconfirmed: ray.ObjectRef[None] | None = None
 
-    def address(self) -> str:
-        """Where this worker receives."""
+    def join(self, membership: Membership) -> Address:
+        """Become a member of a group; gives the address at which this worker receives."""
+        if self._exchange is not None:
+            self._exchange.close()
+        self._membership, self._orders = membership, Order.NONE
+        self._exchange = Exchange(membership, ray.util.get_node_ip_address(), PEER_TIMEOUT)
         return self._exchange.address
 
-    def train(self, assignment: Assignment, addresses: Sequence[str]) -> bool:
-        """Train to the end; False when stopped before. `addresses` are those of all workers in order of rank."""
-        with self._exchange:
-            self._exchange.connect(addresses)
+    def train(
+        self, assignment: Assignment, addresses: Sequence[Address], checkpoint: Path | None, supervisor: Any
+    ) -> End:
+        """Train to the end, or until an order to stop; `addresses` are those of all workers in order of rank."""
+        exchange, membership = self._exchange, self._membership
+        if exchange is None or membership is None:
+            raise RuntimeError("a worker must join a group before it trains")
+
+        def report(event: Event) -> None:
+            # One report at a time: they arrive in order, and a supervisor that falls behind is not buried.
+            with self._report_lock:
+                self._await_confirmation()
+                self._unconfirmed = supervisor.report.remote(membership.key, event)
+
+        with exchange:
+            exchange.connect(addresses)
             trainer = Trainer(
                 assignment,
-                self._membership,
-                self._exchange,
-                report=self._report,
-                stop_requested=self._stop.is_set,
+                membership,
+                exchange,
+                checkpoint=checkpoint,
+                report=report,
+                ordered=lambda: self._orders,
             )
             try:
                 return trainer.run()
             finally:
+                self._exchange = None
+                if exchange.refused:
+                    report(Noted("messages_refused", {"worker": membership.rank, **exchange.refused}))
                 self._await_confirmation()
-
-    def _report(self, event: Event) -> None:
-        # One report at a time: they arrive in order, and a supervisor that falls behind is not buried.
-        self._await_confirmation()
-        self._unconfirmed = self._supervisor.report.remote(event)
 
     def _await_confirmation(self) -> None:
         if self._unconfirmed is not None:
@@ -60,6 +81,12 @@ class Worker:
             self._unconfirmed = None
 
     @ray.method(concurrency_group="control")
-    def stop(self) -> None:
-        """Ask for an end after the step that is being computed."""
-        self._stop.set()
+    def order(self, key: bytes, order: Order) -> None:
+        """Ask for something to be done after the step that is being computed; `key` is the group's."""
+        if self._membership is not None and self._membership.key == key:
+            self._orders |= order
+
+    @ray.method(concurrency_group="control")
+    def ping(self) -> int:
+        """Answer, with the process's id, also while training."""
+        return os.getpid()

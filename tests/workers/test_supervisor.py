@@ -1,30 +1,38 @@
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
+from safetensors.numpy import load_file
 
-from tests.workers.helpers import assignment, blobs, completed, job, series_of
-from workers import supervisor as supervisor_module
-from workers.cluster import Attempt, AttemptLostError, cluster_cpus
-from workers.events import Checkpointed, Ended, Event, Progress, Started
-from workers.supervisor import Supervisor
+from tests.workers.attempts import (
+    TIMEOUT,
+    Undisturbed,
+    all_cpus_are_free,
+    events_until,
+    of_kind,
+    rest_of,
+    undisturbed,
+    wait_until,
+    with_workers,
+)
+from tests.workers.helpers import assignment, blobs, job, points_of, series_of
+from workers.cluster import Attempt, AttemptLostError
+from workers.events import Checkpointed, Ended, Event, Progress, Restarted, Started
+from workers.spec import ResourcesSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from workers.dataset import DatasetInfo
-    from workers.trainer import Assignment
 
-# On a busy machine the processes of an attempt take half a minute to start.
-TIMEOUT = 120.0  # seconds
-pytestmark = pytest.mark.timeout(4 * TIMEOUT)
+pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.usefixtures("ray_cluster")]
 
 ENDLESS = {"training.epochs": 1_000_000}
 
@@ -34,80 +42,76 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetInfo:
     return blobs(tmp_path_factory.mktemp("blobs"))
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT:g} s for {what}"
-        time.sleep(0.01)
+@pytest.fixture(scope="module")
+def short(dataset: DatasetInfo, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return undisturbed(job(**{"training.shards": 5}), dataset, tmp_path_factory.mktemp("short"))
 
 
-def events_until(attempt: Attempt, kind: type[Event], after: int = 0) -> list[tuple[int, Event]]:
-    """Poll until an event of a kind has come, confirming as the control plane does; all events of the way."""
-    events: list[tuple[int, Event]] = []
-
-    def came() -> bool:
-        events.extend(attempt.poll(events[-1][0] if events else after))
-        return any(isinstance(event, kind) for _, event in events)
-
-    wait_until(came, kind.__name__)
-    return events
+@pytest.fixture(scope="module")
+def whole(dataset: DatasetInfo, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Long enough to be disturbed on the way."""
+    return undisturbed(job(**{"training.epochs": 300}), dataset, tmp_path_factory.mktemp("whole"))
 
 
-def ended(events: list[tuple[int, Event]]) -> Ended:
-    number, event = events[-1]
-    assert isinstance(event, Ended)
-    assert [each for each, _ in events] == list(range(events[0][0], number + 1))
-    assert sum(isinstance(event, Ended) for _, event in events) == 1
-    return event
+def endless(dataset: DatasetInfo, directory: Path, **changes: Any) -> Any:
+    return assignment(job(**ENDLESS, **changes), dataset, directory, prepared=False)
 
 
-def all_cpus_are_free() -> bool:
-    import ray  # noqa: PLC0415
-
-    return bool(ray.available_resources().get("CPU", 0) == cluster_cpus())
-
-
-def on_actor(actor: Any, function: Callable[[Any], Any], **options: Any) -> Any:
-    """Run a function in an actor's process, on the actor's object."""
-    import ray  # noqa: PLC0415
-
-    return ray.get(actor.__ray_call__.options(**options).remote(function), timeout=TIMEOUT)
+def told_once(story: list[Event]) -> bool:
+    """Whether no point came twice."""
+    return all(len(points) == len(dict(points)) for points in series_of(story).values())
 
 
-def worker_pids(attempt: Attempt) -> list[int]:
-    """The processes of an attempt's workers, as they name themselves."""
-    workers = on_actor(attempt._supervisor, lambda supervisor: supervisor._workers)
-    return [on_actor(worker, lambda _: os.getpid(), concurrency_group="control") for worker in workers]
+@contextmanager
+def reserved(cpus: int) -> Iterator[None]:
+    """Somebody else has all of the cluster."""
+    wait_until(all_cpus_are_free, "the cluster to be free")
+    group = placement_group([{"CPU": cpus}])
+    assert group.wait(TIMEOUT)
+    yield
+    remove_placement_group(group)
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_any_number_of_workers_on_a_cluster_gives_the_bits_of_one_here(tmp_path: Path, dataset: DatasetInfo) -> None:
-    here = completed(assignment(job(), dataset, tmp_path / "here"))
-    for workers in (1, 2):
-        directory = tmp_path / str(workers)
-        given = assignment(job(**{"resources.workers": workers}), dataset, directory, prepared=False)
-        attempt = Attempt.start(given)
-        events = events_until(attempt, Ended)
-        assert ended(events) == Ended("succeeded", "completed")
-        story = [event for _, event in events]
-        assert isinstance(story[0], Started)
-        assert story[0].fingerprint["numpy"]
-        assert isinstance(story[-2], Checkpointed)
-        assert story[-2] == here.events[-1]
-        assert series_of(story) == here.series
-        assert (directory / "model.safetensors").read_bytes() == (tmp_path / "here/model.safetensors").read_bytes()
-        attempt.dismiss()
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_any_number_of_workers_gives_the_bits_of_one_here(
+    tmp_path: Path, short: Undisturbed, supervisor: str, workers: int
+) -> None:
+    story = rest_of(Attempt.start(short.again(tmp_path, workers=workers), supervisor), [])
+    short.assert_same(story, tmp_path)
+    (started,) = of_kind(story, Started)
+    assert (started.step, started.workers, started.changed) == (0, workers, {})
+    assert started.fingerprint["numpy"] == np.__version__
+    assert story[0] == started
+    assert told_once(story)
+
+
+def test_more_workers_than_there_is_room_for(
+    tmp_path: Path, short: Undisturbed, supervisor: str, ray_cluster: int
+) -> None:
+    story = rest_of(Attempt.start(short.again(tmp_path, workers=ray_cluster + 1), supervisor), [])
+    short.assert_same(story, tmp_path)
+    (started,) = of_kind(story, Started)
+    assert started.workers == ray_cluster
+
+
+def test_the_room_is_given_back(tmp_path: Path, dataset: DatasetInfo, supervisor: str) -> None:
+    given = assignment(job(), dataset, tmp_path, prepared=False)
+    story = rest_of(Attempt.start(given, supervisor), [])
+    assert story[-1] == Ended("succeeded", "completed")
     wait_until(all_cpus_are_free, "the workers' CPUs to be free")
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_an_attempt_is_found_heard_and_cancelled_from_outside(tmp_path: Path, dataset: DatasetInfo) -> None:
-    given = assignment(job(**ENDLESS, **{"resources.workers": 2}), dataset, tmp_path / "out", prepared=False)
-    assert Attempt.find(given.job, 1) is None
-    Attempt.start(given)
-    attempt = Attempt.find(given.job, 1)
+def test_an_attempt_is_found_heard_and_cancelled_from_outside(
+    tmp_path: Path, dataset: DatasetInfo, supervisor: str
+) -> None:
+    given = endless(dataset, tmp_path / "out", **{"resources.workers": 2})
+    assert Attempt.find(given.job, 1, supervisor) is None
+    Attempt.start(given, supervisor)
+    attempt = Attempt.find(given.job, 1, supervisor)
     assert attempt is not None
-    assert Attempt.find(given.job, 2) is None
+    assert Attempt.find(given.job, 2, supervisor) is None
+    assert Attempt.find("another", 1, supervisor) is None
+    assert Attempt.find(given.job, 1, "nobody") is None
     events = events_until(attempt, Progress)
     last = events[-1][0]
     # What was not confirmed comes again, and more behind it.
@@ -115,141 +119,173 @@ def test_an_attempt_is_found_heard_and_cancelled_from_outside(tmp_path: Path, da
     numbers = [number for number, _ in second]
     assert numbers[: len(first)] == [number for number, _ in first] == list(range(last + 1, last + 1 + len(first)))
     attempt.cancel()
-    rest = events_until(attempt, Ended, after=last)
-    assert ended(rest) == Ended("cancelled", "cancelled_by_user")
-    progress = rest[-2][1]
+    story = rest_of(attempt, events)
+    assert story[-1] == Ended("cancelled", "cancelled_by_user")
+    progress = story[-2]
     assert isinstance(progress, Progress)
-    assert progress.step > 0
-    steps = [step for step, _ in series_of([event for _, event in [*events, *rest]])["train/loss"]]
-    assert steps == list(range(1, progress.step + 1))
-    assert not (tmp_path / "out").exists()
-    wait_until(all_cpus_are_free, "the workers' CPUs to be free")
-    attempt.dismiss()
-    wait_until(lambda: Attempt.find(given.job, 1) is None, "the supervisor to be gone")
-    with pytest.raises(AttemptLostError):
-        attempt.poll(0)
+    # Of the steps of a long job, every 600th is told.
+    steps = [step for step, _ in series_of(story)["train/loss"]]
+    assert steps == [1, *range(600, progress.step + 1, 600)]
+    assert not of_kind(story, Checkpointed)
+    assert not (tmp_path / "out" / "checkpoints").exists()
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_dismissing_an_attempt_ends_its_workers(tmp_path: Path, dataset: DatasetInfo) -> None:
-    attempt = Attempt.start(assignment(job(**ENDLESS), dataset, tmp_path / "out", prepared=False))
-    events_until(attempt, Progress)
-    (pid,) = worker_pids(attempt)
-    attempt.dismiss()
-    wait_until(all_cpus_are_free, "the worker's CPU to be free")
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the worker's process to be gone")
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_job_that_waits_for_cpus_can_be_cancelled(ray_cluster: int, tmp_path: Path, dataset: DatasetInfo) -> None:
-    resources = {"workers": ray_cluster + 1, "cpus_per_worker": 1}
-    spec = job(resources=resources)
-    attempt = Attempt.start(assignment(spec, dataset, tmp_path / "out", prepared=False))
-    assert attempt.poll(0) == []
+def test_a_supervisor_has_one_attempt_at_a_time(tmp_path: Path, dataset: DatasetInfo, supervisor: str) -> None:
+    given = endless(dataset, tmp_path / "first")
+    attempt = Attempt.start(given, supervisor)
+    other = endless(dataset, tmp_path / "other")
+    with pytest.raises(RayTaskError, match="has an attempt that has not ended"):
+        Attempt.start(other, supervisor)
+    # A call that names another attempt changes nothing.
+    stranger = Attempt(other.job, 1, supervisor, attempt._actor)
+    stranger.cancel()
+    stranger.pause()
+    stranger.resize(ResourcesSpec(workers=3))
+    with pytest.raises(AttemptLostError, match="has another attempt"):
+        stranger.poll(0)
+    events = events_until(attempt, Progress, count=3)
     attempt.cancel()
-    assert ended(events_until(attempt, Ended)) == Ended("cancelled", "cancelled_by_user")
-    attempt.dismiss()
+    story = rest_of(attempt, events)
+    assert story[-1] == Ended("cancelled", "cancelled_by_user")
+    assert len(of_kind(story, Started)) == 1
+    # Now there is room for the other one.
+    Attempt.start(other, supervisor)
+    with pytest.raises(AttemptLostError, match="has another attempt"):
+        attempt.poll(0)
+    stranger.cancel()
+    assert rest_of(stranger, [])[-1] == Ended("cancelled", "cancelled_by_user")
 
 
-@pytest.mark.usefixtures("ray_cluster")
+def test_pausing_and_resuming_with_other_workers_changes_no_bit(
+    tmp_path: Path, whole: Undisturbed, supervisor: str
+) -> None:
+    first = whole.again(tmp_path)
+    told: list[Event] = []
+    steps = 0
+    for number, workers in enumerate((2, 3, 1), start=1):
+        given = replace(with_workers(first, workers), attempt=number, reported_step=steps)
+        attempt = Attempt.start(given, supervisor)
+        events = events_until(attempt, Progress, count=2)
+        if number < 3:
+            attempt.pause()
+        story = rest_of(attempt, events)
+        (started,) = of_kind(story, Started)
+        assert (started.step, started.workers) == (steps, workers)
+        steps = of_kind(story, Progress)[-1].step
+        if number < 3:
+            assert story[-1] == Ended("paused", "paused_by_user")
+            assert of_kind(story, Checkpointed)[-1].step == steps
+        told += story
+    whole.assert_same(told, tmp_path)
+    assert told_once(told)
+
+
+def test_another_number_of_workers_while_it_runs_changes_no_bit(
+    tmp_path: Path, whole: Undisturbed, supervisor: str
+) -> None:
+    attempt = Attempt.start(whole.again(tmp_path, workers=1), supervisor)
+    events = events_until(attempt, Progress, count=2)
+    for workers in (3, 2):
+        attempt.resize(ResourcesSpec(workers=workers))
+        events += events_until(attempt, Started, after=events[-1][0])
+        events += events_until(attempt, Progress, after=events[-1][0])
+    story = rest_of(attempt, events)
+    whole.assert_same(story, tmp_path)
+    assert told_once(story)
+    starts = of_kind(story, Started)
+    assert [started.workers for started in starts] == [1, 3, 2]
+    assert 0 == starts[0].step < starts[1].step < starts[2].step
+    assert not of_kind(story, Restarted)
+
+
+def test_the_same_number_of_workers_is_no_reason_to_stop(tmp_path: Path, short: Undisturbed, supervisor: str) -> None:
+    attempt = Attempt.start(short.again(tmp_path), supervisor)
+    attempt.resize(ResourcesSpec(workers=2))
+    assert len(of_kind(rest_of(attempt, []), Started)) == 1
+
+
+@pytest.mark.parametrize("ask", [Attempt.cancel, Attempt.pause])
+def test_what_has_not_begun_need_not_end(
+    tmp_path: Path, dataset: DatasetInfo, supervisor: str, ask: Callable[[Attempt], None]
+) -> None:
+    """Asked at once, an attempt ends before its first step, or very soon after it."""
+    attempt = Attempt.start(endless(dataset, tmp_path), supervisor)
+    ask(attempt)
+    story = rest_of(attempt, [])
+    expected = {Attempt.cancel: ("cancelled", "cancelled_by_user"), Attempt.pause: ("paused", "paused_by_user")}
+    assert (story[-1].outcome, story[-1].reason) == expected[ask]
+
+
+@pytest.mark.parametrize("ask", [Attempt.cancel, Attempt.pause])
+def test_what_waits_for_room_can_be_ended(
+    tmp_path: Path, dataset: DatasetInfo, supervisor: str, ray_cluster: int, ask: Callable[[Attempt], None]
+) -> None:
+    with reserved(ray_cluster):
+        attempt = Attempt.start(endless(dataset, tmp_path), supervisor)
+        assert attempt.poll(0) == []
+        ask(attempt)
+        (end,) = rest_of(attempt, [])
+    assert end.outcome in {"cancelled", "paused"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_waits_for_room_begins_when_there_is_some(
+    tmp_path: Path, short: Undisturbed, supervisor: str, ray_cluster: int
+) -> None:
+    with reserved(ray_cluster):
+        attempt = Attempt.start(short.again(tmp_path), supervisor)
+        assert attempt.poll(0) == []
+    short.assert_same(rest_of(attempt, []), tmp_path)
+
+
 @pytest.mark.parametrize("standardize", [True, False])
-def test_a_dataset_that_is_gone_fails_the_attempt(tmp_path: Path, standardize: bool) -> None:
+def test_a_dataset_that_is_gone_fails_the_attempt(tmp_path: Path, supervisor: str, standardize: bool) -> None:
     dataset = blobs(tmp_path)
     spec = job(**{"data.standardize": standardize, "resources.workers": 2})
     given = assignment(spec, dataset, tmp_path / "out", prepared=False)
     Path(dataset.path).unlink()
-    attempt = Attempt.start(given)
-    end = ended(events_until(attempt, Ended))
+    end = rest_of(Attempt.start(given, supervisor), [])[-1]
+    assert isinstance(end, Ended)
     assert (end.outcome, end.reason) == ("failed", "dataset_unavailable")
     # A sentence for people, without the traceback that Ray adds.
     assert "gone" in end.message
     assert "\n" not in end.message
-    attempt.dismiss()
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_loss_that_is_not_finite_fails_the_attempt(tmp_path: Path, dataset: DatasetInfo) -> None:
-    given = assignment(job(**{"optimizer.lr": 1e30, "resources.workers": 2}), dataset, tmp_path / "out", prepared=False)
-    attempt = Attempt.start(given)
-    events = events_until(attempt, Ended)
-    end = ended(events)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_poisoned_step_fails_the_attempt_and_names_the_last_finite_checkpoint(
+    tmp_path: Path, dataset: DatasetInfo, supervisor: str, workers: int
+) -> None:
+    changes = {"optimizer.lr": 1e9, "resources.workers": workers, "checkpoints": {"every_steps": 1, "keep": 1000}}
+    given = assignment(job(**changes), dataset, tmp_path, prepared=False)
+    story = rest_of(Attempt.start(given, supervisor), [])
+    end = story[-1]
+    assert isinstance(end, Ended)
     assert (end.outcome, end.reason) == ("failed", "non_finite_loss")
-    assert "step" in end.message
-    assert series_of([event for _, event in events])["train/loss"][0][0] == 1
-    attempt.dismiss()
+    steps = [event.step for event in of_kind(story, Checkpointed)]
+    assert steps
+    assert end.message.endswith(f"; the last finite checkpoint is of step {steps[-1]}")
+    poisoned = steps[-1] + 1
+    assert f"step {poisoned};" in end.message or f"after step {poisoned};" in end.message
+    assert list(points_of(story)["train/loss"])[-1] >= steps[-1]
+    for path in (tmp_path / "checkpoints").glob("*/*.safetensors"):
+        assert all(np.isfinite(tensor).all() for tensor in load_file(path).values())
 
 
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_worker_loses_the_attempt(tmp_path: Path, dataset: DatasetInfo, rank: int) -> None:
-    spec = job(**ENDLESS, **{"resources.workers": 2})
-    attempt = Attempt.start(assignment(spec, dataset, tmp_path / "out", prepared=False))
-    events = events_until(attempt, Progress)
-    os.kill(worker_pids(attempt)[rank], signal.SIGKILL)
-    end = ended(events_until(attempt, Ended, after=events[-1][0]))
-    assert (end.outcome, end.reason) == ("lost", "worker_lost")
-    wait_until(all_cpus_are_free, "the workers' CPUs to be free")
-    attempt.dismiss()
+def test_a_poisoned_step_without_a_checkpoint(tmp_path: Path, dataset: DatasetInfo, supervisor: str) -> None:
+    given = assignment(job(**{"optimizer.lr": 1e30}), dataset, tmp_path, prepared=False)
+    story = rest_of(Attempt.start(given, supervisor), [])
+    assert isinstance(story[-1], Ended)
+    assert story[-1].reason == "non_finite_loss"
+    assert story[-1].message.endswith("; there is no checkpoint from before")
+    assert series_of(story)["train/loss"][0][0] == 1
 
 
-@pytest.fixture
-def given(tmp_path: Path, dataset: DatasetInfo) -> Assignment:
-    return assignment(job(), dataset, tmp_path / "out")
-
-
-def test_a_poll_confirms_what_it_names(given: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The supervisor alone, without a cluster."""
-    monkeypatch.setattr(supervisor_module, "POLL_WAIT", 0.01)
-
-    async def story() -> None:
-        supervisor = Supervisor(given)
-        told: list[Event] = [Progress(0, step, {}) for step in range(1, 6)]
-        assert await supervisor.poll(0) == []
-        for event in told[:3]:
-            await supervisor.report(event)
-        numbered = list(enumerate(told, start=1))
-        assert await supervisor.poll(0) == numbered[:3]
-        assert await supervisor.poll(0) == numbered[:3]
-        assert await supervisor.poll(2) == numbered[2:3]
-        # Confirmed is forgotten: who asks for less again gets what is left.
-        assert await supervisor.poll(0) == numbered[2:3]
-        await supervisor.report(told[3])
-        assert await supervisor.poll(2) == numbered[2:4]
-        assert await supervisor.poll(4) == []
-        assert await supervisor.poll(4) == []
-        await supervisor.report(told[4])
-        assert await supervisor.poll(4) == numbered[4:]
-
-    asyncio.run(story())
-
-
-def test_nothing_comes_after_the_end(given: Assignment) -> None:
-    async def story() -> None:
-        supervisor = Supervisor(given)
-        end = Ended("lost", "worker_lost")
-        await supervisor.report(end)
-        await supervisor.report(Progress(0, 1, {}))
-        assert await supervisor.poll(0) == [(1, end)]
-
-    asyncio.run(story())
-
-
-def test_a_poll_hears_news_at_once(given: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "POLL_WAIT", TIMEOUT)
-
-    async def story() -> None:
-        supervisor = Supervisor(given)
-        polls = [asyncio.create_task(supervisor.poll(0)) for _ in range(2)]
-        await asyncio.sleep(0)
-        news = Progress(0, 1, {})
-        await supervisor.report(news)
-        assert await asyncio.gather(*polls) == [[(1, news)], [(1, news)]]
-
-    began = time.monotonic()
-    asyncio.run(story())
-    assert time.monotonic() - began < TIMEOUT / 2
-
-
-def test_a_supervisor_takes_only_a_spec_that_is_right(given: Assignment) -> None:
-    with pytest.raises(ValueError, match="loss"):
-        Supervisor(replace(given, spec=dict(given.spec) | {"loss": {"type": "os.system"}}))
+def test_a_spec_that_is_wrong_is_refused(tmp_path: Path, dataset: DatasetInfo, supervisor: str) -> None:
+    given = endless(dataset, tmp_path)
+    given.spec["loss"] = {"type": "os.system"}
+    with pytest.raises(RayError, match="loss"):
+        Attempt.start(given, supervisor)
+    # And does no harm.
+    spec = assignment(job(**{"training.epochs": 1}), dataset, tmp_path, prepared=False)
+    assert rest_of(Attempt.start(spec, supervisor), [])[-1] == Ended("succeeded", "completed")
