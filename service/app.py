@@ -11,6 +11,7 @@ from service import health
 from service.datasets import routes as datasets
 from service.dependencies import Services
 from service.docs_page import install_docs_page
+from service.jobs import control
 from service.jobs import routes as jobs
 from service.limits import BodyLimit
 from service.problems import install_problem_handlers
@@ -30,13 +31,12 @@ def create_app(
     settings: Settings,
     *,
     database: Database,
-    on_submit: Callable[[], None] = _nothing,
-    on_cancel: Callable[[], None] = _nothing,
+    on_change: Callable[[], None] = _nothing,
 ) -> FastAPI:
     """The API on a migrated database.
 
-    `on_submit` and `on_cancel` are called, on any thread, after a job was added or asked to stop; they must return
-    at once.
+    `on_change` is called, on any thread, after a user has added a job or changed what one is to do; it must return at
+    once.
     """
     app = FastAPI(
         title="Gradfleet",
@@ -46,10 +46,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.services = Services(settings, database, on_submit, on_cancel)
+    app.state.services = Services(settings, database, on_change)
     install_problem_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    for module in (jobs, datasets, health):
+    for module in (jobs, control, datasets, health):
         app.include_router(module.router)
     install_docs_page(app)
     return app

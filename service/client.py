@@ -82,9 +82,27 @@ class Client:
         path = f"/v1/jobs/{quote(job_id, safe='')}/metrics"
         return dict(self._get(path, {name: value for name, value in query.items() if value is not None})["data"])
 
+    def events(self, job_id: str, *, limit: int = 20, starting_after: int | None = None) -> list[dict[str, Any]]:
+        """What happened to a job, oldest first, after the event with the id `starting_after`."""
+        query = {"limit": limit} | ({} if starting_after is None else {"starting_after": starting_after})
+        return list(self._get(f"/v1/jobs/{quote(job_id, safe='')}/events", query)["data"])
+
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Ask a job to stop."""
-        return _answer(self._http.post(f"/v1/jobs/{quote(job_id, safe='')}/cancel"))
+        return self._ask(job_id, "cancel")
+
+    def pause(self, job_id: str) -> dict[str, Any]:
+        """Ask a job to stop for now."""
+        return self._ask(job_id, "pause")
+
+    def resume(self, job_id: str) -> dict[str, Any]:
+        """Let a paused job go on."""
+        return self._ask(job_id, "resume")
+
+    def resize(self, job_id: str, *, workers: int | None = None, cpus_per_worker: int | None = None) -> dict[str, Any]:
+        """Change what a job runs on, also while it runs; what is None stays as it is."""
+        body = {"resources": {"workers": workers, "cpus_per_worker": cpus_per_worker}}
+        return _answer(self._http.patch(f"/v1/jobs/{quote(job_id, safe='')}", json=body))
 
     def wait(self, job_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait until a job has ended and give it; TimeoutError after `timeout` seconds."""
@@ -102,6 +120,9 @@ class Client:
     def datasets(self) -> list[dict[str, Any]]:
         """Every dataset, in order of name."""
         return list(self._get("/v1/datasets")["data"])
+
+    def _ask(self, job_id: str, request: str) -> dict[str, Any]:
+        return _answer(self._http.post(f"/v1/jobs/{quote(job_id, safe='')}/{request}"))
 
     def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
         return _answer(self._http.get(path, params=query))

@@ -12,12 +12,11 @@ from service.store import Database
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of the application; `on_submit` and `on_cancel` wake the scheduler once the change is committed."""
+    """The parts of the application; `on_change` wakes the scheduler once a change is committed."""
 
     settings: Settings
     database: Database
-    on_submit: Callable[[], None]
-    on_cancel: Callable[[], None]
+    on_change: Callable[[], None]
 
 
 def _services(request: Request) -> Services:

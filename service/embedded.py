@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import logging
-import os
-import secrets
-import shutil
-import signal
 import socket
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -17,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.mlflow_server import MlflowServer
+from service.ray_cluster import ray_cluster
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +20,8 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-OBJECT_STORE_BYTES = 100 * 1024 * 1024  # Ray's store carries specs and events; gradients go from worker to worker
+    from service.ray_cluster import RayCluster
+
 START_TIMEOUT = 60.0  # seconds
 
 
@@ -52,8 +49,8 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
         stack.enter_context(_lock(data_dir))
         listener = stack.enter_context(_listen(host, port))
         mlflow = stack.enter_context(MlflowServer(data_dir))  # takes longest: the rest starts meanwhile
-        cpus = stack.enter_context(_ray(data_dir))
-        url = stack.enter_context(_api(data_dir, listener, mlflow.url, cpus))
+        cluster = stack.enter_context(ray_cluster(data_dir, Settings()))
+        url = stack.enter_context(_api(data_dir, listener, mlflow.url, cluster))
         mlflow.wait_until_ready(START_TIMEOUT)
         yield Stack(url, mlflow)
 
@@ -82,71 +79,24 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _ray(data_dir: Path) -> Iterator[int]:
-    """Start Ray on this machine, for this process alone; gives its number of CPUs."""
-    # Ray reads these when it is imported. Its ports are bound to the loopback address and want a token.
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_urlsafe(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    import ray  # noqa: PLC0415
-
-    # A worker is one logical CPU: two workers must fit on a machine with one core, too.
-    cpus = max(2, os.cpu_count() or 1)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with _ray_directory(data_dir) as directory:
-        try:
-            ray.init(
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=directory,
-            )
-            for number, handler in handlers.items():
-                signal.signal(number, handler)  # Ray has put its own in their place, which end the process at once
-            yield cpus
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def _ray_directory(data_dir: Path) -> Iterator[str]:
-    """A directory for Ray's sockets and logs, for which the data directory's path may be too long: it has a link."""
-    link = data_dir / "ray"
-    if link.is_symlink():  # the last one was not stopped but killed
-        shutil.rmtree(link.readlink(), ignore_errors=True)
-        link.unlink()
-    with tempfile.TemporaryDirectory(prefix="gradfleet-", ignore_cleanup_errors=True) as directory:
-        link.symlink_to(directory)
-        try:
-            yield directory
-        finally:
-            link.unlink()
-
-
-@contextmanager
-def _api(data_dir: Path, listener: socket.socket, mlflow_url: str, cpus: int) -> Iterator[str]:
+def _api(data_dir: Path, listener: socket.socket, mlflow_url: str, cluster: RayCluster) -> Iterator[str]:
     """Serve the API, the queue and the export to MLflow; gives the API's address."""
     import uvicorn  # noqa: PLC0415
 
     from service.app import create_app  # noqa: PLC0415
     from service.scheduler import Scheduler  # noqa: PLC0415
-    from service.settings import Settings  # noqa: PLC0415
     from service.store import Database, migrate  # noqa: PLC0415
     from service.tracking import MlflowExporter  # noqa: PLC0415
 
-    settings = Settings(data_dir=data_dir, mlflow_url=mlflow_url, cluster_cpus=cpus)
+    cpus, gpus = (int(cluster.resources[name]) for name in ("CPU", "GPU"))
+    settings = Settings(data_dir=data_dir, mlflow_url=mlflow_url, cluster_cpus=cpus, cluster_gpus=gpus)
     for directory in settings.allowed_roots:
         directory.mkdir(parents=True, exist_ok=True)
     migrate(settings.database)
     database = Database(settings.database)
-    scheduler = Scheduler(database, settings)
+    scheduler = Scheduler(database, settings, cluster)
     exporter = MlflowExporter(database, settings)
-    app = create_app(settings, database=database, on_submit=scheduler.wake, on_cancel=scheduler.wake)
+    app = create_app(settings, database=database, on_change=scheduler.wake)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
     )

@@ -1,61 +1,67 @@
-"""The scheduler: takes jobs from the queue to the Ray cluster, and what their supervisors tell into the database.
+"""The scheduler: takes jobs from the queue to the Ray cluster, and to the attempts that run there what users ask.
 
-The database is the truth and Ray is disposable. An event is written first and confirmed to the supervisor with the next
-poll; events that come twice change nothing. A supervisor that is gone means a new attempt, which computes the same bits
-again.
+The database is the truth and Ray is disposable. Every pass compares the two: live jobs that nobody follows are looked
+for on the cluster, attempts are told what their jobs' rows say, and queued jobs are started where they fit. A cluster
+that has died is started again, and its jobs go on from their checkpoints.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
-
-from ray.exceptions import RayError
-from sqlalchemy.exc import OperationalError
+from typing import TYPE_CHECKING, Protocol
 
 from service.datasets.repository import info_of
-from service.jobs.metrics import Point, record_points
-from service.jobs.repository import (
-    finish_attempt,
-    get_job,
-    jobs_in,
-    lost_attempts,
-    move,
-    note_waiting,
-    record_progress,
-    record_result,
-    start_attempt,
-)
-from service.jobs.states import TERMINAL, State
+from service.follower import Follower
+from service.jobs.recording import end_attempt, max_restarts
+from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
+from service.jobs.states import LIVE, State
 from service.store.models import Job
-from workers.cluster import Attempt, AttemptLostError, cluster_cpus
-from workers.events import Checkpointed, Ended, Event, Progress, Started
+from workers.cluster import Attempt, Supervisors
+from workers.events import Ended
 from workers.spec import ResourcesSpec
 from workers.trainer import Assignment
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from collections.abc import Mapping, Sequence
 
     from service.settings import Settings
     from service.store import Database
 
-MAX_LOST_ATTEMPTS = 3
-IDLE_WAIT = 1.0  # seconds between looks at the queue when nothing wakes the scheduler
-RETRY_WAIT = 1.0  # seconds before a database that did not answer is asked again
+IDLE_WAIT = 1.0  # seconds between passes when nothing wakes the scheduler
+KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors are fit for another one
 
-LIVE = (State.STARTING, State.RUNNING, State.CANCELLING)
+CLUSTER_LOST = Ended("lost", "cluster_lost", "the whole cluster died")
+DID_NOT_BEGIN = Ended("lost", "supervisor_lost", "the supervisor did not take the attempt")
+SERVICE_RESTARTED = Ended("interrupted", "service_restarted")
 
 log = logging.getLogger(__name__)
+
+
+class Cluster(Protocol):
+    """What the scheduler needs to know of the cluster as a whole."""
+
+    @property
+    def resources(self) -> Mapping[str, float]:
+        """CPUs and GPUs that it has for workers, busy or not, by Ray's names."""
+
+    def failed(self) -> bool:
+        """Whether it has died, so that calls of it may never come back."""
+
+    def restart(self) -> None:
+        """Start it again, with nothing on it."""
 
 
 class Scheduler:
     """Runs the queue in threads of its own, on the Ray cluster that this process is connected to."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database, self._settings = database, settings
+    def __init__(self, database: Database, settings: Settings, cluster: Cluster) -> None:
+        self._database, self._settings, self._cluster = database, settings, cluster
+        self._supervisors = Supervisors()
+        self._adopted = False
+        self._supervisor: str | None = None  # the one taken for the next attempt
+        self._followers: dict[tuple[str, int], Follower] = {}
         self._wake, self._stopping = threading.Event(), threading.Event()
-        self._followed: dict[tuple[str, int], tuple[Attempt, threading.Thread]] = {}
         self._thread = threading.Thread(target=self._run, name="scheduler")
 
     def start(self) -> None:
@@ -63,7 +69,7 @@ class Scheduler:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the queue now: a job was added, cancelled, or has ended."""
+        """Look at the jobs now: one was added, a user has asked something of one, or one has ended."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -71,64 +77,107 @@ class Scheduler:
         self._stopping.set()
         self.wake()
         self._thread.join()
-        for _, thread in list(self._followed.values()):
-            thread.join()
+        self._stop_followers()
 
     def _run(self) -> None:
-        recovered = False
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                if not recovered:
-                    self._recover()
-                    recovered = True
-                self._pass_on_cancellations()
-                self._admit()
-            except (OperationalError, RayError):
+                self._pass()
+            except Exception:  # whatever it was, the other jobs want to go on
                 log.exception("the database or the cluster did not answer; trying again")
             self._wake.wait(IDLE_WAIT)
 
-    def _recover(self) -> None:
-        """Adopt the attempts whose supervisors live, and put the others' jobs back into the queue."""
+    def _pass(self) -> None:
+        if self._cluster.failed():
+            self._replace_cluster()
+        self._let_go()
         with self._database.reading() as session:
-            live = [(job.id, job.attempt) for job in jobs_in(session, LIVE)]
-        for job_id, number in live:
-            attempt = Attempt.find(job_id, number)
-            if attempt is not None:
-                self._follow(job_id, number, attempt)
+            jobs = jobs_in(session, [State.QUEUED, *LIVE])
+        live = [job for job in jobs if job.state in LIVE]
+        self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
+        self._pass_on(live)
+        self._admit([job for job in jobs if job.state == State.QUEUED], live)
+        if not jobs:
+            self._supervisors.keep_warm()
+
+    def _replace_cluster(self) -> None:
+        """Start the cluster again; its jobs go back to the queue."""
+        log.error("the cluster has died; starting it again")
+        self._stop_followers()
+        for (job_id, number), follower in self._followers.items():
+            if follower.end is None:
+                self._write_end(job_id, number, CLUSTER_LOST)
+        self._followers.clear()
+        self._cluster.restart()
+        self._supervisors, self._supervisor = Supervisors(), None
+
+    def _let_go(self) -> None:
+        """Give back the supervisors of the attempts that have ended."""
+        for key, follower in list(self._followers.items()):
+            if follower.end is not None:
+                del self._followers[key]
+                if follower.end.outcome in KEPT:
+                    self._supervisors.give_back(follower.attempt)
+                else:
+                    follower.attempt.dismiss()
+
+    def _adopt(self, jobs: Sequence[Job]) -> None:
+        """Follow the attempts that nobody follows yet; the jobs of those that are not there go back to the queue."""
+        for job in jobs:
+            with self._database.reading() as session:
+                row = get_attempt(session, job.id, job.attempt)
+            found = Attempt.find(job.id, row.number, row.supervisor) if row.supervisor is not None else None
+            if row.supervisor is None or found is None:
+                self._write_end(job.id, row.number, DID_NOT_BEGIN if self._adopted else SERVICE_RESTARTED)
             else:
-                self._write_end(job_id, number, Ended("interrupted", "service_restarted"))
+                self._follow(job.id, row.number, found, last_event=row.last_event)
+        if not self._adopted:
+            self._supervisors.adopt({follower.attempt.supervisor for follower in self._followers.values()})
+            self._adopted = True
 
-    def _pass_on_cancellations(self) -> None:
-        with self._database.reading() as session:
-            for job in jobs_in(session, [State.CANCELLING]):
-                followed = self._followed.get((job.id, job.attempt))
-                if followed is not None:
-                    followed[0].cancel()
+    def _pass_on(self, jobs: Sequence[Job]) -> None:
+        """Tell attempts what their jobs' rows say."""
+        for job in jobs:
+            follower, resources = self._followers.get((job.id, job.attempt)), _resources(job)
+            if follower is None:
+                continue  # it has just gone back to the queue
+            if job.state == State.CANCELLING:
+                follower.attempt.cancel()
+            elif job.state == State.PAUSING:
+                follower.attempt.pause()
+            elif follower.resources != resources:
+                follower.attempt.resize(resources)
+                follower.resources = resources
 
-    def _admit(self) -> None:
+    def _admit(self, queued: Sequence[Job], live: Sequence[Job]) -> None:
         """Start queued jobs, first come first served, as long as all the workers of the next one fit."""
-        capacity = cluster_cpus()
-        with self._database.reading() as session:
-            free = capacity - sum(_cpus(job) for job in jobs_in(session, LIVE))
-            queued = [(job.id, _cpus(job), job.reason) for job in jobs_in(session, [State.QUEUED])]
-        for job_id, cpus, noted in queued:
-            if cpus <= free:
-                free -= cpus
-                self._launch(job_id)
+        capacity = self._cluster.resources
+        free = {name: max(there - _busy(name, live), 0) for name, there in capacity.items()}
+        for job in queued:
+            needs = _resources(job).total
+            lacking = next((name for name, needed in needs.items() if needed > free[name]), None)
+            if lacking is None:
+                free = {name: there - needs[name] for name, there in free.items()}
+                self._launch(job.id)
                 continue
-            reason = f"waiting_for_cpus: needs {cpus} CPUs, and {free:g} of the cluster's {capacity:g} are free"
-            if reason != noted:
+            reason = (
+                f"waiting_for_{lacking.lower()}s: needs {needs[lacking]} {lacking}s, and {free[lacking]:g} of the "
+                f"cluster's {capacity[lacking]:g} are free"
+            )
+            if reason != job.reason:
                 with self._database.writing() as session:
-                    note_waiting(session, job_id, reason)
-            if cpus <= capacity:
+                    note_waiting(session, job.id, reason)
+            if all(needed <= capacity[name] for name, needed in needs.items()):
                 break  # its turn comes before that of smaller jobs behind it
 
     def _launch(self, job_id: str) -> None:
+        if self._supervisor is None:
+            self._supervisor = self._supervisors.take()
         with self._database.writing() as session:
             if not move(session, job_id, from_=State.QUEUED, to=State.STARTING):
-                return  # cancelled meanwhile
-            number = start_attempt(session, job_id)
+                return  # cancelled or paused meanwhile
+            number = start_attempt(session, job_id, self._supervisor)
             job = session.get_one(Job, job_id)
             assignment = Assignment(
                 job=job_id,
@@ -137,94 +186,34 @@ class Scheduler:
                 dataset=info_of(job.dataset),
                 standardization=None,
                 directory=self._settings.job_dir(job_id).absolute(),
+                reported_step=job.step,
+                restarts_left=max(max_restarts(job.spec) - job.restarts, 0),
             )
-        try:
-            attempt = Attempt.start(assignment)
-        except RayError as error:
-            self._write_end(job_id, number, Ended("lost", "cluster_unavailable", str(error)))
-            return
-        self._follow(job_id, number, attempt)
+        supervisor, self._supervisor = self._supervisor, None
+        # Where this raises, the attempt may have begun all the same: the next pass finds that nobody follows it.
+        attempt = Attempt.start(assignment, supervisor)
+        self._follow(job_id, number, attempt, last_event=0)
+        self._followers[job_id, number].resources = ResourcesSpec.model_validate(assignment.spec["resources"])
 
-    def _follow(self, job_id: str, number: int, attempt: Attempt) -> None:
-        thread = threading.Thread(target=self._record, args=(job_id, number, attempt), name=f"follow-{job_id}")
-        self._followed[job_id, number] = attempt, thread
-        thread.start()
+    def _follow(self, job_id: str, number: int, attempt: Attempt, last_event: int) -> None:
+        self._followers[job_id, number] = Follower(
+            self._database, job_id, number, attempt, last_event=last_event, on_end=self.wake
+        )
 
-    def _record(self, job_id: str, number: int, attempt: Attempt) -> None:
-        """Write an attempt's events until it ends."""
-        confirmed = 0
-        while not self._stopping.is_set():
-            try:
-                events = attempt.poll(confirmed)
-            except AttemptLostError as error:
-                events = [(confirmed + 1, Ended("lost", "supervisor_lost", str(error)))]
-            if not events:
-                continue
-            try:
-                with self._database.writing() as session:
-                    for _, event in events:
-                        _write_event(session, job_id, number, event)
-            except OperationalError:
-                log.exception("the events of job %s could not be written; trying again", job_id)
-                self._stopping.wait(RETRY_WAIT)
-                continue
-            confirmed, last = events[-1]
-            if isinstance(last, Ended):
-                attempt.dismiss()
-                del self._followed[job_id, number]
-                self.wake()
-                return
+    def _stop_followers(self) -> None:
+        for follower in self._followers.values():
+            follower.stop()
+        for follower in self._followers.values():
+            follower.join()
 
     def _write_end(self, job_id: str, number: int, end: Ended) -> None:
         with self._database.writing() as session:
-            _write_event(session, job_id, number, end)
+            end_attempt(session, job_id, number, end)
 
 
-def _write_event(session: Session, job_id: str, number: int, event: Event) -> None:
-    """Write one event of an attempt; one of an attempt that is no longer the current one changes nothing."""
-    match event:
-        case Started():
-            move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=number)
-        case Progress():
-            points = (
-                Point(name, step, value, moment)
-                for name, series in event.series.items()
-                for step, value, moment in zip(
-                    series.steps.tolist(), series.values.tolist(), series.times.tolist(), strict=True
-                )
-            )
-            record_points(session, job_id, number, points)
-            record_progress(session, job_id, number, epoch=event.epoch, step=event.step)
-        case Checkpointed():
-            record_result(session, job_id, number, params_sha256=event.params_sha256)
-        case Ended():
-            _end_attempt(session, job_id, number, event)
+def _busy(name: str, jobs: Sequence[Job]) -> int:
+    return sum(_resources(job).total[name] for job in jobs)
 
 
-def _end_attempt(session: Session, job_id: str, number: int, end: Ended) -> None:
-    reason = f"{end.reason}: {end.message}" if end.message else end.reason
-    if not finish_attempt(session, job_id, number, outcome=end.outcome, reason=reason):
-        return
-    job = get_job(session, job_id)
-    if job is None or job.state in TERMINAL:
-        return
-    state = State(job.state)
-    match end.outcome:
-        case "succeeded":
-            target = State.SUCCEEDED
-        case "failed":
-            target = State.FAILED
-        case "cancelled":
-            target = State.CANCELLED
-        case _ if state is State.CANCELLING:
-            target = State.CANCELLED
-        case "lost" if lost_attempts(session, job_id) >= MAX_LOST_ATTEMPTS:
-            target = State.FAILED
-        case _:
-            target = State.QUEUED
-    move(session, job_id, from_=state, to=target, reason=reason, attempt=number)
-
-
-def _cpus(job: Job) -> int:
-    """CPUs that all the workers of a job need together."""
-    return ResourcesSpec.model_validate(job.spec["resources"]).cpus
+def _resources(job: Job) -> ResourcesSpec:
+    return ResourcesSpec.model_validate(job.spec["resources"])

@@ -21,7 +21,17 @@ class Settings(BaseSettings):
     data_roots: list[Path] | None = Field(
         None, description="Directories from which datasets may be registered; default: uploads in data_dir."
     )
-    cluster_cpus: int | None = Field(None, gt=0, description="CPUs of the cluster; a job that needs more is refused.")
+    cluster_cpus: int | None = Field(
+        None,
+        gt=0,
+        description="CPUs of the cluster, which `gradfleet up` starts with as many; a job that needs more is refused.",
+    )
+    cluster_gpus: int | None = Field(
+        None,
+        ge=0,
+        description="GPUs of the cluster, with which `gradfleet up` starts; default: those that Ray finds there, and "
+        "none elsewhere. A job that needs more is refused.",
+    )
     max_body_bytes: int = Field(1024 * 1024, gt=0, description="Largest body of a request.")
 
     @property

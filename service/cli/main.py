@@ -118,6 +118,41 @@ def cancel(job_id: JobId, url: Url = DEFAULT_URL) -> None:
         output.print(f"{job_id} {client.cancel(job_id)['state']}", soft_wrap=True)
 
 
+@app.command()
+def pause(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+    """Pause a job: it frees its CPUs, and resuming it goes on from there."""
+    with connected(url) as client:
+        output.print(f"{job_id} {client.pause(job_id)['state']}", soft_wrap=True)
+
+
+@app.command()
+def resume(
+    job_id: JobId,
+    url: Url = DEFAULT_URL,
+    workers: Annotated[int | None, typer.Option(help="Go on with this many workers.", show_default=False)] = None,
+) -> None:
+    """Let a paused job go on."""
+    with connected(url) as client:
+        if workers is not None:
+            client.resize(job_id, workers=workers)
+        output.print(f"{job_id} {client.resume(job_id)['state']}", soft_wrap=True)
+
+
+@app.command()
+def resize(
+    job_id: JobId,
+    workers: Annotated[int, typer.Option(help="Worker processes.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    cpus_per_worker: Annotated[
+        int | None, typer.Option(help="Threads of shards in each worker.", show_default=False)
+    ] = None,
+) -> None:
+    """Change the number of a job's workers, also while it runs. No result depends on it."""
+    with connected(url) as client:
+        resources = client.resize(job_id, workers=workers, cpus_per_worker=cpus_per_worker)["spec"]["resources"]
+    output.print(f"{job_id} {resources['workers']} workers of {resources['cpus_per_worker']} CPUs", soft_wrap=True)
+
+
 @datasets.command("add")
 def add_dataset(
     name: Annotated[str, typer.Argument(help="Name under which jobs find it.", show_default=False)],

@@ -39,8 +39,11 @@ def up(
         # A second signal must not break off the clean-up half-way.
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, request_stop)
+    def handle_signals() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, request_stop)
+
+    handle_signals()
     data_dir.mkdir(parents=True, exist_ok=True)
     (data_dir / "logs").mkdir(exist_ok=True)
     logging.basicConfig(
@@ -58,6 +61,8 @@ def up(
             print(f"Gradfleet is ready: API {api}  docs {api}/docs  MLflow {mlflow}", flush=True)  # noqa: T201
             while not stop.wait(LOOK_AFTER):
                 stack.mlflow.restart_if_ended()
+                # A Ray that is started again puts its own in their place, in a thread that can not put these back.
+                handle_signals()
             print("Gradfleet is stopping.", flush=True)  # noqa: T201
     except StartError as error:
         print(f"gradfleet: {error}", file=sys.stderr)  # noqa: T201

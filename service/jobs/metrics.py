@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import insert, select, update
 
+from service.jobs.events import add_event
 from service.jobs.repository import changed, held
-from service.store.models import Event, Job, Metric
+from service.store.models import Job, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -64,8 +65,7 @@ def record_points(session: Session, job_id: str, attempt: int, points: Iterable[
         point, first = differing[0]
         data = {"name": point.name, "step": point.step, "recorded": repr(first), "recomputed": repr(point.value)}
         data["differing_points"] = len(differing)
-        session.add(Event(job_id=job_id, attempt=attempt, kind="determinism_violation", data=data))
-    session.flush()
+        add_event(session, job_id, "determinism_violation", attempt=attempt, data=data)
     return True
 
 

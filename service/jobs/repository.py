@@ -15,8 +15,9 @@ from sqlalchemy import func, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import selectinload
 
-from service.jobs.states import MOVES, TERMINAL, State
-from service.store.models import Attempt, Event, Job, now
+from service.jobs.events import add_event
+from service.jobs.states import LIVE, MOVES, TERMINAL, State
+from service.store.models import Attempt, Job, now
 from service.store.types import UtcDateTime
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 class IdempotencyMismatchError(Exception):
     """An idempotency key came again with another body."""
-
-
-class NotCancellableError(Exception):
-    """The job has already ended in a way that cancelling cannot change."""
 
 
 class _Ids:
@@ -86,8 +83,7 @@ def create_job(
         if idempotency_key is None or not (first := find_replay(session, idempotency_key, body_sha256)):
             raise
         return first, False
-    session.add(Event(job_id=job.id, kind="state", to_state=State.QUEUED))
-    session.flush()
+    add_event(session, job.id, "state", to_state=State.QUEUED)
     return job, True
 
 
@@ -156,35 +152,15 @@ def move(
         statement = statement.where(Job.attempt == attempt)
     if not changed(session, statement):
         return False
-    session.add(
-        Event(job_id=job_id, attempt=attempt, kind="state", from_state=from_, to_state=to, reason=reason),
-    )
-    session.flush()
+    add_event(session, job_id, "state", attempt=attempt, from_state=from_, to_state=to, reason=reason)
     return True
 
 
-def request_cancel(session: Session, job_id: str) -> bool:
-    """Cancel a job: at once where no worker has it, else by moving it to cancelling. False when that was done before.
+def start_attempt(session: Session, job_id: str, supervisor: str) -> int:
+    """Begin the job's next attempt and give its number; whatever the one before still writes is stale from here on.
 
-    Raises NotCancellableError for a job that has succeeded or failed, LookupError for an unknown one.
+    `supervisor` is the name of the actor that will have it, by which it is found again.
     """
-    while True:
-        state = session.scalar(select(Job.state).where(Job.id == job_id))
-        match state:
-            case None:
-                raise LookupError(job_id)
-            case State.CANCELLED | State.CANCELLING:
-                return False
-            case State.SUCCEEDED | State.FAILED:
-                raise NotCancellableError(state)
-        target = State.CANCELLED if State.CANCELLED in MOVES[State(state)] else State.CANCELLING
-        # Where writers do not exclude each other, the job can have moved since it was read.
-        if move(session, job_id, from_=State(state), to=target, reason="cancel_requested"):
-            return True
-
-
-def start_attempt(session: Session, job_id: str) -> int:
-    """Begin the job's next attempt and give its number; whatever the one before still writes is stale from here on."""
     started = now()
     statement = (
         update(Job)
@@ -195,10 +171,14 @@ def start_attempt(session: Session, job_id: str) -> int:
     number = session.scalar(statement, execution_options={"synchronize_session": False})
     if number is None:
         raise LookupError(job_id)
-    session.add(Attempt(job_id=job_id, number=number, started_at=started))
-    session.add(Event(job_id=job_id, attempt=number, kind="attempt_started"))
-    session.flush()
+    session.add(Attempt(job_id=job_id, number=number, supervisor=supervisor, started_at=started))
+    add_event(session, job_id, "attempt_started", attempt=number)
     return number
+
+
+def get_attempt(session: Session, job_id: str, number: int) -> Attempt:
+    """The attempt; NoResultFound when there is none."""
+    return session.get_one(Attempt, (job_id, number), populate_existing=True)
 
 
 def finish_attempt(session: Session, job_id: str, attempt: int, *, outcome: str, reason: str | None = None) -> bool:
@@ -212,16 +192,40 @@ def finish_attempt(session: Session, job_id: str, attempt: int, *, outcome: str,
         .values(outcome=outcome, reason=reason, finished_at=now()),
     )
     if ended:
-        session.add(
-            Event(job_id=job_id, attempt=attempt, kind="attempt_finished", reason=reason, data={"outcome": outcome})
-        )
-        session.flush()
+        add_event(session, job_id, "attempt_finished", attempt=attempt, reason=reason, data={"outcome": outcome})
     return ended
 
 
+def record_event(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    kind: str,
+    *,
+    reason: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> bool:
+    """Record something that happened in an attempt."""
+    if not changed(session, update(Job).where(*held(job_id, attempt)).values(attempt=attempt)):
+        return False
+    add_event(session, job_id, kind, attempt=attempt, reason=reason, data=data)
+    return True
+
+
+def record_restart(session: Session, job_id: str, attempt: int, *, reason: str, message: str) -> bool:
+    """Record that the job goes on from its last checkpoint, and count it; `reason` is a word, `message` a sentence."""
+    if not changed(session, update(Job).where(*held(job_id, attempt)).values(restarts=Job.restarts + 1)):
+        return False
+    return record_event(session, job_id, attempt, "restarted", reason=reason, data={"message": message})
+
+
 def record_progress(session: Session, job_id: str, attempt: int, *, epoch: int, step: int) -> bool:
-    """Record how far training has come: epochs and global optimiser steps that are done."""
-    return changed(session, update(Job).where(*held(job_id, attempt)).values(epoch=epoch, step=step))
+    """Record how far training has come: epochs and global optimiser steps that are done.
+
+    After a restart steps are computed again: what is less than was recorded before changes nothing, either.
+    """
+    further = Job.epoch <= epoch, Job.step <= step
+    return changed(session, update(Job).where(*held(job_id, attempt), *further).values(epoch=epoch, step=step))
 
 
 def record_result(session: Session, job_id: str, attempt: int, *, params_sha256: str) -> bool:
@@ -230,8 +234,8 @@ def record_result(session: Session, job_id: str, attempt: int, *, params_sha256:
 
 
 def held(job_id: str, attempt: int) -> tuple[ColumnElement[bool], ...]:
-    """Conditions under which `attempt` may write to the job: it is the current one and the job has not ended."""
-    return Job.id == job_id, Job.attempt == attempt, Job.state.not_in(TERMINAL)
+    """Conditions under which `attempt` may write to the job: it is the current one and has not ended."""
+    return Job.id == job_id, Job.attempt == attempt, Job.state.in_(LIVE)
 
 
 def changed(session: Session, statement: Update) -> bool:
@@ -243,9 +247,3 @@ def changed(session: Session, statement: Update) -> bool:
 def note_waiting(session: Session, job_id: str, reason: str) -> bool:
     """Tell what a queued job waits for."""
     return changed(session, update(Job).where(Job.id == job_id, Job.state == State.QUEUED).values(reason=reason))
-
-
-def lost_attempts(session: Session, job_id: str) -> int:
-    """How many of a job's attempts were lost with their workers."""
-    query = select(func.count()).select_from(Attempt).where(Attempt.job_id == job_id, Attempt.outcome == "lost")
-    return session.scalar(query) or 0

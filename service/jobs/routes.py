@@ -1,4 +1,4 @@
-"""Endpoints of jobs."""
+"""Endpoints that submit jobs and show them."""
 
 import csv
 import hashlib
@@ -12,19 +12,23 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from service.datasets.repository import get_dataset, info_of, list_datasets, snapshot_of
 from service.dependencies import Services, ServicesDependency
 from service.field_errors import unknown
+from service.jobs.checks import check_cluster_fits, unknown_job
+from service.jobs.events import list_events
 from service.jobs.metrics import Series, read_series
-from service.jobs.repository import (
-    IdempotencyMismatchError,
-    NotCancellableError,
-    create_job,
-    get_job,
-    list_jobs,
-    request_cancel,
+from service.jobs.repository import IdempotencyMismatchError, create_job, get_job, list_jobs
+from service.jobs.schemas import (
+    HINGE_JOB,
+    EventList,
+    EventView,
+    JobList,
+    JobView,
+    MetricsView,
+    SeriesView,
+    job_view,
 )
-from service.jobs.schemas import HINGE_JOB, JobList, JobView, MetricsView, SeriesView, job_view
 from service.jobs.states import State
 from service.json_body import StrictJsonRoute
-from service.problems import PROBLEM_RESPONSES, ProblemError, invalid
+from service.problems import PROBLEM_RESPONSES, invalid
 from workers.resolve import FieldProblem, resolve
 from workers.spec import JobSpec
 
@@ -49,7 +53,7 @@ def submit_job(
     """
     dataset = _find_dataset(spec.data.dataset, services)
     resolved = resolve(spec, info_of(dataset))
-    _check_resources(spec, services.settings.cluster_cpus)
+    check_cluster_fits(spec.resources, services.settings)
     try:
         with services.database.writing() as session:
             job, created = create_job(
@@ -65,7 +69,7 @@ def submit_job(
         message = "was used before with another body; use a new key for another job"
         raise invalid(FieldProblem("Idempotency-Key", message)) from None
     if created:
-        services.on_submit()
+        services.on_change()
     else:
         response.status_code = HTTPStatus.OK
     response.headers["Location"] = f"/v1/jobs/{view.id}"
@@ -94,7 +98,7 @@ def get_one_job(job_id: str, services: ServicesDependency) -> JobView:
     with services.database.reading() as session:
         job = get_job(session, job_id)
         if job is None:
-            raise _unknown_job(job_id)
+            raise unknown_job(job_id)
         return job_view(job, services.settings.mlflow_link)
 
 
@@ -112,10 +116,13 @@ def get_metrics(
     to_step: Step = None,
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response:
-    """Every recorded point of a job, as columns; with `Accept: text/csv`, as rows."""
+    """Points of a job, as columns; with `Accept: text/csv`, as rows.
+
+    Of a job of more than 10,000 steps, the metrics of steps are those of the first, the last, and every n-th one.
+    """
     with services.database.reading() as session:
         if get_job(session, job_id) is None:
-            raise _unknown_job(job_id)
+            raise unknown_job(job_id)
         series = read_series(session, job_id, names=name or (), from_step=from_step, to_step=to_step)
     if "text/csv" in accept:
         return Response(_as_csv(series), media_type="text/csv", headers={"Vary": "Accept"})
@@ -128,30 +135,21 @@ def get_metrics(
     return Response(view.model_dump_json(), media_type="application/json", headers={"Vary": "Accept"})
 
 
-@router.post(
-    "/{job_id}/cancel",
-    status_code=HTTPStatus.ACCEPTED,
-    responses={200: {"model": JobView, "description": "Cancelled already, or cancelled at once"}},
-)
-def cancel_job(job_id: str, response: Response, services: ServicesDependency) -> JobView:
-    """Cancel a job: one that is queued at once, one that runs at its next step. Cancelling again changes nothing."""
-    try:
-        with services.database.writing() as session:
-            changed = request_cancel(session, job_id)
-            job = get_job(session, job_id)
-            if job is None:
-                raise _unknown_job(job_id)
-            view = job_view(job, services.settings.mlflow_link)
-    except LookupError:
-        raise _unknown_job(job_id) from None
-    except NotCancellableError as error:
-        message = f"Job {job_id} has {error}; a job that has ended cannot be cancelled."
-        raise ProblemError(HTTPStatus.CONFLICT, message) from None
-    if changed:
-        services.on_cancel()
-    if view.state is not State.CANCELLING or not changed:
-        response.status_code = HTTPStatus.OK
-    return view
+@router.get("/{job_id}/events")
+def get_events(
+    job_id: str,
+    services: ServicesDependency,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    starting_after: Annotated[
+        int | None, Query(ge=0, lt=2**63, description="Id of the last event of the page before.")
+    ] = None,
+) -> EventList:
+    """What happened to a job, oldest first: every move from state to state, every attempt, every restart."""
+    with services.database.reading() as session:
+        if get_job(session, job_id) is None:
+            raise unknown_job(job_id)
+        events, has_more = list_events(session, job_id, limit=limit, starting_after=starting_after)
+        return EventList(data=[EventView.model_validate(event) for event in events], has_more=has_more)
 
 
 def _find_dataset(name: str, services: Services) -> dict[str, Any]:
@@ -161,20 +159,6 @@ def _find_dataset(name: str, services: Services) -> dict[str, Any]:
             known = (entry.name for entry in list_datasets(session))
             raise invalid(FieldProblem("data.dataset", unknown(name, known, "dataset")))
         return snapshot_of(dataset)
-
-
-def _check_resources(spec: JobSpec, cluster_cpus: int | None) -> None:
-    cpus = spec.resources.cpus
-    if cluster_cpus is not None and cpus > cluster_cpus:
-        message = (
-            f"with cpus_per_worker asks for {cpus} CPUs, but the cluster has {cluster_cpus}: workers x cpus_per_worker "
-            f"must be at most {cluster_cpus}"
-        )
-        raise invalid(FieldProblem("resources.workers", message))
-
-
-def _unknown_job(job_id: str) -> ProblemError:
-    return ProblemError(HTTPStatus.NOT_FOUND, f"There is no job {job_id!r}; GET /v1/jobs lists the jobs.")
 
 
 def _as_csv(series: dict[str, Series]) -> str:

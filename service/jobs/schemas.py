@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.jobs.states import State
 from service.store.models import Job, MlflowRun
+from workers.fields import StrictModel
 
 HINGE_JOB: dict[str, Any] = {
     "name": "digits-hinge",
@@ -19,6 +20,21 @@ HINGE_JOB: dict[str, Any] = {
     "training": {"epochs": 20, "batch_size": 128, "seed": 0, "shards": 4},
     "resources": {"workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 0},
 }
+
+
+class ResourcesChange(StrictModel):
+    """What is to change of a job's resources; a field that is left out stays as it is."""
+
+    workers: int | None = Field(None, ge=1, le=1024, description="Worker processes.")
+    cpus_per_worker: int | None = Field(None, ge=1, le=1024, description="Threads of shards in each worker.")
+
+
+class JobChange(StrictModel):
+    """What is to change of a job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"resources": {"workers": 1}}]})
+
+    resources: ResourcesChange
 
 
 class ProgressView(BaseModel):
@@ -63,6 +79,7 @@ class JobView(BaseModel):
         description="The latest value of each series; null is not a finite number."
     )
     attempts: list[AttemptView]
+    restarts: int = Field(description="How often it lost workers, or all it ran on, and went on from a checkpoint.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -78,6 +95,28 @@ class JobList(BaseModel):
 
     data: list[JobView]
     has_more: bool = Field(description="Whether jobs follow; ask again with starting_after = the last id here.")
+
+
+class EventView(BaseModel):
+    """Something that happened to a job."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int = Field(description="Grows with time.")
+    time: datetime
+    kind: str = Field(description="state, attempt_started, attempt_finished, training_started, restarted and others.")
+    attempt: int | None = Field(description="Number of the attempt that it is about.")
+    from_state: State | None
+    to_state: State | None
+    reason: str | None
+    data: dict[str, Any] | None
+
+
+class EventList(BaseModel):
+    """What happened to a job, oldest first."""
+
+    data: list[EventView]
+    has_more: bool = Field(description="Whether events follow; ask again with starting_after = the last id here.")
 
 
 class SeriesView(BaseModel):
@@ -105,6 +144,7 @@ def job_view(job: Job, mlflow_link: str | None) -> JobView:
         progress=ProgressView(epoch=job.epoch, step=job.step, total_steps=job.total_steps),
         metrics={name: value for name, (_, value) in sorted(job.latest_metrics.items())},
         attempts=[AttemptView.model_validate(attempt) for attempt in job.attempts],
+        restarts=job.restarts,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

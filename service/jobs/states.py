@@ -24,10 +24,11 @@ class State(StrEnum):
         return not MOVES[self]
 
 
-# A job that loses its workers goes back to the queue, and its next attempt starts from there. A job being cancelled or
-# paused may still succeed or fail: its last step can be done before the request reaches the workers.
+# A job that loses its workers goes back to the queue, and its next attempt starts from there; one that was being paused
+# is paused then, for it goes on from the same checkpoint whoever lost the workers. A job being cancelled or paused may
+# still succeed or fail: its last step can be done before the request reaches the workers.
 MOVES: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.STARTING, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.STARTING, State.PAUSED, State.FAILED, State.CANCELLED}),
     State.STARTING: frozenset({State.RUNNING, State.QUEUED, State.FAILED, State.CANCELLING, State.PAUSING}),
     State.RUNNING: frozenset({State.SUCCEEDED, State.QUEUED, State.FAILED, State.CANCELLING, State.PAUSING}),
     State.PAUSING: frozenset({State.PAUSED, State.SUCCEEDED, State.FAILED, State.CANCELLING}),
@@ -39,3 +40,43 @@ MOVES: dict[State, frozenset[State]] = {
 }
 
 TERMINAL = frozenset(state for state in State if state.terminal)
+
+# States in which an attempt has the job; only then may it write to it.
+LIVE = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.CANCELLING})
+
+
+class Request(StrEnum):
+    """What a user can ask of a job."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+# What a request makes of a job in each state: another state, the same one where it was done before, and where a state
+# is missing the request is refused. A job that is being paused can not be resumed: it would have to take back what its
+# workers may have done already.
+REQUESTS: dict[Request, dict[State, State]] = {
+    Request.CANCEL: {
+        State.QUEUED: State.CANCELLED,
+        State.STARTING: State.CANCELLING,
+        State.RUNNING: State.CANCELLING,
+        State.PAUSING: State.CANCELLING,
+        State.PAUSED: State.CANCELLED,
+        State.CANCELLING: State.CANCELLING,
+        State.CANCELLED: State.CANCELLED,
+    },
+    Request.PAUSE: {
+        State.QUEUED: State.PAUSED,
+        State.STARTING: State.PAUSING,
+        State.RUNNING: State.PAUSING,
+        State.PAUSING: State.PAUSING,
+        State.PAUSED: State.PAUSED,
+    },
+    Request.RESUME: {
+        State.QUEUED: State.QUEUED,
+        State.STARTING: State.STARTING,
+        State.RUNNING: State.RUNNING,
+        State.PAUSED: State.QUEUED,
+    },
+}

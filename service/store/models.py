@@ -45,6 +45,7 @@ class Job(Base):
     reason: Mapped[str | None]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt: Mapped[int] = mapped_column(default=0)
+    restarts: Mapped[int] = mapped_column(default=0, server_default="0")
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -64,12 +65,17 @@ class Job(Base):
 
 
 class Attempt(Base):
-    """One try at a job; `outcome` is empty while it lasts."""
+    """One try at a job; `outcome` is empty while it lasts.
+
+    `supervisor` is the name of the actor that has it, and `last_event` the number of its last event that is written.
+    """
 
     __tablename__ = "attempts"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    supervisor: Mapped[str | None]
+    last_event: Mapped[int] = mapped_column(default=0, server_default="0")
     outcome: Mapped[str | None]
     reason: Mapped[str | None]
     started_at: Mapped[datetime]

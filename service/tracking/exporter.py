@@ -17,10 +17,12 @@ import yaml
 from sqlalchemy import and_, case, exists, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.jobs.events import add_event
 from service.jobs.metrics import Point
 from service.jobs.states import State
-from service.store.models import Event, Job, Metric, MlflowRun
+from service.store.models import Job, Metric, MlflowRun
 from service.tracking.mlflow_api import MlflowApi, RejectedError, UnavailableError
+from workers.checkpoint import latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -118,6 +120,8 @@ class MlflowExporter:
         news = or_(MlflowRun.status != case(STATUS, value=Job.state), ~MlflowRun.params_logged, points)
         query = select(Job.id).outerjoin(MlflowRun)
         query = query.where(or_(MlflowRun.job_id.is_(None), and_(~MlflowRun.finished, news)))
+        # A job that is starting needs the machine for its first loss, and will have more to tell in a moment.
+        query = query.where(Job.state != State.STARTING)
         with self._database.reading() as session:
             return [job_id for job_id in session.scalars(query.order_by(Job.id)) if job_id not in self._set_aside]
 
@@ -208,12 +212,12 @@ class MlflowExporter:
 
     def _upload_artifacts(self, job: Job, record: MlflowRun) -> None:
         run = self._client.get_run(record.run_id)
-        directory = self._settings.job_dir(job.id)
+        checkpoint = latest(self._settings.job_dir(job.id))
         try:
             self._client.upload(run, "model/spec.yaml", yaml.safe_dump(job.spec, sort_keys=False).encode())
             for name in ARTIFACTS:
-                if (directory / name).is_file():
-                    self._client.upload(run, f"model/{name}", directory / name)
+                if checkpoint is not None and (checkpoint / name).is_file():
+                    self._client.upload(run, f"model/{name}", checkpoint / name)
         except RejectedError as error:
             if not run.active:
                 raise
@@ -249,7 +253,7 @@ class MlflowExporter:
 
     def _note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
         with self._database.writing() as session:
-            session.add(Event(job_id=job_id, kind=kind, data=data))
+            add_event(session, job_id, kind, data=data)
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

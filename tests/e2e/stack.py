@@ -41,6 +41,7 @@ class Stack:
     """`gradfleet up` on a data directory; every process that it starts carries a mark in its environment."""
 
     data_dir: Path
+    environment: dict[str, str] = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     api_url: str = ""
     mlflow_url: str = ""
@@ -49,7 +50,7 @@ class Stack:
     def start(self, *arguments: str) -> Stack:
         self.process = subprocess.Popen(
             [*GRADFLEET, "up", "--port", "0", "--data-dir", str(self.data_dir), *arguments],
-            env=os.environ | {MARK: self.mark},
+            env=os.environ | self.environment | {MARK: self.mark},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -69,6 +70,12 @@ class Stack:
         with self.process:  # closes the pipe
             self.process.send_signal(number)
             return self.process.wait(30)
+
+    def kill(self, program: str) -> None:
+        """Kill the one process of the stack that runs a program with this name."""
+        words = [process.split() for process in marked_processes(self.mark)]
+        (number,) = (number for number, *command in words if Path("".join(command[:1])).name == program)
+        os.kill(int(number), signal.SIGKILL)
 
     def assert_no_process_left(self) -> None:
         """Everything that carries the mark ends within some seconds."""

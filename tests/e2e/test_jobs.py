@@ -130,6 +130,24 @@ def test_a_running_job_is_cancelled(client: Client) -> None:
     assert 0 < job["progress"]["step"] < job["progress"]["total_steps"]
 
 
+def test_a_job_that_pauses_and_goes_on_with_other_workers_ends_with_the_same_bits(client: Client) -> None:
+    spec = digits_job(training=digits_job()["training"] | {"epochs": 200})
+    undisturbed = client.wait(client.submit(spec)["id"], timeout=60)
+    job_id = client.submit(spec)["id"]
+    wait_until(lambda: client.job(job_id)["progress"]["step"] > 0, 30, "the first step")
+    assert client.pause(job_id)["state"] == "pausing"
+    wait_until(lambda: client.job(job_id)["state"] == "paused", 10, "it is paused")
+    assert client.resize(job_id, workers=1)["spec"]["resources"]["workers"] == 1
+    assert client.resume(job_id)["state"] == "queued"
+    job = client.wait(job_id, timeout=60)
+    assert (job["state"], job["restarts"]) == ("succeeded", 0)
+    assert job["params_sha256"] == undisturbed["params_sha256"]
+    assert without_times(client.metrics(job_id)) == without_times(client.metrics(undisturbed["id"]))
+    started = [event["data"] for event in client.events(job_id, limit=100) if event["kind"] == "training_started"]
+    assert [entry["workers"] for entry in started] == [2, 1]
+    assert 0 == started[0]["step"] < started[1]["step"]
+
+
 def test_jobs_wait_their_turn_and_say_for_what(client: Client) -> None:
     long = client.submit(digits_job(training=digits_job()["training"] | {"epochs": 100_000}))["id"]
     waiting = client.submit(digits_job())["id"]

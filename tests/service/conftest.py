@@ -43,8 +43,7 @@ def app(settings: Settings, database: Database, woken: list[str]) -> FastAPI:
     return create_app(
         settings,
         database=database,
-        on_submit=lambda: woken.append("submit"),
-        on_cancel=lambda: woken.append("cancel"),
+        on_change=lambda: woken.append("change"),
     )
 
 

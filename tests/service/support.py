@@ -15,7 +15,7 @@ import uvicorn
 from service.jobs.schemas import HINGE_JOB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -63,3 +63,12 @@ def served(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = 20) -> Any:
+    """The condition's first true value; fails after `timeout` seconds, saying what was waited for."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.002)
+    return value

@@ -52,7 +52,7 @@ def run(url: str, *arguments: str) -> Any:
 def train(database: Database, job_id: str, end: State, reason: str | None = None) -> None:
     """What a scheduler would write about a job of 20 epochs."""
     with database.writing() as session:
-        attempt = start_attempt(session, job_id)
+        attempt = start_attempt(session, job_id, "supervisor")
         move(session, job_id, from_=State.QUEUED, to=State.STARTING)
         move(session, job_id, from_=State.STARTING, to=State.RUNNING)
         record_points(session, job_id, attempt, [Point("train/loss", 20, 0.25, 1), Point("val/accuracy", 20, 0.5, 1)])
@@ -72,6 +72,11 @@ def test_the_client_speaks_every_call(client: Client, database: Database, settin
     assert client.metrics(job["id"])["train/loss"] == {"steps": [20], "values": [0.25]}
     assert list(client.metrics(job["id"], names=["val/accuracy"], from_step=20, to_step=20)) == ["val/accuracy"]
     second = client.submit(hinge_job())
+    assert client.pause(second["id"])["state"] == "paused"
+    assert client.resize(second["id"], workers=1)["spec"]["resources"]["workers"] == 1
+    assert client.resume(second["id"])["state"] == "queued"
+    first, *others = client.events(second["id"])
+    assert client.events(second["id"], limit=2, starting_after=first["id"]) == others[:2]
     assert client.cancel(second["id"])["state"] == "cancelled"
     write_parquet(settings.allowed_roots[0] / "more.parquet", seed=2)
     more = client.register_dataset("more", settings.allowed_roots[0] / "more.parquet", "label")
@@ -96,6 +101,18 @@ def test_loopback_addresses_are_not_asked_through_a_proxy(monkeypatch: pytest.Mo
         assert http.get("/healthz").is_success
     with httpx.Client(base_url=url) as http, pytest.raises(httpx.ConnectError):
         http.get("/healthz")
+
+
+def test_pause_resume_and_resize(url: str, client: Client) -> None:
+    job_id = client.submit(hinge_job())["id"]
+    assert run(url, "pause", job_id).stdout == f"{job_id} paused\n"
+    assert run(url, "resume", job_id, "--workers", "3").stdout == f"{job_id} queued\n"
+    assert client.job(job_id)["spec"]["resources"]["workers"] == 3
+    resized = run(url, "resize", job_id, "--workers", "2", "--cpus-per-worker", "2")
+    assert resized.stdout == f"{job_id} 2 workers of 2 CPUs\n"
+    refused = run(url, "resume", job_id, "--workers", "9")
+    assert refused.exit_code == 1
+    assert "9 workers of 2 CPUs would share 4 shards" in refused.stderr
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])

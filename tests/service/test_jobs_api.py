@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from tests.service.support import hinge_job, served
 
 JOB_FIELDS = {
     "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at",
-    "started_at", "finished_at", "mlflow", "params_sha256",
+    "restarts", "started_at", "finished_at", "mlflow", "params_sha256",
 }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, wok
     assert job["metrics"] == {}
     assert job["attempts"] == []
     assert job["mlflow"] is None
-    assert woken == ["submit"]
+    assert woken == ["change"]
     assert api.get(answer.headers["location"]).json() == job
     assert api.get("/v1/jobs").json() == {"data": [job], "has_more": False}
 
@@ -49,7 +50,7 @@ def test_an_idempotency_key_makes_one_job(api: httpx.Client, woken: list[str]) -
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
     assert again.headers["location"] == first.headers["location"]
-    assert woken == ["submit"]
+    assert woken == ["change"]
     other = api.post("/v1/jobs", json=hinge_job(name="other"), headers=headers)
     assert other.status_code == 422
     assert other.json()["errors"][0]["field"] == "Idempotency-Key"
@@ -83,7 +84,7 @@ def test_a_job_shows_what_its_attempt_recorded(api: httpx.Client, database: Data
     job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
     nan = float("nan")
     with database.writing() as session:
-        attempt = start_attempt(session, job_id)
+        attempt = start_attempt(session, job_id, "supervisor")
         move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
         move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=attempt)
         points = [Point("train/loss", step, 1 / step, 1000 + step) for step in range(1, 6)]
@@ -124,13 +125,13 @@ def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> 
 
     running = api.post("/v1/jobs", json=hinge_job()).json()["id"]
     with database.writing() as session:
-        attempt = start_attempt(session, running)
+        attempt = start_attempt(session, running, "supervisor")
         move(session, running, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
     answer = api.post(f"/v1/jobs/{running}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
     again = api.post(f"/v1/jobs/{running}/cancel")
     assert (again.status_code, again.json()) == (200, answer.json())
-    assert woken == ["submit", "cancel", "submit", "cancel"]
+    assert woken == ["change"] * 4
 
     with database.writing() as session:
         assert move(session, running, from_=State.CANCELLING, to=State.SUCCEEDED, attempt=attempt)
@@ -138,6 +139,115 @@ def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> 
     assert answer.status_code == 409
     assert "succeeded" in answer.json()["detail"]
     assert api.post("/v1/jobs/job_nothing/cancel").status_code == 404
+
+
+@pytest.mark.usefixtures("digits")
+def test_pausing_and_resuming(api: httpx.Client, database: Database, woken: list[str]) -> None:
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+
+    def ask(request: str) -> tuple[int, str]:
+        answer = api.post(f"/v1/jobs/{job_id}/{request}")
+        return answer.status_code, answer.json().get("state") or answer.json()["detail"]
+
+    assert ask("resume") == (200, "queued")
+    assert ask("pause") == (200, "paused")
+    assert ask("pause") == (200, "paused")
+    assert ask("resume") == (202, "queued")
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+    assert ask("pause") == (202, "pausing")
+    assert ask("pause") == (200, "pausing")
+    assert ask("resume") == (409, f"Job {job_id} is pausing: wait until it is paused, then resume it.")
+    with database.writing() as session:
+        assert move(session, job_id, from_=State.PAUSING, to=State.PAUSED, attempt=attempt)
+    assert ask("resume") == (202, "queued")
+    assert ask("cancel") == (200, "cancelled")
+    for request in ("pause", "resume"):
+        assert ask(request) == (409, f"Job {job_id} has ended: cancelled. It cannot be {request}d any more.")
+        assert api.post(f"/v1/jobs/job_nothing/{request}").status_code == 404
+    assert woken == ["change"] * 6, "what changes nothing wakes nobody"
+
+
+@pytest.mark.usefixtures("digits")
+def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) -> None:
+    job = api.post("/v1/jobs", json=hinge_job()).json()
+    path = f"/v1/jobs/{job['id']}"
+    changed = api.patch(path, json={"resources": {"workers": 1}})
+    assert changed.status_code == 200
+    assert changed.json() == job | {"spec": job["spec"] | {"resources": job["spec"]["resources"] | {"workers": 1}}}
+    assert api.patch(path, json={"resources": {"cpus_per_worker": 4}}).json()["spec"]["resources"] == {
+        "workers": 1, "cpus_per_worker": 4, "gpus_per_worker": 0,
+    }  # fmt: skip
+    assert woken == ["change"] * 3
+    for nothing in ({}, {"workers": 1}, {"workers": None, "cpus_per_worker": 4}):
+        assert api.patch(path, json={"resources": nothing}).json() == api.get(path).json()
+    assert woken == ["change"] * 3
+    refusals: list[tuple[dict[str, Any], str, str]] = [
+        (
+            {"resources": {"workers": 2}},
+            "resources.workers",
+            "2 workers of 4 CPUs would share 4 shards: workers x cpus_per_worker must be at most 4, or "
+            "training.shards at least 8",
+        ),
+        ({"resources": {"workers": 0}}, "resources.workers", "must be at least 1, not 0"),
+        ({"resources": {"workers": "2"}}, "resources.workers", "must be an integer, not '2'"),
+        (
+            {"resources": {"gpus_per_worker": 1}},
+            "resources.gpus_per_worker",
+            "'gpus_per_worker' is not a known field; known: workers, cpus_per_worker; did you mean 'cpus_per_worker'?",
+        ),
+        ({"resources": {}, "name": "x"}, "name", "'name' is not a known field; known: resources"),
+        ({}, "resources", "is required"),
+    ]
+    for body, field, message in refusals:
+        answer = api.patch(path, json=body)
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": field, "message": message}])
+    assert api.patch("/v1/jobs/job_nothing", json={"resources": {}}).status_code == 404
+    api.post(f"{path}/cancel")
+    refused = api.patch(path, json={"resources": {"workers": 3, "cpus_per_worker": 1}})
+    assert refused.status_code == 409
+    assert "has ended: cancelled" in refused.json()["detail"]
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_job_is_not_made_larger_than_the_cluster(settings: Settings, database: Database) -> None:
+    app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        job_id = client.post("/v1/jobs", json=hinge_job()).json()["id"]
+        answer = client.patch(f"/v1/jobs/{job_id}", json={"resources": {"workers": 3}})
+    assert answer.status_code == 422
+    assert "but the cluster has 2" in answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_events_of_a_job_in_pages(api: httpx.Client) -> None:
+    other = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    for request in ("pause", "resume", "pause"):
+        api.post(f"/v1/jobs/{job_id}/{request}")
+    api.patch(f"/v1/jobs/{job_id}", json={"resources": {"workers": 1}})
+    seen: list[dict[str, Any]] = []
+    more = True
+    while more:
+        query = {"limit": 2} | ({"starting_after": seen[-1]["id"]} if seen else {})
+        page = api.get(f"/v1/jobs/{job_id}/events", params=query).json()
+        assert 1 <= len(page["data"]) <= 2
+        seen += page["data"]
+        more = page["has_more"]
+    assert [(event["kind"], event["from_state"], event["to_state"], event["reason"]) for event in seen] == [
+        ("state", None, "queued", None),
+        ("state", "queued", "paused", "pause_requested"),
+        ("state", "paused", "queued", "resume_requested"),
+        ("state", "queued", "paused", "pause_requested"),
+        ("resources_changed", None, None, None),
+    ]
+    assert seen[-1]["data"]["to"]["workers"] == 1
+    assert set(seen[0]) == {"id", "time", "kind", "attempt", "from_state", "to_state", "reason", "data"}
+    assert len(api.get(f"/v1/jobs/{other}/events").json()["data"]) == 1
+    assert api.get("/v1/jobs/job_nothing/events").status_code == 404
+    for query in ({"limit": 0}, {"starting_after": "x"}, {"starting_after": -1}):
+        assert api.get(f"/v1/jobs/{job_id}/events", params=query).status_code == 422
 
 
 @pytest.mark.usefixtures("digits")
@@ -152,6 +262,26 @@ def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: 
         "message": "with cpus_per_worker asks for 3 CPUs, but the cluster has 2: "
         "workers x cpus_per_worker must be at most 2",
     }
+
+
+@pytest.mark.usefixtures("digits")
+@pytest.mark.parametrize(("gpus", "field"), [(None, "resources.gpus_per_worker"), (1, "resources.workers")])
+def test_a_job_is_refused_where_the_cluster_has_no_gpus_for_it(
+    settings: Settings, database: Database, gpus: int | None, field: str
+) -> None:
+    app = create_app(settings.model_copy(update={"cluster_gpus": gpus}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        on_gpus = {"resources.workers": 2, "resources.gpus_per_worker": 1}
+        answer = client.post("/v1/jobs", json=hinge_job(**on_gpus))
+        one = client.post("/v1/jobs", json=hinge_job(**{**on_gpus, "resources.workers": 1}))
+    assert one.status_code == (201 if gpus else 422)
+    assert answer.json()["errors"] == [
+        {
+            "field": field,
+            "message": f"with gpus_per_worker asks for 2 GPUs, but the cluster has {gpus or 0}: "
+            f"workers x gpus_per_worker must be at most {gpus or 0}",
+        }
+    ]
 
 
 def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:

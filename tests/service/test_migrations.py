@@ -3,12 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, Integer
 
 from service.store import Database, migrate
-from service.store.models import Base, Dataset
+from service.store.migrate import MIGRATIONS
+from service.store.models import Attempt, Base, Dataset, Job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +47,29 @@ def test_migrating_again_keeps_the_rows(settings: Settings, database: Database) 
     migrate(settings.database)
     with database.reading() as session:
         assert session.get_one(Dataset, "d").classes == ["a"]
+
+
+def test_jobs_of_the_first_version_are_taken_along(settings: Settings, database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    assert differences(database), "the first version lacks columns"
+    values = "'j', 'n', 'e', 'running', 0, 1, '{}', '{}', 'b', 9, 0, 0, '{}', '2026-01-01'"
+    columns = (
+        "id, name, experiment, state, cancel_requested, attempt, spec, dataset, body_sha256, total_steps, epoch, step, "
+        "latest_metrics, created_at"
+    )
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"INSERT INTO jobs ({columns}) VALUES ({values})")
+        connection.exec_driver_sql("INSERT INTO attempts (job_id, number, started_at) VALUES ('j', 1, '2026-01-01')")
+    migrate(settings.database)
+    assert differences(database) == []
+    with database.reading() as session:
+        assert session.get_one(Job, "j").restarts == 0
+        attempt = session.get_one(Attempt, ("j", 1))
+        assert (attempt.supervisor, attempt.last_event) == (None, 0)
 
 
 def test_the_database_is_made_with_its_directory(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from service.jobs.repository import (
     get_job,
     move,
     record_result,
-    request_cancel,
     start_attempt,
 )
+from service.jobs.requests import make_request
 from service.jobs.schemas import job_view
-from service.jobs.states import State
+from service.jobs.states import Request, State
 from service.settings import Settings
 from service.store.models import Event, MlflowRun
 from service.tracking import MlflowExporter
@@ -121,7 +121,7 @@ def queue_job(database: Database) -> str:
 def run_job(database: Database, points: list[Point]) -> str:
     job_id = queue_job(database)
     with database.writing() as session:
-        attempt = start_attempt(session, job_id)
+        attempt = start_attempt(session, job_id, "supervisor")
         move(session, job_id, from_=State.QUEUED, to=State.STARTING)
         move(session, job_id, from_=State.STARTING, to=State.RUNNING)
         record_points(session, job_id, attempt, points)
@@ -178,7 +178,7 @@ def test_a_run_follows_its_job(
     ]
     points = [*series(2 * POINTS_PER_CALL + 300), *last]
     with database.writing() as session:
-        attempt = start_attempt(session, job_id)
+        attempt = start_attempt(session, job_id, "supervisor")
         move(session, job_id, from_=State.QUEUED, to=State.STARTING)
         move(session, job_id, from_=State.STARTING, to=State.RUNNING)
         record_points(session, job_id, attempt, points)
@@ -192,10 +192,11 @@ def test_a_run_follows_its_job(
     unfinite = mlflow.history(run["info"]["run_id"], "val/loss")
     assert [math.isnan(float(point["value"])) for point in unfinite] == [True] * 3
 
-    directory = settings.job_dir(job_id)
-    directory.mkdir(parents=True)
-    (directory / "model.safetensors").write_bytes(b"weights" * 100_000)
-    (directory / "checkpoint.json").write_text("{}")
+    for step, weights in ((100, b"former"), (2300, b"weights" * 100_000)):
+        directory = settings.job_dir(job_id) / "checkpoints" / f"{step:012}"
+        directory.mkdir(parents=True)
+        (directory / "model.safetensors").write_bytes(weights)
+        (directory / "checkpoint.json").write_text("{}")
     end_job(database, job_id, State.SUCCEEDED)
     exporter.step()
     run = run_of(database, mlflow, job_id)
@@ -226,7 +227,7 @@ def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, expor
     end_job(database, failed, State.FAILED, reason="worker_died: out of memory")
     cancelled = queue_job(database)
     with database.writing() as session:
-        request_cancel(session, cancelled)
+        make_request(session, cancelled, Request.CANCEL)
     export_all(exporter)
     run = run_of(database, mlflow, failed)
     assert run["info"]["status"] == "FAILED"
@@ -235,6 +236,22 @@ def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, expor
     assert run_of(database, mlflow, cancelled)["info"]["status"] == "KILLED"
     assert record_of(database, failed).finished
     assert exporter.step() > 0
+
+
+def test_a_job_that_is_starting_is_told_later(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    job_id = queue_job(database)
+    with database.writing() as session:
+        start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING)
+    assert exporter.step() > 0
+    with database.reading() as session:
+        assert session.get(MlflowRun, job_id) is None
+    with database.writing() as session:
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING)
+    exporter.step()
+    assert run_of(database, mlflow, job_id)["info"]["status"] == "RUNNING"
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> Callable[[], int]:

@@ -15,17 +15,16 @@ from sqlalchemy import select
 from service.jobs.metrics import Point, Series, read_series, record_points
 from service.jobs.repository import (
     IdempotencyMismatchError,
-    NotCancellableError,
     create_job,
     finish_attempt,
     get_job,
     jobs_in,
-    lost_attempts,
     move,
     note_waiting,
+    record_event,
     record_progress,
+    record_restart,
     record_result,
-    request_cancel,
     start_attempt,
 )
 from service.jobs.states import MOVES, TERMINAL, State
@@ -67,7 +66,7 @@ def running(database: Database) -> tuple[str, int]:
     """A running job and its attempt."""
     with database.writing() as session:
         job_id = add_job(session).id
-        attempt = start_attempt(session, job_id)
+        attempt = start_attempt(session, job_id, "supervisor")
         assert move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
         assert move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=attempt)
     return job_id, attempt
@@ -126,6 +125,10 @@ STALE_WRITES: dict[str, Callable[[Session, str, int], bool]] = {
     ),
     "record_progress": lambda session, job, attempt: record_progress(session, job, attempt, epoch=9, step=9),
     "record_result": lambda session, job, attempt: record_result(session, job, attempt, params_sha256="stale"),
+    "record_event": lambda session, job, attempt: record_event(session, job, attempt, "noted"),
+    "record_restart": lambda session, job, attempt: record_restart(
+        session, job, attempt, reason="worker_lost", message="it was killed"
+    ),
     "finish_attempt": lambda session, job, attempt: finish_attempt(session, job, attempt, outcome="failed"),
 }
 
@@ -143,7 +146,7 @@ def snapshot(session: Session, job_id: str) -> Any:
 def test_a_stale_attempt_changes_nothing(database: Database, running: tuple[str, int], write: str) -> None:
     job_id, stale = running
     with database.writing() as session:
-        assert start_attempt(session, job_id) == stale + 1
+        assert start_attempt(session, job_id, "supervisor") == stale + 1
         before = snapshot(session, job_id)
         assert STALE_WRITES[write](session, job_id, stale) is False
         assert snapshot(session, job_id) == before
@@ -151,11 +154,25 @@ def test_a_stale_attempt_changes_nothing(database: Database, running: tuple[str,
         assert snapshot(session, job_id) != before
 
 
-@pytest.mark.parametrize("write", ["record_points", "record_progress", "record_result"])
-def test_a_job_that_has_ended_takes_nothing_more(database: Database, running: tuple[str, int], write: str) -> None:
+WAYS_OUT = [
+    (State.SUCCEEDED,),
+    (State.QUEUED,),
+    (State.PAUSING, State.PAUSED),
+    (State.PAUSING, State.PAUSED, State.QUEUED),
+]
+
+
+@pytest.mark.parametrize(
+    "write", ["record_points", "record_progress", "record_result", "record_event", "record_restart"]
+)
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_a_job_without_an_attempt_takes_nothing(
+    database: Database, running: tuple[str, int], write: str, way: tuple[State, ...]
+) -> None:
     job_id, attempt = running
     with database.writing() as session:
-        assert move(session, job_id, from_=State.RUNNING, to=State.SUCCEEDED, attempt=attempt)
+        for origin, target in pairwise((State.RUNNING, *way)):
+            assert move(session, job_id, from_=origin, to=target)
         before = snapshot(session, job_id)
         assert STALE_WRITES[write](session, job_id, attempt) is False
         assert snapshot(session, job_id) == before
@@ -172,14 +189,6 @@ def test_an_attempt_ends_once(database: Database, running: tuple[str, int]) -> N
         ]
 
 
-def test_attempts_that_were_lost_are_counted(database: Database) -> None:
-    with database.writing() as session:
-        job_id = add_job(session).id
-        for outcome in ("lost", "interrupted", "lost"):
-            assert finish_attempt(session, job_id, start_attempt(session, job_id), outcome=outcome)
-        assert lost_attempts(session, job_id) == 2
-
-
 def test_only_a_queued_job_waits(database: Database) -> None:
     with database.writing() as session:
         job = add_job(session)
@@ -192,29 +201,14 @@ def test_only_a_queued_job_waits(database: Database) -> None:
         assert job.reason is None
 
 
-@pytest.mark.parametrize("state", State)
-def test_cancelling_from_every_state(database: Database, state: State) -> None:
-    expected = {
-        State.QUEUED: State.CANCELLED,
-        State.PAUSED: State.CANCELLED,
-        State.STARTING: State.CANCELLING,
-        State.RUNNING: State.CANCELLING,
-        State.PAUSING: State.CANCELLING,
-        State.CANCELLING: State.CANCELLING,
-        State.CANCELLED: State.CANCELLED,
-    }
+def test_progress_never_goes_back(database: Database, running: tuple[str, int]) -> None:
+    job_id, attempt = running
     with database.writing() as session:
-        job_id = put_in(session, state)
-        if state in {State.SUCCEEDED, State.FAILED}:
-            with pytest.raises(NotCancellableError, match=state):
-                request_cancel(session, job_id)
-        else:
-            assert request_cancel(session, job_id) == (expected[state] is not state)
+        for epoch, step in ((1, 10), (2, 20), (1, 12), (2, 20), (3, 20)):
+            record_progress(session, job_id, attempt, epoch=epoch, step=step)
         job = get_job(session, job_id)
         assert job is not None
-        assert job.state == expected.get(state, state)
-        with pytest.raises(LookupError):
-            request_cancel(session, "job_unknown")
+        assert (job.epoch, job.step) == (3, 20)
 
 
 def test_points_are_recorded_once_and_differing_ones_reported(database: Database, running: tuple[str, int]) -> None:
@@ -337,7 +331,7 @@ def test_writers_wait_for_each_other_and_count_exactly(database: Database) -> No
     def start() -> None:
         for _ in range(5):
             with database.writing() as session:
-                numbers.append(start_attempt(session, job_id))
+                numbers.append(start_attempt(session, job_id, "supervisor"))
 
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
