@@ -1,12 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format lock bench-engine reference clean
+.PHONY: help demo test test-torch test-gpu chaos lint format lock bench-engine bench-distributed scaling reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 # The stamp is newer than the lock file exactly when what is installed is what is locked.
 .venv/installed: requirements.lock pyproject.toml
@@ -22,6 +22,9 @@ demo: .venv/installed  ## train hinge and softmax on real digits and compare the
 
 test: .venv/installed  ## every test
 	$(BIN)/python -m pytest
+
+chaos: .venv/installed  ## the tests of faults in their longer form; GRADFLEET_CHAOS_SEED=... repeats one
+	GRADFLEET_CHAOS_ROUNDS=$${GRADFLEET_CHAOS_ROUNDS:-5} $(BIN)/python -m pytest tests/chaos
 
 lint: .venv/installed  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -46,8 +49,25 @@ lock: .venv/installed  ## resolve the dependencies again
 bench-engine: .venv-bench/installed  ## a training step beside PyTorch's; ARGS=--quick for a short form
 	.venv-bench/bin/python benchmarks/engine.py $(ARGS)
 
+# A distributed job stands beside Ray's own tools, whose extras (a dashboard, pandas) the project does not need. Its own stack
+# is started as a user starts it, from the project's environment.
+.venv-bench/distributed: .venv-bench/installed
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check pyzmq 'ray[default,train]'
+	touch $@
+
+bench-distributed: .venv/installed .venv-bench/distributed  ## steps, exchange and start of a distributed job beside its peers'; ARGS=--quick
+	.venv-bench/bin/python benchmarks/distributed.py $(ARGS)
+
+scaling: .venv/installed  ## measure what messages cost and write docs/scaling.md, the model of the exchange
+	$(BIN)/python benchmarks/scaling.py
+
 test-torch: .venv-bench/installed  ## the tests that need PyTorch
 	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/test_optimizers.py
+
+# The next `make` that finds the lock file changed takes CuPy away again.
+test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on the machine
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --editable '.[cuda]'
+	$(BIN)/python -m pytest tests/gpu
 
 reference: .venv/installed  ## write docs/reference from the docstrings
 	$(BIN)/python docs/make_reference.py

@@ -1,0 +1,114 @@
+"""Jobs that are disturbed while they train, and what must be the same as in an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.e2e.stack import Stack, digits_job, marked_processes, wait_until
+from workers.history_files import read_history
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from service.client import Client
+
+PATIENCE = 120.0  # seconds
+
+LAYERS = [
+    {"type": "linear", "units": 48},
+    {"type": "batch_norm"},
+    {"type": "relu"},
+    {"type": "dropout", "rate": 0.2},
+    {"type": "linear", "units": 10},
+]
+
+
+def job(epochs: int, **changes: Any) -> dict[str, Any]:
+    """Everything that carries state from step to step; the last batch of an epoch has 30 rows of 128."""
+    return digits_job(
+        model={"layers": LAYERS},
+        optimizer={"type": "adam", "lr": 0.001, "schedule": {"type": "cosine"}},
+        training={"epochs": epochs, "batch_size": 128, "seed": 11, "shards": 10},
+        resources={"workers": 2},
+        checkpoints={"every_seconds": 0.2, "keep": 3},
+        max_restarts=1000,
+        **changes,
+    )
+
+
+@dataclass
+class Bench:
+    """A stack, and the undisturbed runs to compare with."""
+
+    stack: Stack
+    client: Client
+    _undisturbed: dict[str, tuple[str, Any]] = field(default_factory=dict)
+
+    def directory(self, job_id: str) -> Path:
+        return self.stack.data_dir / "jobs" / job_id
+
+    def step(self, job_id: str) -> int:
+        return int(self.client.job(job_id)["progress"]["step"])
+
+    def wait_for_step(self, job_id: str, step: int) -> bool:
+        """Wait until a job is so far; False when it has ended before."""
+
+        def far_enough() -> bool:
+            return self.step(job_id) >= step or self.ended(job_id)
+
+        wait_until(far_enough, PATIENCE, f"step {step} of {self.client.job(job_id)}")
+        return not self.ended(job_id)
+
+    def wait_for_state(self, job_id: str, state: str) -> None:
+        wait_until(lambda: self.client.job(job_id)["state"] == state, PATIENCE, f"{job_id} to be {state}")
+
+    def ended(self, job_id: str) -> bool:
+        return self.client.job(job_id)["finished_at"] is not None
+
+    def events(self, job_id: str, kind: str) -> list[dict[str, Any]]:
+        events = page = self.client.events(job_id, limit=100)
+        while page:
+            page = self.client.events(job_id, limit=100, starting_after=events[-1]["id"])
+            events = events + page
+        return [event for event in events if event["kind"] == kind]
+
+    def undisturbed(self, spec: dict[str, Any]) -> tuple[str, Any]:
+        """What a run that nobody disturbs comes to: the digest of its parameters and all of its points."""
+        key = repr(spec)
+        if key not in self._undisturbed:
+            self._undisturbed[key] = self.result(self.client.submit(spec)["id"])
+        return self._undisturbed[key]
+
+    def result(self, job_id: str) -> tuple[str, Any]:
+        done = self.client.wait(job_id, timeout=PATIENCE)
+        assert done["state"] == "succeeded", done["reason"]
+        series = self.client.metrics(job_id)
+        del series["time/step_ms"]
+        return done["params_sha256"], series
+
+    def assert_same(self, job_id: str, spec: dict[str, Any]) -> None:
+        """The job ends with the bits of an undisturbed run: none missing, none twice, none computed otherwise."""
+        assert self.result(job_id) == self.undisturbed(spec)
+        assert not self.events(job_id, "determinism_violation")
+        total = self.client.job(job_id)["progress"]["total_steps"]
+        steps = read_history(self.directory(job_id)).column("step").to_pylist()
+        assert steps == list(range(1, total + 1))
+
+    def processes(self, title: str) -> list[int]:
+        """Processes of the stack with this in their command."""
+        return [int(process.split()[0]) for process in marked_processes(self.stack.mark) if title in process]
+
+    def send(self, number: int, title: str, chance: random.Random, count: int = 1) -> list[int]:
+        """Send a signal to some of the processes with a title, as far as there are any."""
+        found = self.processes(title)
+        chosen = chance.sample(found, min(count, len(found)))
+        for process in chosen:
+            os.kill(process, number)
+        return chosen
+
+    def kill(self, title: str, chance: random.Random, count: int = 1) -> list[int]:
+        return self.send(signal.SIGKILL, title, chance, count)

@@ -1,0 +1,119 @@
+"""A program that trains on three nodes of this machine and takes one of them away: the worker's or the supervisor's.
+
+It is a process of its own since a process can be connected to one Ray only.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Ray reads these when it is imported. A node that does not answer is given up after 2.5 s and not after 15.
+os.environ |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "500"}
+
+import logging
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from tests.workers.attempts import Undisturbed, events_until, of_kind, on_actor, rest_of, undisturbed, workers_of
+from tests.workers.helpers import blobs, job
+from workers.cluster import NAMESPACE, Attempt, AttemptLostError, Supervisors
+from workers.events import Checkpointed, Restarted, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.workers.attempts import Events
+
+NODES = 3
+
+
+@contextmanager
+def local_nodes() -> Iterator[tuple[Cluster, list[Any]]]:
+    """A cluster of nodes of one CPU; on the first one live this process and what the cluster can not do without."""
+    directory = tempfile.mkdtemp(prefix="gradfleet-")  # Ray's sockets need a short path
+    cluster = Cluster()
+    try:
+        small = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024, "temp_dir": directory}
+        nodes = [cluster.add_node(**small, include_dashboard=False) for _ in range(NODES)]
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.WARNING)
+        yield cluster, nodes
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def node_of(supervisor: str) -> str:
+    def here(_: Any) -> str:
+        return ray.get_runtime_context().get_node_id()
+
+    return str(on_actor(ray.get_actor(supervisor, namespace=NAMESPACE), here))
+
+
+def supervisor_that_can_lose_its_node(nodes: list[Any]) -> str:
+    """Ray puts it anywhere."""
+    for _ in range(20):
+        name = Supervisors().take()
+        if node_of(name) != nodes[0].node_id:
+            return name
+    raise AssertionError("no supervisor came to live on another node than the first")
+
+
+def begun(whole: Undisturbed, directory: Path, supervisor: str) -> tuple[Attempt, Events]:
+    attempt = Attempt.start(whole.again(directory, workers=NODES, restarts_left=1), supervisor)
+    assert len(workers_of(attempt)) == NODES
+    return attempt, events_until(attempt, Checkpointed)
+
+
+def lose_a_workers_node(whole: Undisturbed, directory: Path, cluster: Cluster, nodes: list[Any]) -> None:
+    supervisor = Supervisors().take()
+    attempt, events = begun(whole, directory, supervisor)
+    (victim, *_) = [node for node in nodes[1:] if node.node_id != node_of(supervisor)]
+    cluster.remove_node(victim, allow_graceful=False)
+    story = rest_of(attempt, events)
+    whole.assert_same(story, directory)
+    (restarted,) = of_kind(story, Restarted)
+    assert restarted.reason == "worker_lost", restarted
+    first, second = of_kind(story, Started)
+    assert (first.workers, second.workers) == (NODES, NODES - 1)
+    assert second.step >= of_kind([event for _, event in events], Checkpointed)[0].step
+
+
+def lose_the_supervisors_node(whole: Undisturbed, directory: Path, cluster: Cluster, nodes: list[Any]) -> None:
+    supervisor = supervisor_that_can_lose_its_node(nodes)
+    attempt, events = begun(whole, directory, supervisor)
+    (victim,) = [node for node in nodes if node.node_id == node_of(supervisor)]
+    cluster.remove_node(victim, allow_graceful=False)
+    try:
+        rest_of(attempt, events)
+    except AttemptLostError:
+        told = [event for _, event in events]
+    else:
+        raise AssertionError("an attempt went on without its supervisor")
+    attempt = Attempt.start(whole.again(directory, workers=NODES, job=attempt._job), Supervisors().take())
+    story = rest_of(attempt, [])
+    whole.assert_same([*told, *story], directory)
+    (started,) = of_kind(story, Started)
+    assert started.workers == NODES - 1
+    assert started.step >= of_kind(told, Checkpointed)[0].step
+
+
+STORIES = {"worker": lose_a_workers_node, "supervisor": lose_the_supervisors_node}
+
+
+def main(directory: Path, story: str) -> None:
+    changes = {"training.epochs": 1000, "training.shards": 6, "checkpoints": {"every_steps": 200, "keep": 3}}
+    whole = undisturbed(job(**changes), blobs(directory), directory / "whole")
+    with local_nodes() as (cluster, nodes):
+        STORIES[story](whole, directory / "out", cluster, nodes)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,94 @@
+"""Checkpoints that are damaged, and a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.disturbed import PATIENCE, Bench, job
+from tests.e2e.stack import wait_until
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_truncated_checkpoint_is_refused(bench: Bench, chance: random.Random) -> None:
+    spec = job(epochs=300)
+    disturbed = bench.client.submit(spec)["id"]
+    checkpoints = bench.directory(disturbed) / "checkpoints"
+    assert bench.wait_for_step(disturbed, 1000)
+    bench.client.pause(disturbed)
+    bench.wait_for_state(disturbed, "paused")
+    before, newest = sorted(path for path in checkpoints.iterdir() if path.name.isdigit())[-2:]
+    file = chance.choice(sorted(newest.iterdir()))
+    os.truncate(file, chance.randrange(file.stat().st_size))
+    bench.client.resume(disturbed)
+    bench.assert_same(disturbed, spec)
+    (refused,) = bench.events(disturbed, "checkpoint_refused")
+    assert newest.name in refused["data"]["message"]
+    went_on = bench.events(disturbed, "training_started")[-1]
+    assert went_on["data"]["step"] == int(before.name)
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[Path]:
+    """A file system of 4 MiB at a directory; gives the file that fills it."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)], check=True)
+    try:
+        yield directory / "filler"
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+def fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
+def test_a_full_disk(bench: Bench, chance: random.Random) -> None:
+    """Training goes on without checkpoints, also after a fault, and at the end it waits for room."""
+    spec = job(epochs=300)
+    bench.undisturbed(spec)
+
+    def failures() -> list[int]:
+        return [event["data"]["step"] for event in bench.events(disturbed, "checkpoint_failed")]
+
+    with small_disk(bench.stack.data_dir / "jobs") as filler:
+        disturbed = bench.client.submit(spec)["id"]
+        bench.wait_for_step(disturbed, chance.randint(1, 1000))
+        fill(filler)
+        wait_until(failures, PATIENCE, "a checkpoint that fails")
+        bench.kill("ray::Worker.train", chance)
+        last = bench.client.job(disturbed)["progress"]["total_steps"]
+        wait_until(lambda: last in failures(), PATIENCE, "the last checkpoint to fail")
+        assert bench.client.job(disturbed)["state"] == "running"
+        filler.unlink()
+        bench.assert_same(disturbed, spec)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
+def test_a_job_that_waits_for_room_can_be_cancelled(bench: Bench, rounds: int) -> None:
+    if rounds == 1:
+        pytest.skip("takes half a minute: make chaos")
+    with small_disk(bench.stack.data_dir / "jobs") as filler:
+        disturbed = bench.client.submit(job(epochs=50))["id"]
+        bench.wait_for_step(disturbed, 1)
+        fill(filler)
+        last = bench.client.job(disturbed)["progress"]["total_steps"]
+        wait_until(
+            lambda: last in [event["data"]["step"] for event in bench.events(disturbed, "checkpoint_failed")],
+            PATIENCE,
+            "the last checkpoint to fail",
+        )
+        bench.client.cancel(disturbed)
+        bench.wait_for_state(disturbed, "cancelled")
