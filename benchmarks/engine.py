@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 from collections.abc import Callable
-from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 import memory
 import numpy as np
 import report
 from gradfleet_step import Floor, GradfleetStep
+from processors import seconds_of_others
 from threadpoolctl import ThreadpoolController
 from workload import Workload, workloads
 
 TURN = 0.02  # seconds that a subject's turn within a round takes at least
 ROUNDS = 41
-STAT = Path("/proc/stat")
 
 
 def seconds(step: Callable[[], None], repeats: int) -> float:
@@ -54,14 +52,6 @@ def subjects_of(workload: Workload, *, compiled: bool) -> dict[str, Any]:
     return subjects
 
 
-def cpu_seconds_of_others() -> float | None:
-    """Return what all processes but this one have taken so far, other guests' share included; None if not on Linux."""
-    if not STAT.exists():
-        return None
-    user, nice, system, _, _, *interrupts_and_steal = map(int, STAT.read_text().split()[1:9])
-    return (user + nice + system + sum(interrupts_and_steal)) / os.sysconf("SC_CLK_TCK") - process_time()
-
-
 def measure(workload: Workload, budget: float, *, compiled: bool) -> tuple[dict[str, list[float]], float | None]:
     """Return microseconds per step, by subject and round, and how many processors other processes took meanwhile."""
     subjects = subjects_of(workload, compiled=compiled)
@@ -71,7 +61,7 @@ def measure(workload: Workload, budget: float, *, compiled: bool) -> tuple[dict[
     gc.collect()
     gc.disable()
     try:
-        start, others = perf_counter(), cpu_seconds_of_others()
+        start, others = perf_counter(), seconds_of_others()
         for turn in range(ROUNDS):
             if turn >= 5 and perf_counter() - start > budget:
                 break
@@ -79,7 +69,7 @@ def measure(workload: Workload, budget: float, *, compiled: bool) -> tuple[dict[
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 seconds(subjects[name], 1 + repeats[name] // 10)
                 times[name].append(1e6 * seconds(subjects[name], repeats[name]))
-        after = cpu_seconds_of_others()
+        after = seconds_of_others()
         taken = None if others is None or after is None else (after - others) / (perf_counter() - start)
     finally:
         gc.enable()

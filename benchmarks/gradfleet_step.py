@@ -10,6 +10,7 @@ import numpy as np
 from workload import LEARNING_RATE, MOMENTUM, Workload
 
 from core import (
+    Graph,
     Linear,
     ParameterLayout,
     Plan,
@@ -29,6 +30,14 @@ OPTIMIZERS = {
 }
 # Below this a second thread costs more than it gives, and a job is given one shard on one thread.
 WORTH_A_THREAD = 20_000_000  # multiply-adds of a step
+
+
+def graph_of(workload: Workload) -> Graph:
+    """Return the network with its loss."""
+    features, *hidden, classes = workload.widths
+    layers = [layer for units in hidden for layer in (Linear(units=units), ReLU())]
+    loss = from_spec("loss", {"type": workload.loss})
+    return with_loss(build_classifier([*layers, Linear(units=classes)], features), loss)
 
 
 class Lanes:
@@ -57,10 +66,7 @@ class GradfleetStep:
 
     def __init__(self, workload: Workload) -> None:
         self._workload, self._lanes = workload, Lanes(workload)
-        features, *hidden, classes = workload.widths
-        layers = [layer for units in hidden for layer in (Linear(units=units), ReLU())]
-        loss = from_spec("loss", {"type": workload.loss})
-        graph = with_loss(build_classifier([*layers, Linear(units=classes)], features), loss)
+        graph = graph_of(workload)
         self._layout = layout = ParameterLayout(graph.parameters())
         self._parameters = initialize(layout, seed=0)
         self._optimizer = from_spec("optimizer", OPTIMIZERS[workload.optimizer])
@@ -89,17 +95,19 @@ class GradfleetStep:
     def __call__(self) -> None:
         self._steps += 1  # counted from 1
         if self._lanes.count == 1:
-            self._gradients(0)
-            self._update(0)
+            self.gradients(0)
+            self.update(0)
         else:
-            self._lanes.run(self._gradients)
-            self._lanes.run(self._update)
+            self._lanes.run(self.gradients)
+            self._lanes.run(self.update)
 
-    def _gradients(self, lane: int) -> None:
+    def gradients(self, lane: int) -> None:
+        """Compute the gradients of a lane's shard."""
         self._plans[lane].forward()
         self._plans[lane].backward(self._upstream)
 
-    def _update(self, lane: int) -> None:
+    def update(self, lane: int) -> None:
+        """Add up and update a lane's slice of the parameters."""
         (parameters, gradient, *others), state, scratch = self._slices[lane]
         for other in others:
             np.add(gradient, other, out=gradient)

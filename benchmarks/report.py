@@ -36,6 +36,16 @@ def machine(torch_version: str | None) -> dict[str, Any]:
     }
 
 
+def speedup(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """Return how many times as fast we are, and the quartiles of that.
+
+    It is of the medians, as the tables show them; the quartiles are of the rounds, within which noise cancels.
+    """
+    low, high = np.quantile(np.divide(theirs, ours), (0.25, 0.75))
+    ratio = float(np.median(theirs) / np.median(ours))
+    return {"speedup": round(ratio, 3), "quartiles": [round(float(low), 3), round(float(high), 3)]}
+
+
 def row(
     workload: Workload, times: dict[str, list[float]], memory: dict[str, float | None], others: float | None
 ) -> dict[str, Any]:
@@ -53,11 +63,7 @@ def row(
     peers = [subject for subject in times if subject in {"eager", "compiled"}]
     if peers:
         peer = min(peers, key=medians.__getitem__)
-        # Of the medians, as the table shows them; the quartiles are of the rounds, within which noise cancels.
-        speedup = medians[peer] / medians["gradfleet"]
-        ratios = [theirs / ours for ours, theirs in zip(times["gradfleet"], times[peer], strict=True)]
-        low, high = np.quantile(ratios, (0.25, 0.75))
-        figures |= {"peer": peer, "speedup": round(speedup, 3), "quartiles": [round(low, 3), round(high, 3)]}
+        figures |= {"peer": peer} | speedup(times["gradfleet"], times[peer])
     return figures
 
 

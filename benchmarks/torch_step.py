@@ -7,22 +7,33 @@ import torch
 from workload import LEARNING_RATE, MOMENTUM, Workload
 
 
+def model_of(workload: Workload, weights: list[np.ndarray]) -> torch.nn.Module:
+    """Return the network with these weights and biases, in the order of its layers."""
+    modules: list[torch.nn.Module] = []
+    for position, (inputs, outputs) in enumerate(pairwise(workload.widths)):
+        linear = torch.nn.Linear(inputs, outputs)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(weights[2 * position].T))
+            linear.bias.copy_(torch.from_numpy(weights[2 * position + 1]))
+        modules += [linear, torch.nn.ReLU()]
+    return torch.nn.Sequential(*modules[:-1])
+
+
+def criterion_of(workload: Workload) -> torch.nn.Module:
+    return torch.nn.CrossEntropyLoss() if workload.loss == "softmax" else torch.nn.MultiMarginLoss()
+
+
+def optimizer_of(workload: Workload, model: torch.nn.Module) -> torch.optim.Optimizer:
+    if workload.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, fused=True)
+    return torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
+
+
 class TorchStep:
     def __init__(self, workload: Workload, weights: list[np.ndarray], *, compiled: bool) -> None:
         torch.set_num_threads(workload.threads)
-        modules: list[torch.nn.Module] = []
-        for position, (inputs, outputs) in enumerate(pairwise(workload.widths)):
-            linear = torch.nn.Linear(inputs, outputs)
-            with torch.no_grad():
-                linear.weight.copy_(torch.from_numpy(weights[2 * position].T))
-                linear.bias.copy_(torch.from_numpy(weights[2 * position + 1]))
-            modules += [linear, torch.nn.ReLU()]
-        model = torch.nn.Sequential(*modules[:-1])
-        criterion = torch.nn.CrossEntropyLoss() if workload.loss == "softmax" else torch.nn.MultiMarginLoss()
-        if workload.optimizer == "sgd":
-            self._optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, fused=True)
-        else:
-            self._optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
+        model, criterion = model_of(workload, weights), criterion_of(workload)
+        self._optimizer = optimizer_of(workload, model)
         self._data = tuple(map(torch.from_numpy, workload.data()))
 
         def forward(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
