@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.postgres import PostgresServer, find_programs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -48,3 +50,15 @@ def ray_cluster() -> Iterator[int]:
     finally:
         ray.shutdown()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run, too quick to survive a power failure."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's programs are not here: install Debian's package postgresql")
+    server = PostgresServer(programs, durable=False)
+    server.start()
+    yield server
+    server.remove()

@@ -6,15 +6,20 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
 from service.store.database import IMMEDIATE, make_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 0x67726164666C6565  # "gradflee": PostgreSQL's advisory locks have numbers of 64 bits for names
 
 
 def migrate(url: str) -> None:
-    """Create the database if there is none and apply every migration that it lacks, in one transaction."""
+    """Create the database if there is none and apply every migration that it lacks, in one transaction.
+
+    Where several processes start at once, they do so one after the other.
+    """
     location = make_url(url)
     if location.get_backend_name() == "sqlite" and location.database:
         Path(location.database).parent.mkdir(parents=True, exist_ok=True)
@@ -23,6 +28,8 @@ def migrate(url: str) -> None:
     engine = make_engine(url)
     try:
         with engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:

@@ -6,10 +6,26 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import DateTime, Double, TypeDecorator
+from sqlalchemy import DateTime, Double, String, TypeDecorator
 
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
+
+
+class Text(TypeDecorator[str]):
+    """Text; what no database takes, NUL and halves of surrogate pairs, is written and looked for as U+FFFD and "?".
+
+    A user's text that has them is refused before; an error's message can quote a damaged file.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Text to write."""
+        if value is None:
+            return None
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
