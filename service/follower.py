@@ -7,16 +7,19 @@ import threading
 from typing import TYPE_CHECKING
 
 from ray.exceptions import RayError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs.recording import record_events
+from service.jobs.repository import progress_of
+from service.observability.training import observe_training
+from service.store.lease import LeaseLostError
 from workers.cluster import Attempt, AttemptLostError
 from workers.events import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.store import Database
+    from service.store import Transactions
     from workers.events import Event
     from workers.spec import ResourcesSpec
 
@@ -35,7 +38,7 @@ class Follower:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions,
         job_id: str,
         number: int,
         attempt: Attempt,
@@ -48,6 +51,7 @@ class Follower:
         self.end: Ended | None = None
         self._database, self._job_id, self._number = database, job_id, number
         self._written, self._on_end = last_event, on_end
+        self._log = logging.LoggerAdapter(log, {"job_id": job_id, "attempt": number})
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow-{job_id}")
         self._thread.start()
@@ -64,8 +68,10 @@ class Follower:
         while self.end is None and not self._stopping.is_set():
             try:
                 self._write(self._poll())
-            except (OperationalError, RayError):
-                log.exception("the events of job %s could not be fetched or written; trying again", self._job_id)
+            except LeaseLostError:
+                return  # another process follows it now
+            except (SQLAlchemyError, RayError):
+                self._log.exception("the events of job %s could not be fetched or written; trying again", self._job_id)
                 self._stopping.wait(RETRY_WAIT)
 
     def _poll(self) -> list[tuple[int, Event]]:
@@ -78,8 +84,12 @@ class Follower:
         if not events:
             return
         with self._database.writing() as session:
+            before, created_at = progress_of(session, self._job_id)
             record_events(session, self._job_id, self._number, events)
+            after, _ = progress_of(session, self._job_id)
+        observe_training(events, before, after, created_at)
         self._written, last = events[-1]
         if isinstance(last, Ended):
             self.end = last
+            self._log.info("the attempt has ended: %s, %s", last.outcome, last.reason)
             self._on_end()

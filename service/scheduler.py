@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
+from service.admission import admission, resources_of
 from service.datasets.repository import info_of
 from service.follower import Follower
+from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
 from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
 from service.jobs.states import LIVE, State
-from service.store.models import Job
+from service.observability.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SCHEDULER_LAST_PASS, SCHEDULER_PASS
+from service.parts import PartStatus
+from service.store.lease import LeaseLostError
+from service.store.models import Job, now
 from workers.cluster import Attempt, Supervisors
 from workers.events import Ended
 from workers.spec import ResourcesSpec
@@ -26,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from service.settings import Settings
-    from service.store import Database
+    from service.store import Transactions
 
 IDLE_WAIT = 1.0  # seconds between passes when nothing wakes the scheduler
+LONGEST_PASS = 30.0  # seconds; starting the cluster again takes a part of it
 KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors are fit for another one
 
 CLUSTER_LOST = Ended("lost", "cluster_lost", "the whole cluster died")
@@ -48,21 +55,25 @@ class Cluster(Protocol):
     def failed(self) -> bool:
         """Whether it has died, so that calls of it may never come back."""
 
-    def restart(self) -> None:
-        """Start it again, with nothing on it."""
+    def restart(self) -> bool:
+        """Start it again, or join it again once somebody has; False as long as nobody has. Returns soon."""
+
+    def leave(self) -> None:
+        """Another process schedules on it from here on."""
 
 
 class Scheduler:
     """Runs the queue in threads of its own, on the Ray cluster that this process is connected to."""
 
-    def __init__(self, database: Database, settings: Settings, cluster: Cluster) -> None:
+    def __init__(self, database: Transactions, settings: Settings, cluster: Cluster) -> None:
         self._database, self._settings, self._cluster = database, settings, cluster
         self._supervisors = Supervisors()
-        self._adopted = False
+        self._missing = SERVICE_RESTARTED  # the end of an attempt that is not there
         self._supervisor: str | None = None  # the one taken for the next attempt
         self._followers: dict[tuple[str, int], Follower] = {}
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
+        self._last_pass = time.monotonic()
 
     def start(self) -> None:
         """Adopt what runs already, then serve the queue."""
@@ -79,18 +90,31 @@ class Scheduler:
         self._thread.join()
         self._stop_followers()
 
+    def status(self) -> PartStatus:
+        """Whether the queue is served: passes come to their end."""
+        if not self._thread.is_alive():
+            return PartStatus(ready=False, detail="it does not run")
+        age = time.monotonic() - self._last_pass
+        return PartStatus(ready=age <= LONGEST_PASS, detail=f"its last pass ended {age:.1f} s ago")
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                self._pass()
+                with SCHEDULER_PASS.time():
+                    self._pass()
+                self._last_pass = time.monotonic()
+                SCHEDULER_LAST_PASS.set_to_current_time()
+            except LeaseLostError:
+                return  # another process schedules now
             except Exception:  # whatever it was, the other jobs want to go on
+                SCHEDULER_FAILURES.inc()
                 log.exception("the database or the cluster did not answer; trying again")
             self._wake.wait(IDLE_WAIT)
 
     def _pass(self) -> None:
-        if self._cluster.failed():
-            self._replace_cluster()
+        if self._cluster.failed() and not self._replace_cluster():
+            return
         self._let_go()
         with self._database.reading() as session:
             jobs = jobs_in(session, [State.QUEUED, *LIVE])
@@ -101,16 +125,15 @@ class Scheduler:
         if not jobs:
             self._supervisors.keep_warm()
 
-    def _replace_cluster(self) -> None:
-        """Start the cluster again; its jobs go back to the queue."""
-        log.error("the cluster has died; starting it again")
+    def _replace_cluster(self) -> bool:
+        """Have the cluster again; False while that can not be. What is not on it any more goes back to the queue."""
+        if self._missing is DID_NOT_BEGIN:
+            log.error("the cluster has died")
+            self._missing = CLUSTER_LOST
         self._stop_followers()
-        for (job_id, number), follower in self._followers.items():
-            if follower.end is None:
-                self._write_end(job_id, number, CLUSTER_LOST)
         self._followers.clear()
-        self._cluster.restart()
         self._supervisors, self._supervisor = Supervisors(), None
+        return self._cluster.restart()
 
     def _let_go(self) -> None:
         """Give back the supervisors of the attempts that have ended."""
@@ -128,18 +151,21 @@ class Scheduler:
             with self._database.reading() as session:
                 row = get_attempt(session, job.id, job.attempt)
             found = Attempt.find(job.id, row.number, row.supervisor) if row.supervisor is not None else None
-            if row.supervisor is None or found is None:
-                self._write_end(job.id, row.number, DID_NOT_BEGIN if self._adopted else SERVICE_RESTARTED)
+            if found is None:
+                if row.supervisor is not None:
+                    # It must not begin the attempt yet: a start may be under way, of another process that has stalled.
+                    self._supervisors.end(row.supervisor)
+                self._write_end(job.id, row.number, self._missing)
             else:
                 self._follow(job.id, row.number, found, last_event=row.last_event)
-        if not self._adopted:
+        if self._missing is not DID_NOT_BEGIN:
             self._supervisors.adopt({follower.attempt.supervisor for follower in self._followers.values()})
-            self._adopted = True
+            self._missing = DID_NOT_BEGIN
 
     def _pass_on(self, jobs: Sequence[Job]) -> None:
         """Tell attempts what their jobs' rows say."""
         for job in jobs:
-            follower, resources = self._followers.get((job.id, job.attempt)), _resources(job)
+            follower, resources = self._followers.get((job.id, job.attempt)), resources_of(job)
             if follower is None:
                 continue  # it has just gone back to the queue
             if job.state == State.CANCELLING:
@@ -151,25 +177,15 @@ class Scheduler:
                 follower.resources = resources
 
     def _admit(self, queued: Sequence[Job], live: Sequence[Job]) -> None:
-        """Start queued jobs, first come first served, as long as all the workers of the next one fit."""
-        capacity = self._cluster.resources
-        free = {name: max(there - _busy(name, live), 0) for name, there in capacity.items()}
-        for job in queued:
-            needs = _resources(job).total
-            lacking = next((name for name, needed in needs.items() if needed > free[name]), None)
-            if lacking is None:
-                free = {name: there - needs[name] for name, there in free.items()}
-                self._launch(job.id)
-                continue
-            reason = (
-                f"waiting_for_{lacking.lower()}s: needs {needs[lacking]} {lacking}s, and {free[lacking]:g} of the "
-                f"cluster's {capacity[lacking]:g} are free"
-            )
-            if reason != job.reason:
-                with self._database.writing() as session:
-                    note_waiting(session, job.id, reason)
-            if all(needed <= capacity[name] for name, needed in needs.items()):
-                break  # its turn comes before that of smaller jobs behind it
+        """Start the queued jobs whose turn it is, and tell the others what they wait for."""
+        starting, waiting = admission(queued, live, self._cluster.resources, self._settings.max_running_jobs)
+        for job_id in starting:
+            self._launch(job_id)
+        news = {job.id: waiting[job.id] for job in queued if job.id in waiting and waiting[job.id] != job.reason}
+        if news:
+            with self._database.writing() as session:
+                for job_id, reason in news.items():
+                    note_waiting(session, job_id, reason)
 
     def _launch(self, job_id: str) -> None:
         if self._supervisor is None:
@@ -177,6 +193,7 @@ class Scheduler:
         with self._database.writing() as session:
             if not move(session, job_id, from_=State.QUEUED, to=State.STARTING):
                 return  # cancelled or paused meanwhile
+            waited = now() - queued_at(session, job_id)
             number = start_attempt(session, job_id, self._supervisor)
             job = session.get_one(Job, job_id)
             assignment = Assignment(
@@ -189,6 +206,8 @@ class Scheduler:
                 reported_step=job.step,
                 restarts_left=max(max_restarts(job.spec) - job.restarts, 0),
             )
+        QUEUE_WAIT.observe(waited.total_seconds())
+        log.info("job %s starts", job_id, extra={"job_id": job_id, "attempt": number})
         supervisor, self._supervisor = self._supervisor, None
         # Where this raises, the attempt may have begun all the same: the next pass finds that nobody follows it.
         attempt = Attempt.start(assignment, supervisor)
@@ -209,11 +228,3 @@ class Scheduler:
     def _write_end(self, job_id: str, number: int, end: Ended) -> None:
         with self._database.writing() as session:
             end_attempt(session, job_id, number, end)
-
-
-def _busy(name: str, jobs: Sequence[Job]) -> int:
-    return sum(_resources(job).total[name] for job in jobs)
-
-
-def _resources(job: Job) -> ResourcesSpec:
-    return ResourcesSpec.model_validate(job.spec["resources"])

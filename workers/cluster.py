@@ -129,6 +129,11 @@ class Supervisors:
                 with suppress(ValueError):  # it has ended since
                     self._admit(actor["name"], ray.get_actor(**actor))
 
+    def end(self, name: str) -> None:
+        """End the supervisor of this name, whatever it does; nothing happens where it has ended."""
+        with suppress(ValueError):
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+
     def _admit(self, name: str, actor: Any) -> None:
         if self._waiting:
             ray.kill(actor)

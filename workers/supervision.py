@@ -15,6 +15,7 @@ from workers.batches import Standardization
 from workers.checkpoint import CheckpointError, latest, latest_whole
 from workers.dataset import DatasetError, DatasetInfo, open_dataset, standardization
 from workers.device import DeviceError
+from workers.error_text import text_of
 from workers.event_log import EventLog
 from workers.events import Ended, Event, Noted, Restarted
 from workers.exchange import Order, PeerSilentError
@@ -170,7 +171,7 @@ class Supervision:
         cause = error.cause if isinstance(error, RayTaskError) else error  # Ray puts a traceback into the text
         for kind, outcome, reason in MEANINGS:
             if isinstance(error, kind):
-                return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else str(cause))
+                return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else text_of(cause))
         log.error("the attempt ended with an error nobody expected", exc_info=error)
         return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(cause).__name__}")
 

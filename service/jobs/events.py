@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from service.store.models import Event
+from service.jobs.states import State
+from service.store.models import Event, Incident, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
-    from service.jobs.states import State
+# Events that are counted for good, and how much each of them counts.
+INCIDENTS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "restarted": lambda _: 1,
+    "determinism_violation": lambda data: int(data["differing_points"]),
+    "messages_refused": lambda data: sum(count for cause, count in data.items() if cause != "worker"),
+}
 
 
 def add_event(
@@ -27,10 +34,24 @@ def add_event(
     reason: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Add an event to a job's history."""
+    """Add an event to a job's history.
+
+    Numbers are handed out when a row is written, not when it is committed. The transaction takes the job's row first
+    and keeps it, so the events of one job are committed in the order of their ids: who has seen one has seen all
+    before it. It must not hold a row of the job's attempts without the job's own, lest two wait for each other.
+    """
+    session.execute(select(Job.id).where(Job.id == job_id).with_for_update(key_share=True))
     moved = {"from_state": from_state, "to_state": to_state}
     session.add(Event(job_id=job_id, kind=kind, attempt=attempt, reason=reason, data=data, **moved))
+    if kind in INCIDENTS:
+        session.add(Incident(kind=kind, count=INCIDENTS[kind](data or {})))
     session.flush()
+
+
+def count_incidents(session: Session) -> dict[str, int]:
+    """How much has gone wrong since the database was made, by the kind of event."""
+    query = select(Incident.kind, func.sum(Incident.count)).group_by(Incident.kind)
+    return {kind: int(count) for kind, count in session.execute(query)}
 
 
 def list_events(
@@ -42,3 +63,9 @@ def list_events(
         query = query.where(Event.id > starting_after)
     events = session.scalars(query.order_by(Event.id).limit(limit + 1)).all()
     return events[:limit], len(events) > limit
+
+
+def queued_at(session: Session, job_id: str) -> datetime:
+    """When a job came into the queue, the last time that it did."""
+    query = select(Event.time).where(Event.job_id == job_id, Event.to_state == State.QUEUED)
+    return session.scalars(query.order_by(Event.id.desc()).limit(1)).one()

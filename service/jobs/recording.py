@@ -10,7 +10,7 @@ from service.jobs.metrics import Point, record_points
 from service.jobs.repository import (
     finish_attempt,
     get_attempt,
-    get_job,
+    lock_job,
     move,
     record_event,
     record_progress,
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 
 def record_events(session: Session, job_id: str, attempt: int, events: Sequence[tuple[int, Event]]) -> None:
-    """Write numbered events of an attempt; those that were written before, by their number, change nothing."""
+    """Write numbered events of an attempt; those that were written before, by their number, change nothing.
+
+    Nor does anything that comes from an attempt which is not the job's current one.
+    """
+    job = lock_job(session, job_id)
+    if job is None or job.attempt != attempt:
+        return
     written = get_attempt(session, job_id, attempt).last_event
     for number, event in events:
         if number > written:
@@ -81,9 +87,9 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
     A job whose attempt was lost goes back to the queue, `max_restarts` times.
     """
     reason = f"{end.reason}: {end.message}" if end.message else end.reason
+    job = lock_job(session, job_id)
     if not finish_attempt(session, job_id, attempt, outcome=end.outcome, reason=reason):
         return
-    job = get_job(session, job_id)
     if job is None or job.state not in LIVE:
         return
     state = State(job.state)

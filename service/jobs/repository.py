@@ -8,43 +8,54 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, literal, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from service.jobs.events import add_event
 from service.jobs.states import LIVE, MOVES, TERMINAL, State
-from service.store.models import Attempt, Job, now
+from service.store.models import Attempt, EndedJobs, Job, Label, now
 from service.store.types import UtcDateTime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from sqlalchemy import ColumnElement, Update
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 class IdempotencyMismatchError(Exception):
     """An idempotency key came again with another body."""
 
 
-class _Ids:
-    """Identifiers that sort by time of creation, strictly within one process."""
+class _Moments:
+    """Times of creation, each later than the one before within one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last = 0
+        self._last = datetime.min.replace(tzinfo=UTC)
 
-    def next(self) -> str:
+    def next(self) -> datetime:
         with self._lock:
-            self._last = max(self._last + 1, time.time_ns() // 1000)
-            return f"job_{self._last:014x}{secrets.token_hex(6)}"
+            self._last = max(self._last + MICROSECOND, now())
+            return self._last
 
 
-_ids = _Ids()
+_moments = _Moments()
+
+
+def _first_id(time: datetime) -> str:
+    """What the ids of all jobs made at `time` begin with: ids are in the order of creation."""
+    microseconds = (time - EPOCH) // MICROSECOND
+    return f"job_{min(max(microseconds, 0), 16**14 - 1):014x}"
 
 
 def create_job(
@@ -54,6 +65,8 @@ def create_job(
     dataset: dict[str, Any],
     total_steps: int,
     body_sha256: str,
+    labels: dict[str, str] | None = None,
+    priority: int = 0,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
     """Add a queued job; gives the job and whether it is new.
@@ -63,17 +76,20 @@ def create_job(
     """
     if idempotency_key is not None and (first := find_replay(session, idempotency_key, body_sha256)):
         return first, False
+    created_at = _moments.next()
     job = Job(
-        id=_ids.next(),
+        id=_first_id(created_at) + secrets.token_hex(6),
         name=spec["name"],
         experiment=spec["experiment"],
         state=State.QUEUED,
         spec=spec,
+        labels=[Label(key=key, value=value) for key, value in sorted((labels or {}).items())],
+        priority=priority,
         dataset=dataset,
         total_steps=total_steps,
         body_sha256=body_sha256,
         idempotency_key=idempotency_key,
-        created_at=now(),
+        created_at=created_at,
     )
     try:
         with session.begin_nested():
@@ -100,6 +116,15 @@ def get_job(session: Session, job_id: str) -> Job | None:
     return session.get(Job, job_id, populate_existing=True)
 
 
+def lock_job(session: Session, job_id: str) -> Job | None:
+    """The job, or None; no other writer changes it before the transaction ends.
+
+    A transaction that writes to a job and to its attempts takes the job first, so that none waits for one that waits
+    for it.
+    """
+    return session.get(Job, job_id, populate_existing=True, with_for_update={"key_share": True})
+
+
 def list_jobs(
     session: Session,
     *,
@@ -107,22 +132,38 @@ def list_jobs(
     starting_after: str | None = None,
     state: State | None = None,
     experiment: str | None = None,
+    labels: Iterable[tuple[str, str]] = (),
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
 ) -> tuple[Sequence[Job], bool]:
-    """Jobs, newest first, that come after the job `starting_after`; and whether there are more."""
-    query = select(Job).options(selectinload(Job.attempts), selectinload(Job.mlflow_run))
+    """Jobs, newest first, that come after the job `starting_after`; and whether there are more.
+
+    Only those with all the `labels`, made at `created_after` or later and before `created_before`.
+    """
+    query = select(Job).options(selectinload(Job.attempts), joinedload(Job.mlflow_run), selectinload(Job.labels))
+    job_id: InstrumentedAttribute[str] = Job.id
+    for key, value in labels:
+        label = aliased(Label)
+        query = query.join(label, (label.job_id == job_id) & (label.key == key) & (label.value == value))
+        # The order that is asked for is then that of the labels' index: nothing is sorted and no other job looked at.
+        job_id = label.job_id
     if starting_after is not None:
-        query = query.where(Job.id < starting_after)
+        query = query.where(job_id < starting_after)
     if state is not None:
         query = query.where(Job.state == state)
     if experiment is not None:
         query = query.where(Job.experiment == experiment)
-    jobs = session.scalars(query.order_by(Job.id.desc()).limit(limit + 1)).all()
+    if created_after is not None:
+        query = query.where(job_id >= _first_id(created_after))
+    if created_before is not None:
+        query = query.where(job_id < _first_id(created_before))
+    jobs = session.scalars(query.order_by(job_id.desc()).limit(limit + 1)).all()
     return jobs[:limit], len(jobs) > limit
 
 
 def jobs_in(session: Session, states: Iterable[State]) -> Sequence[Job]:
-    """Jobs in any of these states, oldest first."""
-    return session.scalars(select(Job).where(Job.state.in_(list(states))).order_by(Job.id)).all()
+    """Jobs in any of these states in order of turn: those of the highest priority first, of these the oldest."""
+    return session.scalars(select(Job).where(Job.state.in_(list(states))).order_by(Job.priority.desc(), Job.id)).all()
 
 
 def move(
@@ -152,6 +193,8 @@ def move(
         statement = statement.where(Job.attempt == attempt)
     if not changed(session, statement):
         return False
+    if to in TERMINAL:
+        count_ended(session, to, 1)
     add_event(session, job_id, "state", attempt=attempt, from_state=from_, to_state=to, reason=reason)
     return True
 
@@ -247,3 +290,22 @@ def changed(session: Session, statement: Update) -> bool:
 def note_waiting(session: Session, job_id: str, reason: str) -> bool:
     """Tell what a queued job waits for."""
     return changed(session, update(Job).where(Job.id == job_id, Job.state == State.QUEUED).values(reason=reason))
+
+
+def count_by_state(session: Session) -> dict[State, int]:
+    """How many jobs are in each state."""
+    others = [state for state in State if state not in TERMINAL]
+    counted = select(Job.state, func.count()).where(Job.state.in_(others)).group_by(Job.state)
+    rows = [*session.execute(counted), *session.execute(select(EndedJobs.state, EndedJobs.count))]
+    return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
+
+
+def count_ended(session: Session, state: State, more: int) -> None:
+    """Count jobs that ended in `state`, or that are deleted where `more` is negative; their rows are taken before."""
+    changed(session, update(EndedJobs).where(EndedJobs.state == state).values(count=EndedJobs.count + more))
+
+
+def progress_of(session: Session, job_id: str) -> tuple[int, datetime]:
+    """How many steps of a job are recorded, and when it was created."""
+    step, created_at = session.execute(select(Job.step, Job.created_at).where(Job.id == job_id)).one()
+    return step, created_at

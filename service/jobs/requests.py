@@ -1,15 +1,15 @@
-"""What users ask of a job that is there: to cancel, to pause, to resume it, and to run it on something else."""
+"""What users ask of a job that is there: to cancel, pause, resume or delete it, and to run it on something else."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from service.jobs.events import add_event
-from service.jobs.repository import changed, get_job, move
+from service.jobs.repository import changed, count_ended, lock_job, move
 from service.jobs.states import REQUESTS, TERMINAL, Request, State
-from service.store.models import Job
+from service.store.models import Attempt, Event, Job, Label, Metric, MlflowRun
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,19 +27,16 @@ def make_request(session: Session, job_id: str, request: Request) -> bool:
     False when that was done before. Raises NotPossibleError where the job's state does not allow it, LookupError for
     an unknown job.
     """
-    while True:
-        state = session.scalar(select(Job.state).where(Job.id == job_id))
-        if state is None:
-            raise LookupError(job_id)
-        state = State(state)
-        target = REQUESTS[request].get(state)
-        if target is None:
-            raise NotPossibleError(_refusal(job_id, state, request))
-        if target is state:
-            return False
-        # Where writers do not exclude each other, the job can have moved since it was read.
-        if move(session, job_id, from_=state, to=target, reason=f"{request}_requested"):
-            return True
+    job = lock_job(session, job_id)
+    if job is None:
+        raise LookupError(job_id)
+    state = State(job.state)
+    target = REQUESTS[request].get(state)
+    if target is None:
+        raise NotPossibleError(_refusal(job_id, state, request))
+    if target is state:
+        return False
+    return move(session, job_id, from_=state, to=target, reason=f"{request}_requested")
 
 
 def change_resources(session: Session, job_id: str, resources: ResourcesSpec) -> bool:
@@ -47,7 +44,7 @@ def change_resources(session: Session, job_id: str, resources: ResourcesSpec) ->
 
     Raises NotPossibleError for a job that has ended, LookupError for an unknown one.
     """
-    job = get_job(session, job_id)
+    job = lock_job(session, job_id)
     if job is None:
         raise LookupError(job_id)
     before, after = job.spec["resources"], resources.model_dump(mode="json")
@@ -58,6 +55,23 @@ def change_resources(session: Session, job_id: str, resources: ResourcesSpec) ->
         raise NotPossibleError(f"Job {job_id} has ended: {job.state}. It needs no other resources any more.")
     add_event(session, job_id, "resources_changed", data={"from": before, "to": after})
     return True
+
+
+def delete_job(session: Session, job_id: str) -> None:
+    """Remove an ended job and all that is known of it.
+
+    Raises NotPossibleError for a job that has not ended, LookupError for an unknown one.
+    """
+    # Where writers do not exclude each other, the lock keeps new rows from referring to the job.
+    state = session.scalar(select(Job.state).where(Job.id == job_id).with_for_update())
+    if state is None:
+        raise LookupError(job_id)
+    if state not in TERMINAL:
+        raise NotPossibleError(f"Job {job_id} is {state}: cancel it and wait until it has ended, then delete it.")
+    for table in (Metric, Event, Attempt, Label, MlflowRun):
+        session.execute(delete(table).where(table.job_id == job_id))
+    session.execute(delete(Job).where(Job.id == job_id))
+    count_ended(session, State(state), -1)
 
 
 PARTICIPLES = {Request.CANCEL: "cancelled", Request.PAUSE: "paused", Request.RESUME: "resumed"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from service.store.types import Float64, UtcDateTime
+from service.store.types import Float64, Text, UtcDateTime
 
 # SQLite numbers rows only in a column that is INTEGER to the letter.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
@@ -25,7 +25,12 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        str: Text,
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+    }
 
 
 def now() -> datetime:
@@ -37,15 +42,18 @@ class Job(Base):
     """A training job; `attempt` is the current attempt's number and 0 before the first."""
 
     __tablename__ = "jobs"
+    # With the id, so that a filtered page of the list is read in its order.
+    __table_args__ = (Index(None, "experiment", "id"), Index(None, "state", "id"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
-    experiment: Mapped[str] = mapped_column(index=True)
-    state: Mapped[str] = mapped_column(index=True)
+    experiment: Mapped[str]
+    state: Mapped[str]
     reason: Mapped[str | None]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt: Mapped[int] = mapped_column(default=0)
     restarts: Mapped[int] = mapped_column(default=0, server_default="0")
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -56,12 +64,39 @@ class Job(Base):
     # {name: [step, value]}; NaN and infinity, which JSON lacks, as null.
     latest_metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     params_sha256: Mapped[str | None]
+    # Whether MLflow knows all there will ever be: the exporter looks at the others each second.
+    mlflow_finished: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
     attempts: Mapped[list[Attempt]] = relationship(order_by="Attempt.number", viewonly=True)
+    labels: Mapped[list[Label]] = relationship(order_by="Label.key")
     mlflow_run: Mapped[MlflowRun | None] = relationship(viewonly=True)
+
+
+UNTOLD = ~Job.mlflow_finished
+Index("ix_jobs_untold", Job.id, sqlite_where=UNTOLD, postgresql_where=UNTOLD)
+
+
+class EndedJobs(Base):
+    """How many jobs there are that ended in a state: counted one by one, for there are ever more of them."""
+
+    __tablename__ = "ended_jobs"
+
+    state: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
+class Label(Base):
+    """What a user wrote on a job, to find it by."""
+
+    __tablename__ = "labels"
+    __table_args__ = (Index(None, "key", "value", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 class Attempt(Base):
@@ -97,6 +132,16 @@ class Event(Base):
     to_state: Mapped[str | None]
     reason: Mapped[str | None]
     data: Mapped[dict[str, Any] | None]
+
+
+class Incident(Base):
+    """Something that went wrong, `count` times; unlike the event that tells it, it stays when its job is deleted."""
+
+    __tablename__ = "incidents"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    kind: Mapped[str]
+    count: Mapped[int] = mapped_column(BigInteger)
 
 
 class Metric(Base):
@@ -145,4 +190,27 @@ class MlflowRun(Base):
     metric_cursor: Mapped[int] = mapped_column(BigInteger, default=0)
     params_logged: Mapped[bool] = mapped_column(default=False)
     artifacts_logged: Mapped[bool] = mapped_column(default=False)
-    finished: Mapped[bool] = mapped_column(default=False)
+
+
+class Token(Base):
+    """Lets its owner use the API as far as its role goes, until it is revoked; the secret itself is not kept."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    secret_sha256: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    revoked_at: Mapped[datetime | None]
+
+
+class Lease(Base):
+    """What one process at a time may do; `token` grows with each takeover, `renewals` while the holder is alive."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str | None]
+    token: Mapped[int] = mapped_column(BigInteger)
+    renewals: Mapped[int] = mapped_column(BigInteger)

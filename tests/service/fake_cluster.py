@@ -61,8 +61,9 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.resources = {"CPU": 4.0, "GPU": 0.0}
-        self.dead = False
-        self.restarts = 0
+        self.dead = self.away = False  # `away`: dead, and nobody has started it again yet
+        self.kept = False  # whether what runs on it outlives a restart
+        self.restarts = self.refused = 0
         self.attempts: list[FakeAttempt] = []
         self.pool: list[Any] = []
         self.refuses: Exception | None = None
@@ -70,9 +71,19 @@ class FakeCluster:
     def failed(self) -> bool:
         return self.dead
 
-    def restart(self) -> None:
-        self.dead = False
+    def restart(self) -> bool:
+        self.dead = self.away
+        if self.away:
+            self.refused += 1
+            return False
         self.restarts += 1
+        for attempt in self.attempts:
+            if not self.kept:
+                attempt.lose()
+        return True
+
+    def leave(self) -> None:
+        pass
 
     # In the place of workers.cluster.Attempt:
 
@@ -96,6 +107,9 @@ class FakeCluster:
 
     def take(self) -> str:
         return f"supervisor {len(self.attempts)}"
+
+    def end(self, name: str) -> None:
+        self.pool.append(("end", name))
 
     def give_back(self, attempt: FakeAttempt) -> None:
         self.pool.append(("back", attempt.supervisor))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,16 +9,20 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Column, Integer
+from sqlalchemy import Column, Integer, select
 
+from service.jobs.repository import count_by_state, create_job
+from service.jobs.states import State
 from service.store import Database, migrate
 from service.store.migrate import MIGRATIONS
-from service.store.models import Attempt, Base, Dataset, Job
+from service.store.models import Attempt, Base, Dataset, Job, MlflowRun
+from service.tracking.backlog import untold_jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from service.settings import Settings
+    from tests.postgres import PostgresServer
 
 
 def differences(database: Database) -> list[object]:
@@ -49,6 +55,17 @@ def test_migrating_again_keeps_the_rows(settings: Settings, database: Database) 
         assert session.get_one(Dataset, "d").classes == ["a"]
 
 
+def test_several_processes_migrate_at_once(postgres: PostgresServer) -> None:
+    url = postgres.create_database()
+    program = "import sys; from service.store import migrate; migrate(sys.argv[1])"
+    processes = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    database = Database(url)
+    assert differences(database) == []
+    database.close()
+    postgres.drop_database(url)
+
+
 def test_jobs_of_the_first_version_are_taken_along(settings: Settings, database: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -56,7 +73,7 @@ def test_jobs_of_the_first_version_are_taken_along(settings: Settings, database:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
     assert differences(database), "the first version lacks columns"
-    values = "'j', 'n', 'e', 'running', 0, 1, '{}', '{}', 'b', 9, 0, 0, '{}', '2026-01-01'"
+    values = "'j', 'n', 'e', 'running', false, 1, '{}', '{}', 'b', 9, 0, 0, '{}', '2026-01-01'"
     columns = (
         "id, name, experiment, state, cancel_requested, attempt, spec, dataset, body_sha256, total_steps, epoch, step, "
         "latest_metrics, created_at"
@@ -67,9 +84,36 @@ def test_jobs_of_the_first_version_are_taken_along(settings: Settings, database:
     migrate(settings.database)
     assert differences(database) == []
     with database.reading() as session:
-        assert session.get_one(Job, "j").restarts == 0
+        assert (session.get_one(Job, "j").restarts, session.get_one(Job, "j").labels) == (0, [])
         attempt = session.get_one(Attempt, ("j", 1))
         assert (attempt.supervisor, attempt.last_event) == (None, 0)
+
+
+def test_jobs_that_mlflow_knows_are_taken_along(settings: Settings, database: Database) -> None:
+    with database.writing() as session:
+        for number, name in enumerate(["told", "behind", "untold"]):
+            spec = {"name": name, "experiment": "e"}
+            job, _ = create_job(session, spec=spec, dataset={}, total_steps=1, body_sha256="b")
+            if number < 2:
+                session.add(MlflowRun(job_id=job.id, experiment_id="1", run_id="r", status="RUNNING"))
+            job.mlflow_finished = number == 0
+            job.state = State.SUCCEEDED if number < 2 else State.CANCELLED
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0006")
+        finished = "SELECT name, finished FROM jobs LEFT JOIN mlflow_runs ON job_id = id ORDER BY id"
+        rows = connection.exec_driver_sql(finished).all()
+        assert [tuple(row) for row in rows] == [("told", 1), ("behind", 0), ("untold", None)]
+    migrate(settings.database)
+    assert differences(database) == []
+    with database.reading() as session:
+        finished_jobs = session.scalars(select(Job.name).where(Job.mlflow_finished)).all()
+        assert finished_jobs == ["told"]
+        assert len(untold_jobs(session)) == 2
+        counts = count_by_state(session)
+        assert {state: count for state, count in counts.items() if count} == {State.SUCCEEDED: 2, State.CANCELLED: 1}
 
 
 def test_the_database_is_made_with_its_directory(tmp_path: Path) -> None:
@@ -78,6 +122,8 @@ def test_the_database_is_made_with_its_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 2)])
-def test_sqlite_is_set_up_to_be_durable(database: Database, pragma: str, value: object) -> None:
+def test_sqlite_is_set_up_to_be_durable(tmp_path: Path, pragma: str, value: object) -> None:
+    database = Database(f"sqlite:///{tmp_path}/gradfleet.db")
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+    database.close()

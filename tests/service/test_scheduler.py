@@ -53,10 +53,11 @@ def scheduler(database: Database, settings: Settings, cluster: FakeCluster) -> I
     scheduler.stop()
 
 
-def add_job(database: Database, **changes: Any) -> str:
+def add_job(database: Database, *, priority: int = 0, **changes: Any) -> str:
     spec = JobSpec.model_validate(hinge_job(**changes)).model_dump(mode="json")
     with database.writing() as session:
-        return create_job(session, spec=spec, dataset=DATASET, total_steps=40, body_sha256="b")[0].id
+        job, _ = create_job(session, spec=spec, dataset=DATASET, total_steps=40, body_sha256="b", priority=priority)
+        return job.id
 
 
 def job_of(database: Database, job_id: str) -> Job:
@@ -164,6 +165,27 @@ def test_gpus_are_waited_for_as_cpus_are(database: Database, cluster: FakeCluste
     cluster.attempts[0].tell(STARTED, SUCCEEDED)
     begun(cluster, 3)
     assert [attempt.assignment.job for attempt in cluster.attempts[1:]] == [second, without]
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_every_job_that_waits_says_for_what(database: Database, cluster: FakeCluster, settings: Settings) -> None:
+    settings.max_running_jobs = 1
+    first = add_job(database)
+    begun(cluster, 1)
+    second, third, urgent = add_job(database), add_job(database), add_job(database, priority=5)
+
+    def reasons() -> list[str | None]:
+        return [job_of(database, job_id).reason for job_id in (urgent, second, third)]
+
+    behind = [f"waiting_for_turn: behind {job_id}" for job_id in (urgent, second)]
+    wait_until(lambda: reasons() == ["waiting_for_other_jobs: 1 of at most 1 jobs run", *behind], "the reasons")
+    cluster.resources["CPU"] = 1
+    wait_until(lambda: reasons() == ["cluster_too_small: needs 2 CPUs, and the whole cluster has 1"] * 3, "the reasons")
+    cluster.resources["CPU"] = 2
+    cluster.attempts[0].tell(STARTED, SUCCEEDED)
+    assert begun(cluster, 2).assignment.job == urgent
+    assert reaches(database, first, State.SUCCEEDED).reason == "completed"
+    assert job_of(database, urgent).reason is None
 
 
 @pytest.mark.usefixtures("scheduler")
@@ -304,6 +326,31 @@ def test_jobs_outlive_the_cluster(database: Database, cluster: FakeCluster) -> N
     job = reaches(database, running, State.SUCCEEDED)
     (event,) = events_of(database, running, "restarted")
     assert (job.restarts, event.reason) == (1, "cluster_lost")
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_a_cluster_that_others_run_is_waited_for(database: Database, cluster: FakeCluster) -> None:
+    running = add_job(database)
+    begun(cluster, 1).tell(STARTED)
+    reaches(database, running, State.RUNNING)
+    cluster.dead = cluster.away = True
+    wait_until(lambda: cluster.refused > 2, "some tries to join the cluster again")
+    assert job_of(database, running).state == State.RUNNING, "nobody knows yet what has become of it"
+    cluster.away = False
+    begun(cluster, 2).tell(STARTED, SUCCEEDED)
+    assert reaches(database, running, State.SUCCEEDED).restarts == 1
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_what_has_outlived_a_lost_connection_goes_on(database: Database, cluster: FakeCluster) -> None:
+    running = add_job(database)
+    begun(cluster, 1).tell(STARTED)
+    reaches(database, running, State.RUNNING)
+    cluster.dead = cluster.kept = True
+    wait_until(lambda: cluster.restarts == 1, "the cluster to be joined again")
+    cluster.attempts[0].tell(progress(1), SUCCEEDED)
+    job = reaches(database, running, State.SUCCEEDED)
+    assert (job.restarts, len(cluster.attempts), read_steps(database, running)) == (0, 1, [1])
 
 
 @pytest.mark.usefixtures("scheduler")

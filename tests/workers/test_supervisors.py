@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import ray
+from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
 from tests.workers.attempts import TIMEOUT, Undisturbed, is_gone, pid_of, rest_of, undisturbed, wait_until
@@ -99,3 +100,14 @@ def test_one_that_ends_while_it_is_taken_over_is_let_go(only_these: set[str], mo
     supervisors = Supervisors()
     supervisors.adopt(only_these)
     assert supervisors.take() == name
+
+
+def test_one_that_was_ended_begins_nothing(only_these: set[str], tmp_path: Path, short: Undisturbed) -> None:
+    """Also where whoever took it has stalled and does not know."""
+    supervisors = Supervisors()
+    name = supervisors.take()
+    supervisors.end(name)
+    with pytest.raises((ValueError, RayActorError)):
+        Attempt.start(short.again(tmp_path), name)
+    wait_until(lambda: living() <= only_these, "the supervisor to be gone")
+    supervisors.end(name)
