@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
 from service.field_errors import field_problems
+from service.observability.logs import request_id
+from service.observability.requests import REQUEST_ID
+from service.store.database import does_not_answer
 from workers.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "2"  # seconds
 
 
 class FieldProblemView(BaseModel):
@@ -53,7 +58,8 @@ def _problem_schema() -> dict[str, object]:
 
 # For `responses=` of a router: FastAPI then leaves out its own form of a validation error.
 PROBLEM_RESPONSES: dict[int | str, dict[str, object]] = {
-    "4XX": {"description": "What was wrong with the request", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}}
+    "4XX": {"description": "What was wrong with the request", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
+    "5XX": {"description": "Why the service can not answer", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
 }
 
 
@@ -126,15 +132,29 @@ def install_problem_handlers(app: FastAPI) -> None:
     def spec_error(request: Request, error: SpecError) -> Response:
         return http_error(request, invalid(*error.problems))
 
+    @app.exception_handler(SQLAlchemyError)
+    def database_error(request: Request, error: SQLAlchemyError) -> Response:
+        if not does_not_answer(error):
+            return unexpected_error(request, error)
+        cause = getattr(error, "orig", error)  # without the statement and its values
+        logger.warning("%s %s: the database does not answer: %s", request.method, request.url.path, cause)
+        detail = "The database does not answer. Nothing is lost; try again, with an Idempotency-Key where it is a POST."
+        headers = {"Retry-After": RETRY_AFTER}
+        return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, instance=request.url.path, headers=headers)
+
     @app.exception_handler(Exception)
     def unexpected_error(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         detail = "The service failed to answer; the error is in its log."
-        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail, instance=request.url.path)
+        # This answer passes no middleware, so it takes its own id along, by which the error is found in the log.
+        headers = {REQUEST_ID: identity} if (identity := request_id.get()) else None
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail, instance=request.url.path, headers=headers)
 
 
 def _methods_at(request: Request) -> list[str]:
     """What a path can be asked for; the framework's own header names the methods of its first route only."""
     paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
-    found = (methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path))
-    return sorted({method.upper() for methods in found for method in methods}) or ["GET"]
+    asked = request.url.path
+    # A path that is there by its own name is not meant as the id in another.
+    at = [asked] if asked in paths else [path for path in paths if compile_path(path)[0].match(asked)]
+    return sorted({method.upper() for path in at for method in paths[path]}) or ["GET"]

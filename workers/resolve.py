@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARDS = 4
 DEFAULT_CHECKPOINT_SECONDS = 30.0
-MAX_PARAMETERS = 100_000_000
-MAX_VALUES = 2_000_000_000  # numbers in all layers together, for one batch
+BYTES_PER_VALUE = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,14 @@ class SpecError(ValueError):
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a job may be at most: numbers that it trains, and bytes of all its layers' values for one batch."""
+
+    parameters: int = 100_000_000
+    batch_bytes: int = 8_000_000_000
+
+
+@dataclass(frozen=True)
 class ResolvedJob:
     """A spec with every default filled in, and the figures that follow from it and its dataset."""
 
@@ -55,16 +62,16 @@ class ResolvedJob:
         return self.steps_per_epoch * self.spec.training.epochs
 
 
-def resolve(spec: JobSpec, dataset: DatasetInfo) -> ResolvedJob:
+def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> ResolvedJob:
     """Fill in what the spec leaves open and check it against the dataset.
 
     Raises `SpecError` with every problem found: shapes that do not fit, a last layer that does not give one score per
-    class, more shards than rows in a batch, and so on.
+    class, more shards than rows in a batch, a model beyond the limits, and so on.
     """
     problems: list[FieldProblem] = []
     validation = validation_rows(dataset.rows, spec.data.validation)
     train = dataset.rows - validation
-    parameters = _check_model(spec, dataset, problems)
+    parameters = _check_model(spec, dataset, limits, problems)
     shards = _check_training(spec, train, problems)
     if spec.data.validation > 0 and validation == 0:
         problems.append(
@@ -99,7 +106,7 @@ def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
     return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
 
 
-def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> int:
+def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem]) -> int:
     """Check the shapes; give the number of parameters (0 where the shapes do not fit)."""
     if spec.model.inputs not in {None, dataset.features}:
         problems.append(
@@ -117,13 +124,13 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
         problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
         return 0
     parameters = sum(prod(declaration.shape) for declaration in graph.parameters() if not declaration.statistic)
-    values = sum(prod(shape) for shape in graph.shapes(spec.training.batch_size).values())
-    if values > MAX_VALUES:
+    batch_bytes = BYTES_PER_VALUE * sum(prod(shape) for shape in graph.shapes(spec.training.batch_size).values())
+    if batch_bytes > limits.batch_bytes:
         problems.append(
             FieldProblem(
                 "model.layers",
-                f"compute {values:,} numbers for a batch of {spec.training.batch_size} rows, more than the limit of "
-                f"{MAX_VALUES:,}",
+                f"take {batch_bytes:,} bytes for a batch of {spec.training.batch_size} rows of {dataset.features} "
+                f"features, more than the limit of {limits.batch_bytes:,}: a smaller training.batch_size takes less",
             )
         )
     _, *scores = graph.shapes(batch=1)["scores"]
@@ -139,9 +146,9 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
         _check_loss(spec, graph, problems)
     if parameters == 0:
         problems.append(FieldProblem("model.layers", "has no parameters to train: at least one linear layer is needed"))
-    if parameters > MAX_PARAMETERS:
+    if parameters > limits.parameters:
         problems.append(
-            FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {MAX_PARAMETERS:,}")
+            FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
         )
     return parameters
 

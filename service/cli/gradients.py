@@ -11,8 +11,8 @@ from core.gradcheck import GradientReport, check_graph
 from core.random import Purpose, generator
 from service.cli.spec_file import SpecFileError, read_spec
 from service.field_errors import document_problems
+from service.jobs.schemas import JobRequest
 from workers.model import layers_of, loss_of
-from workers.spec import JobSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,17 +26,17 @@ def check_spec(file: Path, rows: int, seed: int) -> GradientReport:
     return check_graph(graph, "loss", _samples(graph, rows, seed), seed)
 
 
-def _spec(file: Path) -> JobSpec:
+def _spec(file: Path) -> JobRequest:
     document = read_spec(file)
     try:
-        return JobSpec.model_validate(document)
+        return JobRequest.model_validate(document)
     except ValidationError as error:
-        problems = document_problems(error, document, JobSpec)
+        problems = document_problems(error, document, JobRequest)
         message = "\n".join(f"{file}: {problem.field}: {problem.message}" for problem in problems)
         raise SpecFileError(message) from error
 
 
-def _graph(spec: JobSpec, rows: int) -> Graph:
+def _graph(spec: JobRequest, rows: int) -> Graph:
     if spec.model.inputs is None:
         raise SpecFileError("model.inputs is needed here: the number of features in a row")
     try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import insert, select, update
+import numpy as np
+from sqlalchemy import Double, insert, select, type_coerce, update
 
 from service.jobs.events import add_event
 from service.jobs.repository import changed, held
+from service.jobs.thinning import thinned
 from service.store.models import Job, Metric
 
 if TYPE_CHECKING:
@@ -34,6 +38,11 @@ class Series(NamedTuple):
 
     steps: list[int]
     values: list[float]
+
+    def thinned(self, most: int) -> Series:
+        """At most `most` of the points, which draw the same curve."""
+        kept = thinned(np.array(self.values), most).tolist()
+        return Series([self.steps[index] for index in kept], [self.values[index] for index in kept])
 
 
 def record_points(session: Session, job_id: str, attempt: int, points: Iterable[Point]) -> bool:
@@ -83,18 +92,20 @@ def read_series(
     to_step: int | None = None,
 ) -> dict[str, Series]:
     """Series of a job in order of name and step: all or those named, with the steps from `from_step` to `to_step`."""
-    query = select(Metric.name, Metric.step, Metric.value).where(Metric.job_id == job_id)
+    # There can be many: the column's own type would look at each value by itself.
+    value = type_coerce(Metric.value, Double)
+    query = select(Metric.name, Metric.step, value).where(Metric.job_id == job_id)
     if names:
         query = query.where(Metric.name.in_(names))
     if from_step is not None:
         query = query.where(Metric.step >= from_step)
     if to_step is not None:
         query = query.where(Metric.step <= to_step)
+    rows = session.execute(query.order_by(Metric.name, Metric.step))
     series: dict[str, Series] = {}
-    for name, step, value in session.execute(query.order_by(Metric.name, Metric.step)):
-        steps, values = series.setdefault(name, Series([], []))
-        steps.append(step)
-        values.append(value)
+    for name, points in groupby(rows, key=itemgetter(0)):
+        _, steps, values = zip(*points, strict=True)
+        series[name] = Series(list(steps), [math.nan if value is None else value for value in values])
     return series
 
 

@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from service.jobs.labels import Labels
 from service.jobs.states import State
-from service.store.models import Job, MlflowRun
+from service.store.models import Job
 from workers.fields import StrictModel
+from workers.spec import JobSpec
 
 HINGE_JOB: dict[str, Any] = {
     "name": "digits-hinge",
@@ -20,6 +22,31 @@ HINGE_JOB: dict[str, Any] = {
     "training": {"epochs": 20, "batch_size": 128, "seed": 0, "shards": 4},
     "resources": {"workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 0},
 }
+
+
+class JobRequest(JobSpec):
+    """A training job, with what is said about it and not part of it: no result depends on that.
+
+    A field that is left at its default is left out: the body's hash is the one from before there was the field.
+    """
+
+    labels: Labels = Field(
+        {},
+        description="Up to 32 keys of letters, digits and ._/- with a text each.",
+        examples=[{"team": "vision"}],
+        exclude_if=lambda labels: not labels,
+    )
+    priority: int = Field(
+        0,
+        ge=-100,
+        le=100,
+        description="Jobs of a higher priority start first; those of the same one, first come first served.",
+        exclude_if=lambda priority: priority == 0,
+    )
+
+
+# Fields of a request that are no part of the job's spec.
+BESIDE_SPEC = JobRequest.model_fields.keys() - JobSpec.model_fields.keys()
 
 
 class ResourcesChange(StrictModel):
@@ -65,14 +92,41 @@ class MlflowView(BaseModel):
     complete: bool = Field(description="Whether the run has ended and MLflow has all of it.")
 
 
+RUNNING_JOB: dict[str, JsonValue] = {
+    "id": "job_0064b8a1f2c3d4a1b2c3d4e5f6",
+    "name": "digits-hinge",
+    "experiment": "hinge-vs-softmax",
+    "state": "running",
+    "reason": None,
+    "labels": {"team": "vision"},
+    "priority": 0,
+    "spec": HINGE_JOB,
+    "progress": {"epoch": 3, "step": 40, "total_steps": 240},
+    "metrics": {"train/loss": 0.53, "val/accuracy": 0.94},
+    "attempts": [
+        {"number": 1, "outcome": None, "reason": None, "started_at": "2026-01-01T12:00:01Z", "finished_at": None}
+    ],
+    "restarts": 0,
+    "created_at": "2026-01-01T12:00:00Z",
+    "started_at": "2026-01-01T12:00:01Z",
+    "finished_at": None,
+    "mlflow": None,
+    "params_sha256": None,
+}
+
+
 class JobView(BaseModel):
     """A job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [RUNNING_JOB]})
 
     id: str
     name: str
     experiment: str
     state: State
     reason: str | None = Field(description="Why it is in this state, for a machine to read.")
+    labels: dict[str, str]
+    priority: int
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
     progress: ProgressView
     metrics: dict[str, float | None] = Field(
@@ -97,10 +151,22 @@ class JobList(BaseModel):
     has_more: bool = Field(description="Whether jobs follow; ask again with starting_after = the last id here.")
 
 
+END: dict[str, JsonValue] = {
+    "id": 12,
+    "time": "2026-01-01T12:01:00Z",
+    "kind": "state",
+    "attempt": 1,
+    "from_state": "running",
+    "to_state": "succeeded",
+    "reason": "completed",
+    "data": None,
+}
+
+
 class EventView(BaseModel):
     """Something that happened to a job."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [END]})
 
     id: int = Field(description="Grows with time.")
     time: datetime
@@ -110,6 +176,14 @@ class EventView(BaseModel):
     to_state: State | None
     reason: str | None
     data: dict[str, Any] | None
+
+
+class LiveView(BaseModel):
+    """How a job stands, in the `progress` messages of its stream."""
+
+    state: State
+    progress: ProgressView
+    metrics: dict[str, float | None]
 
 
 class EventList(BaseModel):
@@ -140,20 +214,28 @@ def job_view(job: Job, mlflow_link: str | None) -> JobView:
         experiment=job.experiment,
         state=State(job.state),
         reason=job.reason,
+        labels={label.key: label.value for label in job.labels},
+        priority=job.priority,
         spec=job.spec,
         progress=ProgressView(epoch=job.epoch, step=job.step, total_steps=job.total_steps),
-        metrics={name: value for name, (_, value) in sorted(job.latest_metrics.items())},
+        metrics=latest_values(job.latest_metrics),
         attempts=[AttemptView.model_validate(attempt) for attempt in job.attempts],
         restarts=job.restarts,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        mlflow=_mlflow_view(job.mlflow_run, mlflow_link),
+        mlflow=_mlflow_view(job, mlflow_link),
         params_sha256=job.params_sha256,
     )
 
 
-def _mlflow_view(run: MlflowRun | None, mlflow_link: str | None) -> MlflowView | None:
+def latest_values(latest_metrics: dict[str, Any]) -> dict[str, float | None]:
+    """Names and values of a row's latest metrics."""
+    return {name: value for name, (_, value) in sorted(latest_metrics.items())}
+
+
+def _mlflow_view(job: Job, mlflow_link: str | None) -> MlflowView | None:
+    run = job.mlflow_run
     if run is None:
         return None
     url = None
@@ -161,4 +243,4 @@ def _mlflow_view(run: MlflowRun | None, mlflow_link: str | None) -> MlflowView |
         # MLflow's pages open on another kind of work unless the link says otherwise.
         page = f"experiments/{run.experiment_id}/runs/{run.run_id}"
         url = f"{mlflow_link}/#/{page}?workflowType=machine_learning"
-    return MlflowView(run_id=run.run_id, url=url, complete=run.finished)
+    return MlflowView(run_id=run.run_id, url=url, complete=job.mlflow_finished)

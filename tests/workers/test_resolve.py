@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from core import registered, to_spec
 from tests.workers.helpers import instances, job
 from workers.dataset import DatasetInfo
-from workers.resolve import MAX_PARAMETERS, ResolvedJob, SpecError, resolve
+from workers.resolve import Limits, ResolvedJob, SpecError, resolve
 from workers.spec import CheckpointsSpec, JobSpec
 
 ROWS = 333
@@ -30,7 +30,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "too many parameters": (
         {"model.layers": linear(100_000, 1000, 3)},
         "model.layers",
-        (f"{MAX_PARAMETERS:,}", f"{20 * 100_000 + 100_000 + 100_000 * 1000 + 1000 + 1000 * 3 + 3:,}"),
+        (f"{Limits.parameters:,}", f"{20 * 100_000 + 100_000 + 100_000 * 1000 + 1000 + 1000 * 3 + 3:,}"),
     ),
     "a batch of more than the rows": ({"training.batch_size": 267}, "training.batch_size", ("267", "266 rows")),
     "more shards than rows": ({"training.shards": 51}, "training.shards", ("51", "50")),

@@ -1,0 +1,61 @@
+"""Who is next: which queued jobs start now, and what each of the others waits for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workers.spec import ResourcesSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.store.models import Job
+
+
+def admission(
+    queued: Sequence[Job], live: Sequence[Job], capacity: Mapping[str, float], max_running_jobs: int | None
+) -> tuple[list[str], dict[str, str]]:
+    """Ids of the jobs that start, and the reason of each job that does not.
+
+    `queued` is in order of turn. A job starts when all its workers fit into what `live` leaves of the `capacity`; no
+    job overtakes one that waits, lest a big one waits for ever, but for one that the whole cluster could not hold.
+    """
+    starting: list[str] = []
+    waiting: dict[str, str] = {}
+    free = free_resources(live, capacity)
+    ahead: str | None = None
+    for job in queued:
+        needs = resources_of(job).total
+        if too_big := next((name for name, needed in needs.items() if needed > capacity[name]), None):
+            waiting[job.id] = (
+                f"cluster_too_small: needs {needs[too_big]} {too_big}s, and the whole cluster has {capacity[too_big]:g}"
+            )
+            continue
+        running = len(live) + len(starting)
+        if ahead is not None:
+            # The job right before it, not the first one that waits: few reasons change when the queue moves on.
+            waiting[job.id] = f"waiting_for_turn: behind {ahead}"
+        elif max_running_jobs is not None and running >= max_running_jobs:
+            waiting[job.id] = f"waiting_for_other_jobs: {running} of at most {max_running_jobs} jobs run"
+        elif lacking := next((name for name, needed in needs.items() if needed > free[name]), None):
+            waiting[job.id] = (
+                f"waiting_for_{lacking.lower()}s: needs {needs[lacking]} {lacking}s, and {free[lacking]:g} of the "
+                f"cluster's {capacity[lacking]:g} are free"
+            )
+        else:
+            free = {name: there - needs[name] for name, there in free.items()}
+            starting.append(job.id)
+            continue
+        ahead = job.id
+    return starting, waiting
+
+
+def resources_of(job: Job) -> ResourcesSpec:
+    """What a job runs on."""
+    return ResourcesSpec.model_validate(job.spec["resources"])
+
+
+def free_resources(live: Sequence[Job], capacity: Mapping[str, float]) -> dict[str, float]:
+    """What live jobs leave of a cluster, by Ray's names; none is left where the cluster has become too small."""
+    needs = [resources_of(job).total for job in live]
+    return {name: max(there - sum(needed[name] for needed in needs), 0) for name, there in capacity.items()}

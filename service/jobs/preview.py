@@ -1,0 +1,96 @@
+"""What would run if a spec were submitted."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from core import BATCH, build_classifier
+from service.jobs.schemas import BESIDE_SPEC
+from service.problems import FieldProblemView
+from workers.memory import memory_per_worker
+from workers.model import layers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.settings import Settings
+    from workers.resolve import ResolvedJob
+
+
+class LayerPreview(BaseModel):
+    """A layer of the model."""
+
+    name: str = Field(examples=["0_linear"])
+    type: str = Field(examples=["linear"])
+    shape: list[int | Literal["batch"]] = Field(description="Of what it gives.", examples=[["batch", 128]])
+    parameters: int = Field(description="Its own, without those that it shares with an earlier layer.")
+
+
+class JobPreview(BaseModel):
+    """What would run."""
+
+    spec: dict[str, Any] = Field(description="The spec with every default filled in.")
+    parameters: int = Field(description="Numbers that are trained.")
+    layers: list[LayerPreview] = Field(description="In the order of the spec.")
+    train_rows: int
+    validation_rows: int
+    steps_per_epoch: int
+    total_steps: int
+    memory_per_worker_bytes: int = Field(
+        description="Of a worker's arrays, estimated from above. Python and its libraries come on top."
+    )
+    warnings: list[FieldProblemView] = Field(description="What is allowed, but may not be what was meant.")
+
+
+def preview(job: ResolvedJob, features: int, settings: Settings) -> JobPreview:
+    """What would run of a resolved job on a dataset with this many features."""
+    return JobPreview(
+        spec=job.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
+        parameters=job.parameters,
+        layers=list(_layers(job, features)),
+        train_rows=job.train_rows,
+        validation_rows=job.validation_rows,
+        steps_per_epoch=job.steps_per_epoch,
+        total_steps=job.total_steps,
+        memory_per_worker_bytes=memory_per_worker(job, features),
+        warnings=[FieldProblemView(field=field, message=message) for field, message in _warnings(job, settings)],
+    )
+
+
+def _layers(job: ResolvedJob, features: int) -> Iterator[LayerPreview]:
+    graph = build_classifier(layers_of(job.spec), features)
+    shapes, symbolic = graph.shapes(), graph.symbolic_shapes()
+    for (name, _), layer in zip(graph.nodes.items(), job.spec.model.layers, strict=True):
+        own = graph.parameters_of(name, shapes) if graph.owner(name) == name else ()
+        yield LayerPreview(
+            name=name,
+            type=layer.model_dump()["type"],
+            shape=["batch" if size is BATCH else size for size in symbolic[name]],
+            parameters=sum(prod(declared.shape) for declared in own if not declared.statistic),
+        )
+
+
+def _warnings(job: ResolvedJob, settings: Settings) -> Iterator[tuple[str, str]]:
+    training, resources = job.spec.training, job.spec.resources
+    shards = training.shards or 1
+    most = -(-shards // resources.lanes)
+    enough = -(-shards // most)
+    if enough < resources.lanes:
+        yield (
+            "resources.workers",
+            f"{shards} shards on {resources.lanes} threads leave some with {most} and others with less: {enough} "
+            f"would be as fast, or training.shards of {most * resources.lanes}",
+        )
+    last = job.train_rows % training.batch_size
+    if 0 < last < shards:
+        yield (
+            "training.batch_size",
+            f"the last batch of an epoch has {last} rows for {shards} shards: some compute nothing in that step",
+        )
+    if job.validation_rows == 0:
+        yield "data.validation", "no row is kept for validation: there will be no metrics under val/"
+    if settings.cluster_cpus is None:
+        yield "resources", f"it is not known here whether the cluster has {resources.total['CPU']} CPUs"

@@ -1,0 +1,104 @@
+"""The page on the API does what it says: its commands run, in order, and print what it shows."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.app import create_app
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.store import Database, migrate
+from tests.service.fake_cluster import FakeAttempt, FakeCluster
+from tests.service.support import served
+from workers.events import Checkpointed, Ended, Progress, Series, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workers.trainer import Assignment
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+STEPS = 240
+SHORT = 20  # epochs of a job that ends by itself
+END_OF_BLOCK = "=== end of block"
+
+
+class Played(FakeAttempt):
+    """An attempt that does at once what it is asked."""
+
+    def play(self) -> None:
+        steps = np.arange(1, STEPS + 1)
+        self.tell(Started(step=0, workers=2, fingerprint={}, changed={}))
+        if self.assignment.spec["training"]["epochs"] == SHORT:
+            series = {"train/loss": Series(steps, 1 / steps, steps)}
+            self.tell(Progress(epoch=SHORT, step=STEPS, series=series), Checkpointed(STEPS, "ab" * 32))
+            self.tell(Ended("succeeded", "completed"))
+
+    def pause(self) -> None:
+        self._end("paused")
+
+    def cancel(self) -> None:
+        self._end("cancelled")
+
+    def _end(self, outcome: Any) -> None:
+        if not self.told:
+            self.told.append(outcome)
+            self.tell(Ended(outcome, f"{outcome}_by_user"))
+
+
+class PlayedCluster(FakeCluster):
+    def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
+        attempt = Played(assignment, supervisor)
+        self.attempts.append(attempt)
+        attempt.play()
+        return attempt
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A service with the dataset's file, on a cluster that plays."""
+    cluster = PlayedCluster()
+    for name in ("Attempt", "Supervisors"):
+        monkeypatch.setattr(f"service.scheduler.{name}", cluster)
+    settings = Settings(data_dir=tmp_path / "data", cluster_cpus=4)
+    settings.allowed_roots[0].mkdir(parents=True)
+    columns: dict[str, Any] = {f"pixel_{index}": np.arange(1797) % (index + 2) for index in range(64)}
+    pq.write_table(pa.table(columns | {"label": np.arange(1797) % 10}), settings.allowed_roots[0] / "digits.parquet")
+    migrate(settings.database)
+    database = Database(settings.database)
+    scheduler = Scheduler(database, settings, cluster)
+    with served(create_app(settings, database=database, on_change=scheduler.wake)) as url:
+        scheduler.start()
+        yield url
+        scheduler.stop()
+    database.close()
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="the examples need curl and jq")
+def test_the_examples_run_and_print_what_is_shown(url: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```(sh|python)\n(.*?)```(?:\n```text\n(.*?)```)?", PAGE, re.DOTALL)
+    assert sum(language == "sh" for language, *_ in blocks) == PAGE.count("```sh")
+    script = ["set -euo pipefail"]
+    for number, (language, code, _) in enumerate(blocks):
+        if language == "python":
+            (tmp_path / f"{number}.py").write_text(code)
+        command = code if language == "sh" else f"{sys.executable} {number}.py\n"
+        script.append(f"{command}echo '{END_OF_BLOCK}'")
+    (tmp_path / "page.sh").write_text("\n".join(script).replace("http://127.0.0.1:8000", url))
+    done = subprocess.run(["bash", "page.sh"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    printed = done.stdout.split(END_OF_BLOCK)[:-1]
+    for (_, code, shown), actual in zip(blocks, printed, strict=False):
+        pattern = ".*?".join(re.escape(part) for part in shown.strip().split("..."))
+        assert re.fullmatch(pattern, actual.strip(), re.DOTALL), f"{code}\nprinted\n{actual}"
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert len(printed) == len(blocks)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.admission import admission, resources_of
+from service.store.models import Job
+
+CAPACITY = {"CPU": 4.0, "GPU": 1.0}
+
+
+def job(number: int, workers: int, gpus: int = 0) -> Job:
+    resources = {"workers": workers, "cpus_per_worker": 1, "gpus_per_worker": gpus}
+    return Job(id=f"job_{number}", spec={"resources": resources})
+
+
+def used(jobs: list[Job]) -> dict[str, int]:
+    return {name: sum(resources_of(each).total[name] for each in jobs) for name in CAPACITY}
+
+
+jobs = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 1)), max_size=8)
+
+
+@given(shapes=jobs, most=st.none() | st.integers(1, 4))
+def test_nobody_overtakes_and_nothing_is_overbooked(shapes: list[Any], most: int | None) -> None:
+    queued = [job(number, *shape) for number, shape in enumerate(shapes)]
+    starting, waiting = admission(queued, [], CAPACITY, most)
+    assert sorted([*starting, *waiting]) == sorted(each.id for each in queued)
+    started = [each for each in queued if each.id in starting]
+    assert all(used(started)[name] <= there for name, there in CAPACITY.items())
+    assert most is None or len(started) <= most
+    able = [each for each in queued if all(used([each])[name] <= there for name, there in CAPACITY.items())]
+    assert started == able[: len(started)], "in order, past those only that can never start"
+    for each in set(queued) - set(able):
+        assert waiting[each.id].startswith("cluster_too_small: ")
+    if len(able) > len(started) and (most is None or len(started) < most):
+        together = used([*started, able[len(started)]])
+        assert any(together[name] > there for name, there in CAPACITY.items()), "the next one would not have fitted"
+
+
+def test_reasons_are_told_with_the_numbers() -> None:
+    queued = [job(1, 5), job(2, 3), job(3, 1), job(4, 1)]
+    assert admission(queued, [job(0, 2)], CAPACITY, None) == (
+        [],
+        {
+            "job_1": "cluster_too_small: needs 5 CPUs, and the whole cluster has 4",
+            "job_2": "waiting_for_cpus: needs 3 CPUs, and 2 of the cluster's 4 are free",
+            "job_3": "waiting_for_turn: behind job_2",
+            "job_4": "waiting_for_turn: behind job_3",
+        },
+    )
+    assert admission(queued[2:], [job(0, 2)], CAPACITY, 2) == (
+        ["job_3"],
+        {"job_4": "waiting_for_other_jobs: 2 of at most 2 jobs run"},
+    )
+    assert admission([job(5, 1, gpus=1)], [], {"CPU": 4, "GPU": 0}, None)[1] == {
+        "job_5": "cluster_too_small: needs 1 GPUs, and the whole cluster has 0"
+    }
