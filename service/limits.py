@@ -1,4 +1,4 @@
-"""A limit on the size of requests, below the framework."""
+"""Limits on the size of requests and on how long they take to come, below the framework."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DRAIN_SECONDS = 30
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body above `max_bytes`.
+    """ASGI middleware that answers 413 to a body above `max_bytes`, 408 to one that takes longer than `max_seconds`.
 
-    A declared length is judged at once; a streamed body as it comes. Requests within the limit reach the application
+    A declared length is judged at once; a streamed body as it comes. Requests within the limits reach the application
     with their body read.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float) -> None:
         self.app = app
-        self.max_bytes = max_bytes
+        self.max_bytes, self.max_seconds = max_bytes, max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -36,17 +36,25 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self.max_bytes:
             await self._refuse(scope, receive, send, more=True)
             return
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.max_bytes:
-                await self._refuse(scope, receive, send, more=more)
-                return
+        body, more = bytearray(), True
+        try:
+            async with asyncio.timeout(self.max_seconds):
+                while more and len(body) <= self.max_bytes:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            detail = f"The body did not come within {self.max_seconds:g} seconds, the limit of this service."
+            answer = problem_response(
+                HTTPStatus.REQUEST_TIMEOUT, detail, instance=scope["path"], headers={"connection": "close"}
+            )
+            await answer(scope, receive, send)
+            return
+        if len(body) > self.max_bytes:
+            await self._refuse(scope, receive, send, more=more)
+            return
         pending: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def receive_read() -> Message:

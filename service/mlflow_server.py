@@ -54,7 +54,8 @@ class MlflowServer:
             *("--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"),
             *("--artifacts-destination", str(self._directory / "artifacts")),
         ]
-        environment = os.environ | {
+        # Not for it: the database's password, a token.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADFLEET_")} | {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five more processes, for scoring language models
         }

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from core import ParameterLayout, aligned_zeros
+from workers.error_text import text_of
 from workers.files import sync_directory, write_durably
 
 CHECKPOINTS = "checkpoints"
@@ -183,7 +184,7 @@ def _header(place: Path) -> dict[str, Any]:
         header = json.loads((place / HEADER).read_bytes())
         checksum = header.pop("sha256")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {place.name} has no header that can be read: {error}") from error
+        raise CheckpointError(f"checkpoint {place.name} has no header that can be read: {text_of(error)}") from error
     if hashlib.sha256(_canonical(header)).hexdigest() != checksum:
         raise CheckpointError(f"checkpoint {place.name} is damaged: {HEADER} does not have its checksum")
     return dict(header)
@@ -193,7 +194,7 @@ def _read(place: Path, name: str, digest: str) -> bytes:
     try:
         content = (place / name).read_bytes()
     except OSError as error:
-        raise CheckpointError(f"checkpoint {place.name} has no {name} that can be read: {error}") from error
+        raise CheckpointError(f"checkpoint {place.name} has no {name} that can be read: {text_of(error)}") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"checkpoint {place.name} is damaged: {name} does not have its checksum")
     return content

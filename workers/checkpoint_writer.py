@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core import ParameterLayout
 from workers.checkpoint import Origin, Snapshot, prune, write_checkpoint
+from workers.error_text import text_of
 from workers.events import Checkpointed, Event, Noted
 from workers.history import Table
 from workers.history_files import append_history
@@ -76,7 +77,7 @@ class CheckpointWriter:
         try:
             self._write(snapshot)
         except OSError as error:
-            self._report(Noted("checkpoint_failed", {"step": snapshot.step, "message": str(error)}))
+            self._report(Noted("checkpoint_failed", {"step": snapshot.step, "message": text_of(error)}))
             return False
         return True
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from workers.arrow import values_of
+from workers.error_text import text_of
 
 FEATURES, LABEL = "features", "label"
 
@@ -45,9 +46,11 @@ def prepare_parquet(source: Path, directory: Path, label: str) -> DatasetInfo:
     Raises `DatasetError` when the file can not be read, a column is missing, of another type, or has nulls or NaN.
     """
     try:
-        table = pq.read_table(source)
+        # Given a file and not its name, the library can neither say where it lies nor make columns of its folders.
+        with source.open("rb") as file:
+            table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{source.name} can not be read as a Parquet file: {error}") from error
+        raise DatasetError(f"{source.name} can not be read as a Parquet file: {text_of(error)}") from error
     if label not in table.column_names:
         raise DatasetError(f"has no label column {label!r}; its columns are {', '.join(table.column_names)}")
     if table.num_rows < 2:
@@ -140,7 +143,9 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[np.float32], NDArray[np.int
     except FileNotFoundError as error:
         raise DatasetError("the dataset's file is gone from the data directory; register the dataset again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DatasetError(f"the dataset's file is damaged ({error}); register the dataset again") from error
+        # What Arrow says of files as files has their paths in it.
+        said = "it can not be read" if isinstance(error, OSError) else error
+        raise DatasetError(f"the dataset's file is damaged ({said}); register the dataset again") from error
     if batch.schema != _schema(info.features) or batch.num_rows != info.rows:
         raise DatasetError(
             f"the dataset's file is not the one that was registered with {info.rows} rows of {info.features} features; "

@@ -87,7 +87,7 @@ class Gpu:
             import cupy  # noqa: PLC0415  workers on CPUs need no GPU library
             import cupyx  # noqa: PLC0415
         except ImportError as error:
-            raise DeviceError(f"a worker on a GPU needs CuPy, the extra `cuda` of gradfleet: {error}") from error
+            raise DeviceError("a worker on a GPU needs CuPy, the extra `cuda` of gradfleet, and has none") from error
         self.xp: Namespace = cupy
         self._zeros_pinned = cupyx.zeros_pinned
         self._runtime = cupy.cuda.runtime

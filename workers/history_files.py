@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from workers.arrow import array_of
+from workers.error_text import text_of
 from workers.files import replace_file
 from workers.history import SCHEMA, Table
 
 DIRECTORY = "history"
+ADDED = "time/exchange_ms"  # the last column, which files of the first versions lack
 SMALL_FILE = 1 << 20  # bytes; a smaller file is written again together with what follows it
 
 
@@ -65,7 +67,10 @@ def _read(path: Path) -> Table:
             table = reader.read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise OSError(f"the history file {path.name} can not be read: {error}") from error
+        raise OSError(f"the history file {path.name} can not be read: {text_of(error)}") from error
+    if ADDED not in table.column_names:
+        missing = array_of(np.zeros(len(table)), np.ones(len(table), np.bool_))
+        table = table.append_column(SCHEMA.field(ADDED), missing)
     first, last = _steps(path)
     steps = pa.chunked_array([array_of(np.arange(first, last + 1))])
     if table.schema != SCHEMA or table.column("step") != steps:

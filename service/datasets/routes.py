@@ -8,18 +8,25 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from service.datasets.repository import NameTakenError, add_dataset, get_dataset, list_datasets
 from service.dependencies import ServicesDependency
 from service.field_errors import unknown
+from service.idempotency import IDEMPOTENT
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, ProblemError, invalid
+from service.settings import Settings
+from service.store.models import Dataset
 from workers.dataset import DatasetError, prepare_parquet
 from workers.fields import AllowedText, StrictModel
 from workers.resolve import FieldProblem
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
+
+
+# Which directories they are is not for everybody who may ask.
+PLACE = "give a path as seen from the service's uploads, or from one of the directories of its setting data_roots"
 
 
 def _one_segment(name: str) -> str:
@@ -46,10 +53,22 @@ class DatasetRequest(StrictModel):
     label: str = Field(min_length=1, max_length=200, description="Column of the class; every other one is a feature.")
 
 
+DIGITS: dict[str, JsonValue] = {
+    "name": "digits",
+    "digest": "9f2c66d2e2bd6cf3f2e0a8e3c5fd2c7f1b7f0e8e6d9f5c9a4f3e2d1c0b9a8f7e",
+    "rows": 1797,
+    "features": 64,
+    "classes": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+    "label": "label",
+    "source": "gradfleet-data/uploads/digits.parquet",
+    "created_at": "2026-01-01T12:00:00Z",
+}
+
+
 class DatasetView(BaseModel):
     """A registered dataset."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [DIGITS]})
 
     name: str
     digest: str = Field(description="SHA-256 of the content.")
@@ -57,7 +76,7 @@ class DatasetView(BaseModel):
     features: int
     classes: list[str]
     label: str
-    source: str
+    source: str = Field(description="The file, as seen from the directory from which it was taken.")
     created_at: datetime
 
 
@@ -67,7 +86,16 @@ class DatasetList(BaseModel):
     data: list[DatasetView]
 
 
-@router.post("", status_code=HTTPStatus.CREATED, responses={200: {"model": DatasetView, "description": "Was there"}})
+LOCATION = {"headers": {"Location": {"description": "Path of the dataset.", "schema": {"type": "string"}}}}
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    dependencies=[IDEMPOTENT],
+    response_description="The dataset",
+    responses={201: LOCATION, 200: LOCATION | {"model": DatasetView, "description": "The dataset, which was there"}},
+)
 def register_dataset(request: DatasetRequest, response: Response, services: ServicesDependency) -> DatasetView:
     """Check a Parquet file and register it under a name; the same name and content again gives the same dataset."""
     source = _find_source(request.path, services.settings.allowed_roots)
@@ -80,7 +108,7 @@ def register_dataset(request: DatasetRequest, response: Response, services: Serv
             dataset, created = add_dataset(
                 session, name=request.name, label=request.label, source=str(source), info=info
             )
-            view = DatasetView.model_validate(dataset)
+            view = _view(dataset, services.settings)
     except NameTakenError:
         message = f"name: {request.name!r} is taken by a dataset with other content; choose another name"
         raise ProblemError(
@@ -92,14 +120,14 @@ def register_dataset(request: DatasetRequest, response: Response, services: Serv
     return view
 
 
-@router.get("")
+@router.get("", response_description="All datasets")
 def get_datasets(services: ServicesDependency) -> DatasetList:
     """Every dataset."""
     with services.database.reading() as session:
-        return DatasetList(data=[DatasetView.model_validate(dataset) for dataset in list_datasets(session)])
+        return DatasetList(data=[_view(dataset, services.settings) for dataset in list_datasets(session)])
 
 
-@router.get("/{name}")
+@router.get("/{name}", response_description="The dataset")
 def get_one_dataset(name: str, services: ServicesDependency) -> DatasetView:
     """One dataset."""
     with services.database.reading() as session:
@@ -107,20 +135,27 @@ def get_one_dataset(name: str, services: ServicesDependency) -> DatasetView:
         if dataset is None:
             known = (entry.name for entry in list_datasets(session))
             raise ProblemError(HTTPStatus.NOT_FOUND, unknown(name, known, "dataset"))
-        return DatasetView.model_validate(dataset)
+        return _view(dataset, services.settings)
+
+
+def _view(dataset: Dataset, settings: Settings) -> DatasetView:
+    """The dataset as the API shows it, with no path of the machine."""
+    source = Path(dataset.source)
+    # Of a directory from which datasets are no longer taken, the file's name is left.
+    below = [source.relative_to(root) for root in map(_resolve, settings.allowed_roots) if source.is_relative_to(root)]
+    return DatasetView.model_validate(dataset).model_copy(update={"source": str(below[0] if below else source.name)})
 
 
 def _find_source(path: str, roots: list[Path]) -> Path:
     """The file, with every link followed; a problem unless it lies below one of `roots`."""
-    allowed = ", ".join(str(_resolve(root)) for root in roots)
     # A relative path is one below a root; an absolute one replaces it.
     below = [candidate for root in map(_resolve, roots) if (candidate := _resolve(root / path)).is_relative_to(root)]
     if not below:
-        raise invalid(FieldProblem("path", f"{path!r} is outside the directories for datasets: {allowed}"))
+        raise invalid(FieldProblem("path", f"{path!r} is outside the directories for datasets; {PLACE}"))
     for candidate in below:
         if os.path.isfile(candidate):  # noqa: PTH113 - Path.is_file raises on names that no file can have
             return candidate
-    raise invalid(FieldProblem("path", f"{path!r} is not a file; datasets are looked for below {allowed}"))
+    raise invalid(FieldProblem("path", f"{path!r} is not a file there; {PLACE}"))
 
 
 def _resolve(path: Path) -> Path:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
+def database_kind() -> str:
+    return "sqlite"  # files are what matters here
+
+
+@pytest.fixture
 def uploads(settings: Settings) -> Path:
     return settings.allowed_roots[0]
 

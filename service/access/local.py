@@ -1,0 +1,69 @@
+"""Keeps the pages of other sites, in a browser on this machine, away from a service that asks for no token."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from service.addresses import is_loopback
+from service.problems import problem_response
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(?::\d*)?", re.IGNORECASE)
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class LocalOnly:
+    """ASGI middleware that answers only to names of this machine, and to no page but the service's own.
+
+    A site can let its own name stand for 127.0.0.1 (DNS rebinding): the request then has that name as its Host, and is
+    answered 421. It can also post to 127.0.0.1 without reading the answer (CSRF), which is answered 403.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
+        self.app = app
+        self.allowed_hosts = {name.lower() for name in allowed_hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if not all(map(self._is_allowed, headers.getlist("host") or [""])):
+            status = HTTPStatus.MISDIRECTED_REQUEST
+            detail = (
+                "Without tokens this service answers only to the names of this machine: localhost, 127.0.0.1, [::1]. "
+                "To have it answer to another one, set GRADFLEET_ALLOWED_HOSTS='[\"NAME\"]'."
+            )
+        elif scope["method"] not in SAFE_METHODS and _is_cross_origin(headers):
+            status = HTTPStatus.FORBIDDEN
+            detail = (
+                "A page of another site asked for this. Ask with the command line, the client, or the page at /docs; "
+                "or start the service with GRADFLEET_REQUIRE_TOKEN=true."
+            )
+        else:
+            await self.app(scope, receive, send)
+            return
+        await problem_response(status, detail, instance=scope["path"])(scope, receive, send)
+
+    def _is_allowed(self, host: str) -> bool:
+        match = HOST.fullmatch(host)
+        name = (match["ipv6"] or match["name"]).lower() if match else ""
+        return is_loopback(name) or name in self.allowed_hosts
+
+
+def _is_cross_origin(headers: Headers) -> bool:
+    """Whether a browser sends the request for a page of another origin; what is no browser sends neither header."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    return origin is not None and urlsplit(origin).netloc.lower() != headers["host"].lower()

@@ -1,0 +1,86 @@
+"""Tokens in the database: made, looked up, revoked. What is stored does not let anybody in."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import inspect, select
+from sqlalchemy.engine import make_url
+
+from service.store import Database
+from service.store.models import Token, now
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+SECRET_BYTES = 32
+
+
+class Role(StrEnum):
+    """What a token allows, in ascending order; each one allows what those before it do."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+    def includes(self, other: Role) -> bool:
+        """Whether a token of this role may do what `other` allows."""
+        roles = list(Role)
+        return roles.index(self) >= roles.index(other)
+
+
+def add_token(session: Session, name: str, role: Role) -> tuple[Token, str]:
+    """Make a token; gives its row and the text that its owner sends, which can not be had again."""
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    token = Token(id=f"tok_{secrets.token_hex(8)}", name=name, role=role, secret_sha256=_digest(secret))
+    session.add(token)
+    session.flush()
+    return token, f"{token.id}.{secret}"
+
+
+def list_tokens(session: Session) -> list[Token]:
+    """Every token, oldest first, revoked ones too."""
+    return list(session.scalars(select(Token).order_by(Token.created_at, Token.id)))
+
+
+def revoke_token(session: Session, token_id: str) -> Token | None:
+    """Let nobody in with a token from now on; None when there is none with this id. Again changes nothing."""
+    token = session.get(Token, token_id)
+    if token is not None and token.revoked_at is None:
+        token.revoked_at = now()
+    return token
+
+
+def find_token(session: Session, text: str) -> Token | None:
+    """The token as it was sent; None for one that was never made or is revoked."""
+    token_id, _, secret = text.partition(".")
+    token = session.get(Token, token_id)
+    if token is None or token.revoked_at is not None:
+        return None
+    # The id may be known to anybody; the time that this comparison takes tells nothing of the secret.
+    return token if hmac.compare_digest(token.secret_sha256, _digest(secret)) else None
+
+
+def has_token(url: str) -> bool:
+    """Whether the database at `url` has a token that is not revoked; one that is not there yet is not made."""
+    location = make_url(url)
+    if location.get_backend_name() == "sqlite" and location.database and not Path(location.database).exists():
+        return False
+    database = Database(url)
+    try:
+        if not inspect(database.engine).has_table(Token.__tablename__):
+            return False
+        with database.reading() as session:
+            return session.scalar(select(Token.id).where(Token.revoked_at.is_(None)).limit(1)) is not None
+    finally:
+        database.close()
+
+
+def _digest(secret: str) -> str:
+    # Slow hashes with salt are for passwords, which can be guessed. A secret of 256 random bits can not.
+    return hashlib.sha256(secret.encode()).hexdigest()
