@@ -26,7 +26,15 @@ STEP_METRICS = (
     "train/active_fraction",
     "grad/norm",
 )
-EPOCH_METRICS = ("val/loss", "val/hinge", "val/softmax", "val/accuracy", "weights/norm", "time/step_ms")
+EPOCH_METRICS = (
+    "val/loss",
+    "val/hinge",
+    "val/softmax",
+    "val/accuracy",
+    "weights/norm",
+    "time/step_ms",
+    "time/exchange_ms",
+)
 SCHEMA = pa.schema(
     [("step", pa.int64()), ("time_ms", pa.int64())] + [(name, pa.float64()) for name in STEP_METRICS + EPOCH_METRICS]
 )

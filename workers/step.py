@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ class DistributedStep:
 
     `parameters`, the whole flat vector, and the optimiser's `state` by slot may lie in memory that workers share: only
     this class changes them, from the first step on. Before it, every worker may set them to what all agree on.
+    `exchange_seconds` is what all steps so far took to send to other workers and to wait for what they send.
     Raises `PeerSilentError`.
     """
 
@@ -96,6 +98,7 @@ class DistributedStep:
             penalty=penalty,
             threads=self._threads,
         )
+        self.exchange_seconds = 0.0
         self._outgoing: dict[Kind, dict[int, list[Vector]]] = {}
         self._name_buffers(partition, vectors, sharing)
         # A quick peer's first gradients must not come before there is a place for them.
@@ -138,16 +141,16 @@ class DistributedStep:
             self._local.join()
         # Read before this worker's message: after that, a quick peer may move its slice of shared parameters.
         penalty = self._penalty_value()
-        agreed = self._exchange_all(Kind.GRADIENTS, batch.step, order)
+        agreed = self._timed_exchange(Kind.GRADIENTS, batch.step, order)
         # Read before this worker answers: after that, a quick peer's next message may overwrite its rows of the table.
         figures = self._table.sum(axis=0) / rows
         if self._clipping is None:
             self._update.sum_and_move(rows, learning_rate, batch.step)
         else:
             self._update.sum(rows)
-            self._exchange_all(Kind.NORM, batch.step)
+            self._timed_exchange(Kind.NORM, batch.step)
             self._update.clip_and_move(self._clipping, self._gradient_norm(), learning_rate, batch.step)
-        self._exchange_all(Kind.PARAMETERS, batch.step)
+        self._timed_exchange(Kind.PARAMETERS, batch.step)
         return StepResult(
             data_loss=float(figures[LOSS]),
             penalty=penalty,
@@ -156,6 +159,14 @@ class DistributedStep:
             gradient_norm=self._gradient_norm(),
             order=order if self._rank == LEADER else agreed,
         )
+
+    def _timed_exchange(self, kind: Kind, step: int, order: Order = Order.NONE) -> Order:
+        if not self._joins:
+            return Order.NONE  # there is nobody else
+        began = time.perf_counter()
+        agreed = self._exchange_all(kind, step, order)
+        self.exchange_seconds += time.perf_counter() - began
+        return agreed
 
     def _exchange_all(self, kind: Kind, step: int, order: Order = Order.NONE) -> Order:
         for rank, buffers in self._outgoing[kind].items():

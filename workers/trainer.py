@@ -221,7 +221,7 @@ class Trainer:
         if self._is_early():
             return End.EARLY
         for epoch in range(self._done // self._steps_per_epoch, training.epochs):
-            self._epoch_began = time.monotonic(), self._done
+            self._epoch_began = time.monotonic(), self._step.exchange_seconds, self._done
             batches = batches_of(epoch_order(self._rows, training.seed, epoch), training.batch_size)
             for rows in batches[self._done % self._steps_per_epoch :]:
                 order = self._train_on(rows, epoch)
@@ -277,7 +277,7 @@ class Trainer:
             )
 
     def _end_epoch(self) -> None:
-        began, done = self._epoch_began
+        began, exchanged, done = self._epoch_began
         metrics = self._evaluation.run(self._done, self._batches)
         if self._best is not None:
             self._best.offer(metrics[self._best.metric], self._done, self._parameters)
@@ -286,8 +286,15 @@ class Trainer:
         if self._leads:
             if self._is_early():
                 self._history.last_step = self._done
-            milliseconds = (time.monotonic() - began) * 1000 / (self._done - done)
-            self._history.record_epoch(metrics | {"weights/norm": self._weight_norm(), "time/step_ms": milliseconds})
+            steps = self._done - done
+            self._history.record_epoch(
+                {
+                    **metrics,
+                    "weights/norm": self._weight_norm(),
+                    "time/step_ms": (time.monotonic() - began) * 1000 / steps,
+                    "time/exchange_ms": (self._step.exchange_seconds - exchanged) * 1000 / steps,
+                }
+            )
 
     def _weight_norm(self) -> float:
         weights = (self._parameters[start:stop] for start, stop in self._layout.penalized)

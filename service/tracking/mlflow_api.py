@@ -91,6 +91,10 @@ class MlflowApi:
         body = {"experiment_id": experiment_id, "run_name": name, "start_time": start_ms, "tags": _entries(tags)}
         return _run(self._call("POST", "runs/create", body)["run"])
 
+    def delete_run(self, run_id: str) -> None:
+        """Take a run back."""
+        self._call("POST", "runs/delete", {"run_id": run_id})
+
     def get_run(self, run_id: str) -> Run:
         """One run."""
         return _run(self._call("GET", "runs/get", query={"run_id": run_id})["run"])

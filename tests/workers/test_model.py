@@ -12,7 +12,7 @@ from core import MODEL_KINDS, Linear, ReLU, build_classifier, registered, to_spe
 from tests.workers.helpers import assignment, blobs, completed, job
 from workers.dataset import DatasetInfo
 from workers.model import layers_of
-from workers.resolve import MAX_VALUES, SpecError, resolve
+from workers.resolve import Limits, SpecError, resolve
 from workers.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ PROBLEMS: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "more than memory has": (
         [{"type": "linear", "units": 1000}, {"type": "one_hot", "classes": 10**6}, {"type": "max", "axes": [2]},
          {"type": "linear", "units": 3}],
-        "model.layers", f"{MAX_VALUES:,}",
+        "model.layers", f"{Limits.batch_bytes:,}",
     ),
 }  # fmt: skip
 

@@ -150,7 +150,7 @@ def history_of(given: Assignment) -> Points:
     found: Points = {}
     for row in table.to_pylist():
         for name in STEP_METRICS + EPOCH_METRICS:
-            if row[name] is not None and name != "time/step_ms":
+            if row[name] is not None and not name.startswith("time/"):
                 assert row["step"] not in found.setdefault(name, {})
                 found[name][row["step"]] = row[name]
     return found

@@ -335,6 +335,24 @@ def test_without_validation(tmp_path: Path, dataset: DatasetInfo) -> None:
     assert len(outcome.series["train/loss"]) == 3 * 7
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("clipping", [{}, {"training.clipping": {"type": "value", "limit": 0.01}}])
+def test_the_time_of_the_exchange_is_told(
+    tmp_path: Path, dataset: DatasetInfo, workers: int, clipping: dict[str, Any]
+) -> None:
+    outcome = train(assignment(job(**{"resources.workers": workers}, **clipping), dataset, tmp_path))
+    told = [event.series for event in outcome.events if isinstance(event, Progress)]
+    steps, exchanges = (
+        np.concatenate([series[name].values for series in told if name in series])
+        for name in ("time/step_ms", "time/exchange_ms")
+    )
+    assert len(steps) == len(exchanges) == 3
+    if workers == 1:
+        assert (exchanges == 0).all(), "there is nobody to wait for"
+    else:
+        assert ((exchanges > 0) & (exchanges < steps)).all(), (exchanges, steps)
+
+
 def test_fewer_validation_rows_than_shards(tmp_path: Path, dataset: DatasetInfo) -> None:
     results = []
     for workers in (1, 4):

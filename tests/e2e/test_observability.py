@@ -1,0 +1,45 @@
+"""What the real stack tells those who run it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.stack import Stack, digits_job, wait_until
+
+if TYPE_CHECKING:
+    from service.client import Client
+
+
+def test_probes_figures_and_the_log_of_a_job(client: Client, stack: Stack) -> None:
+    ready = httpx.get(f"{stack.api_url}/readyz", trust_env=False)
+    assert ready.status_code == 200, ready.text
+    assert {name: part["ready"] for name, part in ready.json()["parts"].items()} == dict.fromkeys(
+        ("database", "cluster", "scheduler", "mlflow"), True
+    )
+    before = figures(stack)
+    job = client.submit(digits_job(name="watched")).wait(timeout=60)
+    assert job["state"] == "succeeded"
+    epochs = "gradfleet_training_step_seconds_count"  # what is observed last
+    wait_until(lambda: figures(stack)[epochs] == before[epochs] + job["progress"]["epoch"], 10, "all is observed")
+    wait_until(lambda: figures(stack)["gradfleet_mlflow_untold_points"] == 0, 30, "MLflow knows all points")
+    after = figures(stack)
+    grown = {name: after[name] - before[name] for name in after if name in before}
+    assert grown["gradfleet_job_queue_wait_seconds_count"] == 1
+    assert grown["gradfleet_job_first_loss_seconds_count"] == 1
+    assert grown["gradfleet_training_steps_total"] == job["progress"]["total_steps"]
+    assert grown["gradfleet_scheduler_pass_seconds_count"] > 0
+    log = (stack.data_dir / "logs" / "gradfleet.log").read_text().splitlines()
+    told = [entry for entry in map(json.loads, log) if entry.get("job_id") == job["id"]]
+    assert {"service.scheduler", "service.follower", "service.observability.requests"} <= {
+        entry["logger"] for entry in told
+    }
+
+
+def figures(stack: Stack) -> dict[str, float]:
+    text = httpx.get(f"{stack.api_url}/metrics", trust_env=False).raise_for_status().text
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {sample.name: sample.value for sample in samples if not sample.labels}

@@ -1,0 +1,119 @@
+"""What is asked each second, or at each scrape, looks at no job that ended long ago."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import event, select
+
+from service.jobs.metrics import Point
+from service.jobs.repository import create_job, jobs_in
+from service.jobs.states import LIVE, State
+from service.jobs.streams import look
+from service.observability.exposition import Exposition
+from service.store.lease import check_token, read_lease
+from service.store.models import Base, Job, Metric
+from service.tracking.backlog import measure_backlog, untold_jobs
+from tests.service.support import hinge_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+
+    from service.store import Database
+
+# Tables of a few rows, and an index that has only jobs that MLflow does not know all of.
+MAY_BE_SCANNED = {
+    "SCAN jobs USING INDEX ix_jobs_untold",
+    "SCAN jobs USING COVERING INDEX ix_jobs_untold",
+    "SCAN ended_jobs",
+    "SCAN incidents",
+}
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"
+
+
+def add_job(database: Database) -> str:
+    with database.writing() as session:
+        job, _ = create_job(session, spec=hinge_job(), dataset={}, total_steps=1, body_sha256="b")
+        session.add(Metric(job_id=job.id, **Point("train/loss", 1, 0.5, 1)._asdict()))
+        return job.id
+
+
+def plans(database: Database, ask: Callable[[], Any]) -> list[str]:
+    """How SQLite goes about each statement of `ask`."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        ask()
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    steps: list[str] = []
+    with database.engine.connect() as connection:
+        for statement, parameters in asked:
+            if statement.startswith("SELECT"):
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                steps += [row[-1] for row in rows]
+    return steps
+
+
+def scans(database: Database, ask: Callable[[], Any]) -> list[str]:
+    """Which tables are gone through from beginning to end."""
+    steps = plans(database, ask)
+    assert steps, "it has asked for something"
+    scanned = [step for step in steps if step.startswith("SCAN") and step.split()[1] in Base.metadata.tables]
+    return [step for step in scanned if step not in MAY_BE_SCANNED]
+
+
+def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], Any]:
+    def run() -> Any:
+        with database.reading() as session:
+            return ask(session)
+
+    return run
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        untold_jobs,
+        lambda session: measure_backlog(session, without=[]),
+        lambda session: measure_backlog(session, without=["job_1"]),
+        lambda session: jobs_in(session, [State.QUEUED, *LIVE]),
+        read_lease,
+        lambda session: check_token(session, 0),
+    ],
+    ids=["untold", "backlog", "backlog without", "scheduler", "lease", "token"],
+)
+def test_nothing_goes_through_all_jobs(database: Database, ask: Callable[[Session], Any], analyzed: bool) -> None:
+    add_job(database)
+    if analyzed:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("ANALYZE")
+    assert scans(database, reading(database, ask)) == []
+
+
+def test_nothing_left_to_tell_is_found_at_once(database: Database) -> None:
+    assert scans(database, reading(database, lambda session: measure_backlog(session, without=[]))) == []
+
+
+def test_streams_look_at_what_is_watched(database: Database) -> None:
+    assert scans(database, lambda: look(database, {add_job(database): 0})) == []
+
+
+def test_a_scrape_counts_no_ended_job(database: Database) -> None:
+    assert scans(database, lambda: list(Exposition(database).collect())) == []
+
+
+def test_a_scan_is_seen(database: Database) -> None:
+    assert scans(database, reading(database, lambda session: session.scalars(select(Job.name)).all())) == ["SCAN jobs"]
