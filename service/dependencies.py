@@ -6,6 +6,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from service.jobs.streams import EventStreams
+from service.parts import Parts
 from service.settings import Settings
 from service.store import Database
 
@@ -17,9 +19,11 @@ class Services:
     settings: Settings
     database: Database
     on_change: Callable[[], None]
+    parts: Parts
+    streams: EventStreams
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # else it would be sent to a thread of its own
     return cast("Services", request.app.state.services)
 
 

@@ -12,6 +12,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from service.parts import PartStatus
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -88,12 +90,22 @@ class RayCluster:
         node = worker._global_node
         return node is None or any(kind in VITAL for kind, _ in node.dead_processes())
 
-    def restart(self) -> None:
+    def status(self) -> PartStatus:
+        """What it has for workers; not ready while it is dead."""
+        if self.failed():
+            return PartStatus(ready=False, detail="Ray has died and is started again")
+        return PartStatus(ready=True, detail=", ".join(f"{count:g} {name}s" for name, count in self.resources.items()))
+
+    def restart(self) -> bool:
         """Start Ray again, with nothing on it."""
         import ray  # noqa: PLC0415
 
         ray.shutdown()
         self.start()
+        return True
+
+    def leave(self) -> None:
+        """Nothing: it is this process's own."""
 
 
 @contextmanager
