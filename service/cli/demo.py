@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -27,6 +28,8 @@ from service.processes import die_with_parent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.client import Job
+
 DATASET, EXPERIMENT = "digits", "hinge-vs-softmax"
 LOSSES = ("hinge", "softmax")
 MODELS: dict[str, list[dict[str, Any]]] = {
@@ -50,22 +53,21 @@ def demo(
         console.print(f"API {url}   docs {url}/docs\n")
         client.register_dataset(DATASET, _write_digits(data_dir / "uploads"), "label")
         jobs = [client.submit(_spec(loss, model)) for model in MODELS for loss in LOSSES]
-        ids = [job["id"] for job in jobs]
-        jobs = follow(client, ids, console)
-        failed = [job for job in jobs if job["state"] != "succeeded"]
+        follow(jobs, console)
+        failed = [job for job in jobs if job.state != "succeeded"]
         for job in failed:
-            console.print(f"{job['name']} {job['state']}: {job['reason']}", style="red", markup=False)
+            console.print(f"{job.name} {job.state}: {job.reason}", style="red", markup=False)
         if failed:
             raise typer.Exit(1)
-        jobs = _wait_for_export(client, ids)
-        curves = {job["name"]: client.metrics(job["id"]) for job in jobs}
+        _wait_for_export(jobs)
+        curves = {job.name: json.loads(job.export_metrics("application/json"))["data"] for job in jobs}
         console.print()
         console.print(_comparison(jobs, curves))
         picture = data_dir / "demo" / f"{EXPERIMENT}.png"
         draw_curves(curves, picture)
         console.print(f"\nCurves:      {picture}")
         for job in jobs:
-            console.print(f"MLflow run:  {job['name']:<15} {job['mlflow']['url']}", soft_wrap=True)
+            console.print(f"MLflow run:  {job.name:<15} {job['mlflow']['url']}", soft_wrap=True)
         if keep:
             console.print(f"\nStill up: API {url}, docs {url}/docs. Ctrl-C stops it.")
             _wait_for_signal()
@@ -133,19 +135,18 @@ def _spec(loss: str, model: str) -> dict[str, Any]:
     }
 
 
-def _wait_for_export(client: Client, ids: list[str]) -> list[dict[str, Any]]:
-    """The jobs, once MLflow has all of each."""
+def _wait_for_export(jobs: list[Job]) -> None:
+    """Wait until MLflow has all of the jobs."""
     deadline = time.monotonic() + EXPORT_TIMEOUT
-    while True:
-        jobs = [client.job(job_id) for job_id in ids]
-        if all(job["mlflow"] and job["mlflow"]["complete"] for job in jobs):
-            return jobs
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"MLflow has not taken the runs within {EXPORT_TIMEOUT:g} s")
-        time.sleep(0.1)
+    for job in jobs:
+        while not (job["mlflow"] and job["mlflow"]["complete"]):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"MLflow has not taken the runs within {EXPORT_TIMEOUT:g} s")
+            time.sleep(0.1)
+            job.refresh()
 
 
-def _comparison(jobs: list[dict[str, Any]], curves: dict[str, Any]) -> Table:
+def _comparison(jobs: list[Job], curves: dict[str, Any]) -> Table:
     table = Table(title="Hinge against softmax, on the validation rows", title_justify="left")
     table.add_column("job")
     for heading in ("own loss", "accuracy", "hinge", "softmax", "active", "seconds"):
@@ -153,7 +154,7 @@ def _comparison(jobs: list[dict[str, Any]], curves: dict[str, Any]) -> Table:
     for job in jobs:
         metrics = job["metrics"]
         table.add_row(
-            job["name"],
+            job.name,
             f"{metrics['val/loss']:.4f}",
             f"{metrics['val/accuracy']:.1%}",
             f"{metrics['val/hinge']:.4f}",
@@ -165,12 +166,12 @@ def _comparison(jobs: list[dict[str, Any]], curves: dict[str, Any]) -> Table:
     return table
 
 
-def _mean_of_last_epoch(job: dict[str, Any], values: list[float]) -> float:
-    steps = job["progress"]["total_steps"] // job["progress"]["epoch"]
+def _mean_of_last_epoch(job: Job, values: list[float]) -> float:
+    steps = job.progress["total_steps"] // job.progress["epoch"]
     return fmean(values[-steps:])
 
 
-def _seconds(job: dict[str, Any]) -> float:
+def _seconds(job: Job) -> float:
     started, finished = (datetime.fromisoformat(job[moment]) for moment in ("started_at", "finished_at"))
     return (finished - started).total_seconds()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -22,6 +23,8 @@ from service.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from service.client import Job
 
 GRADFLEET = (sys.executable, "-m", "service.cli.main")
 MARK = "GRADFLEET_TEST_RUN"
@@ -107,6 +110,11 @@ def assert_no_process_left(mark: str, timeout: float = 20) -> None:
     while left := marked_processes(mark):
         assert time.monotonic() < deadline, f"left after {timeout} s: {left}"
         time.sleep(0.05)
+
+
+def series_of(job: Job) -> dict[str, Any]:
+    """Every series of a job, `{"steps": [...], "values": [...]}` by name; a value that is not finite is None."""
+    return dict(json.loads(job.export_metrics("application/json"))["data"])
 
 
 def write_digits(path: Path) -> Path:

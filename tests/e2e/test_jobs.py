@@ -13,20 +13,21 @@ import pytest
 from mlflow.tracking import MlflowClient
 from safetensors.numpy import load_file
 
-from tests.e2e.stack import GRADFLEET, Stack, digits_job, wait_until, write_digits
+from tests.e2e.stack import GRADFLEET, Stack, digits_job, series_of, wait_until, write_digits
 
 if TYPE_CHECKING:
-    from service.client import Client
+    from service.client import Client, Job
 
 
-def exported(client: Client, job_id: str) -> dict[str, Any]:
+def exported(client: Client, job_id: str) -> Job:
     """The job, once MLflow has all of it."""
 
-    def look() -> dict[str, Any] | None:
+    def look() -> Job | None:
         job = client.job(job_id)
         return job if job["mlflow"] and job["mlflow"]["complete"] else None
 
-    return wait_until(look, 30, f"MLflow has the run of {job_id}")
+    found: Job = wait_until(look, 30, f"MLflow has the run of {job_id}")
+    return found
 
 
 def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -36,10 +37,10 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("loss", ["hinge", "softmax"])
 def test_the_number_of_workers_changes_no_bit(client: Client, loss: str) -> None:
     ids = [client.submit(digits_job(loss={"type": loss}, resources={"workers": workers}))["id"] for workers in (1, 2)]
-    first, second = (client.wait(job_id, timeout=60) for job_id in ids)
+    first, second = (client.job(job_id).wait(timeout=60) for job_id in ids)
     assert first["state"] == second["state"] == "succeeded", (first["reason"], second["reason"])
     assert first["params_sha256"] == second["params_sha256"] is not None
-    one, two = (without_times(client.metrics(job_id)) for job_id in ids)
+    one, two = (without_times(series_of(job)) for job in (first, second))
     assert one == two
     assert one["train/loss"]["steps"] == list(range(1, 61)), "12 steps in each of 5 epochs"
 
@@ -47,7 +48,7 @@ def test_the_number_of_workers_changes_no_bit(client: Client, loss: str) -> None
 def test_another_seed_gives_other_parameters(client: Client) -> None:
     training = digits_job()["training"]
     ids = [client.submit(digits_job(training=training | {"seed": seed, "epochs": 1}))["id"] for seed in (1, 2)]
-    first, second = (client.wait(job_id, timeout=60)["params_sha256"] for job_id in ids)
+    first, second = (client.job(job_id).wait(timeout=60)["params_sha256"] for job_id in ids)
     assert first != second
 
 
@@ -66,7 +67,7 @@ BRANCHES = [
 def test_a_model_with_branches_trains_to_the_same_bits_on_any_number_of_workers(client: Client) -> None:
     jobs = [digits_job(model={"layers": BRANCHES}, resources={"workers": workers}) for workers in (1, 2)]
     ids = [client.submit(job)["id"] for job in jobs]
-    first, second = (client.wait(job_id, timeout=60) for job_id in ids)
+    first, second = (client.job(job_id).wait(timeout=60) for job_id in ids)
     assert first["state"] == second["state"] == "succeeded", (first["reason"], second["reason"])
     assert first["params_sha256"] == second["params_sha256"] is not None
     assert first["metrics"]["val/accuracy"] > 0.9
@@ -82,7 +83,7 @@ def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> Non
     assert run.info.status == "FINISHED"
     assert run.data.params["loss.type"] == "hinge"
     assert run.data.params["training.seed"] == "7"
-    metrics = client.metrics(job["id"])
+    metrics = series_of(client.job(job["id"]))
     for name in ("train/loss", "val/accuracy"):
         history = sorted(tracking.get_metric_history(run.info.run_id, name), key=lambda point: point.step)
         assert [point.step for point in history] == metrics[name]["steps"]
@@ -115,7 +116,7 @@ def test_a_job_whose_data_is_gone_says_so(client: Client, stack: Stack) -> None:
 
 def test_a_poisoned_job_fails_with_its_step(client: Client) -> None:
     optimizer = {"type": "sgd", "lr": 1e30}
-    job = client.wait(client.submit(digits_job(optimizer=optimizer))["id"], timeout=60)
+    job = client.submit(digits_job(optimizer=optimizer)).wait(timeout=60, raise_on_failure=False)
     assert job["state"] == "failed"
     assert job["reason"].startswith("non_finite_loss: the loss became")
     assert "step" in job["reason"]
@@ -124,26 +125,26 @@ def test_a_poisoned_job_fails_with_its_step(client: Client) -> None:
 def test_a_running_job_is_cancelled(client: Client) -> None:
     job_id = client.submit(digits_job(training=digits_job()["training"] | {"epochs": 100_000}))["id"]
     wait_until(lambda: client.job(job_id)["progress"]["step"] > 0, 30, "the first step")
-    assert client.cancel(job_id)["state"] == "cancelling"
-    job = exported(client, client.wait(job_id, timeout=10)["id"])
+    assert client.job(job_id).cancel()["state"] == "cancelling"
+    job = exported(client, client.job(job_id).wait(timeout=10, raise_on_failure=False)["id"])
     assert job["state"] == "cancelled"
     assert 0 < job["progress"]["step"] < job["progress"]["total_steps"]
 
 
 def test_a_job_that_pauses_and_goes_on_with_other_workers_ends_with_the_same_bits(client: Client) -> None:
     spec = digits_job(training=digits_job()["training"] | {"epochs": 200})
-    undisturbed = client.wait(client.submit(spec)["id"], timeout=60)
+    undisturbed = client.submit(spec).wait(timeout=60)
     job_id = client.submit(spec)["id"]
     wait_until(lambda: client.job(job_id)["progress"]["step"] > 0, 30, "the first step")
-    assert client.pause(job_id)["state"] == "pausing"
+    assert client.job(job_id).pause()["state"] == "pausing"
     wait_until(lambda: client.job(job_id)["state"] == "paused", 10, "it is paused")
-    assert client.resize(job_id, workers=1)["spec"]["resources"]["workers"] == 1
-    assert client.resume(job_id)["state"] == "queued"
-    job = client.wait(job_id, timeout=60)
+    assert client.job(job_id).resize(workers=1)["spec"]["resources"]["workers"] == 1
+    assert client.job(job_id).resume()["state"] == "queued"
+    job = client.job(job_id).wait(timeout=60)
     assert (job["state"], job["restarts"]) == ("succeeded", 0)
     assert job["params_sha256"] == undisturbed["params_sha256"]
-    assert without_times(client.metrics(job_id)) == without_times(client.metrics(undisturbed["id"]))
-    started = [event["data"] for event in client.events(job_id, limit=100) if event["kind"] == "training_started"]
+    assert without_times(series_of(job)) == without_times(series_of(undisturbed))
+    started = [event["data"] for event in client.job(job_id).history() if event["kind"] == "training_started"]
     assert [entry["workers"] for entry in started] == [2, 1]
     assert 0 == started[0]["step"] < started[1]["step"]
 
@@ -153,9 +154,9 @@ def test_jobs_wait_their_turn_and_say_for_what(client: Client) -> None:
     waiting = client.submit(digits_job())["id"]
     wait_until(lambda: client.job(waiting)["reason"], 30, "a reason")
     assert client.job(waiting)["reason"].startswith("waiting_for_cpus: needs 2 CPUs, and 0 of")
-    assert client.cancel(waiting)["state"] == "cancelled"
-    client.cancel(long)
-    assert client.wait(long, timeout=20)["state"] == "cancelled"
+    assert client.job(waiting).cancel()["state"] == "cancelled"
+    client.job(long).cancel()
+    assert client.job(long).wait(timeout=20, raise_on_failure=False)["state"] == "cancelled"
 
 
 def test_the_command_line(stack: Stack, tmp_path: Path) -> None:

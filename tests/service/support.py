@@ -12,13 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
 
+from service.jobs.metrics import Point, record_points
+from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.schemas import HINGE_JOB
+from service.jobs.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fastapi import FastAPI
+
+    from service.store import Database
 
 ROWS, FEATURES, CLASSES = 300, 8, 10
 
@@ -61,6 +66,7 @@ def served(app: FastAPI) -> Iterator[str]:
             time.sleep(0.005)
         yield url
     finally:
+        app.state.services.streams.close()
         server.should_exit = True
         thread.join()
 
@@ -72,3 +78,15 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = 20) -> 
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
         time.sleep(0.002)
     return value
+
+
+def train(database: Database, job_id: str, end: State | None, reason: str | None = None) -> None:
+    """What a scheduler would write about a job of 20 epochs; without an end it still runs."""
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING)
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING)
+        record_points(session, job_id, attempt, [Point("train/loss", 20, 0.25, 1), Point("val/accuracy", 20, 0.5, 1)])
+        record_progress(session, job_id, attempt, epoch=20, step=20)
+        if end is not None:
+            move(session, job_id, from_=State.RUNNING, to=end, reason=reason)

@@ -7,31 +7,35 @@ import threading
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-import httpx
+import pyarrow as pa
 import pytest
 import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
+from service.cli.jobs import JOB_FAILED
 from service.cli.live import follow
-from service.cli.main import JOB_FAILED
 from service.cli.main import app as command_line
 from service.cli.spec_file import read_spec
 from service.client import ApiError, Client
-from service.http import http_client
-from service.jobs.metrics import Point, record_points
-from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.states import State
-from tests.service.support import free_port, hinge_job, write_parquet
+from tests.service.support import free_port, hinge_job, train, wait_until, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import httpx
+
     from service.settings import Settings
     from service.store import Database
 
 pytestmark = pytest.mark.usefixtures("digits")
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"  # the client sees the API only
 
 
 @pytest.fixture
@@ -49,62 +53,8 @@ def run(url: str, *arguments: str) -> Any:
     return CliRunner().invoke(command_line, [*arguments, "--url", url])
 
 
-def train(database: Database, job_id: str, end: State, reason: str | None = None) -> None:
-    """What a scheduler would write about a job of 20 epochs."""
-    with database.writing() as session:
-        attempt = start_attempt(session, job_id, "supervisor")
-        move(session, job_id, from_=State.QUEUED, to=State.STARTING)
-        move(session, job_id, from_=State.STARTING, to=State.RUNNING)
-        record_points(session, job_id, attempt, [Point("train/loss", 20, 0.25, 1), Point("val/accuracy", 20, 0.5, 1)])
-        record_progress(session, job_id, attempt, epoch=20, step=20)
-        move(session, job_id, from_=State.RUNNING, to=end, reason=reason)
-
-
-def test_the_client_speaks_every_call(client: Client, database: Database, settings: Settings) -> None:
-    job = client.submit(hinge_job(), idempotency_key="k")
-    assert client.submit(hinge_job(), idempotency_key="k") == job
-    assert client.job(job["id"]) == job
-    assert client.jobs() == client.jobs(state="queued", experiment="hinge-vs-softmax") == [job]
-    with pytest.raises(TimeoutError, match="is queued"):
-        client.wait(job["id"], timeout=0)
-    train(database, job["id"], State.SUCCEEDED)
-    assert client.wait(job["id"])["state"] == "succeeded"
-    assert client.metrics(job["id"])["train/loss"] == {"steps": [20], "values": [0.25]}
-    assert list(client.metrics(job["id"], names=["val/accuracy"], from_step=20, to_step=20)) == ["val/accuracy"]
-    second = client.submit(hinge_job())
-    assert client.pause(second["id"])["state"] == "paused"
-    assert client.resize(second["id"], workers=1)["spec"]["resources"]["workers"] == 1
-    assert client.resume(second["id"])["state"] == "queued"
-    first, *others = client.events(second["id"])
-    assert client.events(second["id"], limit=2, starting_after=first["id"]) == others[:2]
-    assert client.cancel(second["id"])["state"] == "cancelled"
-    write_parquet(settings.allowed_roots[0] / "more.parquet", seed=2)
-    more = client.register_dataset("more", settings.allowed_roots[0] / "more.parquet", "label")
-    assert [entry["name"] for entry in client.datasets()] == ["digits", "more"]
-    assert client.datasets()[1] == more
-
-
-def test_an_error_names_every_field(client: Client) -> None:
-    with pytest.raises(ApiError) as caught:
-        client.submit(hinge_job(**{"training.epochs": 0, "loss.margin": float("nan")}))
-    assert caught.value.problem["status"] == 422
-    assert "loss.margin: must be a finite number" in str(caught.value)
-    with pytest.raises(ApiError, match="There is no job"):
-        client.job("job_x")
-
-
-def test_loopback_addresses_are_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    with http_client(url, 5) as http:
-        assert http.get("/healthz").is_success
-    with httpx.Client(base_url=url) as http, pytest.raises(httpx.ConnectError):
-        http.get("/healthz")
-
-
 def test_pause_resume_and_resize(url: str, client: Client) -> None:
-    job_id = client.submit(hinge_job())["id"]
+    job_id = client.submit(hinge_job()).id
     assert run(url, "pause", job_id).stdout == f"{job_id} paused\n"
     assert run(url, "resume", job_id, "--workers", "3").stdout == f"{job_id} queued\n"
     assert client.job(job_id)["spec"]["resources"]["workers"] == 3
@@ -179,7 +129,7 @@ def test_a_dataset_is_added_by_its_path(url: str, settings: Settings, monkeypatc
 
 @pytest.mark.parametrize(("end", "code"), [(State.SUCCEEDED, 0), (State.FAILED, JOB_FAILED)])
 def test_watch_ends_with_the_job(url: str, client: Client, database: Database, end: State, code: int) -> None:
-    job_id = client.submit(hinge_job())["id"]
+    job_id = client.submit(hinge_job()).id
     train(database, job_id, end, reason=None if end is State.SUCCEEDED else "diverged: [loss] is NaN")
     result = run(url, "watch", job_id)
     assert result.exit_code == code
@@ -190,28 +140,101 @@ def test_watch_ends_with_the_job(url: str, client: Client, database: Database, e
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_following_several_jobs(client: Client, database: Database, terminal: bool) -> None:
-    ids = [client.submit(hinge_job(name=name))["id"] for name in ("first [bold]", "second")]
-    looked = threading.Event()
-    see = client.job
-
-    def job(job_id: str) -> dict[str, Any]:
-        looked.set()
-        return see(job_id)
-
-    client.job = job  # type: ignore[method-assign]
+    jobs = [client.submit(hinge_job(name=name)) for name in ("first [bold]", "second")]
     text = StringIO()
     console = Console(file=text, force_terminal=terminal, width=140, no_color=True)
-    followed: list[list[dict[str, Any]]] = []
-    thread = threading.Thread(target=lambda: followed.append(follow(client, ids, console)))
+    thread = threading.Thread(target=follow, args=[jobs, console])
     thread.start()
-    assert looked.wait(5)
-    train(database, ids[1], State.SUCCEEDED)
-    train(database, ids[0], State.FAILED)
+    wait_until(lambda: "second" in text.getvalue(), "both are shown")
+    train(database, jobs[1].id, State.SUCCEEDED)
+    train(database, jobs[0].id, State.FAILED)
     thread.join(10)
-    assert [(job["id"], job["state"]) for job in followed[0]] == [(ids[0], "failed"), (ids[1], "succeeded")]
+    assert not thread.is_alive()
+    assert [job.state for job in jobs] == ["failed", "succeeded"]
     assert "first [bold]" in text.getvalue()
     assert "train loss 0.2500" in text.getvalue()
     assert ("\x1b" in text.getvalue()) == terminal
+
+
+def test_following_says_what_stops_it(client: Client) -> None:
+    jobs = [client.submit(hinge_job(name=name)) for name in ("first", "second")]
+    for job in jobs:
+        job.cancel().delete()
+    with pytest.raises(ApiError, match="There is no job"):
+        follow(jobs, Console(file=StringIO()))
+
+
+def test_submit_and_watch(url: str, client: Client, database: Database, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(hinge_job()))
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(run(url, "submit", str(tmp_path / "job.json"), "--watch")))
+    thread.start()
+    (job,) = wait_until(lambda: list(client.jobs()), "the job is there")
+    train(database, job.id, State.SUCCEEDED)
+    thread.join(10)
+    first, *_, last = results[0].stdout.splitlines()
+    assert (results[0].exit_code, first) == (0, job.id)
+    assert last.startswith("digits-hinge  succeeded  epoch 20")
+
+
+def test_jobs_by_state_experiment_and_label(url: str, client: Client) -> None:
+    ids = [client.submit(hinge_job(labels={"team": team, "kind": "a:b"})).id for team in ("vision", "text")]
+    client.job(ids[0]).cancel()
+
+    def found(*options: str) -> list[str]:
+        result = run(url, "jobs", *options)
+        assert result.exit_code == 0, result.stderr
+        return [job_id for job_id in ids if job_id in result.stdout]
+
+    assert found() == ids
+    assert found("--limit", "1") == ids[1:]
+    assert found("--state", "cancelled") == ids[:1]
+    assert found("--experiment", "another") == []
+    assert found("--label", "team:text") == ids[1:]
+    assert found("--label", "team:text", "--label", "kind:a:b") == ids[1:]
+    assert found("--label", "team:text", "--state", "cancelled") == []
+    wrong = run(url, "jobs", "--label", "team")
+    assert wrong.exit_code == 2
+    assert "must be a key and a value" in wrong.stderr
+    assert run(url, "jobs", "--state", "asleep").exit_code == 1
+
+
+def test_metrics_as_text_and_as_arrow(url: str, client: Client, database: Database) -> None:
+    job = client.submit(hinge_job())
+    train(database, job.id, State.SUCCEEDED)
+    assert run(url, "metrics", job.id).stdout == "step,name,value\n20,train/loss,0.25\n20,val/accuracy,0.5\n"
+    assert run(url, "metrics", job.id, "--name", "val/accuracy").stdout.splitlines()[1:] == ["20,val/accuracy,0.5"]
+    arrow = run(url, "metrics", job.id, "--format", "arrow", "--name", "train/loss").stdout_bytes
+    assert pa.ipc.open_stream(arrow).read_all().equals(job.metrics(["train/loss"]))
+
+
+def test_validate_says_what_would_run(url: str, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(hinge_job(**{"data.validation": 0})))
+    result = run(url, "validate", str(tmp_path / "job.yaml"))
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()[:2]] == [
+        ["layer", "type", "output", "parameters"],
+        ["0_linear", "linear", "batch", "x", "128", "1,152"],
+    ]
+    assert "2,442 parameters" in result.stdout
+    assert "300 rows to train on, 0 to validate on" in result.stdout
+    assert "warning: data.validation: no row is kept" in result.stderr
+    assert list(client.jobs()) == []
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(hinge_job(**{"training.epochs": 0})))
+    assert run(url, "validate", str(tmp_path / "job.yaml")).exit_code == 1
+
+
+def test_delete(url: str, client: Client) -> None:
+    job = client.submit(hinge_job())
+    assert run(url, "delete", job.id).exit_code == 1
+    job.cancel()
+    assert run(url, "delete", job.id).stdout == f"{job.id} deleted\n"
+    assert "There is no job" in run(url, "show", job.id).stderr
+
+
+def test_the_help_says_what_the_exit_status_means() -> None:
+    text = " ".join(CliRunner().invoke(command_line, ["--help"], terminal_width=200).stdout.split())
+    assert f"{JOB_FAILED} the job that was watched has failed or was cancelled" in text
 
 
 def test_the_command_line_starts_without_the_heavy_parts() -> None:

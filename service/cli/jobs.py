@@ -1,0 +1,196 @@
+"""The commands about jobs."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.connection import DEFAULT_URL, Url, connected, errors, fail, output, say
+from service.cli.live import follow
+from service.cli.spec_file import SpecFileError, read_spec
+from service.cli.tables import print_table
+from service.client.job import ARROW
+
+if TYPE_CHECKING:
+    from service.client import Job
+
+JOB_FAILED = 3
+
+jobs_app = typer.Typer()
+
+JobId = Annotated[str, typer.Argument(help="Id of the job: job_...", show_default=False)]
+SpecFile = Annotated[Path, typer.Argument(help="Job spec, YAML or JSON.", show_default=False)]
+
+
+class Format(StrEnum):
+    """How points are written."""
+
+    CSV = "csv"
+    ARROW = "arrow"
+
+
+MEDIA_TYPES = {Format.CSV: "text/csv", Format.ARROW: ARROW}
+
+
+@jobs_app.command()
+def submit(
+    file: SpecFile,
+    url: Url = DEFAULT_URL,
+    watch: Annotated[bool, typer.Option("--watch", help="Then watch it until it ends, as `watch` does.")] = False,
+) -> None:
+    """Submit a job and print its id."""
+    spec = _read(file)
+    with connected(url) as client:
+        job = client.submit(spec)
+        say(job.id)
+        if watch:
+            _watch(job)
+
+
+@jobs_app.command()
+def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
+    """Say what would run if a job were submitted, and run nothing."""
+    spec = _read(file)
+    with connected(url) as client:
+        preview = client.validate(spec)
+    rows = [
+        (layer["name"], layer["type"], " x ".join(map(str, layer["shape"])), f"{layer['parameters']:,}")
+        for layer in preview["layers"]
+    ]
+    print_table(("layer", "type", "output", "parameters"), rows)
+    say(f"{preview['parameters']:,} parameters, {preview['memory_per_worker_bytes'] / 2**20:,.1f} MiB of each worker")
+    say(f"{preview['train_rows']:,} rows to train on, {preview['validation_rows']:,} to validate on")
+    say(f"{preview['total_steps']:,} steps, {preview['steps_per_epoch']:,} in an epoch")
+    for warning in preview["warnings"]:
+        text = f"warning: {warning['field']}: {warning['message']}"
+        errors.print(text, markup=False, soft_wrap=True, style="yellow")
+
+
+@jobs_app.command()
+def jobs(
+    url: Url = DEFAULT_URL,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20,
+    state: Annotated[str | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
+    experiment: Annotated[str | None, typer.Option(help="Only those of this experiment.", show_default=False)] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only those with this label, key:value; repeatable.", show_default=False)
+    ] = None,
+) -> None:
+    """List the newest jobs."""
+    labels = {}
+    for text in label or []:
+        key, colon, labels[key] = text.partition(":")
+        if not colon:
+            raise typer.BadParameter(
+                f"must be a key and a value, such as team:vision, not {text!r}", param_hint="--label"
+            )
+    with connected(url) as client:
+        found = list(client.jobs(state=state, experiment=experiment, labels=labels, limit=limit))
+    rows = []
+    for job in found:
+        steps = f"{job.progress['step']}/{job.progress['total_steps']}"
+        figures = [_number(job.latest.get(name)) for name in ("train/loss", "val/accuracy")]
+        rows.append((job.id, job.name, job["experiment"], job.state, steps, *figures))
+    print_table(("id", "name", "experiment", "state", "steps", "train/loss", "val/accuracy"), rows)
+
+
+@jobs_app.command()
+def show(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+    """Show everything about a job, as JSON."""
+    with connected(url) as client:
+        say(json.dumps(client.job(job_id).data, indent=2))
+
+
+@jobs_app.command()
+def watch(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+    """Watch a job until it ends; exits with 3 when it did not succeed."""
+    with connected(url) as client:
+        _watch(client.job(job_id))
+
+
+@jobs_app.command()
+def metrics(
+    job_id: JobId,
+    url: Url = DEFAULT_URL,
+    form: Annotated[Format, typer.Option("--format", help="Text, or an Arrow stream.")] = Format.CSV,
+    name: Annotated[list[str] | None, typer.Option(help="Only this series; repeatable.", show_default=False)] = None,
+) -> None:
+    """Write the points of a job to standard output."""
+    stream = typer.get_binary_stream("stdout")
+    if form is Format.ARROW and stream.isatty():
+        fail("an Arrow stream is not for a terminal; write it to a file: gradfleet metrics ... > metrics.arrow")
+    with connected(url) as client:
+        stream.write(client.job(job_id).export_metrics(MEDIA_TYPES[form], name))
+
+
+@jobs_app.command()
+def cancel(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+    """Cancel a job."""
+    with connected(url) as client:
+        say(f"{job_id} {client.job(job_id).cancel().state}")
+
+
+@jobs_app.command()
+def pause(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+    """Pause a job: it frees its CPUs, and resuming it goes on from there."""
+    with connected(url) as client:
+        say(f"{job_id} {client.job(job_id).pause().state}")
+
+
+@jobs_app.command()
+def resume(
+    job_id: JobId,
+    url: Url = DEFAULT_URL,
+    workers: Annotated[int | None, typer.Option(help="Go on with this many workers.", show_default=False)] = None,
+) -> None:
+    """Let a paused job go on."""
+    with connected(url) as client:
+        job = client.job(job_id)
+        if workers is not None:
+            job.resize(workers=workers)
+        say(f"{job_id} {job.resume().state}")
+
+
+@jobs_app.command()
+def resize(
+    job_id: JobId,
+    workers: Annotated[int, typer.Option(help="Worker processes.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    cpus_per_worker: Annotated[
+        int | None, typer.Option(help="Threads of shards in each worker.", show_default=False)
+    ] = None,
+) -> None:
+    """Change the number of a job's workers, also while it runs. No result depends on it."""
+    with connected(url) as client:
+        job = client.job(job_id).resize(workers=workers, cpus_per_worker=cpus_per_worker)
+    resources = job["spec"]["resources"]
+    say(f"{job_id} {resources['workers']} workers of {resources['cpus_per_worker']} CPUs")
+
+
+@jobs_app.command()
+def delete(job_id: JobId, url: Url = DEFAULT_URL) -> None:
+    """Delete a job that has ended, with its metrics, events, checkpoints and results."""
+    with connected(url) as client:
+        client.job(job_id).delete()
+    say(f"{job_id} deleted")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_spec(file)
+    except SpecFileError as error:
+        fail(str(error))
+
+
+def _watch(job: Job) -> None:
+    follow([job], output)
+    if job.state != "succeeded":
+        fail(f"job {job.id} {job.state}{f': {job.reason}' if job.reason else ''}", JOB_FAILED)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

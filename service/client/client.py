@@ -1,0 +1,138 @@
+"""The way to a service."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from service.client.errors import TokenFormError
+from service.client.job import Job
+from service.client.stream import Streams
+from service.client.transport import Transport
+from service.http import http_client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+
+    from service.client.views import Dataset, JobData, Preview
+
+LARGEST_PAGE = 100
+
+
+class Client:
+    """The API at `base_url`; a context manager, and safe to use from several threads.
+
+    `token` is what `gradfleet tokens add` printed; default: the environment's GRADFLEET_TOKEN, or none.
+
+    A call that meets a broken connection, silence for `timeout` seconds, or a service that is busy or away, is repeated
+    up to `retries` times within `patience` seconds; `wait()`, `watch()` and `events()` of a job put up with a service
+    that is away for as long as the patience lasts. No repetition makes a second job.
+
+    Raises ApiError for a request that the service refuses, UnreachableError when no answer came, TokenFormError for a
+    token in a wrong form.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30,
+        retries: int = 5,
+        patience: float = 60,
+    ) -> None:
+        self.base_url = base_url
+        self._http = http_client(base_url, timeout, _authorization(token or os.environ.get("GRADFLEET_TOKEN", "")))
+        self._transport = Transport(self._http, retries=retries, patience=patience)
+        self._streams = Streams(self._http)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
+        """Submit a job.
+
+        Each call makes one job, however often its request has to be repeated. With a key of yours, so do several calls
+        with that key and the same spec, in whatever process.
+        """
+        headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._job(self._transport.call("POST", "/v1/jobs", body=spec, headers=headers).json())
+
+    def job(self, job_id: str) -> Job:
+        """One job."""
+        return self._job(self._transport.call("GET", f"/v1/jobs/{quote(job_id, safe='')}").json())
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        experiment: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs, newest first: all, or at most `limit`. They are fetched page by page, as far as they are taken.
+
+        Only those with all the `labels`, made at `created_after` or later and before `created_before`, which need a
+        time zone.
+        """
+        filters: dict[str, Any] = {
+            "state": state,
+            "experiment": experiment,
+            "label": [f"{key}:{value}" for key, value in (labels or {}).items()],
+            "created_after": created_after and created_after.isoformat(),
+            "created_before": created_before and created_before.isoformat(),
+        }
+        last, more = None, True
+        while more and limit != 0:
+            size = LARGEST_PAGE if limit is None else min(limit, LARGEST_PAGE)
+            page = self._transport.call(
+                "GET", "/v1/jobs", query=filters | {"limit": size, "starting_after": last}
+            ).json()
+            for data in page["data"]:
+                yield self._job(data)
+                last = data["id"]
+            more = page["has_more"]
+            limit = None if limit is None else limit - len(page["data"])
+
+    def validate(self, spec: Mapping[str, Any]) -> Preview:
+        """What would run if the spec were submitted; nothing runs."""
+        preview: Preview = self._transport.call("POST", "/v1/jobs/validate", body=spec).json()
+        return preview
+
+    def register_dataset(self, name: str, path: Path | str, label: str) -> Dataset:
+        """Register a Parquet file on the service's machine under a name; `label` is the column of the class."""
+        body = {"name": name, "path": str(path), "label": label}
+        dataset: Dataset = self._transport.call("POST", "/v1/datasets", body=body).json()
+        return dataset
+
+    def datasets(self) -> list[Dataset]:
+        """Every dataset, in order of name."""
+        found: list[Dataset] = self._transport.call("GET", "/v1/datasets").json()["data"]
+        return found
+
+    def _job(self, data: JobData) -> Job:
+        return Job(self._transport, self._streams, data)
+
+
+def _authorization(token: str) -> dict[str, str]:
+    token = token.strip()  # of a file, with the end of its line
+    # An error of the HTTP library would quote the secret.
+    if not re.fullmatch(r"[\w.~+/=-]*", token, re.ASCII):
+        raise TokenFormError("the token has characters that no token has; give what `gradfleet tokens add` printed")
+    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,0 +1,125 @@
+"""A proxy that treats requests as a bad network does, in the way and in the order that a test tells it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+@dataclass(frozen=True)
+class HangUp:
+    """The connection breaks before the request has arrived."""
+
+
+@dataclass(frozen=True)
+class LoseAnswer:
+    """The request is served, and its answer lost."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Somebody else answers, and the request does not arrive."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The request is served; its answer breaks off after so many bytes."""
+
+    after: int
+
+
+Fault = HangUp | LoseAnswer | Answer | Cut
+
+
+@dataclass
+class FlakyProxy:
+    """What is to happen to the next requests, one each; where it is None, and afterwards, they pass.
+
+    `seen` are all, as they came.
+    """
+
+    upstream: str
+    url: str = ""
+    faults: list[Fault | None] = field(default_factory=list)
+    seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
+        with self._lock:
+            self.seen.append((method, path, headers))
+            return self.faults.pop(0) if self.faults else None
+
+
+@contextmanager
+def flaky(upstream: str) -> Iterator[FlakyProxy]:
+    """A proxy in front of the server at `upstream`."""
+    proxy = FlakyProxy(upstream)
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            self.close_connection = True
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            fault = proxy.take(self.command, self.path, headers)
+            if isinstance(fault, HangUp):
+                return
+            if isinstance(fault, Answer):
+                self.send_response(fault.status)
+                for name, value in {**fault.headers, "Content-Length": "0"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                return
+            try:
+                self.forward(headers, body, fault)
+            except (BrokenPipeError, ConnectionResetError, httpx.TransportError):
+                return
+
+        def forward(self, headers: dict[str, str], body: bytes, fault: Fault | None) -> None:
+            passed = {name: value for name, value in headers.items() if name not in {"host", "connection"}}
+            url = proxy.upstream + self.path
+            with httpx.stream(self.command, url, headers=passed, content=body, timeout=None) as answer:
+                if isinstance(fault, LoseAnswer):
+                    answer.read()
+                    return
+                self.send_response(answer.status_code)
+                for name, value in answer.headers.items():
+                    if name not in {"transfer-encoding", "connection", "date", "server"}:
+                        self.send_header(name, value)
+                self.end_headers()
+                left = fault.after if isinstance(fault, Cut) else None
+                for chunk in answer.iter_raw():
+                    self.wfile.write(chunk[:left])
+                    self.wfile.flush()
+                    left = None if left is None else left - len(chunk)
+                    if left is not None and left <= 0:
+                        return
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    proxy.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
