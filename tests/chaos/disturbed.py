@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.stack import Stack, digits_job, marked_processes, wait_until
+from tests.e2e.stack import Stack, digits_job, marked_processes, series_of, wait_until
 from workers.history_files import read_history
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.client import Client
+    from service.client.views import Event
 
 PATIENCE = 120.0  # seconds
 
@@ -69,12 +70,8 @@ class Bench:
     def ended(self, job_id: str) -> bool:
         return self.client.job(job_id)["finished_at"] is not None
 
-    def events(self, job_id: str, kind: str) -> list[dict[str, Any]]:
-        events = page = self.client.events(job_id, limit=100)
-        while page:
-            page = self.client.events(job_id, limit=100, starting_after=events[-1]["id"])
-            events = events + page
-        return [event for event in events if event["kind"] == kind]
+    def events(self, job_id: str, kind: str) -> list[Event]:
+        return [event for event in self.client.job(job_id).history() if event["kind"] == kind]
 
     def undisturbed(self, spec: dict[str, Any]) -> tuple[str, Any]:
         """What a run that nobody disturbs comes to: the digest of its parameters and all of its points."""
@@ -84,10 +81,8 @@ class Bench:
         return self._undisturbed[key]
 
     def result(self, job_id: str) -> tuple[str, Any]:
-        done = self.client.wait(job_id, timeout=PATIENCE)
-        assert done["state"] == "succeeded", done["reason"]
-        series = self.client.metrics(job_id)
-        del series["time/step_ms"]
+        done = self.client.job(job_id).wait(timeout=PATIENCE)
+        series = {name: points for name, points in series_of(done).items() if not name.startswith("time/")}
         return done["params_sha256"], series
 
     def assert_same(self, job_id: str, spec: dict[str, Any]) -> None:

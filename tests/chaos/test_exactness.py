@@ -43,11 +43,11 @@ def test_pauses_and_other_numbers_of_workers(bench: Bench, chance: random.Random
     for _ in range(4 * rounds):
         if not bench.wait_for_step(disturbed, bench.step(disturbed) + chance.randint(1, 500)):
             break
-        bench.client.pause(disturbed)
+        bench.client.job(disturbed).pause()
         bench.wait_for_state(disturbed, "paused")
         assert bench.client.job(disturbed)["restarts"] == 0
-        bench.client.resize(disturbed, workers=chance.randint(1, 5), cpus_per_worker=chance.randint(1, 2))
-        bench.client.resume(disturbed)
+        bench.client.job(disturbed).resize(workers=chance.randint(1, 5), cpus_per_worker=chance.randint(1, 2))
+        bench.client.job(disturbed).resume()
     bench.assert_same(disturbed, spec)
     assert len(bench.client.job(disturbed)["attempts"]) > 1
 
@@ -57,7 +57,7 @@ def test_other_numbers_of_workers_while_it_runs(bench: Bench, chance: random.Ran
     disturbed = bench.client.submit(spec)["id"]
     for _ in range(4 * rounds):
         if bench.wait_for_step(disturbed, bench.step(disturbed) + chance.randint(1, 500)):
-            bench.client.resize(disturbed, workers=chance.randint(1, 5))
+            bench.client.job(disturbed).resize(workers=chance.randint(1, 5))
     bench.assert_same(disturbed, spec)
     (attempt,) = bench.client.job(disturbed)["attempts"]
     assert attempt["number"] == 1

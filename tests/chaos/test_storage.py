@@ -25,12 +25,12 @@ def test_a_truncated_checkpoint_is_refused(bench: Bench, chance: random.Random) 
     disturbed = bench.client.submit(spec)["id"]
     checkpoints = bench.directory(disturbed) / "checkpoints"
     assert bench.wait_for_step(disturbed, 1000)
-    bench.client.pause(disturbed)
+    bench.client.job(disturbed).pause()
     bench.wait_for_state(disturbed, "paused")
     before, newest = sorted(path for path in checkpoints.iterdir() if path.name.isdigit())[-2:]
     file = chance.choice(sorted(newest.iterdir()))
     os.truncate(file, chance.randrange(file.stat().st_size))
-    bench.client.resume(disturbed)
+    bench.client.job(disturbed).resume()
     bench.assert_same(disturbed, spec)
     (refused,) = bench.events(disturbed, "checkpoint_refused")
     assert newest.name in refused["data"]["message"]
@@ -90,5 +90,5 @@ def test_a_job_that_waits_for_room_can_be_cancelled(bench: Bench, rounds: int) -
             PATIENCE,
             "the last checkpoint to fail",
         )
-        bench.client.cancel(disturbed)
+        bench.client.job(disturbed).cancel()
         bench.wait_for_state(disturbed, "cancelled")
