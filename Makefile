@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch test-gpu chaos lint format lock bench-engine bench-distributed scaling reference clean
+.PHONY: help demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-distributed bench-service scaling reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -20,11 +20,21 @@ help:  ## list the commands
 demo: .venv/installed  ## train hinge and softmax on real digits and compare them
 	$(BIN)/gradfleet demo $(ARGS)
 
+# Tests that start whole stacks wait for the most part, so they run beside the others.
 test: .venv/installed  ## every test
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-stacks
+
+test-parts: .venv/installed
+	$(BIN)/python -m pytest --ignore tests/chaos --ignore tests/e2e
+
+test-stacks: .venv/installed
+	$(BIN)/python -m pytest tests/chaos tests/e2e
 
 chaos: .venv/installed  ## the tests of faults in their longer form; GRADFLEET_CHAOS_SEED=... repeats one
 	GRADFLEET_CHAOS_ROUNDS=$${GRADFLEET_CHAOS_ROUNDS:-5} $(BIN)/python -m pytest tests/chaos
+
+fuzz: .venv/installed  ## the API against its own description, in the longer form; GRADFLEET_FUZZ_SEED=... repeats one
+	GRADFLEET_FUZZ_SEED=$${GRADFLEET_FUZZ_SEED:-$$(date +%s)} GRADFLEET_FUZZ_EXAMPLES=$${GRADFLEET_FUZZ_EXAMPLES:-300} $(BIN)/python -m pytest --timeout 3600 tests/service/test_schemathesis.py
 
 lint: .venv/installed  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -57,6 +67,9 @@ bench-engine: .venv-bench/installed  ## a training step beside PyTorch's; ARGS=-
 
 bench-distributed: .venv/installed .venv-bench/distributed  ## steps, exchange and start of a distributed job beside its peers'; ARGS=--quick
 	.venv-bench/bin/python benchmarks/distributed.py $(ARGS)
+
+bench-service: .venv/installed  ## the REST API under load; ARGS=--quick
+	$(BIN)/python benchmarks/rest.py $(ARGS)
 
 scaling: .venv/installed  ## measure what messages cost and write docs/scaling.md, the model of the exchange
 	$(BIN)/python benchmarks/scaling.py
