@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     SPLIT = 3
     CHECK = 4
     DROPOUT = 5
+    SWEEP = 6
 
 
 def generator(seed: int, purpose: Purpose, *, epoch: int = 0, step: int = 0, stream: int = 0) -> np.random.Generator:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from workers.spec import ResourcesSpec
@@ -11,25 +14,42 @@ if TYPE_CHECKING:
 
     from service.store.models import Job
 
+NO_LIMITS: Mapping[str | None, int] = MappingProxyType({})
+NOBODY: Mapping[str, str] = MappingProxyType({})
+
 
 def admission(
-    queued: Sequence[Job], live: Sequence[Job], capacity: Mapping[str, float], max_running_jobs: int | None
+    queued: Sequence[Job],
+    live: Sequence[Job],
+    capacity: Mapping[str, float],
+    max_running_jobs: int | None,
+    parallel: Mapping[str | None, int] = NO_LIMITS,
+    held: Mapping[str, str] = NOBODY,
 ) -> tuple[list[str], dict[str, str]]:
     """Ids of the jobs that start, and the reason of each job that does not.
 
     `queued` is in order of turn. A job starts when all its workers fit into what `live` leaves of the `capacity`; no
-    job overtakes one that waits, lest a big one waits for ever, but for one that the whole cluster could not hold.
+    job overtakes one that waits, lest a big one waits for ever, but for one that the whole cluster could not hold, one
+    whose sweep has as many jobs running as `parallel` allows it, limits by the sweep's id, and one that is `held` back
+    for a reason, by its own id.
     """
     starting: list[str] = []
     waiting: dict[str, str] = {}
     free = free_resources(live, capacity)
     ahead: str | None = None
+    members = Counter(job.sweep_id for job in live)
     for job in queued:
+        if job.id in held:
+            waiting[job.id] = held[job.id]
+            continue
         needs = resources_of(job).total
         if too_big := next((name for name, needed in needs.items() if needed > capacity[name]), None):
             waiting[job.id] = (
                 f"cluster_too_small: needs {needs[too_big]} {too_big}s, and the whole cluster has {capacity[too_big]:g}"
             )
+            continue
+        if members[job.sweep_id] >= (most := parallel.get(job.sweep_id, inf)):
+            waiting[job.id] = f"waiting_for_sweep: {members[job.sweep_id]} of at most {most} jobs of its sweep run"
             continue
         running = len(live) + len(starting)
         if ahead is not None:
@@ -45,6 +65,7 @@ def admission(
         else:
             free = {name: there - needs[name] for name, there in free.items()}
             starting.append(job.id)
+            members[job.sweep_id] += 1
             continue
         ahead = job.id
     return starting, waiting

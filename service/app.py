@@ -23,6 +23,7 @@ from service.observability import exposition
 from service.observability.requests import Observed
 from service.parts import Parts
 from service.problems import install_problem_handlers
+from service.sweeps import routes as sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ def create_app(
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
     asked = [BEARER] if settings.asks_for_token else []
-    for module in (jobs, control, metric_routes, event_routes, datasets, system, exposition):
+    for module in (jobs, control, metric_routes, event_routes, sweeps, datasets, system, exposition):
         app.include_router(module.router, dependencies=asked)
     app.include_router(health.router)
     install_docs_page(app)

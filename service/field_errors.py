@@ -172,5 +172,15 @@ def _schema_at(
     schema = followed(root, body)
     for part in path:
         body = body[part]
-        schema = followed(schema["items"] if isinstance(part, int) else schema["properties"][part], body)
+        schema = followed(_schema_below(schema, part), body)
     return schema
+
+
+def _schema_below(schema: dict[str, Any], part: str | int) -> dict[str, Any]:
+    if isinstance(part, int):
+        return dict(schema["items"])
+    if "properties" in schema:
+        return dict(schema["properties"][part])
+    # The user has named it, and its name must match a pattern.
+    (below,) = schema["patternProperties"].values()
+    return dict(below)

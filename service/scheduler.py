@@ -23,6 +23,8 @@ from service.observability.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SC
 from service.parts import PartStatus
 from service.store.lease import LeaseLostError
 from service.store.models import Job, now
+from service.sweeps.judging import judge, stop
+from service.sweeps.repository import parallel_limits
 from workers.cluster import Attempt, Supervisors
 from workers.events import Ended
 from workers.spec import ResourcesSpec
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
     from service.store import Transactions
+    from service.sweeps.judging import Judgement
 
 IDLE_WAIT = 1.0  # seconds between passes when nothing wakes the scheduler
 LONGEST_PASS = 30.0  # seconds; starting the cluster again takes a part of it
@@ -118,12 +121,25 @@ class Scheduler:
         self._let_go()
         with self._database.reading() as session:
             jobs = jobs_in(session, [State.QUEUED, *LIVE])
+            parallel = parallel_limits(session, jobs)
+            judgement = judge(session, jobs)
+        self._stop_members(judgement)
         live = [job for job in jobs if job.state in LIVE]
         self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
         self._pass_on(live)
-        self._admit([job for job in jobs if job.state == State.QUEUED], live)
+        queued = [job for job in jobs if job.state == State.QUEUED and job.id not in judgement.stop]
+        self._admit(queued, live, parallel, judgement)
         if not jobs:
             self._supervisors.keep_warm()
+
+    def _stop_members(self, judgement: Judgement) -> None:
+        """Cancel the members of sweeps that are hopeless, one by one: what is left of them is found again."""
+        for job_id, reason in judgement.stop.items():
+            with self._database.writing() as session:
+                stopped = stop(session, job_id, reason)
+            if stopped:
+                log.info("job %s: %s", job_id, reason, extra={"job_id": job_id})
+                self.wake()  # an attempt has to be told
 
     def _replace_cluster(self) -> bool:
         """Have the cluster again; False while that can not be. What is not on it any more goes back to the queue."""
@@ -176,18 +192,21 @@ class Scheduler:
                 follower.attempt.resize(resources)
                 follower.resources = resources
 
-    def _admit(self, queued: Sequence[Job], live: Sequence[Job]) -> None:
+    def _admit(
+        self, queued: Sequence[Job], live: Sequence[Job], parallel: Mapping[str | None, int], judgement: Judgement
+    ) -> None:
         """Start the queued jobs whose turn it is, and tell the others what they wait for."""
-        starting, waiting = admission(queued, live, self._cluster.resources, self._settings.max_running_jobs)
+        resources, most = self._cluster.resources, self._settings.max_running_jobs
+        starting, waiting = admission(queued, live, resources, most, parallel, judgement.hold)
         for job_id in starting:
-            self._launch(job_id)
+            self._launch(job_id, judgement.until_step.get(job_id))
         news = {job.id: waiting[job.id] for job in queued if job.id in waiting and waiting[job.id] != job.reason}
         if news:
             with self._database.writing() as session:
                 for job_id, reason in news.items():
                     note_waiting(session, job_id, reason)
 
-    def _launch(self, job_id: str) -> None:
+    def _launch(self, job_id: str, until_step: int | None) -> None:
         if self._supervisor is None:
             self._supervisor = self._supervisors.take()
         with self._database.writing() as session:
@@ -205,6 +224,7 @@ class Scheduler:
                 directory=self._settings.job_dir(job_id).absolute(),
                 reported_step=job.step,
                 restarts_left=max(max_restarts(job.spec) - job.restarts, 0),
+                until_step=until_step,
             )
         QUEUE_WAIT.observe(waited.total_seconds())
         log.info("job %s starts", job_id, extra={"job_id": job_id, "attempt": number})

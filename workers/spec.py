@@ -22,6 +22,8 @@ else:
     ClippingSpec = spec_union("clipping")
 
 Name = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
+# MLflow refuses a slash and a colon, which it has uses for.
+RegisteredName = Annotated[Name, Field(pattern="^[^/:]+$")]
 ValidationMetric = Literal["val/loss", "val/accuracy", "val/hinge", "val/softmax"]
 
 
@@ -136,4 +138,10 @@ class JobSpec(StrictModel):
         ge=0,
         le=1000,
         description="How often the job may lose what it runs on and go on from a checkpoint.",
+    )
+    registered_model_name: RegisteredName | None = Field(
+        None,
+        description="Name in MLflow's registry of which the trained model becomes the newest version; without one it "
+        "stands beside the job's run only.",
+        exclude_if=lambda name: name is None,
     )

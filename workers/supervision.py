@@ -48,6 +48,7 @@ WORKER_LOST = "a worker process ended by itself: it was killed, or its machine w
 
 CANCELLED = Ended("cancelled", "cancelled_by_user")
 PAUSED = Ended("paused", "paused_by_user")
+REACHED = Ended("paused", "reached_step", "the attempt was to train up to this step")
 ENDS = {
     End.COMPLETED: Ended("succeeded", "completed"),
     End.EARLY: Ended("succeeded", "stopped_early", "the watched metric has not become better for `patience` epochs"),
@@ -149,6 +150,8 @@ class Supervision:
             self._placement.release()
             return meaning
         group.keep()
+        if end is End.REACHED:
+            return self._wish or REACHED
         return ENDS.get(end, self._wish)
 
     async def _find_checkpoint(self, assignment: Assignment) -> Path | None:

@@ -49,10 +49,11 @@ class PoisonedStepError(ArithmeticError):
 
 
 class End(Enum):
-    """How training ended: after the last epoch, by early stopping, or stopped from outside."""
+    """How training ended: after the last epoch or early, after the step it was assigned, or stopped from outside."""
 
     COMPLETED = auto()
     EARLY = auto()
+    REACHED = auto()
     STOPPED = auto()
 
 
@@ -61,7 +62,8 @@ class Assignment:
     """What the workers of an attempt are to do.
 
     `spec` is a resolved spec as JSON, `directory` the job's. Every point up to `reported_step` is known already, and
-    workers may be lost `restarts_left` times more.
+    workers may be lost `restarts_left` times more. Where `until_step` is given, the attempt ends after that step, with
+    a checkpoint from which another one goes on.
     """
 
     job: str
@@ -72,6 +74,7 @@ class Assignment:
     directory: Path
     reported_step: int = 0
     restarts_left: int = 0
+    until_step: int | None = None
 
     @property
     def computation(self) -> str:
@@ -218,23 +221,32 @@ class Trainer:
     def _train(self) -> End:
         training = self._training
         self._done = self._begun_at
-        if self._is_early():
-            return End.EARLY
+        if (end := self._end()) is not None:
+            return end
         for epoch in range(self._done // self._steps_per_epoch, training.epochs):
             self._epoch_began = time.monotonic(), self._step.exchange_seconds, self._done
             batches = batches_of(epoch_order(self._rows, training.seed, epoch), training.batch_size)
             for rows in batches[self._done % self._steps_per_epoch :]:
                 order = self._train_on(rows, epoch)
-                if self._done == self._total_steps:
-                    return End.COMPLETED
-                if self._is_early():
-                    return End.EARLY
+                if (end := self._end()) is not None:
+                    return end
                 if Order.CHECKPOINT in order:
                     self._checkpoint(last=Order.STOP in order)
                 if Order.STOP in order:
                     self._flush()
                     return End.STOPPED
         return End.COMPLETED
+
+    def _end(self) -> End | None:
+        """Whether the steps that are done were the last ones, and why."""
+        until = self._assignment.until_step
+        if self._done == self._total_steps:
+            return End.COMPLETED
+        if self._is_early():
+            return End.EARLY
+        if until is not None and self._done >= until:
+            return End.REACHED
+        return None
 
     def _is_early(self) -> bool:
         return self._patience is not None and self._patience.exhausted

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from service.datasets.repository import get_dataset, info_of, list_datasets, snapshot_of
+from service.field_errors import unknown
 from service.problems import ProblemError, invalid
-from workers.resolve import FieldProblem
+from workers.resolve import FieldProblem, ResolvedJob, resolve
 
 if TYPE_CHECKING:
+    from service.dependencies import Services
+    from service.jobs.schemas import JobRequest
     from service.settings import Settings
     from workers.spec import ResourcesSpec
+
+
+def check_job(spec: JobRequest, services: Services) -> tuple[dict[str, Any], ResolvedJob]:
+    """Hold a spec against its dataset and the cluster; the dataset, and what would run on it."""
+    dataset = _find_dataset(spec.data.dataset, services)
+    resolved = resolve(spec, info_of(dataset), services.settings.limits)
+    check_cluster_fits(spec.resources, services.settings)
+    return dataset, resolved
+
+
+def _find_dataset(name: str, services: Services) -> dict[str, Any]:
+    with services.database.reading() as session:
+        dataset = get_dataset(session, name)
+        if dataset is None:
+            known = (entry.name for entry in list_datasets(session))
+            raise invalid(FieldProblem("data.dataset", unknown(name, known, "dataset")))
+        return snapshot_of(dataset)
 
 
 def check_cluster_fits(resources: ResourcesSpec, settings: Settings) -> None:

@@ -17,7 +17,7 @@ from service.jobs.repository import (
     record_restart,
     record_result,
 )
-from service.jobs.states import LIVE, State
+from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
 from service.store.models import Attempt
 from workers.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Started
 from workers.spec import JobSpec
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
+
+    from service.store.models import Job
 
 
 def record_events(session: Session, job_id: str, attempt: int, events: Sequence[tuple[int, Event]]) -> None:
@@ -88,6 +90,8 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
     """
     reason = f"{end.reason}: {end.message}" if end.message else end.reason
     job = lock_job(session, job_id)
+    if job is not None and job.state == State.CANCELLING and end.outcome not in {"succeeded", "failed"}:
+        reason = _who_cancelled(job) or reason
     if not finish_attempt(session, job_id, attempt, outcome=end.outcome, reason=reason):
         return
     if job is None or job.state not in LIVE:
@@ -113,3 +117,8 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
         else:
             record_restart(session, job_id, attempt, reason=end.reason, message=end.message)
     move(session, job_id, from_=state, to=target, reason=reason, attempt=attempt)
+
+
+def _who_cancelled(job: Job) -> str | None:
+    """The reason of a job that is being cancelled, where it says more than its workers know."""
+    return job.reason if job.reason is not None and job.reason.startswith(STOPPED_BY_SWEEP) else None

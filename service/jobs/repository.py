@@ -52,10 +52,16 @@ class _Moments:
 _moments = _Moments()
 
 
-def _first_id(time: datetime) -> str:
+def _first_id(time: datetime, kind: str = "job") -> str:
     """What the ids of all jobs made at `time` begin with: ids are in the order of creation."""
     microseconds = (time - EPOCH) // MICROSECOND
-    return f"job_{min(max(microseconds, 0), 16**14 - 1):014x}"
+    return f"{kind}_{min(max(microseconds, 0), 16**14 - 1):014x}"
+
+
+def new_id(kind: str) -> tuple[str, datetime]:
+    """An id that begins with `kind`, and its moment of creation; ids of a kind are in the order of creation."""
+    created_at = _moments.next()
+    return _first_id(created_at, kind) + secrets.token_hex(6), created_at
 
 
 def create_job(
@@ -68,17 +74,21 @@ def create_job(
     labels: dict[str, str] | None = None,
     priority: int = 0,
     idempotency_key: str | None = None,
+    sweep_id: str | None = None,
+    overrides: dict[str, Any] | None = None,
 ) -> tuple[Job, bool]:
     """Add a queued job; gives the job and whether it is new.
+
+    A member of a sweep takes its `sweep_id`, and the fields in which it differs from the others.
 
     `spec` is the resolved spec and `dataset` the snapshot of what it names. The same `idempotency_key` with the same
     body gives the first job again; with another body it raises IdempotencyMismatchError.
     """
     if idempotency_key is not None and (first := find_replay(session, idempotency_key, body_sha256)):
         return first, False
-    created_at = _moments.next()
+    job_id, created_at = new_id("job")
     job = Job(
-        id=_first_id(created_at) + secrets.token_hex(6),
+        id=job_id,
         name=spec["name"],
         experiment=spec["experiment"],
         state=State.QUEUED,
@@ -89,6 +99,8 @@ def create_job(
         total_steps=total_steps,
         body_sha256=body_sha256,
         idempotency_key=idempotency_key,
+        sweep_id=sweep_id,
+        overrides=overrides,
         created_at=created_at,
     )
     try:
@@ -132,6 +144,7 @@ def list_jobs(
     starting_after: str | None = None,
     state: State | None = None,
     experiment: str | None = None,
+    sweep_id: str | None = None,
     labels: Iterable[tuple[str, str]] = (),
     created_after: datetime | None = None,
     created_before: datetime | None = None,
@@ -153,6 +166,8 @@ def list_jobs(
         query = query.where(Job.state == state)
     if experiment is not None:
         query = query.where(Job.experiment == experiment)
+    if sweep_id is not None:
+        query = query.where(Job.sweep_id == sweep_id)
     if created_after is not None:
         query = query.where(job_id >= _first_id(created_after))
     if created_before is not None:

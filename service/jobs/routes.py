@@ -4,16 +4,15 @@ import hashlib
 import re
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
-from service.datasets.repository import get_dataset, info_of, list_datasets, snapshot_of
-from service.dependencies import Services, ServicesDependency
-from service.field_errors import unknown
+from service.datasets.repository import info_of
+from service.dependencies import ServicesDependency
 from service.idempotency import IDEMPOTENT
-from service.jobs.checks import check_cluster_fits, unknown_job
+from service.jobs.checks import check_job, unknown_job
 from service.jobs.labels import MAX_LABELS, LabelFilter, parse_filter
 from service.jobs.preview import JobPreview, preview
 from service.jobs.repository import IdempotencyMismatchError, create_job, get_job, list_jobs
@@ -28,7 +27,7 @@ from service.jobs.schemas import (
 from service.jobs.states import State
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, invalid
-from workers.resolve import FieldProblem, ResolvedJob, resolve
+from workers.resolve import FieldProblem
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 
@@ -77,7 +76,7 @@ def submit_job(
 
     A spec that cannot run is refused here. The same `Idempotency-Key` with the same body gives the first job again.
     """
-    dataset, resolved = _check(spec, services)
+    dataset, resolved = check_job(spec, services)
     try:
         with services.database.writing() as session:
             job, created = create_job(
@@ -108,7 +107,7 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
 
     A spec that submitting would refuse is refused here in the same words.
     """
-    dataset, resolved = _check(spec, services)
+    dataset, resolved = check_job(spec, services)
     return preview(resolved, info_of(dataset).features, services.settings)
 
 
@@ -119,6 +118,7 @@ def get_jobs(
     starting_after: Annotated[str | None, Query(description="Id of the last job of the page before.")] = None,
     state: State | None = None,
     experiment: str | None = None,
+    sweep: Annotated[str | None, Query(description="Only members of the sweep with this id.")] = None,
     label: Annotated[
         list[LabelFilter] | None,
         Query(max_length=MAX_LABELS, description="Only jobs with this label, key:value; may be repeated."),
@@ -134,6 +134,7 @@ def get_jobs(
             starting_after=starting_after,
             state=state,
             experiment=experiment,
+            sweep_id=sweep,
             labels=map(parse_filter, label or ()),
             created_after=created_after,
             created_before=created_before,
@@ -149,20 +150,3 @@ def get_one_job(job_id: str, services: ServicesDependency) -> JobView:
         if job is None:
             raise unknown_job(job_id)
         return job_view(job, services.settings.mlflow_link)
-
-
-def _check(spec: JobRequest, services: Services) -> tuple[dict[str, Any], ResolvedJob]:
-    """Hold a spec against its dataset and the cluster; the dataset, and what would run on it."""
-    dataset = _find_dataset(spec.data.dataset, services)
-    resolved = resolve(spec, info_of(dataset), services.settings.limits)
-    check_cluster_fits(spec.resources, services.settings)
-    return dataset, resolved
-
-
-def _find_dataset(name: str, services: Services) -> dict[str, Any]:
-    with services.database.reading() as session:
-        dataset = get_dataset(session, name)
-        if dataset is None:
-            known = (entry.name for entry in list_datasets(session))
-            raise invalid(FieldProblem("data.dataset", unknown(name, known, "dataset")))
-        return snapshot_of(dataset)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from service.jobs.labels import Labels
 from service.jobs.states import State
+from service.mlflow_pages import run_page
 from service.store.models import Job
 from workers.fields import StrictModel
 from workers.spec import JobSpec
@@ -92,6 +93,13 @@ class MlflowView(BaseModel):
     complete: bool = Field(description="Whether the run has ended and MLflow has all of it.")
 
 
+class MembershipView(BaseModel):
+    """The sweep that made a job, and what the job has of its own in it."""
+
+    id: str
+    overrides: dict[str, JsonValue] = Field(description="Values of the fields, by dotted paths, that the sweep set.")
+
+
 RUNNING_JOB: dict[str, JsonValue] = {
     "id": "job_0064b8a1f2c3d4a1b2c3d4e5f6",
     "name": "digits-hinge",
@@ -112,6 +120,7 @@ RUNNING_JOB: dict[str, JsonValue] = {
     "finished_at": None,
     "mlflow": None,
     "params_sha256": None,
+    "sweep": None,
 }
 
 
@@ -142,6 +151,7 @@ class JobView(BaseModel):
         description="SHA-256 over the parameters' little-endian float32 bytes, in order of name; null before the first "
         "checkpoint."
     )
+    sweep: MembershipView | None = Field(description="Null for a job that was submitted by itself.")
 
 
 class JobList(BaseModel):
@@ -224,8 +234,9 @@ def job_view(job: Job, mlflow_link: str | None) -> JobView:
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        mlflow=_mlflow_view(job, mlflow_link),
+        mlflow=mlflow_view(job, mlflow_link),
         params_sha256=job.params_sha256,
+        sweep=None if job.sweep_id is None else MembershipView(id=job.sweep_id, overrides=job.overrides or {}),
     )
 
 
@@ -234,13 +245,10 @@ def latest_values(latest_metrics: dict[str, Any]) -> dict[str, float | None]:
     return {name: value for name, (_, value) in sorted(latest_metrics.items())}
 
 
-def _mlflow_view(job: Job, mlflow_link: str | None) -> MlflowView | None:
+def mlflow_view(job: Job, mlflow_link: str | None) -> MlflowView | None:
+    """Its run in MLflow, as the API shows it; None until MLflow has been told."""
     run = job.mlflow_run
     if run is None:
         return None
-    url = None
-    if mlflow_link is not None:
-        # MLflow's pages open on another kind of work unless the link says otherwise.
-        page = f"experiments/{run.experiment_id}/runs/{run.run_id}"
-        url = f"{mlflow_link}/#/{page}?workflowType=machine_learning"
+    url = None if mlflow_link is None else f"{mlflow_link}/{run_page(run.experiment_id, run.run_id)}"
     return MlflowView(run_id=run.run_id, url=url, complete=job.mlflow_finished)

@@ -45,6 +45,10 @@ TERMINAL = frozenset(state for state in State if state.terminal)
 LIVE = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.CANCELLING})
 
 
+# The word for programs in the reason of a member that its sweep's own rule has cancelled.
+STOPPED_BY_SWEEP = "stopped_by_sweep"
+
+
 class Request(StrEnum):
     """What a user can ask of a job."""
 

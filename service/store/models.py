@@ -43,7 +43,7 @@ class Job(Base):
 
     __tablename__ = "jobs"
     # With the id, so that a filtered page of the list is read in its order.
-    __table_args__ = (Index(None, "experiment", "id"), Index(None, "state", "id"))
+    __table_args__ = (Index(None, "experiment", "id"), Index(None, "state", "id"), Index(None, "sweep_id", "id"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -66,6 +66,9 @@ class Job(Base):
     params_sha256: Mapped[str | None]
     # Whether MLflow knows all there will ever be: the exporter looks at the others each second.
     mlflow_finished: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # No foreign key: SQLite could not take the column away again without making the whole table anew.
+    sweep_id: Mapped[str | None]
+    overrides: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -77,6 +80,29 @@ class Job(Base):
 
 UNTOLD = ~Job.mlflow_finished
 Index("ix_jobs_untold", Job.id, sqlite_where=UNTOLD, postgresql_where=UNTOLD)
+
+
+class Sweep(Base):
+    """Jobs that were made together; `parallel` of them run at once, or any number. Its state is that of its jobs."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    experiment: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    parallel: Mapped[int | None]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    body_sha256: Mapped[str]
+    created_at: Mapped[datetime]
+    mlflow_experiment_id: Mapped[str | None]
+    mlflow_run_id: Mapped[str | None]
+    # Whether its run in MLflow says all there is to say.
+    mlflow_finished: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+UNTOLD_SWEEP = ~Sweep.mlflow_finished
+Index("ix_sweeps_untold", Sweep.id, sqlite_where=UNTOLD_SWEEP, postgresql_where=UNTOLD_SWEEP)
 
 
 class EndedJobs(Base):
@@ -190,6 +216,14 @@ class MlflowRun(Base):
     metric_cursor: Mapped[int] = mapped_column(BigInteger, default=0)
     params_logged: Mapped[bool] = mapped_column(default=False)
     artifacts_logged: Mapped[bool] = mapped_column(default=False)
+
+
+class OrphanedRun(Base):
+    """A run in MLflow that has not ended and whose job was deleted."""
+
+    __tablename__ = "orphaned_runs"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
 
 
 class Token(Base):

@@ -58,3 +58,36 @@ def test_reasons_are_told_with_the_numbers() -> None:
     assert admission([job(5, 1, gpus=1)], [], {"CPU": 4, "GPU": 0}, None)[1] == {
         "job_5": "cluster_too_small: needs 1 GPUs, and the whole cluster has 0"
     }
+
+
+def test_a_sweep_runs_no_more_jobs_at_once_than_it_may() -> None:
+    """Other jobs go past its members that wait for its own ones."""
+    queued = [job(number, 1) for number in range(1, 5)]
+    running = job(0, 1)
+    for member in (running, *queued[:3]):
+        member.sweep_id = "sweep_1"
+    assert admission(queued, [running], CAPACITY, None, {"sweep_1": 2}) == (
+        ["job_1", "job_4"],
+        {
+            "job_2": "waiting_for_sweep: 2 of at most 2 jobs of its sweep run",
+            "job_3": "waiting_for_sweep: 2 of at most 2 jobs of its sweep run",
+        },
+    )
+    assert admission(queued, [running], CAPACITY, None)[0] == ["job_1", "job_2", "job_3"]
+
+
+def test_who_is_held_back_lets_others_past() -> None:
+    queued = [job(number, 2) for number in range(1, 4)]
+    starting, waiting = admission(queued, [], CAPACITY, None, held={"job_1": "waiting_for_sweep: others"})
+    assert (starting, waiting) == (["job_2", "job_3"], {"job_1": "waiting_for_sweep: others"})
+
+
+@given(sweeps=st.lists(st.sampled_from([None, "a", "b"]), max_size=8), most=st.integers(1, 3))
+def test_limits_of_sweeps_hold_one_by_one(sweeps: list[str | None], most: int) -> None:
+    queued = [job(number, 1) for number in range(len(sweeps))]
+    for member, sweep_id in zip(queued, sweeps, strict=True):
+        member.sweep_id = sweep_id
+    starting, _ = admission(queued, [], {"CPU": 100.0, "GPU": 0.0}, None, {"a": most})
+    started = [member.sweep_id for member in queued if member.id in starting]
+    assert started.count("a") == min(sweeps.count("a"), most)
+    assert [started.count(other) for other in (None, "b")] == [sweeps.count(other) for other in (None, "b")]

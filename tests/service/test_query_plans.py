@@ -8,13 +8,15 @@ import pytest
 from sqlalchemy import event, select
 
 from service.jobs.metrics import Point
-from service.jobs.repository import create_job, jobs_in
+from service.jobs.repository import create_job, jobs_in, list_jobs
 from service.jobs.states import LIVE, State
 from service.jobs.streams import look
 from service.observability.exposition import Exposition
 from service.store.lease import check_token, read_lease
 from service.store.models import Base, Job, Metric
-from service.tracking.backlog import measure_backlog, untold_jobs
+from service.sweeps.judging import judge
+from service.sweeps.repository import best_values, create_sweep, jobs_of, states_of
+from service.tracking.backlog import measure_backlog, untold_jobs, untold_sweeps
 from tests.service.support import hinge_job
 
 if TYPE_CHECKING:
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 
     from service.store import Database
 
-# Tables of a few rows, and an index that has only jobs that MLflow does not know all of.
+# Tables of a few rows, and indexes that have only what MLflow does not know all of.
 MAY_BE_SCANNED = {
     "SCAN jobs USING INDEX ix_jobs_untold",
     "SCAN jobs USING COVERING INDEX ix_jobs_untold",
+    "SCAN sweeps USING INDEX ix_sweeps_untold",
+    "SCAN sweeps USING COVERING INDEX ix_sweeps_untold",
     "SCAN ended_jobs",
     "SCAN incidents",
 }
@@ -87,13 +91,21 @@ def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], A
     "ask",
     [
         untold_jobs,
+        lambda session: untold_sweeps(session, without=["job_1"]),
         lambda session: measure_backlog(session, without=[]),
         lambda session: measure_backlog(session, without=["job_1"]),
         lambda session: jobs_in(session, [State.QUEUED, *LIVE]),
         read_lease,
         lambda session: check_token(session, 0),
+        lambda session: states_of(session, ["sweep_1"]),
+        lambda session: jobs_of(session, "sweep_1"),
+        lambda session: best_values(session, "sweep_1"),
+        lambda session: list_jobs(session, limit=20, sweep_id="sweep_1"),
     ],
-    ids=["untold", "backlog", "backlog without", "scheduler", "lease", "token"],
+    ids=[
+        *("untold", "untold sweeps", "backlog", "backlog without", "scheduler", "lease", "token"),
+        *("states", "members", "bests", "page"),
+    ],
 )
 def test_nothing_goes_through_all_jobs(database: Database, ask: Callable[[Session], Any], analyzed: bool) -> None:
     add_job(database)
@@ -101,6 +113,23 @@ def test_nothing_goes_through_all_jobs(database: Database, ask: Callable[[Sessio
         with database.engine.connect() as connection:
             connection.exec_driver_sql("ANALYZE")
     assert scans(database, reading(database, ask)) == []
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("stopping", [{"type": "median"}, {"type": "halving"}], ids=lambda stopping: stopping["type"])
+def test_a_rule_looks_at_its_own_members(database: Database, stopping: dict[str, Any], analyzed: bool) -> None:
+    for _ in range(20):
+        add_job(database)
+    spec = {"name": "s", "experiment": "e", "parallel": None, "stopping": stopping | {"metric": "val/loss"}}
+    member = {"spec": hinge_job(), "dataset": {}, "total_steps": 20, "body_sha256": "b"}
+    with database.writing() as session:
+        create_sweep(session, spec=spec, members=[member], body_sha256="b")
+    if analyzed:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("ANALYZE")
+    with database.reading() as session:
+        jobs = jobs_in(session, [State.QUEUED])
+    assert scans(database, reading(database, lambda session: judge(session, jobs))) == []
 
 
 def test_nothing_left_to_tell_is_found_at_once(database: Database) -> None:

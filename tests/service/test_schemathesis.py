@@ -17,6 +17,7 @@ import pytest
 from service.access.tokens import Role, add_token
 from service.app import create_app
 from service.jobs.states import State
+from service.sweeps.schemas import LOSSES_SWEEP
 from tests.service.support import hinge_job, served, train, write_parquet
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ max-stream-events = 1
 
 [parameters]
 "path.job_id" = { dictionary = "jobs", probability = 0.7 }
+"path.sweep_id" = { dictionary = "sweeps", probability = 0.7 }
 "path.name" = { dictionary = "datasets", probability = 0.7 }
 "body.data.dataset" = { dictionary = "datasets", probability = 0.9 }
 "body.path" = { dictionary = "files", probability = 0.7 }
@@ -44,7 +46,7 @@ max-stream-events = 1
 # What no schema can say makes these refuse what fits theirs: layers that do not fit each other or the dataset, more
 # CPUs than shards, a column that the file does not have.
 [[operations]]
-include-operation-id = ["submit_job", "validate_job", "change_job", "register_dataset"]
+include-operation-id = ["submit_job", "validate_job", "change_job", "register_dataset", "submit_sweep"]
 checks.positive_data_acceptance.enabled = false
 
 # FastAPI describes a header that may be left out as one that may be null, which Schemathesis sends as the word "null".
@@ -96,8 +98,8 @@ def with_tokens(settings: Settings) -> Settings:
     return settings.model_copy(update={"require_token": True, "requests_per_second": 1e6})
 
 
-def make_jobs(settings: Settings, database: Database) -> list[str]:
-    """Ids of jobs that are queued, run, have ended each way, and are paused."""
+def make_jobs(settings: Settings, database: Database) -> dict[str, list[str]]:
+    """Ids of jobs that are queued, run, have ended each way, and are paused, and of a sweep."""
     write_parquet(settings.allowed_roots[0] / "digits.parquet")
     open_settings = settings.model_copy(update={"require_token": False})
     with served(create_app(open_settings, database=database)) as url, httpx.Client(base_url=url) as api:
@@ -112,14 +114,15 @@ def make_jobs(settings: Settings, database: Database) -> list[str]:
         api.post(f"/v1/jobs/{cancelled}/cancel").raise_for_status()
         api.post(f"/v1/jobs/{paused}/pause").raise_for_status()
         assert api.get(f"/v1/jobs/{queued}").json()["state"] == State.QUEUED
-    return jobs
+        sweep = api.post("/v1/sweeps", json=LOSSES_SWEEP).raise_for_status().json()["id"]
+    return {"jobs": jobs, "sweeps": [sweep]}
 
 
 def ask(settings: Settings, database: Database, directory: Path, *options: str, config: str = "") -> None:
     """Run Schemathesis with all its checks against the service; fails, with what it found, unless that is nothing."""
-    jobs = f"jobs = {{ values = {json.dumps(make_jobs(settings, database))} }}\n"
+    made = [f"{kind} = {{ values = {json.dumps(ids)} }}\n" for kind, ids in make_jobs(settings, database).items()]
     file = directory / "schemathesis.toml"
-    file.write_text(CONFIG + jobs + config + ("" if LONGER else WITHOUT_LIMITS_OF_JOBS))
+    file.write_text(CONFIG + "".join(made) + config + ("" if LONGER else WITHOUT_LIMITS_OF_JOBS))
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(file), "run", "--no-color"]
     with served(create_app(settings, database=database)) as url:
         found = subprocess.run(

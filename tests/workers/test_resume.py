@@ -246,6 +246,22 @@ def test_a_checkpoint_of_the_last_step_is_the_end(whole: Undisturbed, tmp_path: 
     assert checkpoint_files(tmp_path) == whole.files
 
 
+@pytest.mark.parametrize("until", [1, 6, 7, 12])
+def test_an_attempt_goes_as_far_as_it_was_assigned_to_the_step(whole: Undisturbed, tmp_path: Path, until: int) -> None:
+    given = replace(at(whole.given, (2, 1)), directory=tmp_path, until_step=until)
+    first = go_on(given)
+    assert first.finished == [End.REACHED] * 2
+    assert last_checkpoint(tmp_path).name == f"{until:012d}"
+    # Whoever would have told of it was killed before: nothing is left but to tell.
+    again = go_on(replace(at(given, (3, 1)), reported_step=until))
+    assert again.finished == [End.REACHED] * 3
+    assert again.series == {}
+    last = go_on(replace(given, reported_step=until, until_step=whole.steps))
+    assert last.finished[0] is whole.outcome.finished[0], "what has come to its own end need not be held"
+    assert points_of([*first.events, *last.events]) == whole.points
+    assert checkpoint_files(tmp_path) == whole.files
+
+
 def test_a_machine_that_is_not_the_same_is_named(
     whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,18 @@ def test_pausing_and_resuming_with_other_workers_changes_no_bit(
     assert told_once(told)
 
 
+def test_an_attempt_ends_at_its_last_step_and_another_goes_on(
+    tmp_path: Path, short: Undisturbed, supervisor: str
+) -> None:
+    given = short.again(tmp_path)
+    held = rest_of(Attempt.start(replace(given, until_step=6), supervisor), [])
+    assert (held[-1].outcome, held[-1].reason) == ("paused", "reached_step")
+    assert [of_kind(held, kind)[-1].step for kind in (Progress, Checkpointed)] == [6, 6]
+    rest = rest_of(Attempt.start(replace(given, attempt=2, reported_step=6), supervisor), [])
+    short.assert_same([*held, *rest], tmp_path)
+    assert told_once([*held, *rest])
+
+
 def test_another_number_of_workers_while_it_runs_changes_no_bit(
     tmp_path: Path, whole: Undisturbed, supervisor: str
 ) -> None:

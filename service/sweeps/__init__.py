@@ -1,0 +1,1 @@
+"""Sweeps: jobs that differ in some fields, made, run and compared together."""

@@ -1,0 +1,107 @@
+"""The members of a sweep side by side, and their groups: what differs in nothing but the seed, taken together."""
+
+from __future__ import annotations
+
+import json
+import math
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+from service.jobs.schemas import latest_values, mlflow_view
+from service.jobs.states import State
+from service.sweeps.expansion import SEED
+from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView, sweep_mlflow_view
+from workers.selection import is_better
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from service.store.models import Job, Sweep
+    from workers.spec import ValidationMetric
+
+
+def compare(
+    sweep: Sweep,
+    jobs: Sequence[Job],
+    bests: Mapping[str, Mapping[str, float]],
+    metric: ValidationMetric = "val/accuracy",
+    mlflow_link: str | None = None,
+) -> ComparisonView:
+    """A sweep's jobs in their order, their groups, and which groups are best by the mean of `metric`.
+
+    Of equal groups the first is best. `bests` has the best values of the validation metrics, by job; `mlflow_link` is
+    the base of links to MLflow.
+    """
+    by_overrides: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_overrides.setdefault(json.dumps(_without_seed(job), sort_keys=True), []).append(job)
+    groups = [_group(members) for members in by_overrides.values()]
+    return ComparisonView(
+        id=sweep.id,
+        mlflow=sweep_mlflow_view(sweep, mlflow_link),
+        metric=metric,
+        members=[_member(job, bests.get(job.id, {}), mlflow_link) for job in jobs],
+        groups=groups,
+        left_out=sum(group.left_out for group in groups),
+        best=_best(groups, metric),
+        best_per_loss=_best_per_loss(groups, metric),
+    )
+
+
+def _without_seed(job: Job) -> dict[str, object]:
+    return {field: value for field, value in (job.overrides or {}).items() if field != SEED}
+
+
+def _member(job: Job, best: Mapping[str, float], mlflow_link: str | None) -> MemberView:
+    began, ended = job.started_at, job.finished_at
+    return MemberView(
+        id=job.id,
+        name=job.name,
+        overrides=job.overrides or {},
+        state=State(job.state),
+        reason=job.reason,
+        metrics=latest_values(job.latest_metrics),
+        best=dict(best),
+        steps=job.step,
+        seconds=(ended - began).total_seconds() if began and ended else None,
+        params_sha256=job.params_sha256,
+        mlflow=mlflow_view(job, mlflow_link),
+    )
+
+
+def _group(jobs: Sequence[Job]) -> GroupView:
+    succeeded = [job for job in jobs if job.state == State.SUCCEEDED]
+    latest = [latest_values(job.latest_metrics) for job in succeeded]
+    names = sorted({name for values in latest for name in values})
+    return GroupView(
+        overrides=_without_seed(jobs[0]),
+        loss=jobs[0].spec["loss"]["type"],
+        jobs=[job.id for job in jobs],
+        n=len(succeeded),
+        left_out=len(jobs) - len(succeeded),
+        metrics={name: _statistic(values.get(name) for values in latest) for name in names},
+    )
+
+
+def _statistic(values: Iterable[float | None]) -> StatisticView:
+    finite = [value for value in values if value is not None]
+    return StatisticView(
+        # In fractions, so that neither large values nor their order matter.
+        mean=mean(finite) if finite else None,
+        std=stdev(finite) if len(finite) > 1 else None,
+        n=len(finite),
+    )
+
+
+def _best(groups: Iterable[GroupView], metric: ValidationMetric, loss: str | None = None) -> int | None:
+    best, best_mean = None, None
+    for position, group in enumerate(groups):
+        value = group.metrics[metric].mean if metric in group.metrics and loss in {None, group.loss} else None
+        if is_better(metric, math.nan if value is None else value, best_mean):
+            best, best_mean = position, value
+    return best
+
+
+def _best_per_loss(groups: Sequence[GroupView], metric: ValidationMetric) -> dict[str, int]:
+    found = {loss: _best(groups, metric, loss) for loss in dict.fromkeys(group.loss for group in groups)}
+    return {loss: position for loss, position in found.items() if position is not None}

@@ -1,0 +1,96 @@
+"""From a sweep's spec to those of its members: pure functions."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from core import Purpose, generator
+from service.sweeps.search import Draw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from service.sweeps.search import Over, RandomSearch
+
+SEED = "training.seed"
+
+
+class NoSuchPlaceError(ValueError):
+    """A dotted field leads through something that has no fields."""
+
+
+def expand(over: Over | None, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """The overrides of every member, in order: those of `over`, and each of them with every seed."""
+    combinations = [{}] if over is None else list(_combinations(over))
+    if not seeds:
+        return combinations
+    return [{**overrides, SEED: seed} for overrides in combinations for seed in seeds]
+
+
+def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `base` with dotted fields changed, one after another; objects on the way that are not there are made.
+
+    Raises NoSuchPlaceError for a way through anything else, and for an entry that a list does not have.
+    """
+    spec: dict[str, Any] = copy.deepcopy(dict(base))
+    for field, value in overrides.items():
+        *parents, last = field.split(".")
+        place: Any = spec
+        for parent in parents:
+            if isinstance(place, dict) and place.get(parent) is None:
+                place[parent] = {}
+            place = place[_key(place, parent, field)]
+        place[_key(place, last, field)] = copy.deepcopy(value)
+    return spec
+
+
+def _key(place: Any, part: str, field: str) -> str | int:
+    if isinstance(place, dict):
+        return part
+    if not isinstance(place, list):
+        raise NoSuchPlaceError(f"{field} leads through what is no object and no list, at {part!r}")
+    if not (part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(place)):
+        raise NoSuchPlaceError(f"{field} names entry {part!r} of a list of {len(place)}, which are numbered from 0")
+    return int(part)
+
+
+def _combinations(over: Over) -> Iterator[dict[str, Any]]:
+    if over.grid is not None:
+        for values in itertools.product(*over.grid.values()):
+            yield dict(zip(over.grid, values, strict=True))
+    elif over.list is not None:
+        yield from over.list
+    elif over.random is not None:
+        yield from _samples(over.random)
+
+
+def _samples(search: RandomSearch) -> Iterator[dict[str, Any]]:
+    for sample in range(search.samples):
+        yield {field: _drawn(draw, search.seed, field, sample) for field, draw in search.fields.items()}
+
+
+def _drawn(draw: Draw, seed: int, field: str, sample: int) -> Any:
+    # By name and number, so that another field or more samples leave all that was drawn before as it is.
+    stream = int.from_bytes(hashlib.sha256(field.encode()).digest()[:8], "big")
+    random = generator(seed, Purpose.SWEEP, step=sample, stream=stream)
+    match draw:
+        case Draw(choices=list(choices)):
+            return choices[random.integers(len(choices))]
+        case Draw(integers=(low, high)):
+            return int(random.integers(low, high, endpoint=True))
+        case Draw(uniform=(low, high)):
+            share = random.random()
+            return _within(low, high, (1 - share) * low + share * high)
+        case Draw(log_uniform=(low, high)):
+            share = random.random()
+            return _within(low, high, math.exp((1 - share) * math.log(low) + share * math.log(high)))
+    raise ValueError("there is nothing to draw from")
+
+
+def _within(low: float, high: float, value: float) -> float:
+    """Rounding can lead a little past the ends."""
+    return min(max(value, low), high)

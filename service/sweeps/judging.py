@@ -1,0 +1,95 @@
+"""Where the members of sweeps stand by the database, and what their sweeps' rules make of it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import TypeAdapter
+from sqlalchemy import Double, select, type_coerce
+
+from service.jobs.requests import NotPossibleError, make_request
+from service.jobs.states import Request, State
+from service.store.models import Job, Metric, Sweep
+from service.sweeps.stopping import Standing, Stopping, SuccessiveHalving, verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+RULE: TypeAdapter[Stopping] = TypeAdapter(Stopping)
+
+
+class Judgement(NamedTuple):
+    """What the rules of all sweeps make of jobs, by their ids.
+
+    Whom to stop and whom not to start yet, each with its reason, and the last step of an attempt that starts.
+    """
+
+    stop: dict[str, str]
+    hold: dict[str, str]
+    until_step: dict[str, int]
+
+
+def judge(session: Session, jobs: Iterable[Job]) -> Judgement:
+    """Apply the rules of the sweeps of these jobs; sweeps without one cost nothing."""
+    judgement = Judgement({}, {}, {})
+    queued: dict[str | None, list[Job]] = defaultdict(list)
+    for job in jobs:
+        queued[job.sweep_id] += [job] if job.state == State.QUEUED else []
+    sweep_ids = queued.keys() - {None}
+    if not sweep_ids:
+        return judgement
+    rules = select(Sweep.id, Sweep.spec["stopping"]).where(Sweep.id.in_(sweep_ids))
+    for sweep_id, document in session.execute(rules):
+        if document is None:
+            continue
+        rule = RULE.validate_python(document)
+        verdict = verdict_of(rule, standings(session, sweep_id, rule))
+        judgement.stop.update(verdict.stop)
+        judgement.hold.update(verdict.hold)
+        if verdict.until is not None:
+            for job in queued[sweep_id]:
+                judgement.until_step[job.id] = verdict.until * (job.total_steps // job.spec["training"]["epochs"])
+    return judgement
+
+
+def stop(session: Session, job_id: str, reason: str) -> bool:
+    """Cancel a member; False where it has ended meanwhile, or is being cancelled already."""
+    try:
+        return make_request(session, job_id, Request.CANCEL, reason=reason)
+    except (NotPossibleError, LookupError):
+        return False
+
+
+def standings(session: Session, sweep_id: str, rule: Stopping) -> list[Standing]:
+    """Where the members of a sweep stand, in the order of their numbers."""
+    epochs = Job.spec["training"]["epochs"].as_integer()
+    query = select(Job.id, Job.state, epochs, Job.total_steps // epochs, Job.latest_metrics[rule.metric])
+    members = session.execute(query.where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
+    # There can be many: the column's own type would look at each value by itself.
+    value = type_coerce(Metric.value, Double)
+    points = select(Metric.job_id, Metric.step, value).join(Job, Job.id == Metric.job_id)
+    points = points.where(Job.sweep_id == sweep_id, Metric.name == rule.metric)
+    if isinstance(rule, SuccessiveHalving):
+        # Of all the others, the last one of a member that has ended before a rung is enough.
+        rungs = list(rule.rungs(max((member[2] for member in members), default=0)))
+        points = points.where(Metric.step.in_({rung * member[3] for member in members for rung in rungs}))
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for job_id, step, recorded in session.execute(points):
+        values[job_id][step] = recorded
+    for job_id, *_, latest in members:
+        if latest is not None:
+            step, recorded = latest
+            values[job_id].setdefault(step, recorded)
+    return [
+        Standing(
+            job_id,
+            State(state),
+            epochs,
+            {step // steps: math.nan if recorded is None else recorded for step, recorded in values[job_id].items()},
+        )
+        for job_id, state, epochs, steps, _ in members
+    ]

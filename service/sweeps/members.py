@@ -1,0 +1,87 @@
+"""The jobs of a sweep, each held against its dataset and the cluster before any is made."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from service.field_errors import document_problems, quote
+from service.jobs.checks import check_job
+from service.jobs.schemas import BESIDE_SPEC, JobRequest
+from service.problems import ProblemError, invalid
+from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
+from workers.resolve import FieldProblem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.dependencies import Services
+    from service.sweeps.schemas import SweepRequest
+    from workers.spec import JobSpec
+
+MOST_PROBLEMS = 20
+
+
+def members_of(sweep: SweepRequest, services: Services) -> list[dict[str, Any]]:
+    """The arguments of `create_job` for every member; a problem (422) names the members' fields that are wrong.
+
+    What is wrong with several members in the same words is told of the first of them.
+    """
+    members: list[dict[str, Any]] = []
+    problems: dict[tuple[str, str], FieldProblem] = {}
+    for number, overrides in enumerate(expand(sweep.over, sweep.seeds)):
+        try:
+            members.append(_member(sweep, number, overrides, services))
+        except NoSuchPlaceError as error:
+            raise invalid(FieldProblem("over", str(error))) from None
+        except (SpecError, ProblemError) as error:
+            found = error.problems if isinstance(error, SpecError) else error.errors
+            for problem in found:
+                problems.setdefault((problem.field, problem.message), _told(problem, number, overrides))
+        if len(problems) >= MOST_PROBLEMS:
+            break
+    if problems:
+        raise invalid(*problems.values())
+    return members
+
+
+def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], services: Services) -> dict[str, Any]:
+    document = overridden(sweep.base, overrides) | {"name": f"{sweep.name}-{number}", "experiment": sweep.experiment}
+    try:
+        request = JobRequest.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(document_problems(error, document, JobRequest)) from None
+    dataset, resolved = check_job(request, services)
+    _check_stopping(sweep, resolved.spec)
+    return {
+        "spec": resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
+        "labels": request.labels,
+        "priority": request.priority,
+        "dataset": dataset,
+        "total_steps": resolved.total_steps,
+        "body_sha256": hashlib.sha256(request.model_dump_json().encode()).hexdigest(),
+        "overrides": overrides,
+    }
+
+
+def _check_stopping(sweep: SweepRequest, spec: JobSpec) -> None:
+    """Refuse a rule that could never act on a member."""
+    if sweep.stopping is None:
+        return
+    problems = []
+    if spec.data.validation == 0:
+        message = f"must be more than 0: stopping compares {sweep.stopping.metric}, which is of the validation rows"
+        problems.append(FieldProblem("data.validation", message))
+    if spec.training.epochs <= (begins := sweep.stopping.begins):
+        message = f"must be more than {begins}, not {spec.training.epochs}: stopping begins after epoch {begins}"
+        problems.append(FieldProblem("training.epochs", message))
+    if problems:
+        raise SpecError(problems)
+
+
+def _told(problem: FieldProblem, number: int, overrides: dict[str, Any]) -> FieldProblem:
+    differences: Sequence[str] = [f"{field} = {quote(value)}" for field, value in overrides.items()]
+    of = f" (member {number}: {', '.join(differences)})" if differences else ""
+    return FieldProblem(f"base.{problem.field}", problem.message + of)

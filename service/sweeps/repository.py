@@ -1,0 +1,148 @@
+"""The rows of sweeps. Every function works in the caller's transaction."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any, get_args
+
+from sqlalchemy import case, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import joinedload
+
+from service.jobs.repository import IdempotencyMismatchError, create_job, new_id
+from service.jobs.requests import NotPossibleError, make_request
+from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Request, State
+from service.store.models import Job, Metric, Sweep
+from service.sweeps.schemas import SweepState
+from workers.selection import HIGHER_IS_BETTER
+from workers.spec import ValidationMetric
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+STOPPED = "stopped"  # in the place of a state
+
+
+def create_sweep(
+    session: Session,
+    *,
+    spec: dict[str, Any],
+    members: Iterable[Mapping[str, Any]],
+    body_sha256: str,
+    idempotency_key: str | None = None,
+) -> tuple[Sweep, bool]:
+    """Add a sweep with its jobs; gives the sweep and whether it is new.
+
+    `members` are the arguments of `create_job`. The same `idempotency_key` with the same body gives the first sweep
+    again; with another body it raises IdempotencyMismatchError.
+    """
+    if idempotency_key is not None and (first := _find_replay(session, idempotency_key, body_sha256)):
+        return first, False
+    sweep_id, created_at = new_id("sweep")
+    sweep = Sweep(
+        id=sweep_id,
+        name=spec["name"],
+        experiment=spec["experiment"],
+        spec=spec,
+        parallel=spec["parallel"],
+        idempotency_key=idempotency_key,
+        body_sha256=body_sha256,
+        created_at=created_at,
+    )
+    try:
+        with session.begin_nested():
+            session.add(sweep)
+    except IntegrityError:
+        # Where writers do not exclude each other, another request with this key can have come first.
+        if idempotency_key is None or not (first := _find_replay(session, idempotency_key, body_sha256)):
+            raise
+        return first, False
+    for member in members:
+        create_job(session, sweep_id=sweep_id, **member)
+    return sweep, True
+
+
+def list_sweeps(session: Session, *, limit: int, starting_after: str | None = None) -> tuple[Sequence[Sweep], bool]:
+    """Sweeps, newest first, that come after the sweep `starting_after`; and whether there are more."""
+    query = select(Sweep).order_by(Sweep.id.desc()).limit(limit + 1)
+    if starting_after is not None:
+        query = query.where(Sweep.id < starting_after)
+    sweeps = session.scalars(query).all()
+    return sweeps[:limit], len(sweeps) > limit
+
+
+def states_of(session: Session, sweep_ids: Collection[str]) -> dict[str, Counter[str]]:
+    """How many jobs of each sweep are in each state; those that its rule has cancelled are `STOPPED`."""
+    by_rule = (Job.state == State.CANCELLED) & Job.reason.startswith(STOPPED_BY_SWEEP, autoescape=True)
+    standing = case((by_rule, STOPPED), else_=Job.state).label("standing")
+    query = select(Job.sweep_id, standing, func.count()).where(Job.sweep_id.in_(sweep_ids))
+    states: dict[str, Counter[str]] = {sweep_id: Counter() for sweep_id in sweep_ids}
+    for sweep_id, state, count in session.execute(query.group_by(Job.sweep_id, standing)):
+        if sweep_id is not None:
+            states[sweep_id][state] = count
+    return states
+
+
+def state_of(jobs: Mapping[str, int]) -> SweepState:
+    """A sweep's state, from how many of its jobs are in each."""
+    if not any(jobs.values()):
+        return SweepState.EMPTY
+    present = {State(state) for state, count in jobs.items() if count and state != STOPPED}
+    if present & LIVE or (State.QUEUED in present and (present & TERMINAL or jobs.get(STOPPED))):
+        return SweepState.RUNNING
+    for state in (State.QUEUED, State.PAUSED, State.FAILED, State.CANCELLED):
+        if state in present:
+            return SweepState(state.value)
+    return SweepState.SUCCEEDED
+
+
+def cancel_sweep(session: Session, sweep_id: str) -> bool:
+    """Cancel every job of a sweep that has not ended; False when none is left to cancel."""
+    query = select(Job.id).where(Job.sweep_id == sweep_id, Job.state.not_in(TERMINAL)).order_by(Job.id)
+    changes = False
+    for job_id in session.scalars(query).all():
+        try:
+            changes |= make_request(session, job_id, Request.CANCEL)
+        except (NotPossibleError, LookupError):
+            continue  # it has ended meanwhile
+    return changes
+
+
+def jobs_of(session: Session, sweep_id: str) -> Sequence[Job]:
+    """The jobs of a sweep, in the order in which they were made, each with its run in MLflow."""
+    query = select(Job).options(joinedload(Job.mlflow_run)).where(Job.sweep_id == sweep_id).order_by(Job.id)
+    return session.scalars(query).all()
+
+
+def best_values(session: Session, sweep_id: str) -> dict[str, dict[str, float]]:
+    """The best finite value of each validation metric, by the ids of a sweep's jobs."""
+    query = (
+        select(Metric.job_id, Metric.name, func.min(Metric.value), func.max(Metric.value))
+        .join(Job, Job.id == Metric.job_id)
+        .where(Job.sweep_id == sweep_id, Metric.name.in_(get_args(ValidationMetric)))
+        .where(Metric.value.between(-sys.float_info.max, sys.float_info.max))
+        .group_by(Metric.job_id, Metric.name)
+    )
+    bests: dict[str, dict[str, float]] = {}
+    for job_id, name, low, high in session.execute(query):
+        bests.setdefault(job_id, {})[name] = high if name in HIGHER_IS_BETTER else low
+    return bests
+
+
+def parallel_limits(session: Session, jobs: Iterable[Job]) -> dict[str | None, int]:
+    """How many jobs of a sweep may run at once, of the sweeps of these jobs that say so."""
+    sweep_ids = {job.sweep_id for job in jobs} - {None}
+    if not sweep_ids:
+        return {}
+    rows = session.execute(select(Sweep.id, Sweep.parallel).where(Sweep.id.in_(sweep_ids)))
+    return {sweep_id: parallel for sweep_id, parallel in rows if parallel is not None}
+
+
+def _find_replay(session: Session, idempotency_key: str, body_sha256: str) -> Sweep | None:
+    sweep = session.scalar(select(Sweep).where(Sweep.idempotency_key == idempotency_key))
+    if sweep is not None and sweep.body_sha256 != body_sha256:
+        raise IdempotencyMismatchError(idempotency_key)
+    return sweep

@@ -1,0 +1,88 @@
+"""What a sweep goes over, as its spec says it."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from workers.fields import StrictModel
+
+MAX_MEMBERS = 1000
+Dotted = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^.\x00]+(\.[^.\x00]+)*$", examples=["optimizer.lr"])
+]
+Overrides = dict[Dotted, JsonValue]
+Values = Annotated[list[JsonValue], Field(min_length=1, max_length=MAX_MEMBERS)]
+Members = Annotated[list[Overrides], Field(min_length=1, max_length=MAX_MEMBERS)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class Draw(StrictModel):
+    """What one field of a random search is drawn from: exactly one of these."""
+
+    choices: list[JsonValue] | None = Field(None, min_length=1, max_length=MAX_MEMBERS, description="Each as likely.")
+    uniform: tuple[float, float] | None = Field(None, strict=False, description="Numbers from low to high.")
+    log_uniform: tuple[float, float] | None = Field(
+        None, strict=False, description="Numbers from low, above 0, to high, whose logarithms are uniform."
+    )
+    integers: tuple[Integer, Integer] | None = Field(
+        None, strict=False, description="Integers from low to high, both included."
+    )
+
+    @model_validator(mode="after")
+    def check_whole(self) -> Self:
+        """One distribution, whose low is not above its high."""
+        _exactly_one(self)
+        for bounds in (self.uniform, self.log_uniform, self.integers):
+            if bounds is not None and bounds[0] > bounds[1]:
+                raise ValueError(f"must be a low and a high, not {bounds[0]} and {bounds[1]}")
+        if self.log_uniform is not None and self.log_uniform[0] <= 0:
+            raise ValueError(f"log_uniform must start above 0, not at {self.log_uniform[0]}")
+        return self
+
+
+class RandomSearch(StrictModel):
+    """Every field drawn anew for every sample."""
+
+    fields: dict[Dotted, Draw] = Field(min_length=1, max_length=32, description="By the path of the field.")
+    samples: int = Field(ge=1, le=MAX_MEMBERS, description="How many are drawn.")
+    seed: int = Field(0, ge=0, lt=2**63, description="The same seed draws the same; more samples go on from it.")
+
+
+class Over(StrictModel):
+    """What a sweep goes over: exactly one of these."""
+
+    grid: dict[Dotted, Values] | None = Field(
+        None, min_length=1, max_length=32, description="Values by field: every combination, the last field fastest."
+    )
+    list: Members | None = Field(None, description="As they stand.")
+    random: RandomSearch | None = Field(None, description="Random search.")
+
+    @model_validator(mode="after")
+    def check_whole(self) -> Self:
+        """One way to search."""
+        _exactly_one(self)
+        return self
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        if self.grid is not None:
+            return math.prod(len(values) for values in self.grid.values())
+        return len(self.list) if self.list is not None else self.random.samples if self.random else 0
+
+    @property
+    def swept(self) -> set[str]:
+        """The fields that are overridden."""
+        if self.list is not None:
+            return {field for overrides in self.list for field in overrides}
+        return set(self.grid or (self.random.fields if self.random else ()))
+
+
+def _exactly_one(model: StrictModel) -> None:
+    given = [name for name in type(model).model_fields if getattr(model, name) is not None]
+    if len(given) != 1:
+        known = ", ".join(type(model).model_fields)
+        raise ValueError(f"must have exactly one of {known}, not {' and '.join(given) or 'none'}")

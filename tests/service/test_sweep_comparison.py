@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.jobs.metrics import Point, record_points
+from service.jobs.repository import jobs_in, move, record_result, start_attempt
+from service.jobs.states import State
+from service.store.models import Job, MlflowRun, Sweep
+from service.sweeps.comparison import compare
+from service.sweeps.schemas import LOSSES_SWEEP, ComparisonView
+
+if TYPE_CHECKING:
+    import httpx
+
+    from service.store import Database
+    from workers.spec import ValidationMetric
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+SWEEP = Sweep(id="sweep_1")
+
+
+def member(
+    number: int, loss: str = "hinge", state: State = State.SUCCEEDED, seed: int = 0, lr: float = 0.1, **metrics: Any
+) -> Job:
+    """Metrics of the validation by their last words; `accuracy=0.9` is its latest val/accuracy."""
+    return Job(
+        id=f"job_{number}",
+        name=f"losses-{number}",
+        spec={"loss": {"type": loss}},
+        overrides={"optimizer.lr": lr, "training.seed": seed, "loss.type": loss},
+        state=state,
+        reason=None,
+        latest_metrics={f"val/{name}": [20, value] for name, value in metrics.items()},
+        step=20,
+        started_at=BEGAN,
+        finished_at=BEGAN + timedelta(seconds=3) if state.terminal else None,
+    )
+
+
+def compared(*jobs: Job, metric: ValidationMetric = "val/accuracy") -> ComparisonView:
+    return compare(SWEEP, jobs, {}, metric)
+
+
+def test_members_that_differ_in_the_seed_are_taken_together() -> None:
+    found = compared(
+        member(0, lr=0.1, seed=0, accuracy=0.5, loss_=1.0),
+        member(1, lr=0.1, seed=1, accuracy=1.0),
+        member(2, lr=0.01, seed=0, accuracy=0.75),
+    )
+    assert [group.jobs for group in found.groups] == [["job_0", "job_1"], ["job_2"]]
+    first, second = found.groups
+    assert first.overrides == {"optimizer.lr": 0.1, "loss.type": "hinge"}
+    accuracy = first.metrics["val/accuracy"]
+    assert (accuracy.mean, accuracy.std, accuracy.n) == (0.75, pytest.approx(math.sqrt(0.125)), 2)
+    assert (first.metrics["val/loss_"].n, first.metrics["val/loss_"].std) == (1, None)
+    assert (second.metrics["val/accuracy"].mean, second.metrics["val/accuracy"].std) == (0.75, None)
+    assert found.best == 0, "the first of equal ones"
+
+
+def test_only_those_that_succeeded_count() -> None:
+    found = compared(
+        member(0, seed=0, accuracy=0.5),
+        member(1, seed=1, accuracy=0.9, state=State.RUNNING),
+        member(2, seed=2, accuracy=0.9, state=State.CANCELLED),
+        member(3, loss="softmax", accuracy=0.8, state=State.FAILED),
+    )
+    hinge, softmax = found.groups
+    assert (hinge.n, hinge.left_out, hinge.metrics["val/accuracy"].mean) == (1, 2, 0.5)
+    assert (softmax.n, softmax.left_out, softmax.metrics) == (0, 1, {})
+    assert (found.left_out, found.best, found.best_per_loss) == (3, 0, {"hinge": 0})
+    assert [each.seconds for each in found.members] == [3, None, 3, 3]
+
+
+def test_what_is_not_finite_does_not_count() -> None:
+    found = compared(member(0, seed=0, accuracy=None), member(1, seed=1, accuracy=0.5))
+    accuracy = found.groups[0].metrics["val/accuracy"]
+    assert (accuracy.mean, accuracy.std, accuracy.n) == (0.5, None, 1)
+    nothing = compared(member(0, accuracy=None))
+    assert (nothing.groups[0].metrics["val/accuracy"].mean, nothing.best, nothing.best_per_loss) == (None, None, {})
+
+
+def test_the_best_of_each_loss() -> None:
+    jobs = [
+        member(0, loss="hinge", lr=0.1, accuracy=0.5, hinge=3.0),
+        member(1, loss="hinge", lr=0.2, accuracy=0.7, hinge=4.0),
+        member(2, loss="softmax", lr=0.1, accuracy=0.9, hinge=6.0),
+        member(3, loss="softmax", lr=0.2, accuracy=0.8, hinge=5.0),
+    ]
+    found = compared(*jobs)
+    assert (found.best, found.best_per_loss) == (2, {"hinge": 1, "softmax": 2})
+    found = compared(*jobs, metric="val/hinge")
+    assert (found.metric, found.best, found.best_per_loss) == ("val/hinge", 0, {"hinge": 0, "softmax": 3})
+
+
+def test_a_sweep_whose_jobs_were_deleted() -> None:
+    found = compared()
+    assert (found.members, found.groups, found.best, found.best_per_loss) == ([], [], None, {})
+
+
+@given(st.lists(st.floats(0, allow_nan=False, allow_infinity=False), min_size=2, max_size=6), st.randoms())
+def test_means_and_deviations(values: list[float], random: Any) -> None:
+    jobs = [member(number, seed=number, loss_=value) for number, value in enumerate(values)]
+    loss = compared(*jobs).groups[0].metrics["val/loss_"]
+    assert (loss.mean, loss.std) == (statistics.mean(values), statistics.stdev(values))
+    random.shuffle(jobs)
+    assert compared(*jobs).groups[0].metrics["val/loss_"] == loss
+    json.dumps(loss.model_dump(), allow_nan=False)
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_comparison_over_rest(api: httpx.Client, database: Database) -> None:
+    made = api.post("/v1/sweeps", json=LOSSES_SWEEP).json()
+    alone = api.post("/v1/jobs", json={**LOSSES_SWEEP["base"], "name": "alone"}).json()
+    path = f"/v1/sweeps/{made['id']}/comparison"
+    before = api.get(path).json()
+    assert (len(before["members"]), len(before["groups"]), before["left_out"], before["best"]) == (12, 4, 12, None)
+    with database.writing() as session:
+        for number, job in enumerate(jobs_in(session, [State.QUEUED])[:3]):
+            attempt = start_attempt(session, job.id, "supervisor")
+            move(session, job.id, from_=State.QUEUED, to=State.STARTING)
+            move(session, job.id, from_=State.STARTING, to=State.RUNNING)
+            values = {"val/accuracy": [0.5, 0.75, math.nan], "val/loss": [2.0, math.inf, 3.0], "train/loss": [0.1] * 3}
+            points = [
+                Point(name, step, value + number / 4, 1)
+                for name, series in values.items()
+                for step, value in enumerate(series)
+            ]
+            record_points(session, job.id, attempt, points)
+            record_result(session, job.id, attempt, params_sha256="ab" * 32)
+            session.add(MlflowRun(job_id=job.id, experiment_id="1", run_id=f"r{number}", status="RUNNING"))
+            move(session, job.id, from_=State.RUNNING, to=State.SUCCEEDED)
+    answer = api.get(path, params={"metric": "val/loss"})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert [job["best"] for job in found["members"][:4]] == [
+        {"val/accuracy": 0.75, "val/loss": 2.0},
+        {"val/accuracy": 1.0, "val/loss": 2.25},
+        {"val/accuracy": 1.25, "val/loss": 2.5},
+        {},
+    ]
+    assert found["members"][0]["metrics"] == {"train/loss": 0.1, "val/accuracy": None, "val/loss": 3.0}
+    assert found["members"][0]["params_sha256"] == "ab" * 32
+    assert found["members"][1]["mlflow"]["url"].startswith("http://mlflow.example/#/experiments/1/runs/r1")
+    assert found["groups"][0]["metrics"]["val/loss"] == {"mean": 3.25, "std": 0.25, "n": 3}
+    assert found["groups"][0]["overrides"] == {"loss": {"type": "hinge"}, "optimizer.lr": 0.01}
+    assert (found["left_out"], found["best"], found["best_per_loss"]) == (9, 0, {"hinge": 0})
+    assert alone["id"] not in json.dumps(found)
+
+
+def test_what_can_not_be_compared(api: httpx.Client) -> None:
+    assert api.get("/v1/sweeps/sweep_0/comparison").status_code == 404
+    answer = api.get("/v1/sweeps/sweep_0/comparison", params={"metric": "val/acuracy"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metric")
+    assert "'val/accuracy'" in answer.text
+
+
+@pytest.mark.usefixtures("digits")
+def test_jobs_say_which_sweep_made_them(api: httpx.Client) -> None:
+    alone = api.post("/v1/jobs", json={**LOSSES_SWEEP["base"], "name": "alone"}).json()
+    assert alone["sweep"] is None
+    first, second = [api.post("/v1/sweeps", json=LOSSES_SWEEP | {"seeds": [seed]}).json()["id"] for seed in (7, 8)]
+    page = api.get("/v1/jobs", params={"sweep": first, "limit": 3, "state": "queued"}).json()
+    assert page["has_more"]
+    rest = api.get("/v1/jobs", params={"sweep": first, "starting_after": page["data"][-1]["id"]}).json()
+    jobs = [*page["data"], *rest["data"]]
+    assert [job["name"] for job in jobs] == [f"losses-{number}" for number in (3, 2, 1, 0)]
+    overrides = {"loss": {"type": "softmax"}, "optimizer.lr": 0.1, "training.seed": 7}
+    assert jobs[0]["sweep"] == {"id": first, "overrides": overrides}
+    assert api.get("/v1/jobs", params={"sweep": second}).json()["data"][0]["sweep"]["id"] == second
+    assert api.get("/v1/jobs", params={"sweep": "sweep_0"}).json()["data"] == []
