@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import httpx
 import typer
 from rich.console import Console
 
+from service.cli.spec_file import SpecFileError, read_spec
 from service.client import ApiError, Client, TokenFormError, UnreachableError
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 Url = Annotated[str, typer.Option(envvar="GRADFLEET_URL", help="Address of the API.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
+SpecFile = Annotated[Path, typer.Argument(help="Spec, YAML or JSON.", show_default=False)]
+
+JOB_FAILED = 3  # exit status
 
 # At a terminal somebody waits: a service that is not there is reported within a second. `watch`, once begun, waits on.
 RETRIES = 2
@@ -36,6 +41,14 @@ def connected(url: str) -> Iterator[Client]:
     except httpx.InvalidURL as error:
         fail(f"{url} could not be asked: {error}")
     except (ApiError, TokenFormError) as error:
+        fail(str(error))
+
+
+def spec_in(file: Path) -> dict[str, Any]:
+    """The spec in a file; the command ends where there is none."""
+    try:
+        return read_spec(file)
+    except SpecFileError as error:
         fail(str(error))
 
 

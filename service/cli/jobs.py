@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, Url, connected, errors, fail, output, say
+from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, errors, fail, output, say, spec_in
 from service.cli.live import follow
-from service.cli.spec_file import SpecFileError, read_spec
 from service.cli.tables import print_table
 from service.client.job import ARROW
 
 if TYPE_CHECKING:
     from service.client import Job
 
-JOB_FAILED = 3
-
 jobs_app = typer.Typer()
 
 JobId = Annotated[str, typer.Argument(help="Id of the job: job_...", show_default=False)]
-SpecFile = Annotated[Path, typer.Argument(help="Job spec, YAML or JSON.", show_default=False)]
 
 
 class Format(StrEnum):
@@ -43,7 +38,7 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="Then watch it until it ends, as `watch` does.")] = False,
 ) -> None:
     """Submit a job and print its id."""
-    spec = _read(file)
+    spec = spec_in(file)
     with connected(url) as client:
         job = client.submit(spec)
         say(job.id)
@@ -54,7 +49,7 @@ def submit(
 @jobs_app.command()
 def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
     """Say what would run if a job were submitted, and run nothing."""
-    spec = _read(file)
+    spec = spec_in(file)
     with connected(url) as client:
         preview = client.validate(spec)
     rows = [
@@ -128,10 +123,14 @@ def metrics(
 
 
 @jobs_app.command()
-def cancel(job_id: JobId, url: Url = DEFAULT_URL) -> None:
-    """Cancel a job."""
+def cancel(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a job, or of a sweep.", show_default=False)],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Cancel a job, or every job of a sweep that has not ended."""
     with connected(url) as client:
-        say(f"{job_id} {client.job(job_id).cancel().state}")
+        found = client.find_sweep(job_id) if job_id.startswith("sweep_") else client.job(job_id)
+        say(f"{job_id} {found.cancel().state}")
 
 
 @jobs_app.command()
@@ -177,13 +176,6 @@ def delete(job_id: JobId, url: Url = DEFAULT_URL) -> None:
     with connected(url) as client:
         client.job(job_id).delete()
     say(f"{job_id} deleted")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return read_spec(file)
-    except SpecFileError as error:
-        fail(str(error))
 
 
 def _watch(job: Job) -> None:

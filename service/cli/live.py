@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from service.client import Job
 
 SHOWN = {"train/loss": "train loss", "val/accuracy": "val accuracy"}
+COLUMNS = (
+    TextColumn("{task.description}", markup=False),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("{task.fields[news]}", markup=False),
+    TimeElapsedColumn(),
+)
 
 
 def follow(jobs: Sequence[Job], console: Console) -> None:
@@ -25,17 +32,10 @@ def follow(jobs: Sequence[Job], console: Console) -> None:
 
 
 def _show_bars(jobs: Sequence[Job], console: Console) -> None:
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[news]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*COLUMNS, console=console) as progress:
         bars = {job.id: progress.add_task(job.name, total=None, news="") for job in jobs}
         for job in _news(jobs):
-            done, news = job.progress, "  ".join([job.state, *_figures(job)])
+            done, news = job.progress, "  ".join([job.state, *figures(job)])
             progress.update(bars[job.id], total=done["total_steps"], completed=done["step"], news=news)
             if job.ended:
                 progress.stop_task(bars[job.id])
@@ -48,7 +48,7 @@ def _show_lines(jobs: Sequence[Job], console: Console) -> None:
         if told.get(job.id) != news:
             told[job.id] = news
             steps = f"step {done['step']}/{done['total_steps']}"
-            line = "  ".join([job.name, job.state, f"epoch {done['epoch']}", steps, *_figures(job)])
+            line = "  ".join([job.name, job.state, f"epoch {done['epoch']}", steps, *figures(job)])
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -81,6 +81,7 @@ def _news(jobs: Sequence[Job]) -> Iterator[Job]:
                 yield job
 
 
-def _figures(job: Job) -> list[str]:
+def figures(job: Job) -> list[str]:
+    """The latest values that tell most, with their names."""
     values = ((title, job.latest.get(name)) for name, title in SHOWN.items())
     return [f"{title} {value:.4f}" for title, value in values if value is not None]

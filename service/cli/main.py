@@ -9,13 +9,14 @@ from service.cli.demo import demo
 from service.cli.gradcheck import gradcheck
 from service.cli.jobs import jobs_app
 from service.cli.serve import serve
+from service.cli.sweeps import sweeps_app
 from service.cli.tokens import tokens
 from service.cli.up import up
 
 app = typer.Typer(
     help="Exact distributed batch training: jobs over REST, every loss recorded.",
     epilog="Exit status: 0 done; 1 refused, or the service does not answer; 2 a wrong command line; 3 the job that was "
-    "watched has failed or was cancelled.",
+    "watched has failed or was cancelled, or one of the sweep's.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,6 +25,7 @@ app.command()(up)
 app.command()(serve)
 app.command()(demo)
 app.add_typer(jobs_app)
+app.add_typer(sweeps_app)
 app.add_typer(datasets, name="datasets")
 app.add_typer(tokens, name="tokens")
 app.command()(gradcheck)

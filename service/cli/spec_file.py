@@ -1,4 +1,4 @@
-"""Job specs in files."""
+"""Specs of jobs and sweeps in files."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from service.client.errors import (
     UnreachableError,
 )
 from service.client.job import Job
+from service.client.sweep import Sweep
 
 __all__ = [
     "ApiError",
@@ -23,6 +24,7 @@ __all__ = [
     "JobCancelledError",
     "JobFailedError",
     "JobNotSucceededError",
+    "Sweep",
     "TokenFormError",
     "UnreachableError",
 ]

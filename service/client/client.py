@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 from service.client.errors import TokenFormError
 from service.client.job import Job
+from service.client.pages import entries
 from service.client.stream import Streams
+from service.client.sweep import Sweep
 from service.client.transport import Transport
 from service.http import http_client
 
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from service.client.views import Dataset, JobData, Preview
-
-LARGEST_PAGE = 100
+    from service.client.views import Dataset, JobData, Preview, SweepData
 
 
 class Client:
@@ -98,17 +98,25 @@ class Client:
             "created_after": created_after and created_after.isoformat(),
             "created_before": created_before and created_before.isoformat(),
         }
-        last, more = None, True
-        while more and limit != 0:
-            size = LARGEST_PAGE if limit is None else min(limit, LARGEST_PAGE)
-            page = self._transport.call(
-                "GET", "/v1/jobs", query=filters | {"limit": size, "starting_after": last}
-            ).json()
-            for data in page["data"]:
-                yield self._job(data)
-                last = data["id"]
-            more = page["has_more"]
-            limit = None if limit is None else limit - len(page["data"])
+        for data in entries(self._transport, "/v1/jobs", filters, limit):
+            yield self._job(data)
+
+    def sweep(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Sweep:
+        """Submit a sweep: all of its jobs, or none where one of them is refused.
+
+        Each call makes one sweep, as each call of `submit` makes one job; a key of yours does the same here.
+        """
+        headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._sweep(self._transport.call("POST", "/v1/sweeps", body=spec, headers=headers).json())
+
+    def sweeps(self, *, limit: int | None = None) -> Iterator[Sweep]:
+        """Sweeps, newest first: all, or at most `limit`. They are fetched page by page, as far as they are taken."""
+        for data in entries(self._transport, "/v1/sweeps", limit=limit):
+            yield self._sweep(data)
+
+    def find_sweep(self, sweep_id: str) -> Sweep:
+        """One sweep that is there."""
+        return self._sweep(self._transport.call("GET", f"/v1/sweeps/{quote(sweep_id, safe='')}").json())
 
     def validate(self, spec: Mapping[str, Any]) -> Preview:
         """What would run if the spec were submitted; nothing runs."""
@@ -125,6 +133,9 @@ class Client:
         """Every dataset, in order of name."""
         found: list[Dataset] = self._transport.call("GET", "/v1/datasets").json()["data"]
         return found
+
+    def _sweep(self, data: SweepData) -> Sweep:
+        return Sweep(self._transport, self._streams, data)
 
     def _job(self, data: JobData) -> Job:
         return Job(self._transport, self._streams, data)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+LAST_OF_SWEEPS = TERMINAL | {"empty"}
+STOPPED = "stopped"  # of a sweep's jobs: cancelled by its own rule
 
 
 class Progress(TypedDict):
@@ -33,6 +35,13 @@ class MlflowRun(TypedDict):
     complete: bool
 
 
+class Membership(TypedDict):
+    """The sweep that made a job, and the fields that it set, by dotted paths."""
+
+    id: str
+    overrides: dict[str, Any]
+
+
 class JobData(TypedDict):
     """A job."""
 
@@ -53,6 +62,75 @@ class JobData(TypedDict):
     finished_at: str | None
     mlflow: MlflowRun | None
     params_sha256: str | None
+    sweep: Membership | None
+
+
+class SweepMlflowRun(MlflowRun):
+    """A sweep's run in MLflow, under which those of its jobs stand, and where MLflow compares them."""
+
+    compare_url: str | None
+
+
+class SweepData(TypedDict):
+    """A sweep; `jobs` is how many of its jobs are in each state."""
+
+    id: str
+    name: str
+    experiment: str
+    state: str
+    jobs: dict[str, int]
+    spec: dict[str, Any]
+    parallel: int | None
+    created_at: str
+    mlflow: SweepMlflowRun | None
+
+
+class Member(TypedDict):
+    """A job of a sweep; `metrics` are its latest values, and `best` those of the validation that were best."""
+
+    id: str
+    name: str
+    overrides: dict[str, Any]
+    state: str
+    reason: str | None
+    metrics: dict[str, float | None]
+    best: dict[str, float]
+    steps: int
+    seconds: float | None
+    params_sha256: str | None
+    mlflow: MlflowRun | None
+
+
+class Statistic(TypedDict):
+    """What `n` members have of a metric; `std` is the sample standard deviation."""
+
+    mean: float | None
+    std: float | None
+    n: int
+
+
+class Group(TypedDict):
+    """The members that differ in the seed only: `n` have succeeded, and the metrics are theirs."""
+
+    overrides: dict[str, Any]
+    loss: str
+    jobs: list[str]
+    n: int
+    left_out: int
+    metrics: dict[str, Statistic]
+
+
+class Comparison(TypedDict):
+    """The members of a sweep, their groups, and the positions of the best groups by the mean of `metric`."""
+
+    id: str
+    mlflow: SweepMlflowRun | None
+    metric: str
+    members: list[Member]
+    groups: list[Group]
+    left_out: int
+    best: int | None
+    best_per_loss: dict[str, int]
 
 
 class Event(TypedDict):

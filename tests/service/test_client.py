@@ -18,6 +18,8 @@ from service.jobs import schemas
 from service.jobs.preview import JobPreview, LayerPreview
 from service.jobs.states import TERMINAL, State
 from service.problems import FieldProblemView
+from service.sweeps import schemas as sweeps
+from service.sweeps.repository import STOPPED
 from tests.service.support import free_port, hinge_job, train, write_parquet
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def test_points_come_as_a_table(client: Client, database: Database) -> None:
 
 @pytest.mark.usefixtures("digits")
 def test_jobs_are_found_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.client.client.LARGEST_PAGE", 2)
+    monkeypatch.setattr("service.client.pages.LARGEST_PAGE", 2)
     before = datetime.now(UTC)
     made = [client.submit(hinge_job(name=str(number), labels={"number": str(number % 2)})).id for number in range(5)]
     newest_first = made[::-1]
@@ -167,6 +169,13 @@ def test_an_error_names_every_field(client: Client) -> None:
         (views.Attempt, schemas.AttemptView),
         (views.MlflowRun, schemas.MlflowView),
         (views.JobData, schemas.JobView),
+        (views.Membership, schemas.MembershipView),
+        (views.SweepData, sweeps.SweepView),
+        (views.SweepMlflowRun, sweeps.SweepMlflowView),
+        (views.Member, sweeps.MemberView),
+        (views.Statistic, sweeps.StatisticView),
+        (views.Group, sweeps.GroupView),
+        (views.Comparison, sweeps.ComparisonView),
         (views.Event, schemas.EventView),
         (views.Dataset, DatasetView),
         (views.Layer, LayerPreview),
@@ -184,6 +193,9 @@ def test_the_client_knows_what_the_service_says(view: type, model: type[BaseMode
 
 def test_the_client_knows_which_states_are_the_last() -> None:
     assert set(TERMINAL) == views.TERMINAL
+    lasting = {sweeps.SweepState.QUEUED, sweeps.SweepState.RUNNING, sweeps.SweepState.PAUSED}
+    assert set(sweeps.SweepState) - lasting == views.LAST_OF_SWEEPS
+    assert views.STOPPED == STOPPED
 
 
 def test_the_client_is_light(url: str) -> None:

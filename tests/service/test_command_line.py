@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from service.cli.jobs import JOB_FAILED
+from service.cli.connection import JOB_FAILED
 from service.cli.live import follow
 from service.cli.main import app as command_line
 from service.cli.spec_file import read_spec

@@ -1,0 +1,91 @@
+"""The table of a sweep's comparison: on a terminal, in a pipe, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+from service.cli.connection import say
+from service.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from service.client.views import Comparison, Group
+
+# Those that models of different losses can be compared by.
+SHOWN = ("val/accuracy", "val/hinge", "val/softmax")
+MARKS = {"": "", "loss": "*", "overall": "**"}
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print a line for each group, mean ± standard deviation over its n seeds, and which are best."""
+    metrics = [comparison["metric"], *(name for name in SHOWN if name != comparison["metric"])]
+    fields = _fields(comparison)
+    rows = [
+        (
+            MARKS[_best(comparison, position)],
+            *(_value(group, field) for field in fields),
+            str(group["n"]),
+            *(_spread(group, name) for name in metrics),
+        )
+        for position, group in enumerate(comparison["groups"])
+    ]
+    print_table(("", *_short(fields), "n", *metrics), rows)
+    say(f"mean ± standard deviation of n jobs; ** best {comparison['metric']}, * best of the loss")
+    if comparison["left_out"]:
+        say(f"left out: {comparison['left_out']} of {len(comparison['members'])} jobs, which have not succeeded")
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """The groups with the mean, deviation and n of every metric."""
+    fields = _fields(comparison)
+    names = sorted({name for group in comparison["groups"] for name in group["metrics"]})
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    statistics = [f"{name} {column}" for name in names for column in ("mean", "std", "n")]
+    lines.writerow(["best", *fields, "n", "left_out", *statistics])
+    for position, group in enumerate(comparison["groups"]):
+        figures = [figure for name in names for figure in _figures(group, name)]
+        values = [_value(group, field) for field in fields]
+        lines.writerow([_best(comparison, position), *values, group["n"], group["left_out"], *figures])
+    return text.getvalue()
+
+
+def _fields(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(field for group in comparison["groups"] for field in group["overrides"]))
+
+
+def _short(fields: list[str]) -> list[str]:
+    """The last words of fields, "loss" for "loss.type", or the whole fields where these would be the same."""
+    short = [field.removesuffix(".type").rpartition(".")[2] for field in fields]
+    return short if len(set(short)) == len(short) else fields
+
+
+def _best(comparison: Comparison, position: int) -> str:
+    if position == comparison["best"]:
+        return "overall"
+    return "loss" if position in comparison["best_per_loss"].values() else ""
+
+
+def _value(group: Group, field: str) -> str:
+    match group["overrides"].get(field, ""):
+        case str(value):
+            return value
+        case {"type": str(name), **rest} if not rest:
+            return name
+        case value:
+            return json.dumps(value)
+
+
+def _spread(group: Group, name: str) -> str:
+    mean, deviation, n = _figures(group, name)
+    if mean is None:
+        return ""
+    spread = "" if deviation is None else f" ± {deviation:.4f}"
+    return f"{mean:.4f}{spread}" + ("" if n == group["n"] else f" ({n})")
+
+
+def _figures(group: Group, name: str) -> tuple[float | None, float | None, int]:
+    statistic = group["metrics"].get(name)
+    return (None, None, 0) if statistic is None else (statistic["mean"], statistic["std"], statistic["n"])

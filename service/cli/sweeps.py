@@ -1,0 +1,68 @@
+"""The commands about sweeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.comparison import comparison_csv, print_comparison
+from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, fail, output, say, spec_in
+from service.cli.live_sweep import counts_of, follow_sweep
+from service.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from service.client import Sweep
+
+sweeps_app = typer.Typer()
+
+SweepId = Annotated[str, typer.Argument(help="Id of the sweep: sweep_...", show_default=False)]
+
+
+@sweeps_app.command()
+def sweep(
+    file: SpecFile,
+    url: Url = DEFAULT_URL,
+    watch: Annotated[bool, typer.Option("--watch", help="Then watch it until it ends, and compare its jobs.")] = False,
+) -> None:
+    """Submit a sweep and print its id."""
+    spec = spec_in(file)
+    with connected(url) as client:
+        made = client.sweep(spec)
+        say(made.id)
+        if watch:
+            _watch(made)
+
+
+@sweeps_app.command()
+def sweeps(url: Url = DEFAULT_URL, limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20) -> None:
+    """List sweeps, newest first."""
+    with connected(url) as client:
+        found = list(client.sweeps(limit=limit))
+    rows = [(each.id, each.name, each["experiment"], each.state, counts_of(each)) for each in found]
+    print_table(("id", "name", "experiment", "state", "jobs"), rows)
+
+
+@sweeps_app.command()
+def compare(
+    sweep_id: SweepId,
+    url: Url = DEFAULT_URL,
+    metric: Annotated[
+        str, typer.Option(help="Find the best by this: val/accuracy, val/loss, val/hinge or val/softmax.")
+    ] = "val/accuracy",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Every metric, as CSV.")] = False,
+) -> None:
+    """Compare the jobs of a sweep: those that differ in the seed only taken together, and the best of each loss."""
+    with connected(url) as client:
+        comparison = client.find_sweep(sweep_id).comparison(metric)
+    if as_csv:
+        typer.get_binary_stream("stdout").write(comparison_csv(comparison).encode())
+    else:
+        print_comparison(comparison)
+
+
+def _watch(made: Sweep) -> None:
+    follow_sweep(made, output)
+    print_comparison(made.comparison())
+    if made.state != "succeeded":
+        fail(f"sweep {made.id} {made.state}: {counts_of(made)}", JOB_FAILED)
