@@ -101,6 +101,7 @@ from core.schedules.inverse import InverseDecay
 from core.schedules.step import StepDecay
 from core.schedules.warmup import Warmup
 from core.statistics import update_statistics
+from core.svg import to_svg
 from core.table import summary
 
 __all__ = [
@@ -222,6 +223,7 @@ __all__ = [
     "to_dot",
     "to_mermaid",
     "to_spec",
+    "to_svg",
     "unroll",
     "update_statistics",
     "with_loss",

@@ -21,9 +21,9 @@ def to_dot(graph: Graph) -> str:
     found = entries(graph)
     lines = ["digraph {", "  node [shape=box];"]
     for index, entry in enumerate(found):
-        label = "\\n".join(map(_dot_text, _words(entry)))
+        label = "\\n".join(map(_dot_text, words_of(entry)))
         lines.append(f'  n{index} [label="{label}"{"" if entry.owner else ", shape=ellipse"}];')
-    for source, target, shares in _arrows(found):
+    for source, target, shares in arrows_of(found):
         lines.append(f"  n{source} -> n{target}{' [style=dashed, constraint=false]' if shares else ''};")
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -33,19 +33,20 @@ def to_mermaid(graph: Graph) -> str:
     found = entries(graph)
     lines = ["flowchart TD"]
     for index, entry in enumerate(found):
-        label = "<br/>".join(map(_mermaid_text, _words(entry)))
+        label = "<br/>".join(map(_mermaid_text, words_of(entry)))
         lines.append(f'  n{index}["{label}"]' if entry.owner else f'  n{index}(["{label}"])')
-    lines += [f"  n{source} {'-.->' if shares else '-->'} n{target}" for source, target, shares in _arrows(found)]
+    lines += [f"  n{source} {'-.->' if shares else '-->'} n{target}" for source, target, shares in arrows_of(found)]
     return "\n".join(lines) + "\n"
 
 
-def _words(entry: Entry) -> list[str]:
+def words_of(entry: Entry) -> list[str]:
+    """Return the lines that stand in an entry's box."""
     words = [f"{entry.name}: {entry.type}", str(entry.shape)]
     return [*words, f"parameters: {entry.learns}"] if entry.learns else words
 
 
-def _arrows(found: list[Entry]) -> Iterator[tuple[int, int, bool]]:
-    """Yield (from, to, whether it stands for shared parameters) as positions."""
+def arrows_of(found: list[Entry]) -> Iterator[tuple[int, int, bool]]:
+    """Yield each arrow: (from, to, whether it stands for shared parameters), as positions."""
     positions = {entry.name: index for index, entry in enumerate(found)}
     for target, entry in enumerate(found):
         yield from ((positions[value], target, False) for value in entry.reads)

@@ -1,0 +1,71 @@
+"""Margins and confidences as histograms, and whether the confidence is earned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.analysis.calibration import BINS, confidences, margins, reliability
+from service.analysis.style import BLUE, ORANGE, VERMILION, panels, style_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from service.analysis.predictions import Predictions
+
+MARGIN_BINS = 40
+
+
+def draw_margins_and_confidence(name: str, spec: Mapping[str, Any], found: Predictions) -> Figure:
+    """Draw both histograms, and accuracy against confidence."""
+    figure, (first, second, third) = panels(f"{name}: margins and confidence ({found.in_words})", [2.9] * 3, 2.5)
+    _draw_margins(first, found, float(spec["loss"].get("margin", 1.0)))
+    _draw_confidences(second, found)
+    _draw_reliability(third, found)
+    return figure
+
+
+def _draw_margins(axes: Axes, found: Predictions, wanted: float) -> None:
+    style_axes(axes, "margins", "score of the true class − best other score", "rows")
+    lead, right = margins(found), found.predicted == found.labels
+    edges = np.histogram_bin_edges(np.append(lead, wanted), MARGIN_BINS)
+    _stack(axes, lead[right], lead[~right], edges)
+    axes.axvline(wanted, color="0.2", linestyle="--", linewidth=1.2, label=f"hinge's margin, {wanted:g}")
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
+
+
+def _draw_confidences(axes: Axes, found: Predictions) -> None:
+    style_axes(axes, "confidence", "softmax of the scores at the predicted class", "rows")
+    claimed, right = confidences(found), found.predicted == found.labels
+    _stack(axes, claimed[right], claimed[~right], np.linspace(0, 1, BINS + 1))
+    axes.axvline(claimed.mean(), color="0.2", linestyle=":", label=f"mean confidence {claimed.mean():.3f}")
+    axes.axvline(right.mean(), color=ORANGE, label=f"accuracy {right.mean():.3f}")
+    axes.set_xlim(0, 1)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def _stack(axes: Axes, right: NDArray[np.float64], wrong: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
+    """Draw a histogram of the rows that are classified right, and those that are not on top."""
+    below, above = np.histogram(right, edges)[0], np.histogram(wrong, edges)[0]
+    axes.stairs(below, edges, fill=True, color=BLUE, label="right")
+    axes.stairs(below + above, edges, baseline=below, fill=True, color=VERMILION, label="wrong")
+    axes.set_ylim(0, 1.4 * (below + above).max())
+
+
+def _draw_reliability(axes: Axes, found: Predictions) -> None:
+    bins = reliability(found)
+    error = f"expected calibration error {bins.expected_calibration_error:.4f}"
+    style_axes(axes, error, f"confidence, in {BINS} bins", "accuracy")
+    there = bins.counts > 0
+    heights = np.where(there, bins.accuracy, 0)
+    axes.stairs(heights, np.linspace(0, 1, BINS + 1), fill=True, color=BLUE, alpha=0.5)
+    axes.plot(bins.confidence[there], bins.accuracy[there], "o", color="black", markersize=3, label="a bin's means")
+    axes.plot([0, 1], [0, 1], color="0.4", linestyle="--", linewidth=1, label="confidence = accuracy")
+    axes.set(xlim=(0, 1), ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))
+    axes.legend(frameon=False, fontsize=9, loc="upper left")

@@ -1,0 +1,141 @@
+"""What a classifier's scores say beyond its accuracy: margins, confidences, calibration, losses and their gradients.
+
+Scores are finite numbers (rows, classes) of at least one row and two classes, labels integers (rows,) in [0, classes);
+all is computed in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core import BATCH, Graph, Plan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from core import Loss
+
+    Scores = NDArray[np.floating[Any]]
+    Labels = NDArray[np.integer[Any]]
+    Numbers = NDArray[np.float64]
+
+CALIBRATION_BINS = 15  # as Guo et al. have it
+LABEL, WRONG = 0, 1
+
+
+def accuracy(scores: Scores, labels: Labels) -> float:
+    """Share of the rows whose class scores highest, the first of those that tie."""
+    _check(scores, labels)
+    return float(np.mean(scores.argmax(axis=1) == labels))
+
+
+def margins(scores: Scores, labels: Labels) -> Numbers:
+    """`s_y - max_{j != y} s_j`, (rows,): by how much the label's score leads the best of the others.
+
+    Source: Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector machines",
+    JMLR 2, 2001.
+    """
+    _check(scores, labels)
+    rows = np.arange(len(scores))
+    others = scores.astype(np.float64)
+    own = others[rows, labels]
+    others[rows, labels] = -np.inf
+    result: Numbers = own - others.max(axis=1)
+    return result
+
+
+def probabilities(scores: Scores) -> Numbers:
+    """`exp(s_k) / sum_j exp(s_j)`, (rows, classes), of scores shifted by their largest, so that nothing overflows."""
+    shifted = scores.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    result: Numbers = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidence, the highest probability of a row, against accuracy, in bins of equal width.
+
+    `edges` (bins + 1,), `counts` (bins,), and the means `confidence` and `accuracy` (bins,) of the rows of each bin,
+    nan where it has none.
+    """
+
+    edges: Numbers
+    counts: NDArray[np.int64]
+    confidence: Numbers
+    accuracy: Numbers
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: `sum over bins of count / rows |accuracy - confidence|`."""
+        filled = self.counts > 0
+        gaps = np.abs(self.accuracy[filled] - self.confidence[filled])
+        return float(np.sum(self.counts[filled] * gaps) / self.counts.sum())
+
+
+def calibration(scores: Scores, labels: Labels, bins: int = CALIBRATION_BINS) -> Calibration:
+    """How far the softmax of the scores can be read as probabilities. A bin does not hold its lower edge.
+
+    Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017.
+    """
+    _check(scores, labels)
+    confidence = probabilities(scores).max(axis=1)
+    edges = np.linspace(0, 1, bins + 1)
+    places = np.searchsorted(edges, confidence, side="left") - 1
+    counts = np.bincount(places, minlength=bins)
+    right = np.bincount(places, weights=scores.argmax(axis=1) == labels, minlength=bins)
+    total = np.bincount(places, weights=confidence, minlength=bins)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the nan of an empty bin
+        return Calibration(edges, counts, total / counts, right / counts)
+
+
+def loss_and_gradient(loss: Loss, scores: Scores, labels: Labels) -> tuple[Numbers, Numbers]:
+    """A loss of each row, (rows,), and its gradient on the scores, (rows, classes), by the engine itself."""
+    _check(scores, labels)
+    graph = Graph()
+    graph.input("scores", (BATCH, scores.shape[1]))
+    graph.input("labels", (BATCH,), integer=True)
+    graph.add("loss", loss, "scores", "labels")
+    plan = Plan(graph, ["loss"], batch=len(scores), dtype=np.float64, wrt=["scores"])
+    plan.inputs["scores"][:], plan.inputs["labels"][:] = scores, labels
+    plan.forward()
+    plan.backward({"loss": 1.0})
+    return plan.value("loss").copy(), plan.gradient("scores").copy()
+
+
+def active_fraction(gradient: Numbers) -> float:
+    """Share of the rows whose gradient on the scores, (rows, classes), is not zero: those that still teach a model."""
+    return float(np.mean(np.any(gradient != 0, axis=1)))
+
+
+def gradient_norms(gradient: Numbers) -> Numbers:
+    """The Euclidean norm of each row's gradient on the scores, (rows,): how hard the row pulls on the model."""
+    norms: Numbers = np.linalg.norm(gradient, axis=1)
+    return norms
+
+
+def outlier(loss: Loss, distances: Numbers) -> tuple[Numbers, Numbers]:
+    """The loss of a row of two classes whose label trails by each of the distances, and the norm of its gradient.
+
+    With d the distance and a margin of 1, hinge is `max(0, d + 1)`, with a norm of `sqrt(2)` however far the row lies;
+    the squared hinge `max(0, d + 1)^2`, with `2 sqrt(2) (d + 1)`; softmax `log(1 + e^d)`, with one that goes
+    to `sqrt(2)`.
+    """
+    scores = np.zeros((len(distances), 2))
+    scores[:, WRONG] = distances
+    losses, gradient = loss_and_gradient(loss, scores, np.full(len(distances), LABEL))
+    return losses, gradient_norms(gradient)
+
+
+def _check(scores: Scores, labels: Labels) -> None:
+    if scores.ndim != 2 or not len(scores) or scores.shape[1] < 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(
+            "scores must be of shape (at least 1 row, at least 2 classes) and labels of (rows,), "
+            f"not {scores.shape} and {labels.shape}"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores must be finite; {np.count_nonzero(~np.isfinite(scores))} of {scores.size} are not")

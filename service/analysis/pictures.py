@@ -1,0 +1,88 @@
+"""All pictures of a job that has ended, as files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from core import build_classifier, to_svg, with_loss
+from service.analysis.certainty import draw_margins_and_confidence
+from service.analysis.confusion import draw_confusion_matrix
+from service.analysis.curves import draw_learning_curves
+from service.analysis.predictions import predict
+from service.analysis.style import png
+from service.analysis.templates import draw_weight_templates
+from service.analysis.trained_model import load_trained_model
+from workers.checkpoint import latest
+from workers.history_files import read_history
+from workers.model import layers_of, loss_of
+from workers.spec import JobSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from workers.dataset import DatasetInfo
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A job that has ended: its id and name, its directory, its resolved spec, and the dataset as it was then."""
+
+    job: str
+    name: str
+    directory: Path
+    spec: Mapping[str, Any]
+    dataset: DatasetInfo
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Files by name, and in words why others could not be drawn."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, draw: Callable[[], bytes | Figure | None]) -> None:
+        """Draw a picture, unless there is none to draw; that it fails is noted, and the others go on."""
+        try:
+            drawn = draw()
+            if drawn is not None:
+                self.files[name] = drawn if isinstance(drawn, bytes) else png(drawn)
+        except Exception as error:  # noqa: BLE001 - whatever the files hold
+            self.failures[name] = f"{type(error).__name__}: {error}"
+
+
+def draw_pictures(subject: Subject) -> Pictures:
+    """Draw all that there is to see of a job: without a checkpoint, its model's graph and its learning curves."""
+    spec, name = subject.spec, subject.name
+    pictures = Pictures()
+    pictures.add("graph.svg", lambda: _graph(subject))
+    model = found = None
+    if latest(subject.directory) is not None:
+        try:
+            model = load_trained_model(subject.directory, subject.job, spec, subject.dataset)
+            found = predict(model, spec, subject.dataset)
+        except Exception as error:  # noqa: BLE001 - whatever the files hold
+            pictures.failures["predictions"] = f"{type(error).__name__}: {error}"
+    pictures.add("learning_curves.png", lambda: _curves(subject, None if model is None else model.step))
+    if model is not None:
+        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, model, subject.dataset.classes))
+    if found is not None:
+        pictures.add("confusion_matrix.png", lambda: draw_confusion_matrix(name, found))
+        pictures.add("margins_and_confidence.png", lambda: draw_margins_and_confidence(name, spec, found))
+    return pictures
+
+
+def _graph(subject: Subject) -> bytes:
+    job = JobSpec.model_validate(subject.spec)
+    return to_svg(with_loss(build_classifier(layers_of(job), subject.dataset.features), loss_of(job))).encode()
+
+
+def _curves(subject: Subject, kept: int | None) -> Figure | None:
+    history = read_history(subject.directory)
+    if not history.num_rows:
+        return None
+    return draw_learning_curves(subject.name, subject.spec, subject.dataset, history, kept)

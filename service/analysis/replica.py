@@ -1,0 +1,81 @@
+"""A trained job as a comparison over seeds needs it: its course by epoch, and what it says of its rows at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core import Hinge, SoftmaxCrossEntropy
+from service.analysis.measures import accuracy, calibration, loss_and_gradient, margins
+from service.analysis.predictions import predict
+from service.analysis.trained_model import load_trained_model
+from workers.arrow import nulls_of, values_of
+from workers.history_files import read_history
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from service.analysis.measures import Numbers
+    from workers.dataset import DatasetInfo
+
+# Of these a step has a value, and an epoch their mean.
+OF_STEPS = ("train/active_fraction",)
+OF_EPOCHS = ("val/accuracy", "weights/norm")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One of the jobs that differ in the seed only.
+
+    `course` has a number for every epoch, by the name of the metric, nan where it was not measured. `scores` (rows,
+    classes) and `labels` (rows,) are of the validation rows, after the last step: not of the best parameters, which
+    were chosen by these very rows.
+    """
+
+    course: Mapping[str, Numbers]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def figures(self) -> dict[str, float]:
+        """What the replica comes to, by name."""
+        return {
+            "accuracy": accuracy(self.scores, self.labels),
+            "hinge": float(loss_and_gradient(Hinge(), self.scores, self.labels)[0].mean()),
+            "softmax": float(loss_and_gradient(SoftmaxCrossEntropy(), self.scores, self.labels)[0].mean()),
+            "calibration error": calibration(self.scores, self.labels).error,
+            "median margin": float(np.median(margins(self.scores, self.labels))),
+            "active": float(self.course["train/active_fraction"][-1]),
+            "weight norm": float(self.course["weights/norm"][-1]),
+        }
+
+
+def read_replica(directory: Path, job: str, spec: Mapping[str, Any], dataset: DatasetInfo) -> Replica:
+    """Read a job that has succeeded from its directory.
+
+    Raises OSError for a damaged history, CheckpointError for a checkpoint that can not be used, DatasetError where the
+    data can not be read.
+    """
+    model = load_trained_model(directory, job, spec, dataset, last=True)
+    found = predict(model, spec, dataset)
+    return Replica(_course(read_history(directory)), found.scores, found.labels)
+
+
+def _course(history: pa.Table) -> dict[str, Numbers]:
+    batch = history.combine_chunks().to_batches()[0]
+    ends = np.flatnonzero(~nulls_of(batch.column("weights/norm")))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    course: dict[str, Numbers] = {}
+    for name in OF_EPOCHS:
+        column = batch.column(name)
+        course[name] = np.where(nulls_of(column), np.nan, values_of(column))[ends]
+    for name in OF_STEPS:
+        sums = np.add.reduceat(values_of(batch.column(name))[: ends[-1] + 1], starts)
+        course[name] = sums / (ends + 1 - starts)
+    return course

@@ -1,0 +1,97 @@
+"""The comparison picture, by what is drawn in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from service.analysis.comparison_figure import COLORS, Accuracies, Group, draw_comparison, written
+from service.analysis.measures import calibration, margins
+from service.analysis.replica import Replica
+
+RANDOM = np.random.default_rng(3)
+
+
+def replica(epochs: int, *, level: float = 0.9) -> Replica:
+    labels = RANDOM.integers(0, 3, 40)
+    scores = RANDOM.normal(size=(40, 3)).astype(np.float32)
+    scores[np.arange(40), labels] += 2
+    names = ("val/accuracy", "train/active_fraction", "weights/norm")
+    return Replica({name: RANDOM.uniform(level, 1, epochs) for name in names}, scores, labels)
+
+
+@pytest.fixture
+def groups() -> list[Group]:
+    return [
+        Group("hinge-linear", "hinge", [replica(6), replica(5), replica(6)]),
+        Group("softmax-linear", "softmax", [replica(6), replica(6)]),
+        Group("hinge $hidden", "hinge", [replica(6)]),
+    ]
+
+
+ACCURACIES = [
+    Accuracies("0%", "hinge", [0.9, 0.94]),
+    Accuracies("0%", "softmax", [0.95, 0.97]),
+    Accuracies("10%", "hinge", [0.8]),
+    Accuracies("10%", "softmax", [0.9, 0.92]),
+]
+
+
+def test_courses_are_means_over_the_seeds_with_their_deviation(groups: list[Group]) -> None:
+    figure = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows")
+    axes = figure.axes[0]
+    lines = {str(line.get_label()): line for line in axes.lines}
+    # An early stop ends the mean for all.
+    courses = np.stack([each.course["val/accuracy"][:5] for each in groups[0].replicas])
+    line = lines["hinge-linear (n = 3)"]
+    assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3, 4, 5]
+    assert line.get_ydata() == pytest.approx(courses.mean(axis=0))
+    edge = axes.collections[0].get_paths()[0].vertices
+    assert edge[:, 1].max() == pytest.approx((courses.mean(axis=0) + courses.std(axis=0, ddof=1)).max())
+    single = lines[r"hinge \$hidden (n = 1)"]
+    assert single.get_ydata() == pytest.approx(groups[2].replicas[0].course["val/accuracy"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(lines)
+
+
+def test_a_loss_has_its_colour_and_its_groups_their_dashes(groups: list[Group]) -> None:
+    lines = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows").axes[0].lines
+    assert [line.get_color() for line in lines] == [COLORS["hinge"], COLORS["softmax"], COLORS["hinge"]]
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "--"]
+
+
+def test_margins_and_calibration_of_all_the_seeds_rows(groups: list[Group]) -> None:
+    figure = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows")
+    found = np.concatenate([margins(each.scores, each.labels) for each in groups[0].replicas])
+    medians = [text.get_text() for text in figure.axes[3].get_legend().get_texts()]
+    assert medians[0] == f"median {np.median(found):.2f}"
+    stairs = figure.axes[3].patches[0].get_data()
+    inside = (found >= stairs.edges[0]) & (found <= stairs.edges[-1])
+    assert stairs.values.sum() == pytest.approx(inside.mean())
+
+    errors = np.array([calibration(each.scores, each.labels).error for each in groups[1].replicas])
+    texts = [text.get_text() for text in figure.axes[4].get_legend().get_texts()]
+    assert texts[1] == f"error {errors.mean():.3f} ± {errors.std(ddof=1):.3f}"
+    assert "±" not in texts[2]
+
+
+def test_accuracies_by_setting(groups: list[Group]) -> None:
+    axes = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows").axes[5]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0%", "10%"]
+    hinge, softmax = (container.lines[0] for container in axes.containers)
+    assert hinge.get_xdata() == pytest.approx([0.92, 0.8])
+    assert softmax.get_xdata() == pytest.approx([0.96, 0.91])
+    bars = [bar[:, 0].tolist() for bar in axes.containers[1].lines[2][0].get_segments()]
+    spread = 0.02 / 2**0.5
+    assert bars == [pytest.approx([mean - spread, mean + spread]) for mean in (0.96, 0.91)]
+
+
+def test_jobs_without_validation_rows_are_drawn_too() -> None:
+    blind = replica(3)
+    blind = Replica({**blind.course, "val/accuracy": np.full(3, np.nan)}, blind.scores, blind.labels)
+    figure = draw_comparison("title", [Group("blind", "softmax", [blind])], ACCURACIES, by="width")
+    assert len(figure.axes) == 6
+
+
+def test_means_in_words() -> None:
+    assert written(np.array([0.5]), 2) == "0.50"
+    assert written(np.array([0.5, 0.7]), 3) == "0.600 ± 0.141"
