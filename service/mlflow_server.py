@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 USUAL_PORT = 5000
-STOP_TIMEOUT = 10.0  # seconds
+STOP_TIMEOUT = 5.0  # seconds; what it has answered is in its database
 
 log = logging.getLogger(__name__)
 

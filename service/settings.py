@@ -114,3 +114,7 @@ class Settings(BaseSettings):
     def job_dir(self, job_id: str) -> Path:
         """Directory of one job's checkpoints and results."""
         return self.data_dir / "jobs" / job_id
+
+    def sweep_dir(self, sweep_id: str) -> Path:
+        """Directory of one sweep's picture."""
+        return self.data_dir / "sweeps" / sweep_id

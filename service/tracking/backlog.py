@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, exists, func, or_, select
 
-from service.jobs.states import State
-from service.store.models import UNTOLD, Job, Metric, MlflowRun
+from service.jobs.states import TERMINAL, State
+from service.store.models import UNTOLD, UNTOLD_SWEEP, Job, Metric, MlflowRun, OrphanedRun, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -41,6 +41,18 @@ def untold_jobs(session: Session) -> Sequence[str]:
     query = select(Job.id).outerjoin(MlflowRun).where(UNTOLD, or_(MlflowRun.job_id.is_(None), news))
     # A job that is starting needs the machine for its first loss, and will have more to tell in a moment.
     return session.scalars(query.where(Job.state != State.STARTING).order_by(Job.id)).all()
+
+
+def untold_sweeps(session: Session, *, without: Collection[str]) -> Sequence[str]:
+    """Sweeps whose end is what is left to tell: all their jobs have ended and are told, but for these."""
+    waits = or_(Job.state.not_in(TERMINAL), Job.id.not_in(without))
+    waiting = exists().where(Job.sweep_id == Sweep.id, UNTOLD, waits)
+    return session.scalars(select(Sweep.id).where(UNTOLD_SWEEP, ~waiting).order_by(Sweep.id)).all()
+
+
+def orphaned_runs(session: Session) -> Sequence[str]:
+    """Runs to be ended whose jobs were deleted."""
+    return session.scalars(select(OrphanedRun.run_id).order_by(OrphanedRun.run_id)).all()
 
 
 def measure_backlog(session: Session, *, without: Collection[str]) -> Backlog:

@@ -1,54 +1,69 @@
 """Tells MLflow about the jobs, as an outbox: from the database, in order, again until it is accepted.
 
-Training never waits for MLflow. Per job there is a run, its params, its points in the order in which they were
-recorded, its artifacts, and last its status. Each step is harmless when done twice, and is marked in the database once
-it is done.
+Training never waits for MLflow.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import yaml
-from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.jobs.events import add_event
-from service.jobs.metrics import Point
-from service.jobs.states import State
 from service.observability.instruments import UNTOLD_POINTS, UNTOLD_SECONDS
 from service.parts import PartStatus
 from service.store.lease import LeaseLostError
-from service.store.models import Job, Metric, MlflowRun
-from service.tracking.backlog import STATUS, measure_backlog, untold_jobs
+from service.tracking.backlog import measure_backlog, orphaned_runs, untold_jobs, untold_sweeps
+from service.tracking.job_export import JobExport
+from service.tracking.mending import Mending
 from service.tracking.mlflow_api import MlflowApi, RejectedError, UnavailableError
-from workers.checkpoint import latest
+from service.tracking.orphans import OrphanExport
+from service.tracking.sweep_export import SweepExport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
-
-    from sqlalchemy.orm import Session
+    from collections.abc import Sequence
 
     from service.settings import Settings
     from service.store import Transactions
 
 logger = logging.getLogger(__name__)
 
-JOB_TAG = "gradfleet.job_id"
-POINTS_PER_CALL = 1000
-PARAMS_PER_CALL = 100
-ARTIFACTS = ("model.safetensors", "checkpoint.json")
 IDLE_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
+ANSWER_SECONDS = 2.0  # that MLflow has for its last answer when the export stops
 
-Entry = TypeVar("Entry")
+
+class Export(Protocol):
+    """Who tells MLflow of one kind of thing."""
+
+    def tell(self, untold_id: str, /) -> bool:
+        """Send what is new; whether there is more than fits into one batch."""
+
+    def note_refusal(self, untold_id: str, error: RejectedError, /) -> None:
+        """Take note that MLflow does not take it at all."""
+
+
+class Exports(NamedTuple):
+    """Who tells MLflow of what."""
+
+    jobs: JobExport
+    sweeps: SweepExport
+    orphans: OrphanExport
+    mending: Mending
+
+
+def exports(database: Transactions, settings: Settings, api: MlflowApi) -> Exports:
+    """All who speak to one MLflow server."""
+    jobs = JobExport(database, settings, api)
+    return Exports(
+        jobs,
+        SweepExport(database, settings, api, jobs.pictures),
+        OrphanExport(database, api),
+        Mending(database, api),
+    )
 
 
 class MlflowExporter:
@@ -59,8 +74,8 @@ class MlflowExporter:
 
     def __init__(self, database: Transactions, settings: Settings) -> None:
         self._database = database
-        self._settings = settings
         self._api = MlflowApi(settings.mlflow_url.get_secret_value()) if settings.mlflow_url else None
+        self._exports = None if self._api is None else exports(database, settings, self._api)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow-exporter", daemon=True)
         self._failures: Counter[str] = Counter()
@@ -75,10 +90,14 @@ class MlflowExporter:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, after the request that it is waiting for; what is left is sent after the next start."""
+        """End the thread, whatever it waits for; what is left is sent after the next start."""
         self._stopping.set()
-        if self._thread.is_alive():
+        if self._api is not None and self._thread.is_alive():
+            self._thread.join(ANSWER_SECONDS)
+            self._api.interrupt()
             self._thread.join()
+        if self._exports is not None:
+            self._exports.jobs.close()
         if self._api is not None:
             self._api.close()
             self._oldest_untold = None
@@ -100,17 +119,17 @@ class MlflowExporter:
         self._measure()
         return wait
 
-    def _send_batches(self, jobs: Sequence[str]) -> float:
+    def _send_batches(self, untold: Sequence[tuple[Export, str]]) -> float:
         more = False
-        # Jobs that failed before come last, so that none keeps the others waiting.
-        for job_id in sorted(jobs, key=self._failures.__getitem__):
+        # What failed before comes last, so that it keeps nothing else waiting.
+        for export, untold_id in sorted(untold, key=lambda turn: self._failures[turn[1]]):
             try:
-                more |= self._export(job_id)
-                self._failures.pop(job_id, None)
+                more |= self._export(export, untold_id)
+                self._failures.pop(untold_id, None)
             except UnavailableError as error:
-                self._failures[job_id] += 1
+                self._failures[untold_id] += 1
                 self._failed_rounds += 1
-                if self._failed_rounds == 1:
+                if self._failed_rounds == 1 and not self._stopping.is_set():
                     logger.warning("MLflow cannot be told, trying again until it can: %s", error)
                 return min(2.0 ** (self._failed_rounds - 1), LONGEST_WAIT_SECONDS)
             if self._stopping.is_set():
@@ -118,6 +137,8 @@ class MlflowExporter:
         if self._failed_rounds:
             logger.info("MLflow answers again")
             self._failed_rounds = 0
+            if self._exports is not None:
+                self._exports.mending.due = True  # an answer that was lost may have left something
         return 0.0 if more else IDLE_SECONDS
 
     def _run(self) -> None:
@@ -131,9 +152,18 @@ class MlflowExporter:
                 logger.exception("the database does not answer")
                 wait = IDLE_SECONDS
 
-    def _untold(self) -> list[str]:
+    def _untold(self) -> list[tuple[Export, str]]:
+        if self._exports is None:
+            return []  # nobody is to be told
+        turns: list[tuple[Export, str]] = []
         with self._database.reading() as session:
-            return [job_id for job_id in untold_jobs(session) if job_id not in self._set_aside]
+            turns += [(self._exports.jobs, job_id) for job_id in untold_jobs(session)]
+            sweeps = untold_sweeps(session, without=self._set_aside)
+            turns += [(self._exports.sweeps, sweep_id) for sweep_id in sweeps]
+            turns += [(self._exports.orphans, run_id) for run_id in orphaned_runs(session)]
+        if self._exports.mending.due:
+            turns.append((self._exports.mending, "mending"))
+        return [(export, untold_id) for export, untold_id in turns if untold_id not in self._set_aside]
 
     def _measure(self) -> None:
         with self._database.reading() as session:
@@ -144,179 +174,12 @@ class MlflowExporter:
     def _untold_seconds(self) -> float:
         return 0.0 if self._oldest_untold is None else time.time() - self._oldest_untold
 
-    def _export(self, job_id: str) -> bool:
-        """Tell MLflow what is new about a job; whether there is more than fitted into one batch."""
+    def _export(self, export: Export, untold_id: str) -> bool:
+        """Tell MLflow what is new about a job or a sweep; whether there is more than fitted into one batch."""
         try:
-            return self._tell(job_id)
+            return export.tell(untold_id)
         except RejectedError as error:
             # Nothing can be done about it until somebody has changed something; a restart tries again.
-            self._set_aside.add(job_id)
-            logger.error(  # noqa: TRY400 - no trace of interest
-                "MLflow does not take job %s: %s", job_id, error, extra={"job_id": job_id}
-            )
-            self._note(job_id, "mlflow_rejected", {"error_code": error.code})
+            self._set_aside.add(untold_id)
+            export.note_refusal(untold_id, error)
             return False
-
-    def _tell(self, job_id: str) -> bool:
-        # One snapshot: a job that has ended in it takes no more points, so the points in it are all there will be.
-        with self._database.reading() as session:
-            job = session.get(Job, job_id)
-            if job is None:
-                return False  # deleted a moment ago
-            record = session.get(MlflowRun, job_id)
-            cursor = record.metric_cursor if record is not None else 0
-            query = (
-                select(Metric.id, Metric.name, Metric.step, Metric.value, Metric.time_ms)
-                .where(Metric.job_id == job_id, Metric.id > cursor)
-                .order_by(Metric.id)
-                .limit(POINTS_PER_CALL)
-            )
-            rows = session.execute(query).all()
-        record = record or self._ensure_run(job)
-        if record is None:
-            return False
-        if not record.params_logged:
-            params = list(flatten(job.spec))
-            for begin in range(0, len(params), PARAMS_PER_CALL):
-                self._send(job, record, self._client.log_params, params[begin : begin + PARAMS_PER_CALL])
-            self._mark(job, params_logged=True)
-        if rows:
-            self._send(job, record, self._client.log_points, [Point(*row[1:]) for row in rows])
-            self._mark(job, metric_cursor=rows[-1].id)
-        if len(rows) == POINTS_PER_CALL:
-            return True
-        status = STATUS[State(job.state)]
-        if State(job.state).terminal:
-            self._finish(job, record, status)
-        elif status != record.status:
-            self._client.set_status(record.run_id, status)
-            self._mark(job, status=status)
-        return False
-
-    def _ensure_run(self, job: Job) -> MlflowRun | None:
-        """The job's run: the one that is there (the answer to an earlier call can have been lost) or a new one.
-
-        None where the job has been deleted meanwhile.
-        """
-        experiment_id = self._client.experiment(job.experiment)
-        run = found = self._client.find_run(experiment_id, JOB_TAG, job.id)
-        if run is None:
-            tags = {
-                JOB_TAG: job.id,
-                "gradfleet.dataset": job.spec["data"]["dataset"],
-                "gradfleet.dataset_digest": job.dataset["digest"],
-                "mlflow.source.name": "gradfleet",
-                "mlflow.source.type": "JOB",
-            }
-            run = self._client.create_run(experiment_id, job.name, _milliseconds(job.created_at), tags)
-        record = MlflowRun(
-            job_id=job.id,
-            experiment_id=run.experiment_id,
-            run_id=run.run_id,
-            status="RUNNING",
-            metric_cursor=0,
-            params_logged=False,
-            artifacts_logged=False,
-        )
-        with self._database.writing() as session:
-            there = _is_there(session, job.id)
-            if there:
-                # The instance that is kept here belongs to no session.
-                session.merge(record)
-        if there:
-            return record
-        if found is None:
-            self._client.delete_run(run.run_id)
-        return None
-
-    def _finish(self, job: Job, record: MlflowRun, status: str) -> None:
-        if not record.artifacts_logged:
-            self._upload_artifacts(job, record)
-            self._mark(job, artifacts_logged=True)
-        tags = {"gradfleet.attempts": str(job.attempt)}
-        if job.params_sha256 is not None:
-            tags["gradfleet.params_sha256"] = job.params_sha256
-        if job.reason is not None:
-            tags["gradfleet.reason"] = job.reason
-        self._client.set_tags(record.run_id, tags)
-        ended = job.finished_at or job.created_at
-        self._client.set_status(record.run_id, status, _milliseconds(ended))
-        with self._database.writing() as session:
-            session.execute(update(MlflowRun).where(MlflowRun.job_id == job.id).values(status=status))
-            session.execute(update(Job).where(Job.id == job.id).values(mlflow_finished=True))
-
-    def _upload_artifacts(self, job: Job, record: MlflowRun) -> None:
-        run = self._client.get_run(record.run_id)
-        checkpoint = latest(self._settings.job_dir(job.id))
-        try:
-            self._client.upload(run, "model/spec.yaml", yaml.safe_dump(job.spec, sort_keys=False).encode())
-            for name in ARTIFACTS:
-                with suppress(FileNotFoundError):  # the files go with a job that is deleted
-                    if checkpoint is not None:
-                        self._client.upload(run, f"model/{name}", checkpoint / name)
-        except RejectedError as error:
-            if not run.active:
-                raise
-            about = {"job_id": job.id}
-            logger.warning("MLflow does not take the artifacts of job %s: %s", job.id, error, extra=about)
-            self._note(job.id, "mlflow_set_aside", {"entry": "artifacts", "error_code": error.code})
-
-    def _send(
-        self, job: Job, record: MlflowRun, send: Callable[[str, Sequence[Entry]], None], entries: Sequence[Entry]
-    ) -> None:
-        """Send entries together; one that MLflow does not take is found by halving and set aside."""
-        try:
-            send(record.run_id, entries)
-        except RejectedError as error:
-            if len(entries) > 1:
-                middle = len(entries) // 2
-                self._send(job, record, send, entries[:middle])
-                self._send(job, record, send, entries[middle:])
-            elif not self._client.get_run(record.run_id).active:
-                raise
-            else:
-                about = {"job_id": job.id}
-                logger.warning("MLflow does not take %s of job %s: %s", entries[0], job.id, error, extra=about)
-                self._note(job.id, "mlflow_set_aside", {"entry": str(entries[0]), "error_code": error.code})
-
-    @property
-    def _client(self) -> MlflowApi:
-        if self._api is None:
-            raise UnavailableError("no mlflow_url is set")
-        return self._api
-
-    def _mark(self, job: Job, **values: Any) -> None:
-        with self._database.writing() as session:
-            session.execute(update(MlflowRun).where(MlflowRun.job_id == job.id).values(values))
-
-    def _note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
-        with self._database.writing() as session:
-            if _is_there(session, job_id):
-                add_event(session, job_id, kind, data=data)
-
-
-def _is_there(session: Session, job_id: str) -> bool:
-    """Whether the job is there, and then to the end of the transaction."""
-    query = select(Job.id).where(Job.id == job_id).with_for_update(read=True, key_share=True)
-    return session.scalar(query) is not None
-
-
-def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Leaves of a JSON value as params: ("model.layers.0.units", "128")."""
-    match value:
-        case dict():
-            entries: Any = value.items()
-        case list():
-            entries = enumerate(value)
-        case str():
-            yield path, value
-            return
-        case _:
-            yield path, json.dumps(value)
-            return
-    for key, entry in entries:
-        yield from flatten(entry, f"{path}.{key}" if path else str(key))
-
-
-def _milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)

@@ -80,6 +80,15 @@ class Stack:
         (number,) = (number for number, *command in words if Path("".join(command[:1])).name == program)
         os.kill(int(number), signal.SIGKILL)
 
+    def signal_mlflow(self, number: int) -> None:
+        """Send a signal to the MLflow server, which does not carry the mark, and to what it has started."""
+        store = f"sqlite:///{self.data_dir}/mlflow/mlflow.db".encode()
+        processes = [int(directory.name) for directory in Path("/proc").iterdir() if directory.name.isdigit()]
+        (leader,) = (
+            process for process in processes if store in command_of(process) and os.getpgid(process) == process
+        )
+        os.killpg(leader, number)
+
     def assert_no_process_left(self) -> None:
         """Everything that carries the mark ends within some seconds."""
         assert_no_process_left(self.mark)
@@ -89,6 +98,13 @@ class Stack:
         for process in marked_processes(self.mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process.split()[0]), signal.SIGKILL)
+
+
+def command_of(process: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []
 
 
 def marked_processes(mark: str) -> list[str]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from service.analysis.artist import Artist
 from service.app import create_app
 from service.settings import Settings
 from service.store import Database, migrate
+from tests.service.mlflow_server import MlflowServer
 from tests.service.support import served, write_parquet
 
 if TYPE_CHECKING:
@@ -88,3 +91,20 @@ def digits(api: httpx.Client, settings: Settings) -> dict[str, Any]:
     answer = api.post("/v1/datasets", json={"name": "digits", "path": "digits.parquet", "label": "label"})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server
+    server.kill()
+    server.log.close()
+
+
+@pytest.fixture
+def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs have no pictures, for tests of something else: the exporter has nothing to wait for."""
+    done: Future[None] = Future()
+    done.set_result(None)
+    monkeypatch.setattr(Artist, "draw", lambda *_: done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,12 +40,19 @@ class Cut:
     after: int
 
 
-Fault = HangUp | LoseAnswer | Answer | Cut
+@dataclass(frozen=True)
+class Slow:
+    """The request is served; its answer comes so many seconds late."""
+
+    seconds: float
+
+
+Fault = HangUp | LoseAnswer | Answer | Cut | Slow
 
 
 @dataclass
 class FlakyProxy:
-    """What is to happen to the next requests, one each; where it is None, and afterwards, they pass.
+    """What is to happen to the next requests, one each; where it is None they pass. Afterwards `always` happens.
 
     `seen` are all, as they came.
     """
@@ -52,13 +60,14 @@ class FlakyProxy:
     upstream: str
     url: str = ""
     faults: list[Fault | None] = field(default_factory=list)
+    always: Fault | None = None
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
         with self._lock:
             self.seen.append((method, path, headers))
-            return self.faults.pop(0) if self.faults else None
+            return self.faults.pop(0) if self.faults else self.always
 
 
 @contextmanager
@@ -96,6 +105,8 @@ def flaky(upstream: str) -> Iterator[FlakyProxy]:
                 if isinstance(fault, LoseAnswer):
                     answer.read()
                     return
+                if isinstance(fault, Slow):
+                    time.sleep(fault.seconds)
                 self.send_response(answer.status_code)
                 for name, value in answer.headers.items():
                     if name not in {"transfer-encoding", "connection", "date", "server"}:

@@ -15,6 +15,7 @@ from service.jobs.states import State
 from service.observability.instruments import UNTOLD_POINTS
 from service.store.models import Base
 from service.tracking import MlflowExporter
+from service.tracking.exporter import exports
 from service.tracking.mlflow_api import RejectedError, Run
 from tests.service.support import hinge_job
 from workers.events import Ended
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.store import Database
 
-CALLS = 11
+pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
+
+CALLS = 13
+UPLOAD = 10  # the call that sends the checkpoint's first file
 RUN = Run("r", "1", active=True, artifact_uri="mlflow-artifacts:/1")
 
 
@@ -55,7 +59,7 @@ class Interrupted:
 
 def ended_job(database: Database, settings: Settings) -> str:
     with database.writing() as session:
-        dataset = {"digest": "0" * 64}
+        dataset = {"digest": "0" * 64, "rows": 300, "features": 8, "classes": ["0", "1"]}
         job, _ = create_job(session, spec=hinge_job(), dataset=dataset, total_steps=100, body_sha256="b")
         attempt = start_attempt(session, job.id, "supervisor")
         move(session, job.id, from_=State.QUEUED, to=State.STARTING)
@@ -85,24 +89,28 @@ def test_it_ends_quietly_and_leaves_nothing(
         model.unlink()
 
     api = Interrupted(number, remove, refuses=refuses)
-    exporter._api = api  # type: ignore[assignment]
+    exporter._exports = told = exports(database, settings, api)  # type: ignore[arg-type]
+    told.mending.due = False
     with caplog.at_level(logging.ERROR):
         if number == 0:
             remove()
-            assert exporter._export(job_id) is False
+            assert exporter._export(told.jobs, job_id) is False
         else:
             assert exporter.step() > 0
     if not refuses:
         assert caplog.records == []
         assert ("delete_run" in api.calls) == (number in {1, 2, 3}), "a run that is made for nobody is taken back"
-        assert len(api.calls) == {0: 0, 1: 4, 2: 4, 3: 4}.get(number, CALLS), api.calls
+        # Without its first file the second one of the checkpoint is not sent either.
+        assert len(api.calls) == {0: 0, 1: 4, 2: 4, 3: 4}.get(number, CALLS - (number <= UPLOAD)), api.calls
     with database.reading() as session:
         assert get_job(session, job_id) is None
         assert set(count_by_state(session).values()) == {0}
         tables = [table for table in Base.metadata.sorted_tables if "job_id" in table.columns]
         assert [table.name for table in tables if session.execute(table.select()).all()] == []
-    api.calls.clear()
-    exporter.step()
-    assert api.calls == []
+    has_run = number >= 4
+    for expected in (["set_tags", "set_status"] if has_run and not refuses else None, []):
+        api.calls.clear()
+        exporter.step()
+        assert expected is None or api.calls == expected, "the run that the job has left is ended, once"
     assert UNTOLD_POINTS._value.get() == 0
     exporter.stop()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.jobs.metrics import Point, record_points
 from service.jobs.recording import end_attempt, record_events
@@ -28,8 +28,9 @@ from service.jobs.repository import (
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.lease import FencedDatabase, LeaseLostError, Term, check_token, read_lease, renew, take_over
-from service.store.models import Base, Job
+from service.store.models import Base, Job, Sweep, now
 from service.tracking import MlflowExporter
+from service.tracking.exporter import exports
 from tests.service.support import hinge_job, wait_until
 from workers.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
 
@@ -66,6 +67,10 @@ def fenced(database: Database, term: Term) -> FencedDatabase:
     return FencedDatabase(database, term)
 
 
+SWEEP = {"base": {}, "over": None, "seeds": [], "parallel": None}
+DATASET = {"digest": "0", "rows": 300, "features": 8, "classes": ["0", "1"]}
+
+
 @pytest.fixture
 def running(database: Database) -> str:
     """A job whose attempt 1 runs."""
@@ -79,7 +84,7 @@ def running(database: Database) -> str:
 
 def queued(database: Database) -> str:
     with database.writing() as session:
-        return create_job(session, spec=hinge_job(), dataset={"digest": "0"}, total_steps=9, body_sha256="b")[0].id
+        return create_job(session, spec=hinge_job(), dataset=DATASET, total_steps=9, body_sha256="b")[0].id
 
 
 POINT = Point("train/loss", 3, 0.5, 1)
@@ -170,19 +175,32 @@ class RUN:
     active, artifact_uri = True, "mlflow-artifacts:/1"
 
 
+def forget_job(session: Session) -> None:
+    session.execute(Base.metadata.tables["mlflow_runs"].delete())
+
+
+def forget_sweep(session: Session) -> None:
+    session.execute(update(Sweep).values(mlflow_run_id=None, mlflow_experiment_id=None))
+
+
+@pytest.mark.parametrize(("part", "forget"), [("job", forget_job), ("sweep", forget_sweep)])
 def test_the_exporter_of_a_stale_token_writes_nothing_after_any_call(
-    database: Database, running: str, tmp_path: Path
+    database: Database, running: str, tmp_path: Path, part: str, forget: Callable[[Session], None]
 ) -> None:
     with database.writing() as session:
         record_points(session, running, 1, [POINT])
         end_attempt(session, running, 1, EVENTS["succeeded"])
+        if part == "sweep":
+            session.add(Sweep(id="s", name="n", experiment="e", spec=SWEEP, body_sha256="b", created_at=now()))
+            session.execute(update(Job).values(sweep_id="s", mlflow_finished=True))
     settings = Settings(data_dir=tmp_path, mlflow_url="http://mlflow.example")
     calls: list[str] = []
     taken_at = 0
     while True:
         # The lease is lost while one call after another of MLflow's is under way.
         term = take(database)
-        exporter = MlflowExporter(FencedDatabase(database, term), settings)
+        fenced = FencedDatabase(database, term)
+        exporter = MlflowExporter(fenced, settings)
 
         class Losing(Silent):
             def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -192,7 +210,8 @@ def test_the_exporter_of_a_stale_token_writes_nothing_after_any_call(
                 return super().__getattr__(name)
 
         states: list[Any] = []
-        exporter._api = Losing(calls)  # type: ignore[assignment]
+        exporter._exports = told = exports(fenced, settings, Losing(calls))  # type: ignore[arg-type]
+        told.mending.due = False
         calls.clear()
         with suppress(LeaseLostError):
             exporter.step()
@@ -201,10 +220,12 @@ def test_the_exporter_of_a_stale_token_writes_nothing_after_any_call(
         assert dump(database) == states[0], f"lost in {calls[taken_at]}"
         taken_at += 1
         with database.writing() as session:
-            session.execute(Base.metadata.tables["mlflow_runs"].delete())
+            forget(session)
     assert len(calls) == taken_at >= 7
     with database.reading() as session:
-        assert session.get_one(Job, running).mlflow_run is not None
+        assert session.get_one(Job, running).mlflow_finished
+        assert session.get_one(Job, running).mlflow_run is not None or part == "sweep"
+        assert all(sweep.mlflow_finished for sweep in session.scalars(select(Sweep)))
 
 
 def test_one_of_many_candidates_takes_it(database: Database) -> None:

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import io
+import json
 import logging
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from sqlalchemy import select
 
 from service.jobs.metrics import Point, record_points
@@ -19,6 +20,7 @@ from service.jobs.repository import (
     finish_attempt,
     get_job,
     move,
+    record_event,
     record_result,
     start_attempt,
 )
@@ -28,80 +30,32 @@ from service.jobs.states import Request, State
 from service.settings import Settings
 from service.store.models import Event, Job, MlflowRun
 from service.tracking import MlflowExporter
-from service.tracking.exporter import POINTS_PER_CALL, flatten
+from service.tracking.entries import flatten
+from service.tracking.job_export import POINTS_PER_CALL
 from service.tracking.mlflow_api import MlflowApi, UnavailableError
+from tests.service.models import BEST, CLASSES, LOAD, SPEC, checkpoint_in, python, rows, scores_of
 from tests.service.support import free_port, hinge_job
+from workers.history import STEP_METRICS, History
+from workers.history_files import append_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from service.store import Database
+    from tests.service.mlflow_server import MlflowServer
 
-START_SECONDS = 60
+pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
 
-
-class MlflowServer:
-    """A real MLflow server that can be killed and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = (directory / "server.log").open("wb")
-
-    def start(self) -> None:
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
-            *("--workers", "1", "--backend-store-uri", f"sqlite:///{self.directory}/mlflow.db"),
-            *("--artifacts-destination", str(self.directory / "artifacts")),
-        ]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=self.log, stderr=self.log, start_new_session=True
-        )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            assert self.process.poll() is None, (self.directory / "server.log").read_text()
-            assert time.monotonic() < deadline, "MLflow did not start"
-            time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health").is_success
-        except httpx.TransportError:
-            return False
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        answer = httpx.request(method, f"{self.url}/api/2.0/mlflow/{path}", **arguments)
-        answer.raise_for_status()
-        return dict(answer.json())
-
-    def runs_of(self, job_id: str, experiment_id: str) -> list[dict[str, Any]]:
-        body = {"experiment_ids": [experiment_id], "filter": f"tags.`gradfleet.job_id` = '{job_id}'"}
-        return list(self.call("POST", "runs/search", json=body).get("runs", []))
-
-    def history(self, run_id: str, name: str) -> list[dict[str, Any]]:
-        query = {"run_id": run_id, "metric_key": name, "max_results": "25000"}
-        return list(self.call("GET", "metrics/get-history", params=query).get("metrics", []))
-
-
-@pytest.fixture(scope="session")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    yield server
-    server.kill()
-    server.log.close()
+LABELS = {"team": "vision"}
+DATASET = {"digest": "0f" * 32, "path": "x", "rows": 1797, "features": 64, "classes": list("0123456789")}
 
 
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str | None, mlflow: MlflowServer) -> Settings:
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url=mlflow.url)
+    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url=mlflow.url)
+    settings.allowed_roots[0].mkdir(parents=True)
+    return settings
 
 
 @pytest.fixture
@@ -114,7 +68,7 @@ def exporter(database: Database, settings: Settings) -> Iterator[MlflowExporter]
 def queue_job(database: Database) -> str:
     spec = hinge_job(experiment=f"experiment of {free_port()}")
     with database.writing() as session:
-        job, _ = create_job(session, spec=spec, dataset={"digest": "0" * 64}, total_steps=100, body_sha256="b")
+        job, _ = create_job(session, spec=spec, labels=LABELS, dataset=DATASET, total_steps=100, body_sha256="b")
         return job.id
 
 
@@ -150,6 +104,10 @@ def run_of(database: Database, mlflow: MlflowServer, job_id: str) -> dict[str, A
     (run,) = mlflow.runs_of(job_id, record.experiment_id)
     assert run["info"]["run_id"] == record.run_id
     return run
+
+
+def tags_of(run: dict[str, Any]) -> dict[str, str]:
+    return {entry["key"]: entry["value"] for entry in run["data"]["tags"]}
 
 
 def series(count: int, name: str = "train/loss") -> list[Point]:
@@ -207,7 +165,7 @@ def test_a_run_follows_its_job(
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"
     assert run["info"]["end_time"] >= run["info"]["start_time"]
-    tags = {entry["key"]: entry["value"] for entry in run["data"]["tags"]}
+    tags = tags_of(run)
     assert tags["gradfleet.params_sha256"] == "ab" * 32
     assert "gradfleet.reason" not in tags
     files = mlflow.call("GET", "artifacts/list", params={"run_id": run["info"]["run_id"], "path": "model"})["files"]
@@ -243,6 +201,90 @@ def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, expor
     assert exporter.step() > 0
 
 
+def test_a_run_says_what_ran_on_what_and_what_came_of_it(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    job_id = run_job(database, [*series(3), Point("val/accuracy", 3, 0.96875, 9), Point("val/loss", 3, math.nan, 9)])
+    with database.writing() as session:
+        record_event(session, job_id, 1, "training_started", data={"fingerprint": {"numpy": "2.9", "blas": "a 1"}})
+    exporter.step()
+    tags = tags_of(run_of(database, mlflow, job_id))
+    assert tags["gradfleet.fingerprint.numpy"] == "2.9"
+    assert tags["gradfleet.label.team"] == "vision"
+    assert "Running" in tags["mlflow.note.content"]
+
+    end_job(database, job_id, State.SUCCEEDED, reason="stopped_early: the watched metric has not become better")
+    export_all(exporter)
+    run = run_of(database, mlflow, job_id)
+    tags = tags_of(run)
+    assert tags["gradfleet.attempts"] == "1"
+    assert tags["gradfleet.params_sha256"] == "ab" * 32
+    note = tags["mlflow.note.content"]
+    assert note.startswith("**Succeeded** after 0 of 100 steps: stopped_early: the watched metric")
+    for said in (
+        "- val/accuracy: **0.9688**",
+        "- val/loss: **not a finite number**",
+        "`digits`, 1,797 rows of 64 features, 10 classes; 20% kept",
+        "loss: hinge (margin 1.0); penalties: l2 0.0001",
+        "lr 0.1, momentum 0.9, schedule cosine",
+        "linear (units 128) → relu → linear (units 10)",
+        f"`GET /v1/jobs/{job_id}`",
+    ):
+        assert said in note
+    (dataset_input,) = run["inputs"]["dataset_inputs"]
+    assert dataset_input["tags"] == [{"key": "mlflow.data.context", "value": "training"}]
+    dataset = dataset_input["dataset"]
+    assert (dataset["name"], dataset["digest"]) == ("digits", "0f" * 18)
+    assert json.loads(dataset["source"]) == {"dataset": "digits", "sha256": "0f" * 32}
+    assert json.loads(dataset["profile"])["rows"] == 1797
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_spec_in_a_run_can_be_posted_again(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter, api: httpx.Client
+) -> None:
+    # Numbers without a point in their shortest form, and text that looks like something else.
+    first = api.post("/v1/jobs", json=hinge_job(name="2024-01-01", experiment="no", **{"regularization.l2": 1e-07}))
+    assert first.status_code == 201, first.text
+    job = first.json()
+    with database.writing() as session:
+        make_request(session, job["id"], Request.CANCEL)
+    export_all(exporter)
+    run_id = record_of(database, job["id"]).run_id
+    content = httpx.get(f"{mlflow.url}/get-artifact", params={"run_id": run_id, "path": "model/spec.yaml"}).text
+    again = api.post("/v1/jobs", json=yaml.safe_load(content))
+    assert again.status_code == 201, again.text
+    assert again.json()["spec"] == job["spec"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_full_history_is_an_artifact(
+    database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter, damaged: bool
+) -> None:
+    job_id = run_job(database, [])
+    history = History(0, 20_000)
+    for step in range(1, 20_001):
+        history.record_step(step, (1 / step,) * len(STEP_METRICS))
+    table = history.unkept()
+    append_history(settings.job_dir(job_id), table)
+    if damaged:
+        (file,) = (settings.job_dir(job_id) / "history").iterdir()
+        file.write_bytes(file.read_bytes()[:1000])
+    end_job(database, job_id, State.SUCCEEDED)
+    export_all(exporter)
+    assert is_finished(database, job_id)
+    query = {"run_id": record_of(database, job_id).run_id, "path": "history/history.parquet"}
+    answer = httpx.get(f"{mlflow.url}/get-artifact", params=query)
+    with database.reading() as session:
+        aside = list(session.scalars(select(Event.data).where(Event.kind == "mlflow_set_aside")))
+    if damaged:
+        assert not answer.is_success
+        assert [data and data["entry"] for data in aside] == ["history"]
+    else:
+        assert pq.read_table(io.BytesIO(answer.content)).equals(table)
+        assert aside == []
+
+
 def test_a_job_that_is_starting_is_told_later(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
@@ -274,7 +316,9 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> Callable[[]
     return lambda: len(calls)
 
 
-@pytest.mark.parametrize("method", ["create_run", "log_params", "log_points", "upload", "set_tags", "set_status"])
+@pytest.mark.parametrize(
+    "method", ["create_run", "log_params", "log_inputs", "log_points", "upload", "set_tags", "set_status"]
+)
 def test_a_lost_answer_doubles_nothing(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -286,6 +330,7 @@ def test_a_lost_answer_doubles_nothing(
     export_all(exporter)
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"
+    assert len(run["inputs"]["dataset_inputs"]) == 1
     history = mlflow.history(run["info"]["run_id"], "train/loss")
     assert sorted(point["step"] for point in history) == list(range(1, 21))
 
@@ -350,6 +395,19 @@ def test_what_mlflow_does_not_take_is_set_aside_alone(
     assert "bad!name" in event.data["entry"]
 
 
+def test_a_label_that_mlflow_does_not_take_is_set_aside_alone(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LABELS, "no//path", "x")
+    job_id = run_job(database, [])
+    end_job(database, job_id, State.SUCCEEDED)
+    export_all(exporter)
+    tags = tags_of(run_of(database, mlflow, job_id))
+    assert [name for name in tags if name.startswith("gradfleet.label.")] == ["gradfleet.label.team"]
+    assert "Succeeded" in tags["mlflow.note.content"]
+    assert is_finished(database, job_id)
+
+
 def test_a_deleted_run_ends_the_export_of_its_job_only(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
@@ -373,3 +431,94 @@ def test_without_mlflow_nothing_starts(database: Database, tmp_path: Path) -> No
     exporter = MlflowExporter(database, Settings(data_dir=tmp_path))
     exporter.start()
     exporter.stop()
+
+
+def trained_job(database: Database, settings: Settings, **changes: Any) -> str:
+    """A job that has succeeded, with the checkpoint that its workers leave."""
+    spec = SPEC.model_dump(mode="json") | {"experiment": f"experiment of {free_port()}"} | changes
+    dataset = DATASET | {"digest": "0" * 64, "classes": list(CLASSES)}
+    with database.writing() as session:
+        job, _ = create_job(session, spec=spec, dataset=dataset, total_steps=100, body_sha256="b")
+        attempt = start_attempt(session, job.id, "supervisor")
+        move(session, job.id, from_=State.QUEUED, to=State.STARTING)
+        move(session, job.id, from_=State.STARTING, to=State.RUNNING)
+        record_points(session, job.id, attempt, series(3))
+        job_id = job.id
+    checkpoint_in(settings.job_dir(job_id), job=job_id)
+    end_job(database, job_id, State.SUCCEEDED)
+    return job_id
+
+
+def models_of(mlflow: MlflowServer, record: MlflowRun) -> list[dict[str, Any]]:
+    body = {"experiment_ids": [record.experiment_id], "filter": f"source_run_id = '{record.run_id}'"}
+    return list(mlflow.call("POST", "logged-models/search", json=body).get("models", []))
+
+
+def versions_of(mlflow: MlflowServer, name: str) -> list[dict[str, Any]]:
+    answer = mlflow.call("GET", "model-versions/search", params={"filter": f"name = '{name}'"})
+    return list(answer.get("model_versions", []))
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_another_process_loads_the_model_from_the_server(
+    database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter, tmp_path: Path
+) -> None:
+    name = f"digits {free_port()}"
+    job_id = trained_job(database, settings, registered_model_name=name)
+    export_all(exporter)
+    assert is_finished(database, job_id)
+    record = record_of(database, job_id)
+    (model,) = models_of(mlflow, record)
+    assert (model["info"]["name"], model["info"]["status"]) == ("model", "LOGGED_MODEL_READY")
+    (version,) = versions_of(mlflow, name)
+    assert (version["run_id"], version["status"]) == (record.run_id, "READY")
+
+    np.save(tmp_path / "rows.npy", rows(50))
+    for uri in (f"runs:/{record.run_id}/model", f"models:/{name}/1"):
+        arguments = (uri, tmp_path / "rows.npy", tmp_path / "answer.npz")
+        python("-c", LOAD, *arguments, cwd=tmp_path, MLFLOW_TRACKING_URI=mlflow.url)
+        assert np.load(tmp_path / "answer.npz")["scores"].tobytes() == scores_of(rows(50), BEST).tobytes()
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("lost", ["create_model", "finish_model", "register_model", "set_status"])
+def test_a_model_is_logged_once_though_an_answer_is_lost(
+    database: Database,
+    settings: Settings,
+    mlflow: MlflowServer,
+    exporter: MlflowExporter,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
+) -> None:
+    call, losses = getattr(MlflowApi, lost), ["the answer is lost"]
+
+    def call_and_lose(api: MlflowApi, *arguments: Any) -> Any:
+        answer = call(api, *arguments)
+        if losses:
+            raise UnavailableError(losses.pop())
+        return answer
+
+    monkeypatch.setattr(MlflowApi, lost, call_and_lose)
+    name = f"digits {free_port()}"
+    job_id = trained_job(database, settings, registered_model_name=name)
+    exporter.step()
+    assert not losses
+    exporter.step()
+    assert is_finished(database, job_id)
+    assert len(models_of(mlflow, record_of(database, job_id))) == 1
+    assert len(versions_of(mlflow, name)) == 1
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_a_damaged_checkpoint_makes_no_model_and_the_run_ends(
+    database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    job_id = trained_job(database, settings)
+    (weights,) = settings.job_dir(job_id).glob("checkpoints/*/best.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    export_all(exporter)
+    assert is_finished(database, job_id)
+    assert models_of(mlflow, record_of(database, job_id)) == []
+    with database.reading() as session:
+        events = session.scalars(select(Event).where(Event.job_id == job_id, Event.kind == "mlflow_set_aside")).all()
+        assert [event.data for event in events] == [{"entry": "model", "error_code": "DAMAGED"}]

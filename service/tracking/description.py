@@ -1,0 +1,80 @@
+"""What a run says about its job beside params and series: tags, a note to read, the dataset."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from service.jobs.schemas import latest_values
+from service.jobs.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from service.store.models import Job
+
+NOTE = "mlflow.note.content"  # shown as Markdown on the run's page
+RESULTS = ("val/accuracy", "val/loss", "train/loss")
+LONGEST_DIGEST = 36  # characters that MLflow takes
+
+
+def tags_of(job: Job, fingerprint: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a job as it stands; `fingerprint` is that of its last attempt's machine, empty before the first."""
+    tags = {f"gradfleet.label.{label.key}": label.value for label in job.labels}
+    tags |= {f"gradfleet.fingerprint.{name}": value for name, value in fingerprint.items()}
+    tags["gradfleet.attempts"] = str(job.attempt)
+    if job.params_sha256 is not None:
+        tags["gradfleet.params_sha256"] = job.params_sha256
+    if job.reason is not None:
+        tags["gradfleet.reason"] = job.reason
+    return tags | {NOTE: "\n".join(_note(job))}
+
+
+def dataset_input(job: Job) -> dict[str, Any]:
+    """The job's dataset as an input of its run; where its file lies stays untold."""
+    name, digest = job.spec["data"]["dataset"], job.dataset["digest"]
+    return {
+        "tags": [{"key": "mlflow.data.context", "value": "training"}],
+        "dataset": {
+            "name": name,
+            "digest": digest[:LONGEST_DIGEST],
+            "source_type": "gradfleet",
+            "source": json.dumps({"dataset": name, "sha256": digest}),
+            "profile": json.dumps({key: job.dataset[key] for key in ("rows", "features", "classes")}),
+        },
+    }
+
+
+def _note(job: Job) -> Iterator[str]:
+    # What matters most comes first: MLflow cuts a note that is too long.
+    spec, dataset = job.spec, job.dataset
+    steps = f"{job.step:,} of {job.total_steps:,} steps"
+    yield f"**{State(job.state).capitalize()}** after {steps}" + (f": {job.reason}" if job.reason else "")
+    yield ""
+    values = latest_values(job.latest_metrics)
+    for name in RESULTS:
+        if name in values:
+            value = values[name]
+            yield f"- {name}: **{'not a finite number' if value is None else format(value, '.4g')}**"
+    yield ""
+    yield (
+        f"- dataset: `{spec['data']['dataset']}`, {dataset['rows']:,} rows of {dataset['features']:,} features, "
+        f"{len(dataset['classes'])} classes; {spec['data']['validation']:.0%} kept for validation"
+    )
+    yield f"- loss: {short(spec['loss'])}; penalties: {_fields(spec['regularization'])}"
+    yield f"- optimizer: {short(spec['optimizer'])}"
+    yield f"- training: {_fields(spec['training'])}"
+    yield f"- job: `GET /v1/jobs/{job.id}`; to run it again, post `model/spec.yaml` from the artifacts to `/v1/jobs`"
+    yield f"- model: {' → '.join(short(layer) for layer in spec['model']['layers'])}"
+
+
+def short(value: Any) -> str:
+    """A value of a spec in short; a layer, a loss, an optimizer as "hinge (margin 1.0)"."""
+    if not isinstance(value, dict) or "type" not in value:
+        return str(value)
+    fields = _fields(value)
+    return f"{value['type']} ({fields})" if fields else str(value["type"])
+
+
+def _fields(part: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {short(value)}" for name, value in part.items() if name != "type" and value is not None)

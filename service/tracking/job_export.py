@@ -1,0 +1,196 @@
+"""One job told to MLflow: its run, params, points in the order in which they were recorded, artifacts, and its end.
+
+Each step is harmless when done twice, and is marked in the database once it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import selectinload
+
+from service.jobs.events import add_event
+from service.jobs.metrics import Point
+from service.jobs.states import State
+from service.store.models import Event, Job, Metric, MlflowRun
+from service.tracking.artifacts import Artifacts
+from service.tracking.backlog import STATUS
+from service.tracking.description import dataset_input, tags_of
+from service.tracking.entries import Entry, flatten, milliseconds, send_together
+from service.tracking.experiment_view import PARENT
+from service.tracking.mlflow_api import PARAMS_PER_CALL, MlflowApi, RejectedError
+from service.tracking.pictures import DrawnPictures
+from service.tracking.series import points_to_tell
+from service.tracking.sweep_run import ensure_sweep_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from service.settings import Settings
+    from service.store import Transactions
+
+logger = logging.getLogger(__name__)
+
+JOB_TAG = "gradfleet.job_id"
+POINTS_PER_CALL = 1000
+
+
+class JobExport:
+    """Tells MLflow about one job at a time; raises UnavailableError, and RejectedError where trying again is no use."""
+
+    def __init__(self, database: Transactions, settings: Settings, api: MlflowApi) -> None:
+        self._database = database
+        self._api = api
+        self.pictures = DrawnPictures(settings)
+        self._artifacts = Artifacts(api, settings, self.pictures, self.note)
+
+    def close(self) -> None:
+        """End what works for the export beside it."""
+        self.pictures.close()
+
+    def tell(self, job_id: str) -> bool:
+        """Send what is new about a job; whether there is more than fits into one batch of points."""
+        if self._artifacts.are_being_drawn(job_id):
+            return False  # nothing else is new
+        # One snapshot: a job that has ended in it takes no more points, so the points in it are all there will be.
+        with self._database.reading() as session:
+            job = session.get(Job, job_id, options=[selectinload(Job.labels)])
+            if job is None:
+                return False  # deleted a moment ago
+            fingerprint = _fingerprint(session, job_id)
+            record = session.get(MlflowRun, job_id)
+            cursor = record.metric_cursor if record is not None else 0
+            query = (
+                select(Metric.id, Metric.name, Metric.step, Metric.value, Metric.time_ms)
+                .where(Metric.job_id == job_id, Metric.id > cursor)
+                .order_by(Metric.id)
+                .limit(POINTS_PER_CALL)
+            )
+            rows = session.execute(query).all()
+            more = len(rows) == POINTS_PER_CALL
+            last = State(job.state).terminal and not more
+            points = points_to_tell(session, job, [Point(*row[1:]) for row in rows], last=last)
+        record = record or self._ensure_run(job)
+        if record is None:
+            return False
+        if not record.params_logged:
+            params = list(flatten(job.spec))
+            for begin in range(0, len(params), PARAMS_PER_CALL):
+                self._send(job, record, self._api.log_params, params[begin : begin + PARAMS_PER_CALL])
+            self._send(job, record, self._api.log_inputs, [dataset_input(job)])
+            self._describe(job, record, fingerprint)
+            self._mark(job, params_logged=True)
+        for begin in range(0, len(points), POINTS_PER_CALL):
+            self._send(job, record, self._api.log_points, points[begin : begin + POINTS_PER_CALL])
+        if rows:
+            self._mark(job, metric_cursor=rows[-1].id)
+        if more:
+            return True
+        status = STATUS[State(job.state)]
+        if State(job.state).terminal:
+            self._describe(job, record, fingerprint)
+            self._finish(job, record, status)
+        elif status != record.status:
+            self._describe(job, record, fingerprint)
+            self._api.set_status(record.run_id, status)
+            self._mark(job, status=status)
+        return False
+
+    def note_refusal(self, job_id: str, error: RejectedError) -> None:
+        """Take note that MLflow does not take the job at all."""
+        logger.error("MLflow does not take job %s: %s", job_id, error, extra={"job_id": job_id})
+        self.note(job_id, "mlflow_rejected", {"error_code": error.code})
+
+    def _ensure_run(self, job: Job) -> MlflowRun | None:
+        """The job's run: the one that is there (the answer to an earlier call can have been lost) or a new one.
+
+        None where the job has been deleted meanwhile.
+        """
+        parent = None if job.sweep_id is None else ensure_sweep_run(self._database, self._api, job.sweep_id)
+        experiment_id = self._api.experiment(job.experiment)
+        run = found = self._api.find_run(experiment_id, JOB_TAG, job.id)
+        if run is None:
+            tags = {
+                JOB_TAG: job.id,
+                "gradfleet.dataset": job.spec["data"]["dataset"],
+                "gradfleet.dataset_digest": job.dataset["digest"],
+                "mlflow.source.name": "gradfleet",
+                "mlflow.source.type": "JOB",
+            }
+            if parent is not None:
+                tags[PARENT] = parent
+            run = self._api.create_run(experiment_id, job.name, milliseconds(job.created_at), tags)
+        record = MlflowRun(
+            job_id=job.id,
+            experiment_id=run.experiment_id,
+            run_id=run.run_id,
+            status="RUNNING",
+            metric_cursor=0,
+            params_logged=False,
+            artifacts_logged=False,
+        )
+        with self._database.writing() as session:
+            there = _is_there(session, job.id)
+            if there:
+                # The instance that is kept here belongs to no session.
+                session.merge(record)
+        if there:
+            return record
+        if found is None:
+            self._api.delete_run(run.run_id)
+        return None
+
+    def _finish(self, job: Job, record: MlflowRun, status: str) -> None:
+        if not record.artifacts_logged:
+            if not self._artifacts.send(job, record):
+                return  # the end is told later, and other jobs meanwhile
+            self._mark(job, artifacts_logged=True)
+        ended = job.finished_at or job.created_at
+        self._api.set_status(record.run_id, status, milliseconds(ended))
+        with self._database.writing() as session:
+            session.execute(update(MlflowRun).where(MlflowRun.job_id == job.id).values(status=status))
+            session.execute(update(Job).where(Job.id == job.id).values(mlflow_finished=True))
+
+    def _describe(self, job: Job, record: MlflowRun, fingerprint: Mapping[str, str]) -> None:
+        self._send(job, record, self._api.set_tags, list(tags_of(job, fingerprint).items()))
+
+    def _send(
+        self, job: Job, record: MlflowRun, send: Callable[[str, Sequence[Entry]], None], entries: Sequence[Entry]
+    ) -> None:
+        """Send entries together; one that MLflow does not take is noted with the job, where the run is still there."""
+
+        def set_aside(entry: Entry, error: RejectedError) -> None:
+            if not self._api.get_run(record.run_id).active:
+                raise error
+            about = {"job_id": job.id}
+            logger.warning("MLflow does not take %s of job %s: %s", entry, job.id, error, extra=about)
+            self.note(job.id, "mlflow_set_aside", {"entry": str(entry), "error_code": error.code})
+
+        send_together(lambda some: send(record.run_id, some), entries, set_aside)
+
+    def _mark(self, job: Job, **values: Any) -> None:
+        with self._database.writing() as session:
+            session.execute(update(MlflowRun).where(MlflowRun.job_id == job.id).values(values))
+
+    def note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
+        """Add an event to the job, if it is still there."""
+        with self._database.writing() as session:
+            if _is_there(session, job_id):
+                add_event(session, job_id, kind, data=data)
+
+
+def _fingerprint(session: Session, job_id: str) -> dict[str, str]:
+    """Of the machine on which the job was trained last; empty before that."""
+    query = select(Event.data).where(Event.job_id == job_id, Event.kind == "training_started")
+    data = session.scalar(query.order_by(Event.id.desc()).limit(1))
+    return dict(data["fingerprint"]) if data else {}
+
+
+def _is_there(session: Session, job_id: str) -> bool:
+    """Whether the job is there, and then to the end of the transaction."""
+    query = select(Job.id).where(Job.id == job_id).with_for_update(read=True, key_share=True)
+    return session.scalar(query) is not None

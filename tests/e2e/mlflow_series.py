@@ -1,0 +1,44 @@
+"""What MLflow has of a job's series, beside what the API has."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+
+from service.tracking.series import MOST, bucket_width, chosen
+from tests.e2e.stack import series_of
+
+if TYPE_CHECKING:
+    from service.client import Job
+    from tests.e2e.stack import Stack
+
+PAGE = 500
+
+
+def assert_told(stack: Stack, job: Job) -> None:
+    """MLflow has every series of a job that has ended: the points that are to be told, once each, to the bit."""
+    series = series_of(job)
+    assert "train/loss" in series
+    for name, points in series.items():
+        steps = np.array(points["steps"])
+        values = np.array([math.nan if value is None else value for value in points["values"]])
+        kept = chosen(steps, values, bucket_width(job["progress"]["total_steps"]), last=True)
+        expected = list(zip(steps[kept].tolist(), [value.hex() for value in values[kept].tolist()], strict=True))
+        assert history(stack, job["mlflow"]["run_id"], name) == expected, name
+        assert len(kept) <= MOST
+
+
+def history(stack: Stack, run_id: str, name: str) -> list[tuple[int, str]]:
+    """Steps and values, in hex, of a series as MLflow's own interface gives them, page by page."""
+    query: dict[str, Any] = {"run_id": run_id, "metric_key": name, "max_results": PAGE}
+    found: list[tuple[int, str]] = []
+    while True:
+        answer = httpx.get(f"{stack.mlflow_url}/api/2.0/mlflow/metrics/get-history", params=query, timeout=30)
+        page = answer.raise_for_status().json()
+        found += [(point["step"], float(point["value"]).hex()) for point in page.get("metrics", [])]
+        if not page.get("next_page_token"):
+            return sorted(found)
+        query["page_token"] = page["next_page_token"]
