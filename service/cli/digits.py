@@ -1,0 +1,54 @@
+"""The demo's data: handwritten digits, as they are and with wrong labels among the training rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workers.splitting import split, validation_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+CLASSES = 10
+RULE = 0  # the seed of which labels are changed, and to what
+
+
+def write_digits(path: Path, *, mislabelled: float = 0, validation: float, seeds: Sequence[int]) -> Path:
+    """Write the digits that scikit-learn brings along as a Parquet file, a share of the training rows mislabelled.
+
+    The rows that a job keeps for validation, with this share and any of these seeds, have their true labels.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+    from sklearn.datasets import load_digits  # noqa: PLC0415
+
+    digits = load_digits()
+    pixels = pa.FixedSizeListArray.from_arrays(pa.array(digits.data.reshape(-1), pa.uint8(), safe=True), 64)
+    labels = mislabel(digits.target, mislabelled, validation=validation, seeds=seeds)
+    pq.write_table(pa.table({"pixels": pixels, "label": pa.array(labels)}), path)
+    return path
+
+
+def mislabel(labels: NDArray[np.int64], share: float, *, validation: float, seeds: Sequence[int]) -> NDArray[np.int64]:
+    """A copy of the labels of which a share, of the rows that train, is wrong: any other class is as likely.
+
+    Only rows are changed that no job with one of the seeds validates on, and a larger share changes those of a smaller
+    one too. Raises ValueError where there are too few such rows.
+    """
+    changeable = np.ones(len(labels), np.bool_)
+    for seed in seeds:
+        changeable[split(len(labels), validation, seed)[1]] = False
+    count = round(share * (len(labels) - validation_rows(len(labels), validation)))
+    random = np.random.default_rng(RULE)
+    order = random.permutation(np.flatnonzero(changeable))
+    if count > len(order):
+        raise ValueError(f"{count} rows can not be mislabelled: only {len(order)} train with every seed")
+    steps = random.integers(1, CLASSES, len(order))
+    changed = labels.copy()
+    changed[order[:count]] = (labels[order[:count]] + steps[:count]) % CLASSES
+    return changed

@@ -1,0 +1,115 @@
+"""The demo's experiment: hinge against softmax in numbers, over seeds, models and shares of mislabelled rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.analysis.comparison_figure import Accuracies, Group
+    from service.client import Sweep
+
+DATASET, EXPERIMENT = "digits", "hinge-vs-softmax"
+LOSSES = ("hinge", "softmax")
+LINEAR: list[dict[str, Any]] = [{"type": "linear", "units": 10}]
+HIDDEN: list[dict[str, Any]] = [{"type": "linear", "units": 128}, {"type": "relu"}, {"type": "linear", "units": 10}]
+MODELS = {"linear": LINEAR, "hidden": HIDDEN}
+MISLABELLED = {0.0: DATASET, 0.01: f"{DATASET}-wrong-1", 0.05: f"{DATASET}-wrong-5", 0.1: f"{DATASET}-wrong-10"}
+SEEDS = (0, 1, 2)
+VALIDATION = 0.2
+
+BASE: dict[str, Any] = {
+    "data": {"dataset": DATASET, "validation": VALIDATION, "standardize": True},
+    "model": {"layers": LINEAR},
+    "regularization": {"l2": 0.005},
+    "optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9, "schedule": {"type": "cosine"}},
+    "training": {"epochs": 40, "batch_size": 128, "shards": 4},
+}
+# Digits after the point of each figure.
+FIGURES = {
+    "accuracy": 3,
+    "hinge": 3,
+    "softmax": 3,
+    "calibration error": 3,
+    "median margin": 2,
+    "active": 3,
+    "weight norm": 2,
+}
+
+
+def losses_sweep() -> dict[str, Any]:
+    """Both losses on both models."""
+    return _sweep("losses", {"model.layers": list(MODELS.values()), "loss.type": list(LOSSES)})
+
+
+def mislabelled_sweep() -> dict[str, Any]:
+    """Both losses on a linear model, where a share of the training rows is mislabelled."""
+    wrong = [name for share, name in MISLABELLED.items() if share]
+    return _sweep("mislabelled", {"data.dataset": wrong, "loss.type": list(LOSSES)})
+
+
+def _sweep(name: str, grid: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "experiment": EXPERIMENT, "base": BASE, "over": {"grid": grid}, "seeds": list(SEEDS)}
+
+
+def model_of(overrides: Mapping[str, Any]) -> str:
+    """The name of the model that a member of the first sweep has."""
+    (name,) = (name for name, layers in MODELS.items() if layers == overrides["model.layers"])
+    return name
+
+
+def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Accuracies]:
+    """The linear models' accuracies by share of mislabelled rows, as the service recorded them."""
+    from service.analysis.comparison_figure import Accuracies  # noqa: PLC0415
+
+    members = [*losses.comparison()["members"], *mislabelled.comparison()["members"]]
+    found: dict[tuple[float, str], list[float]] = {(share, loss): [] for share in MISLABELLED for loss in LOSSES}
+    for member in members:
+        overrides, value = member["overrides"], member["metrics"]["val/accuracy"]
+        if overrides.get("model.layers", LINEAR) == LINEAR and value is not None:
+            dataset = overrides.get("data.dataset", DATASET)
+            (share,) = (share for share, name in MISLABELLED.items() if name == dataset)
+            found[share, overrides["loss.type"]].append(value)
+    return [Accuracies(f"{share:.0%}", loss, values) for (share, loss), values in found.items()]
+
+
+def table_of_groups(groups: Sequence[Group]) -> Table:
+    """What each classifier comes to: mean and standard deviation over the seeds."""
+    table = Table(title="On the validation rows: mean ± standard deviation over the seeds", title_justify="left")
+    for heading in ("classifier", "n", *FIGURES):
+        table.add_column(heading, justify="left" if heading == "classifier" else "right")
+    for group in groups:
+        found = [replica.figures() for replica in group.replicas]
+        cells = (_spread([figures[name] for figures in found], digits) for name, digits in FIGURES.items())
+        table.add_row(group.label, str(len(found)), *cells)
+    table.caption = (
+        "hinge, softmax: both losses of every classifier; calibration error: of its softmax, in 15 bins; margin: score "
+        "of the true class − best other; active: training samples whose loss still has a gradient, in the last epoch"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def table_of_accuracies(found: Sequence[Accuracies]) -> Table:
+    """Accuracy by share of mislabelled rows, and how much higher softmax's is than hinge's at equal seeds."""
+    title = "Accuracy of the linear classifiers where training rows are mislabelled"
+    table = Table(title=title, title_justify="left")
+    for heading in ("mislabelled", *LOSSES, "softmax − hinge, by seed"):
+        table.add_column(heading, justify="right")
+    for setting in dict.fromkeys(each.setting for each in found):
+        hinge, softmax = (
+            next(each.values for each in found if (each.setting, each.loss) == (setting, loss)) for loss in LOSSES
+        )
+        differences = [higher - lower for higher, lower in zip(softmax, hinge, strict=True)]
+        table.add_row(setting, _spread(hinge, 3), _spread(softmax, 3), _spread(differences, 3))
+    return table
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    from service.analysis.comparison_figure import written  # noqa: PLC0415
+
+    return written(np.array(values), digits)

@@ -1,0 +1,50 @@
+"""The page on hinge and softmax: what it says of the losses is what they are, and its sweep is one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from core import Hinge, SoftmaxCrossEntropy
+from service.analysis.measures import gradient_norms, loss_and_gradient, outlier
+from service.cli.experiment import BASE, MISLABELLED, SEEDS, VALIDATION
+from service.sweeps.schemas import SweepRequest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "hinge-vs-softmax.md").read_text()
+
+
+def test_the_table_of_outliers() -> None:
+    rows = re.findall(r"^\| (−?\d+) \|(.+)\|$", PAGE.partition("| d |")[2], re.MULTILINE)
+    assert [distance for distance, _ in rows] == ["−5", "−1", "0", "1", "5", "20"]
+    distances = np.array([float(distance.replace("−", "-")) for distance, _ in rows])
+    columns = [
+        column for loss in (Hinge(), Hinge(squared=True), SoftmaxCrossEntropy()) for column in outlier(loss, distances)
+    ]
+    shown = [[float(cell) for cell in cells.split("|")] for _, cells in rows]
+    assert np.array(shown) == pytest.approx(np.stack(columns, axis=1), abs=0.0005)
+
+
+def test_how_hard_a_row_of_ten_classes_can_pull() -> None:
+    trailing, label = np.array([[0.0] + [5.0] * 9]), np.array([0])
+    norm = gradient_norms(loss_and_gradient(Hinge(), trailing, label)[1])[0]
+    assert f"which is {norm:.2f}\nfor ten" in PAGE
+    random = np.random.default_rng(0)
+    scores, labels = random.normal(scale=20, size=(500, 10)), random.integers(0, 10, 500)
+    for loss in (SoftmaxCrossEntropy(), Hinge(form="crammer_singer")):
+        assert gradient_norms(loss_and_gradient(loss, scores, labels)[1]).max() <= 2**0.5 + 1e-12
+
+
+def test_the_sweep_is_the_demos_experiment() -> None:
+    sweep = SweepRequest.model_validate(yaml.safe_load((DOCS / "examples" / "mislabelled-digits.yaml").read_text()))
+    assert sweep.over is not None
+    assert sweep.over.grid is not None
+    assert sweep.over.grid["data.dataset"] == list(MISLABELLED.values())
+    assert sweep.seeds == list(SEEDS)
+    data = {"dataset": "digits", **sweep.base["data"]}
+    assert data["validation"] == VALIDATION
+    assert {**sweep.base, "data": data} == BASE
