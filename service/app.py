@@ -12,6 +12,7 @@ from service import health, system
 from service.access.guard import TokenGuard
 from service.access.headers import SecurityHeaders
 from service.access.local import LocalOnly
+from service.datasets import preview_routes
 from service.datasets import routes as datasets
 from service.dependencies import Services
 from service.docs_page import install_docs_page
@@ -78,14 +79,19 @@ def create_app(
         settings, database, on_change, parts, EventStreams(database, settings.max_event_streams)
     )
     install_problem_handlers(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        max_seconds=settings.max_body_seconds,
+        unread=frozenset({datasets.UPLOAD_PATH}),
+    )
     # The last one added is asked first: no body is read of those who are not let in.
     if settings.asks_for_token:
         app.add_middleware(TokenGuard, database=database, requests_per_second=settings.requests_per_second)
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
     asked = [BEARER] if settings.asks_for_token else []
-    for module in (jobs, control, metric_routes, event_routes, sweeps, datasets, system, exposition):
+    for module in (jobs, control, metric_routes, event_routes, sweeps, datasets, preview_routes, system, exposition):
         app.include_router(module.router, dependencies=asked)
     app.include_router(health.router)
     install_docs_page(app)

@@ -51,12 +51,14 @@ def control_plane(
     import uvicorn  # noqa: PLC0415
 
     from service.app import create_app  # noqa: PLC0415
+    from service.datasets.workspace import remove_leftovers  # noqa: PLC0415
     from service.leadership import Leadership  # noqa: PLC0415
     from service.parts import Parts  # noqa: PLC0415
     from service.store import Database, migrate  # noqa: PLC0415
 
     for directory in settings.allowed_roots:
         directory.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(settings.dataset_dir)
     migrate(settings.database)
     database = Database(settings.database)
     leadership = Leadership(database, settings, cluster, alone=alone)

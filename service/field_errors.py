@@ -58,7 +58,10 @@ def field_problems(error: RequestValidationError, request: Request) -> list[Fiel
             path = ["-".join(word.capitalize() for word in str(location[0]).split("-"))]
         else:
             path = location[:1]
-        _note(problems, entry, path, lambda path: _schema_at(path, error.body, *_schemas_of(request)))
+        if source == "query":
+            _note(problems, entry, path, lambda _: _query_of(request))
+        else:
+            _note(problems, entry, path, lambda path: _schema_at(path, error.body, *_schemas_of(request)))
     return list(problems.values())
 
 
@@ -144,9 +147,19 @@ def _message(entry: Mapping[str, Any], path: Sequence[str | int], schema_at: Sch
 
 def _schemas_of(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     """The API's own schema of a request's body, and those that it refers to."""
-    openapi = request.app.openapi()
-    operation = openapi["paths"][request.scope["route"].path][request.method.lower()]
-    return operation["requestBody"]["content"]["application/json"]["schema"], openapi["components"]["schemas"]
+    content = _operation_of(request)["requestBody"]["content"]
+    return content["application/json"]["schema"], request.app.openapi()["components"]["schemas"]
+
+
+def _query_of(request: Request) -> dict[str, Any]:
+    """A schema of a request's query."""
+    parameters = _operation_of(request)["parameters"]
+    return {"properties": {one["name"]: one["schema"] for one in parameters if one["in"] == "query"}}
+
+
+def _operation_of(request: Request) -> dict[str, Any]:
+    operation: dict[str, Any] = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
+    return operation
 
 
 def _schema_at(

@@ -20,16 +20,17 @@ class BodyLimit:
     """ASGI middleware that answers 413 to a body above `max_bytes`, 408 to one that takes longer than `max_seconds`.
 
     A declared length is judged at once; a streamed body as it comes. Requests within the limits reach the application
-    with their body read.
+    with their body read; those for one of the paths `unread` do with theirs unread, and are limited there.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float, unread: frozenset[str] = frozenset()) -> None:
         self.app = app
         self.max_bytes, self.max_seconds = max_bytes, max_seconds
+        self.unread = unread
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] in self.unread):
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")

@@ -37,6 +37,13 @@ class Settings(BaseSettings):
     data_roots: list[Path] | None = Field(
         None, description="Directories from which datasets may be registered; default: uploads in data_dir."
     )
+    allowed_uris: list[str] = Field(
+        [], description="Beginnings of the addresses from which datasets may be registered, such as s3://bucket/folder."
+    )
+    max_upload_bytes: int = Field(4 * 1024**3, gt=0, description="Largest file that may be uploaded.")
+    max_dataset_bytes: int = Field(
+        64 * 1024**3, gt=0, description="Most bytes of one dataset, and most to which its files may be unpacked."
+    )
     cluster_cpus: int | None = Field(
         None,
         gt=0,

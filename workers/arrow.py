@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-DTYPES = {pa.float32(): np.float32, pa.float64(): np.float64, pa.int64(): np.int64}
+DTYPES = {pa.uint8(): np.uint8, pa.float32(): np.float32, pa.float64(): np.float64, pa.int64(): np.int64}
 TYPES = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
 
 

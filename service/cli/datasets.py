@@ -3,37 +3,138 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, Url, connected, say
+from service.cli.connection import DEFAULT_URL, Url, connected, fail, say
 from service.cli.tables import print_table
 
-datasets = typer.Typer(help="Register and list datasets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow
+
+datasets = typer.Typer(help="Register, list and show datasets.", no_args_is_help=True)
+
+SHOWN_NUMBERS = 8
 
 
 @datasets.command("add")
 def add_dataset(
     name: Annotated[str, typer.Argument(help="Name under which jobs find it.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="Parquet file below the service's uploads.", show_default=False)],
-    label: Annotated[str, typer.Option(help="Column of the class.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="File or folder below the service's uploads, or an s3:// or gs:// address: Parquet, Arrow, CSV, .npy, "
+            ".npz, IDX or CIFAR's binary format, also gzipped, in a .zip or a .tar.",
+            show_default=False,
+        ),
+    ],
+    label: Annotated[str | None, typer.Option(help="Column of the class; default: label.")] = None,
+    labels: Annotated[str | None, typer.Option(help="File with the labels, where it is another one.")] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="Column, or pattern of columns; may be repeated.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Column to predict, in place of a label.")] = None,
+    class_name: Annotated[list[str] | None, typer.Option("--class", help="Name of a class, in their order.")] = None,
+    shape: Annotated[str | None, typer.Option(help="What a row is as an image, such as 28x28 or 32x32x3.")] = None,
+    format_name: Annotated[str | None, typer.Option("--format", help="Format; default: by the files' names.")] = None,
+    upload: Annotated[bool, typer.Option("--upload", help="Send the file, which is on this machine.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Register a Parquet file on the service's machine under a name."""
+    """Register files under a name; other content under the same name is its next version."""
+    options: DatasetOptions = {
+        "features": feature or [],
+        "targets": target or [],
+        "classes": class_name or [],
+        "shape": _shape(shape) if shape else [],
+    }
+    if format_name:
+        options["format"] = format_name
+    if upload and labels:
+        fail("--upload sends one file; put the labels beside the images in a .zip or a .tar")
     with connected(url) as client:
-        dataset = client.register_dataset(name, file.absolute(), label)
-    shape = f"{dataset['rows']} rows, {dataset['features']} features, {len(dataset['classes'])} classes"
-    say(f"{dataset['name']}: {shape}")
+        if upload:
+            if not Path(file).is_file():
+                fail(f"{file} is not a file on this machine")
+            dataset = client.upload_dataset(name, file, label, **options)
+        else:
+            dataset = client.register_dataset(name, _place(file), label, labels=labels and _place(labels), **options)
+    say(f"{dataset['name']}: {_summary(dataset)}")
 
 
 @datasets.command("list")
 def list_datasets(url: Url = DEFAULT_URL) -> None:
-    """List the datasets."""
+    """List the datasets, each in its newest version."""
     with connected(url) as client:
         found = client.datasets()
     rows = [
-        (entry["name"], str(entry["rows"]), str(entry["features"]), str(len(entry["classes"])), entry["label"])
+        (
+            entry["name"],
+            str(entry["version"]),
+            str(entry["rows"]),
+            str(entry["features"]),
+            str(len(entry["classes"]) or f"{entry['targets']} targets"),
+            entry["label"] or "",
+            entry["dtype"],
+            "x".join(map(str, entry["shape"] or [])),
+        )
         for entry in found
     ]
-    print_table(("name", "rows", "features", "classes", "label"), rows)
+    print_table(("name", "version", "rows", "features", "classes", "label", "dtype", "image"), rows)
+
+
+@datasets.command("show")
+def show_dataset(
+    name: Annotated[str, typer.Argument(help="Name, or name@version.", show_default=False)],
+    rows: Annotated[int, typer.Option(min=1, max=100, help="How many rows to show.")] = 5,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Write some of its images to this PNG file, a row for each class.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show what is known of a dataset, and its first rows."""
+    with connected(url) as client:
+        dataset = client.dataset(name)
+        preview = client.preview_dataset(name, rows)
+        picture = client.contact_sheet(name) if contact_sheet else b""
+    say(f"{dataset['name']}@{dataset['version']}: {_summary(dataset)}")
+    say(f"from {dataset['source']} ({dataset['format']}), sha256 {dataset['digest']}")
+    for version in dataset["versions"]:
+        say(f"  version {version['version']}: {version['rows']} rows, made {version['created_at']}")
+    _print_rows(dataset, preview)
+    if contact_sheet:
+        contact_sheet.write_bytes(picture)
+        say(f"wrote {contact_sheet}")
+
+
+def _place(file: str) -> str:
+    return file if "://" in file else str(Path(file).absolute())
+
+
+def _shape(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        raise typer.BadParameter(f"must be a shape such as 28x28 or 32x32x3, not {text!r}") from None
+
+
+def _summary(dataset: Dataset) -> str:
+    outputs = f"{len(dataset['classes'])} classes" if dataset["classes"] else f"{dataset['targets']} targets"
+    return f"{dataset['rows']} rows, {dataset['features']} features, {outputs}"
+
+
+def _print_rows(dataset: DatasetDetail, preview: list[PreviewRow]) -> None:
+    """The rows, with the first of their features."""
+    shown = min(dataset["features"], SHOWN_NUMBERS)
+    more = ("...",) if dataset["features"] > shown else ()
+    one_each = all(column["width"] == 1 for column in dataset["columns"]) and dataset["columns"]
+    names = [column["name"] for column in dataset["columns"]] if one_each else [str(n) for n in range(shown)]
+    last = (dataset["label"] or "label",) if dataset["classes"] else ("targets",)
+    table = [
+        (
+            str(index),
+            *(f"{value:.6g}" for value in row["features"][:shown]),
+            *more,
+            row["label"] or " ".join(f"{value:.6g}" for value in row["targets"]),
+        )
+        for index, row in enumerate(preview)
+    ]
+    print_table(("row", *names[:shown], *more, *last), table)

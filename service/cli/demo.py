@@ -16,12 +16,10 @@ import typer
 from rich.console import Console
 
 from service.cli import experiment
-from service.cli.digits import write_digits
 from service.cli.live_sweep import follow_sweep
 from service.cli.up import DataDir
 from service.client import Client
 from service.processes import die_with_parent
-from workers.dataset import DatasetInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,10 +105,12 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> str:
 
 
 def _register_digits(client: Client, directory: Path) -> None:
+    from service.cli.digits import write_digits  # noqa: PLC0415
+
     for share, name in experiment.MISLABELLED.items():
         path = directory.absolute() / f"{name}.parquet"
         write_digits(path, mislabelled=share, validation=experiment.VALIDATION, seeds=experiment.SEEDS)
-        client.register_dataset(name, path, "label")
+        client.register_dataset(name, path, "label", shape=(8, 8))
 
 
 def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
@@ -118,11 +118,20 @@ def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
     from service.analysis.comparison_figure import Group  # noqa: PLC0415
     from service.analysis.replica import read_replica  # noqa: PLC0415
     from service.settings import Settings  # noqa: PLC0415
+    from workers.dataset import DatasetInfo  # noqa: PLC0415
 
     settings = Settings(data_dir=data_dir.absolute())
     (digits,) = (each for each in client.datasets() if each["name"] == experiment.DATASET)
     path = settings.dataset_dir / f"{digits['digest']}.arrow"
-    dataset = DatasetInfo(str(path), digits["digest"], digits["rows"], digits["features"], tuple(digits["classes"]))
+    dataset = DatasetInfo(
+        str(path),
+        digits["digest"],
+        digits["rows"],
+        digits["features"],
+        tuple(digits["classes"]),
+        digits["dtype"],
+        tuple(digits["shape"] or ()) or None,
+    )
     jobs = {job.id: job for job in losses.jobs()}
     groups = []
     for group in losses.comparison()["groups"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def table_of_accuracies(found: Sequence[Accuracies]) -> Table:
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
+    import numpy as np  # noqa: PLC0415
+
     from service.analysis.comparison_figure import written  # noqa: PLC0415
 
     return written(np.array(values), digits)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import quote
 
 from service.client.errors import TokenFormError
@@ -18,10 +19,11 @@ from service.http import http_client
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
-    from pathlib import Path
     from types import TracebackType
 
-    from service.client.views import Dataset, JobData, Preview, SweepData
+    from service.client.views import Dataset, DatasetDetail, DatasetOptions, JobData, Preview, PreviewRow, SweepData
+
+REGISTRATION = 3600  # seconds without an answer, while every row of a file is being checked
 
 
 class Client:
@@ -123,14 +125,53 @@ class Client:
         preview: Preview = self._transport.call("POST", "/v1/jobs/validate", body=spec).json()
         return preview
 
-    def register_dataset(self, name: str, path: Path | str, label: str) -> Dataset:
-        """Register a Parquet file on the service's machine under a name; `label` is the column of the class."""
-        body = {"name": name, "path": str(path), "label": label}
-        dataset: Dataset = self._transport.call("POST", "/v1/datasets", body=body).json()
+    def register_dataset(
+        self,
+        name: str,
+        path: Path | str,
+        label: str | None = None,
+        *,
+        labels: Path | str | None = None,
+        **options: Unpack[DatasetOptions],
+    ) -> Dataset:
+        """Register a file or folder on the service's machine, or at an address that it may read, under a name.
+
+        `label` is the column of the class, "label" unless there are targets; `labels` the file that has them, where
+        that is another one.
+        """
+        body: dict[str, Any] = {"name": name, "path": str(path), "label": label, **options}
+        body["labels"] = None if labels is None else str(labels)
+        dataset: Dataset = self._transport.call("POST", "/v1/datasets", body=body, silence=REGISTRATION).json()
         return dataset
 
+    def upload_dataset(
+        self, name: str, file: Path | str, label: str | None = None, **options: Unpack[DatasetOptions]
+    ) -> Dataset:
+        """Send a file of this machine, or a .zip or .tar of several, and register it under a name."""
+        path = Path(file)
+        query: dict[str, Any] = {"name": name, "filename": path.name, "label": label, **options}
+        dataset: Dataset = self._transport.call(
+            "POST", "/v1/datasets/upload", query=query, file=path, silence=REGISTRATION
+        ).json()
+        return dataset
+
+    def dataset(self, name: str) -> DatasetDetail:
+        """One dataset: its newest version, or one such as "digits@2"."""
+        found: DatasetDetail = self._transport.call("GET", f"/v1/datasets/{quote(name, safe='')}").json()
+        return found
+
+    def preview_dataset(self, name: str, rows: int = 5) -> list[PreviewRow]:
+        """The first rows of a dataset."""
+        path = f"/v1/datasets/{quote(name, safe='')}/preview"
+        found: list[PreviewRow] = self._transport.call("GET", path, query={"rows": rows}).json()["rows"]
+        return found
+
+    def contact_sheet(self, name: str) -> bytes:
+        """Some images of a dataset, as one PNG."""
+        return self._transport.call("GET", f"/v1/datasets/{quote(name, safe='')}/contact-sheet").content
+
     def datasets(self) -> list[Dataset]:
-        """Every dataset, in order of name."""
+        """Every dataset in its newest version, in order of name."""
         found: list[Dataset] = self._transport.call("GET", "/v1/datasets").json()["data"]
         return found
 

@@ -13,7 +13,11 @@ from service.client.errors import ApiError, UnreachableError
 from service.client.retries import RETRIED_STATUSES, Retries, seconds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+BLOCK_BYTES = 1024 * 1024
 
 
 class Transport:
@@ -36,13 +40,16 @@ class Transport:
         *,
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        file: Path | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float | None = None,
+        silence: float | None = None,
     ) -> httpx.Response:
-        """The answer to a request; parameters of the query that are None are left out.
+        """The answer to a request with JSON or a file for a body; parameters of the query that are None are left out.
 
-        With a `patience` of its own it puts up with a service that is away for so many seconds, however many retries
-        that takes.
+        `silence` is for how many seconds the service may say nothing, where that is not the client's timeout. With a
+        `patience` of its own it puts up with a service that is away for so many seconds, however many retries that
+        takes.
         Raises ApiError for a refusal, UnreachableError when no answer came.
         """
         request = self.http.build_request(
@@ -50,9 +57,11 @@ class Transport:
             path,
             params={name: value for name, value in (query or {}).items() if value is not None},
             # What JSON cannot hold (NaN) is for the service to refuse, in its own words.
-            content=None if body is None else json.dumps(body).encode(),
+            content=_FileContent(file) if file else None if body is None else json.dumps(body).encode(),
+            timeout=httpx.Timeout(**self.http.timeout.as_dict() | ({} if silence is None else {"read": silence})),
             headers={
                 **({} if body is None else {"Content-Type": "application/json"}),
+                **({} if file is None else _file_headers(file)),
                 **({"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}),
                 **(headers or {}),
             },
@@ -72,6 +81,23 @@ class Transport:
             wait = seconds_of(response.headers.get("retry-after"))
             if response.status_code not in RETRIED_STATUSES or not retries.pause(wait):
                 return _checked(response)
+
+
+def _file_headers(file: Path) -> dict[str, str]:
+    return {"Content-Type": "application/octet-stream", "Content-Length": str(file.stat().st_size)}
+
+
+class _FileContent:
+    """A file's content, read again from its beginning for each repetition."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Pieces of it."""
+        with self._path.open("rb") as file:
+            while piece := file.read(BLOCK_BYTES):
+                yield piece
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

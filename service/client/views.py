@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -42,6 +43,14 @@ class Membership(TypedDict):
     overrides: dict[str, Any]
 
 
+class JobDataset(TypedDict):
+    """The version of a dataset that a job is trained on."""
+
+    name: str
+    version: int
+    digest: str
+
+
 class JobData(TypedDict):
     """A job."""
 
@@ -53,6 +62,7 @@ class JobData(TypedDict):
     labels: dict[str, str]
     priority: int
     spec: dict[str, Any]
+    dataset: JobDataset | None
     progress: Progress
     metrics: dict[str, float | None]
     attempts: list[Attempt]
@@ -147,16 +157,76 @@ class Event(TypedDict):
 
 
 class Dataset(TypedDict):
-    """A registered dataset."""
+    """A version of a dataset."""
 
     name: str
+    version: int
     digest: str
     rows: int
     features: int
+    dtype: str
+    shape: list[int] | None
     classes: list[str]
-    label: str
+    targets: int
+    label: str | None
+    format: str
     source: str
     created_at: str
+
+
+class Column(TypedDict):
+    """A column of a dataset's source; `exact` where each of its numbers is kept as it was."""
+
+    name: str
+    type: str
+    width: int
+    exact: bool
+
+
+class Statistics(TypedDict):
+    """Figures of each feature, in their order."""
+
+    mean: list[float]
+    std: list[float]
+    min: list[float]
+    max: list[float]
+
+
+class Version(TypedDict):
+    """Which version of a dataset has which content."""
+
+    version: int
+    digest: str
+    rows: int
+    created_at: str
+
+
+class DatasetDetail(Dataset):
+    """A version of a dataset, and what was seen in its rows."""
+
+    columns: list[Column]
+    target_columns: list[Column]
+    statistics: Statistics | None
+    class_counts: list[int]
+    versions: list[Version]
+
+
+class PreviewRow(TypedDict):
+    """A row of a dataset; it has a label or targets."""
+
+    features: list[float]
+    label: str | None
+    targets: list[float]
+
+
+class DatasetOptions(TypedDict, total=False):
+    """What of some files is the dataset, where it does not follow from the files."""
+
+    features: Sequence[str]
+    targets: Sequence[str]
+    classes: Sequence[str]
+    shape: Sequence[int]
+    format: str
 
 
 class Layer(TypedDict):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select, tuple_
 
 from service.store.models import Dataset
 from workers.dataset import DatasetInfo
@@ -15,42 +16,65 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from service.datasets.preparation import Prepared
+
 INFO_FIELDS = [field.name for field in fields(DatasetInfo)]
 
 
-class NameTakenError(Exception):
-    """The name stands for another dataset."""
+def add_dataset(
+    session: Session, *, name: str, label: str | None, source: str, prepared: Prepared
+) -> tuple[Dataset, bool]:
+    """Register content under a name; gives its version and whether it is new.
 
-
-def add_dataset(session: Session, *, name: str, label: str, source: str, info: DatasetInfo) -> tuple[Dataset, bool]:
-    """Register a dataset; gives it and whether it is new. NameTakenError when the name stands for other content."""
-    found = get_dataset(session, name)
-    if found is not None:
-        if found.digest != info.digest:
-            raise NameTakenError(name)
-        return found, False
-    dataset = Dataset(name=name, label=label, source=source, **asdict(info) | {"classes": list(info.classes)})
+    Other content than that of every version so far is the next version.
+    """
+    versions = list_versions(session, name)
+    for version in versions:
+        if version.digest == prepared.info.digest:
+            return version, False
+    dataset = Dataset(
+        name=name,
+        version=versions[0].version + 1 if versions else 1,
+        label=label,
+        source=source,
+        format=prepared.format,
+        profile=prepared.profile,
+        **asdict(prepared.info) | {"classes": list(prepared.info.classes)},
+    )
     session.add(dataset)
     session.flush()
     return dataset, True
 
 
-def get_dataset(session: Session, name: str) -> Dataset | None:
-    """The dataset, or None."""
-    return session.get(Dataset, name)
+def get_dataset(session: Session, reference: str) -> Dataset | None:
+    """What a name such as "digits" (the newest version) or "digits@2" stands for, or None."""
+    newest = select(Dataset).where(Dataset.name == reference).order_by(Dataset.version.desc()).limit(1)
+    found = session.scalar(newest)
+    if found is None and (parts := re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)):
+        return session.get(Dataset, (parts[1], int(parts[2])))
+    return found
+
+
+def list_versions(session: Session, name: str) -> Sequence[Dataset]:
+    """Every version of a dataset, the newest first."""
+    return session.scalars(select(Dataset).where(Dataset.name == name).order_by(Dataset.version.desc())).all()
 
 
 def list_datasets(session: Session) -> Sequence[Dataset]:
-    """Every dataset, in order of name."""
+    """The newest version of every dataset, in order of name."""
+    newest = select(Dataset.name, func.max(Dataset.version)).group_by(Dataset.name)
+    found = session.scalars(select(Dataset).where(tuple_(Dataset.name, Dataset.version).in_(newest)))
     # Sorted here: each database has an order of its own.
-    return sorted(session.scalars(select(Dataset)), key=lambda dataset: dataset.name)
+    return sorted(found, key=lambda dataset: dataset.name)
 
 
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
     """What a job keeps of its dataset, as JSON."""
-    return {name: getattr(dataset, name) for name in INFO_FIELDS}
+    return {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}
 
 
 def info_of(snapshot: Mapping[str, Any]) -> DatasetInfo:
-    """What the workers need to know of a dataset, from a job's snapshot of it."""
-    return DatasetInfo(**{**snapshot, "classes": tuple(snapshot["classes"])})
+    """What the workers need to know of a dataset, from a job's snapshot of it; those of before lack some fields."""
+    known = {name: snapshot[name] for name in INFO_FIELDS if name in snapshot}
+    shape = known.get("shape")
+    return DatasetInfo(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})

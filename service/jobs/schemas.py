@@ -109,6 +109,11 @@ RUNNING_JOB: dict[str, JsonValue] = {
     "labels": {"team": "vision"},
     "priority": 0,
     "spec": HINGE_JOB,
+    "dataset": {
+        "name": "digits",
+        "version": 1,
+        "digest": "9f2c66d2e2bd6cf3f2e0a8e3c5fd2c7f1b7f0e8e6d9f5c9a4f3e2d1c0b9a8f7e",
+    },
     "progress": {"epoch": 3, "step": 40, "total_steps": 240},
     "metrics": {"train/loss": 0.53, "val/accuracy": 0.94},
     "attempts": [
@@ -124,6 +129,14 @@ RUNNING_JOB: dict[str, JsonValue] = {
 }
 
 
+class JobDatasetView(BaseModel):
+    """The version of a dataset that a job is trained on."""
+
+    name: str
+    version: int
+    digest: str = Field(description="SHA-256 of the content.")
+
+
 class JobView(BaseModel):
     """A job."""
 
@@ -137,6 +150,7 @@ class JobView(BaseModel):
     labels: dict[str, str]
     priority: int
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
+    dataset: JobDatasetView | None = Field(description="Null for a job from before datasets had versions.")
     progress: ProgressView
     metrics: dict[str, float | None] = Field(
         description="The latest value of each series; null is not a finite number."
@@ -227,6 +241,7 @@ def job_view(job: Job, mlflow_link: str | None) -> JobView:
         labels={label.key: label.value for label in job.labels},
         priority=job.priority,
         spec=job.spec,
+        dataset=JobDatasetView.model_validate(job.dataset) if "version" in job.dataset else None,
         progress=ProgressView(epoch=job.epoch, step=job.step, total_steps=job.total_steps),
         metrics=latest_values(job.latest_metrics),
         attempts=[AttemptView.model_validate(attempt) for attempt in job.attempts],

@@ -189,18 +189,27 @@ class Metric(Base):
 
 
 class Dataset(Base):
-    """A dataset that jobs can name; its rows are in an Arrow file called after their digest."""
+    """A version of a dataset, which jobs can name; its rows are in an Arrow file called after their digest.
 
-    __tablename__ = "datasets"
+    `profile` is what was seen in the rows when they were registered, for people to read.
+    """
+
+    __tablename__ = "dataset_versions"
 
     name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
     path: Mapped[str]
     digest: Mapped[str]
     rows: Mapped[int] = mapped_column(BigInteger)
     features: Mapped[int]
     classes: Mapped[list[str]]
-    label: Mapped[str]
+    dtype: Mapped[str] = mapped_column(default="float32", server_default="float32")
+    shape: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    targets: Mapped[int] = mapped_column(default=0, server_default="0")
+    label: Mapped[str | None]
+    format: Mapped[str] = mapped_column(default="parquet", server_default="parquet")
     source: Mapped[str]
+    profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

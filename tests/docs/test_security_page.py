@@ -10,10 +10,10 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 
 
 def test_limits_and_their_defaults():
-    rows = re.findall(r"^\|[^|]+\| `(\w+)` \| ([\d,]+) ?(MiB|s|) \| \d{3}", PAGE, re.MULTILINE)
-    assert len(rows) == 5
+    rows = re.findall(r"^\|[^|]+\| `(\w+)` \| ([\d,]+) ?(MiB|GiB|s|) \| \d{3}", PAGE, re.MULTILINE)
+    assert len(rows) == 7
     for name, figure, unit in rows:
-        value = int(figure.replace(",", "")) * (2**20 if unit == "MiB" else 1)
+        value = int(figure.replace(",", "")) * {"MiB": 2**20, "GiB": 2**30}.get(unit, 1)
         assert Settings.model_fields[name].default == value, name
 
 

@@ -31,7 +31,7 @@ def register(api: httpx.Client, path: str | Path, name: str = "digits", label: s
 def test_a_registered_dataset_is_described(api: httpx.Client, digits: dict[str, Any]) -> None:
     assert (digits["rows"], digits["features"], len(digits["classes"])) == (ROWS, FEATURES, CLASSES)
     assert len(digits["digest"]) == 64
-    assert api.get("/v1/datasets/digits").json() == digits
+    assert api.get("/v1/datasets/digits").json().items() >= digits.items()
     assert api.get("/v1/datasets").json() == {"data": [digits]}
 
 
@@ -40,11 +40,27 @@ def test_registering_again(api: httpx.Client, digits: dict[str, Any], uploads: P
     assert (again.status_code, again.json()) == (200, digits)
     write_parquet(uploads / "other.parquet", seed=1)
     other = register(api, "other.parquet")
-    assert other.status_code == 409
-    assert other.json()["errors"][0]["field"] == "name"
+    assert (other.status_code, other.json()["version"]) == (201, 2)
     renamed = register(api, "other.parquet", name="others é")
-    assert renamed.status_code == 201
-    assert api.get(renamed.headers["location"]).json() == renamed.json()
+    assert (renamed.status_code, renamed.json()["version"]) == (201, 1)
+    assert api.get(renamed.headers["location"]).json().items() >= renamed.json().items()
+
+
+def test_versions(api: httpx.Client, digits: dict[str, Any], uploads: Path) -> None:
+    write_parquet(uploads / "other.parquet", seed=1)
+    second = register(api, "other.parquet").json()
+    for name, expected in (("digits", second), ("digits@2", second), ("digits@1", digits)):
+        found = api.get(f"/v1/datasets/{name}").json()
+        assert found.items() >= expected.items()
+        assert [version["version"] for version in found["versions"]] == [2, 1]
+    for unknown in ("digits@3", "digits@0", "digits@", "@1", "digits@01"):
+        assert api.get(f"/v1/datasets/{unknown}").status_code == 404
+    assert api.get("/v1/datasets").json() == {"data": [second]}
+    again = register(api, "digits.parquet")
+    assert (again.status_code, again.json()) == (200, digits)
+    refused = register(api, "other.parquet", name="digits@2")
+    assert refused.status_code == 422
+    assert "version" in refused.json()["errors"][0]["message"]
 
 
 def test_only_files_below_the_allowed_roots(api: httpx.Client, uploads: Path, tmp_path: Path) -> None:
@@ -62,7 +78,7 @@ def test_only_files_below_the_allowed_roots(api: httpx.Client, uploads: Path, tm
         "link.parquet": "outside",
         str(beside / "x.parquet"): "outside",
         "missing.parquet": "not a file",
-        "directory": "not a file",
+        "directory": "empty folder",
         "loop": "not a file",
         "x" * 3000: "not a file",
         "a\0b": "NUL",

@@ -52,7 +52,7 @@ def test_migrating_again_keeps_the_rows(settings: Settings, database: Database) 
         session.add(Dataset(name="d", path="p", digest="0", rows=1, features=1, classes=["a"], label="l", source="s"))
     migrate(settings.database)
     with database.reading() as session:
-        assert session.get_one(Dataset, "d").classes == ["a"]
+        assert session.get_one(Dataset, ("d", 1)).classes == ["a"]
 
 
 def test_several_processes_migrate_at_once(postgres: PostgresServer) -> None:
@@ -114,6 +114,27 @@ def test_jobs_that_mlflow_knows_are_taken_along(settings: Settings, database: Da
         assert len(untold_jobs(session)) == 2
         counts = count_by_state(session)
         assert {state: count for state, count in counts.items() if count} == {State.SUCCEEDED: 2, State.CANCELLED: 1}
+
+
+def test_datasets_become_their_first_versions_and_the_newest_stay(settings: Settings, database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    row = {"path": "p", "rows": 1, "features": 1, "classes": ["a"], "source": "s"}
+    with database.writing() as session:
+        session.add(Dataset(name="d", digest="1", version=1, label="l", **row))
+        session.add(Dataset(name="d", digest="2", version=2, label=None, **row))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0009")
+        found = connection.exec_driver_sql("SELECT name, digest, label FROM datasets").all()
+        assert [tuple(dataset) for dataset in found] == [("d", "2", "")]
+    migrate(settings.database)
+    assert differences(database) == []
+    with database.reading() as session:
+        dataset = session.get_one(Dataset, ("d", 1))
+        assert (dataset.digest, dataset.classes, dataset.dtype, dataset.shape) == ("2", ["a"], "float32", None)
+        assert (dataset.profile, dataset.format, dataset.targets) == (None, "parquet", 0)
+        assert dataset.created_at.tzinfo is not None
 
 
 def test_the_database_is_made_with_its_directory(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Which columns are features, and their values as matrices."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+
+from workers.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from service.datasets.readers.reader import Rows
+
+
+def choose(names: Sequence[str], patterns: Sequence[str], besides: Sequence[str]) -> list[str]:
+    """The columns of the given names or patterns, of each pattern in the file's order, without those of `besides`."""
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        # A name may have brackets or stars in it.
+        found = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
+        if not found:
+            raise DatasetError(f"has no column {pattern!r}; its columns are {listed(names)}")
+        chosen |= dict.fromkeys(found)
+    features = [name for name in chosen if name not in besides]
+    if not features:
+        raise DatasetError(f"has no feature column beside {', '.join(map(repr, besides))}")
+    return features
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first of many."""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return ", ".join(names[:20]) + more
+
+
+def image_shape(kind: pa.DataType) -> tuple[int, ...] | None:
+    """(height, width, channels) of a column of tensors that are images, else None."""
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return None
+    shape = tuple(kind.shape)
+    return {2: (*shape, 1), 3: shape}.get(len(shape))
+
+
+def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
+    """The numbers of a column (rows, width) in a dtype of their own; with `width` None, as wide as the first row is.
+
+    Raises DatasetError where something is missing, no number, or a list of another length.
+    """
+    column = rows.batch.column(name)
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if column.null_count:
+        raise DatasetError(f"{place(rows, name, _first(column.is_null()))} has no value; every row needs one")
+    kind, values, found = column.type, column, 1
+    if pt.is_fixed_size_list(kind):
+        kind, values, found = kind.value_type, column.flatten(), kind.list_size
+    elif pt.is_list(kind) or pt.is_large_list(kind):
+        kind, values, found = kind.value_type, column.flatten(), _length(rows, name, column, width)
+    if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind)):
+        raise DatasetError(
+            f"{rows.file}: column {name!r} has type {column.type}; features are numbers or lists of as many numbers "
+            "in each row"
+        )
+    if width is not None and found != width:
+        raise DatasetError(f"{place(rows, name, 0)} has {found} numbers where the first file has {width}")
+    if values.null_count:
+        raise DatasetError(f"{place(rows, name, _first(values.is_null()) // found)} has a list with a null in it")
+    matrix: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(len(column), found)
+    return matrix
+
+
+def place(rows: Rows, name: str, index: int) -> str:
+    """Where something is, in words."""
+    return f"{rows.file}: column {name!r} in row {rows.start + index}"
+
+
+def _length(rows: Rows, name: str, column: pa.Array, width: int | None) -> int:
+    lengths = np.diff(column.offsets.to_numpy())
+    expected = int(lengths[0]) if width is None and len(lengths) else width
+    ragged = np.flatnonzero(lengths != expected)
+    if ragged.size:
+        raise DatasetError(
+            f"{place(rows, name, int(ragged[0]))} has a list of {lengths[ragged[0]]} numbers and the first row one of "
+            f"{expected}; every row needs as many"
+        )
+    return int(expected or 0)
+
+
+def _first(mask: pa.Array) -> int:
+    return int(np.flatnonzero(mask.to_numpy(zero_copy_only=False))[0])
+
+
+def type_name(kind: pa.DataType) -> str:
+    """A type as people write it."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return f"{kind.value_type}[{', '.join(map(str, kind.shape))}]"
+    return f"{kind.value_type}[{kind.list_size}]" if pt.is_fixed_size_list(kind) else str(kind)

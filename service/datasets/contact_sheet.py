@@ -1,0 +1,82 @@
+"""Some images of a dataset in one picture, to see at a glance what they are."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.dataset import DatasetError, open_dataset
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from workers.dataset import DatasetInfo
+
+IMAGES_IN_A_ROW = 10
+MOST_CLASSES = 20
+SEARCHED_ROWS = 100_000
+SMALLEST, LARGEST = 32, 256  # sides of an image on the sheet
+GAP = 2
+
+
+def contact_sheet(info: DatasetInfo) -> bytes:
+    """A PNG with the first images of each class in a row of its own; DatasetError where the rows are no images.
+
+    Without classes, or with many, the first images of all.
+    """
+    if info.shape is None:
+        raise DatasetError("its rows are no images; give their shape when it is registered")
+    features, labels = open_dataset(info)
+    first = labels[:SEARCHED_ROWS]
+    if 0 < len(info.classes) <= MOST_CLASSES:
+        rows = [np.flatnonzero(first == label)[:IMAGES_IN_A_ROW] for label in range(len(info.classes))]
+    else:
+        rows = np.array_split(np.arange(min(info.rows, IMAGES_IN_A_ROW**2)), IMAGES_IN_A_ROW)
+    images = [[features[index].reshape(info.shape) for index in row] for row in rows]
+    return png(_sheet([[_tile(image) for image in row] for row in _in_bytes(images)]))
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Pixels (height, width) in grey or (height, width, 3) in colour as a PNG."""
+    height, width = pixels.shape[:2]
+    lines = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each begins with its filter: none
+    lines[:, 1:] = pixels.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    )
+
+
+def _in_bytes(rows: list[list[NDArray[Any]]]) -> list[list[NDArray[np.uint8]]]:
+    """The images from black for the least number on the sheet to white for the greatest; bytes as they are."""
+    images = [image for row in rows for image in row]
+    if images[0].dtype == np.uint8:
+        return rows
+    low, high = min(image.min() for image in images), max(image.max() for image in images)
+    scale = 255 / (float(high) - float(low)) if high > low else 0.0
+    return [[((image.astype(np.float64) - low) * scale).round().astype(np.uint8) for image in row] for row in rows]
+
+
+def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (height, width, 3) of a size to look at."""
+    step = -(-max(image.shape[:2]) // LARGEST)
+    seen = image[::step, ::step]
+    coloured = seen if seen.shape[2] == 3 else np.repeat(seen[:, :, :1], 3, axis=2)
+    times = max(1, SMALLEST // max(coloured.shape[:2]))
+    return coloured.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _sheet(rows: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    height, width, _ = next(tile for row in rows for tile in row).shape
+    columns = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for down, row in enumerate(rows):
+        for right, tile in enumerate(row):
+            top, left = down * (height + GAP), right * (width + GAP)
+            sheet[top : top + height, left : left + width] = tile
+    return sheet

@@ -1,0 +1,160 @@
+"""From the files that people have to a dataset: one pass checks every row and keeps it in the form of training.
+
+What a row's numbers are kept in follows from the numbers: bytes where every one, of every column, is an integer within
+0 and 255, and else float32, to whose nearest number all others are rounded. So the same content in another format is
+the same dataset.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.datasets.columns import choose, image_shape, listed
+from service.datasets.features import FeatureColumns
+from service.datasets.formats import open_reader
+from service.datasets.labels import LabelEncoder
+from service.datasets.spool import Spool
+from service.datasets.statistics import RunningStatistics
+from service.datasets.unpacking import Unpacker
+from service.datasets.writing import write_dataset
+from workers.dataset import DatasetError, DatasetInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from service.datasets.formats import FormatName
+    from service.datasets.readers.reader import Reader
+
+BLOCK_ROWS = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of some files is the dataset.
+
+    `features` are names or patterns of columns, None those of the format; either `label` is the column of the class and
+    `classes` may name the classes, or `targets` are names or patterns of columns with numbers to predict. `shape` is
+    what a row is as an image: (height, width) or (height, width, channels).
+    """
+
+    label: str | None = "label"
+    features: Sequence[str] | None = None
+    targets: Sequence[str] = ()
+    classes: Sequence[str] | None = None
+    shape: Sequence[int] | None = None
+    format: FormatName | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset that lies in its file, and what was seen on the way.
+
+    `profile` has, as JSON, the `columns` that are features, the `targets`, `statistics` with a number for each feature,
+    and `class_counts` with the rows of each class.
+    """
+
+    info: DatasetInfo
+    format: FormatName
+    profile: dict[str, Any]
+
+
+def prepare(
+    files: Sequence[Path], workspace: Path, directory: Path, selection: Selection, *, max_bytes: int
+) -> Prepared:
+    """Check the rows of some files and write them as `directory/<digest>.arrow`, with the help of a workspace there.
+
+    Compressed files are expanded first; neither that nor the numbers may come to more than `max_bytes`. Memory holds a
+    few pieces of rows at a time. Raises `DatasetError` where a file can not be read or a row not be used.
+    """
+    unpacker = Unpacker(workspace, max_bytes)
+    plain = [part for file in files for part in unpacker.unpack(file)]
+    name, reader = open_reader(plain, selection.format)
+    return _Pass(reader, name, selection, workspace, max_bytes).run(directory)
+
+
+class _Pass:
+    """The one pass over the rows."""
+
+    def __init__(self, reader: Reader, name: FormatName, selection: Selection, workspace: Path, max_bytes: int) -> None:
+        self._reader, self._format, self._selection = reader, name, selection
+        self._workspace, self._max_bytes = workspace, max_bytes
+        names = reader.schema.names
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise DatasetError(f"has several columns called {twice[0]!r}; each needs a name of its own")
+        targets = choose(names, selection.targets, ()) if selection.targets else []
+        self._label = None if targets else selection.label
+        if self._label is not None and self._label not in names:
+            raise DatasetError(f"has no label column {self._label!r}; its columns are {listed(names)}")
+        besides = targets or [str(self._label)]
+        self._features = FeatureColumns(choose(names, selection.features or [reader.features], besides))
+        self._targets = FeatureColumns(targets)
+
+    def run(self, directory: Path) -> Prepared:
+        """Read every row, then write the dataset."""
+        selection, label = self._selection, self._label
+        encoder = LabelEncoder(label, selection.classes, typed=self._reader.typed) if label is not None else None
+        statistics = None
+        rows = 0
+        with (
+            closing(Spool(self._workspace / "features", np.uint8, self._max_bytes)) as features,
+            closing(Spool(self._workspace / "labels", np.int64 if encoder else np.float32, self._max_bytes)) as labels,
+        ):
+            for piece in self._reader.read([*self._features.names, *self._targets.names], label):
+                if not piece.batch.num_rows:
+                    continue
+                block = self._features.block(piece)
+                features.append(block)
+                labels.append(encoder.encode(piece) if encoder else self._targets.block(piece, np.float32))
+                statistics = statistics or RunningStatistics(block.shape[1])
+                statistics.update(block)
+                rows += piece.batch.num_rows
+            if statistics is None or rows < 2:
+                raise DatasetError(f"has {rows} rows; at least 2 are needed")
+            shape = self._shape()
+            classes, order = encoder.classes() if encoder else ((), None)
+            flat_features, flat_labels = features.finish(), labels.finish()
+        counts = np.zeros(len(classes), np.int64) if order is None else _renumber(flat_labels, order, len(classes))
+        info = DatasetInfo(
+            "", "", rows, self._features.width, classes, flat_features.dtype.name, shape, self._targets.width
+        )
+        return Prepared(
+            write_dataset(info, flat_features, flat_labels, self._workspace, directory),
+            self._format,
+            {
+                "columns": self._features.described(self._reader),
+                "targets": self._targets.described(self._reader),
+                "statistics": statistics.summary(),
+                "class_counts": counts.tolist(),
+            },
+        )
+
+    def _shape(self) -> tuple[int, ...] | None:
+        width, given = self._features.width, self._selection.shape
+        if given is None:
+            names = self._features.names
+            return image_shape(self._reader.schema.field(names[0]).type) if len(names) == 1 else None
+        if len(given) < 2:
+            raise DatasetError(f"an image has a height and a width, and may have channels; its shape is not {given}")
+        if prod(given) != width:
+            sizes = " x ".join(map(str, given))
+            raise DatasetError(f"has rows of {width} numbers; images of {sizes} need {prod(given)}")
+        return (*given, 1) if len(given) == 2 else tuple(given)
+
+
+def _renumber(labels: NDArray[np.int64], order: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Give each label its class's number, in place; how many rows each class has."""
+    counts = np.zeros(classes, np.int64)
+    for start in range(0, len(labels), BLOCK_ROWS):
+        block = order[labels[start : start + BLOCK_ROWS]]
+        labels[start : start + BLOCK_ROWS] = block
+        counts += np.bincount(block, minlength=classes)
+    return counts

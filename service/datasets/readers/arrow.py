@@ -1,0 +1,69 @@
+"""Arrow IPC files and streams."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+import pyarrow as pa
+
+from service.datasets.readers.columns_of import columns_of, row_bytes
+from service.datasets.readers.reader import Rows, rows_at_once
+from workers.dataset import DatasetError
+from workers.error_text import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+MAGIC = b"ARROW1"
+
+
+class ArrowReader:
+    """One Arrow file or stream (Feather is the same), or several of the same columns one after another."""
+
+    typed: ClassVar = True
+    features: ClassVar = "*"
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        with _opened(files[0]) as (schema, _):
+            self.schema = schema
+
+    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+        """The rows of every file, mapped into memory: one of its batches may be as large as the file."""
+        columns = columns_of(numbers, label)
+        for file in self._files:
+            with _opened(file) as (schema, batches):
+                start = 0
+                for batch in batches:
+                    missing = [name for name in columns if name not in schema.names]
+                    if missing:
+                        raise DatasetError(f"{file.name} has no column {missing[0]!r}, which {self._files[0].name} has")
+                    chosen = batch.select(columns)
+                    chosen.validate(full=True)  # so that a damaged file ends in an error and not in a crash
+                    size = rows_at_once(row_bytes(schema, columns))
+                    for first in range(0, chosen.num_rows, size):
+                        part = chosen.slice(first, size)
+                        yield Rows(part, file.name, start)
+                        start += part.num_rows
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            if mapped.read(len(MAGIC)) == MAGIC:
+                with pa.ipc.open_file(mapped) as file:
+                    yield file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
+            else:
+                mapped.seek(0)
+                with pa.ipc.open_stream(mapped) as stream:
+                    yield stream.schema, iter(stream)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one of a name that is no text
+        raise DatasetError(f"{path.name} can not be read as an Arrow file or stream: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    # What Arrow itself says of files as files has their paths in it.
+    return text_of(error) if not isinstance(error, OSError) or error.errno is not None else "it is damaged"

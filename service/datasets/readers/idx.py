@@ -1,0 +1,88 @@
+"""IDX files, MNIST's format."""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from service.datasets.readers.arrays import column_of, column_type
+from service.datasets.readers.columns_of import columns_of
+from service.datasets.readers.reader import Rows, rows_at_once
+from workers.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+class _Header(NamedTuple):
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Some of the rows."""
+        size = self.dtype.itemsize * prod(self.shape[1:])
+        with self.path.open("rb") as file:
+            file.seek(self.offset + start * size)
+            return np.frombuffer(file.read((stop - start) * size), self.dtype).reshape(-1, *self.shape[1:])
+
+
+class IdxReader:
+    """The column "image" of a file of arrays, and the column "label" of one of numbers, one for each of the arrays."""
+
+    typed: ClassVar = True
+    features: ClassVar = "image"
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._columns: dict[str, _Header] = {}
+        for header in map(_header, files):
+            name = "label" if len(header.shape) == 1 else "image"
+            if name in self._columns:
+                raise DatasetError(f"{header.path.name} and {self._columns[name].path.name} are both files of {name}s")
+            self._columns[name] = header
+        self.schema = pa.schema({name: column_type(one.dtype, one.shape[1:]) for name, one in self._columns.items()})
+
+    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+        """The rows; DatasetError unless there are as many labels as images."""
+        columns = columns_of(numbers, label)
+        headers = [self._columns[name] for name in columns]
+        first = headers[0]
+        for other in headers[1:]:
+            if other.shape[0] != first.shape[0]:
+                raise DatasetError(
+                    f"{first.path.name} has {first.shape[0]} rows and {other.path.name} has {other.shape[0]}; "
+                    "each needs one for each of the other's"
+                )
+        size = rows_at_once(8 * prod(first.shape[1:]))
+        for start in range(0, first.shape[0], size):
+            stop = min(start + size, first.shape[0])
+            parts = [column_of(header.rows(start, stop)) for header in headers]
+            yield Rows(pa.record_batch(parts, names=columns), first.path.name, start)
+
+
+def _header(path: Path) -> _Header:
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or not magic[3]:
+            raise DatasetError(f"{path.name} is no IDX file: it begins with {magic.hex(' ') or 'nothing'}")
+        sizes = file.read(4 * magic[3])
+        if len(sizes) < 4 * magic[3]:
+            raise DatasetError(f"{path.name} is cut short: its header ends after {4 + len(sizes)} bytes")
+    dtype, shape, offset = np.dtype(DTYPES[magic[2]]), struct.unpack(f">{magic[3]}I", sizes), 4 + len(sizes)
+    if not all(shape[1:]):
+        raise DatasetError(f"{path.name} has rows without a number in them: its shape is {shape}")
+    expected = offset + dtype.itemsize * prod(shape)
+    size = path.stat().st_size
+    if size != expected:
+        raise DatasetError(f"{path.name} has {size} bytes where its header tells of {expected}")
+    return _Header(path, dtype, shape, offset)

@@ -1,0 +1,57 @@
+"""Parquet files."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.datasets.readers.columns_of import columns_of, row_bytes
+from service.datasets.readers.reader import Rows, rows_at_once
+from workers.dataset import DatasetError
+from workers.error_text import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+# How much of each column is read from the file at once, where a row group may be as large as the file.
+BUFFER_BYTES = 64 * 1024
+
+
+class ParquetReader:
+    """One Parquet file, or several of the same columns one after another."""
+
+    typed: ClassVar = True
+    features: ClassVar = "*"
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        with _opened(files[0]) as parquet:
+            self.schema: pa.Schema = parquet.schema_arrow
+
+    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+        """The rows of every file; the columns that nobody asked for are not read."""
+        columns = columns_of(numbers, label)
+        for file in self._files:
+            with _opened(file) as parquet:
+                schema = parquet.schema_arrow
+                missing = [name for name in columns if name not in schema.names]
+                if missing:
+                    raise DatasetError(f"{file.name} has no column {missing[0]!r}, which {self._files[0].name} has")
+                start = 0
+                for batch in parquet.iter_batches(rows_at_once(row_bytes(schema, columns)), columns=columns):
+                    yield Rows(batch, file.name, start)
+                    start += batch.num_rows
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        # Given a file and not its name, the library can neither say where it lies nor make columns of its folders.
+        with path.open("rb") as file, pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one of a name that is no text
+        raise DatasetError(f"{path.name} can not be read as a Parquet file: {text_of(error)}") from error

@@ -1,0 +1,52 @@
+"""Files become a version of a dataset."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import IntegrityError
+
+from service.datasets.preparation import prepare
+from service.datasets.repository import add_dataset
+from service.problems import ProblemError, invalid
+from workers.dataset import DatasetError
+from workers.resolve import FieldProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from service.datasets.preparation import Prepared, Selection
+    from service.dependencies import Services
+    from service.store.models import Dataset
+
+TRIES = 10
+
+
+def register(
+    services: Services, name: str, files: Sequence[Path], selection: Selection, *, source: str, workspace: Path
+) -> tuple[Dataset, bool]:
+    """Prepare the files and record them under a name; gives the version and whether it is new.
+
+    Raises ProblemError with what is wrong with the files.
+    """
+    settings = services.settings
+    directory = settings.dataset_dir.absolute()
+    try:
+        prepared = prepare(files, workspace, directory, selection, max_bytes=settings.max_dataset_bytes)
+    except DatasetError as error:
+        raise invalid(FieldProblem("path", str(error))) from error
+    return _record(services, name, prepared, selection.label, source)
+
+
+def _record(services: Services, name: str, prepared: Prepared, label: str | None, source: str) -> tuple[Dataset, bool]:
+    for _ in range(TRIES):
+        try:
+            with services.database.writing() as session:
+                dataset, created = add_dataset(session, name=name, label=label, source=source, prepared=prepared)
+                session.expunge(dataset)
+                return dataset, created
+        except IntegrityError:
+            continue  # somebody else made a version of that number in this moment
+    raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"Many versions of {name!r} are being made; try again.")

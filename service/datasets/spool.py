@@ -1,0 +1,58 @@
+"""Columns on the disk while their type and their length are not yet known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+BLOCK_BYTES = 16 * 1024 * 1024
+
+
+class Spool:
+    """Rows of numbers in a file: as bytes, until one comes that is none and all are made float32 (or int64, ...)."""
+
+    def __init__(self, path: Path, dtype: type[np.generic], max_bytes: int) -> None:
+        self._path = path
+        self.dtype = np.dtype(dtype)
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._file = path.open("xb")
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows; DatasetError above the limit."""
+        if rows.dtype != self.dtype:
+            if not np.can_cast(rows.dtype, self.dtype):
+                self._widen(rows.dtype)
+            rows = rows.astype(self.dtype)
+        self._bytes += rows.nbytes
+        if self._bytes > self._max_bytes:
+            raise DatasetError(f"has more than {self._max_bytes} bytes of numbers, the most for one dataset here")
+        self._file.write(np.ascontiguousarray(rows).data)
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        before = self._path.with_suffix(".narrow")
+        self._file.close()
+        self._path.rename(before)
+        narrow = self.dtype
+        self._file, self.dtype, self._bytes = self._path.open("xb"), dtype, 0
+        with before.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                self.append(np.frombuffer(block, narrow))
+        before.unlink()
+
+    def finish(self) -> NDArray[Any]:
+        """All numbers, flat, mapped into memory; they may be changed in their place."""
+        self._file.close()
+        return np.memmap(self._path, self.dtype, "r+")
+
+    def close(self) -> None:
+        """Take no more."""
+        self._file.close()
