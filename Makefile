@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-distributed bench-service scaling reference clean
+.PHONY: help demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service scaling reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -58,6 +58,9 @@ lock: .venv/installed  ## resolve the dependencies again
 
 bench-engine: .venv-bench/installed  ## a training step beside PyTorch's; ARGS=--quick for a short form
 	.venv-bench/bin/python benchmarks/engine.py $(ARGS)
+
+bench-data: .venv-bench/installed  ## rows into a batch beside numpy.take and PyTorch's DataLoader; ARGS=--quick
+	.venv-bench/bin/python benchmarks/data.py $(ARGS)
 
 # A distributed job stands beside Ray's own tools, whose extras (a dashboard, pandas) the project does not need. Its own stack
 # is started as a user starts it, from the project's environment.

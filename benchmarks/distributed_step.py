@@ -51,7 +51,7 @@ class WorkerStep:
             batch_sizes={workload.batch},
             threads=workload.threads,
         )
-        self._data = Batches(*rows(workload), standardization=None)
+        self._data = Batches(*rows(workload), scaling=None)
         self._batches = cycle(batches(workload))
         self._steps, self._loss = 0, np.nan
 

@@ -5,6 +5,7 @@ found by name with `registered` and `from_spec`.
 """
 
 from core.arrays import Array, Namespace, aligned_empty, aligned_zeros
+from core.augmentation import Augmentation, RandomCrop, RandomFlip, RandomShift
 from core.checks import check_inputs
 from core.clipping import Clipping, NormClipping, ValueClipping
 from core.graph import BATCH, Graph, GraphError
@@ -119,6 +120,7 @@ __all__ = [
     "AdamW",
     "Add",
     "Array",
+    "Augmentation",
     "BatchNorm",
     "Bias",
     "BinaryMargin",
@@ -176,7 +178,10 @@ __all__ = [
     "Power",
     "Purpose",
     "RMSProp",
+    "RandomCrop",
+    "RandomFlip",
     "RandomKey",
+    "RandomShift",
     "ReLU",
     "ReLU6",
     "Reciprocal",

@@ -21,7 +21,8 @@ SHORTEST = 65_536
 
 
 @cache
-def _compile(loop: Loop) -> Loop | None:
+def compile_loop(loop: Loop) -> Loop | None:
+    """Return the loop compiled, without fast math, to run outside the interpreter's lock; None without Numba."""
     try:
         import numba  # noqa: PLC0415 - optional, and slow to import
     except ImportError:
@@ -37,7 +38,7 @@ def run_fused(xp: Namespace, loop: Loop, vectors: tuple[Array, ...], scalars: tu
     """
     if vectors[0].size < SHORTEST or xp is not np:
         return False
-    compiled = _compile(loop)
+    compiled = compile_loop(loop)
     if compiled is None:
         return False
     compiled(*vectors, *map(vectors[0].dtype.type, scalars))

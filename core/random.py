@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     CHECK = 4
     DROPOUT = 5
     SWEEP = 6
+    AUGMENTATION = 7
 
 
 def generator(seed: int, purpose: Purpose, *, epoch: int = 0, step: int = 0, stream: int = 0) -> np.random.Generator:

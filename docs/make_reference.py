@@ -31,6 +31,7 @@ PAGES = {
     "clipping": ("clippings", "Clippings"),
     "penalty": ("penalties", "Penalties"),
     "initializer": ("initializers", "Initializers"),
+    "augmentation": ("augmentations", "Augmentations"),
 }
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 # Methods whose docstring says more than the class's, and under which word.

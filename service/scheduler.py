@@ -220,7 +220,7 @@ class Scheduler:
                 attempt=number,
                 spec=job.spec,
                 dataset=info_of(job.dataset),
-                standardization=None,
+                scaling=None,
                 directory=self._settings.job_dir(job_id).absolute(),
                 reported_step=job.step,
                 restarts_left=max(max_restarts(job.spec) - job.restarts, 0),

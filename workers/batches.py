@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.gather import PIECE, convert, gather
+from workers.augmenting import Augmentations
 from workers.device import Mirror
+from workers.scaling import Scaling
 from workers.splitting import Rows
 
 
 @dataclass(frozen=True)
-class Standardization:
-    """Mean and standard deviation of each feature, float32 of shape (features,)."""
-
-    mean: NDArray[np.float32]
-    deviation: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Batches:
-    """Memory-mapped features (rows, features) and labels (rows,), and how features are standardised, if they are."""
+    """Memory-mapped features (rows, features), as they are stored, and labels (rows,).
 
-    features: NDArray[np.float32]
+    With them, how features are scaled, and how images are changed at random in training.
+    """
+
+    features: NDArray[Any]
     labels: NDArray[np.int64]
-    standardization: Standardization | None
+    scaling: Scaling | None
+    augmentations: Augmentations | None = None
 
     def load(self, rows: Rows, inputs: Mirror) -> None:
-        """Copy the given rows into a plan's inputs, standardising on the way; allocates nothing."""
-        features, labels = inputs.host
+        """Copy the given rows into a plan's inputs, as float32, and scaled; allocates a piece of them at most."""
+        features, _ = inputs.host
+        gather(self.features, rows, features, self._scale)
+        self._finish(rows, inputs)
+
+    def load_augmented(self, batch: Batch, places: range, inputs: Mirror) -> None:
+        """Copy the rows at some places of a batch, like `load`, and change them on the way as training wants it."""
+        rows = batch.rows[places.start : places.stop]
+        if self.augmentations is None:
+            self.load(rows, inputs)
+            return
+        features, _ = inputs.host
+        count = max(1, PIECE // self.features[0].nbytes)
+        for start in range(0, len(rows), count):
+            piece = slice(start, start + count)
+            changed = self.augmentations.apply(self.features[rows[piece]], batch.epoch, batch.step, places[piece])
+            convert(changed, features[piece], self._scale)
+        self._finish(rows, inputs)
+
+    @property
+    def _scale(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        return (self.scaling.mean, self.scaling.deviation) if self.scaling else None
+
+    def _finish(self, rows: Rows, inputs: Mirror) -> None:
         # mode="clip" lets NumPy write straight into `out`; the row numbers are in range by construction.
-        np.take(self.features, rows, axis=0, out=features, mode="clip")
-        np.take(self.labels, rows, out=labels, mode="clip")
-        if self.standardization is not None:
-            np.subtract(features, self.standardization.mean, out=features)
-            np.divide(features, self.standardization.deviation, out=features)
+        np.take(self.labels, rows, out=inputs.host[1], mode="clip")
         inputs.upload()
 
 

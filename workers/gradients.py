@@ -68,7 +68,7 @@ class _Lane:
         for shard, plans, figures, additions in self._shards:
             cut = cuts[shard]
             plan, inputs = plans[len(cut)]
-            batch.data.load(batch.rows[cut.start : cut.stop], inputs)
+            batch.data.load_augmented(batch, cut, inputs)
             plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
             plan.backward({"loss": 1.0})  # the sum over samples: each counts once
             figures[LOSS] = plan.value("loss").sum(dtype=np.float64)

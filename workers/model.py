@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from core import L1, L2, Clipping, ElasticNet, Loss, Optimizer, Part, Penalty, from_spec, part_from_spec
+from core import L1, L2, Augmentation, Clipping, ElasticNet, Loss, Optimizer, Part, Penalty, from_spec, part_from_spec
+from workers.augmenting import Augmentations
+from workers.splitting import Blocks, split
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from workers.spec import JobSpec
+    from workers.splitting import Rows
 
 
 def layers_of(spec: JobSpec) -> list[Part]:
@@ -33,6 +39,25 @@ def penalty_of(spec: JobSpec) -> Penalty | None:
     if l1:
         return L1(l1)
     return L2(l2) if l2 else None
+
+
+def parts_of(spec: JobSpec, labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
+    """Numbers of the rows that the job trains on, and of those that it is validated on."""
+    return split(len(labels), spec.data.validation, spec.training.seed, labels if spec.data.stratify else None)
+
+
+def blocks_of(spec: JobSpec) -> Blocks | None:
+    """The blocks in which the job's rows are shuffled, if they are."""
+    shuffle = spec.data.shuffle
+    return Blocks(shuffle.block, shuffle.window) if shuffle.type == "blocks" else None
+
+
+def augmentations_of(spec: JobSpec, shape: tuple[int, ...] | None) -> Augmentations | None:
+    """The random changes that the job makes to its rows, images of that shape, if it makes any."""
+    changes = tuple(
+        cast("Augmentation", from_spec("augmentation", each.model_dump())) for each in spec.data.augmentation
+    )
+    return Augmentations(changes, shape, spec.training.seed) if changes and shape else None
 
 
 def clipping_of(spec: JobSpec) -> Clipping | None:

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
-from workers.model import layers_of, loss_of
+from workers.model import augmentations_of, layers_of, loss_of
 from workers.splitting import steps_per_epoch, validation_rows
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     train = dataset.rows - validation
     parameters = _check_model(spec, dataset, limits, problems)
     shards = _check_training(spec, train, problems)
+    _check_scale(spec, dataset, problems)
+    _check_augmentation(spec, dataset, problems)
     if spec.data.validation > 0 and validation == 0:
         problems.append(
             FieldProblem(
@@ -116,6 +118,15 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: 
                 f"must be {dataset.features}, or left out",
             )
         )
+    if not dataset.classes:
+        problems.append(
+            FieldProblem(
+                "data.dataset",
+                f"{spec.data.dataset!r} has numbers to predict and no classes, but a job trains a classifier: must be "
+                "a dataset with a label column",
+            )
+        )
+        return 0
     last = f"model.layers.{len(spec.model.layers) - 1}"
     try:
         graph = build_classifier(layers_of(spec), dataset.features)
@@ -162,6 +173,46 @@ def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> No
         with_loss(graph, loss).shapes()
     except GraphError as error:
         problems.append(FieldProblem("loss", f"{error}; a job's model gives one score per class"))
+
+
+def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
+    """Check that there is a number for each channel or each feature, where there is a list of them."""
+    if spec.data.scale is None:
+        return
+    channels = {dataset.shape[-1]: "channels"} if dataset.shape else {}
+    lengths = {dataset.features: "features", **channels}
+    for field in ("subtract", "divide"):
+        numbers = getattr(spec.data.scale, field)
+        if isinstance(numbers, list) and len(numbers) not in lengths:
+            expected = " or ".join(f"{length} ({name})" for length, name in lengths.items())
+            problems.append(
+                FieldProblem(f"data.scale.{field}", f"has {len(numbers)} numbers: must be one number, or {expected}")
+            )
+
+
+def _check_augmentation(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
+    if spec.data.augmentation and not dataset.shape:
+        problems.append(
+            FieldProblem(
+                "data.augmentation",
+                f"changes images, but the rows of dataset {spec.data.dataset!r} have no height and width: must be "
+                "left out, or the dataset registered with the shape of its images",
+            )
+        )
+        return
+    augmentations = augmentations_of(spec, dataset.shape)
+    if augmentations is None:
+        return
+    height, width, _ = augmentations.shape
+    for position, change in enumerate(augmentations.changes):
+        if change.margin > min(height, width):
+            problems.append(
+                FieldProblem(
+                    f"data.augmentation.{position}",
+                    f"reaches {change.margin} pixels beyond images of {height} x {width}: must be at most "
+                    f"{min(height, width)}",
+                )
+            )
 
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:

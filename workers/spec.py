@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core import registered
 from workers.fields import AllowedText, StrictModel, layer_union, spec_union
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     LossSpec: TypeAlias = StrictModel
     OptimizerSpec: TypeAlias = StrictModel
     ClippingSpec: TypeAlias = StrictModel
+    AugmentationSpec: TypeAlias = StrictModel
 else:
     LayerSpec = layer_union()
     # A classifier is trained on labels; the losses of real targets have no place here.
     LossSpec = spec_union("loss", tuple(name for name, loss in registered("loss").items() if loss.target == "labels"))
     OptimizerSpec = spec_union("optimizer")
     ClippingSpec = spec_union("clipping")
+    AugmentationSpec = spec_union("augmentation")
 
 Name = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
 # MLflow refuses a slash and a colon, which it has uses for.
@@ -27,8 +29,43 @@ RegisteredName = Annotated[Name, Field(pattern="^[^/:]+$")]
 ValidationMetric = Literal["val/loss", "val/accuracy", "val/hinge", "val/softmax"]
 
 
+class FullShuffle(StrictModel):
+    """Every epoch visits all the training rows in random order."""
+
+    type: Literal["full"]
+
+
+class BlockShuffle(StrictModel):
+    """For data larger than memory: blocks of rows that lie together in random order, rows in random order in a window.
+
+    An epoch then reads large parts of the file one after another. A window of many small blocks mixes best.
+    """
+
+    type: Literal["blocks"]
+    block: int = Field(128, ge=1, le=2**32, description="Rows of a block.")
+    window: int = Field(512, ge=1, le=2**32, description="Blocks whose rows are mixed with each other.")
+
+
+ShuffleSpec = Annotated[FullShuffle | BlockShuffle, Field(discriminator="type")]
+
+
+Divisor = Annotated[float, Field(ge=1e-30, le=1e30)]
+Shift = Annotated[float, Field(ge=-1e30, le=1e30)]
+
+
+class ScaleSpec(StrictModel):
+    """`(x - subtract) / divide` for each number of a row; of a list, one number for each channel or each feature."""
+
+    subtract: Shift | Annotated[list[Shift], Field(min_length=1, max_length=4096)] = Field(
+        0.0, description="What becomes 0."
+    )
+    divide: Divisor | Annotated[list[Divisor], Field(min_length=1, max_length=4096)] = Field(
+        1.0, description="What becomes 1, such as 255 for bytes."
+    )
+
+
 class DataSpec(StrictModel):
-    """Which rows a job trains on and which it is validated on."""
+    """Which rows a job trains on, in what order and form, and which it is validated on."""
 
     dataset: Name = Field(description="Name of a registered dataset.")
     validation: float = Field(
@@ -37,6 +74,29 @@ class DataSpec(StrictModel):
     standardize: bool = Field(
         True, description="Subtract each feature's mean and divide by its standard deviation, over the training rows."
     )
+    scale: ScaleSpec | None = Field(
+        None, description="Scale features by given numbers; `standardize` is then false by default, and must be."
+    )
+    stratify: bool = Field(False, description="Keep that share of each class for validation.")
+    shuffle: ShuffleSpec = Field(
+        FullShuffle(type="full"), description="The order in which epochs visit the training rows; the seed fixes it."
+    )
+    augmentation: list[AugmentationSpec] = Field(
+        [], max_length=16, description="Random changes to images, one after another, in training only."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given_numbers_are_enough(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("scale") is not None:
+            return {"standardize": False, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _scaled_once(self) -> Self:
+        if self.scale is not None and self.standardize:
+            raise ValueError("has both standardize and scale: only one of them can be")
+        return self
 
 
 class ModelSpec(StrictModel):

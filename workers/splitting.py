@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,14 +17,31 @@ def validation_rows(rows: int, share: float) -> int:
     return round(rows * share)
 
 
-def split(rows: int, share: float, seed: int) -> tuple[Rows, Rows]:
+def split(rows: int, share: float, seed: int, labels: NDArray[np.int64] | None = None) -> tuple[Rows, Rows]:
     """Row numbers for training and for validation, each in ascending order.
 
-    The seed draws the validation rows; the order within each part is the file's, which reads best from disk.
+    The seed draws the validation rows; the order within each part is the file's, which reads best from disk. With
+    `labels` (rows,) it draws the share of each class, to the nearest row by which the whole is the share of all rows.
     """
     order = generator(seed, Purpose.SPLIT).permutation(rows)
     count = validation_rows(rows, share)
+    if labels is not None:
+        order = order[np.argsort(_beyond_share(labels[order], count), kind="stable")]
     return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _beyond_share(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """False for `count` of the labels (rows,): of each class the first ones, as many as are its share; else True."""
+    sizes = np.bincount(labels)
+    shares = sizes * count / max(1, len(labels))
+    counts = shares.astype(np.int64)
+    # The largest remainders are rounded up; of equal ones the first class's.
+    counts[np.argsort(counts - shares, kind="stable")[: count - counts.sum()]] += 1
+    by_class = np.argsort(labels, kind="stable")
+    within = np.empty(len(labels), np.int64)
+    within[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    beyond: NDArray[np.bool_] = within >= counts[labels]
+    return beyond
 
 
 def steps_per_epoch(train_rows: int, batch_size: int) -> int:
@@ -36,6 +55,26 @@ def batches_of(order: Rows, batch_size: int) -> list[Rows]:
     return [order[start : start + batch_size] for start in starts]
 
 
-def epoch_order(train: Rows, seed: int, epoch: int) -> Rows:
-    """The training rows in the order in which this epoch (from 0) visits them."""
-    return generator(seed, Purpose.ORDER, epoch=epoch).permutation(train)
+@dataclass(frozen=True)
+class Blocks:
+    """A shuffle of data larger than memory: so many rows that lie together are a block, so many blocks a window."""
+
+    rows: int
+    window: int
+
+
+def epoch_order(train: Rows, seed: int, epoch: int, blocks: Blocks | None = None) -> Rows:
+    """The training rows in the order in which this epoch (from 0) visits them.
+
+    With `blocks` their blocks are in random order, and the rows within each window of them: what a window reads of a
+    file are a few large parts of it.
+    """
+    random = generator(seed, Purpose.ORDER, epoch=epoch)
+    if blocks is None:
+        return random.permutation(train)
+    starts = random.permutation(-(-len(train) // blocks.rows)) * blocks.rows
+    order = np.concatenate([train[start : start + blocks.rows] for start in starts])
+    # One block of the file may not be full, so a window is as many rows, wherever it begins.
+    for window in range(0, len(order), blocks.rows * blocks.window):
+        random.shuffle(order[window : window + blocks.rows * blocks.window])
+    return order

@@ -11,9 +11,8 @@ from typing import Any, TypeVar, cast
 
 from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 
-from workers.batches import Standardization
 from workers.checkpoint import CheckpointError, latest, latest_whole
-from workers.dataset import DatasetError, DatasetInfo, open_dataset, standardization
+from workers.dataset import DatasetError
 from workers.device import DeviceError
 from workers.error_text import text_of
 from workers.event_log import EventLog
@@ -21,8 +20,8 @@ from workers.events import Ended, Event, Noted, Restarted
 from workers.exchange import Order, PeerSilentError
 from workers.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.placement import Placement
+from workers.scaling import scaling_of
 from workers.spec import JobSpec, ResourcesSpec
-from workers.splitting import split
 from workers.trainer import Assignment, End, PoisonedStepError
 
 CANCEL_PATIENCE = 30.0  # seconds that a step may take before a cancelled job's workers are ended in the middle of it
@@ -108,9 +107,8 @@ class Supervision:
 
     async def _train(self) -> Ended:
         assignment = self.assignment
-        if self._spec.data.standardize:
-            found = await asyncio.to_thread(_standardization, assignment.dataset, self._spec)
-            assignment = replace(assignment, standardization=found)
+        scaling = await asyncio.to_thread(scaling_of, self._spec, assignment.dataset)
+        assignment = replace(assignment, scaling=scaling)
         left = assignment.restarts_left
         while True:
             end = await self._train_once(replace(assignment, reported_step=self.log.reported_step))
@@ -183,10 +181,3 @@ class Supervision:
         if checkpoint is None:
             return "there is no checkpoint from before"
         return f"the last finite checkpoint is of step {int(checkpoint.name)}"
-
-
-def _standardization(dataset: DatasetInfo, spec: JobSpec) -> Standardization:
-    """Mean and deviation over the training rows of a job."""
-    features, _ = open_dataset(dataset)
-    train, _ = split(dataset.rows, spec.data.validation, spec.training.seed)
-    return Standardization(*standardization(features, train))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from core import ParameterLayout, build_classifier, initialize, with_loss
-from workers.batches import Batch, Batches, Standardization
+from workers.batches import Batch, Batches
 from workers.checkpoint import (
     BestSoFar,
     Origin,
@@ -34,10 +34,20 @@ from workers.exchange import LEADER, Exchange, Membership, Order
 from workers.fingerprint import differences, fingerprint
 from workers.history import History, thinned
 from workers.history_files import read_history
-from workers.model import clipping_of, layers_of, loss_of, optimizer_of, penalty_of
+from workers.model import (
+    augmentations_of,
+    blocks_of,
+    clipping_of,
+    layers_of,
+    loss_of,
+    optimizer_of,
+    parts_of,
+    penalty_of,
+)
+from workers.scaling import Scaling
 from workers.selection import Best, Patience
 from workers.spec import JobSpec
-from workers.splitting import batches_of, epoch_order, split
+from workers.splitting import batches_of, epoch_order
 from workers.step import DistributedStep, StepResult
 
 REPORT_INTERVAL = 0.2  # seconds
@@ -70,7 +80,7 @@ class Assignment:
     attempt: int
     spec: Mapping[str, Any]
     dataset: DatasetInfo
-    standardization: Standardization | None
+    scaling: Scaling | None
     directory: Path
     reported_step: int = 0
     restarts_left: int = 0
@@ -108,8 +118,10 @@ class Trainer:
         self._report, self._ordered = report, ordered
         self._leads = membership.rank == LEADER
 
-        self._batches = Batches(*open_dataset(dataset), assignment.standardization)
-        self._rows, validation = split(dataset.rows, spec.data.validation, spec.training.seed)
+        features, labels = open_dataset(dataset)
+        self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
+        self._rows, validation = parts_of(spec, labels)
+        self._blocks = blocks_of(spec)
         sizes = [len(batch) for batch in batches_of(self._rows, spec.training.batch_size)]
         self._steps_per_epoch = len(sizes)
         self._total_steps = spec.training.epochs * len(sizes)
@@ -171,7 +183,7 @@ class Trainer:
             attempt=assignment.attempt,
             spec=assignment.spec,
             computation=assignment.computation,
-            inputs=vars(assignment.standardization) if assignment.standardization else {},
+            inputs=vars(assignment.scaling) if assignment.scaling else {},
             fingerprint=self._fingerprint,
         )
 
@@ -225,7 +237,8 @@ class Trainer:
             return end
         for epoch in range(self._done // self._steps_per_epoch, training.epochs):
             self._epoch_began = time.monotonic(), self._step.exchange_seconds, self._done
-            batches = batches_of(epoch_order(self._rows, training.seed, epoch), training.batch_size)
+            visited = epoch_order(self._rows, training.seed, epoch, self._blocks)
+            batches = batches_of(visited, training.batch_size)
             for rows in batches[self._done % self._steps_per_epoch :]:
                 order = self._train_on(rows, epoch)
                 if (end := self._end()) is not None:

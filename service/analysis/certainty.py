@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.analysis.calibration import BINS, confidences, margins, reliability
+from service.analysis.measures import CALIBRATION_BINS, calibration, margins, probabilities
 from service.analysis.style import BLUE, ORANGE, VERMILION, panels, style_axes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def draw_margins_and_confidence(name: str, spec: Mapping[str, Any], found: Predi
 
 def _draw_margins(axes: Axes, found: Predictions, wanted: float) -> None:
     style_axes(axes, "margins", "score of the true class − best other score", "rows")
-    lead, right = margins(found), found.predicted == found.labels
+    lead, right = margins(found.scores, found.labels), found.predicted == found.labels
     edges = np.histogram_bin_edges(np.append(lead, wanted), MARGIN_BINS)
     _stack(axes, lead[right], lead[~right], edges)
     axes.axvline(wanted, color="0.2", linestyle="--", linewidth=1.2, label=f"hinge's margin, {wanted:g}")
@@ -42,8 +42,8 @@ def _draw_margins(axes: Axes, found: Predictions, wanted: float) -> None:
 
 def _draw_confidences(axes: Axes, found: Predictions) -> None:
     style_axes(axes, "confidence", "softmax of the scores at the predicted class", "rows")
-    claimed, right = confidences(found), found.predicted == found.labels
-    _stack(axes, claimed[right], claimed[~right], np.linspace(0, 1, BINS + 1))
+    claimed, right = probabilities(found.scores).max(axis=1), found.predicted == found.labels
+    _stack(axes, claimed[right], claimed[~right], np.linspace(0, 1, CALIBRATION_BINS + 1))
     axes.axvline(claimed.mean(), color="0.2", linestyle=":", label=f"mean confidence {claimed.mean():.3f}")
     axes.axvline(right.mean(), color=ORANGE, label=f"accuracy {right.mean():.3f}")
     axes.set_xlim(0, 1)
@@ -59,12 +59,12 @@ def _stack(axes: Axes, right: NDArray[np.float64], wrong: NDArray[np.float64], e
 
 
 def _draw_reliability(axes: Axes, found: Predictions) -> None:
-    bins = reliability(found)
-    error = f"expected calibration error {bins.expected_calibration_error:.4f}"
-    style_axes(axes, error, f"confidence, in {BINS} bins", "accuracy")
+    bins = calibration(found.scores, found.labels)
+    title = f"expected calibration error {bins.error:.4f}"
+    style_axes(axes, title, f"confidence, in {len(bins.counts)} bins", "accuracy")
     there = bins.counts > 0
     heights = np.where(there, bins.accuracy, 0)
-    axes.stairs(heights, np.linspace(0, 1, BINS + 1), fill=True, color=BLUE, alpha=0.5)
+    axes.stairs(heights, bins.edges, fill=True, color=BLUE, alpha=0.5)
     axes.plot(bins.confidence[there], bins.accuracy[there], "o", color="black", markersize=3, label="a bin's means")
     axes.plot([0, 1], [0, 1], color="0.4", linestyle="--", linewidth=1, label="confidence = accuracy")
     axes.set(xlim=(0, 1), ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))

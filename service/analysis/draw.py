@@ -49,7 +49,9 @@ def answer(request: dict[str, Any]) -> dict[str, str]:
 
 def subject_of(request: dict[str, Any]) -> Subject:
     """The job that a request is about."""
-    dataset = DatasetInfo(**{**request["dataset"], "classes": tuple(request["dataset"]["classes"])})
+    given = request["dataset"]
+    shape = None if given["shape"] is None else tuple(given["shape"])
+    dataset = DatasetInfo(**given | {"classes": tuple(given["classes"]), "shape": shape})
     return Subject(request["job"], request["name"], Path(request["directory"]), request["spec"], dataset)
 
 

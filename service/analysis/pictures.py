@@ -69,7 +69,8 @@ def draw_pictures(subject: Subject) -> Pictures:
             pictures.failures["predictions"] = f"{type(error).__name__}: {error}"
     pictures.add("learning_curves.png", lambda: _curves(subject, None if model is None else model.step))
     if model is not None:
-        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, model, subject.dataset.classes))
+        classes, shape = subject.dataset.classes, subject.dataset.shape
+        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, model, classes, shape))
     if found is not None:
         pictures.add("confusion_matrix.png", lambda: draw_confusion_matrix(name, found))
         pictures.add("margins_and_confidence.png", lambda: draw_margins_and_confidence(name, spec, found))

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core import Purpose, generator
+from core.gather import gather
 from workers.dataset import open_dataset
 from workers.evaluation import MAX_ROWS
+from workers.model import parts_of
 from workers.spec import JobSpec
-from workers.splitting import split, validation_rows
 from workers.tree import split_evenly
 
 if TYPE_CHECKING:
@@ -24,22 +26,20 @@ if TYPE_CHECKING:
     from workers.dataset import DatasetInfo
 
 MOST_ROWS = 50_000
-MOST_VALUES = 1 << 26  # features of all those rows together: 256 MiB
 
 
 @dataclass(frozen=True)
 class Predictions:
     """What a model says of rows: scores float32 (n, classes), and what is so: labels int64 (n,).
 
-    `features`, float32 (n, features), are those of the dataset, not standardised. `source` names the rows, "validation"
-    or "training", and `available` says how many of those there are: n of them, drawn by the seed. The parameters are
-    those after `step`.
+    `rows`, int64 (n,), are their numbers in the dataset. `source` names them, "validation" or "training", and
+    `available` says how many of those there are: n of them, drawn by the seed. The parameters are those after `step`.
     """
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    features: NDArray[np.float32]
+    rows: NDArray[np.int64]
     source: str
     available: int
     step: int
@@ -64,14 +64,14 @@ def predict(model: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) 
     Raises DatasetError where the data can not be read.
     """
     job = JobSpec.model_validate(spec)
-    kept = validation_rows(dataset.rows, job.data.validation)
-    most = min(MOST_ROWS, max(1, MOST_VALUES // dataset.features))
-    # The seed draws an order of the rows, and validation takes them from its head: a smaller share takes fewer of them.
-    share = min(job.data.validation if kept else 1.0, most / dataset.rows)
-    _, rows = split(dataset.rows, share, job.training.seed)
-
-    all_features, all_labels = open_dataset(dataset)
-    features, labels = all_features[rows], all_labels[rows]
+    features, labels = open_dataset(dataset)
+    train, validation = parts_of(job, labels)
+    source, rows = ("validation", validation) if len(validation) else ("training", train)
+    available = len(rows)
+    if available > MOST_ROWS:
+        drawn = generator(job.training.seed, Purpose.SPLIT, step=1).permutation(available)[:MOST_ROWS]
+        rows = rows[np.sort(drawn)]
+    scale = None if model.scaling is None else (model.scaling.mean, model.scaling.deviation)
     scores = np.empty((len(rows), len(dataset.classes)), np.float32)
     plans: dict[int, Plan] = {}
     # A sum's bits depend on a matrix's height: rows go through the model in the blocks that evaluation takes them in.
@@ -82,12 +82,7 @@ def predict(model: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) 
             if height not in plans:
                 plans[height] = model.plan(height)
             plan = plans[height]
-            values = plan.inputs["features"]
-            np.copyto(values, features[block])
-            if model.standardization is not None:
-                np.subtract(values, model.standardization.mean, out=values)
-                np.divide(values, model.standardization.deviation, out=values)
+            gather(features, rows[block], plan.inputs["features"], scale)
             plan.forward()
             scores[block] = plan.value("scores")
-    source = "validation" if kept else "training"
-    return Predictions(scores, labels, dataset.classes, features, source, kept or dataset.rows, model.step)
+    return Predictions(scores, labels[rows], dataset.classes, rows, source, available, model.step)

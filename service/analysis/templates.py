@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, isqrt
+from math import ceil, isqrt, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,25 +22,34 @@ SMALLEST = 5  # pixels of a side: fewer features are hardly a picture
 MOST_PICTURES, COLUMNS = 40, 10
 
 
-def image_shape(features: int) -> tuple[int, ...] | None:
-    """The square image of so many values, (side, side) or (3, side, side) as in CIFAR-10; None where there is none."""
-    for shape in ((isqrt(features),) * 2, (3, *(isqrt(features // 3),) * 2)):
-        if np.prod(shape) == features and shape[-1] >= SMALLEST:
-            return shape
-    return None
+def image_shape(features: int, known: Sequence[int] | None) -> tuple[int, int, int] | None:
+    """Height, width and channels, 1 or 3, of rows of so many values; None where they are no images.
+
+    They are those `known` of the dataset; where none are, a square number of values is a grey image.
+    """
+    side = isqrt(features)
+    sides = (side, side) if known is None else tuple(known)
+    if len(sides) not in {2, 3}:
+        return None
+    height, width, *channels = sides
+    shape = height, width, prod(channels)
+    return shape if prod(shape) == features and shape[2] in {1, 3} and min(height, width) >= SMALLEST else None
 
 
-def draw_weight_templates(name: str, model: TrainedModel, classes: Sequence[str]) -> Figure | None:
+def draw_weight_templates(
+    name: str, model: TrainedModel, classes: Sequence[str], known: Sequence[int] | None = None
+) -> Figure | None:
     """Draw each column of the weights that the features meet first; None where that is no linear layer on images.
 
-    Of more than `MOST_PICTURES` those with the largest norms.
+    `known` is the shape of a row of the dataset, where it has one. Of more than `MOST_PICTURES` units those with the
+    largest norms are drawn.
     """
     readers = [layer for layer, placed in model.graph.nodes.items() if "features" in placed.inputs]
     if len(readers) != 1 or not isinstance(model.graph.nodes[readers[0]].node, Linear):
         return None
     (layer,) = readers
     weights = model.layout.views(model.parameters)[f"{model.graph.owner(layer)}.weight"]
-    shape = image_shape(len(weights))
+    shape = image_shape(len(weights), known)
     if shape is None:
         return None
     units = weights.shape[1]
@@ -53,22 +62,24 @@ def _draw(name: str, layer: str, pictures: NDArray[np.float32], titles: Sequence
     of = "classes" if layer == "scores" else f"units of {layer}"
     among = f"the {len(pictures)} of {units} {of} with the largest ones" if len(pictures) < units else f"{units} {of}"
     columns = min(COLUMNS, len(pictures))
-    rows, side = ceil(len(pictures) / columns), pictures.shape[-1]
-    beside, above = ceil(side / 10), ceil(side / 3)
+    rows = ceil(len(pictures) / columns)
+    _, height, width, channels = pictures.shape
+    beside, above = ceil(width / 10), ceil(width / 3)
     limit = float(np.abs(pictures).max()) or 1.0
-    colored = pictures.ndim == 4
+    colored = channels == 3
     # Colours lie around a middle grey; where there is no number the paper stays white.
-    shape = (rows * (above + side), columns * (side + beside))
+    shape = (rows * (above + height), columns * (width + beside))
     mosaic = np.ones((*shape, 3)) if colored else np.full(shape, np.nan)
-    height = rows * (above + side) / (side + beside)
-    figure, (axes, bar) = panels(f"{name}: weights of {among}", (columns, 0.15), height)
+    figure, (axes, bar) = panels(
+        f"{name}: weights of {among}", (columns, 0.15), rows * (above + height) / (width + beside)
+    )
     for axis in (axes, bar):
         axis.set_axis_off()
     for position, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
-        top, left = position // columns * (above + side) + above, position % columns * (side + beside)
-        pixels = np.moveaxis(picture, 0, -1) / (2 * limit) + 0.5 if colored else picture
-        mosaic[top : top + side, left : left + side] = pixels
-        axes.text(left + side / 2 - 0.5, top - 0.5 - side / 30, title, ha="center", fontsize=9)
+        top, left = position // columns * (above + height) + above, position % columns * (width + beside)
+        pixels = picture / (2 * limit) + 0.5 if colored else picture[:, :, 0]
+        mosaic[top : top + height, left : left + width] = pixels
+        axes.text(left + width / 2 - 0.5, top - 0.5 - width / 30, title, ha="center", fontsize=9)
     # One image of all of them: each picture in axes of its own takes ten times as long.
     image = axes.imshow(mosaic, cmap="RdBu", vmin=-limit, vmax=limit, interpolation="nearest")
     if not colored:

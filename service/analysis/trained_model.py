@@ -9,9 +9,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from core import ParameterLayout, Plan, build_classifier
-from workers.batches import Standardization
 from workers.checkpoint import BEST, MODEL, CheckpointError, computation_sha256, latest, verify
 from workers.model import layers_of
+from workers.scaling import Scaling
 from workers.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The graph of a model, its flat vector of parameters after `step`, and how its rows are standardised, if so."""
+    """The graph of a model, its flat vector of parameters after `step`, and how its rows are scaled, if so."""
 
     graph: Graph
     layout: ParameterLayout
     parameters: NDArray[Any]
-    standardization: Standardization | None
+    scaling: Scaling | None
     step: int
 
     def plan(self, rows: int) -> Plan:
@@ -59,5 +59,5 @@ def load_trained_model(
     parameters = np.zeros(layout.size, np.float32)
     for name, view in layout.views(parameters).items():
         np.copyto(view, tensors[name])
-    scales = Standardization(tensors["inputs.mean"], tensors["inputs.deviation"]) if "inputs.mean" in tensors else None
-    return TrainedModel(graph, layout, parameters, scales, (best or header)["step"])
+    scaling = Scaling(tensors["inputs.mean"], tensors["inputs.deviation"]) if "inputs.mean" in tensors else None
+    return TrainedModel(graph, layout, parameters, scaling, (best or header)["step"])

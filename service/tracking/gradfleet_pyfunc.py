@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from core import ParameterLayout, Plan, aligned_zeros, build_classifier, part_from_spec
+from core.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 MAX_ROWS = 1024  # of one forward pass
@@ -39,15 +40,17 @@ class Classifier:
             if tensor is None or tensor.shape != view.shape or tensor.dtype != view.dtype:
                 raise ModelFileError(f"{WEIGHTS} has no {name} of shape {view.shape} in 32 bits")
             np.copyto(view, tensor)
-        standardized = "inputs.mean" in tensors
-        self._standardization = (tensors["inputs.mean"], tensors["inputs.deviation"]) if standardized else None
+        scaled = "inputs.mean" in tensors
+        self._scale = (tensors["inputs.mean"], tensors["inputs.deviation"]) if scaled else None
 
     def predict(self, rows: Any, params: dict[str, Any] | None = None) -> dict[str, NDArray[Any]]:  # noqa: ARG002
         """Return each row's "label", the name of its class, and its "scores", float32 (rows, classes).
 
-        rows: numbers (rows, features) as they are in the dataset, not standardised. ValueError for another shape.
+        rows: numbers (rows, features) as they are in the dataset, not scaled. ValueError for another shape.
         """
-        features = np.asarray(rows, np.float32)
+        features = np.asarray(rows)
+        if features.dtype != np.uint8:
+            features = np.asarray(features, np.float32)
         if features.ndim != 2 or features.shape[1] != self._features:
             raise ValueError(f"rows must be of shape (rows, {self._features}), not {features.shape}")
         scores = np.empty((len(features), len(self._classes)), np.float32)
@@ -57,12 +60,7 @@ class Classifier:
             if len(block) not in plans:
                 plans[len(block)] = self._plan(len(block))
             plan = plans[len(block)]
-            values = plan.inputs["features"]
-            np.copyto(values, block)
-            if self._standardization is not None:
-                mean, deviation = self._standardization
-                np.subtract(values, mean, out=values)
-                np.divide(values, deviation, out=values)
+            convert(block, plan.inputs["features"], self._scale)
             plan.forward()
             scores[start : start + MAX_ROWS] = plan.value("scores")
         return {"label": self._classes[scores.argmax(axis=1)], "scores": scores}

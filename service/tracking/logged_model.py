@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.datasets.repository import info_of
 from service.tracking.mlflow_model import model_files
 from workers.checkpoint import computation_sha256, verify
 
@@ -30,6 +31,7 @@ def log_model(api: MlflowApi, job: Job, run: MlflowRun, checkpoint: Path) -> Non
             job=job.id,
             computation=computation,
             classes=job.dataset["classes"],
+            dtype=info_of(job.dataset).dtype,
             written=job.finished_at or job.created_at,
             run_id=run.run_id,
             model_id=model.model_id,

@@ -37,11 +37,12 @@ def model_files(
     job: str,
     computation: str,
     classes: Sequence[str],
+    dtype: str,
     written: datetime,
     run_id: str,
     model_id: str,
 ) -> dict[str, bytes | Path]:
-    """The files of a model by their path in its directory, from a checkpoint of the job.
+    """The files of a model by their path in its directory, from a checkpoint of the job on a dataset of that dtype.
 
     The parameters are the best ones where the checkpoint has such, otherwise the last. Raises CheckpointError for a
     checkpoint that is not whole or not the job's.
@@ -59,11 +60,11 @@ def model_files(
         "weights_sha256": header["files"][weights],
     }
     description["sha256"] = description_sha256(description)
-    example = _example(checkpoint / weights, features)
+    example = _example(checkpoint / weights, features, dtype)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     made = {"run_id": run_id, "model_id": model_id, "utc_time_created": f"{written:%Y-%m-%d %H:%M:%S.%f}"}
     texts = {
-        "MLmodel": _yaml(_mlmodel(features, len(classes)) | made),
+        "MLmodel": _yaml(_mlmodel(features, len(classes), dtype) | made),
         f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
         "input_example.json": json.dumps(example),
         "serving_input_example.json": json.dumps({"inputs": example}),
@@ -82,8 +83,8 @@ def model_files(
     return binaries | {path: text.encode() for path, text in reversed(texts.items())}
 
 
-def _mlmodel(features: int, classes: int) -> dict[str, Any]:
-    inputs = [_tensor("float32", -1, features)]
+def _mlmodel(features: int, classes: int, dtype: str) -> dict[str, Any]:
+    inputs = [_tensor(dtype, -1, features)]
     outputs = [{"name": "label", **_tensor("str", -1)}, {"name": "scores", **_tensor("float32", -1, classes)}]
     return {
         "flavors": {
@@ -109,11 +110,12 @@ def _tensor(dtype: str, *shape: int) -> dict[str, Any]:
     return {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": list(shape)}}
 
 
-def _example(weights: Path, features: int) -> list[list[float]]:
-    """A row that shows the form and nobody's data: the mean of the training rows where it is known."""
+def _example(weights: Path, features: int, dtype: str) -> list[list[float]]:
+    """A row that shows the form and nobody's data: what scaling makes zero, such as the mean of the training rows."""
     with safe_open(weights, framework="numpy") as tensors:
         if "inputs.mean" in tensors.keys():  # noqa: SIM118 - it is no mapping
-            return [tensors.get_tensor("inputs.mean").tolist()]
+            mean = tensors.get_tensor("inputs.mean")
+            return [(mean.round().clip(0, 255).astype(dtype) if dtype == "uint8" else mean).tolist()]
     return [[0.0] * features]
 
 

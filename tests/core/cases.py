@@ -57,6 +57,9 @@ from core import (
     OneHot,
     Power,
     PReLU,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
     Reciprocal,
     Registered,
     ReLU,
@@ -237,4 +240,7 @@ CASES = [
     Case(L2(weight=0.1)),
     Case(NormClipping(limit=1.0)),
     Case(ValueClipping(limit=1.0)),
+    Case(RandomFlip()),
+    Case(RandomCrop()),
+    Case(RandomShift()),
 ]

@@ -21,7 +21,7 @@ from core.gradcheck import check_graph
 from core.graph import BATCH as BATCH_SIZE
 from tests.core.cases import CASES
 
-KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping")
+KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 
 NODES = [case for case in CASES if isinstance(case.thing, Node)]
 # f(x, x) of a node with a kink at x = y lies on it.

@@ -48,7 +48,7 @@ class Vectors:
 
 
 def numpy_form(*arguments, **options):
-    with patch.object(fused, "_compile", lambda _: None):
+    with patch.object(fused, "compile_loop", lambda _: None):
         return Vectors(*arguments, **options)
 
 
@@ -61,7 +61,7 @@ def test_a_loop_has_the_bits_of_the_numpy_form(optimizer, dtype):
         calls.append(loop)
         return loop
 
-    with patch.object(fused, "_compile", interpreted), patch.object(fused, "SHORTEST", 0):
+    with patch.object(fused, "compile_loop", interpreted), patch.object(fused, "SHORTEST", 0):
         one = Vectors(optimizer, dtype, 300)
     assert calls, "the loop was not taken"
     assert one.bits() == numpy_form(optimizer, dtype, 300).bits()
@@ -97,5 +97,5 @@ def test_without_numba_the_caller_is_told():
     def never(_):
         raise AssertionError
 
-    with patch.object(fused, "_compile", lambda _: None):
+    with patch.object(fused, "compile_loop", lambda _: None):
         assert not fused.run_fused(np, never, (np.ones(fused.SHORTEST),), ())

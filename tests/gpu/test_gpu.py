@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 
 from tests.core.test_contract import every_node
 from tests.core.test_cupy_form import passes
+from tests.prepared import prepare_parquet
 from tests.workers.helpers import EVERYTHING, assignment, completed, job, last_checkpoint, train
-from workers.dataset import prepare_parquet
 from workers.device import DeviceError, Gpu
 from workers.exchange import Order
 

@@ -74,7 +74,7 @@ class Undisturbed:
 
     def again(self, directory: Path, *, workers: int = 2, **changes: Any) -> Assignment:
         """The same job, to be trained elsewhere."""
-        given = replace(self.given, job=f"job-{secrets.token_hex(8)}", directory=directory, standardization=None)
+        given = replace(self.given, job=f"job-{secrets.token_hex(8)}", directory=directory, scaling=None)
         return replace(with_workers(given, workers), **changes)
 
     def assert_same(self, story: list[Event], directory: Path) -> None:

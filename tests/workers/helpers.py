@@ -7,6 +7,7 @@ import types
 import typing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,15 +19,15 @@ from threadpoolctl import threadpool_limits
 
 from core import Registered, WeightedSum, registered
 from core.registry import item_type
-from workers.batches import Standardization
+from tests.prepared import prepare_parquet
 from workers.checkpoint import latest
-from workers.dataset import DatasetInfo, open_dataset, prepare_parquet, standardization
+from workers.dataset import DatasetInfo
 from workers.events import Checkpointed, Event, Progress
 from workers.exchange import KEY_BYTES, Exchange, Membership, Order
 from workers.fields import simple_types
 from workers.resolve import resolve
+from workers.scaling import scaling_of
 from workers.spec import JobSpec
-from workers.splitting import split
 from workers.trainer import Assignment, End, Trainer
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOSSES = registered("loss")
-KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping")
+KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 REGISTERED = [(kind, name) for kind in KINDS for name in registered(kind)]
 
 Points = dict[str, dict[int, float]]
@@ -91,16 +92,28 @@ def blobs(directory: Path, *, rows: int = 333, features: int = 20, classes: int 
     return prepare_parquet(directory / "blobs.parquet", directory / "datasets", "label")
 
 
+def images(directory: Path, *, dtype: str = "uint8", rows: int = 200, seed: int = 1) -> DatasetInfo:
+    """A dataset of small images in three classes, which differ in where they are bright; sorted by class."""
+    shape = (5, 6, 2)
+    random = np.random.default_rng(seed)
+    labels = np.sort(random.integers(0, 3, rows))
+    values = random.integers(0, 200, (rows, *shape))
+    values[np.arange(rows), :, labels] += 55
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(values.astype(dtype))
+    batch = pa.record_batch({"features": tensors, "label": pa.array(labels)})
+    path = directory / f"images-{dtype}.arrow"
+    with pa.ipc.new_file(path, batch.schema) as writer:
+        writer.write(batch)
+    return DatasetInfo(str(path), "0" * 64, rows, prod(shape), ("a", "b", "c"), dtype, shape)
+
+
 def assignment(spec: dict[str, Any], dataset: DatasetInfo, directory: Path, *, prepared: bool = True) -> Assignment:
     """What a supervisor gets, or, `prepared`, what it hands on to its workers."""
     resolved = resolve(JobSpec.model_validate(spec), dataset).spec
-    scales = None
-    if prepared and resolved.data.standardize:
-        train, _ = split(dataset.rows, resolved.data.validation, resolved.training.seed)
-        scales = Standardization(*standardization(open_dataset(dataset)[0], train))
+    scaling = scaling_of(resolved, dataset) if prepared else None
     # A name of its own for each, as Ray keeps the names of actors.
     name = f"job-{secrets.token_hex(8)}"
-    return Assignment(name, 1, resolved.model_dump(mode="json"), dataset, scales, directory)
+    return Assignment(name, 1, resolved.model_dump(mode="json"), dataset, scaling, directory)
 
 
 def series_of(events: list[Event]) -> dict[str, list[tuple[int, float]]]:

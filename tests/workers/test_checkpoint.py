@@ -179,9 +179,9 @@ def test_the_checkpoint_of_a_job(tmp_path: Path, momentum: float) -> None:
     place = last_checkpoint(tmp_path / "out")
     model = read_safetensors(place / "model.safetensors")
     state = read_safetensors(place / "optimizer.safetensors")
-    assert given.standardization is not None
-    np.testing.assert_array_equal(model.pop("inputs.mean"), given.standardization.mean)
-    np.testing.assert_array_equal(model.pop("inputs.deviation"), given.standardization.deviation)
+    assert given.scaling is not None
+    np.testing.assert_array_equal(model.pop("inputs.mean"), given.scaling.mean)
+    np.testing.assert_array_equal(model.pop("inputs.deviation"), given.scaling.deviation)
     assert {name: tensor.shape for name, tensor in model.items()} == {
         "0_linear.weight": (20, 32),
         "0_linear.bias": (32,),

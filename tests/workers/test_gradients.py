@@ -36,9 +36,7 @@ GRAPH = with_loss(build_classifier([Linear(units=5), ReLU(), Linear(units=CLASSE
 LAYOUT = ParameterLayout(GRAPH.parameters())
 PARAMETERS = initialize(LAYOUT, seed=1)
 RANDOM = np.random.default_rng(0)
-DATA = Batches(
-    RANDOM.normal(size=(ROWS, FEATURES)).astype(np.float32), RANDOM.integers(0, CLASSES, ROWS), standardization=None
-)
+DATA = Batches(RANDOM.normal(size=(ROWS, FEATURES)).astype(np.float32), RANDOM.integers(0, CLASSES, ROWS), scaling=None)
 BATCH = Batch(DATA, RANDOM.permutation(ROWS)[:37], 0, 1)
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]

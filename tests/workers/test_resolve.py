@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,11 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         {"training.batch_size": 6, "resources": {"workers": 7}},
         "resources.workers",
         ("7 workers", "4 shards"),
+    ),
+    "numbers for too many features": (
+        {"data.scale": {"subtract": [1, 2, 3], "divide": 2}},
+        "data.scale.subtract",
+        ("3 numbers", "20 (features)"),
     ),
     "validation of no row": ({"data.validation": 0.001}, "data.validation", ("0.001", "333 rows")),
 }
@@ -185,3 +191,28 @@ def test_every_chain_of_layers_resolves_or_names_a_field(data: st.DataObject) ->
     except SpecError as error:
         fields = [problem.field for problem in error.problems]
     assert all(field.startswith("model.layers") for field in fields)
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_images_may_be_scaled_by_channel(count: int) -> None:
+    images = replace(DATASET, shape=(2, 5, 2), dtype="uint8")
+    scale = {"subtract": [0] * count, "divide": 255}
+    assert resolve(JobSpec.model_validate(job(**{"data.scale": scale})), images).spec.data.scale is not None
+    with pytest.raises(SpecError, match=r"has 10 numbers: must be one number, or 20 \(features\) or 2 \(channels\)"):
+        resolve(JobSpec.model_validate(job(**{"data.scale": {"subtract": [0] * 10}})), images)
+
+
+def test_data_without_classes_train_no_classifier() -> None:
+    with pytest.raises(SpecError, match="must be a dataset with a label column") as caught:
+        resolve(JobSpec.model_validate(job()), replace(DATASET, classes=(), targets=2))
+    assert [problem.field for problem in caught.value.problems] == ["data.dataset"]
+
+
+def test_augmentation_needs_images_that_are_large_enough() -> None:
+    spec = JobSpec.model_validate(job(**{"data.augmentation": [{"type": "flip"}, {"type": "crop", "padding": 3}]}))
+    with pytest.raises(SpecError, match="no height and width"):
+        resolve(spec, DATASET)
+    resolve(spec, replace(DATASET, shape=(4, 5, 1)))
+    with pytest.raises(SpecError, match="3 pixels beyond images of 2 x 5: must be at most 2") as caught:
+        resolve(spec, replace(DATASET, shape=(2, 5, 2)))
+    assert [problem.field for problem in caught.value.problems] == ["data.augmentation.1"]

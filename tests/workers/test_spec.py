@@ -176,7 +176,15 @@ def test_defaults_of_a_job() -> None:
     assert spec.model_dump(mode="json") == {
         "name": "n",
         "experiment": "default",
-        "data": {"dataset": "d", "validation": 0.2, "standardize": True},
+        "data": {
+            "dataset": "d",
+            "validation": 0.2,
+            "standardize": True,
+            "scale": None,
+            "stratify": False,
+            "shuffle": {"type": "full"},
+            "augmentation": [],
+        },
         "model": {
             "inputs": None,
             "layers": [to_spec(Linear(units=10))],
@@ -308,3 +316,28 @@ def test_a_job_that_is_wrong_names_its_field(field: str, wrong: Any) -> None:
 
 def test_the_example_of_these_tests_is_right() -> None:
     assert JobSpec.model_validate(JOB).model_dump()["loss"] == to_spec(Hinge())
+
+
+def test_given_numbers_take_the_place_of_standardization() -> None:
+    spec = JobSpec.model_validate(job(**{"data.scale": {"divide": 255}}))
+    assert not spec.data.standardize
+    assert JobSpec.model_validate(spec.model_dump()) == spec
+    with pytest.raises(ValidationError, match="only one of them"):
+        JobSpec.model_validate(job(**{"data.scale": {"divide": 255}, "data.standardize": True}))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("scale", {"divide": 0}),
+        ("scale", {"divide": []}),
+        ("scale", {"subtract": [1.0, "2"]}),
+        ("shuffle", {"type": "window"}),
+        ("shuffle", {"type": "full", "block": 7}),
+        ("shuffle", {"type": "blocks", "window": 0}),
+    ],
+)
+def test_scale_and_shuffle_that_are_wrong_name_their_field(field: str, wrong: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(job(**{f"data.{field}": wrong}))
+    assert all(location.startswith(f"data.{field}") for location in locations(caught.value))

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.splitting import epoch_order, split, validation_rows
+from workers.splitting import Blocks, epoch_order, split, validation_rows
+
+Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 seeds = st.integers(0, 2**63 - 1)
 shares = st.floats(0, 1, exclude_max=True)
@@ -56,3 +60,63 @@ def test_the_streams_are_those_of_every_job_before() -> None:
     for epoch, golden in enumerate(GOLDEN_ORDERS):
         philox = np.random.Philox(key=np.array([7, 2], np.uint64), counter=np.array([0, 0, 0, epoch], np.uint64))
         assert np.random.Generator(philox).permutation(train).tolist() == golden
+
+
+labels = st.lists(st.integers(0, 5), min_size=2, max_size=300).map(lambda each: np.array(each, np.int64))
+
+
+@given(labels, shares, seeds)
+def test_a_stratified_split_keeps_the_share_of_each_class(labels: Labels, share: float, seed: int) -> None:
+    train, validation = split(len(labels), share, seed, labels)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert list(train) == sorted(train)
+    assert list(validation) == sorted(validation)
+    count = validation_rows(len(labels), share)
+    assert len(validation) == count
+    for label in range(6):
+        of_class = np.count_nonzero(labels == label) * count / len(labels)
+        assert abs(np.count_nonzero(labels[validation] == label) - of_class) < 1
+
+
+def test_a_stratified_split_is_drawn_by_the_seed() -> None:
+    labels = np.arange(90) % 3
+    chosen = {tuple(split(90, 0.2, seed, labels)[1]) for seed in range(20)}
+    assert len(chosen) == 20
+    drawn = np.bincount(np.concatenate([split(90, 0.2, seed, labels)[1] for seed in range(300)]), minlength=90)
+    assert drawn.min() > 0.5 * drawn.mean()
+    assert drawn.max() < 1.6 * drawn.mean()
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 10), seeds, st.integers(0, 10**6))
+def test_blocks_visit_every_row_once_and_few_blocks_at_a_time(
+    rows: int, block: int, window: int, seed: int, epoch: int
+) -> None:
+    train = np.arange(rows) * 3
+    order = epoch_order(train, seed, epoch, Blocks(block, window))
+    assert sorted(order) == list(train)
+    np.testing.assert_array_equal(order, epoch_order(train, seed, epoch, Blocks(block, window)))
+    for start in range(0, rows, block * window):
+        touched = {row // 3 // block for row in order[start : start + block * window]}
+        assert len(touched) <= window + 1  # a window may begin within a block, after one that is not full
+
+
+def test_blocks_are_shuffled_differently_in_every_epoch_and_inside() -> None:
+    train = np.arange(1000)
+    orders = [epoch_order(train, 3, epoch, Blocks(10, 5)) for epoch in range(20)]
+    assert len({tuple(order) for order in orders}) == 20
+    assert len({frozenset(order[:50] // 10) for order in orders}) == 20
+    # Rows of one block do not come one after another.
+    assert np.mean([np.count_nonzero(np.diff(order) == 1) for order in orders]) < 50
+
+
+def test_one_window_over_everything_leaves_no_trace_of_blocks() -> None:
+    """Rank correlation between a row's place in the file and in the order is what it is by chance."""
+    train = np.arange(2000)
+    full = [np.corrcoef(train, epoch_order(train, seed, 0))[0, 1] for seed in range(50)]
+    blocks = [np.corrcoef(train, epoch_order(train, seed, 0, Blocks(10, 200)))[0, 1] for seed in range(50)]
+    assert np.std(blocks) < 1.5 * np.std(full)
+
+
+def test_the_streams_of_blocks_and_classes_are_those_of_every_job_before() -> None:
+    assert epoch_order(np.arange(12), 7, 1, Blocks(2, 3)).tolist() == [3, 6, 7, 8, 2, 9, 5, 10, 0, 11, 1, 4]
+    assert split(12, 0.25, 7, np.arange(12) % 2)[1].tolist() == [4, 9, 10]

@@ -144,7 +144,7 @@ def steps(
     """
     random = np.random.default_rng(0)
     batches = Batches(
-        random.normal(size=(ROWS, FEATURES)).astype(np.float32), random.integers(0, CLASSES, ROWS), standardization=None
+        random.normal(size=(ROWS, FEATURES)).astype(np.float32), random.integers(0, CLASSES, ROWS), scaling=None
     )
     orders = [random.permutation(ROWS)[:BATCH_SIZE] for _ in range(4)]
     graph = with_loss(build_classifier([Linear(units=hidden), ReLU(), Linear(units=CLASSES)], FEATURES), Hinge())

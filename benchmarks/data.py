@@ -1,0 +1,161 @@
+"""Rows into a batch's buffer, shuffled, from the page cache: `make bench-data`, or `python benchmarks/data.py --quick`.
+
+All subjects of a row live in one process and take turns within each round, so that all meet the same noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import report
+from data_subjects import BATCH, engine, loader, take
+from gradfleet_step import GradfleetStep
+from processors import seconds_of_others
+from threadpoolctl import threadpool_limits
+from workload import Workload
+
+TABLES = ((784, "uint8", 200_000), (784, "float32", 200_000), (3072, "uint8", 50_000))
+TURN = 0.05  # seconds that a subject's turn within a round takes at least
+ROUNDS = 21
+SUBJECTS = {
+    "take": "numpy.take",
+    "gradfleet": "gradfleet",
+    "plain": "without Numba",
+    "scaled": "standardized",
+    "loader": "DataLoader",
+    "workers": "2 workers",
+    "batched": "batched",
+}
+# A step as `make bench-engine` measures it, whose time the loading of its batch is held against.
+STEP = Workload((784, 128, 10), BATCH, "softmax", "sgd", threads=1)
+
+
+def table_in(directory: Path, width: int, dtype: str, rows: int) -> np.ndarray:
+    """Return a table that is mapped from a file, and in the page cache."""
+    table = np.memmap(directory / f"{width}-{dtype}", dtype, mode="w+", shape=(rows, width))
+    random = np.random.default_rng(0)
+    for start in range(0, rows, 10_000):
+        table[start : start + 10_000] = random.integers(0, 256, table[start : start + 10_000].shape, np.uint8)
+    return table.view(np.ndarray)
+
+
+def subjects_of(table: np.ndarray, *, torch: bool) -> dict[str, Callable[[], None]]:
+    subjects = {
+        "take": take(table),
+        "gradfleet": engine(table),
+        "plain": engine(table, compiled=False),
+        "scaled": engine(table, scaled=True),
+    }
+    if torch:
+        subjects |= {
+            "loader": loader(table, 0),
+            "workers": loader(table, 2),
+            "batched": loader(table, 0, batched=True),
+        }
+    return subjects
+
+
+def seconds(call: Callable[[], None], repeats: int) -> float:
+    start = perf_counter()
+    for _ in range(repeats):
+        call()
+    return (perf_counter() - start) / repeats
+
+
+def measure(subjects: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Return microseconds per call, by subject and round."""
+    # Workers load ahead: what is ready when a turn begins must be little of it.
+    repeats = {name: max(20, int(TURN / seconds(call, 10))) for name, call in subjects.items()}
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    names = list(subjects)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            seconds(subjects[name], 1 + repeats[name] // 4)
+            times[name].append(1e6 * seconds(subjects[name], repeats[name]))
+    return times
+
+
+def row(name: str, times: dict[str, list[float]]) -> dict[str, object]:
+    medians = {subject: float(np.median(values)) for subject, values in times.items()}
+    ratios = {subject: float(np.median(np.divide(times[subject], times["gradfleet"]))) for subject in times}
+    return {
+        "table": name,
+        "rows_per_second": {subject: round(BATCH / value * 1e6) for subject, value in medians.items()},
+        "times_as_fast_as": {subject: round(ratio, 2) for subject, ratio in ratios.items()},
+    }
+
+
+def step_share(directory: Path, rounds: int) -> dict[str, object]:
+    """Return a step's time without its batch's loading, and the loading's as shares of it."""
+    step = GradfleetStep(STEP)
+    shares = {}
+    for dtype in ("uint8", "float32"):
+        table = table_in(directory, 784, dtype, 200_000)
+        subjects = {"step": step, "loaded": engine(table), "standardized": engine(table, scaled=True)}
+        times = measure(subjects, rounds)
+        shares |= {
+            f"{dtype} {name}": round(float(np.median(np.divide(times[name], times["step"]))), 4)
+            for name in ("loaded", "standardized")
+        }
+    step.close()
+    return {"step_microseconds": round(float(np.median(times["step"])), 1), "shares": shares}
+
+
+def text_of(rows: list[dict[str, object]], share: dict[str, object]) -> str:
+    """Return the results as Markdown."""
+    names = [name for name in SUBJECTS if name in rows[0]["rows_per_second"]]
+    lines = [f"| million rows a second | {' | '.join(SUBJECTS[name] for name in names)} |"]
+    lines.append("|---|" + "--:|" * len(names))
+    for each in rows:
+        cells = [f"{each['rows_per_second'][name] / 1e6:.3f}" for name in names]
+        lines.append(f"| {each['table']} | {' | '.join(cells)} |")
+    lines += ["", f"| gradfleet is so many times as fast as | {' | '.join(SUBJECTS[name] for name in names)} |"]
+    lines.append("|---|" + "--:|" * len(names))
+    for each in rows:
+        cells = [f"{each['times_as_fast_as'][name]:.2f}" for name in names]
+        lines.append(f"| {each['table']} | {' | '.join(cells)} |")
+    parts = ", ".join(f"{name} {value:.1%}" for name, value in share["shares"].items())
+    lines += ["", f"Of a step of {STEP.network} ({share['step_microseconds']:.0f} us), a batch takes: {parts}."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, nothing kept")
+    quick: bool = parser.parse_args().quick
+    try:
+        import torch  # noqa: PLC0415
+
+        version = torch.__version__
+        torch.set_num_threads(1)
+    except ImportError:
+        version = None
+    setting = report.machine(version)
+    rows, rounds = [], 5 if quick else ROUNDS
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
+        start, others = perf_counter(), seconds_of_others()
+        for width, dtype, count in TABLES:
+            table = table_in(Path(folder), width, dtype, count)
+            rows.append(row(f"{width} {dtype}", measure(subjects_of(table, torch=version is not None), rounds)))
+        share = step_share(Path(folder), rounds)
+        after = seconds_of_others()
+    taken = None if others is None or after is None else (after - others) / (perf_counter() - start)
+    text = text_of(rows, share)
+    print(text)
+    if not quick:
+        setting["processors_taken_by_others"] = taken and round(taken, 2)
+        about = ", ".join(f"{key} {value}" for key, value in setting.items())
+        place = report.RESULTS / f"data-{setting['date']}"
+        result = {"machine": setting, "rows": rows, "step": share}
+        place.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+        place.with_suffix(".md").write_text(f"# Rows into a batch's buffer\n\n{about}.\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()

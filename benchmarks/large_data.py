@@ -1,0 +1,116 @@
+"""Memory of a worker that trains on a file of 4 GB: `python benchmarks/large_data.py`, from the project's environment.
+
+What counts is the memory of the process's own (RssAnon): pages of the file are the system's, which takes them back when
+it needs them. The file is written beside the temporary files first, and takes twice its size there meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import tempfile
+import threading
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import workload as _  # noqa: F401  puts the checkout on the path
+
+from service.datasets.writing import write_dataset
+from workers.dataset import DatasetInfo
+from workers.exchange import KEY_BYTES, Exchange, Membership, Order
+from workers.resolve import resolve
+from workers.scaling import scaling_of
+from workers.spec import JobSpec
+from workers.trainer import Assignment, Trainer
+
+FEATURES, CLASSES = 784, 10
+SHUFFLES = ({"type": "full"}, {"type": "blocks"})
+STATUS = Path("/proc/self/status")
+
+
+def mebibytes(field: str) -> float:
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) / 1024
+
+
+class Peak:
+    """The largest RssAnon while it is entered, looked at a hundred times a second."""
+
+    def __enter__(self) -> Peak:
+        self.before = self.peak = mebibytes("RssAnon")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._over.wait(0.01):
+            self.peak = max(self.peak, mebibytes("RssAnon"))
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def write(directory: Path, gigabytes: float) -> DatasetInfo:
+    """Write images of random bytes, each with a spot that tells its class."""
+    rows = int(gigabytes * 1e9) // FEATURES
+    random = np.random.default_rng(0)
+    labels = random.integers(0, CLASSES, rows)
+    spooled = directory / "spooled"
+    images = random.integers(0, 200, (20_000, FEATURES), np.uint8)
+    with spooled.open("wb") as file:
+        for start in range(0, rows, len(images)):
+            of_block = labels[start : start + len(images)]
+            block = images[: len(of_block)].copy()
+            block[np.arange(len(block)), of_block] += 55
+            file.write(block)
+    info = DatasetInfo("", "", rows, FEATURES, tuple("abcdefghij"), "uint8", (28, 28, 1))
+    datasets = directory / "datasets"
+    datasets.mkdir()
+    info = write_dataset(info, np.memmap(spooled, np.uint8, "r"), labels, directory, datasets)
+    spooled.unlink()
+    return info
+
+
+def train(info: DatasetInfo, directory: Path, shuffle: dict[str, str]) -> int:
+    """Train for an epoch as the only worker; give the number of steps."""
+    spec = {
+        "name": "large",
+        "data": {"dataset": "large", "validation": 0.01, "shuffle": shuffle},
+        "model": {"layers": [{"type": "linear", "units": CLASSES}]},
+        "loss": {"type": "softmax"},
+        "optimizer": {"type": "sgd", "lr": 0.01},
+        "training": {"epochs": 1, "batch_size": 1024},
+    }
+    job = resolve(JobSpec.model_validate(spec), info)
+    scaling = scaling_of(job.spec, info)
+    assignment = Assignment("large", 1, job.spec.model_dump(mode="json"), info, scaling, directory / shuffle["type"])
+    membership = Membership(0, 1, 1, secrets.token_bytes(KEY_BYTES))
+    with Exchange(membership, "127.0.0.1", 60) as exchange:
+        exchange.connect([exchange.address])
+        Trainer(assignment, membership, exchange, report=lambda _: None, ordered=lambda: Order.NONE).run()
+    return job.total_steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=4.0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        info = write(Path(folder), arguments.gigabytes)
+        print(f"{info.rows:,} rows, {Path(info.path).stat().st_size / 1e9:.2f} GB")
+        for shuffle in SHUFFLES:
+            start = perf_counter()
+            with Peak() as memory:
+                steps = train(info, Path(folder), shuffle)
+            print(
+                f"{shuffle['type']}: {steps:,} steps in {perf_counter() - start:.0f} s; RssAnon "
+                f"{memory.before:.0f} MiB before, {memory.peak:.0f} at most",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""The page on batches says what a job's spec takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from workers.spec import DataSpec
+
+PAGE = (Path(__file__).parents[2] / "docs" / "batches.md").read_text()
+
+
+def test_its_examples_are_what_a_job_takes() -> None:
+    examples = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    assert len(examples) == 2
+    specs = [DataSpec.model_validate(json.loads(example)) for example in examples]
+    assert [each.standardize for each in specs] == [False, True]
+    shuffle = specs[1].shuffle.model_dump()
+    # The page shows the default sizes.
+    assert DataSpec.model_validate({"dataset": "d", "shuffle": {"type": "blocks"}}).shuffle.model_dump() == shuffle
