@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from service.client import ApiError, Client, JobFailedError, views
-from service.datasets.routes import DatasetView
+from service.datasets.schemas import ColumnView, DatasetDetail, DatasetView, PreviewRow, StatisticsView, VersionView
 from service.http import http_client
 from service.jobs import schemas
 from service.jobs.preview import JobPreview, LayerPreview
@@ -150,6 +150,13 @@ def test_datasets(client: Client, settings: Settings) -> None:
     assert client.register_dataset("more", path, "label") == more
     assert [entry["name"] for entry in client.datasets()] == ["digits", "more"]
     assert client.datasets()[1] == more
+    # The same content, sent from here.
+    assert client.upload_dataset("more", path, features=["*"]) == more
+    assert client.upload_dataset("more", path, "label", features=["x1", "x0"])["version"] == 2
+    assert client.dataset("more@1")["digest"] == more["digest"]
+    assert [len(row["features"]) for row in client.preview_dataset("more", 3)] == [2, 2, 2]
+    with pytest.raises(ApiError, match="no images"):
+        client.contact_sheet("more")
 
 
 @pytest.mark.usefixtures("digits")
@@ -177,7 +184,13 @@ def test_an_error_names_every_field(client: Client) -> None:
         (views.Group, sweeps.GroupView),
         (views.Comparison, sweeps.ComparisonView),
         (views.Event, schemas.EventView),
+        (views.JobDataset, schemas.JobDatasetView),
         (views.Dataset, DatasetView),
+        (views.DatasetDetail, DatasetDetail),
+        (views.Column, ColumnView),
+        (views.Statistics, StatisticsView),
+        (views.Version, VersionView),
+        (views.PreviewRow, PreviewRow),
         (views.Layer, LayerPreview),
         (views.FieldNote, FieldProblemView),
         (views.Preview, JobPreview),

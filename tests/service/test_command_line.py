@@ -7,6 +7,7 @@ import threading
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -125,6 +126,39 @@ def test_a_dataset_is_added_by_its_path(url: str, settings: Settings, monkeypatc
     monkeypatch.chdir(settings.allowed_roots[0])
     result = run(url, "datasets", "add", "more", "more.parquet", "--label", "label")
     assert result.stdout == "more: 300 rows, 8 features, 10 classes\n"
+
+
+def test_a_dataset_is_uploaded_listed_and_shown(url: str, tmp_path: Path) -> None:
+    images = np.arange(4 * 36, dtype=np.uint8).reshape(4, 36)
+    np.savez(tmp_path / "all.npz", pixels=images, y=[0, 1, 0, 1])
+    add = ("datasets", "add", "all", str(tmp_path / "all.npz"), "--label", "y", "--upload")
+    assert run(url, *add, "--class", "cat", "--class", "dog").stdout == "all: 4 rows, 36 features, 2 classes\n"
+    assert run(url, *add, "--shape", "6x6").stdout == "all: 4 rows, 36 features, 2 classes\n"
+    listed = run(url, "datasets", "list").stdout.splitlines()
+    assert listed[1].split() == ["all", "2", "4", "36", "2", "y", "uint8", "6x6x1"]
+    shown = run(url, "datasets", "show", "all", "--rows", "2", "--contact-sheet", str(tmp_path / "sheet.png")).stdout
+    first, source, *versions, head, zero, one, wrote = shown.splitlines()
+    assert first == "all@2: 4 rows, 36 features, 2 classes"
+    assert source.startswith("from all.npz (npy), sha256 ")
+    assert [line.split(":")[0] for line in versions] == ["  version 2", "  version 1"]
+    assert head.split() == ["row", *"01234567", "...", "y"]
+    assert zero.split() == ["0", *"01234567", "...", "0"]
+    assert one.split() == ["1", *(str(number) for number in range(36, 44)), "...", "1"]
+    assert wrote == f"wrote {tmp_path / 'sheet.png'}"
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_datasets_that_can_not_be_added(url: str, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("absent.csv", "--upload"), "absent.csv is not a file on this machine"),
+        (("a.idx", "--labels", "b.idx", "--upload"), "--upload sends one file"),
+        (("a.csv", "--shape", "wide"), "28x28 or 32x32x3"),
+        ((str(tmp_path / "a.csv"),), "outside the directories"),
+        (("s3://bucket/a.csv",), "allowed_uris"),
+    ):
+        result = run(url, "datasets", "add", "x", *arguments)
+        assert result.exit_code != 0
+        assert words in " ".join(result.stderr.replace("│", "").split()), arguments
 
 
 @pytest.mark.parametrize(("end", "code"), [(State.SUCCEEDED, 0), (State.FAILED, JOB_FAILED)])

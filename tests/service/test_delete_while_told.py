@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
 
 CALLS = 13
-UPLOAD = 10  # the call that sends the checkpoint's first file
+UPLOAD = 11  # the call that sends the checkpoint's first file
 RUN = Run("r", "1", active=True, artifact_uri="mlflow-artifacts:/1")
 
 
@@ -59,7 +59,7 @@ class Interrupted:
 
 def ended_job(database: Database, settings: Settings) -> str:
     with database.writing() as session:
-        dataset = {"digest": "0" * 64, "rows": 300, "features": 8, "classes": ["0", "1"]}
+        dataset = {"digest": "0" * 64, "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
         job, _ = create_job(session, spec=hinge_job(), dataset=dataset, total_steps=100, body_sha256="b")
         attempt = start_attempt(session, job.id, "supervisor")
         move(session, job.id, from_=State.QUEUED, to=State.STARTING)

@@ -17,7 +17,7 @@ from tests.service.support import hinge_job, served
 
 JOB_FIELDS = {
     "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at",
-    "labels", "priority", "restarts", "started_at", "finished_at", "mlflow", "params_sha256", "sweep",
+    "labels", "priority", "restarts", "started_at", "finished_at", "mlflow", "params_sha256", "sweep", "dataset",
 }  # fmt: skip
 
 

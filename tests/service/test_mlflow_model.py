@@ -29,13 +29,14 @@ from tests.service.models import (
 from workers.checkpoint import CheckpointError
 
 
-def files_of(checkpoint: Path, computation: str = COMPUTATION) -> dict[str, bytes]:
+def files_of(checkpoint: Path, computation: str = COMPUTATION, dtype: str = "float32") -> dict[str, bytes]:
     written = datetime(2026, 1, 1, tzinfo=UTC)
     files = model_files(
         checkpoint,
         job=JOB,
         computation=computation,
         classes=CLASSES,
+        dtype=dtype,
         written=written,
         run_id="0" * 32,
         model_id="m-" + "0" * 32,
@@ -43,17 +44,18 @@ def files_of(checkpoint: Path, computation: str = COMPUTATION) -> dict[str, byte
     return {path: file.read_bytes() if isinstance(file, Path) else file for path, file in files.items()}
 
 
-def write_model(directory: Path, checkpoint: Path) -> Path:
-    for path, content in files_of(checkpoint).items():
+def write_model(directory: Path, checkpoint: Path, dtype: str = "float32") -> Path:
+    for path, content in files_of(checkpoint, dtype=dtype).items():
         place = directory / "model" / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
     return directory / "model"
 
 
-def test_another_process_loads_it_and_predicts_the_same_bits(tmp_path: Path) -> None:
-    model = write_model(tmp_path, checkpoint_in(tmp_path))
-    features = rows(50)
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_another_process_loads_it_and_predicts_the_same_bits(tmp_path: Path, dtype: str) -> None:
+    model = write_model(tmp_path, checkpoint_in(tmp_path), dtype)
+    features = rows(50).clip(0, 255).astype(dtype)
     np.save(tmp_path / "rows.npy", features)
     python("-c", LOAD, model, tmp_path / "rows.npy", tmp_path / "answer.npz", cwd=tmp_path)
     answer = np.load(tmp_path / "answer.npz")
@@ -61,6 +63,7 @@ def test_another_process_loads_it_and_predicts_the_same_bits(tmp_path: Path) -> 
     assert answer["scores"].tobytes() == expected.tobytes()
     assert answer["label"].tolist() == [CLASSES[index] for index in expected.argmax(axis=1)]
     assert answer["example"].tolist() == [MEAN.tolist()]
+    assert answer["example"].dtype == dtype
     assert answer["signed"]
 
 
@@ -89,6 +92,14 @@ def test_rows_as_they_are_where_nothing_is_standardized(tmp_path: Path) -> None:
     prepared = (features - MEAN) / DEVIATION
     assert model.predict(prepared)["scores"].tolist() == scores_of(features, BEST).tolist()
     assert json.loads(files_of(checkpoint)["input_example.json"]) == [[0.0] * FEATURES]
+
+
+def test_bytes_are_what_the_same_numbers_are(tmp_path: Path) -> None:
+    model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path), "uint8") / "data"))
+    features = np.random.default_rng(0).integers(0, 256, (9, FEATURES), np.uint8)
+    expected = scores_of(features.astype(np.float32), BEST)
+    for given in (features, features.astype(np.float64), features.tolist()):
+        assert model.predict(given)["scores"].tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_ROWS, 2 * MAX_ROWS + 5])

@@ -62,7 +62,7 @@ def test_datasets(api: httpx.Client, settings: Settings, tmp_path: Path, check: 
     (uploads / "cut.parquet").write_bytes((uploads / "folder=1" / "good.parquet").read_bytes()[100:])
     (uploads / "out.parquet").symlink_to(tmp_path / "secret.parquet")
     (uploads / "pipe").symlink_to("/dev/null")
-    kept = ["text.parquet", "empty.parquet", "cut.parquet", "out.parquet", "pipe", "folder=1"]
+    kept = ["text.parquet", "empty.parquet", "cut.parquet", "out.parquet", "pipe"]
     for path in (*kept, "missing", "../x", "/etc/passwd", "x" * 3000):
         answer = register(api, path)
         assert answer.status_code == 422, path
@@ -71,7 +71,7 @@ def test_datasets(api: httpx.Client, settings: Settings, tmp_path: Path, check: 
     assert "'y'" in answer.json()["detail"]
     check(answer)
     # An absolute path is taken as well, and shown as seen from the uploads.
-    for path in (uploads / "folder=1" / "good.parquet", "folder=1/good.parquet"):
+    for path in (uploads / "folder=1" / "good.parquet", "folder=1/good.parquet", "folder=1"):
         answer = register(api, path)
         assert answer.json()["source"] == "folder=1/good.parquet"
         assert answer.json()["features"] == 8, "a folder's name is no column"
@@ -85,7 +85,7 @@ def test_a_dataset_of_a_directory_that_is_no_longer_taken_from(
 ) -> None:
     settings.data_roots = []
     answer = api.get("/v1/datasets/digits")
-    assert answer.json() == digits
+    assert answer.json().items() >= digits.items()
     check(answer)
 
 

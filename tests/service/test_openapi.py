@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.app import create_app
-from service.datasets.routes import DIGITS, DatasetView
+from service.datasets.schemas import DIGITS, DatasetView
 from service.jobs.schemas import END, RUNNING_JOB, EventView, JobRequest, JobView
 
 if TYPE_CHECKING:

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib import image
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from sklearn import metrics
 
 from core import Linear, ParameterLayout, ReLU, build_classifier, initialize
-from service.analysis.calibration import BINS, confidences, margins, reliability
 from service.analysis.certainty import draw_margins_and_confidence
 from service.analysis.confusion import confusion_matrix, draw_confusion_matrix, most_confused
 from service.analysis.curves import MOST_POINTS, draw_learning_curves
+from service.analysis.measures import calibration
 from service.analysis.pictures import Subject, draw_pictures
 from service.analysis.predictions import Predictions
 from service.analysis.style import BLUE, png
@@ -37,9 +35,7 @@ if TYPE_CHECKING:
 def predictions(scores: Any, labels: Any, classes: int | None = None) -> Predictions:
     table = np.asarray(scores, np.float32)
     names = tuple(f"class {index}" for index in range(classes or table.shape[1]))
-    return Predictions(
-        table, np.asarray(labels, np.int64), names, np.zeros((len(table), 1), np.float32), "validation", len(table), 9
-    )
+    return Predictions(table, np.asarray(labels, np.int64), names, np.arange(len(table)), "validation", len(table), 9)
 
 
 def random_predictions(rows: int = 500, classes: int = 7, seed: int = 3) -> Predictions:
@@ -108,43 +104,6 @@ def test_no_text_is_cut_off(length: int) -> None:
             assert inside or not text.get_visible() or not text.get_text(), (text, extent, figure.bbox)
 
 
-def test_margins_and_confidences_by_hand() -> None:
-    # From the lecture: scores 3.2, 5.1, -1.7 of a cat.
-    found = predictions([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0]], [0, 1])
-    assert margins(found) == pytest.approx([-1.9, 2.9], abs=1e-6)
-    expected = [np.exp(5.1) / np.exp([3.2, 5.1, -1.7]).sum(), np.exp(4.9) / np.exp([1.3, 4.9, 2.0]).sum()]
-    assert confidences(found) == pytest.approx(expected, rel=1e-6)
-    huge = predictions([[1e30, 0.0], [-1e30, 1e30]], [0, 0])
-    assert confidences(huge).tolist() == [1, 1]
-
-
-def with_confidences(claimed: list[float], right: list[bool]) -> Predictions:
-    """Predictions of two classes, class 0 predicted so confidently."""
-    scores = [[np.log(share / (1 - share)), 0.0] for share in claimed]
-    return predictions(scores, [0 if good else 1 for good in right])
-
-
-def test_the_expected_calibration_error_by_hand() -> None:
-    # Bins of 1/15: (0.6, 0.667], (0.733, 0.8], (0.933, 1].
-    found = with_confidences([0.62, 0.65, 0.75, 0.95, 0.97, 0.99], [True, False, False, True, True, True])
-    error = 2 / 6 * abs(0.5 - 0.635) + 1 / 6 * abs(0 - 0.75) + 3 / 6 * abs(1 - 0.97)
-    bins = reliability(found)
-    assert bins.expected_calibration_error == pytest.approx(error, rel=1e-5)
-    assert bins.counts.tolist() == [0] * 9 + [2, 0, 1, 0, 0, 3]
-
-
-@given(st.lists(st.tuples(st.floats(0.5, 0.999), st.booleans()), min_size=1, max_size=30))
-def test_the_expected_calibration_error_by_its_definition(rows: list[tuple[float, bool]]) -> None:
-    found = with_confidences(*map(list, zip(*rows, strict=True)))
-    claimed, right = confidences(found), found.predicted == found.labels
-    error = 0.0
-    for number in range(BINS):
-        inside = (claimed > number / BINS) & (claimed <= (number + 1) / BINS)
-        if inside.any():
-            error += inside.mean() * abs(right[inside].mean() - claimed[inside].mean())
-    assert reliability(found).expected_calibration_error == pytest.approx(error, abs=1e-12)
-
-
 def test_what_the_certainty_figure_shows() -> None:
     found = random_predictions()
     figure = draw_margins_and_confidence("a job", {"loss": {"type": "hinge", "margin": 2.5}}, found)
@@ -158,10 +117,10 @@ def test_what_the_certainty_figure_shows() -> None:
     assert 2.5 in {line.get_xdata()[0] for line in first.lines}
     below = first.patches[0].get_data()
     assert below.values[below.edges[1:] <= 0].sum() == 0, "a row that is right has no negative margin"
-    bins = reliability(found)
+    bins = calibration(found.scores, found.labels)
     points = third.lines[0].get_xydata()
     assert points.tolist() == np.stack([bins.confidence, bins.accuracy], axis=1)[bins.counts > 0].tolist()
-    assert f"{bins.expected_calibration_error:.4f}" in third.get_title(loc="left")
+    assert f"{bins.error:.4f}" in third.get_title(loc="left")
 
 
 def model_of(layers: list[Any], features: int) -> TrainedModel:
@@ -177,10 +136,23 @@ def tiles(figure: Figure, side: int) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    ("features", "shape"), [(64, (8, 8)), (3072, (3, 32, 32)), (784, (28, 28)), (4, None), (65, None)]
+    ("features", "known", "shape"),
+    [
+        (64, None, (8, 8, 1)),
+        (784, None, (28, 28, 1)),
+        (3072, None, None),
+        (4, None, None),
+        (65, None, None),
+        (3072, (32, 32, 3), (32, 32, 3)),
+        (70, (7, 10), (7, 10, 1)),
+        (70, (7, 10, 1), (7, 10, 1)),
+        (64, (4, 16), None),
+        (64, (8, 4, 2), None),
+        (64, (64,), None),
+    ],
 )
-def test_which_rows_are_images(features: int, shape: tuple[int, ...] | None) -> None:
-    assert image_shape(features) == shape
+def test_which_rows_are_images(features: int, known: tuple[int, ...] | None, shape: tuple[int, ...] | None) -> None:
+    assert image_shape(features, known) == shape
 
 
 def test_the_templates_are_the_columns_of_the_weights() -> None:
@@ -196,12 +168,12 @@ def test_the_templates_are_the_columns_of_the_weights() -> None:
 
 
 def test_templates_in_colour() -> None:
-    model = model_of([Linear(2)], 75)
-    figure = draw_weight_templates("a job", model, ("a", "b"))
+    model = model_of([Linear(2)], 105)
+    figure = draw_weight_templates("a job", model, ("a", "b"), (5, 7, 3))
     assert figure is not None
     weights = model.layout.views(model.parameters)["scores.weight"]
-    red_green_blue = weights[:, 1].reshape(3, 5, 5).transpose(1, 2, 0)
-    assert np.allclose(tiles(figure, 5)[:, 6:11], red_green_blue / np.abs(weights).max() / 2 + 0.5)
+    pixels = weights[:, 1].reshape(5, 7, 3) / np.abs(weights).max() / 2 + 0.5
+    assert np.allclose(tiles(figure, 5)[:, 8:15], pixels)
 
 
 def test_of_many_hidden_units_those_with_the_largest_weights() -> None:

@@ -244,7 +244,12 @@ def test_a_job_that_was_trained_gets_all_of_them(
     database: Database, settings: Settings, exporter: MlflowExporter, api: Api, tmp_path: Path
 ) -> None:
     given = assignment(job(), blobs(tmp_path, features=25), tmp_path / "job")
-    job_id = ended_job(database, settings, dict(given.spec), asdict(given.dataset) | {"classes": ["0", "1", "2"]})
+    job_id = ended_job(
+        database,
+        settings,
+        dict(given.spec),
+        asdict(given.dataset) | {"classes": ["0", "1", "2"], "name": "blobs", "version": 1},
+    )
     settings.job_dir(job_id).rmdir()
     completed(replace(given, job=job_id, directory=settings.job_dir(job_id)))
     wait_until(lambda: exporter.step() > 0 and is_finished(database, job_id), "the end to be told", 60)

@@ -46,7 +46,9 @@ max-stream-events = 1
 # What no schema can say makes these refuse what fits theirs: layers that do not fit each other or the dataset, more
 # CPUs than shards, a column that the file does not have.
 [[operations]]
-include-operation-id = ["submit_job", "validate_job", "change_job", "register_dataset", "submit_sweep"]
+include-operation-id = [
+  "submit_job", "validate_job", "change_job", "register_dataset", "upload_dataset", "submit_sweep",
+]
 checks.positive_data_acceptance.enabled = false
 
 # FastAPI describes a header that may be left out as one that may be null, which Schemathesis sends as the word "null".
@@ -56,7 +58,7 @@ checks.positive_data_acceptance.enabled = false
 
 # A parameter that may be repeated takes text that is no list as a list of one.
 [[operations]]
-include-operation-id = "get_metrics"
+include-operation-id = ["get_metrics", "upload_dataset"]
 checks.negative_data_rejection.enabled = false
 
 [dictionaries]
