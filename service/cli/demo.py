@@ -17,6 +17,7 @@ from rich.console import Console
 
 from service.cli import experiment
 from service.cli.live_sweep import follow_sweep
+from service.cli.tables import WIDTH_OF_FILES
 from service.cli.up import DataDir
 from service.client import Client
 from service.processes import die_with_parent
@@ -53,10 +54,9 @@ def demo(
         if failed:
             raise typer.Exit(1)
         groups, accuracies = _groups(client, losses, data_dir), experiment.accuracies(losses, mislabelled)
-        console.print()
-        console.print(experiment.table_of_groups(groups))
-        console.print()
-        console.print(experiment.table_of_accuracies(accuracies))
+        for table in (experiment.table_of_groups(groups), experiment.table_of_accuracies(accuracies)):
+            console.print()
+            (console if console.is_terminal else Console(width=WIDTH_OF_FILES)).print(table)
         picture = data_dir / "demo" / f"{experiment.EXPERIMENT}.png"
         _draw(picture, groups, accuracies)
         console.print(f"\nPicture:     {picture}")
