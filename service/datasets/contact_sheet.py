@@ -53,11 +53,10 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def _in_bytes(rows: list[list[NDArray[Any]]]) -> list[list[NDArray[np.uint8]]]:
-    """The images from black for the least number on the sheet to white for the greatest; bytes as they are."""
+    """The images from black for the least number on the sheet, of bytes for 0, to white for the greatest."""
     images = [image for row in rows for image in row]
-    if images[0].dtype == np.uint8:
-        return rows
-    low, high = min(image.min() for image in images), max(image.max() for image in images)
+    low = 0 if images[0].dtype == np.uint8 else min(image.min() for image in images)
+    high = max(image.max() for image in images)
     scale = 255 / (float(high) - float(low)) if high > low else 0.0
     return [[((image.astype(np.float64) - low) * scale).round().astype(np.uint8) for image in row] for row in rows]
 

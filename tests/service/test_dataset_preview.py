@@ -87,7 +87,7 @@ def sheet(api: httpx.Client, name: str) -> np.ndarray[Any, Any]:
 def test_a_contact_sheet_has_a_row_for_each_class(api: httpx.Client, uploads: Path) -> None:
     images = np.zeros((30, 32, 32, 3), np.uint8)
     images[:] = np.arange(30)[:, None, None, None]
-    images[..., 1] = 200
+    images[..., 1] = 255
     columns = {"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images), "label": np.arange(30) % 2}
     assert register(api, "t", columns, uploads)["shape"] == [32, 32, 3]
     found = sheet(api, "t")
@@ -96,6 +96,17 @@ def test_a_contact_sheet_has_a_row_for_each_class(api: httpx.Client, uploads: Pa
         for right in range(10):
             tile = found[down * 34 : down * 34 + 32, right * 34 : right * 34 + 32]
             np.testing.assert_array_equal(tile, images[2 * right + down])
+
+
+def test_images_of_few_shades_can_be_seen(api: httpx.Client, uploads: Path) -> None:
+    """scikit-learn's digits go from 0 to 16."""
+    images = np.arange(2, 18).repeat(4).reshape(16, 2, 2, 1).astype(np.uint8) - 1
+    columns = {"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images), "label": np.arange(16) // 8}
+    register(api, "t", columns, uploads)
+    found = sheet(api, "t")
+    assert found[0, 0].tolist() == [round(255 / 16)] * 3
+    assert found.reshape(-1, 3)[(found != 255).any(axis=2).ravel()].max() == round(15 * 255 / 16)
+    assert found[34, 7 * 34].tolist() == [255] * 3
 
 
 @pytest.mark.parametrize("rows", [2, 5, 300])
