@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from service.admission import admission, resources_of
-from service.datasets.repository import info_of
 from service.follower import Follower
 from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
@@ -26,6 +25,7 @@ from service.store.models import Job, now
 from service.sweeps.judging import judge, stop
 from service.sweeps.repository import parallel_limits
 from workers.cluster import Attempt, Supervisors
+from workers.dataset import DatasetInfo
 from workers.events import Ended
 from workers.spec import ResourcesSpec
 from workers.trainer import Assignment
@@ -219,7 +219,7 @@ class Scheduler:
                 job=job_id,
                 attempt=number,
                 spec=job.spec,
-                dataset=info_of(job.dataset),
+                dataset=DatasetInfo.from_json(job.dataset),
                 scaling=None,
                 directory=self._settings.job_dir(job_id).absolute(),
                 reported_step=job.step,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -38,6 +39,13 @@ class DatasetInfo:
     dtype: str = "float32"
     shape: tuple[int, ...] | None = None
     targets: int = 0
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """From its fields as JSON, among others; those that a record of before lacks have their defaults."""
+        known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
+        shape = known.get("shape")
+        return cls(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})
 
 
 def schema_of(info: DatasetInfo) -> pa.Schema:

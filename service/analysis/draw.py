@@ -49,9 +49,7 @@ def answer(request: dict[str, Any]) -> dict[str, str]:
 
 def subject_of(request: dict[str, Any]) -> Subject:
     """The job that a request is about."""
-    given = request["dataset"]
-    shape = None if given["shape"] is None else tuple(given["shape"])
-    dataset = DatasetInfo(**given | {"classes": tuple(given["classes"]), "shape": shape})
+    dataset = DatasetInfo.from_json(request["dataset"])
     return Subject(request["job"], request["name"], Path(request["directory"]), request["spec"], dataset)
 
 

@@ -123,15 +123,7 @@ def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
     settings = Settings(data_dir=data_dir.absolute())
     (digits,) = (each for each in client.datasets() if each["name"] == experiment.DATASET)
     path = settings.dataset_dir / f"{digits['digest']}.arrow"
-    dataset = DatasetInfo(
-        str(path),
-        digits["digest"],
-        digits["rows"],
-        digits["features"],
-        tuple(digits["classes"]),
-        digits["dtype"],
-        tuple(digits["shape"] or ()) or None,
-    )
+    dataset = DatasetInfo.from_json({**digits, "path": str(path)})
     jobs = {job.id: job for job in losses.jobs()}
     groups = []
     for group in losses.comparison()["groups"]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from service.datasets.contact_sheet import contact_sheet
-from service.datasets.repository import info_of, snapshot_of
+from service.datasets.repository import snapshot_of
 from service.datasets.routes import find_dataset
 from service.datasets.schemas import DatasetPreview, PreviewRow
 from service.dependencies import Services, ServicesDependency
@@ -60,7 +60,7 @@ def picture_dataset(name: str, services: ServicesDependency) -> Response:
 
 def _info(name: str, services: Services) -> DatasetInfo:
     with services.database.reading() as session:
-        return info_of(snapshot_of(find_dataset(session, name)))
+        return DatasetInfo.from_json(snapshot_of(find_dataset(session, name)))
 
 
 def _unusable(name: str, error: DatasetError) -> ProblemError:

@@ -12,7 +12,7 @@ from service.store.models import Dataset
 from workers.dataset import DatasetInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
@@ -71,10 +71,3 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
     """What a job keeps of its dataset, as JSON."""
     return {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}
-
-
-def info_of(snapshot: Mapping[str, Any]) -> DatasetInfo:
-    """What the workers need to know of a dataset, from a job's snapshot of it; those of before lack some fields."""
-    known = {name: snapshot[name] for name in INFO_FIELDS if name in snapshot}
-    shape = known.get("shape")
-    return DatasetInfo(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})

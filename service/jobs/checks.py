@@ -5,9 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from service.datasets.repository import get_dataset, info_of, list_datasets, snapshot_of
+from service.datasets.repository import get_dataset, list_datasets, snapshot_of
 from service.field_errors import unknown
 from service.problems import ProblemError, invalid
+from workers.dataset import DatasetInfo
 from workers.resolve import FieldProblem, ResolvedJob, resolve
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def check_job(spec: JobRequest, services: Services) -> tuple[dict[str, Any], ResolvedJob]:
     """Hold a spec against its dataset and the cluster; the dataset, and what would run on it."""
     dataset = _find_dataset(spec.data.dataset, services)
-    resolved = resolve(spec, info_of(dataset), services.settings.limits)
+    resolved = resolve(spec, DatasetInfo.from_json(dataset), services.settings.limits)
     check_cluster_fits(spec.resources, services.settings)
     return dataset, resolved
 

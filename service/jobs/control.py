@@ -7,7 +7,6 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
-from service.datasets.repository import info_of
 from service.dependencies import Services, ServicesDependency
 from service.idempotency import IDEMPOTENT
 from service.jobs.checks import check_cluster_fits, unknown_job
@@ -18,6 +17,7 @@ from service.jobs.states import Request, State
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, ProblemError
 from service.store.models import Job
+from workers.dataset import DatasetInfo
 from workers.resolve import resolve
 from workers.spec import JobSpec
 
@@ -107,7 +107,7 @@ def change_job(job_id: str, change: JobChange, services: ServicesDependency) -> 
             if job is None:
                 raise unknown_job(job_id)
             spec = JobSpec.model_validate({**job.spec, "resources": {**job.spec["resources"], **wanted}})
-            resources = resolve(spec, info_of(job.dataset), services.settings.limits).spec.resources
+            resources = resolve(spec, DatasetInfo.from_json(job.dataset), services.settings.limits).spec.resources
             check_cluster_fits(resources, services.settings)
             changed = change_resources(session, job_id, resources)
             view = job_view(_find(session, job_id), services.settings.mlflow_link)

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
-from service.datasets.repository import info_of
 from service.dependencies import ServicesDependency
-from service.idempotency import IDEMPOTENT
+from service.idempotency import IDEMPOTENT, IdempotencyKey
 from service.jobs.checks import check_job, unknown_job
 from service.jobs.labels import MAX_LABELS, LabelFilter, parse_filter
 from service.jobs.preview import JobPreview, preview
@@ -27,6 +26,7 @@ from service.jobs.schemas import (
 from service.jobs.states import State
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, invalid
+from workers.dataset import DatasetInfo
 from workers.resolve import FieldProblem
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
@@ -67,10 +67,7 @@ def submit_job(
     spec: JobBody,
     response: Response,
     services: ServicesDependency,
-    idempotency_key: Annotated[
-        str | None,
-        Header(alias="Idempotency-Key", min_length=1, max_length=255, description="Makes a repeated request safe."),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Queue a training job.
 
@@ -108,7 +105,7 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
     A spec that submitting would refuse is refused here in the same words.
     """
     dataset, resolved = check_job(spec, services)
-    return preview(resolved, info_of(dataset).features, services.settings)
+    return preview(resolved, DatasetInfo.from_json(dataset).features, services.settings)
 
 
 @router.get("", response_description="A page of jobs")

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.orm import Session
 
 from service.dependencies import ServicesDependency
-from service.idempotency import IDEMPOTENT
+from service.idempotency import IDEMPOTENT, IdempotencyKey
 from service.jobs.repository import IdempotencyMismatchError
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, ProblemError, invalid
@@ -47,10 +47,7 @@ def submit_sweep(
     spec: Annotated[SweepRequest, Body()],
     response: Response,
     services: ServicesDependency,
-    idempotency_key: Annotated[
-        str | None,
-        Header(alias="Idempotency-Key", min_length=1, max_length=255, description="Makes a repeated request safe."),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> SweepView:
     """Queue jobs that differ in some fields: all of them, or none where one of them cannot run.
 

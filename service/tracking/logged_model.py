@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.datasets.repository import info_of
 from service.tracking.mlflow_model import model_files
 from workers.checkpoint import computation_sha256, verify
+from workers.dataset import DatasetInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def log_model(api: MlflowApi, job: Job, run: MlflowRun, checkpoint: Path) -> Non
             job=job.id,
             computation=computation,
             classes=job.dataset["classes"],
-            dtype=info_of(job.dataset).dtype,
+            dtype=DatasetInfo.from_json(job.dataset).dtype,
             written=job.finished_at or job.created_at,
             run_id=run.run_id,
             model_id=model.model_id,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.analysis.artist import DIRECTORY, FAILURES, Artist, MemberRequest, Request, SweepRequest
-from service.datasets.repository import info_of
 from service.jobs.schemas import latest_values
 from service.jobs.states import State
 
@@ -74,8 +73,7 @@ class DrawnPictures:
         return Drawn({file.name: file for file in drawn.files.values()}, drawn.failures)
 
     def _request(self, job: Job) -> Request:
-        dataset = asdict(info_of(job.dataset))
-        return Request(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, dataset)
+        return Request(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, job.dataset)
 
     def _is_drawn(self, key: str, directory: Path, request: Request | SweepRequest) -> bool:
         if key not in self._drawing:
