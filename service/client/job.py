@@ -4,54 +4,32 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Self
 
 from service.client.errors import JobCancelledError, JobFailedError
+from service.client.handle import Handle
 from service.client.stream import HEARTBEAT, SILENCE_SECONDS
-from service.client.views import TERMINAL
+from service.client.views import TERMINAL, JobData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import httpx
     import pyarrow as pa
 
-    from service.client.stream import Streams
-    from service.client.transport import Transport
-    from service.client.views import Event, JobData, Progress
+    from service.client.views import Event, Progress
 
 POLL_SECONDS = 0.2
 ARROW = "application/vnd.apache.arrow.stream"
 
 
-class Job:
+class Job(Handle[JobData]):
     """A job as it was when it was last asked for; `refresh()` asks again.
 
     `data` is all that the API says of it, and `job["field"]` one field of it, also one that this client does not
     know.
     """
 
-    def __init__(self, transport: Transport, streams: Streams, data: JobData) -> None:
-        self.data = data
-        self._transport = transport
-        self._streams = streams
-
-    def __repr__(self) -> str:
-        return f"<Job {self.id} {self.name!r} {self.state}>"
-
-    def __getitem__(self, field: str) -> Any:
-        return dict(self.data)[field]
-
-    @property
-    def id(self) -> str:
-        """Its id, `job_...`."""
-        return self.data["id"]
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.data["name"]
+    PLACE = "/v1/jobs"
 
     @property
     def state(self) -> str:
@@ -77,10 +55,6 @@ class Job:
     def latest(self) -> dict[str, float | None]:
         """The latest value of each series; None is not a finite number."""
         return self.data["metrics"]
-
-    def refresh(self) -> Self:
-        """Ask how it is now."""
-        return self._take(self._call("GET"))
 
     def cancel(self) -> Self:
         """Stop it for good: a queued or paused job at once, a running one at its next step."""
@@ -223,13 +197,3 @@ class Job:
         if deadline is not None:
             patience = min(patience, deadline - time.monotonic())
         self._take(self._transport.call("GET", self._path(), patience=patience))
-
-    def _call(self, method: str, what: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
-        return self._transport.call(method, self._path(what), body=body)
-
-    def _take(self, response: httpx.Response) -> Self:
-        self.data = response.json()
-        return self
-
-    def _path(self, what: str = "") -> str:
-        return f"/v1/jobs/{quote(self.id, safe='')}{what}"

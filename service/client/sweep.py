@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Self
 
+from service.client.handle import Handle
 from service.client.job import Job
 from service.client.pages import entries
-from service.client.views import LAST_OF_SWEEPS
+from service.client.views import LAST_OF_SWEEPS, SweepData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import httpx
-
-    from service.client.stream import Streams
-    from service.client.transport import Transport
-    from service.client.views import Comparison, SweepData
+    from service.client.views import Comparison
 
 POLL_SECONDS = 0.5
 
 
-class Sweep:
+class Sweep(Handle[SweepData]):
     """A sweep as it was when it was last asked for; `refresh()` asks again.
 
     `data` is all that the API says of it, and `sweep["field"]` one field of it, also one that this client does not
     know.
     """
 
-    def __init__(self, transport: Transport, streams: Streams, data: SweepData) -> None:
-        self.data = data
-        self._transport = transport
-        self._streams = streams
-
-    def __repr__(self) -> str:
-        return f"<Sweep {self.id} {self.name!r} {self.state}>"
-
-    def __getitem__(self, field: str) -> Any:
-        return dict(self.data)[field]
-
-    @property
-    def id(self) -> str:
-        """Its id, `sweep_...`."""
-        return self.data["id"]
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.data["name"]
+    PLACE = "/v1/sweeps"
 
     @property
     def state(self) -> str:
@@ -65,13 +42,9 @@ class Sweep:
         """Whether all its jobs have ended."""
         return self.state in LAST_OF_SWEEPS
 
-    def refresh(self) -> Self:
-        """Ask how it is now."""
-        return self._take(self._transport.call("GET", self._path()))
-
     def cancel(self) -> Self:
         """Cancel every job of it that has not ended."""
-        return self._take(self._transport.call("POST", self._path("/cancel")))
+        return self._take(self._call("POST", "/cancel"))
 
     def jobs(self, *, state: str | None = None) -> list[Job]:
         """Its jobs in the order in which they were made: all, or those in a state."""
@@ -114,10 +87,3 @@ class Sweep:
             if self.ended:
                 return
             time.sleep(max(0, min(POLL_SECONDS, left)))
-
-    def _take(self, response: httpx.Response) -> Self:
-        self.data = response.json()
-        return self
-
-    def _path(self, what: str = "") -> str:
-        return f"/v1/sweeps/{quote(self.id, safe='')}{what}"
