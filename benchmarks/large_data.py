@@ -69,7 +69,7 @@ def write(directory: Path, gigabytes: float) -> DatasetInfo:
     info = DatasetInfo("", "", rows, FEATURES, tuple("abcdefghij"), "uint8", (28, 28, 1))
     datasets = directory / "datasets"
     datasets.mkdir()
-    info = write_dataset(info, np.memmap(spooled, np.uint8, "r"), labels, directory, datasets)
+    info = write_dataset(info, np.memmap(spooled, np.uint8, "r"), labels, None, directory, datasets)
     spooled.unlink()
     return info
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from workers.arrow import values_of
 
-FEATURES, LABEL, TARGET = "features", "label", "target"
+FEATURES, LABEL, TARGET, SPLIT = "features", "label", "target", "split"
 
 # What features are kept in. Published images are bytes, and four times as many of them fit into memory as float32;
 # every other number is computed with as float32 anyway.
@@ -29,6 +30,7 @@ class DatasetInfo:
     `path` is the Arrow file, `digest` the SHA-256 (hexadecimal) of its content: features, labels and class names.
     `features` is the width of a row, `dtype` what its numbers are kept in (a key of `FEATURE_TYPES`) and `shape` what a
     row is as an image (height, width, channels), if it is one. Without classes each row has `targets` numbers instead.
+    `splits` has the values of the split column, if there is one, in ascending order, and how many rows have each.
     """
 
     path: str
@@ -39,11 +41,12 @@ class DatasetInfo:
     dtype: str = "float32"
     shape: tuple[int, ...] | None = None
     targets: int = 0
+    splits: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """From its fields as JSON, among others; those that a record of before lacks have their defaults."""
-        known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
+        known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
         shape = known.get("shape")
         return cls(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})
 
@@ -52,9 +55,8 @@ def schema_of(info: DatasetInfo) -> pa.Schema:
     """Schema of a dataset's Arrow file."""
     number = FEATURE_TYPES[info.dtype]
     row = pa.fixed_shape_tensor(number, info.shape) if info.shape else pa.list_(number, info.features)
-    if info.targets:
-        return pa.schema({FEATURES: row, TARGET: pa.list_(pa.float32(), info.targets)})
-    return pa.schema({FEATURES: row, LABEL: pa.int64()})
+    outputs = {TARGET: pa.list_(pa.float32(), info.targets)} if info.targets else {LABEL: pa.int64()}
+    return pa.schema({FEATURES: row, **outputs} | ({SPLIT: pa.uint8()} if info.splits else {}))
 
 
 def open_dataset(info: DatasetInfo) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -64,6 +66,22 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[Any], NDArray[Any]]:
     classes, the targets (rows, targets) as float32. Raises `DatasetError` when the file is gone or is not what was
     registered.
     """
+    batch = _open(info)
+    features = _numbers(batch.column(FEATURES)).reshape(-1, info.features)
+    if info.targets:
+        return features, _numbers(batch.column(TARGET)).reshape(-1, info.targets)
+    return features, _numbers(batch.column(LABEL))
+
+
+def open_splits(info: DatasetInfo) -> NDArray[np.uint8]:
+    """Map the split column of a dataset that has one into memory: positions in `info.splits` (rows,).
+
+    Raises `DatasetError` like `open_dataset`.
+    """
+    return _numbers(_open(info).column(SPLIT))
+
+
+def _open(info: DatasetInfo) -> pa.RecordBatch:
     try:
         batch = pa.ipc.open_file(pa.memory_map(info.path)).get_batch(0)
         batch.validate()  # lengths and sizes, so that a damaged file ends in an error and not in a crash
@@ -78,10 +96,7 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[Any], NDArray[Any]]:
             f"the dataset's file is not the one that was registered with {info.rows} rows of {info.features} features; "
             "register the dataset again"
         )
-    features = _numbers(batch.column(FEATURES)).reshape(-1, info.features)
-    if info.targets:
-        return features, _numbers(batch.column(TARGET)).reshape(-1, info.targets)
-    return features, _numbers(batch.column(LABEL))
+    return batch
 
 
 def _numbers(column: pa.Array) -> NDArray[Any]:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 from core import L1, L2, Augmentation, Clipping, ElasticNet, Loss, Optimizer, Part, Penalty, from_spec, part_from_spec
 from workers.augmenting import Augmentations
-from workers.splitting import Blocks, split
+from workers.dataset import open_splits
+from workers.splitting import Blocks, split, split_by_value, validation_rows
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from workers.dataset import DatasetInfo
     from workers.spec import JobSpec
     from workers.splitting import Rows
 
@@ -41,8 +43,29 @@ def penalty_of(spec: JobSpec) -> Penalty | None:
     return L2(l2) if l2 else None
 
 
-def parts_of(spec: JobSpec, labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
-    """Numbers of the rows that the job trains on, and of those that it is validated on."""
+def part_sizes(spec: JobSpec, dataset: DatasetInfo) -> tuple[int, int]:
+    """How many rows the job trains on, and on how many it is validated."""
+    if spec.data.split is None:
+        validation = validation_rows(dataset.rows, spec.data.validation)
+        return dataset.rows - validation, validation
+    train, validation = (
+        sum(count for value, count in dataset.splits.items() if value in values)
+        for values in (spec.data.split.train, spec.data.split.validation)
+    )
+    return train, validation
+
+
+def parts_of(spec: JobSpec, dataset: DatasetInfo, labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
+    """Numbers of the rows that the job trains on, and of those that it is validated on.
+
+    Raises `DatasetError` where a split column is needed and can not be read.
+    """
+    if spec.data.split is not None:
+        position = {value: index for index, value in enumerate(dataset.splits)}
+        train, validation = (
+            [position[value] for value in values] for values in (spec.data.split.train, spec.data.split.validation)
+        )
+        return split_by_value(open_splits(dataset), train, validation)
     return split(len(labels), spec.data.validation, spec.training.seed, labels if spec.data.stratify else None)
 
 

@@ -7,8 +7,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
-from workers.model import augmentations_of, layers_of, loss_of
-from workers.splitting import steps_per_epoch, validation_rows
+from workers.model import augmentations_of, layers_of, loss_of, part_sizes
+from workers.splitting import steps_per_epoch
 
 if TYPE_CHECKING:
     from workers.dataset import DatasetInfo
@@ -61,6 +61,11 @@ class ResolvedJob:
         """Optimiser steps of the whole job."""
         return self.steps_per_epoch * self.spec.training.epochs
 
+    @property
+    def validation_field(self) -> str:
+        """Dotted path of the field that says which rows are for validation."""
+        return "data.validation" if self.spec.data.split is None else "data.split.validation"
+
 
 def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> ResolvedJob:
     """Fill in what the spec leaves open and check it against the dataset.
@@ -69,8 +74,8 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     class, more shards than rows in a batch, a model beyond the limits, and so on.
     """
     problems: list[FieldProblem] = []
-    validation = validation_rows(dataset.rows, spec.data.validation)
-    train = dataset.rows - validation
+    # Where the split is wrong, nothing is said of the rows that it leaves.
+    train, validation = part_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
     parameters = _check_model(spec, dataset, limits, problems)
     shards = _check_training(spec, train, problems)
     _check_scale(spec, dataset, problems)
@@ -213,6 +218,33 @@ def _check_augmentation(spec: JobSpec, dataset: DatasetInfo, problems: list[Fiel
                     f"{min(height, width)}",
                 )
             )
+
+
+def _check_split(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> bool:
+    """Check the values of a split by a column; whether all of them are there."""
+    if spec.data.split is None:
+        return True
+    if not dataset.splits:
+        problems.append(
+            FieldProblem(
+                "data.split",
+                f"names values of a split column, but dataset {spec.data.dataset!r} has none: must be left out, or the "
+                "dataset registered with its split_column",
+            )
+        )
+        return False
+    unknown = [
+        FieldProblem(
+            f"data.split.{part}.{index}",
+            f"is {value!r}, but the values of the split column of dataset {spec.data.dataset!r} are "
+            f"{', '.join(map(repr, dataset.splits))}: must be one of them",
+        )
+        for part in ("train", "validation")
+        for index, value in enumerate(getattr(spec.data.split, part))
+        if value not in dataset.splits
+    ]
+    problems.extend(unknown)
+    return not unknown
 
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:

@@ -38,7 +38,7 @@ def scaling_of(spec: JobSpec, dataset: DatasetInfo) -> Scaling | None:
     if not spec.data.standardize:
         return None
     features, labels = open_dataset(dataset)
-    train, _ = parts_of(spec, labels)
+    train, _ = parts_of(spec, dataset, labels)
     return standardization(features, train)
 
 

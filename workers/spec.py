@@ -64,6 +64,19 @@ class ScaleSpec(StrictModel):
     )
 
 
+class SplitSpec(StrictModel):
+    """Which rows train and which validate, by their values in the dataset's split column; others are left out."""
+
+    train: list[str] = Field(min_length=1, max_length=256, description="Values of the rows to train on.")
+    validation: list[str] = Field([], max_length=256, description="Values of the rows to validate on.")
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> Self:
+        if both := sorted({*self.train} & {*self.validation}):
+            raise ValueError(f"has {both[0]!r} in both train and validation: a row trains or validates")
+        return self
+
+
 class DataSpec(StrictModel):
     """Which rows a job trains on, in what order and form, and which it is validated on."""
 
@@ -78,6 +91,11 @@ class DataSpec(StrictModel):
         None, description="Scale features by given numbers; `standardize` is then false by default, and must be."
     )
     stratify: bool = Field(False, description="Keep that share of each class for validation.")
+    split: SplitSpec | None = Field(
+        None,
+        description="Split by the dataset's split column; `validation` is then 0 by default, and must be.",
+        exclude_if=lambda split: split is None,
+    )
     shuffle: ShuffleSpec = Field(
         FullShuffle(type="full"), description="The order in which epochs visit the training rows; the seed fixes it."
     )
@@ -87,15 +105,24 @@ class DataSpec(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _given_numbers_are_enough(cls, given: Any) -> Any:
+    def _what_is_given_is_enough(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("scale") is not None:
-            return {"standardize": False, **given}
+            given = {"standardize": False, **given}
+        if isinstance(given, dict) and given.get("split") is not None:
+            given = {"validation": 0.0, **given}
         return given
 
     @model_validator(mode="after")
     def _scaled_once(self) -> Self:
         if self.scale is not None and self.standardize:
             raise ValueError("has both standardize and scale: only one of them can be")
+        return self
+
+    @model_validator(mode="after")
+    def _split_once(self) -> Self:
+        if self.split is not None and (self.validation or self.stratify):
+            other = "validation" if self.validation else "stratify"
+            raise ValueError(f"has both split and {other}: a split by a column has its own list of validation values")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,16 @@ def split(rows: int, share: float, seed: int, labels: NDArray[np.int64] | None =
     if labels is not None:
         order = order[np.argsort(_beyond_share(labels[order], count), kind="stable")]
     return np.sort(order[count:]), np.sort(order[:count])
+
+
+def split_by_value(values: NDArray[np.uint8], train: Collection[int], validation: Collection[int]) -> tuple[Rows, Rows]:
+    """Row numbers for training and for validation, each in ascending order: those of `values` (rows,) that are named.
+
+    Rows of other values are in neither.
+    """
+    named = np.zeros((2, 256), np.bool_)
+    named[0, list(train)] = named[1, list(validation)] = True
+    return np.flatnonzero(named[0][values]), np.flatnonzero(named[1][values])
 
 
 def _beyond_share(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

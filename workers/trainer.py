@@ -120,7 +120,7 @@ class Trainer:
 
         features, labels = open_dataset(dataset)
         self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
-        self._rows, validation = parts_of(spec, labels)
+        self._rows, validation = parts_of(spec, dataset, labels)
         self._blocks = blocks_of(spec)
         sizes = [len(batch) for batch in batches_of(self._rows, spec.training.batch_size)]
         self._steps_per_epoch = len(sizes)

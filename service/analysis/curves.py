@@ -8,8 +8,9 @@ import numpy as np
 
 from service.analysis.style import BLUE, ORANGE, panels, style_axes
 from workers.arrow import nulls_of, values_of
+from workers.model import part_sizes
 from workers.spec import JobSpec
-from workers.splitting import steps_per_epoch, validation_rows
+from workers.splitting import steps_per_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ def draw_learning_curves(
 ) -> Figure:
     """Draw a job's full history; `kept` is the step whose parameters were kept as the best, if any."""
     job = JobSpec.model_validate(spec)
-    train_rows = dataset.rows - validation_rows(dataset.rows, job.data.validation)
+    train_rows, _ = part_sizes(job, dataset)
     steps_of_epoch = steps_per_epoch(train_rows, job.training.batch_size)
     figure, all_axes = panels(f"{name}: learning curves", [2.9] * len(PANELS), 2.5)
     for axes, (title, train, validation) in zip(all_axes, PANELS, strict=True):

@@ -65,7 +65,7 @@ def predict(model: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) 
     """
     job = JobSpec.model_validate(spec)
     features, labels = open_dataset(dataset)
-    train, validation = parts_of(job, labels)
+    train, validation = parts_of(job, dataset, labels)
     source, rows = ("validation", validation) if len(validation) else ("training", train)
     available = len(rows)
     if available > MOST_ROWS:

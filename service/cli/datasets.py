@@ -34,6 +34,9 @@ def add_dataset(
     feature: Annotated[list[str] | None, typer.Option(help="Column, or pattern of columns; may be repeated.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Column to predict, in place of a label.")] = None,
     class_name: Annotated[list[str] | None, typer.Option("--class", help="Name of a class, in their order.")] = None,
+    split_column: Annotated[
+        str | None, typer.Option(help="Column that says which rows train and which validate.")
+    ] = None,
     shape: Annotated[str | None, typer.Option(help="What a row is as an image, such as 28x28 or 32x32x3.")] = None,
     format_name: Annotated[str | None, typer.Option("--format", help="Format; default: by the files' names.")] = None,
     upload: Annotated[bool, typer.Option("--upload", help="Send the file, which is on this machine.")] = False,
@@ -46,6 +49,8 @@ def add_dataset(
         "classes": class_name or [],
         "shape": _shape(shape) if shape else [],
     }
+    if split_column:
+        options["split_column"] = split_column
     if format_name:
         options["format"] = format_name
     if upload and labels:
@@ -97,6 +102,9 @@ def show_dataset(
         picture = client.contact_sheet(name) if contact_sheet else b""
     say(f"{dataset['name']}@{dataset['version']}: {_summary(dataset)}")
     say(f"from {dataset['source']} ({dataset['format']}), sha256 {dataset['digest']}")
+    if dataset["split_column"]:
+        parts = ", ".join(f"{value} {count}" for value, count in dataset["splits"].items())
+        say(f"rows by {dataset['split_column']}: {parts}")
     for version in dataset["versions"]:
         say(f"  version {version['version']}: {version['rows']} rows, made {version['created_at']}")
     _print_rows(dataset, preview)

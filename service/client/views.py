@@ -169,6 +169,8 @@ class Dataset(TypedDict):
     classes: list[str]
     targets: int
     label: str | None
+    split_column: str | None
+    splits: dict[str, int]
     format: str
     source: str
     created_at: str
@@ -225,6 +227,7 @@ class DatasetOptions(TypedDict, total=False):
     features: Sequence[str]
     targets: Sequence[str]
     classes: Sequence[str]
+    split_column: str
     shape: Sequence[int]
     format: str
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.types as pt
 
+from service.datasets.categories import categories_of
 from service.datasets.columns import place
 from workers.dataset import DatasetError
 
@@ -38,23 +37,9 @@ class LabelEncoder:
 
     def encode(self, rows: Rows) -> NDArray[np.int64]:
         """Numbers of the labels, each that of its first occurrence; DatasetError where a row has none that can be."""
-        column = rows.batch.column(self._column)
-        if pt.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        if column.null_count:
-            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            raise DatasetError(f"{place(rows, self._column, row)} has no label; every row needs one")
-        kind = column.type
-        if pt.is_string_view(kind):
-            column = column.cast(pa.string())
-        elif not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
-            raise DatasetError(
-                f"{rows.file}: label column {self._column!r} has type {kind}; labels are integers or text"
-            )
-        encoded = column.dictionary_encode()
-        indices = encoded.indices.to_numpy()
-        numbers = np.empty(len(encoded.dictionary), np.int64)
-        for index, label in enumerate(encoded.dictionary.to_pylist()):
+        labels, indices = categories_of(rows, self._column, "label")
+        numbers = np.empty(len(labels), np.int64)
+        for index, label in enumerate(labels):
             if label not in self._seen:
                 self._check(label, rows, int(np.flatnonzero(indices == index)[0]))
                 self._seen[label] = len(self._seen)

@@ -18,6 +18,7 @@ from service.datasets.columns import choose, image_shape, listed
 from service.datasets.features import FeatureColumns
 from service.datasets.formats import open_reader
 from service.datasets.labels import LabelEncoder
+from service.datasets.splits import SplitEncoder
 from service.datasets.spool import Spool
 from service.datasets.statistics import RunningStatistics
 from service.datasets.unpacking import Unpacker
@@ -41,14 +42,16 @@ class Selection:
     """What of some files is the dataset.
 
     `features` are names or patterns of columns, None those of the format; either `label` is the column of the class and
-    `classes` may name the classes, or `targets` are names or patterns of columns with numbers to predict. `shape` is
-    what a row is as an image: (height, width) or (height, width, channels).
+    `classes` may name the classes, or `targets` are names or patterns of columns with numbers to predict. `split` is
+    the column that says which rows train, if there is one. `shape` is what a row is as an image: (height, width) or
+    (height, width, channels).
     """
 
     label: str | None = "label"
     features: Sequence[str] | None = None
     targets: Sequence[str] = ()
     classes: Sequence[str] | None = None
+    split: str | None = None
     shape: Sequence[int] | None = None
     format: FormatName | None = None
 
@@ -92,9 +95,13 @@ class _Pass:
             raise DatasetError(f"has several columns called {twice[0]!r}; each needs a name of its own")
         targets = choose(names, selection.targets, ()) if selection.targets else []
         self._label = None if targets else selection.label
-        if self._label is not None and self._label not in names:
-            raise DatasetError(f"has no label column {self._label!r}; its columns are {listed(names)}")
-        besides = targets or [str(self._label)]
+        for what, column in (("label", self._label), ("split", selection.split)):
+            if column is not None and column not in names:
+                raise DatasetError(f"has no {what} column {column!r}; its columns are {listed(names)}")
+        if selection.split in {*targets, self._label} - {None}:
+            raise DatasetError(f"column {selection.split!r} is to be predicted; it can not be the split column as well")
+        self._categories = [column for column in (self._label, selection.split) if column is not None]
+        besides = [*targets, *self._categories]
         self._features = FeatureColumns(choose(names, selection.features or [reader.features], besides))
         self._targets = FeatureColumns(targets)
 
@@ -102,18 +109,22 @@ class _Pass:
         """Read every row, then write the dataset."""
         selection, label = self._selection, self._label
         encoder = LabelEncoder(label, selection.classes, typed=self._reader.typed) if label is not None else None
+        splitter = SplitEncoder(selection.split) if selection.split is not None else None
         statistics = None
         rows = 0
         with (
             closing(Spool(self._workspace / "features", np.uint8, self._max_bytes)) as features,
             closing(Spool(self._workspace / "labels", np.int64 if encoder else np.float32, self._max_bytes)) as labels,
+            closing(Spool(self._workspace / "splits", np.uint8, self._max_bytes)) as splits,
         ):
-            for piece in self._reader.read([*self._features.names, *self._targets.names], label):
+            for piece in self._reader.read([*self._features.names, *self._targets.names], self._categories):
                 if not piece.batch.num_rows:
                     continue
                 block = self._features.block(piece)
                 features.append(block)
                 labels.append(encoder.encode(piece) if encoder else self._targets.block(piece, np.float32))
+                if splitter:
+                    splits.append(splitter.encode(piece))
                 statistics = statistics or RunningStatistics(block.shape[1])
                 statistics.update(block)
                 rows += piece.batch.num_rows
@@ -121,19 +132,29 @@ class _Pass:
                 raise DatasetError(f"has {rows} rows; at least 2 are needed")
             shape = self._shape()
             classes, order = encoder.classes() if encoder else ((), None)
+            values, positions = splitter.values() if splitter else ([], None)
             flat_features, flat_labels = features.finish(), labels.finish()
-        counts = np.zeros(len(classes), np.int64) if order is None else _renumber(flat_labels, order, len(classes))
+            flat_splits = splits.finish() if splitter else None
+        counts = _renumber(flat_labels, order, len(classes))
         info = DatasetInfo(
-            "", "", rows, self._features.width, classes, flat_features.dtype.name, shape, self._targets.width
+            path="",
+            digest="",
+            rows=rows,
+            features=self._features.width,
+            classes=classes,
+            dtype=flat_features.dtype.name,
+            shape=shape,
+            targets=self._targets.width,
+            splits=dict(zip(values, _renumber(flat_splits, positions, len(values)), strict=True)),
         )
         return Prepared(
-            write_dataset(info, flat_features, flat_labels, self._workspace, directory),
+            write_dataset(info, flat_features, flat_labels, flat_splits, self._workspace, directory),
             self._format,
             {
                 "columns": self._features.described(self._reader),
                 "targets": self._targets.described(self._reader),
                 "statistics": statistics.summary(),
-                "class_counts": counts.tolist(),
+                "class_counts": counts,
             },
         )
 
@@ -150,11 +171,13 @@ class _Pass:
         return (*given, 1) if len(given) == 2 else tuple(given)
 
 
-def _renumber(labels: NDArray[np.int64], order: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Give each label its class's number, in place; how many rows each class has."""
-    counts = np.zeros(classes, np.int64)
-    for start in range(0, len(labels), BLOCK_ROWS):
-        block = order[labels[start : start + BLOCK_ROWS]]
-        labels[start : start + BLOCK_ROWS] = block
-        counts += np.bincount(block, minlength=classes)
-    return counts
+def _renumber(numbers: NDArray[Any] | None, order: NDArray[Any] | None, count: int) -> list[int]:
+    """Give each row's category the number that `order` has for it, in place; how many rows each of them has."""
+    counts = np.zeros(count, np.int64)
+    if numbers is not None and order is not None:
+        for start in range(0, len(numbers), BLOCK_ROWS):
+            block = order[numbers[start : start + BLOCK_ROWS]]
+            numbers[start : start + BLOCK_ROWS] = block
+            counts += np.bincount(block, minlength=count)
+    found: list[int] = counts.tolist()
+    return found

@@ -37,14 +37,18 @@ def register(
         prepared = prepare(files, workspace, directory, selection, max_bytes=settings.max_dataset_bytes)
     except DatasetError as error:
         raise invalid(FieldProblem("path", str(error))) from error
-    return _record(services, name, prepared, selection.label, source)
+    return _record(services, name, prepared, selection, source)
 
 
-def _record(services: Services, name: str, prepared: Prepared, label: str | None, source: str) -> tuple[Dataset, bool]:
+def _record(
+    services: Services, name: str, prepared: Prepared, selection: Selection, source: str
+) -> tuple[Dataset, bool]:
     for _ in range(TRIES):
         try:
             with services.database.writing() as session:
-                dataset, created = add_dataset(session, name=name, label=label, source=source, prepared=prepared)
+                dataset, created = add_dataset(
+                    session, name=name, selection=selection, source=source, prepared=prepared
+                )
                 session.expunge(dataset)
                 return dataset, created
         except IntegrityError:

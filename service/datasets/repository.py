@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from service.datasets.preparation import Prepared
+    from service.datasets.preparation import Prepared, Selection
 
 INFO_FIELDS = [field.name for field in fields(DatasetInfo)]
 
 
 def add_dataset(
-    session: Session, *, name: str, label: str | None, source: str, prepared: Prepared
+    session: Session, *, name: str, selection: Selection, source: str, prepared: Prepared
 ) -> tuple[Dataset, bool]:
     """Register content under a name; gives its version and whether it is new.
 
@@ -35,7 +35,8 @@ def add_dataset(
     dataset = Dataset(
         name=name,
         version=versions[0].version + 1 if versions else 1,
-        label=label,
+        label=selection.label,
+        split_column=selection.split,
         source=source,
         format=prepared.format,
         profile=prepared.profile,

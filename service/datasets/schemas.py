@@ -30,6 +30,10 @@ FEATURES_HELP = (
 )
 TARGETS_HELP = "Columns, or patterns of them, of numbers to predict, in place of a label."
 CLASSES_HELP = "Names of the classes in their order; default: the labels in ascending order."
+SPLIT_HELP = (
+    "Column that says of each row which part it belongs to, such as train and test: integers, booleans or text. It is "
+    "no feature; the `split` of a job names its values."
+)
 PLACE_HELP = (
     "File or folder on the service's machine, below one of the directories from which it takes datasets, or an "
     "s3:// or gs:// address that it is set up to read."
@@ -48,6 +52,7 @@ class DatasetForm(StrictModel):
     features: list[ColumnName] = Field([], max_length=1000, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=1000, description=TARGETS_HELP)
     classes: list[ClassName] = Field([], max_length=65536, description=CLASSES_HELP)
+    split_column: ColumnName | None = Field(None, description=SPLIT_HELP)
     shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         [],
         max_length=3,
@@ -64,6 +69,7 @@ class DatasetForm(StrictModel):
             features=self.features or None,
             targets=self.targets,
             classes=self.classes or None,
+            split=self.split_column,
             shape=self.shape or None,
             format=self.format,
         )
@@ -77,6 +83,7 @@ class DatasetRequest(DatasetForm):
             "examples": [
                 {"name": "digits", "path": "digits.parquet", "label": "label"},
                 {"name": "mnist", "path": "train-images-idx3-ubyte.gz", "labels": "train-labels-idx1-ubyte.gz"},
+                {"name": "sorted", "path": "sorted.csv", "label": "species", "split_column": "part"},
                 {"name": "houses", "path": "houses.csv", "features": ["rooms", "area_*"], "targets": ["price"]},
             ]
         }
@@ -116,6 +123,8 @@ DIGITS: dict[str, JsonValue] = {
     "classes": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     "targets": 0,
     "label": "label",
+    "split_column": None,
+    "splits": {},
     "format": "parquet",
     "source": "digits.parquet",
     "created_at": "2026-01-01T12:00:00Z",
@@ -137,6 +146,8 @@ class DatasetView(BaseModel):
     classes: list[str]
     targets: int = Field(description="Numbers to predict for a row, where there are no classes.")
     label: str | None
+    split_column: str | None
+    splits: dict[str, int] = Field(description="Rows of each value of the split column, in the values' order.")
     format: str
     source: str = Field(description="The files, as seen from the directory from which they were taken.")
     created_at: datetime

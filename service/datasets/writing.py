@@ -14,36 +14,50 @@ from workers.dataset import DatasetInfo, schema_of
 from workers.files import sync_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
-def digest_of(info: DatasetInfo, features: NDArray[Any], labels: NDArray[Any]) -> str:
-    """SHA-256 of the content, whatever the format it came in: the numbers row by row, the labels, the classes."""
+def digest_of(info: DatasetInfo, columns: Sequence[NDArray[Any]]) -> str:
+    """SHA-256 of the content, whatever the format it came in: the numbers of each column, the classes."""
+    # What a dataset does not have is not told of: those of before there were such things have the digests they had.
     kind = (info.dtype, info.shape, info.targets)
     head = repr((info.rows, info.features)) + ("" if kind == ("float32", None, 0) else repr(kind))
-    digest = hashlib.sha256()
-    for part in (head.encode(), features.data.cast("B"), labels.data.cast("B"), "\0".join(info.classes).encode()):
-        digest.update(part)
+    if info.splits:
+        head += repr(list(info.splits))
+    digest = hashlib.sha256(head.encode())
+    for column in columns:
+        digest.update(column.data.cast("B"))
+    digest.update("\0".join(info.classes).encode())
     return digest.hexdigest()
 
 
 def write_dataset(
-    info: DatasetInfo, features: NDArray[Any], labels: NDArray[Any], workspace: Path, directory: Path
+    info: DatasetInfo,
+    features: NDArray[Any],
+    labels: NDArray[Any],
+    splits: NDArray[Any] | None,
+    workspace: Path,
+    directory: Path,
 ) -> DatasetInfo:
-    """Write flat features and labels (or targets) as `directory/<digest>.arrow`; gives `info` with path and digest.
+    """Write flat columns as `directory/<digest>.arrow`; gives `info` with path and digest.
+
+    They are the features, the labels or targets, and the positions in `info.splits`, if there are such.
 
     The file is made in `workspace`, on the same disk. One that is there has this content and is left alone.
     """
-    digest = digest_of(info, features, labels)
+    columns = (features, labels) if splits is None else (features, labels, splits)
+    digest = digest_of(info, columns)
     path = directory / f"{digest}.arrow"
     if not path.exists():
         schema = schema_of(info)
-        columns = [_column(field.type, values) for field, values in zip(schema, (features, labels), strict=True)]
+        arrays = [_column(field.type, values) for field, values in zip(schema, columns, strict=True)]
         with (workspace / path.name).open("xb") as file:
             # One batch, so that a reader sees each column as one array without copying it.
             # Without the option Arrow writes no column of more than 2 ** 31 numbers, such as 4 GB of bytes.
             with pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(allow_64bit=True)) as writer:
-                writer.write_batch(pa.record_batch(columns, schema=schema))
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).replace(path)

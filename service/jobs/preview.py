@@ -91,6 +91,6 @@ def _warnings(job: ResolvedJob, settings: Settings) -> Iterator[tuple[str, str]]
             f"the last batch of an epoch has {last} rows for {shards} shards: some compute nothing in that step",
         )
     if job.validation_rows == 0:
-        yield "data.validation", "no row is kept for validation: there will be no metrics under val/"
+        yield job.validation_field, "no row is kept for validation: there will be no metrics under val/"
     if settings.cluster_cpus is None:
         yield "resources", f"it is not known here whether the cluster has {resources.total['CPU']} CPUs"

@@ -29,6 +29,7 @@ class Base(DeclarativeBase):
         str: Text,
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
+        dict[str, int]: JSON,
         list[str]: JSON,
     }
 
@@ -207,6 +208,8 @@ class Dataset(Base):
     shape: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
     targets: Mapped[int] = mapped_column(default=0, server_default="0")
     label: Mapped[str | None]
+    split_column: Mapped[str | None]
+    splits: Mapped[dict[str, int]] = mapped_column(default=dict)
     format: Mapped[str] = mapped_column(default="parquet", server_default="parquet")
     source: Mapped[str]
     profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from service.dependencies import Services
     from service.sweeps.schemas import SweepRequest
-    from workers.spec import JobSpec
+    from workers.resolve import ResolvedJob
 
 MOST_PROBLEMS = 20
 
@@ -54,7 +54,7 @@ def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], service
     except ValidationError as error:
         raise SpecError(document_problems(error, document, JobRequest)) from None
     dataset, resolved = check_job(request, services)
-    _check_stopping(sweep, resolved.spec)
+    _check_stopping(sweep, resolved)
     return {
         "spec": resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
         "labels": request.labels,
@@ -66,16 +66,17 @@ def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], service
     }
 
 
-def _check_stopping(sweep: SweepRequest, spec: JobSpec) -> None:
+def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
     """Refuse a rule that could never act on a member."""
     if sweep.stopping is None:
         return
     problems = []
-    if spec.data.validation == 0:
-        message = f"must be more than 0: stopping compares {sweep.stopping.metric}, which is of the validation rows"
-        problems.append(FieldProblem("data.validation", message))
-    if spec.training.epochs <= (begins := sweep.stopping.begins):
-        message = f"must be more than {begins}, not {spec.training.epochs}: stopping begins after epoch {begins}"
+    if resolved.validation_rows == 0:
+        message = f"must leave rows: stopping compares {sweep.stopping.metric}, which is of the validation rows"
+        problems.append(FieldProblem(resolved.validation_field, message))
+    epochs = resolved.spec.training.epochs
+    if epochs <= (begins := sweep.stopping.begins):
+        message = f"must be more than {begins}, not {epochs}: stopping begins after epoch {begins}"
         problems.append(FieldProblem("training.epochs", message))
     if problems:
         raise SpecError(problems)

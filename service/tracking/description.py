@@ -59,13 +59,20 @@ def _note(job: Job) -> Iterator[str]:
     yield ""
     yield (
         f"- dataset: `{spec['data']['dataset']}`, {dataset['rows']:,} rows of {dataset['features']:,} features, "
-        f"{len(dataset['classes'])} classes; {spec['data']['validation']:.0%} kept for validation"
+        f"{len(dataset['classes'])} classes; {_split(spec['data'])}"
     )
     yield f"- loss: {short(spec['loss'])}; penalties: {_fields(spec['regularization'])}"
     yield f"- optimizer: {short(spec['optimizer'])}"
     yield f"- training: {_fields(spec['training'])}"
     yield f"- job: `GET /v1/jobs/{job.id}`; to run it again, post `model/spec.yaml` from the artifacts to `/v1/jobs`"
     yield f"- model: {' → '.join(short(layer) for layer in spec['model']['layers'])}"
+
+
+def _split(data: Mapping[str, Any]) -> str:
+    if (split := data.get("split")) is None:
+        return f"{data['validation']:.0%} kept for validation"
+    train, validation = (", ".join(split[part]) or "none" for part in ("train", "validation"))
+    return f"split by a column: {train} to train on, {validation} for validation"
 
 
 def short(value: Any) -> str:

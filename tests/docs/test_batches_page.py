@@ -13,9 +13,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "batches.md").read_text()
 
 def test_its_examples_are_what_a_job_takes() -> None:
     examples = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     specs = [DataSpec.model_validate(json.loads(example)) for example in examples]
-    assert [each.standardize for each in specs] == [False, True]
-    shuffle = specs[1].shuffle.model_dump()
+    assert [each.standardize for each in specs] == [False, True, True]
+    assert [each.split is not None for each in specs] == [False, True, False]
+    shuffle = specs[2].shuffle.model_dump()
     # The page shows the default sizes.
     assert DataSpec.model_validate({"dataset": "d", "shuffle": {"type": "blocks"}}).shuffle.model_dump() == shuffle

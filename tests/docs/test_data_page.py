@@ -44,6 +44,9 @@ def write_files(folder: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["sepal_length", "sepal_width", "petal_length", "petal_width", "species"])
         writer.writerows([*row, iris.target_names[label]] for row, label in zip(iris.data, iris.target, strict=True))
+    with (folder / "sorted.csv").open("w", newline="") as file:
+        rows = [[3.5, "setosa", "train"], [4, "virginica", "test"], [2, "virginica", "train"]]
+        csv.writer(file).writerows([["petal_width", "species", "part"], *rows])
     with (folder / "houses.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["rooms", "area_in", "area_out", "price"], [3, 80.5, 10, 2e5], [5, 120, 300, 5e5]])
     digits = load_digits()
@@ -86,13 +89,14 @@ def test_the_examples_of_the_page_run(
         "mnist: 1797 rows, 64 features, 10 classes",
         "cifar: 20 rows, 3072 features, 10 classes",
         "houses: 2 rows, 3 features, 1 targets",
+        "sorted: 3 rows, 1 features, 2 classes",
         "wrote mnist.png",
         "arrays@1: 537 rows",
     ):
         assert words in said
     assert "uint8 [8, 8, 1] [178, 182, 177]" in capsys.readouterr().out
     assert [entry["name"] for entry in api.get("/v1/datasets").json()["data"]] == [
-        "arrays", "cifar", "houses", "mine", "mnist", "sent",
+        "arrays", "cifar", "houses", "mine", "mnist", "sent", "sorted",
     ]  # fmt: skip
 
 

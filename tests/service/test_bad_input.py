@@ -267,7 +267,7 @@ JSON_VALUES = st.recursive(
 )
 PATHS = [
     "name", "experiment", "data", "data.dataset", "data.validation", "data.standardize", "data.scale",
-    "data.shuffle", "data.augmentation", "data.stratify", "model", "model.layers",
+    "data.shuffle", "data.augmentation", "data.stratify", "data.split", "model", "model.layers",
     "model.layers.0", "model.layers.0.type", "model.layers.0.units", "model.layers.1", "loss", "loss.type",
     "loss.margin", "regularization.l2", "optimizer", "optimizer.lr", "optimizer.momentum", "optimizer.schedule",
     "optimizer.schedule.type", "training.epochs", "training.batch_size", "training.seed", "training.shards",

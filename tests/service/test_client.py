@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from service.client import ApiError, Client, JobFailedError, views
@@ -157,6 +158,10 @@ def test_datasets(client: Client, settings: Settings) -> None:
     assert [len(row["features"]) for row in client.preview_dataset("more", 3)] == [2, 2, 2]
     with pytest.raises(ApiError, match="no images"):
         client.contact_sheet("more")
+    table = pa.table({"a": [1, 2, 3], "part": ["train", "test", "train"], "label": [0, 1, 1]})
+    pq.write_table(table, settings.allowed_roots[0] / "parts.parquet")
+    parts = client.register_dataset("parts", settings.allowed_roots[0] / "parts.parquet", split_column="part")
+    assert (parts["split_column"], parts["splits"]) == ("part", {"test": 1, "train": 2})
 
 
 @pytest.mark.usefixtures("digits")

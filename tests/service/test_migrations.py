@@ -134,6 +134,7 @@ def test_datasets_become_their_first_versions_and_the_newest_stay(settings: Sett
         dataset = session.get_one(Dataset, ("d", 1))
         assert (dataset.digest, dataset.classes, dataset.dtype, dataset.shape) == ("2", ["a"], "float32", None)
         assert (dataset.profile, dataset.format, dataset.targets) == (None, "parquet", 0)
+        assert (dataset.split_column, dataset.splits) == (None, {})
         assert dataset.created_at.tzinfo is not None
 
 

@@ -166,7 +166,7 @@ def test_a_sweep_says_its_rule(api: httpx.Client) -> None:
         (
             {"stopping": HALVING, "over": {"list": [{"data.validation": 0.0}]}},
             "base.data.validation",
-            "must be more than 0: stopping compares val/accuracy, which is of the validation rows",
+            "must leave rows: stopping compares val/accuracy, which is of the validation rows",
         ),
         ({"stopping": HALVING | {"factor": 1}}, "stopping.factor", "must be at least 2, not 1"),
         ({"stopping": HALVING | {"metric": "train/loss"}}, "stopping.metric", "must be 'val/loss', "),

@@ -92,19 +92,28 @@ def blobs(directory: Path, *, rows: int = 333, features: int = 20, classes: int 
     return prepare_parquet(directory / "blobs.parquet", directory / "datasets", "label")
 
 
-def images(directory: Path, *, dtype: str = "uint8", rows: int = 200, seed: int = 1) -> DatasetInfo:
-    """A dataset of small images in three classes, which differ in where they are bright; sorted by class."""
-    shape = (5, 6, 2)
-    random = np.random.default_rng(seed)
+def images(directory: Path, *, dtype: str = "uint8", changed: int | None = None, parts: Any = ()) -> DatasetInfo:
+    """A dataset of small images in three classes, which differ in where they are bright; sorted by class.
+
+    Its split column has `parts`, an array of text, if there are any; the image of the row `changed` is another one.
+    """
+    rows, shape = 200, (5, 6, 2)
+    random = np.random.default_rng(1)
     labels = np.sort(random.integers(0, 3, rows))
     values = random.integers(0, 200, (rows, *shape))
     values[np.arange(rows), :, labels] += 55
-    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(values.astype(dtype))
-    batch = pa.record_batch({"features": tensors, "label": pa.array(labels)})
-    path = directory / f"images-{dtype}.arrow"
+    if changed is not None:
+        values[changed] = 255 - values[changed]
+    columns = {"features": pa.FixedShapeTensorArray.from_numpy_ndarray(values.astype(dtype)), "label": pa.array(labels)}
+    names, codes, counts = np.unique(parts, return_inverse=True, return_counts=True)
+    if len(names):
+        columns["split"] = pa.array(codes, pa.uint8())
+    batch = pa.record_batch(columns)
+    path = directory / f"images-{dtype}-{changed}.arrow"
     with pa.ipc.new_file(path, batch.schema) as writer:
         writer.write(batch)
-    return DatasetInfo(str(path), "0" * 64, rows, prod(shape), ("a", "b", "c"), dtype, shape)
+    splits = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return DatasetInfo(str(path), "0" * 64, rows, prod(shape), ("a", "b", "c"), dtype, shape, splits=splits)
 
 
 def assignment(spec: dict[str, Any], dataset: DatasetInfo, directory: Path, *, prepared: bool = True) -> Assignment:

@@ -20,7 +20,7 @@ from workers.batches import Batch, Batches
 from workers.dataset import open_dataset
 from workers.device import Mirror
 from workers.exchange import Order
-from workers.model import augmentations_of
+from workers.model import augmentations_of, parts_of
 from workers.scaling import Scaling
 from workers.spec import JobSpec
 
@@ -77,6 +77,25 @@ def test_no_bit_depends_on_whether_rows_are_gathered_by_a_compiled_loop(
         monkeypatch.setattr("core.gather.LARGE", large)
         results.append(result(images(tmp_path), tmp_path / str(large), data=data, resources=places))
     assert results[0] == results[1]
+
+
+def test_a_split_by_a_column_trains_and_validates_on_the_rows_of_its_values(tmp_path: Path) -> None:
+    """No bit depends on where, and on the rows that are left out."""
+    parts = np.random.default_rng(3).choice(["train", "test", "unused"], 200, p=[0.6, 0.3, 0.1])
+    dataset = images(tmp_path, parts=parts)
+    data = {key: value for key, value in EVERYTHING["data"].items() if key not in {"validation", "stratify"}}
+    data["split"] = {"train": ["train"], "validation": ["test"]}
+    expected = result(dataset, tmp_path / "1", data=data)
+    for workers in (2, 3):
+        assert result(dataset, tmp_path / str(workers), data=data, resources={"workers": workers}) == expected
+    trained, validated = parts_of(JobSpec.model_validate(job(data=data)), dataset, open_dataset(dataset)[1])
+    assert set(parts[trained]) == {"train"}
+    assert set(parts[validated]) == {"test"}
+    assert len(trained) + len(validated) == np.count_nonzero(parts != "unused")
+    left_out = int(np.flatnonzero(parts == "unused")[0])
+    assert result(images(tmp_path, parts=parts, changed=left_out), tmp_path / "same", data=data) == expected
+    other = images(tmp_path, parts=parts, changed=int(trained[0]))
+    assert result(other, tmp_path / "other", data=data) != expected
 
 
 SCALES: dict[str, dict[str, Any]] = {

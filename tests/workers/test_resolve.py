@@ -66,6 +66,43 @@ def test_a_problem_names_its_field_and_the_figures(case: str) -> None:
     assert field in str(caught.value)
 
 
+SPLITS = replace(DATASET, splits={"test": 100, "train": 200, "unused": 33})
+
+
+@pytest.mark.parametrize(
+    ("validation", "sizes"), [(["test"], (200, 100)), (["test", "unused", "test"], (200, 133)), ([], (200, 0))]
+)
+def test_the_rows_of_a_split_by_a_column_are_those_of_its_values(validation: list[str], sizes: tuple[int, int]) -> None:
+    changes = job(data={"dataset": "blobs", "split": {"train": ["train"], "validation": validation}})
+    found = resolve(JobSpec.model_validate(changes), SPLITS)
+    assert (found.train_rows, found.validation_rows, found.steps_per_epoch) == (*sizes, 4)
+    assert (found.spec.data.validation, found.validation_field) == (0.0, "data.split.validation")
+    assert resolve(JobSpec.model_validate(found.spec.model_dump(mode="json")), SPLITS).spec == found.spec
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "fields", "words"),
+    [
+        (DATASET, {"train": ["train"]}, ["data.split"], ("'blobs'", "has none", "split_column")),
+        (
+            SPLITS,
+            {"train": ["training", "train"], "validation": ["Test"]},
+            ["data.split.train.0", "data.split.validation.0"],
+            ("is 'training'", "'test', 'train', 'unused'", "one of them"),
+        ),
+        (SPLITS, {"train": ["unused"]}, ["training.batch_size"], ("only 33 rows", "at most 33")),
+    ],
+)
+def test_a_split_that_the_dataset_does_not_have(
+    dataset: DatasetInfo, split: dict[str, Any], fields: list[str], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolve(JobSpec.model_validate(job(data={"dataset": "blobs", "split": split})), dataset)
+    assert [problem.field for problem in caught.value.problems] == fields
+    for word in words:
+        assert word in caught.value.problems[0].message
+
+
 def test_no_parameters_is_said_beside_the_number_of_scores() -> None:
     with pytest.raises(SpecError) as caught:
         resolved(**{"model.layers": [{"type": "relu"}]})

@@ -318,6 +318,14 @@ def test_the_example_of_these_tests_is_right() -> None:
     assert JobSpec.model_validate(JOB).model_dump()["loss"] == to_spec(Hinge())
 
 
+def test_a_split_by_a_column_takes_the_place_of_the_share() -> None:
+    spec = JobSpec.model_validate(job(data={"dataset": "d", "split": {"train": ["a"], "validation": ["b"]}}))
+    assert spec.data.validation == 0
+    assert JobSpec.model_validate(spec.model_dump()) == spec
+    # Specs without one are the documents that they were, and so their checkpoints' computations.
+    assert "split" not in JobSpec.model_validate(job()).model_dump()["data"]
+
+
 def test_given_numbers_take_the_place_of_standardization() -> None:
     spec = JobSpec.model_validate(job(**{"data.scale": {"divide": 255}}))
     assert not spec.data.standardize

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.splitting import Blocks, epoch_order, split, validation_rows
+from workers.splitting import Blocks, epoch_order, split, split_by_value, validation_rows
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -85,6 +85,20 @@ def test_a_stratified_split_is_drawn_by_the_seed() -> None:
     drawn = np.bincount(np.concatenate([split(90, 0.2, seed, labels)[1] for seed in range(300)]), minlength=90)
     assert drawn.min() > 0.5 * drawn.mean()
     assert drawn.max() < 1.6 * drawn.mean()
+
+
+@given(
+    st.lists(st.integers(0, 255), min_size=1, max_size=300),
+    st.lists(st.integers(0, 255), max_size=5),
+    st.lists(st.integers(0, 255), max_size=5),
+)
+def test_a_split_by_value_takes_the_rows_of_these_values_in_their_order(
+    values: list[int], train: list[int], validation: list[int]
+) -> None:
+    found = split_by_value(np.array(values, np.uint8), train, validation)
+    for rows, named in zip(found, (train, validation), strict=True):
+        assert rows.dtype == np.int64
+        assert rows.tolist() == [row for row, value in enumerate(values) if value in named]
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 10), seeds, st.integers(0, 10**6))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
-from service.datasets.readers.columns_of import columns_of, row_bytes
 from service.datasets.readers.reader import Rows, rows_at_once
+from service.datasets.readers.row_bytes import row_bytes
 from workers.dataset import DatasetError
 from workers.error_text import text_of
 
@@ -30,9 +30,9 @@ class ArrowReader:
         with _opened(files[0]) as (schema, _):
             self.schema = schema
 
-    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows of every file, mapped into memory: one of its batches may be as large as the file."""
-        columns = columns_of(numbers, label)
+        columns = [*numbers, *categories]
         for file in self._files:
             with _opened(file) as (schema, batches):
                 start = 0

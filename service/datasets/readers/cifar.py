@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from service.datasets.readers.arrays import column_of, column_type
-from service.datasets.readers.columns_of import columns_of
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.dataset import DatasetError
 
@@ -38,9 +37,9 @@ class CifarReader:
         image = column_type(np.dtype(np.uint8), (HEIGHT, WIDTH, CHANNELS))
         self.schema = pa.schema({"image": image} | dict.fromkeys(labels, pa.uint8()))
 
-    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows of every file."""
-        columns = columns_of(numbers, label)
+        columns = [*numbers, *categories]
         size = rows_at_once(self._record)
         for path in self._files:
             with path.open("rb") as file:

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from service.datasets.readers.columns_of import columns_of
 from service.datasets.readers.reader import Rows
 from workers.arrow import values_of
 from workers.dataset import DatasetError
@@ -49,10 +48,10 @@ class CsvReader:
             raise DatasetError(f"{files[0].name} has numbers in its first line; it must name the columns")
         self.schema: pa.Schema = pa.schema({name: pa.float64() for name in names})
 
-    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows of every file."""
-        columns = columns_of(numbers, label)
-        types = dict.fromkeys(numbers, pa.float64()) | ({} if label is None else {label: pa.string()})
+        columns = [*numbers, *categories]
+        types = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(categories, pa.string())
         for file in self._files:
             with _opened(file, types) as reader:
                 missing = [name for name in columns if name not in reader.schema.names]

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from service.datasets.readers.arrays import column_of, column_type
-from service.datasets.readers.columns_of import columns_of
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.dataset import DatasetError
 
@@ -52,9 +51,9 @@ class IdxReader:
             self._columns[name] = header
         self.schema = pa.schema({name: column_type(one.dtype, one.shape[1:]) for name, one in self._columns.items()})
 
-    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows; DatasetError unless there are as many labels as images."""
-        columns = columns_of(numbers, label)
+        columns = [*numbers, *categories]
         headers = [self._columns[name] for name in columns]
         first = headers[0]
         for other in headers[1:]:

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from service.datasets.readers.arrays import column_of, column_type
-from service.datasets.readers.columns_of import columns_of
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.dataset import DatasetError
 from workers.error_text import text_of
@@ -36,9 +35,9 @@ class NpyReader:
                 raise DatasetError(f"{name}.npy {error}") from error
         self.schema = pa.schema(fields)
 
-    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows; DatasetError unless all of these arrays have as many."""
-        columns = columns_of(numbers, label)
+        columns = [*numbers, *categories]
         arrays = {name: self._arrays[name] for name in columns}
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:

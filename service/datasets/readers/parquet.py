@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.datasets.readers.columns_of import columns_of, row_bytes
 from service.datasets.readers.reader import Rows, rows_at_once
+from service.datasets.readers.row_bytes import row_bytes
 from workers.dataset import DatasetError
 from workers.error_text import text_of
 
@@ -32,9 +32,9 @@ class ParquetReader:
         with _opened(files[0]) as parquet:
             self.schema: pa.Schema = parquet.schema_arrow
 
-    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows of every file; the columns that nobody asked for are not read."""
-        columns = columns_of(numbers, label)
+        columns = [*numbers, *categories]
         for file in self._files:
             with _opened(file) as parquet:
                 schema = parquet.schema_arrow

@@ -33,8 +33,8 @@ class Reader(Protocol):
     features: ClassVar[str]
     schema: pa.Schema
 
-    def read(self, numbers: Sequence[str], label: str | None) -> Iterator[Rows]:
-        """The rows in their order, with the columns of `numbers` and `label`; DatasetError where a file is broken."""
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
+        """The rows in their order, with the columns of numbers and of few values; DatasetError for a broken file."""
 
 
 def rows_at_once(row_bytes: int) -> int:

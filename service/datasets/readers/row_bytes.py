@@ -1,4 +1,4 @@
-"""What readers of tables have in common."""
+"""How much of a table is read at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ import pyarrow.types as pt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def columns_of(numbers: Sequence[str], label: str | None) -> list[str]:
-    """The columns to be read."""
-    return [*numbers, label] if label is not None else list(numbers)
 
 
 def row_bytes(schema: pa.Schema, columns: Sequence[str]) -> int:
