@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from service.datasets.readers.arrow import ArrowReader
@@ -11,10 +12,11 @@ from service.datasets.readers.csv import CsvReader
 from service.datasets.readers.idx import IdxReader
 from service.datasets.readers.npy import NpyReader
 from service.datasets.readers.parquet import ParquetReader
+from service.datasets.readers.parts import COLUMN, PartsReader
 from workers.dataset import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from service.datasets.readers.reader import Reader
@@ -26,6 +28,13 @@ class _Format(NamedTuple):
     # The first one that any file has is the one that counts: the published archives hold training and test files.
     patterns: tuple[str, ...]
     reader: Callable[[Sequence[Path]], Reader]
+    # What its training and its test files are called, where it says so.
+    parts: Mapping[str, str] = MappingProxyType({})
+
+
+IDX_PARTS = {"train": "train-*idx?-ubyte", "test": "t10k-*idx?-ubyte"}
+CIFAR10_PARTS = {"train": "data_batch_*.bin", "test": "test_batch.bin"}
+CIFAR100_PARTS = {"train": "train.bin", "test": "test.bin"}
 
 
 FORMATS: dict[FormatName, _Format] = {
@@ -33,21 +42,27 @@ FORMATS: dict[FormatName, _Format] = {
     "arrow": _Format(("*.arrow", "*.arrows", "*.feather", "*.ipc"), ArrowReader),
     "csv": _Format(("*.csv", "*.tsv"), CsvReader),
     "npy": _Format(("*.npy",), NpyReader),
-    "idx": _Format(("train-*idx?-ubyte", "*idx?-ubyte", "*.idx"), IdxReader),
-    "cifar10": _Format(("data_batch_*.bin", "test_batch.bin"), lambda files: CifarReader(files, ["label"])),
-    "cifar100": _Format(("train.bin", "test.bin"), lambda files: CifarReader(files, ["coarse_label", "label"])),
+    "idx": _Format((IDX_PARTS["train"], "*idx?-ubyte", "*.idx"), IdxReader, IDX_PARTS),
+    "cifar10": _Format(tuple(CIFAR10_PARTS.values()), lambda files: CifarReader(files, ["label"]), CIFAR10_PARTS),
+    "cifar100": _Format(
+        tuple(CIFAR100_PARTS.values()), lambda files: CifarReader(files, ["coarse_label", "label"]), CIFAR100_PARTS
+    ),
 }
 
 
-def open_reader(files: Sequence[Path], name: FormatName | None) -> tuple[FormatName, Reader]:
+def open_reader(files: Sequence[Path], name: FormatName | None, split: str | None) -> tuple[FormatName, Reader]:
     """A reader of those of `files` that are of one format, in order of name: of the format `name` or the first found.
 
+    Of training and test files it reads the training ones, or both where `split` is the column that says which is which.
     Raises DatasetError when no file is of a format, or a file is not what its format says.
     """
     for candidate in [name] if name else get_args(FormatName):
-        patterns, reader = FORMATS[candidate]
+        patterns, reader, parts = FORMATS[candidate]
+        in_parts = {part: _matching(files, pattern) for part, pattern in parts.items()}
+        if split == COLUMN and in_parts and all(in_parts.values()):
+            return candidate, PartsReader({part: reader(found) for part, found in in_parts.items()})
         for pattern in patterns:
-            if found := sorted(file for file in files if fnmatchcase(file.name.lower(), pattern)):
+            if found := _matching(files, pattern):
                 return candidate, reader(found)
     if name and files:
         return name, FORMATS[name].reader(sorted(files))  # whatever they are called
@@ -55,6 +70,10 @@ def open_reader(files: Sequence[Path], name: FormatName | None) -> tuple[FormatN
         f"nothing says what format {_names(files)} has; name it in `format`, or call the file after it (such as "
         f"{', '.join(one.patterns[0] for one in FORMATS.values())})"
     )
+
+
+def _matching(files: Sequence[Path], pattern: str) -> list[Path]:
+    return sorted(file for file in files if fnmatchcase(file.name.lower(), pattern))
 
 
 def _names(files: Sequence[Path]) -> str:

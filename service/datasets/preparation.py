@@ -79,7 +79,7 @@ def prepare(
     """
     unpacker = Unpacker(workspace, max_bytes)
     plain = [part for file in files for part in unpacker.unpack(file)]
-    name, reader = open_reader(plain, selection.format)
+    name, reader = open_reader(plain, selection.format, selection.split)
     return _Pass(reader, name, selection, workspace, max_bytes).run(directory)
 
 

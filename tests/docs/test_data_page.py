@@ -87,7 +87,7 @@ def test_the_examples_of_the_page_run(
     for words in (
         "mine: 150 rows, 4 features, 3 classes",
         "mnist: 1797 rows, 64 features, 10 classes",
-        "cifar: 20 rows, 3072 features, 10 classes",
+        "cifar: 30 rows, 3072 features, 10 classes",
         "houses: 2 rows, 3 features, 1 targets",
         "sorted: 3 rows, 1 features, 2 classes",
         "wrote mnist.png",

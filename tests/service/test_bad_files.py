@@ -109,6 +109,18 @@ def test_bad_cifar(tmp_path: Path) -> None:
     assert "data_batch_1.bin has 6145 bytes" in refused(tmp_path, tmp_path / "data_batch_1.bin")
 
 
+def test_training_and_test_files_that_do_not_go_together(tmp_path: Path) -> None:
+    for part, side in (("train", 2), ("t10k", 3)):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_header(8, 2, side, side) + bytes(2 * side * side))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_header(8, 2) + b"\0\1")
+    files = [file for file in tmp_path.iterdir() if file.is_file()]
+    said = refused(tmp_path, *files, split="split")
+    for words in ("train have the columns", "uint8[2, 2]", "those of test", "uint8[3, 3]"):
+        assert words in said
+    alone = [file for file in files if file.name.startswith("train")]
+    assert "no split column 'split'; its columns are image, label" in refused(tmp_path, *alone, split="split")
+
+
 def test_bad_arrays(tmp_path: Path) -> None:
     label = tmp_path / "label.npy"
     np.save(label, [0, 1, 0])

@@ -22,7 +22,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from service.datasets.preparation import Selection
 from tests.prepared import prepared
-from workers.dataset import open_dataset
+from workers.dataset import open_dataset, open_splits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,11 +137,18 @@ def test_mnist_as_it_is_published(tmp_path: Path) -> None:
     found = ready(tmp_path, images, labels)
     check(found, IMAGES.reshape(ROWS, -1), LABELS)
     assert (found.format, found.info.shape) == ("idx", (HEIGHT, WIDTH, 1))
-    # In one archive with the files to test on, which are left alone.
+    # In one archive with the files to test on, which are left alone unless the rows are to be told apart.
+    tests = idx(tmp_path / "t10k-images-idx3-ubyte.gz", IMAGES[:5] ^ 1, 0x08)
     with tarfile.open(tmp_path / "mnist.tar", "w") as archive:
-        for path in (images, labels, idx(tmp_path / "t10k-images-idx3-ubyte.gz", IMAGES[:5], 0x08)):
+        for path in (images, labels, tests, idx(tmp_path / "t10k-labels-idx1-ubyte.gz", LABELS[5:10], 0x08)):
             archive.add(path, f"MNIST/raw/{path.name}")
     assert ready(tmp_path, tmp_path / "mnist.tar").info == found.info
+    both = ready(tmp_path, tmp_path / "mnist.tar", split="split").info
+    assert (both.splits, both.shape) == ({"test": 5, "train": ROWS}, (HEIGHT, WIDTH, 1))
+    assert open_splits(both).tolist() == [1] * ROWS + [0] * 5
+    features, numbers = open_dataset(both)
+    np.testing.assert_array_equal(features.reshape(-1, HEIGHT, WIDTH), [*IMAGES, *(IMAGES[:5] ^ 1)])
+    assert numbers.tolist() == [*LABELS, *LABELS[5:10]]
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [(0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"), (0x0E, "f8")])
@@ -172,6 +179,9 @@ def test_cifar(tmp_path: Path, label_bytes: int, name: str, other: str) -> None:
     found = ready(tmp_path, tmp_path / "cifar-binary.tar.gz")
     check(found, images.reshape(rows, -1), np.arange(rows) % 3)
     assert found.info.shape == (32, 32, 3)
+    both = ready(tmp_path, tmp_path / "cifar-binary.tar.gz", split="split").info
+    assert (both.splits, open_splits(both).tolist()) == ({"test": 1, "train": rows}, [1] * rows + [0])
+    np.testing.assert_array_equal(open_dataset(both)[0], [*images.reshape(rows, -1), np.zeros(3072)])
 
 
 def test_an_array_and_its_labels_in_two_files(tmp_path: Path) -> None:

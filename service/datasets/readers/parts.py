@@ -1,0 +1,46 @@
+"""The files to train on and those to test on, as formats publish them, one after another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import pyarrow as pa
+
+from service.datasets.columns import type_name
+from workers.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from service.datasets.readers.reader import Reader, Rows
+
+COLUMN = "split"
+
+
+class PartsReader:
+    """The rows of several readers of images, and the column "split" with the name of the one that each is from."""
+
+    typed: ClassVar = True
+    features: ClassVar = "image"
+
+    def __init__(self, parts: Mapping[str, Reader]) -> None:
+        self._parts = parts
+        (first, reader), *others = parts.items()
+        for name, other in others:
+            if other.schema != reader.schema:
+                raise DatasetError(
+                    f"the files of {first} have the columns {_described(reader)}, and those of {name} "
+                    f"{_described(other)}; they must be the same"
+                )
+        self.schema = reader.schema.append(pa.field(COLUMN, pa.string()))
+
+    def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
+        """The rows of every part."""
+        for name, reader in self._parts.items():
+            for rows in reader.read(numbers, [column for column in categories if column != COLUMN]):
+                part = pa.repeat(pa.scalar(name), rows.batch.num_rows)
+                yield rows._replace(batch=rows.batch.append_column(COLUMN, part))
+
+
+def _described(reader: Reader) -> str:
+    return ", ".join(f"{field.name} ({type_name(field.type)})" for field in reader.schema)
