@@ -8,12 +8,13 @@ the same dataset.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.datasets.class_names import published_names
 from service.datasets.columns import choose, image_shape, listed
 from service.datasets.features import FeatureColumns
 from service.datasets.formats import open_reader
@@ -80,6 +81,8 @@ def prepare(
     unpacker = Unpacker(workspace, max_bytes)
     plain = [part for file in files for part in unpacker.unpack(file)]
     name, reader = open_reader(plain, selection.format, selection.split)
+    if selection.classes is None:
+        selection = replace(selection, classes=published_names(plain, name, selection.label))
     return _Pass(reader, name, selection, workspace, max_bytes).run(directory)
 
 

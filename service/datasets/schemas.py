@@ -29,7 +29,10 @@ FEATURES_HELP = (
     "lists of as many numbers in each row, or tensors."
 )
 TARGETS_HELP = "Columns, or patterns of them, of numbers to predict, in place of a label."
-CLASSES_HELP = "Names of the classes in their order; default: the labels in ascending order."
+CLASSES_HELP = (
+    "Names of the classes in their order; default: those that CIFAR's archives have, or else the labels in ascending "
+    "order."
+)
 SPLIT_HELP = (
     "Column that says of each row which part it belongs to, such as train and test: integers, booleans or text. It is "
     "no feature; the `split` of a job names its values."

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import struct
 import tarfile
 import zipfile
@@ -22,7 +23,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from service.datasets.preparation import Selection
 from tests.prepared import prepared
-from workers.dataset import open_dataset, open_splits
+from workers.dataset import DatasetError, open_dataset, open_splits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -182,6 +183,60 @@ def test_cifar(tmp_path: Path, label_bytes: int, name: str, other: str) -> None:
     both = ready(tmp_path, tmp_path / "cifar-binary.tar.gz", split="split").info
     assert (both.splits, open_splits(both).tolist()) == ({"test": 1, "train": rows}, [1] * rows + [0])
     np.testing.assert_array_equal(open_dataset(both)[0], [*images.reshape(rows, -1), np.zeros(3072)])
+
+
+CIFAR_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def cifar_archive(path: Path, format_files: dict[str, str | bytes], record: bytes = bytes(3073)) -> Path:
+    """An archive of two pictures, of the classes 0 and 2, and text files."""
+    pictures = record + record[:-3073] + b"\2" + record[-3072:]
+    name = "data_batch_1.bin" if len(record) == 3073 else "train.bin"
+    with tarfile.open(path, "w:gz") as archive:
+        for member, content in {name: pictures, **format_files}.items():
+            data = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(f"cifar/{member}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_cifar_names_its_classes(tmp_path: Path) -> None:
+    """As the archives are published: a name in each line, and an empty one at the end."""
+    path = tmp_path / "cifar.tar.gz"
+    found = ready(tmp_path, cifar_archive(path, {"batches.meta.txt": "\n".join(CIFAR_NAMES) + "\n\n"}))
+    assert found.info.classes == tuple(CIFAR_NAMES)
+    assert found.profile["class_counts"] == [1, 0, 1, *[0] * 7]
+    assert ready(tmp_path, path, classes=["a", "b", "c"]).info.classes == ("a", "b", "c")
+    assert ready(tmp_path, cifar_archive(path, {})).info.classes == ("0", "2")
+    fine, coarse = [f"fine {n}" for n in range(100)], [f"coarse {n}" for n in range(20)]
+    files: dict[str, str | bytes] = {
+        "fine_label_names.txt": "\n".join(fine),
+        "coarse_label_names.txt": "\r\n".join(coarse) + "\r\n",
+    }
+    cifar_archive(path, files, bytes([7]) + bytes(3073))
+    assert ready(tmp_path, path).info.classes == tuple(fine)
+    assert ready(tmp_path, path, label="coarse_label").info.classes == tuple(coarse)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("\n".join(CIFAR_NAMES[:9]), "batches.meta.txt has 9 lines and 9 different names; it must name 10 classes"),
+        ("\n".join([*CIFAR_NAMES, "more"]), "batches.meta.txt has 11 lines"),
+        ("", "batches.meta.txt has 0 lines"),
+        ("\n".join(["cat", *CIFAR_NAMES[1:]]), "batches.meta.txt has 10 lines and 9 different names"),
+        (b"\xff\xfe" + bytes(100), "batches.meta.txt is not a text"),
+        ("x" * 10_000_000, "batches.meta.txt has 1 lines"),
+    ],
+    ids=["nine", "eleven", "none", "twice", "no text", "long"],
+)
+def test_names_of_classes_that_can_not_be(tmp_path: Path, content: str | bytes, words: str) -> None:
+    archive = cifar_archive(tmp_path / "cifar.tar.gz", {"batches.meta.txt": content})
+    with pytest.raises(DatasetError, match=re.escape(words)):
+        ready(tmp_path, archive)
+    assert list((tmp_path / "data").iterdir()) == []
+    assert ready(tmp_path, archive, classes=CIFAR_NAMES).info.classes == tuple(CIFAR_NAMES)
 
 
 def test_an_array_and_its_labels_in_two_files(tmp_path: Path) -> None:
