@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Semaphore
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from service.access.headers import SecurityHeaders
 from service.access.local import LocalOnly
 from service.datasets import preview_routes
 from service.datasets import routes as datasets
+from service.datasets.registration import REGISTRATIONS_AT_ONCE
 from service.dependencies import Services
 from service.docs_page import install_docs_page
 from service.jobs import control, event_routes, metric_routes
@@ -76,7 +78,12 @@ def create_app(
         redoc_url=None,
     )
     app.state.services = Services(
-        settings, database, on_change, parts, EventStreams(database, settings.max_event_streams)
+        settings,
+        database,
+        on_change,
+        parts,
+        EventStreams(database, settings.max_event_streams),
+        Semaphore(REGISTRATIONS_AT_ONCE),
     )
     install_problem_handlers(app)
     app.add_middleware(

@@ -1,5 +1,6 @@
 """What endpoints are given."""
 
+from asyncio import Semaphore
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -14,13 +15,17 @@ from service.store import Database
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of the application; `on_change` wakes the scheduler once a change is committed."""
+    """The parts of the application; `on_change` wakes the scheduler once a change is committed.
+
+    `registrations` lets a few registrations of datasets work at once.
+    """
 
     settings: Settings
     database: Database
     on_change: Callable[[], None]
     parts: Parts
     streams: EventStreams
+    registrations: Semaphore
 
 
 async def _services(request: Request) -> Services:  # else it would be sent to a thread of its own

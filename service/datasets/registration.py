@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from service.store.models import Dataset
 
 TRIES = 10
+# Each takes a core and the disk; requests of other kinds want threads as well.
+REGISTRATIONS_AT_ONCE = 4
+
+
+def check_room(services: Services) -> None:
+    """Raise a problem (503) while as many registrations are at work as may be at once."""
+    if services.registrations.locked():
+        message = f"{REGISTRATIONS_AT_ONCE} datasets are being registered, as many as may be at once; try again."
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, message, headers={"Retry-After": "5"})
 
 
 def register(

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.datasets.places import find_files, shown_source
-from service.datasets.registration import register
+from service.datasets.registration import check_room, register
 from service.datasets.repository import get_dataset, list_datasets, list_versions
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetRequest, DatasetView, UploadForm
 from service.datasets.unpacking import plain_name
 from service.datasets.uploading import MEDIA_TYPE, check_media_type, receive_file
 from service.datasets.workspace import workspace
-from service.dependencies import ServicesDependency
+from service.dependencies import Services, ServicesDependency
 from service.field_errors import unknown
 from service.idempotency import IDEMPOTENT
 from service.json_body import StrictJsonRoute
@@ -43,24 +43,17 @@ REGISTERED: dict[int | str, dict[str, Any]] = {
     response_description="The version",
     responses=REGISTERED,
 )
-def register_dataset(request: DatasetRequest, response: Response, services: ServicesDependency) -> DatasetView:
+async def register_dataset(request: DatasetRequest, response: Response, services: ServicesDependency) -> DatasetView:
     """Check files on the service's side and register them under a name.
 
     Parquet (a file or a folder), Arrow, CSV, .npy and .npz, IDX, and CIFAR's binary format; also gzipped, and in a
     .zip or .tar. The same content again, whatever its format, is the version that is there; other
     content is the next version.
     """
-    settings = services.settings
-    with workspace(settings.dataset_dir.absolute()) as scratch:
-        try:
-            files, source = find_files("path", request.path, settings, scratch)
-            if request.labels is not None:
-                files = files + find_files("labels", request.labels, settings, scratch)[0]
-        except DatasetError as error:
-            raise invalid(FieldProblem("path", str(error))) from error
-        selection = request.selection(request.labels)
-        dataset, created = register(services, request.name, files, selection, source=source, workspace=scratch)
-    return _registered(dataset, response, settings, created=created)
+    check_room(services)
+    async with services.registrations:
+        dataset, created = await run_in_threadpool(_register, request, services)
+    return _registered(dataset, response, services.settings, created=created)
 
 
 @router.post(
@@ -82,6 +75,7 @@ async def upload_dataset(
 ) -> DatasetView:
     """Check the file in the body and register it under a name, like one that is on the service's side."""
     settings = services.settings
+    check_room(services)
     try:
         name = plain_name(form.filename)
     except DatasetError:
@@ -92,9 +86,10 @@ async def upload_dataset(
         file = scratch / "uploaded" / name
         file.parent.mkdir()
         await receive_file(request, file, max_bytes=settings.max_upload_bytes, max_seconds=settings.max_body_seconds)
-        dataset, created = await run_in_threadpool(
-            register, services, form.name, [file], form.selection(), source=name, workspace=scratch
-        )
+        async with services.registrations:  # who has sent a file is not refused: it waits for its turn
+            dataset, created = await run_in_threadpool(
+                register, services, form.name, [file], form.selection(), source=name, workspace=scratch
+            )
     return _registered(dataset, response, settings, created=created)
 
 
@@ -128,6 +123,19 @@ def find_dataset(session: Session, name: str) -> Dataset:
         known = (entry.name for entry in list_datasets(session))
         raise ProblemError(HTTPStatus.NOT_FOUND, unknown(name, known, "dataset"))
     return dataset
+
+
+def _register(request: DatasetRequest, services: Services) -> tuple[Dataset, bool]:
+    settings = services.settings
+    with workspace(settings.dataset_dir.absolute()) as scratch:
+        try:
+            files, source = find_files("path", request.path, settings, scratch)
+            if request.labels is not None:
+                files = files + find_files("labels", request.labels, settings, scratch)[0]
+        except DatasetError as error:
+            raise invalid(FieldProblem("path", str(error))) from error
+        selection = request.selection(request.labels)
+        return register(services, request.name, files, selection, source=source, workspace=scratch)
 
 
 def _registered(dataset: Dataset, response: Response, settings: Settings, *, created: bool) -> DatasetView:
