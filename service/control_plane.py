@@ -51,6 +51,7 @@ def control_plane(
     import uvicorn  # noqa: PLC0415
 
     from service.app import create_app  # noqa: PLC0415
+    from service.datasets.repository import is_recorded  # noqa: PLC0415
     from service.datasets.workspace import remove_leftovers  # noqa: PLC0415
     from service.leadership import Leadership  # noqa: PLC0415
     from service.parts import Parts  # noqa: PLC0415
@@ -58,9 +59,9 @@ def control_plane(
 
     for directory in settings.allowed_roots:
         directory.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(settings.dataset_dir)
     migrate(settings.database)
     database = Database(settings.database)
+    remove_leftovers(settings.dataset_dir, lambda file: is_recorded(database, file))
     leadership = Leadership(database, settings, cluster, alone=alone)
     parts = Parts(cluster, leadership.scheduler, leadership.exporter)
     app = create_app(settings, database=database, on_change=leadership.wake, parts=parts)

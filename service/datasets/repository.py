@@ -13,10 +13,12 @@ from workers.dataset import DatasetInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from service.datasets.preparation import Prepared, Selection
+    from service.store.database import Transactions
 
 INFO_FIELDS = [field.name for field in fields(DatasetInfo)]
 
@@ -54,6 +56,12 @@ def get_dataset(session: Session, reference: str) -> Dataset | None:
     if found is None and (parts := re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)):
         return session.get(Dataset, (parts[1], int(parts[2])))
     return found
+
+
+def is_recorded(database: Transactions, file: Path) -> bool:
+    """Whether a file, which is called after its digest, is that of a dataset."""
+    with database.reading() as session:
+        return session.scalar(select(Dataset.version).where(Dataset.digest == file.stem).limit(1)) is not None
 
 
 def list_versions(session: Session, name: str) -> Sequence[Dataset]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PREFIX = ".preparing-"
+PLACED = "placed"
 
 
 @contextmanager
@@ -23,30 +24,66 @@ def workspace(directory: Path) -> Iterator[Path]:
     It is locked for as long as this process lives, by which `remove_leftovers` of another process knows it.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
-    try:
-        with _locked(path):
-            yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    with _locked(directory, fcntl.LOCK_SH):
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory))
+        try:
+            with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield path
+        except BaseException:
+            _remove(path, but=PLACED)
+            raise
+        _remove(path)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove the workspaces of processes that were killed."""
+def place(file: Path, directory: Path) -> None:
+    """Rename a file of a workspace to one in its directory.
+
+    A note of it stays in the workspace for as long as something may stop the dataset from being recorded.
+    """
+    (file.parent / PLACED).write_text(file.name)
+    file.replace(directory / file.name)
+
+
+def remove_leftovers(directory: Path, is_recorded: Callable[[Path], bool]) -> None:
+    """Remove the workspaces of processes that were killed, and what they have placed and nobody has recorded."""
     for path in directory.glob(f"{PREFIX}*"):
         try:
-            with _locked(path):
-                shutil.rmtree(path, ignore_errors=True)
+            with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                if (path / PLACED).exists():
+                    # Somebody at work may have found the file there, and be about to record it.
+                    with _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                        _remove_placed(directory / (path / PLACED).read_text(), is_recorded)
+                        _remove(path)
+                else:
+                    _remove(path)
         except (BlockingIOError, FileNotFoundError):
             continue  # somebody is at work there, or was until now
 
 
+def _remove_placed(file: Path, is_recorded: Callable[[Path], bool]) -> None:
+    # The process may have been killed before the note's content was on the disk.
+    if file.is_file() and not is_recorded(file):
+        file.unlink()
+
+
+def _remove(path: Path, but: str | None = None) -> None:
+    """Remove a workspace; where the file `but` is in it, what is beside that."""
+    if but is None or not (path / but).exists():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != but:
+            entry.unlink()
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the directory's lock; BlockingIOError when another has it."""
+def _locked(path: Path, operation: int) -> Iterator[None]:
+    """Hold a lock on a directory; BlockingIOError when another has it, and it is not to be waited for."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation)
         yield
     finally:
         os.close(descriptor)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from service.datasets.workspace import place
 from workers.dataset import DatasetInfo, schema_of
 from workers.files import sync_directory
 
@@ -60,7 +61,7 @@ def write_dataset(
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
             file.flush()
             os.fsync(file.fileno())
-        Path(file.name).replace(path)
+        place(Path(file.name), directory)
         sync_directory(directory)
     return replace(info, path=str(path), digest=digest)
 

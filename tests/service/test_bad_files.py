@@ -6,8 +6,6 @@ import gzip
 import io
 import os
 import struct
-import subprocess
-import sys
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.datasets.preparation import Selection
-from service.datasets.workspace import remove_leftovers, workspace
 from tests.prepared import prepared
 from workers.dataset import DatasetError
 
@@ -303,29 +300,6 @@ def test_damage_is_an_error_and_no_crash(
         assert list(directory.iterdir()) == []
     else:
         assert [path.suffix for path in directory.iterdir()] == [".arrow"]
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from service.datasets import preparation
-from service.datasets.workspace import workspace
-preparation.write_dataset = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-with workspace(Path(sys.argv[2])) as scratch:
-    preparation.prepare([Path(sys.argv[1])], scratch, Path(sys.argv[2]), preparation.Selection(), max_bytes=2**30)
-"""
-
-
-def test_what_a_killed_process_leaves_is_removed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
-    GOOD.to_parquet(tmp_path / "t.parquet")
-    directory = tmp_path / "data"
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "t.parquet"), str(directory)]
-    assert subprocess.run(command, check=False).returncode == -9
-    assert [path for path in directory.rglob("*") if path.is_file()], "it was at work"
-    with workspace(directory) as alive:
-        remove_leftovers(directory)
-        assert list(directory.iterdir()) == [alive]
-    assert list(directory.iterdir()) == []
 
 
 def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
