@@ -8,8 +8,11 @@ import pytest
 
 from service.analysis.artist import Artist
 from service.app import create_app
+from service.client import Client
+from service.scheduler import Scheduler
 from service.settings import Settings
 from service.store import Database, migrate
+from tests.service.fake_cluster import FakeCluster
 from tests.service.mlflow_server import MlflowServer
 from tests.service.support import served, write_parquet
 
@@ -91,6 +94,36 @@ def digits(api: httpx.Client, settings: Settings) -> dict[str, Any]:
     answer = api.post("/v1/datasets", json={"name": "digits", "path": "digits.parquet", "label": "label"})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
+
+
+@pytest.fixture
+def url(api: httpx.Client) -> str:
+    return str(api.base_url).rstrip("/")
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as client:
+        yield client
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """What the scheduler takes for Ray, and looks at without much of a pause."""
+    cluster = FakeCluster()
+    monkeypatch.setattr("service.scheduler.Attempt", cluster)
+    monkeypatch.setattr("service.scheduler.Supervisors", cluster)
+    monkeypatch.setattr("service.scheduler.IDLE_WAIT", 0.02)
+    return cluster
+
+
+@pytest.fixture
+def scheduler(database: Database, settings: Settings, cluster: FakeCluster) -> Iterator[Scheduler]:
+    """A scheduler at work on the fake cluster."""
+    scheduler = Scheduler(database, settings, cluster)
+    scheduler.start()
+    yield scheduler
+    scheduler.stop()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
+from typer.testing import CliRunner
 
+from service.cli.main import app as command_line
 from service.jobs.metrics import Point, record_points
 from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.schemas import HINGE_JOB
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from click.testing import Result
     from fastapi import FastAPI
 
     from service.store import Database
@@ -45,6 +48,11 @@ def write_parquet(path: Path, seed: int = 0) -> None:
     columns: dict[str, Any] = {f"x{index}": random.normal(size=ROWS) for index in range(FEATURES)}
     columns["label"] = np.arange(ROWS) % CLASSES
     pq.write_table(pa.table(columns), path)
+
+
+def run(url: str, *arguments: str) -> Result:
+    """A command of the command line, about the service at the URL."""
+    return CliRunner().invoke(command_line, [*arguments, "--url", url])
 
 
 def free_port() -> int:

@@ -24,8 +24,6 @@ from service.sweeps.repository import STOPPED
 from tests.service.support import free_port, hinge_job, train, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import BaseModel
 
     from service.settings import Settings
@@ -35,17 +33,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def database_kind() -> str:
     return "sqlite"  # the client sees the API only
-
-
-@pytest.fixture
-def url(api: httpx.Client) -> str:
-    return str(api.base_url).rstrip("/")
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    with Client(url) as client:
-        yield client
 
 
 @pytest.mark.usefixtures("digits")

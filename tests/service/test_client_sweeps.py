@@ -12,8 +12,6 @@ from tests.service.flaky_proxy import HangUp, LoseAnswer, flaky
 from tests.service.support import train
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import httpx
 
     from service.store import Database
@@ -25,12 +23,6 @@ SEEDS = LOSSES_SWEEP | {"over": None, "seeds": [0, 1, 2]}
 @pytest.fixture
 def database_kind() -> str:
     return "sqlite"  # the client sees the API only
-
-
-@pytest.fixture
-def client(api: httpx.Client) -> Iterator[Client]:
-    with Client(str(api.base_url).rstrip("/")) as client:
-        yield client
 
 
 def test_a_sweep_from_its_submission_to_its_end(client: Client, database: Database) -> None:

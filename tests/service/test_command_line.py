@@ -20,13 +20,10 @@ from service.cli.main import app as command_line
 from service.cli.spec_file import read_spec
 from service.client import ApiError, Client
 from service.jobs.states import State
-from tests.service.support import free_port, hinge_job, train, wait_until, write_parquet
+from tests.service.support import free_port, hinge_job, run, train, wait_until, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    import httpx
 
     from service.settings import Settings
     from service.store import Database
@@ -37,21 +34,6 @@ pytestmark = pytest.mark.usefixtures("digits")
 @pytest.fixture
 def database_kind() -> str:
     return "sqlite"  # the client sees the API only
-
-
-@pytest.fixture
-def url(api: httpx.Client) -> str:
-    return str(api.base_url).rstrip("/")
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    with Client(url) as client:
-        yield client
-
-
-def run(url: str, *arguments: str) -> Any:
-    return CliRunner().invoke(command_line, [*arguments, "--url", url])
 
 
 def test_pause_resume_and_resize(url: str, client: Client) -> None:

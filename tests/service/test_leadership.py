@@ -45,15 +45,6 @@ def settings(tmp_path: Path, database_url: str | None) -> Settings:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    monkeypatch.setattr("service.scheduler.Attempt", cluster)
-    monkeypatch.setattr("service.scheduler.Supervisors", cluster)
-    monkeypatch.setattr("service.scheduler.IDLE_WAIT", 0.02)
-    return cluster
-
-
-@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases that do not have tests wait for long, and are renewed in time on a busy machine."""
     for module in (lease, leadership_module):

@@ -40,15 +40,6 @@ STARTED = Started(step=0, workers=2, fingerprint={}, changed={})
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    monkeypatch.setattr("service.scheduler.Attempt", cluster)
-    monkeypatch.setattr("service.scheduler.Supervisors", cluster)
-    monkeypatch.setattr("service.scheduler.IDLE_WAIT", 0.02)
-    return cluster
-
-
-@pytest.fixture
 def scheduler(database: Database, settings: Settings, cluster: FakeCluster) -> Iterator[Scheduler]:
     scheduler = Scheduler(database, settings, cluster)
     yield scheduler

@@ -24,8 +24,6 @@ from workers.events import Checkpointed, Ended, Noted, Progress, Restarted, Seri
 from workers.spec import JobSpec, ResourcesSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from service.settings import Settings
     from service.store import Database
     from service.store.models import Event, Job
@@ -34,23 +32,6 @@ DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": [
 STARTED = Started(step=0, workers=2, fingerprint={"numpy": "2"}, changed={})
 SUCCEEDED = Ended("succeeded", "completed")
 PAUSED = Ended("paused", "paused_by_user")
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    monkeypatch.setattr("service.scheduler.Attempt", cluster)
-    monkeypatch.setattr("service.scheduler.Supervisors", cluster)
-    monkeypatch.setattr("service.scheduler.IDLE_WAIT", 0.02)
-    return cluster
-
-
-@pytest.fixture
-def scheduler(database: Database, settings: Settings, cluster: FakeCluster) -> Iterator[Scheduler]:
-    scheduler = Scheduler(database, settings, cluster)
-    scheduler.start()
-    yield scheduler
-    scheduler.stop()
 
 
 def add_job(database: Database, *, priority: int = 0, **changes: Any) -> str:

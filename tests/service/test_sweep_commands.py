@@ -8,23 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from rich.console import Console
-from typer.testing import CliRunner
 
 from service.cli.connection import JOB_FAILED
 from service.cli.live_sweep import follow_sweep
-from service.cli.main import app as command_line
 from service.client import Client
 from service.jobs.metrics import Point, record_points
 from service.jobs.repository import move, start_attempt
 from service.jobs.states import State
 from service.sweeps.schemas import LOSSES_SWEEP
-from tests.service.support import train, wait_until
+from tests.service.support import run, train, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    import httpx
 
     from service.store import Database
 
@@ -34,21 +29,6 @@ pytestmark = pytest.mark.usefixtures("digits")
 @pytest.fixture
 def database_kind() -> str:
     return "sqlite"  # the client sees the API only
-
-
-@pytest.fixture
-def url(api: httpx.Client) -> str:
-    return str(api.base_url).rstrip("/")
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    with Client(url) as client:
-        yield client
-
-
-def run(url: str, *arguments: str) -> Any:
-    return CliRunner().invoke(command_line, [*arguments, "--url", url])
 
 
 def write(directory: Path, **changes: Any) -> str:

@@ -24,7 +24,7 @@ from workers.events import Ended, Progress, Series, Started
 from workers.spec import JobSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from service.settings import Settings
     from service.store import Database
@@ -44,23 +44,6 @@ CURVES = [
     [math.nan, 0.9, 0.9, 0.9, 0.9],
     [0.2, 0.5, 0.5, 0.6, 0.7],
 ]
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    monkeypatch.setattr("service.scheduler.Attempt", cluster)
-    monkeypatch.setattr("service.scheduler.Supervisors", cluster)
-    monkeypatch.setattr("service.scheduler.IDLE_WAIT", 0.02)
-    return cluster
-
-
-@pytest.fixture
-def scheduler(database: Database, settings: Settings, cluster: FakeCluster) -> Iterator[Scheduler]:
-    scheduler = Scheduler(database, settings, cluster)
-    scheduler.start()
-    yield scheduler
-    scheduler.stop()
 
 
 def member(steps_per_epoch: int = STEPS, **changes: Any) -> dict[str, Any]:

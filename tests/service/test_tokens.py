@@ -42,11 +42,6 @@ def tokens(database: Database) -> dict[Role, str]:
         return {role: add_token(session, f"a {role} token", role)[1] for role in Role}
 
 
-@pytest.fixture
-def url(api: httpx.Client) -> str:
-    return str(api.base_url).rstrip("/")
-
-
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
