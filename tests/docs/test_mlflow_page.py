@@ -15,9 +15,9 @@ from service.settings import Settings
 from service.tracking import MlflowExporter
 from service.tracking.series import FEWEST, MOST
 from tests.service.conftest import database, mlflow, nothing_is_drawn
+from tests.service.exported_jobs import is_finished, record_of, trained_job
 from tests.service.models import CLASSES
 from tests.service.support import wait_until
-from tests.service.test_mlflow_exporter import is_finished, record_of, trained_job
 
 if TYPE_CHECKING:
     from service.store import Database

@@ -12,6 +12,7 @@ from service.client import Client
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.store import Database, migrate
+from service.tracking import MlflowExporter
 from tests.service.fake_cluster import FakeCluster
 from tests.service.mlflow_server import MlflowServer
 from tests.service.support import served, write_parquet
@@ -133,6 +134,13 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     yield server
     server.kill()
     server.log.close()
+
+
+@pytest.fixture
+def exporter(database: Database, settings: Settings) -> Iterator[MlflowExporter]:
+    exporter = MlflowExporter(database, settings)
+    yield exporter
+    exporter.stop()
 
 
 @pytest.fixture

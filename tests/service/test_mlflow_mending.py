@@ -11,7 +11,7 @@ from service.jobs.states import State
 from service.settings import Settings
 from service.tracking import MlflowExporter
 from service.tracking.mlflow_api import RUNS_PER_CALL, MlflowApi, UnavailableError
-from tests.service.test_mlflow_exporter import (
+from tests.service.exported_jobs import (
     end_job,
     export_all,
     queue_job,

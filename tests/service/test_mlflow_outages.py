@@ -17,9 +17,9 @@ from service.settings import Settings
 from service.store.models import MlflowRun
 from service.tracking import MlflowExporter, exporter, mlflow_api
 from service.tracking.job_export import POINTS_PER_CALL
+from tests.service.exported_jobs import end_job, is_finished, queue_job, run_job, run_of, series
 from tests.service.flaky_proxy import Answer, Fault, HangUp, LoseAnswer, Slow, flaky
 from tests.service.support import wait_until
-from tests.service.test_mlflow_exporter import end_job, is_finished, queue_job, run_job, run_of, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
