@@ -49,6 +49,23 @@ def test_the_number_of_workers_changes_no_bit(client: Client, loss: str) -> None
     assert one["train/loss"]["steps"] == list(range(1, 61)), "12 steps in each of 5 epochs"
 
 
+def test_a_job_is_split_by_a_column(stack: Stack, client: Client, tmp_path: Path) -> None:
+    """With the same bits on any number of workers, and with pictures of the rows that the column names."""
+    table = pq.read_table(write_digits(tmp_path / "digits.parquet"))
+    parts = np.arange(len(table)) % 3
+    pq.write_table(table.append_column("fold", [parts]), tmp_path / "folds.parquet")
+    assert client.upload_dataset("folds", tmp_path / "folds.parquet", split_column="fold")["features"] == 64
+    data = {"dataset": "folds", "split": {"train": ["0", "2"], "validation": ["1"]}}
+    ids = [client.submit(digits_job(data=data, resources={"workers": workers}))["id"] for workers in (1, 2)]
+    first, second = (client.job(job_id).wait(timeout=60) for job_id in ids)
+    assert first["state"] == second["state"] == "succeeded", (first["reason"], second["reason"])
+    assert first["params_sha256"] == second["params_sha256"] is not None
+    assert first["metrics"]["val/accuracy"] > 0.9
+    run_id = exported(client, first.id)["mlflow"]["run_id"]
+    pictures = [entry.path for entry in MlflowClient(stack.mlflow_url).list_artifacts(run_id, "pictures")]
+    assert {"pictures/confusion_matrix.png", "pictures/learning_curves.png"} <= set(pictures)
+
+
 def test_another_seed_gives_other_parameters(client: Client) -> None:
     training = digits_job()["training"]
     ids = [client.submit(digits_job(training=training | {"seed": seed, "epochs": 1}))["id"] for seed in (1, 2)]
