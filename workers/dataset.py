@@ -27,9 +27,10 @@ class DatasetError(ValueError):
 class DatasetInfo:
     """What is known of a dataset without reading it.
 
-    `path` is the Arrow file, `digest` the SHA-256 (hexadecimal) of its content: features, labels and class names.
-    `features` is the width of a row, `dtype` what its numbers are kept in (a key of `FEATURE_TYPES`) and `shape` what a
-    row is as an image (height, width, channels), if it is one. Without classes each row has `targets` numbers instead.
+    `path` is the Arrow file, `digest` the SHA-256 (hexadecimal) of its content: features, labels, class names and split
+    column. `features` is the width of a row, `dtype` what its numbers are kept in (a key of `FEATURE_TYPES`) and
+    `shape` what a row is as an image (height, width, channels), if it is one. Without classes each row has `targets`
+    numbers instead.
     `splits` has the values of the split column, if there is one, in ascending order, and how many rows have each.
     """
 

@@ -21,7 +21,8 @@ PLACED = "placed"
 def workspace(directory: Path) -> Iterator[Path]:
     """A new directory in `directory`, so that a file in it can be renamed to one there; removed in the end.
 
-    It is locked for as long as this process lives, by which `remove_leftovers` of another process knows it.
+    It is locked for as long as this process lives, by which `remove_leftovers` of another process knows it; and so is,
+    together with others at work, `directory`, in which a file may be found that is then recorded.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory, fcntl.LOCK_SH):
@@ -30,7 +31,7 @@ def workspace(directory: Path) -> Iterator[Path]:
             with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 yield path
         except BaseException:
-            _remove(path, but=PLACED)
+            _remove(path, note=not (path / PLACED).exists())
             raise
         _remove(path)
 
@@ -66,15 +67,15 @@ def _remove_placed(file: Path, is_recorded: Callable[[Path], bool]) -> None:
         file.unlink()
 
 
-def _remove(path: Path, but: str | None = None) -> None:
-    """Remove a workspace; where the file `but` is in it, what is beside that."""
-    if but is None or not (path / but).exists():
+def _remove(path: Path, *, note: bool = True) -> None:
+    """Remove a workspace, or, without `note`, what is beside its note."""
+    if note:
         shutil.rmtree(path, ignore_errors=True)
         return
     for entry in path.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
-        elif entry.name != but:
+        elif entry.name != PLACED:
             entry.unlink()
 
 
