@@ -15,9 +15,9 @@ PIECE = 65_536
 # nanosecond for each element, so that takes fifteen epochs.
 LARGE = 2**27
 
-# Cache lines before it is needed that one is asked for, to whole rows: the processor does not guess where the next row
-# lies. Asked for one by one, between lines that are converted, they keep nobody waiting.
-AHEAD = 40
+# Bytes of rows that are asked for before they are needed, rounded up to rows: the processor does not guess where the
+# next row lies. A whole row is asked for at once: each line between two that are written takes half as long again.
+AHEAD = 6_144
 
 
 def gather(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | None = None) -> None:
@@ -28,8 +28,7 @@ def gather(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | 
 
     The bits are those of the NumPy expression in float32, whichever way is taken.
     """
-    copied = source.dtype == out.dtype and scale is None
-    if source.size >= LARGE and not copied and _gather_compiled(source, rows, out, scale):
+    if source.size >= LARGE and _gather_compiled(source, rows, out, scale):
         return
     if source.dtype == out.dtype:
         take(np, source, rows, out, axis=0)
@@ -57,41 +56,30 @@ def _scale(values: Array, mean: Array, deviation: Array) -> None:
 
 def _gather_compiled(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | None) -> bool:
     """Gather with a compiled loop; False, with nothing done, without Numba."""
-    compiled = compile_loop(_converting if scale is None else _scaling)
+    compiled = compile_loop(_gather_rows)
     if compiled is None:
         return False
     declare_prefetch()
-    compiled(source, rows, out, *(scale or ()))
+    compiled(source, rows, out, *(scale or (None, None)))
     return True
 
 
-def _converting(source: Array, rows: Array, out: Array) -> None:
-    line = LINE // source.itemsize
-    whole = source.shape[1] // LINE * LINE
-    ahead = max(1, AHEAD * line // source.shape[1])
-    for i in range(rows.size):
-        row, later = rows[i], rows[min(i + ahead, rows.size - 1)]
-        # Pieces of a length that the compiler knows, or it makes no vector instructions of them.
-        for start in range(0, whole, LINE):
-            for j in range(start, start + LINE, line):
-                prefetch(source, later, j)
-            for j in range(LINE):
-                out[i, start + j] = np.float32(source[row, start + j])
-        for j in range(whole, source.shape[1]):
-            out[i, j] = np.float32(source[row, j])
-
-
-def _scaling(source: Array, rows: Array, out: Array, mean: Array, deviation: Array) -> None:
-    line = LINE // source.itemsize
-    whole = source.shape[1] // LINE * LINE
-    ahead = max(1, AHEAD * line // source.shape[1])
-    for i in range(rows.size):
-        row, later = rows[i], rows[min(i + ahead, rows.size - 1)]
-        # Pieces of a length that the compiler knows, or it makes no vector instructions of them.
-        for start in range(0, whole, LINE):
-            for j in range(start, start + LINE, line):
-                prefetch(source, later, j)
-            for j in range(LINE):
-                out[i, start + j] = (np.float32(source[row, start + j]) - mean[start + j]) / deviation[start + j]
-        for j in range(whole, source.shape[1]):
-            out[i, j] = (np.float32(source[row, j]) - mean[j]) / deviation[j]
+def _gather_rows(source: Array, rows: Array, out: Array, mean: Array | None, deviation: Array | None) -> None:
+    width, line = source.shape[1], LINE // source.itemsize
+    ahead = -(-AHEAD // (width * source.itemsize))
+    for asked in range(rows.size + ahead):
+        if asked < rows.size:
+            for j in range(0, width, line):
+                prefetch(source, rows[asked], j)
+            # A row may begin within a line, and then ends in one more.
+            prefetch(source, rows[asked], width - 1)
+        i = asked - ahead
+        if i < 0:
+            continue
+        row = rows[i]
+        if mean is None or deviation is None:  # known when it is compiled
+            for j in range(width):
+                out[i, j] = np.float32(source[row, j])
+        else:
+            for j in range(width):
+                out[i, j] = (np.float32(source[row, j]) - mean[j]) / deviation[j]

@@ -72,13 +72,3 @@ def test_only_large_tables_are_worth_a_compilation():
                 gather.gather(source, np.array([1, 2]), out)
             assert not out.any(), "without Numba the other way is taken"
     assert len(compiled) == 1
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_compiled_loop_is_not_asked_to_copy(dtype):
-    def never(_):
-        raise AssertionError
-
-    source = table(dtype, 4, 3, 0)
-    with patch.object(gather, "LARGE", 0 if dtype == np.float32 else 13), patch.object(gather, "compile_loop", never):
-        gather.gather(source, np.arange(4), np.empty((4, 3), np.float32))
