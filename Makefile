@@ -53,7 +53,7 @@ lock: .venv/installed  ## resolve the dependencies again
 # PyTorch is heavy and the engine needs NumPy only, so what compares with it has an environment of its own.
 .venv-bench/installed: pyproject.toml
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check numpy numba threadpoolctl torch pytest pytest-timeout hypothesis
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check numpy numba pyarrow threadpoolctl torch pytest pytest-timeout hypothesis
 	touch $@
 
 bench-engine: .venv-bench/installed  ## a training step beside PyTorch's; ARGS=--quick for a short form

@@ -20,9 +20,13 @@ from processors import seconds_of_others
 from threadpoolctl import threadpool_limits
 from workload import Workload
 
+from service.datasets.writing import write_dataset
+from workers.dataset import DatasetInfo, open_dataset
+
 TABLES = ((784, "uint8", 200_000), (784, "float32", 200_000), (3072, "uint8", 50_000))
 TURN = 0.05  # seconds that a subject's turn within a round takes at least
 ROUNDS = 21
+STEPS = 50  # after each of which a loading is timed, in a round
 SUBJECTS = {
     "take": "numpy.take",
     "gradfleet": "gradfleet",
@@ -37,12 +41,11 @@ STEP = Workload((784, 128, 10), BATCH, "softmax", "sgd", threads=1)
 
 
 def table_in(directory: Path, width: int, dtype: str, rows: int) -> np.ndarray:
-    """Return a table that is mapped from a file, and in the page cache."""
-    table = np.memmap(directory / f"{width}-{dtype}", dtype, mode="w+", shape=(rows, width))
-    random = np.random.default_rng(0)
-    for start in range(0, rows, 10_000):
-        table[start : start + 10_000] = random.integers(0, 256, table[start : start + 10_000].shape, np.uint8)
-    return table.view(np.ndarray)
+    """Return a dataset's features as a worker maps them, in the page cache."""
+    numbers = np.random.default_rng(0).integers(0, 256, rows * width, np.uint8).astype(dtype)
+    info = DatasetInfo("", "", rows, width, ("one",), dtype)
+    info = write_dataset(info, numbers, np.zeros(rows, np.int64), directory, directory)
+    return open_dataset(info)[0]
 
 
 def subjects_of(table: np.ndarray, *, torch: bool) -> dict[str, Callable[[], None]]:
@@ -70,6 +73,8 @@ def seconds(call: Callable[[], None], repeats: int) -> float:
 
 def measure(subjects: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
     """Return microseconds per call, by subject and round."""
+    for call in subjects.values():
+        call()  # compiled, and its workers started
     # Workers load ahead: what is ready when a turn begins must be little of it.
     repeats = {name: max(20, int(TURN / seconds(call, 10))) for name, call in subjects.items()}
     times: dict[str, list[float]] = {name: [] for name in subjects}
@@ -92,19 +97,27 @@ def row(name: str, times: dict[str, list[float]]) -> dict[str, object]:
 
 
 def step_share(directory: Path, rounds: int) -> dict[str, object]:
-    """Return a step's time without its batch's loading, and the loading's as shares of it."""
+    """Return a step's time without its batch's loading, and the loading's as shares of it.
+
+    Each loading is timed after a step, as in training: by itself it would find its buffer in the nearest cache.
+    """
     step = GradfleetStep(STEP)
-    shares = {}
+    loads = {}
     for dtype in ("uint8", "float32"):
         table = table_in(directory, 784, dtype, 200_000)
-        subjects = {"step": step, "loaded": engine(table), "standardized": engine(table, scaled=True)}
-        times = measure(subjects, rounds)
-        shares |= {
-            f"{dtype} {name}": round(float(np.median(np.divide(times[name], times["step"]))), 4)
-            for name in ("loaded", "standardized")
-        }
+        loads |= {f"{dtype} loaded": engine(table), f"{dtype} standardized": engine(table, scaled=True)}
+    taken: dict[str, list[float]] = {name: [] for name in ("step", *loads)}
+    for _ in range(rounds):
+        for name, load in loads.items():
+            load()
+            for _ in range(STEPS):
+                taken["step"].append(seconds(step, 1))
+                taken[name].append(seconds(load, 1))
     step.close()
-    return {"step_microseconds": round(float(np.median(times["step"])), 1), "shares": shares}
+    medians = {name: float(np.median(values)) for name, values in taken.items()}
+    of_step = medians.pop("step")
+    shares = {name: round(median / of_step, 4) for name, median in medians.items()}
+    return {"step_microseconds": round(1e6 * of_step, 1), "shares": shares}
 
 
 def text_of(rows: list[dict[str, object]], share: dict[str, object]) -> str:

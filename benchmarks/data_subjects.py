@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any
@@ -51,8 +52,10 @@ def loader(table: np.ndarray, workers: int, *, batched: bool = False) -> Callabl
     import torch  # noqa: PLC0415
     from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset  # noqa: PLC0415
 
-    # PyTorch knows no arrays that can not be written to; nothing writes to this one.
-    data = TensorDataset(torch.from_numpy(table))
+    with warnings.catch_warnings():
+        # PyTorch knows no arrays that can not be written to; nothing writes to this one.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        data = TensorDataset(torch.from_numpy(table))
     options: dict[str, Any] = {"batch_size": BATCH, "shuffle": True, "drop_last": True}
     if batched:
         options = {"sampler": BatchSampler(RandomSampler(data), BATCH, drop_last=True), "batch_size": None}
