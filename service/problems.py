@@ -108,6 +108,15 @@ def problem_response(
     return Response(content, status, headers, MEDIA_TYPE)
 
 
+def no_database(method: str, path: str, error: SQLAlchemyError) -> Response:
+    """503 where the database does not answer."""
+    cause = getattr(error, "orig", error)  # without the statement and its values
+    logger.warning("%s %s: the database does not answer: %s", method, path, cause)
+    detail = "The database does not answer. Nothing is lost; try again, with an Idempotency-Key where it is a POST."
+    headers = {"Retry-After": RETRY_AFTER}
+    return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, instance=path, headers=headers)
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of `app` as problem details."""
 
@@ -136,11 +145,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     def database_error(request: Request, error: SQLAlchemyError) -> Response:
         if not does_not_answer(error):
             return unexpected_error(request, error)
-        cause = getattr(error, "orig", error)  # without the statement and its values
-        logger.warning("%s %s: the database does not answer: %s", request.method, request.url.path, cause)
-        detail = "The database does not answer. Nothing is lost; try again, with an Idempotency-Key where it is a POST."
-        headers = {"Retry-After": RETRY_AFTER}
-        return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, instance=request.url.path, headers=headers)
+        return no_database(request.method, request.url.path, error)
 
     @app.exception_handler(Exception)
     def unexpected_error(request: Request, error: Exception) -> Response:

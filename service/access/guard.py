@@ -6,12 +6,14 @@ import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 
 from service.access.lookup import TokenLookup
 from service.access.rate import RateLimit
 from service.access.tokens import Role
-from service.problems import problem_response
+from service.problems import no_database, problem_response
+from service.store.database import does_not_answer
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -52,12 +54,20 @@ class TokenGuard:
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(OPEN_BELOW):
             await self.app(scope, receive, send)
             return
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        caller = await self.lookup.find(token.strip()) if scheme.lower() == "bearer" else None
-        refusal = self._refusal(scope, caller) if caller is not None else _nobody(scope, sent=bool(scheme))
-        await (refusal or self.app)(scope, receive, send)
+        await (await self._refusal(scope) or self.app)(scope, receive, send)
 
-    def _refusal(self, scope: Scope, caller: Caller) -> Response | None:
+    async def _refusal(self, scope: Scope) -> Response | None:
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        try:
+            caller = await self.lookup.find(token.strip()) if scheme.lower() == "bearer" else None
+        except SQLAlchemyError as error:
+            # The framework's handlers are within this layer.
+            if does_not_answer(error):
+                return no_database(scope["method"], scope["path"], error)
+            raise
+        return _nobody(scope, sent=bool(scheme)) if caller is None else self._limit(scope, caller)
+
+    def _limit(self, scope: Scope, caller: Caller) -> Response | None:
         if wait := self.rate.take(caller.token_id):
             return problem_response(
                 HTTPStatus.TOO_MANY_REQUESTS,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.access import lookup
+from service.access.tokens import Role, add_token
 from tests.postgres import PostgresServer, find_programs
 from tests.service.support import hinge_job
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
+
+    from service.settings import Settings
+    from service.store import Database
 
 
 @pytest.fixture
@@ -30,6 +35,20 @@ def server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def database_url(server: PostgresServer) -> str:
     return server.create_database()
+
+
+@pytest.fixture(params=[False, True], ids=["without tokens", "with tokens"])
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings.model_copy(update={"require_token": request.param})
+
+
+@pytest.fixture
+def api(api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch) -> httpx.Client:
+    """The API, for a caller whose token is looked up in the database each time."""
+    monkeypatch.setattr(lookup, "BELIEVED_SECONDS", 0)
+    with database.writing() as session:
+        api.headers["Authorization"] = f"Bearer {add_token(session, 'a caller', Role.SUBMIT)[1]}"
+    return api
 
 
 @pytest.mark.usefixtures("digits")
