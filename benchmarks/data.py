@@ -44,7 +44,7 @@ def table_in(directory: Path, width: int, dtype: str, rows: int) -> np.ndarray:
     """Return a dataset's features as a worker maps them, in the page cache."""
     numbers = np.random.default_rng(0).integers(0, 256, rows * width, np.uint8).astype(dtype)
     info = DatasetInfo("", "", rows, width, ("one",), dtype)
-    info = write_dataset(info, numbers, np.zeros(rows, np.int64), directory, directory)
+    info = write_dataset(info, numbers, np.zeros(rows, np.int64), None, directory, directory)
     return open_dataset(info)[0]
 
 
@@ -105,7 +105,11 @@ def step_share(directory: Path, rounds: int) -> dict[str, object]:
     loads = {}
     for dtype in ("uint8", "float32"):
         table = table_in(directory, 784, dtype, 200_000)
-        loads |= {f"{dtype} loaded": engine(table), f"{dtype} standardized": engine(table, scaled=True)}
+        loads |= {
+            f"{dtype} loaded": engine(table),
+            f"{dtype} standardized": engine(table, scaled=True),
+            f"{dtype} by numpy.take": take(table),
+        }
     taken: dict[str, list[float]] = {name: [] for name in ("step", *loads)}
     for _ in range(rounds):
         for name, load in loads.items():
