@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     # Both may have a password in them.
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; default: SQLite in data_dir.")
     mlflow_url: SecretStr | None = Field(None, description="MLflow server that gets the runs; without it none is told.")
+    # Read by `gradfleet migrate` only.
+    admin_token: SecretStr | None = Field(None, description="Token that `gradfleet migrate` lets in as admin.")
+    metrics_token: SecretStr | None = Field(None, description="Token that `gradfleet migrate` lets in to read.")
     ray_address: str = Field(
         "127.0.0.1:6379",
         pattern=r"^[^/]+:\d+$",

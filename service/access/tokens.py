@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 SECRET_BYTES = 32
+GIVEN = re.compile(r"tok_[0-9a-f]{16}\.[A-Za-z0-9_-]{40,}")  # a secret as long as one that is made here, or nearly
+
+
+class TokenFormatError(ValueError):
+    """A token that somebody has made up and that is not of the form of tokens."""
 
 
 class Role(StrEnum):
@@ -41,6 +47,21 @@ def add_token(session: Session, name: str, role: Role) -> tuple[Token, str]:
     session.add(token)
     session.flush()
     return token, f"{token.id}.{secret}"
+
+
+def keep_token(session: Session, name: str, role: Role, text: str) -> None:
+    """Let the owner of `text` in, who has made it up: tok_, 16 hexadecimal digits, a dot and a long secret.
+
+    One that is there stays as it is, revoked too. Raises TokenFormatError for text of another form.
+    """
+    if not GIVEN.fullmatch(text):
+        raise TokenFormatError(
+            f"the token for {name} is not of the form tok_0123456789abcdef.SECRET, with a secret of "
+            "at least 40 letters, digits, - and _"
+        )
+    token_id, _, secret = text.partition(".")
+    if session.get(Token, token_id) is None:
+        session.add(Token(id=token_id, name=name, role=role, secret_sha256=_digest(secret)))
 
 
 def list_tokens(session: Session) -> list[Token]:

@@ -8,6 +8,7 @@ from service.cli.datasets import datasets
 from service.cli.demo import demo
 from service.cli.gradcheck import gradcheck
 from service.cli.jobs import jobs_app
+from service.cli.migrate import migrate
 from service.cli.serve import serve
 from service.cli.sweeps import sweeps_app
 from service.cli.tokens import tokens
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(serve)
+app.command()(migrate)
 app.command()(demo)
 app.add_typer(jobs_app)
 app.add_typer(sweeps_app)
