@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service scaling reference clean
+.PHONY: help env cluster-test demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service scaling reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -25,10 +25,16 @@ test: .venv/installed  ## every test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-stacks
 
 test-parts: .venv/installed
-	$(BIN)/python -m pytest --ignore tests/chaos --ignore tests/e2e
+	$(BIN)/python -m pytest --ignore tests/chaos --ignore tests/e2e --ignore tests/cluster
 
 test-stacks: .venv/installed
 	$(BIN)/python -m pytest tests/chaos tests/e2e
+
+env:  ## write .env with new secrets for docker compose
+	$(PYTHON) deploy/write-env
+
+cluster-test: .venv/installed  ## the compose cluster on a Docker engine: scaled, its containers killed, compared bit by bit
+	$(BIN)/python -m pytest --timeout 3600 -s tests/cluster
 
 chaos: .venv/installed  ## the tests of faults in their longer form; GRADFLEET_CHAOS_SEED=... repeats one
 	GRADFLEET_CHAOS_ROUNDS=$${GRADFLEET_CHAOS_ROUNDS:-5} $(BIN)/python -m pytest tests/chaos
@@ -46,9 +52,15 @@ format: .venv/installed  ## let ruff format and mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# What runs in containers is what was tested, without what tests it.
+LOCK_IMAGE = $(BIN)/uv pip compile --quiet pyproject.toml - --constraint requirements.lock --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --no-annotate
+
 lock: .venv/installed  ## resolve the dependencies again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.lock
+	echo hatchling | $(LOCK_IMAGE) --extra fast --output-file deploy/requirements.lock
+	echo hatchling 'cupy-cuda12x[ctk]' | tr ' ' '\n' | $(LOCK_IMAGE) --extra fast --extra cuda --output-file deploy/requirements-gpu.lock
 
 # PyTorch is heavy and the engine needs NumPy only, so what compares with it has an environment of its own.
 .venv-bench/installed: pyproject.toml

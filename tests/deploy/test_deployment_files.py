@@ -1,0 +1,116 @@
+"""What the deployment's files say of the service is so: its settings, secrets, figures and files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from service.access.tokens import GIVEN
+from service.cli.main import app
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+COMPOSE = ROOT / "docker-compose.yml"
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+SETTINGS = {f"GRADFLEET_{name.upper()}" for name in Settings.model_fields}
+# Of the command line, and what makes another variable.
+BESIDE_SETTINGS = {"GRADFLEET_PORT", "GRADFLEET_DATABASE_PASSWORD"}
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def example() -> set[str]:
+    return set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+
+def every(value: Any, key: str) -> Iterator[Any]:
+    """The values of a key, wherever it is."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in entries:
+        if name == key:
+            yield entry
+        yield from every(entry, key)
+
+
+@pytest.mark.parametrize("path", [COMPOSE, *MANIFESTS], ids=lambda path: path.name)
+def test_every_variable_of_the_service_is_one_that_it_reads(path: Path) -> None:
+    names = set(re.findall(r"\bGRADFLEET_[A-Z_]+(?=:|,|\})", path.read_text())) - {"GRADFLEET_VERSION"}
+    assert names <= SETTINGS | BESIDE_SETTINGS, names - SETTINGS - BESIDE_SETTINGS
+
+
+def test_the_cluster_asks_for_every_secret_by_name_and_write_env_has_them(tmp_path: Path) -> None:
+    text = COMPOSE.read_text()
+    required = set(re.findall(r"\$\{([A-Z_]+):\?", text))
+    assert required == example()
+    defaults = re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text)
+    assert not [name for name, _ in defaults if re.search("PASSWORD|TOKEN|SECRET", name)]
+
+    (tmp_path / "deploy").mkdir()
+    script = tmp_path / "deploy" / "write-env"
+    script.write_bytes((DEPLOY / "write-env").read_bytes())
+    for expected in (0, 1):
+        assert subprocess.run([sys.executable, script], capture_output=True, check=False).returncode == expected
+    written = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines())
+    assert written.keys() == required
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    assert len(set(written.values())) == len(written)
+    for name in ("GRADFLEET_ADMIN_TOKEN", "GRADFLEET_METRICS_TOKEN"):
+        assert GIVEN.fullmatch(written[name])
+    # They stand in URLs as they are.
+    assert all(re.fullmatch(r"[\w.-]{40,}", value) for value in written.values())
+
+
+def test_manifests_take_secrets_that_write_env_makes() -> None:
+    keys = {
+        entry["key"] for path in MANIFESTS for document in documents(path) for entry in every(document, "secretKeyRef")
+    }
+    assert keys
+    assert keys <= example()
+
+
+def test_only_the_api_and_mlflow_are_published_and_only_on_this_machine() -> None:
+    services = documents(COMPOSE)[0]["services"]
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published.keys() == {"api", "mlflow", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+    assert services["grafana"]["profiles"] == ["monitoring"]
+
+
+def test_what_is_mounted_and_copied_is_there() -> None:
+    mounted = re.findall(r"- \./(\S+?):", COMPOSE.read_text())
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    named = [*mounted, *" ".join(copied).split()]
+    assert len(named) > 8
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for name in " ".join(copied).split():
+        assert any(Path(name.rstrip("/")).match(line[1:]) for line in ignored if line.startswith("!")), name
+
+
+def test_containers_run_commands_that_there_are() -> None:
+    everything = [document for path in (COMPOSE, *MANIFESTS) for document in documents(path)]
+    lines = [command if isinstance(command, str) else " ".join(command) for command in every(everything, "command")]
+    commands = {command for line in lines for command in re.findall(r"\bgradfleet (\S+)", line)}
+    assert commands == {"serve", "migrate"}
+    assert commands <= set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_alerts_and_dashboard_are_about_figures_that_there_are() -> None:
+    texts = [path.read_text() for path in (DEPLOY / "monitoring").rglob("*") if path.suffix in {".yml", ".json"}]
+    figures = set(re.findall(r"\bgradfleet_\w+", "\n".join(texts)))
+    documented = set(re.findall(r"\| `(gradfleet_\w+)", (ROOT / "docs" / "observability.md").read_text()))
+    assert len(figures) > 8
+    assert {re.sub("_bucket$", "", figure) for figure in figures} <= documented
