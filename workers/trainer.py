@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -44,6 +45,7 @@ from workers.model import (
     parts_of,
     penalty_of,
 )
+from workers.read_ahead import ReadAhead, advise
 from workers.scaling import Scaling
 from workers.selection import Best, Patience
 from workers.spec import JobSpec
@@ -238,8 +240,12 @@ class Trainer:
         for epoch in range(self._done // self._steps_per_epoch, training.epochs):
             self._epoch_began = time.monotonic(), self._step.exchange_seconds, self._done
             visited = epoch_order(self._rows, training.seed, epoch, self._blocks)
+            read_ahead = ReadAhead(self._batches.features, visited, self._blocks) if self._blocks else None
             batches = batches_of(visited, training.batch_size)
-            for rows in batches[self._done % self._steps_per_epoch :]:
+            first = self._done % self._steps_per_epoch
+            for number, rows in enumerate(batches[first:], first):
+                if read_ahead is not None:
+                    read_ahead.visit(number * training.batch_size)
                 order = self._train_on(rows, epoch)
                 if (end := self._end()) is not None:
                     return end
@@ -303,6 +309,8 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         began, exchanged, done = self._epoch_began
+        if self._blocks:
+            advise(self._batches.features, mmap.MADV_NORMAL)  # rows for validation are visited in the file's order
         metrics = self._evaluation.run(self._done, self._batches)
         if self._best is not None:
             self._best.offer(metrics[self._best.metric], self._done, self._parameters)
