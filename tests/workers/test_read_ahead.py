@@ -69,7 +69,7 @@ def test_each_window_is_asked_for_once_before_it_is_visited(asked: list[tuple[in
         assert times.max() == 1
 
 
-def test_what_is_asked_for_is_in_memory_soon_and_the_numbers_are_the_same(tmp_path: Path) -> None:
+def test_reading_ahead_changes_no_number(tmp_path: Path) -> None:
     path = tmp_path / "features"
     values: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (2000, WIDTH), np.uint8)
     values.tofile(path)
