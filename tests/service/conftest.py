@@ -53,8 +53,14 @@ def database_url(database_kind: str, request: pytest.FixtureRequest) -> Iterator
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str | None) -> Settings:
-    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url="http://mlflow.example")
+def mlflow_url() -> str:
+    """URL of the MLflow server in the settings; nobody is there but where a module says so."""
+    return "http://mlflow.example"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str | None, mlflow_url: str) -> Settings:
+    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url=mlflow_url)
     settings.allowed_roots[0].mkdir(parents=True)
     return settings
 

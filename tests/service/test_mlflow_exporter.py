@@ -58,10 +58,8 @@ pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str | None, mlflow: MlflowServer) -> Settings:
-    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url=mlflow.url)
-    settings.allowed_roots[0].mkdir(parents=True)
-    return settings
+def mlflow_url(mlflow: MlflowServer) -> str:
+    return mlflow.url
 
 
 def test_a_run_follows_its_job(

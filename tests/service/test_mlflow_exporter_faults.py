@@ -34,7 +34,6 @@ from tests.service.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from service.store import Database
     from tests.service.mlflow_server import MlflowServer
@@ -43,10 +42,8 @@ pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str | None, mlflow: MlflowServer) -> Settings:
-    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url=mlflow.url)
-    settings.allowed_roots[0].mkdir(parents=True)
-    return settings
+def mlflow_url(mlflow: MlflowServer) -> str:
+    return mlflow.url
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> Callable[[], int]:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str | None, mlflow: MlflowServer) -> Settings:
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url=mlflow.url)
+def mlflow_url(mlflow: MlflowServer) -> str:
+    return mlflow.url
 
 
 def test_members_are_children_of_their_sweep(

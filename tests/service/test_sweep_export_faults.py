@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str | None, mlflow: MlflowServer) -> Settings:
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, mlflow_url=mlflow.url)
+def mlflow_url(mlflow: MlflowServer) -> str:
+    return mlflow.url
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
