@@ -11,7 +11,8 @@ from unittest.mock import patch
 import numpy as np
 import workload as _  # noqa: F401  puts the checkout on the path
 
-from core import aligned_empty, gather
+from core import aligned_empty
+from core.kernels import gather
 
 BATCH = 128
 

@@ -7,7 +7,7 @@ import importlib
 import math
 import operator
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
@@ -112,6 +112,12 @@ def registered(kind: str) -> Mapping[str, type[Registered]]:
     return MappingProxyType(dict(sorted(_registry[kind].items())))
 
 
+def classes() -> Iterator[type[Registered]]:
+    """Yield every registered class, kind by kind."""
+    for kind in sorted(_registry):
+        yield from registered(kind).values()
+
+
 def to_spec(thing: Registered) -> dict[str, Any]:
     """Return the JSON-able form, `{"type": ..., field: value, ...}`, with every field."""
     spec: dict[str, Any] = {"type": thing.type}
@@ -164,6 +170,6 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def import_modules(package: str, path: Iterable[str]) -> None:
-    """Import every module of a package, in order of name, so that the classes in them register themselves."""
-    for module in sorted(pkgutil.iter_modules(path), key=lambda module: module.name):
-        importlib.import_module(f"{package}.{module.name}")
+    """Import every module in a package and below it, in order of name, so that their classes register themselves."""
+    for module in sorted(pkgutil.walk_packages(path, f"{package}."), key=lambda module: module.name):
+        importlib.import_module(module.name)

@@ -24,7 +24,6 @@ if typing.TYPE_CHECKING:
 HERE = Path(__file__).parent / "reference"
 PAGES = {
     "layer": ("layers", "Layers"),
-    "node": ("nodes", "Nodes"),
     "loss": ("losses", "Losses"),
     "optimizer": ("optimizers", "Optimizers"),
     "schedule": ("schedules", "Schedules"),

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from core import Augmentation
-from core.augmentation import row_numbers
+from core.augmentations.base import row_numbers
 
 
 @dataclass(frozen=True)

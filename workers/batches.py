@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.gather import PIECE, convert, gather
+from core.kernels.gather import PIECE, convert, gather
 from workers.augmenting import Augmentations
 from workers.device import Mirror
 from workers.scaling import Scaling

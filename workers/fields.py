@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
-from core import MODEL_KINDS, Registered, from_spec, registered, to_spec
+from core import Registered, from_spec, registered, to_spec
 from core.registry import item_type
 
 BOUNDS = ("ge", "gt", "le", "lt")
@@ -95,8 +95,8 @@ def spec_union(kind: str, names: tuple[str, ...] | None = None) -> Any:
 
 
 @cache
-def layer_model(kind: str, name: str) -> type[StrictModel]:
-    """Pydantic model of an entry of a job's model: a registered layer or node, and where it stands among the others."""
+def layer_model(name: str) -> type[StrictModel]:
+    """Pydantic model of an entry of a job's model: a registered layer, and where it stands among the others."""
     place: dict[str, Any] = {
         "name": (
             NodeName | None,
@@ -108,10 +108,8 @@ def layer_model(kind: str, name: str) -> type[StrictModel]:
         ),
         "share": (NodeName | None, _left_out("Name of the earlier layer whose parameters this one uses.")),
     }
-    base = spec_model(kind, name)
-    return create_model(
-        f"{registered(kind)[name].__name__}{kind.title()}", __base__=base, __doc__=base.__doc__, **place
-    )
+    base, cls = spec_model("layer", name), registered("layer")[name]
+    return create_model(f"{cls.__name__}Layer", __base__=base, __doc__=base.__doc__, **place)
 
 
 def _left_out(description: str) -> Any:
@@ -122,7 +120,7 @@ def _left_out(description: str) -> Any:
 @cache
 def layer_union() -> Any:
     """Anything that a job's model can name."""
-    return _told_apart([layer_model(kind, name) for kind in MODEL_KINDS for name in registered(kind)])
+    return _told_apart([layer_model(name) for name in registered("layer")])
 
 
 def _told_apart(models: list[Any]) -> Any:

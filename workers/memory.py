@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core import Graph, ParameterLayout, build_classifier, with_loss
-from core.liveness import lifetimes, needed_steps
-from core.memory import place
+from core.plan.arena import place
+from core.plan.program import lifetimes, needed_steps
 from workers.model import layers_of, loss_of, optimizer_of
 from workers.tree import complete_subtrees, split_evenly
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from core import L1, L2, Augmentation, Clipping, ElasticNet, Loss, Optimizer, Part, Penalty, from_spec, part_from_spec
+from core import Augmentation, Clipping, Loss, Optimizer, Part, Penalty, from_spec, part_from_spec
+from core.penalties.elastic_net import ElasticNet
+from core.penalties.l1 import L1
+from core.penalties.l2 import L2
 from workers.augmenting import Augmentations
 from workers.dataset import open_splits
 from workers.splitting import Blocks, split, split_by_value, validation_rows

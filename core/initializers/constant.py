@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from core.arrays import Array, Shape
-from core.initializers import Initializer
+from core.initializers.base import Initializer
 from core.registry import hyperparameter
 
 

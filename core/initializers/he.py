@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from core.arrays import Array, Shape
-from core.initializers import Initializer, fan_in
+from core.initializers.base import Initializer, fan_in
 
 
 class He(Initializer):

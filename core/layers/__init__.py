@@ -1,4 +1,4 @@
-"""The layers of a model, one class per file. A new file here is a new layer; nothing else is to be touched."""
+"""The layers, one class per file in the folder of its family. A new file registers itself."""
 
 from core.registry import import_modules
 

@@ -1,4 +1,4 @@
-"""The losses, one class per file. A new file here is a new loss; nothing else is to be touched."""
+"""The losses, one class per file. A new file here registers itself."""
 
 from core.registry import import_modules
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.values import ValueLoss
+from core.losses.values import ValueLoss
 
 
 class AbsoluteError(ValueLoss):

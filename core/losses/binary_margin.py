@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.labels import SignedLoss
+from core.losses.labels import SignedLoss
 from core.registry import hyperparameter
 
 

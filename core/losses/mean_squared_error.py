@@ -4,7 +4,7 @@ from math import prod
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.values import ValueLoss
+from core.losses.values import ValueLoss
 
 
 class MeanSquaredError(ValueLoss):

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.labels import LabelLoss, SignedLoss
+from core.losses.labels import LabelLoss, SignedLoss
 
 
 class SigmoidCrossEntropy(SignedLoss):

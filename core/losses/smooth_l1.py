@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
+from core.losses.values import ValueLoss
 from core.registry import hyperparameter
-from core.values import ValueLoss
 
 
 class SmoothL1(ValueLoss):

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.labels import SignedLoss
+from core.losses.labels import SignedLoss
 from core.losses.sigmoid_cross_entropy import write_logistic
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape, ones, take
-from core.labels import LabelLoss, locate
-from core.node import Workspace, WorkspaceDeclaration
+from core.graph.node import Workspace, WorkspaceDeclaration
+from core.losses.labels import LabelLoss, locate
 from core.registry import hyperparameter
 
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.values import ValueLoss
+from core.losses.values import ValueLoss
 
 
 class SquaredError(ValueLoss):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from core.node import Kept, Loss
+from core.graph.node import Kept, Loss
 from core.registry import hyperparameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from core.arrays import Array, Namespace, Shape
-    from core.node import Workspace, WorkspaceDeclaration
+    from core.graph.node import Workspace, WorkspaceDeclaration
 
 
 class WeightedSum(Loss):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, blocks
-from core.optimizers import Optimizer
+from core.optimizers.base import Optimizer
 from core.registry import hyperparameter
 
 

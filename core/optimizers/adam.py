@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from core.arrays import Array, Namespace, blocks
-from core.fused import run_fused
-from core.optimizers import Optimizer
+from core.kernels.fused import run_fused
+from core.optimizers.base import Optimizer
 from core.registry import hyperparameter
 
 
@@ -22,7 +22,7 @@ def move_by_moments(
     epsilon: np.floating[Any],
     rate: np.floating[Any],
 ) -> None:
-    """Do what `Adam.update` does, as one loop; see `core.fused`."""
+    """Do what `Adam.update` does, as one loop; see `core.kernels.fused`."""
     for i in range(weights.size):
         gradient = gradients[i]
         gradient_sum = beta1 * gradient_sums[i] + gradient

@@ -5,7 +5,7 @@ from math import sqrt
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, blocks
-from core.optimizers import Optimizer
+from core.optimizers.base import Optimizer
 from core.registry import hyperparameter
 
 

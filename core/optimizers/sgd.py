@@ -6,15 +6,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from core.arrays import Array, Namespace, blocks
-from core.fused import run_fused
-from core.optimizers import Optimizer
+from core.kernels.fused import run_fused
+from core.optimizers.base import Optimizer
 from core.registry import hyperparameter
 
 
 def move_with_momentum(
     weights: Array, gradients: Array, velocities: Array, momentum: np.floating[Any], learning_rate: np.floating[Any]
 ) -> None:
-    """Do what `SGD.update` does with momentum, as one loop; see `core.fused`."""
+    """Do what `SGD.update` does with momentum, as one loop; see `core.kernels.fused`."""
     for i in range(weights.size):
         velocity = momentum * velocities[i] + gradients[i]
         velocities[i] = velocity

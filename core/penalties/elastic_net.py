@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.penalties import Penalty
+from core.penalties.base import Penalty
 from core.penalties.l1 import L1
 from core.penalties.l2 import L2
 from core.registry import hyperparameter

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, blocks
-from core.penalties import Penalty, add_up
+from core.penalties.base import Penalty, add_up
 from core.registry import hyperparameter
 
 

@@ -1,18 +1,5 @@
-"""How the learning rate changes over a job, one class per file. A new file here is a new schedule."""
+"""The schedules of the learning rate, one class per file. A new file here registers itself."""
 
-from typing import ClassVar
-
-from core.registry import Registered, import_modules
-
-
-class Schedule(Registered):
-    """A factor on the learning rate."""
-
-    kind: ClassVar[str] = "schedule"
-
-    def factor(self, step: int, total_steps: int) -> float:
-        """Return the factor at `step`, counted from 0, of `total_steps`."""
-        raise NotImplementedError
-
+from core.registry import import_modules
 
 import_modules(__name__, __path__)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from core.schedules import Schedule
+from core.schedules.base import Schedule
 
 
 class Constant(Schedule):

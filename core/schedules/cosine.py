@@ -3,7 +3,7 @@
 from math import cos, pi
 from typing import ClassVar
 
-from core.schedules import Schedule
+from core.schedules.base import Schedule
 
 
 class Cosine(Schedule):

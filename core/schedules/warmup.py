@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from core.registry import hyperparameter
-from core.schedules import Schedule
+from core.schedules.base import Schedule
 from core.schedules.constant import Constant
 
 

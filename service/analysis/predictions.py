@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core import Purpose, generator
-from core.gather import gather
+from core.kernels.gather import gather
 from workers.dataset import open_dataset
 from workers.evaluation import MAX_ROWS
 from workers.model import parts_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
-from core.gradcheck import GradientReport, check_graph
+from core.gradcheck.check import GradientReport, check_graph
 from core.random import Purpose, generator
 from service.cli.spec_file import SpecFileError, read_spec
 from service.field_errors import document_problems

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from core import ParameterLayout, Plan, aligned_zeros, build_classifier, part_from_spec
-from core.gather import convert
+from core.kernels.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 MAX_ROWS = 1024  # of one forward pass

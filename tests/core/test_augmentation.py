@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import Purpose, RandomCrop, RandomFlip, RandomShift, generator, registered
-from core.augmentation import NUMBERS, row_numbers
+from core.augmentations.base import NUMBERS, row_numbers
 
 EXAMPLES = [RandomFlip(), RandomCrop(padding=2), RandomShift(pixels=3)]
 each_augmentation = pytest.mark.parametrize("augmentation", EXAMPLES, ids=str)

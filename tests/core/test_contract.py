@@ -17,11 +17,11 @@ from core import (
     registered,
     to_spec,
 )
-from core.gradcheck import check_graph
-from core.graph import BATCH as BATCH_SIZE
+from core.gradcheck.check import check_graph
+from core.graph.graph import BATCH as BATCH_SIZE
 from tests.core.cases import CASES
 
-KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
+KINDS = ("layer", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 
 NODES = [case for case in CASES if isinstance(case.thing, Node)]
 # f(x, x) of a node with a kink at x = y lies on it.

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import SGD, Adam, AdamW, fused
+from core import SGD, Adam, AdamW
 from core.arrays import BLOCK
+from core.kernels import fused
 
 needs_numba = pytest.mark.skipif(
     find_spec("numba") is None, reason="Numba is not installed: pip install 'gradfleet[fast]'"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import aligned_empty, gather
+from core import aligned_empty
+from core.kernels import gather
 
 DTYPES = (np.uint8, np.float32)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from core import BATCH, Add, BatchNorm, Exp, Graph, Hinge, Linear, Multiply, Plan, ReLU, Sigmoid, SoftmaxCrossEntropy
-from core.gradcheck import check_graph
-from core.model import build_classifier, with_loss
-from core.node import Node
+from core.gradcheck.check import check_graph
+from core.graph.model import build_classifier, with_loss
+from core.graph.node import Node
 
 
 class Right(Node):

@@ -6,7 +6,6 @@ import pytest
 
 from core import (
     BATCH,
-    MODEL_KINDS,
     Add,
     Graph,
     GraphError,
@@ -24,8 +23,8 @@ from core import (
     to_spec,
     with_loss,
 )
-from core.gradcheck import check_graph
-from core.model import PLACE
+from core.gradcheck.check import check_graph
+from core.graph.model import PLACE
 
 # A small inception: a stem, two branches of different depth, their values side by side, and a residual sum.
 BRANCHES = [
@@ -166,11 +165,8 @@ def test_one_object_may_stand_in_several_places():
     ]
 
 
-@pytest.mark.parametrize("kind", MODEL_KINDS)
-def test_no_type_is_in_two_kinds_or_has_a_field_for_its_place(kind):
-    others = {name for other in MODEL_KINDS if other != kind for name in registered(other)}
-    assert others.isdisjoint(registered(kind))
-    for cls in registered(kind).values():
+def test_no_layer_has_a_field_for_its_place():
+    for cls in registered("layer").values():
         assert PLACE.isdisjoint(cls.annotations)
 
 

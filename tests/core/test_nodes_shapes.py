@@ -25,7 +25,7 @@ from core import (
     Softmax,
     Sum,
 )
-from core.gradcheck import check_graph
+from core.gradcheck.check import check_graph
 from tests.core.direct import evaluate
 
 X = np.random.default_rng(0).normal(size=(3, 2, 4, 5))

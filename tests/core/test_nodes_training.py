@@ -29,7 +29,7 @@ from core import (
     update_statistics,
     with_loss,
 )
-from core.gradcheck import check_graph
+from core.gradcheck.check import check_graph
 from tests.core.direct import evaluate
 
 

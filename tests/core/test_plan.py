@@ -26,8 +26,8 @@ from core import (
     initialize,
     with_loss,
 )
-from core.gradcheck import check_graph
-from core.memory import Lifetime, place
+from core.gradcheck.check import check_graph
+from core.plan.arena import Lifetime, place
 
 LOSSES = pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from core import BATCH, Add, Graph, GraphError, Hinge, Linear, Plan, ReLU, Sigmoid, registered, unroll
-from core.gradcheck import check_graph
+from core.gradcheck.check import check_graph
 
 STEPS, FEATURES, UNITS, CLASSES = 4, 3, 5, 2
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from core import SGD, Cosine, He, Hinge, Linear, from_spec, hyperparameter, registered, to_spec
-from core.schedules import Schedule
+from core.schedules.base import Schedule
 
 
 def test_nested_specs_and_defaults():

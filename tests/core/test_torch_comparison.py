@@ -266,7 +266,7 @@ def test_everything_is_compared_or_has_no_peer():
         type(node) for table in (LAYERS, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES) for node, _ in table
     }
     compared |= {Embedding, OneHot}
-    everything = {cls for kind in ("layer", "node", "loss") for cls in registered(kind).values()}
+    everything = {cls for kind in ("layer", "loss") for cls in registered(kind).values()}
     # Its random numbers are not PyTorch's.
     assert everything - compared == {Dropout}
 

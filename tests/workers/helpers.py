@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOSSES = registered("loss")
-KINDS = ("layer", "node", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
+KINDS = ("layer", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 REGISTERED = [(kind, name) for kind in KINDS for name in registered(kind)]
 
 Points = dict[str, dict[int, float]]

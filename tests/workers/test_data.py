@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from core.gather import LARGE, PIECE
+from core.kernels.gather import LARGE, PIECE
 from tests.workers.helpers import assignment, checkpoint_files, completed, images, job, last_checkpoint, train
 from workers.batches import Batch, Batches
 from workers.dataset import open_dataset
@@ -74,7 +74,7 @@ def test_no_bit_depends_on_whether_rows_are_gathered_by_a_compiled_loop(
     places = {"workers": 1, "cpus_per_worker": 2}
     results = []
     for large in (LARGE, 0):
-        monkeypatch.setattr("core.gather.LARGE", large)
+        monkeypatch.setattr("core.kernels.gather.LARGE", large)
         results.append(result(images(tmp_path), tmp_path / str(large), data=data, resources=places))
     assert results[0] == results[1]
 

@@ -1,0 +1,5 @@
+"""Random changes to the images of a batch, in training only, one class per file. A new file here registers itself."""
+
+from core.registry import import_modules
+
+import_modules(__name__, __path__)

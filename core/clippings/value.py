@@ -1,0 +1,19 @@
+"""Clipping by the value."""
+
+from typing import ClassVar
+
+from core.arrays import Array, Namespace
+from core.clippings.base import Clipping
+from core.registry import hyperparameter
+
+
+class ValueClipping(Clipping):
+    """`g = min(max(g, -limit), limit)`, each number for itself: the direction may change."""
+
+    type: ClassVar[str] = "value"
+
+    limit: float = hyperparameter(doc="Largest absolute value.", gt=0)
+
+    def clip(self, xp: Namespace, gradients: Array, norm: float) -> None:
+        """Bring each number within the limits; see `Clipping.clip`."""
+        xp.clip(gradients, -self.limit, self.limit, out=gradients)

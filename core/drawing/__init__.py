@@ -1,0 +1,1 @@
+"""Pictures of graphs: Mermaid, Graphviz DOT and SVG."""

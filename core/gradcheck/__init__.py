@@ -1,0 +1,1 @@
+"""The gradient check: backward against differences of forward."""

@@ -1,0 +1,1 @@
+"""Computational graphs: nodes, models as lists of layers, checks and tables."""

@@ -1,0 +1,160 @@
+"""The computational graph: named nodes with named inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Final
+
+from core.names import suggest
+
+if TYPE_CHECKING:
+    from core.arrays import Shape
+    from core.graph.node import Node, ParameterDeclaration
+
+
+class _Dimension(Enum):
+    BATCH = "batch"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+#: stands for the batch size in a declared shape
+BATCH: Final = _Dimension.BATCH
+DeclaredShape = tuple[int | _Dimension, ...]
+
+
+class GraphError(ValueError):
+    """A graph that cannot be: the message names the nodes, and `node` is the one at fault where it is one."""
+
+    def __init__(self, message: str, node: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+@dataclass(frozen=True)
+class Input:
+    """A value that comes from outside: its shape, and whether it holds integers (int64) such as class labels."""
+
+    shape: DeclaredShape
+    integer: bool
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A node in its place: what it reads, and whose parameters it uses (its own name where it has its own)."""
+
+    node: Node
+    inputs: tuple[str, ...]
+    owner: str
+
+
+class Graph:
+    """A directed acyclic graph of nodes. Values are named after the input or the node that makes them.
+
+    A node may be added before the nodes that it reads; the graph is checked when it is used. Recurrence is unrolled
+    through time, each step a node that shares the first one's parameters.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Input] = {}
+        self.nodes: dict[str, Placed] = {}
+
+    def input(self, name: str, shape: DeclaredShape, *, integer: bool = False) -> str:
+        """Declare a value that comes from outside and return its name. `()` is the shape of a scalar."""
+        self._claim(name)
+        self.inputs[name] = Input(shape, integer)
+        return name
+
+    def add(self, name: str, node: Node, *inputs: str, share: str | None = None) -> str:
+        """Place a node that reads the named values and return its name; it may `share` another node's parameters."""
+        self._claim(name)
+        if len(inputs) < node.arity or (len(inputs) > node.arity and not node.variadic):
+            takes = f"{'at least ' if node.variadic else ''}{node.arity} inputs"
+            raise GraphError(f"node {name!r} ({type(node).__name__}) takes {takes}, not {len(inputs)}", name)
+        self.nodes[name] = Placed(node, inputs, name if share is None else share)
+        return name
+
+    def _claim(self, name: str) -> None:
+        if name in self.inputs or name in self.nodes:
+            raise GraphError(f"the name {name!r} is taken already", name)
+        if "." in name:
+            raise GraphError(f"the name {name!r} has a dot, which is kept for parameters, as in 'fc1.weight'")
+
+    def order(self) -> list[str]:
+        """Return the nodes so that each comes after what it reads. A cycle raises GraphError with the nodes on it."""
+        for name, placed in self.nodes.items():
+            for value in placed.inputs:
+                if value not in self.nodes and value not in self.inputs:
+                    near = suggest(value, [*self.inputs, *self.nodes])
+                    raise GraphError(f"node {name!r} reads {value!r}, which is neither an input nor a node{near}", name)
+        reads = {name: [v for v in placed.inputs if v in self.nodes] for name, placed in self.nodes.items()}
+        try:
+            return list(TopologicalSorter(reads).static_order())
+        except CycleError as error:
+            cycle = " -> ".join(error.args[1])
+            raise GraphError(f"the graph has a cycle: {cycle}; unroll recurrence through time instead") from None
+
+    def shapes(self, batch: int = 1) -> dict[str, Shape]:
+        """Return the shape of every input and node for a batch size; GraphError names the node that cannot be."""
+        shapes = {
+            name: tuple(batch if size is BATCH else size for size in declared.shape)
+            for name, declared in self.inputs.items()
+        }
+        for name in self.order():
+            placed = self.nodes[name]
+            try:
+                shapes[name] = placed.node.infer(*(shapes[value] for value in placed.inputs))
+            except ValueError as error:
+                raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}", name) from None
+        return shapes
+
+    def symbolic_shapes(self) -> dict[str, DeclaredShape]:
+        """Return the shape of every input and node with BATCH where the batch size comes in."""
+        one, two = self.shapes(batch=2), self.shapes(batch=3)
+        return {
+            name: tuple(size if size == other else BATCH for size, other in zip(shape, two[name], strict=True))
+            for name, shape in one.items()
+        }
+
+    def owner(self, name: str) -> str:
+        """Return the node whose parameters a node uses in the end."""
+        seen = [name]
+        while (owner := self.nodes[seen[-1]].owner) != seen[-1]:
+            if owner not in self.nodes:
+                near = suggest(owner, self.nodes)
+                raise GraphError(
+                    f"node {seen[-1]!r} shares the parameters of {owner!r}, which is not a node{near}", name
+                )
+            if owner in seen:
+                raise GraphError(f"nodes share parameters in a circle: {' -> '.join([*seen, owner])}")
+            seen.append(owner)
+        return owner
+
+    def parameters_of(self, name: str, shapes: dict[str, Shape]) -> tuple[ParameterDeclaration, ...]:
+        """Return the parameters that a node uses, under their full names, `owner.parameter`."""
+        placed, owner = self.nodes[name], self.owner(name)
+        declared = placed.node.parameters(*(shapes[value] for value in placed.inputs))
+        return tuple(replace(parameter, name=f"{owner}.{parameter.name}") for parameter in declared)
+
+    def parameters(self) -> list[ParameterDeclaration]:
+        """Return every parameter once, in the order of their nodes; nodes that share some must agree on the shapes."""
+        shapes = self.shapes()
+        declared: dict[str, ParameterDeclaration] = {}
+        order = self.order()
+        owners = [name for name in order if self.owner(name) == name]
+        for name in owners:
+            declared.update((parameter.name, parameter) for parameter in self.parameters_of(name, shapes))
+        for name in order:
+            for parameter in self.parameters_of(name, shapes):
+                if parameter.statistic and self.owner(name) != name:
+                    raise GraphError(f"node {name!r} cannot share {parameter.name}, an average of one place", name)
+                shared = declared.get(parameter.name)
+                if shared is None or shared.shape != parameter.shape:
+                    there = "there is none" if shared is None else f"it is of shape {shared.shape}"
+                    raise GraphError(
+                        f"node {name!r} needs {parameter.name} of shape {parameter.shape}, but {there}", name
+                    )
+        return list(declared.values())

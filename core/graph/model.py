@@ -1,0 +1,135 @@
+"""The graphs of models that a job describes as a list of layers, in a chain or with branches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.node import Loss, Node
+from core.names import suggest
+from core.registry import from_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: names of a classifier's graph that no layer may take; the last layer has "scores" without asking
+RESERVED = ("features", "scores", "labels", "targets", "loss")
+#: fields of an entry that say where its node stands
+PLACE = frozenset({"name", "inputs", "share"})
+
+
+class ModelError(GraphError):
+    """A model that cannot be: `entry` is the position in its list, `field` the field of that entry, None for all."""
+
+    def __init__(self, message: str, entry: int = 0, field: str | None = None) -> None:
+        super().__init__(message)
+        self.entry, self.field = entry, field
+
+
+@dataclass(frozen=True)
+class Part:
+    """An entry of a model's list: a node, and what it leaves open in a plain chain.
+
+    `name` is what others read it by, `inputs` the names of earlier entries, or "features", that it reads (by default
+    the entry before), and `share` the earlier entry whose parameters it uses.
+    """
+
+    node: Node
+    name: str | None = None
+    inputs: tuple[str, ...] | None = None
+    share: str | None = None
+
+
+def part_from_spec(spec: Mapping[str, Any]) -> Part:
+    """Build an entry from its JSON form: a layer's spec, with `name`, `inputs` and `share` beside.
+
+    Raises what `from_spec` raises, and TypeError for inputs that are not a list.
+    """
+    inputs = spec.get("inputs")
+    if isinstance(inputs, str):
+        raise TypeError(f"{spec.get('type')}.inputs must be a list of names, not {inputs!r}")
+    thing = {key: value for key, value in spec.items() if key not in PLACE}
+    return Part(
+        cast("Node", from_spec("layer", thing)),
+        name=spec.get("name"),
+        inputs=None if inputs is None else tuple(inputs),
+        share=spec.get("share"),
+    )
+
+
+def build_classifier(layers: Sequence[Node | Part], features: int) -> Graph:
+    """Return the graph of a model: input "features" (batch, features), output "scores", the value of the last layer.
+
+    Each layer reads the one before unless it is a `Part` that says otherwise; a layer reads earlier ones only, so that
+    the list goes the way that data goes and has no cycle. Those before the last are named by position and type,
+    "0_linear", "1_relu", ..., unless they have a name. ModelError says which entry is wrong, shapes included.
+    """
+    if not layers:
+        raise ValueError("a model needs at least one layer; a linear one makes scores")
+    parts = [layer if isinstance(layer, Part) else Part(layer) for layer in layers]
+    names = [_name(index, part, last=index == len(parts) - 1) for index, part in enumerate(parts)]
+    graph = Graph()
+    before = graph.input("features", (BATCH, features))
+    for index, (name, part) in enumerate(zip(names, parts, strict=True)):
+        inputs = (before,) if part.inputs is None else part.inputs
+        for value in inputs:
+            _check_earlier(value, index, "inputs", names, [*graph.inputs, *graph.nodes])
+        if part.share is not None:
+            _check_earlier(part.share, index, "share", names, list(graph.nodes))
+        if name in graph.nodes:
+            raise ModelError(f"the name {name!r} is taken by layer {names.index(name)} already", index, "name")
+        try:
+            before = graph.add(name, part.node, *inputs, share=part.share)
+        except GraphError as error:
+            raise ModelError(str(error), index, "name" if "." in name else "inputs") from None
+    _check_whole(graph, names)
+    return graph
+
+
+def with_loss(graph: Graph, loss: Loss) -> Graph:
+    """Add the node "loss", (batch,), to a classifier's graph, and its second input, and return the graph.
+
+    The input is "labels", int64 (batch,), for a loss of class labels, and "targets", shaped like the scores, otherwise.
+    """
+    if loss.target == "labels":
+        target = graph.input("labels", (BATCH,), integer=True)
+    else:
+        target = graph.input("targets", (BATCH, *graph.shapes()["scores"][1:]))
+    graph.add("loss", loss, "scores", target)
+    return graph
+
+
+def _name(index: int, part: Part, *, last: bool) -> str:
+    if last:
+        if part.name not in {None, "scores"}:
+            raise ModelError(f"the last layer is named 'scores', not {part.name!r}; leave its name out", index, "name")
+        return "scores"
+    if part.name in RESERVED:
+        raise ModelError(f"the name {part.name!r} is kept for the model's own values", index, "name")
+    # A node of a model is registered under a type, whatever its kind.
+    return f"{index}_{getattr(part.node, 'type', type(part.node).__name__)}" if part.name is None else part.name
+
+
+def _check_earlier(name: str, index: int, field: str, names: Sequence[str], earlier: Sequence[str]) -> None:
+    if name in earlier:
+        return
+    if name in names:
+        which = "itself" if name == names[index] else f"{name!r}, which comes later"
+        raise ModelError(f"layer {names[index]!r} names {which}: only what comes before it can be", index, field)
+    known = ", ".join(earlier) or "none"
+    near = suggest(name, earlier)
+    raise ModelError(
+        f"layer {names[index]!r} names {name!r}, which is none of those before: {known}{near}", index, field
+    )
+
+
+def _check_whole(graph: Graph, names: Sequence[str]) -> None:
+    read = {value for placed in graph.nodes.values() for value in placed.inputs}
+    for index, name in enumerate(names[:-1]):
+        if name not in read:
+            raise ModelError(f"no layer reads {name!r}: name it in the inputs of one, or leave it out", index)
+    try:
+        graph.parameters()
+    except GraphError as error:
+        raise ModelError(str(error), names.index(error.node) if error.node in names else 0) from None

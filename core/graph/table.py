@@ -1,0 +1,59 @@
+"""What a graph consists of, as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.graph.graph import DeclaredShape, Graph
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value of a graph: what makes it of what, its shape, and the parameters (`count` of them) of their `owner`."""
+
+    name: str
+    type: str
+    reads: tuple[str, ...]
+    shape: DeclaredShape
+    count: int
+    owner: str | None
+
+    @property
+    def learns(self) -> str:
+        """The parameters in words: how many there are, or whose they are; "" where there are none."""
+        if self.count and self.owner != self.name:
+            return f"those of {self.owner}"
+        return f"{self.count:,}" if self.count else ""
+
+
+def entries(graph: Graph) -> list[Entry]:
+    """Return the inputs, then the nodes in topological order. Running averages do not count as parameters."""
+    shapes = graph.symbolic_shapes()
+    counts: Counter[str] = Counter()
+    for parameter in graph.parameters():
+        counts[parameter.name.partition(".")[0]] += 0 if parameter.statistic else prod(parameter.shape)
+    found = [
+        Entry(name, "integers" if declared.integer else "input", (), shapes[name], 0, None)
+        for name, declared in graph.inputs.items()
+    ]
+    for name in graph.order():
+        placed, owner = graph.nodes[name], graph.owner(name)
+        # A registered node has the name that specs use.
+        kind = getattr(placed.node, "type", type(placed.node).__name__)
+        found.append(Entry(name, kind, placed.inputs, shapes[name], counts[owner], owner))
+    return found
+
+
+def summary(graph: Graph) -> str:
+    """Return a table of the graph's values: name, type, what it reads, shape and parameters, and their total."""
+    found = entries(graph)
+    rows = [("name", "type", "reads", "shape", "parameters")]
+    rows += [(each.name, each.type, ", ".join(each.reads), str(each.shape), each.learns) for each in found]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    total = sum(each.count for each in found if each.owner == each.name)
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:], f"{total:,} parameters"]) + "\n"

@@ -1,0 +1,1 @@
+"""Activations that are linear on one side, or nearly so."""

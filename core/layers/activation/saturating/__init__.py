@@ -1,0 +1,1 @@
+"""Activations that are flat at both ends, and softmax."""

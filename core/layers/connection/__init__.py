@@ -1,0 +1,1 @@
+"""Layers that multiply by weights, add a bias or look rows up."""

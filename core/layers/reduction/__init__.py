@@ -1,0 +1,1 @@
+"""Layers that reduce axes to one number."""

@@ -1,0 +1,1 @@
+"""Layers that move, join or pick numbers."""

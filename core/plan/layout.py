@@ -1,0 +1,75 @@
+"""All parameters in one flat vector: where each lies, and how it starts."""
+
+import hashlib
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from core.arrays import Array, aligned_zeros
+from core.graph.node import ParameterDeclaration
+from core.random import Purpose, generator
+
+_STEP = 16  # elements: 64 bytes in float32, so that every parameter of an aligned vector is aligned
+
+
+class ParameterLayout:
+    """Where each parameter lies in the flat vector.
+
+    Each begins at a multiple of 16 elements. The padding between is zero, has zero gradient, and so stays zero.
+    """
+
+    def __init__(self, declarations: Sequence[ParameterDeclaration]) -> None:
+        self.declarations = {declaration.name: declaration for declaration in declarations}
+        if len(self.declarations) != len(declarations):
+            raise ValueError(f"parameter names must differ, not {[declaration.name for declaration in declarations]}")
+        self._slices: dict[str, slice] = {}
+        self.size = 0
+        for name, declaration in self.declarations.items():
+            length = prod(declaration.shape)
+            self._slices[name] = slice(self.size, self.size + length)
+            self.size += -(-length // _STEP) * _STEP
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the order in which they lie."""
+        return tuple(self.declarations)
+
+    @property
+    def penalized(self) -> list[tuple[int, int]]:
+        """The ranges [start, stop) that a penalty on the weights counts."""
+        ranges = ((self._slices[name], each.penalized) for name, each in self.declarations.items())
+        return [(place.start, place.stop) for place, penalized in ranges if penalized]
+
+    @property
+    def statistics(self) -> list[tuple[int, int]]:
+        """The ranges [start, stop) of running averages, which are not learnt: see `core.plan.statistics`."""
+        ranges = ((self._slices[name], each.statistic) for name, each in self.declarations.items())
+        return [(place.start, place.stop) for place, statistic in ranges if statistic]
+
+    def slice(self, name: str) -> slice:
+        """Return where a parameter lies, without its padding."""
+        return self._slices[name]
+
+    def views(self, vector: Array) -> dict[str, Array]:
+        """Return each parameter, in its shape, as a view of a flat vector of `size` elements."""
+        if vector.shape != (self.size,):
+            raise ValueError(f"the flat vector must be of shape ({self.size},), not {vector.shape}")
+        return {name: vector[place].reshape(self.declarations[name].shape) for name, place in self._slices.items()}
+
+
+def initialize(layout: ParameterLayout, seed: int, dtype: npt.DTypeLike = np.float32) -> Array:
+    """Return a flat vector of initial values.
+
+    Each parameter is drawn in float64 from its own stream, named by the SHA-256 of its name, then rounded: its values
+    depend on the seed and its name, not on the other parameters or on the dtype of the vector.
+    """
+    vector = aligned_zeros((layout.size,), dtype)
+    views = layout.views(vector)
+    for name, declaration in layout.declarations.items():
+        stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+        views[name][...] = declaration.initializer.draw(
+            generator(seed, Purpose.INITIAL, stream=stream), declaration.shape
+        )
+    return vector
