@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from workload import Workload
 
 from service.datasets.writing import write_dataset
-from workers.dataset import DatasetInfo, open_dataset
+from workers.data.dataset import DatasetInfo, open_dataset
 
 TABLES = ((784, "uint8", 200_000), (784, "float32", 200_000), (3072, "uint8", 50_000))
 TURN = 0.05  # seconds that a subject's turn within a round takes at least

@@ -27,7 +27,7 @@ from report import machine
 from team import Team, take_turns
 from workload import Workload
 
-from workers.exchange import KEY_BYTES
+from workers.exchange.zeromq import KEY_BYTES
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent / ".venv" / "bin" / "python"

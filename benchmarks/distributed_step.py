@@ -12,12 +12,12 @@ from team import Share
 from workload import Workload
 
 from core import SGD, ParameterDeclaration, ParameterLayout, Zeros, aligned_zeros, from_spec, initialize
-from workers.batches import Batch, Batches
-from workers.exchange import Exchange, Kind, Membership, Order
-from workers.partition import Partition
-from workers.step import DistributedStep
-from workers.tree import additions
-from workers.vectors import Vectors
+from workers.data.rows import Batch, Batches
+from workers.exchange.partition import Partition
+from workers.exchange.tree import additions
+from workers.exchange.vectors import Vectors
+from workers.exchange.zeromq import Exchange, Kind, Membership, Order
+from workers.training.step import DistributedStep
 
 TIMEOUT = 60.0  # seconds that a peer may be silent; while other subjects have their turn nobody waits for it
 

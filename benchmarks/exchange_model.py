@@ -1,7 +1,7 @@
 """A model of the exchange: what every worker sends, receives and adds in a step, and how long that takes.
 
-Counts follow from the number of workers and shards and the length of the vector, as `workers/step.py` makes them. A
-worker is taken to be on a machine of its own, so nothing is shared, and the slowest one counts.
+Counts follow from the number of workers and shards and the length of the vector, as in `workers/training/step.py`.
+A worker is taken to be on a machine of its own, so nothing is shared, and the slowest one counts.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workers.exchange import HEADER, KEY_BYTES
-from workers.partition import Partition
-from workers.vectors import COLUMNS
+from workers.exchange.partition import Partition
+from workers.exchange.vectors import COLUMNS
+from workers.exchange.zeromq import HEADER, KEY_BYTES
 
 FLOAT, DOUBLE = 4, 8  # bytes
 

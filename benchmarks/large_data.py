@@ -17,12 +17,12 @@ import numpy as np
 import workload as _  # noqa: F401  puts the checkout on the path
 
 from service.datasets.writing import write_dataset
-from workers.dataset import DatasetInfo
-from workers.exchange import KEY_BYTES, Exchange, Membership, Order
-from workers.resolve import resolve
-from workers.scaling import scaling_of
-from workers.spec import JobSpec
-from workers.trainer import Assignment, Trainer
+from workers.data.dataset import DatasetInfo
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.job.objects import scaling_of
+from workers.job.resolve import resolve
+from workers.job.spec import JobSpec
+from workers.training.trainer import Assignment, Trainer
 
 FEATURES, CLASSES = 784, 10
 SHUFFLES = ({"type": "full"}, {"type": "blocks"})

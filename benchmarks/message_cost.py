@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 from team import WARM, Share, Team
 
 from core import aligned_zeros
-from workers.exchange import KEY_BYTES, Exchange, Kind
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Kind
 
 # Messages at once, and floats of each: what a worker gets in a phase from as many peers.
 BURSTS = [(1, 16), (8, 16), (64, 16), (64, 1_000), (8, 10_000), (1, 100_000), (8, 100_000), (1, 1_000_000)]

@@ -24,7 +24,7 @@ from team import Team, take_turns
 from threadpoolctl import threadpool_limits
 from workload import Workload
 
-from workers.exchange import KEY_BYTES
+from workers.exchange.zeromq import KEY_BYTES
 
 WORKERS = [1 << power for power in range(11)]
 LOCAL_WORKERS = (2, 3, 4, 8)

@@ -7,7 +7,7 @@ between a row's place in the file and its place in the epoch; and the rows of th
 import numpy as np
 import workload as _  # noqa: F401  puts the checkout on the path
 
-from workers.splitting import Blocks, batches_of, epoch_order
+from workers.data.splitting import Blocks, batches_of, epoch_order
 
 ROWS, CLASSES, BATCH, SEEDS = 1_000_000, 10, 128, 5
 # Rows of a block, and blocks of a window.

@@ -7,7 +7,7 @@ from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from workers.spec import ResourcesSpec
+from workers.job.spec import ResourcesSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,15 +13,15 @@ from service.jobs.recording import record_events
 from service.jobs.repository import progress_of
 from service.observability.training import observe_training
 from service.store.lease import LeaseLostError
-from workers.cluster import Attempt, AttemptLostError
-from workers.events import Ended
+from workers.cluster.attempt import Attempt, AttemptLostError
+from workers.record.events import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.store import Transactions
-    from workers.events import Event
-    from workers.spec import ResourcesSpec
+    from workers.job.spec import ResourcesSpec
+    from workers.record.events import Event
 
 RETRY_WAIT = 1.0  # seconds before a database or a cluster that did not answer is asked again
 

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 
 from service.field_errors import quote
 from service.problems import ProblemError, invalid
-from workers.resolve import FieldProblem
+from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

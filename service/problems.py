@@ -18,7 +18,7 @@ from service.field_errors import field_problems
 from service.observability.logs import request_id
 from service.observability.requests import REQUEST_ID
 from service.store.database import does_not_answer
-from workers.resolve import FieldProblem, SpecError
+from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

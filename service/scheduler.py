@@ -24,11 +24,11 @@ from service.store.lease import LeaseLostError
 from service.store.models import Job, now
 from service.sweeps.judging import judge, stop
 from service.sweeps.repository import parallel_limits
-from workers.cluster import Attempt, Supervisors
-from workers.dataset import DatasetInfo
-from workers.events import Ended
-from workers.spec import ResourcesSpec
-from workers.trainer import Assignment
+from workers.cluster.attempt import Attempt, Supervisors
+from workers.data.dataset import DatasetInfo
+from workers.job.spec import ResourcesSpec
+from workers.record.events import Ended
+from workers.training.trainer import Assignment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from service.addresses import is_loopback
-from workers.resolve import Limits
+from workers.job.resolve import Limits
 
 
 class Settings(BaseSettings):

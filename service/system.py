@@ -14,7 +14,7 @@ from service.dependencies import ServicesDependency
 from service.jobs.repository import count_by_state, jobs_in
 from service.jobs.states import LIVE, State
 from service.problems import PROBLEM_RESPONSES
-from workers.fingerprint import fingerprint
+from workers.machine.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from service.settings import Settings

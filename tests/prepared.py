@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.datasets.preparation import Prepared
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 
 def prepared(files: Sequence[Path], directory: Path, selection: Selection, max_bytes: int = 2**40) -> Prepared:

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 from core.arrays import Array, Namespace, Shape, ones, take
 from core.graph.node import Workspace, WorkspaceDeclaration
-from core.losses.labels import LabelLoss, locate
+from core.kernels.locate import locate
+from core.losses.labels import LabelLoss
 from core.registry import hyperparameter
 
 

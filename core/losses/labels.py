@@ -1,4 +1,4 @@
-"""Losses whose targets are class labels: labels as positions in a table of scores, as signs, and as weights."""
+"""Losses whose targets are class labels: labels as signs, and as weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from core.arrays import take
 from core.graph.node import Loss
+from core.kernels.locate import locate
 from core.registry import hyperparameter
 
 if TYPE_CHECKING:
@@ -16,17 +17,6 @@ if TYPE_CHECKING:
 
     from core.arrays import Array, Namespace, Shape
     from core.graph.node import Workspace, WorkspaceDeclaration
-
-
-@lru_cache(maxsize=256)
-def _row_starts(xp: Namespace, rows: int, columns: int) -> Array:
-    starts: Array = xp.arange(rows, dtype=np.int64) * columns
-    return starts
-
-
-def locate(xp: Namespace, labels: Array, classes: int, out: Array) -> None:
-    """Write into `out`, int64 (batch,), where entry `labels[i]` of row i lies in a (batch, classes) table."""
-    xp.add(_row_starts(xp, len(labels), classes), labels, out=out)
 
 
 @lru_cache(maxsize=256)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.analysis.style import BLUE, ORANGE, panels, style_axes
-from workers.arrow import nulls_of, values_of
-from workers.model import part_sizes
-from workers.spec import JobSpec
-from workers.splitting import steps_per_epoch
+from workers.data.arrow import nulls_of, values_of
+from workers.data.splitting import steps_per_epoch
+from workers.job.objects import part_sizes
+from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 MOST_POINTS = 60  # of a line whose points are the means of a few steps each
 FEW_EPOCHS = 30

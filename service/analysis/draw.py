@@ -17,8 +17,8 @@ from typing import Any
 from service.analysis.artist import COMPARISON, DIRECTORY, FAILURES
 from service.analysis.pictures import Pictures, Subject, draw_pictures
 from service.analysis.sweep_picture import Member, draw_sweep
-from workers.dataset import DatasetInfo
-from workers.files import sync_directory, write_durably
+from workers.data.dataset import DatasetInfo
+from workers.machine.files import sync_directory, write_durably
 
 MOST_MEMORY = 2 << 30  # bytes of its own; what is mapped from files does not count
 NICE = 10

@@ -13,10 +13,10 @@ from service.analysis.predictions import predict
 from service.analysis.style import png
 from service.analysis.templates import draw_weight_templates
 from service.analysis.trained_model import load_trained_model
-from workers.checkpoint import latest
-from workers.history_files import read_history
-from workers.model import layers_of, loss_of
-from workers.spec import JobSpec
+from workers.job.objects import layers_of, loss_of
+from workers.job.spec import JobSpec
+from workers.record.checkpoint import latest
+from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 
 from core import Purpose, generator
 from core.kernels.gather import gather
-from workers.dataset import open_dataset
-from workers.evaluation import MAX_ROWS
-from workers.model import parts_of
-from workers.spec import JobSpec
-from workers.tree import split_evenly
+from workers.data.dataset import open_dataset
+from workers.data.splitting import split_evenly
+from workers.job.objects import parts_of
+from workers.job.spec import JobSpec
+from workers.training.evaluation import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from core import Plan
     from service.analysis.trained_model import TrainedModel
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 MOST_ROWS = 50_000
 

@@ -11,8 +11,8 @@ from core import Hinge, SoftmaxCrossEntropy
 from service.analysis.measures import accuracy, calibration, loss_and_gradient, margins
 from service.analysis.predictions import predict
 from service.analysis.trained_model import load_trained_model
-from workers.arrow import nulls_of, values_of
-from workers.history_files import read_history
+from workers.data.arrow import nulls_of, values_of
+from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.analysis.measures import Numbers
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 # Of these a step has a value, and an epoch their mean.
 OF_STEPS = ("train/active_fraction",)

@@ -9,10 +9,10 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from core import ParameterLayout, Plan, build_classifier
-from workers.checkpoint import BEST, MODEL, CheckpointError, computation_sha256, latest, verify
-from workers.model import layers_of
-from workers.scaling import Scaling
-from workers.spec import JobSpec
+from workers.data.scaling import Scaling
+from workers.job.objects import layers_of
+from workers.job.spec import JobSpec
+from workers.record.checkpoint import BEST, MODEL, CheckpointError, computation_sha256, latest, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core import Graph
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
     from service.analysis.comparison_figure import Group  # noqa: PLC0415
     from service.analysis.replica import read_replica  # noqa: PLC0415
     from service.settings import Settings  # noqa: PLC0415
-    from workers.dataset import DatasetInfo  # noqa: PLC0415
+    from workers.data.dataset import DatasetInfo  # noqa: PLC0415
 
     settings = Settings(data_dir=data_dir.absolute())
     (digits,) = (each for each in client.datasets() if each["name"] == experiment.DATASET)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workers.splitting import split, validation_rows
+from workers.data.splitting import split, validation_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from core.random import Purpose, generator
 from service.cli.spec_file import SpecFileError, read_spec
 from service.field_errors import document_problems
 from service.jobs.schemas import JobRequest
-from workers.model import layers_of, loss_of
+from workers.job.objects import layers_of, loss_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from service.datasets.columns import place
-from workers.dataset import DatasetError
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workers.dataset import DatasetError
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

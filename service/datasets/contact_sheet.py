@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.dataset import DatasetError, open_dataset
+from workers.data.dataset import DatasetError, open_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 IMAGES_IN_A_ROW = 10
 MOST_CLASSES = 20

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.datasets.columns import matrix_of, place, type_name
-from workers.dataset import DatasetError
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

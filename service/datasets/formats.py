@@ -13,7 +13,7 @@ from service.datasets.readers.idx import IdxReader
 from service.datasets.readers.npy import NpyReader
 from service.datasets.readers.parquet import ParquetReader
 from service.datasets.readers.parts import COLUMN, PartsReader
-from workers.dataset import DatasetError
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

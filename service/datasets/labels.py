@@ -8,7 +8,7 @@ import numpy as np
 
 from service.datasets.categories import categories_of
 from service.datasets.columns import place
-from workers.dataset import DatasetError
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.datasets.remote import fetch, is_remote
 from service.problems import invalid
-from workers.resolve import FieldProblem
+from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

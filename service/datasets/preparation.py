@@ -24,7 +24,7 @@ from service.datasets.spool import Spool
 from service.datasets.statistics import RunningStatistics
 from service.datasets.unpacking import Unpacker
 from service.datasets.writing import write_dataset
-from workers.dataset import DatasetError, DatasetInfo
+from workers.data.dataset import DatasetError, DatasetInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

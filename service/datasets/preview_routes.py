@@ -12,7 +12,7 @@ from service.datasets.schemas import DatasetPreview, PreviewRow
 from service.dependencies import Services, ServicesDependency
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, ProblemError
-from workers.dataset import DatasetError, DatasetInfo, open_dataset
+from workers.data.dataset import DatasetError, DatasetInfo, open_dataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 

@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from service.datasets.preparation import prepare
 from service.datasets.repository import add_dataset
 from service.problems import ProblemError, invalid
-from workers.dataset import DatasetError
-from workers.resolve import FieldProblem
+from workers.data.dataset import DatasetError
+from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ import pyarrow.fs as pafs
 
 from service.datasets.unpacking import plain_name
 from service.problems import invalid
-from workers.dataset import DatasetError
-from workers.resolve import FieldProblem
+from workers.data.dataset import DatasetError
+from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

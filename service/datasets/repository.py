@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, tuple_
 
 from service.store.models import Dataset
-from workers.dataset import DatasetInfo
+from workers.data.dataset import DatasetInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

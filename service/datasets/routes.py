@@ -22,8 +22,8 @@ from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, ProblemError, invalid
 from service.settings import Settings
 from service.store.models import Dataset
-from workers.dataset import DatasetError
-from workers.resolve import FieldProblem
+from workers.data.dataset import DatasetError
+from workers.job.resolve import FieldProblem
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 

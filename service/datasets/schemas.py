@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from service.datasets.formats import FormatName
 from service.datasets.preparation import Selection
-from workers.fields import AllowedText, StrictModel
+from workers.job.fields import AllowedText, StrictModel
 
 
 def _one_segment(name: str) -> str:

@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from workers.dataset import DatasetError
-from workers.error_text import text_of
+from workers.data.dataset import DatasetError
+from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

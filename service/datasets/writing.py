@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from service.datasets.workspace import place
-from workers.dataset import DatasetInfo, schema_of
-from workers.files import sync_directory
+from workers.data.dataset import DatasetInfo, schema_of
+from workers.machine.files import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

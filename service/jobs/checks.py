@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from service.datasets.repository import get_dataset, list_datasets, snapshot_of
 from service.field_errors import unknown
 from service.problems import ProblemError, invalid
-from workers.dataset import DatasetInfo
-from workers.resolve import FieldProblem, ResolvedJob, resolve
+from workers.data.dataset import DatasetInfo
+from workers.job.resolve import FieldProblem, ResolvedJob, resolve
 
 if TYPE_CHECKING:
     from service.dependencies import Services
     from service.jobs.schemas import JobRequest
     from service.settings import Settings
-    from workers.spec import ResourcesSpec
+    from workers.job.spec import ResourcesSpec
 
 
 def check_job(spec: JobRequest, services: Services) -> tuple[dict[str, Any], ResolvedJob]:

@@ -17,9 +17,9 @@ from service.jobs.states import Request, State
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, ProblemError
 from service.store.models import Job
-from workers.dataset import DatasetInfo
-from workers.resolve import resolve
-from workers.spec import JobSpec
+from workers.data.dataset import DatasetInfo
+from workers.job.resolve import resolve
+from workers.job.spec import JobSpec
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 

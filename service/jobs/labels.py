@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from workers.fields import AllowedText
+from workers.job.fields import AllowedText
 
 MAX_LABELS = 32
 # No colon: in a filter it ends the key.

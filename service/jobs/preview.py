@@ -10,14 +10,14 @@ from pydantic import BaseModel, Field
 from core import BATCH, build_classifier
 from service.jobs.schemas import BESIDE_SPEC
 from service.problems import FieldProblemView
-from workers.memory import memory_per_worker
-from workers.model import layers_of
+from workers.job.memory import memory_per_worker
+from workers.job.objects import layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.settings import Settings
-    from workers.resolve import ResolvedJob
+    from workers.job.resolve import ResolvedJob
 
 
 class LayerPreview(BaseModel):

@@ -19,8 +19,8 @@ from service.jobs.repository import (
 )
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
 from service.store.models import Attempt
-from workers.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Started
-from workers.spec import JobSpec
+from workers.job.spec import JobSpec
+from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

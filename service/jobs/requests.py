@@ -14,7 +14,7 @@ from service.store.models import UNTOLD, Attempt, Event, Job, Label, Metric, Mlf
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from workers.spec import ResourcesSpec
+    from workers.job.spec import ResourcesSpec
 
 
 class NotPossibleError(Exception):

@@ -26,8 +26,8 @@ from service.jobs.schemas import (
 from service.jobs.states import State
 from service.json_body import StrictJsonRoute
 from service.problems import PROBLEM_RESPONSES, invalid
-from workers.dataset import DatasetInfo
-from workers.resolve import FieldProblem
+from workers.data.dataset import DatasetInfo
+from workers.job.resolve import FieldProblem
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 

@@ -9,8 +9,8 @@ from service.jobs.labels import Labels
 from service.jobs.states import State
 from service.mlflow_pages import run_page
 from service.store.models import Job
-from workers.fields import StrictModel
-from workers.spec import JobSpec
+from workers.job.fields import StrictModel
+from workers.job.spec import JobSpec
 
 HINGE_JOB: dict[str, Any] = {
     "name": "digits-hinge",

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from service.observability.instruments import EXCHANGE_TIME, FIRST_LOSS, STEP_TIME, STEPS
 from service.store.models import now
-from workers.events import Progress
+from workers.record.events import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from workers.events import Event
+    from workers.record.events import Event
 
 # By the series that says how long the steps of an epoch took, in milliseconds.
 TIMES = {"time/exchange_ms": EXCHANGE_TIME, "time/step_ms": STEP_TIME}

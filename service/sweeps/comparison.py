@@ -11,13 +11,13 @@ from service.jobs.schemas import latest_values, mlflow_view
 from service.jobs.states import State
 from service.sweeps.expansion import SEED
 from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView, sweep_mlflow_view
-from workers.selection import is_better
+from workers.record.selection import is_better
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from service.store.models import Job, Sweep
-    from workers.spec import ValidationMetric
+    from workers.job.spec import ValidationMetric
 
 
 def compare(

@@ -12,14 +12,14 @@ from service.jobs.checks import check_job
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
 from service.problems import ProblemError, invalid
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
-from workers.resolve import FieldProblem, SpecError
+from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.dependencies import Services
     from service.sweeps.schemas import SweepRequest
-    from workers.resolve import ResolvedJob
+    from workers.job.resolve import ResolvedJob
 
 MOST_PROBLEMS = 20
 

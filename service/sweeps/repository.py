@@ -15,8 +15,8 @@ from service.jobs.requests import NotPossibleError, make_request
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Request, State
 from service.store.models import Job, Metric, Sweep
 from service.sweeps.schemas import SweepState
-from workers.selection import HIGHER_IS_BETTER
-from workers.spec import ValidationMetric
+from workers.job.spec import ValidationMetric
+from workers.record.selection import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

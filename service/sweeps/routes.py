@@ -26,8 +26,8 @@ from service.sweeps.repository import (
     states_of,
 )
 from service.sweeps.schemas import ComparisonView, SweepList, SweepRequest, SweepView, sweep_mlflow_view
-from workers.resolve import FieldProblem
-from workers.spec import ValidationMetric
+from workers.job.resolve import FieldProblem
+from workers.job.spec import ValidationMetric
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 

@@ -13,8 +13,8 @@ from service.store.models import Sweep
 from service.sweeps.expansion import SEED
 from service.sweeps.search import MAX_MEMBERS, Over
 from service.sweeps.stopping import Stopping
-from workers.fields import StrictModel
-from workers.spec import Name, ValidationMetric
+from workers.job.fields import StrictModel
+from workers.job.spec import Name, ValidationMetric
 
 # The sweep names its members; see `SweepRequest.base`.
 NAMING = ("name", "experiment")

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from workers.fields import StrictModel
+from workers.job.fields import StrictModel
 
 MAX_MEMBERS = 1000
 Dotted = Annotated[

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from service.jobs.states import STOPPED_BY_SWEEP, TERMINAL, State
-from workers.fields import StrictModel
-from workers.selection import HIGHER_IS_BETTER
-from workers.spec import ValidationMetric
+from workers.job.fields import StrictModel
+from workers.job.spec import ValidationMetric
+from workers.record.selection import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from service.tracking.history_artifact import history_parquet
 from service.tracking.logged_model import log_model
 from service.tracking.mlflow_api import MlflowApi, RejectedError
 from service.tracking.pictures import DrawnPictures
-from workers.checkpoint import CheckpointError, latest
+from workers.record.checkpoint import CheckpointError, latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

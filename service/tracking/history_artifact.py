@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.history_files import read_history
+from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.tracking.mlflow_model import model_files
-from workers.checkpoint import computation_sha256, verify
-from workers.dataset import DatasetInfo
+from workers.data.dataset import DatasetInfo
+from workers.record.checkpoint import computation_sha256, verify
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ import yaml
 from safetensors import safe_open
 
 from service.tracking.gradfleet_pyfunc import DESCRIPTION, WEIGHTS, description_sha256
-from workers.checkpoint import BEST, MODEL, verify
+from workers.record.checkpoint import BEST, MODEL, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from service.jobs.metrics import Point
 from service.jobs.thinning import FEWEST, turning_points
 from service.store.models import Metric
-from workers.history import MOST_REPORTED
+from workers.record.history import MOST_REPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

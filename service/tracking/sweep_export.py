@@ -22,7 +22,7 @@ from service.tracking.mlflow_api import RejectedError
 from service.tracking.sweep_note import last_note
 from service.tracking.sweep_run import ensure_sweep_run
 from service.tracking.sweep_tables import TABLES_TAG, comparison_files
-from workers.selection import is_better
+from workers.record.selection import is_better
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

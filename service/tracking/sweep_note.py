@@ -10,7 +10,7 @@ from service.sweeps.repository import state_of
 from service.tracking.description import short
 from service.tracking.experiment_view import EXPERIMENT
 from service.tracking.mlflow_api import LONGEST_TAG
-from workers.selection import HIGHER_IS_BETTER
+from workers.record.selection import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

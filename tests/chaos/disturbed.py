@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.stack import Stack, digits_job, marked_processes, series_of, wait_until
-from workers.history_files import read_history
+from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
     import random

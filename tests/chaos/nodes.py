@@ -23,8 +23,8 @@ from ray.cluster_utils import Cluster
 
 from tests.workers.attempts import Undisturbed, events_until, of_kind, on_actor, rest_of, undisturbed, workers_of
 from tests.workers.helpers import blobs, job
-from workers.cluster import NAMESPACE, Attempt, AttemptLostError, Supervisors
-from workers.events import Checkpointed, Restarted, Started
+from workers.cluster.attempt import NAMESPACE, Attempt, AttemptLostError, Supervisors
+from workers.record.events import Checkpointed, Restarted, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,12 +20,12 @@ from service.settings import Settings
 from service.store import Database, migrate
 from tests.service.fake_cluster import FakeAttempt, FakeCluster
 from tests.service.support import served
-from workers.events import Checkpointed, Ended, Progress, Series, Started
+from workers.record.events import Checkpointed, Ended, Progress, Series, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workers.trainer import Assignment
+    from workers.training.trainer import Assignment
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 STEPS = 240

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from workers.spec import DataSpec
+from workers.job.spec import DataSpec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "batches.md").read_text()
 

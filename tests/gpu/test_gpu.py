@@ -14,14 +14,14 @@ from tests.core.test_contract import every_node
 from tests.core.test_cupy_form import passes
 from tests.prepared import prepare_parquet
 from tests.workers.helpers import EVERYTHING, assignment, completed, job, last_checkpoint, train
-from workers.device import DeviceError, Gpu
-from workers.exchange import Order
+from workers.exchange.zeromq import Order
+from workers.machine.device import DeviceError, Gpu
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.workers.helpers import Outcome
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 
 def lacking() -> str:

@@ -1,4 +1,4 @@
-"""A cluster without Ray: what `workers.cluster` gives the scheduler, with attempts that say what a test tells them."""
+"""A cluster without Ray: it stands in for `workers.cluster.attempt`, and its attempts report what a test tells them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workers.cluster import AttemptLostError
+from workers.cluster.attempt import AttemptLostError
 
 if TYPE_CHECKING:
-    from workers.events import Event
-    from workers.spec import ResourcesSpec
-    from workers.trainer import Assignment
+    from workers.job.spec import ResourcesSpec
+    from workers.record.events import Event
+    from workers.training.trainer import Assignment
 
 
 @dataclass
@@ -85,7 +85,7 @@ class FakeCluster:
     def leave(self) -> None:
         pass
 
-    # In the place of workers.cluster.Attempt:
+    # In the place of workers.cluster.attempt.Attempt:
 
     def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
         self.attempts.append(FakeAttempt(assignment, supervisor))
@@ -100,7 +100,7 @@ class FakeCluster:
                 return None if attempt.gone else attempt
         return None
 
-    # In the place of workers.cluster.Supervisors:
+    # In the place of workers.cluster.attempt.Supervisors:
 
     def __call__(self) -> FakeCluster:
         return self

@@ -14,7 +14,7 @@ from service.leadership import Leadership
 from service.settings import Settings
 from service.store import Database, lease
 from tests.service.fake_cluster import FakeAttempt, FakeCluster
-from workers.trainer import Assignment
+from workers.training.trainer import Assignment
 
 
 class LoudCluster(FakeCluster):

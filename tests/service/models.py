@@ -11,9 +11,9 @@ import numpy as np
 
 from core import ParameterLayout, Plan, build_classifier, initialize
 from tests.workers.helpers import job as make_job
-from workers.checkpoint import BestSoFar, Origin, Snapshot, computation_sha256, write_checkpoint
-from workers.model import layers_of
-from workers.spec import JobSpec
+from workers.job.objects import layers_of
+from workers.job.spec import JobSpec
+from workers.record.checkpoint import BestSoFar, Origin, Snapshot, computation_sha256, write_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

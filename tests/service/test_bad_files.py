@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from service.datasets.preparation import Selection
 from tests.prepared import prepared
-from workers.dataset import DatasetError
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

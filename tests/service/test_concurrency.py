@@ -22,8 +22,8 @@ from service.jobs.states import LIVE, Request, State
 from service.store.lease import FencedDatabase
 from tests.service.support import hinge_job
 from tests.service.test_leases import take
-from workers.events import Checkpointed, Ended, Progress, Series, Started
-from workers.spec import ResourcesSpec
+from workers.job.spec import ResourcesSpec
+from workers.record.events import Checkpointed, Ended, Progress, Series, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
 from service.tracking.mlflow_api import RejectedError, Run
 from tests.service.support import hinge_job
-from workers.events import Ended
+from workers.record.events import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from service.cli.digits import mislabel, write_digits
-from workers.splitting import split
+from workers.data.splitting import split
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,8 +24,8 @@ from service.jobs.requests import NotPossibleError, change_resources, make_reque
 from service.jobs.states import Request, State
 from service.store.models import Job
 from tests.service.support import hinge_job
-from workers.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
-from workers.spec import ResourcesSpec
+from workers.job.spec import ResourcesSpec
+from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
 
 if TYPE_CHECKING:
     from service.store import Database

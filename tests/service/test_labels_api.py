@@ -9,7 +9,7 @@ from sqlalchemy import event
 from service.client import Client
 from service.jobs.repository import get_job
 from tests.service.support import hinge_job
-from workers.trainer import Assignment
+from workers.training.trainer import Assignment
 
 if TYPE_CHECKING:
     import httpx

@@ -24,8 +24,8 @@ from service.store import lease
 from service.store.lease import LeaseState, read_lease
 from tests.service.fake_cluster import FakeCluster
 from tests.service.support import hinge_job, wait_until
-from workers.events import Ended, Started
-from workers.spec import JobSpec, ResourcesSpec
+from workers.job.spec import JobSpec, ResourcesSpec
+from workers.record.events import Ended, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

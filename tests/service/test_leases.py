@@ -32,7 +32,7 @@ from service.store.models import Base, Job, Sweep, now
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
 from tests.service.support import hinge_job, wait_until
-from workers.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
+from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -45,8 +45,8 @@ from tests.service.exported_jobs import (
 )
 from tests.service.models import BEST, LOAD, python, rows, scores_of
 from tests.service.support import free_port, hinge_job
-from workers.history import STEP_METRICS, History
-from workers.history_files import append_history
+from workers.record.history import STEP_METRICS, History
+from workers.record.history_files import append_history
 
 if TYPE_CHECKING:
     from pathlib import Path

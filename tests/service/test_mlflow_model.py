@@ -26,7 +26,7 @@ from tests.service.models import (
     rows,
     scores_of,
 )
-from workers.checkpoint import CheckpointError
+from workers.record.checkpoint import CheckpointError
 
 
 def files_of(checkpoint: Path, computation: str = COMPUTATION, dtype: str = "float32") -> dict[str, bytes]:

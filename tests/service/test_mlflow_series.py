@@ -21,7 +21,7 @@ from service.tracking.job_export import JobExport
 from service.tracking.mlflow_api import Run, UnavailableError
 from service.tracking.series import MOST, bucket_width, chosen
 from tests.service.support import hinge_job
-from workers.history import is_reported
+from workers.record.history import is_reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,11 +15,11 @@ from service.jobs.repository import move, start_attempt
 from service.jobs.states import State
 from service.store.models import Dataset
 from tests.service.support import hinge_job, write_parquet
-from workers.checkpoint import CheckpointError, verify
-from workers.dataset import DatasetError, DatasetInfo, open_dataset
-from workers.error_text import text_of
-from workers.events import Event, Noted
-from workers.supervision import Supervision
+from workers.cluster.supervision import Supervision
+from workers.data.dataset import DatasetError, DatasetInfo, open_dataset
+from workers.machine.error_text import text_of
+from workers.record.checkpoint import CheckpointError, verify
+from workers.record.events import Event, Noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

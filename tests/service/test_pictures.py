@@ -23,7 +23,7 @@ from service.analysis.style import BLUE, png
 from service.analysis.templates import draw_weight_templates, image_shape
 from service.analysis.trained_model import TrainedModel
 from tests.workers.helpers import assignment, blobs, completed, job, last_checkpoint
-from workers.history_files import read_history
+from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
     from pathlib import Path

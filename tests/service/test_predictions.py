@@ -9,14 +9,14 @@ from service.analysis import predictions
 from service.analysis.predictions import Predictions, predict
 from service.analysis.trained_model import load_trained_model
 from tests.workers.helpers import EVERYTHING, assignment, blobs, completed, job, last_checkpoint, points_of
-from workers.checkpoint import CheckpointError
-from workers.dataset import open_dataset
-from workers.splitting import split
+from workers.data.dataset import open_dataset
+from workers.data.splitting import split
+from workers.record.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workers.trainer import Assignment
+    from workers.training.trainer import Assignment
 
 
 def predictions_of(given: Assignment) -> Predictions:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.prepared import prepare_parquet
-from workers.dataset import DatasetError, DatasetInfo, open_dataset
+from workers.data.dataset import DatasetError, DatasetInfo, open_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable

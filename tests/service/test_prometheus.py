@@ -24,8 +24,8 @@ from service.store.models import Event
 from service.tracking import MlflowExporter
 from tests.service.fake_cluster import FakeCluster
 from tests.service.support import free_port, hinge_job, served, wait_until
-from workers.events import Ended, Noted, Progress, Restarted, Series, Started
-from workers.spec import JobSpec
+from workers.job.spec import JobSpec
+from workers.record.events import Ended, Noted, Progress, Restarted, Series, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

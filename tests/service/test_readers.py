@@ -23,7 +23,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from service.datasets.preparation import Selection
 from tests.prepared import prepared
-from workers.dataset import DatasetError, open_dataset, open_splits
+from workers.data.dataset import DatasetError, open_dataset, open_splits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

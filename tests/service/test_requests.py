@@ -10,7 +10,7 @@ from service.jobs.requests import NotPossibleError, change_resources, make_reque
 from service.jobs.states import LIVE, MOVES, REQUESTS, TERMINAL, Request, State
 from service.store.models import Job
 from tests.service.support import hinge_job
-from workers.spec import ResourcesSpec
+from workers.job.spec import ResourcesSpec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -20,8 +20,8 @@ from service.jobs.states import LIVE, TERMINAL, Request, State
 from service.scheduler import Scheduler
 from tests.service.fake_cluster import FakeAttempt, FakeCluster
 from tests.service.support import hinge_job, wait_until
-from workers.events import Checkpointed, Ended, Noted, Progress, Restarted, Series, Started
-from workers.spec import JobSpec, ResourcesSpec
+from workers.job.spec import JobSpec, ResourcesSpec
+from workers.record.events import Checkpointed, Ended, Noted, Progress, Restarted, Series, Started
 
 if TYPE_CHECKING:
     from service.settings import Settings

@@ -15,7 +15,7 @@ from service.store.models import Job
 from service.tracking.description import NOTE, tags_of
 from tests.prepared import prepared
 from tests.service.support import hinge_job
-from workers.dataset import DatasetError, open_dataset, open_splits
+from workers.data.dataset import DatasetError, open_dataset, open_splits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
     from service.store import Database
-    from workers.spec import ValidationMetric
+    from workers.job.spec import ValidationMetric
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = Sweep(id="sweep_1")

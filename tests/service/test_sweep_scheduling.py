@@ -20,8 +20,8 @@ from service.sweeps.repository import create_sweep, state_of, states_of
 from service.sweeps.stopping import Standing, SuccessiveHalving
 from tests.service.fake_cluster import FakeCluster
 from tests.service.support import hinge_job, wait_until
-from workers.events import Ended, Progress, Series, Started
-from workers.spec import JobSpec
+from workers.job.spec import JobSpec
+from workers.record.events import Ended, Progress, Series, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from tests.workers.helpers import Outcome, assignment, checkpoint_files, completed, points_of
-from workers.cluster import cluster_cpus
-from workers.events import Checkpointed, Ended, Event
+from workers.cluster.attempt import cluster_cpus
+from workers.record.events import Checkpointed, Ended, Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from workers.cluster import Attempt
-    from workers.dataset import DatasetInfo
-    from workers.trainer import Assignment
+    from workers.cluster.attempt import Attempt
+    from workers.data.dataset import DatasetInfo
+    from workers.training.trainer import Assignment
 
 # On a busy machine the processes of an attempt take half a minute to start.
 TIMEOUT = 120.0  # seconds

@@ -10,9 +10,9 @@ import numpy as np
 
 from core import ParameterLayout, build_classifier, initialize
 from tests.workers.helpers import job
-from workers.checkpoint import BestSoFar, Origin, PatienceSoFar, Snapshot, computation_sha256, write_checkpoint
-from workers.model import layers_of
-from workers.spec import JobSpec
+from workers.job.objects import layers_of
+from workers.job.spec import JobSpec
+from workers.record.checkpoint import BestSoFar, Origin, PatienceSoFar, Snapshot, computation_sha256, write_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ def supervisor(ray_cluster: int) -> Iterator[str]:  # noqa: ARG001  a cluster is
     """A supervisor that attempts run on, one after another."""
     import ray  # noqa: PLC0415  only the tests that train on a cluster pay for it
 
-    from workers.cluster import NAMESPACE, Supervisors  # noqa: PLC0415
+    from workers.cluster.attempt import NAMESPACE, Supervisors  # noqa: PLC0415
 
     name = Supervisors().take()
     yield name

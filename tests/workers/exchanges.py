@@ -6,7 +6,7 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from workers.exchange import KEY_BYTES, Exchange, Membership
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,15 +20,15 @@ from threadpoolctl import threadpool_limits
 from core import Registered, WeightedSum, registered
 from core.registry import item_type
 from tests.prepared import prepare_parquet
-from workers.checkpoint import latest
-from workers.dataset import DatasetInfo
-from workers.events import Checkpointed, Event, Progress
-from workers.exchange import KEY_BYTES, Exchange, Membership, Order
-from workers.fields import simple_types
-from workers.resolve import resolve
-from workers.scaling import scaling_of
-from workers.spec import JobSpec
-from workers.trainer import Assignment, End, Trainer
+from workers.data.dataset import DatasetInfo
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.job.fields import simple_types
+from workers.job.objects import scaling_of
+from workers.job.resolve import resolve
+from workers.job.spec import JobSpec
+from workers.record.checkpoint import latest
+from workers.record.events import Checkpointed, Event, Progress
+from workers.training.trainer import Assignment, End, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.arrow import array_of, nulls_of, values_of
+from workers.data.arrow import array_of, nulls_of, values_of
 
 
 @given(st.lists(st.floats() | st.none(), max_size=40), st.integers(0, 20), st.integers(0, 40))

@@ -24,14 +24,14 @@ from tests.workers.checkpoints import (
     write,
 )
 from tests.workers.helpers import assignment, blobs, completed, job, last_checkpoint
-from workers.checkpoint import (
+from workers.job.spec import JobSpec
+from workers.record.checkpoint import (
     CheckpointError,
     computation_sha256,
     params_sha256,
     read_checkpoint,
     verify,
 )
-from workers.spec import JobSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

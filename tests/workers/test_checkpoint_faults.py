@@ -23,7 +23,7 @@ from tests.workers.checkpoints import (
     snapshot,
     write,
 )
-from workers.checkpoint import (
+from workers.record.checkpoint import (
     CheckpointError,
     latest,
     latest_whole,

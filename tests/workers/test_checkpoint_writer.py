@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.workers.checkpoints import LAYOUT, origin, place_of, snapshot
-from workers import checkpoint_writer
-from workers.checkpoint import params_sha256
-from workers.checkpoint_writer import CheckpointWriter, DueDates
-from workers.events import Checkpointed, Event, Noted
-from workers.history import STEP_METRICS, History
-from workers.history_files import read_history
-from workers.spec import CheckpointsSpec
+from workers.job.spec import CheckpointsSpec
+from workers.record import checkpoint_writer
+from workers.record.checkpoint import params_sha256
+from workers.record.checkpoint_writer import CheckpointWriter, DueDates
+from workers.record.events import Checkpointed, Event, Noted
+from workers.record.history import STEP_METRICS, History
+from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from workers.history import Table
+    from workers.record.history import Table
 
 pytestmark = pytest.mark.usefixtures("no_disk")
 

@@ -16,20 +16,20 @@ from safetensors.numpy import load_file
 
 from core.kernels.gather import LARGE, PIECE
 from tests.workers.helpers import assignment, checkpoint_files, completed, images, job, last_checkpoint, train
-from workers.batches import Batch, Batches
-from workers.dataset import open_dataset
-from workers.device import Mirror
-from workers.exchange import Order
-from workers.model import augmentations_of, parts_of
-from workers.scaling import Scaling
-from workers.spec import JobSpec
+from workers.data.dataset import open_dataset
+from workers.data.rows import Batch, Batches
+from workers.data.scaling import Scaling
+from workers.exchange.zeromq import Order
+from workers.job.objects import augmentations_of, parts_of
+from workers.job.spec import JobSpec
+from workers.machine.device import Mirror
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 PLACES = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1), (5, 1), (5, 2)]
 
@@ -49,7 +49,7 @@ EVERYTHING: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small as the models here are, they are computed on as many threads as they may."""
-    monkeypatch.setattr("workers.gradients.SMALLEST_SHARE", 1)
+    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
 
 
 def result(dataset: DatasetInfo, directory: Path, **changes: Any) -> tuple[Any, ...]:
@@ -149,7 +149,7 @@ def test_the_images_of_a_batch_do_not_depend_on_how_it_is_cut(cuts: list[int], p
     data = Batches(features, np.zeros(80, np.int64), scaling, augmentations_of(spec, (5, 6, 2)))
     batch = Batch(data, random.permutation(80)[:50], epoch=1, step=9)
     edges = [0, *sorted(cuts), 50]
-    with patch("workers.batches.PIECE", piece):
+    with patch("workers.data.rows.PIECE", piece):
         parts = loaded(data, batch, [range(*pair) for pair in pairwise(edges)])
     assert parts.tobytes() == loaded(data, batch, [range(50)]).tobytes()
     # The same rows in another step or epoch are changed otherwise, and the file's are what they were.

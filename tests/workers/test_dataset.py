@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.prepared import prepare_parquet
-from workers.dataset import DatasetError, DatasetInfo, open_dataset
+from workers.data.dataset import DatasetError, DatasetInfo, open_dataset
 
 ROWS = 7
 

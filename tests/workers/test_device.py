@@ -11,16 +11,16 @@ import pytest
 
 from tests import cupy_stand_in
 from tests.workers.helpers import EVERYTHING, assignment, blobs, completed, job, last_checkpoint, train
-from workers.checkpoint import CheckpointError
-from workers.device import DeviceError, Gpu
-from workers.events import Started
-from workers.exchange import Order
-from workers.trainer import End
+from workers.exchange.zeromq import Order
+from workers.machine.device import DeviceError, Gpu
+from workers.record.checkpoint import CheckpointError
+from workers.record.events import Started
+from workers.training.trainer import End
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 
@@ -63,7 +63,7 @@ def test_a_gpu_that_computed_like_the_host_would_give_its_bits(
 def test_threads_are_for_the_update_alone(
     monkeypatch: pytest.MonkeyPatch, dataset: DatasetInfo, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("workers.gradients.SMALLEST_SHARE", 1)
+    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
     spec = job(**{"training.shards": 4, "resources.cpus_per_worker": 2})
     on_host = completed(assignment(spec, dataset, tmp_path / "host"))
     spec["resources"]["gpus_per_worker"] = 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workers.doorbell import BellOffer, BellRope, Doorbell
+from workers.exchange.doorbell import BellOffer, BellRope, Doorbell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ LENGTH = 51
 # Pulls the rope of the bell that is named on the command line, with numbered messages that begin with a letter.
 WRITER = f"""
 import sys
-from workers.doorbell import BellOffer, BellRope
+from workers.exchange.doorbell import BellOffer, BellRope
 process, descriptor, name, letter, count = sys.argv[1:]
 rope = BellRope.open(BellOffer(int(process), int(descriptor), name))
 for number in range(int(count)):
@@ -32,7 +32,7 @@ for number in range(int(count)):
 # Offers a bell and waits.
 LISTENER = f"""
 import sys
-from workers.doorbell import Doorbell
+from workers.exchange.doorbell import Doorbell
 bell = Doorbell({LENGTH})
 print(bell.offer.process, bell.offer.descriptor, bell.offer.name, flush=True)
 sys.stdin.read()

@@ -6,13 +6,13 @@ import pytest
 
 from tests.workers.checkpoints import header_of, read_safetensors, sha256_in_order_of_name
 from tests.workers.helpers import assignment, blobs, checkpoint_files, completed, job, last_checkpoint
-from workers.trainer import End
+from workers.training.trainer import End
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.workers.helpers import Outcome
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 pytestmark = pytest.mark.usefixtures("no_disk")
 
@@ -82,7 +82,7 @@ def test_the_last_step_of_a_run_that_stops_early_is_reported(
     tmp_path: Path, dataset: DatasetInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where only some steps are."""
-    monkeypatch.setattr("workers.history.MOST_REPORTED", 20)
+    monkeypatch.setattr("workers.record.history.MOST_REPORTED", 20)
     outcome = completed(assignment(job(**RESTLESS | {"training.early_stopping": {"patience": 1}}), dataset, tmp_path))
     steps = [step for step, _ in outcome.series["train/loss"]]
     last = header_of(last_checkpoint(tmp_path))["step"]

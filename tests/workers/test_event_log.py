@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from workers import event_log
-from workers.event_log import EventLog
-from workers.events import Ended, Event, Progress
+from workers.record import event_log
+from workers.record.event_log import EventLog
+from workers.record.events import Ended, Event, Progress
 
 END = Ended("lost", "worker_lost")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.workers.exchanges import ATTEMPT, KEY, LONG, SHORT, group
-from workers.exchange import MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
+from workers.exchange.zeromq import MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
 
 
 def buffers() -> list[np.ndarray[Any, Any]]:

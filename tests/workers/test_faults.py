@@ -26,15 +26,15 @@ from tests.workers.attempts import (
     workers_of,
 )
 from tests.workers.helpers import blobs, job, points_of
-from workers.cluster import Attempt, AttemptLostError, Supervisors
-from workers.events import Checkpointed, Ended, Noted, Restarted, Started
+from workers.cluster.attempt import Attempt, AttemptLostError, Supervisors
+from workers.record.events import Checkpointed, Ended, Noted, Restarted, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from workers.events import Event
-    from workers.trainer import Assignment
+    from workers.record.events import Event
+    from workers.training.trainer import Assignment
 
 pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.usefixtures("ray_cluster")]
 
@@ -145,7 +145,7 @@ def test_a_stopped_worker_is_noticed(tmp_path: Path, whole: Undisturbed, own_sup
     actor = ray.get_actor(own_supervisor, namespace="gradfleet")
 
     def make_impatient(_: Any) -> None:
-        from workers import group  # noqa: PLC0415  in the actor's process
+        from workers.cluster.attempt import group  # noqa: PLC0415  in the actor's process
 
         group.PING_INTERVAL, group.SILENCE = 0.2, 5.0
 

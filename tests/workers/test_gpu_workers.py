@@ -11,11 +11,11 @@ import ray
 
 from tests.workers.attempts import TIMEOUT, is_gone, on_actor, pid_of, rest_of, wait_until
 from tests.workers.helpers import assignment, blobs, job
-from workers.cluster import Attempt
-from workers.events import Ended
-from workers.group import IdleWorkers, WorkerGroup
-from workers.placement import Placement
-from workers.spec import ResourcesSpec
+from workers.cluster.attempt import Attempt
+from workers.cluster.group import IdleWorkers, WorkerGroup
+from workers.cluster.placement import Placement
+from workers.job.spec import ResourcesSpec
+from workers.record.events import Ended
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,18 +18,19 @@ from core import (
     initialize,
     with_loss,
 )
-from workers.batches import Batch, Batches
-from workers.device import HOST
-from workers.gradients import ShardGradients
-from workers.threads import Threads
-from workers.tree import complete_subtrees, split_evenly
-from workers.vectors import COLUMNS
+from workers.data.rows import Batch, Batches
+from workers.data.splitting import split_evenly
+from workers.exchange.tree import complete_subtrees
+from workers.exchange.vectors import COLUMNS
+from workers.machine.device import HOST
+from workers.machine.threads import Threads
+from workers.training.gradients import ShardGradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from workers.tree import Subtree
-    from workers.vectors import Table
+    from workers.exchange.tree import Subtree
+    from workers.exchange.vectors import Table
 
 FEATURES, CLASSES, ROWS = 6, 3, 40
 GRAPH = with_loss(build_classifier([Linear(units=5), ReLU(), Linear(units=CLASSES)], FEATURES), SoftmaxCrossEntropy())
@@ -91,8 +92,8 @@ def test_sums_are_those_of_the_tree_each_time(data: st.DataObject, shards: int, 
     owned = range(start, data.draw(st.integers(start + 1, shards)))
     table = np.zeros((shards, COLUMNS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workers.gradients.SMALLEST_SHARE", 1)
-        patch.setattr("workers.gradients.ELEMENTWISE_BLOCK", 16)
+        patch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
+        patch.setattr("workers.training.gradients.ELEMENTWISE_BLOCK", 16)
         pool = Recorder(threads)
         local, subtrees, sums = gradients(owned, table, pool)
     expected = [tree_sum(subtree, shards).tobytes() for subtree in subtrees]
@@ -111,7 +112,7 @@ def test_sums_are_those_of_the_tree_each_time(data: st.DataObject, shards: int, 
 
 @pytest.mark.parametrize(("share", "used"), [(37 * LAYOUT.size, 1), (37 * LAYOUT.size // 2, 2), (1, 3)])
 def test_small_models_are_computed_on_few_threads(monkeypatch: pytest.MonkeyPatch, share: int, used: int) -> None:
-    monkeypatch.setattr("workers.gradients.SMALLEST_SHARE", share)
+    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", share)
     threads = Recorder(3)
     local, _, _ = gradients(range(4), np.zeros((4, COLUMNS)), threads)
     local.compute(BATCH)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from workers import group
-from workers.group import IdleWorkers, WorkerGroup, WorkerSilentError
-from workers.placement import Place
-from workers.trainer import End
+from workers.cluster.attempt import group
+from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
+from workers.cluster.placement import Place
+from workers.training.trainer import End
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

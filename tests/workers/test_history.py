@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.history import EPOCH_METRICS, MOST_REPORTED, SCHEMA, STEP_METRICS, History, is_reported, thinned
+from workers.record.history import EPOCH_METRICS, MOST_REPORTED, SCHEMA, STEP_METRICS, History, is_reported, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from workers.events import Series
-    from workers.history import Table
+    from workers.record.events import Series
+    from workers.record.history import Table
 
 Points = dict[str, list[tuple[int, float]]]
 
@@ -88,7 +88,7 @@ ACTIONS = st.one_of(
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workers.history.BLOCK", SMALL_BLOCK)
+        patch.setattr("workers.record.history.BLOCK", SMALL_BLOCK)
         yield
 
 
@@ -187,7 +187,7 @@ def test_what_both_have_got_is_forgotten() -> None:
 
 def test_a_point_keeps_the_time_at_which_it_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([5_000_000_123, 7_999_999_999, 9_000_000_000])
-    monkeypatch.setattr("workers.history.time.time_ns", lambda: next(clock))
+    monkeypatch.setattr("workers.record.history.time.time_ns", lambda: next(clock))
     history = History(10, 100)
     for step in (11, 12):
         history.record_step(step, values_of(step))

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import history_files
-from workers.history import EPOCH_METRICS, SCHEMA, STEP_METRICS
-from workers.history_files import append_history, read_history
+from workers.record import history_files
+from workers.record.history import EPOCH_METRICS, SCHEMA, STEP_METRICS
+from workers.record.history_files import append_history, read_history
 
 if TYPE_CHECKING:
-    from workers.history import Table
+    from workers.record.history import Table
 
 
 def rows(first: int, last: int) -> Table:

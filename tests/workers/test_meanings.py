@@ -13,13 +13,13 @@ from ray.exceptions import (
 )
 
 from tests.workers.helpers import assignment, blobs, job
-from workers.checkpoint import CheckpointError
-from workers.dataset import DatasetError
-from workers.exchange import PeerSilentError
-from workers.group import IdleWorkers, WorkerSilentError
-from workers.placement import Placement
-from workers.supervision import Supervision
-from workers.trainer import PoisonedStepError
+from workers.cluster.group import IdleWorkers, WorkerSilentError
+from workers.cluster.placement import Placement
+from workers.cluster.supervision import Supervision
+from workers.data.dataset import DatasetError
+from workers.exchange.zeromq import PeerSilentError
+from workers.record.checkpoint import CheckpointError
+from workers.training.trainer import PoisonedStepError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,14 +8,14 @@ import pytest
 
 from core import ParameterLayout, Plan, build_classifier, with_loss
 from tests.service.support import hinge_job
-from workers.dataset import DatasetInfo
-from workers.gradients import ShardGradients
-from workers.memory import memory_per_worker, plan_bytes
-from workers.model import layers_of, loss_of, optimizer_of
-from workers.partition import Partition
-from workers.resolve import resolve
-from workers.spec import JobSpec
-from workers.threads import Threads
+from workers.data.dataset import DatasetInfo
+from workers.exchange.partition import Partition
+from workers.job.memory import memory_per_worker, plan_bytes
+from workers.job.objects import layers_of, loss_of, optimizer_of
+from workers.job.resolve import resolve
+from workers.job.spec import JobSpec
+from workers.machine.threads import Threads
+from workers.training.gradients import ShardGradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from core import Linear, ReLU, build_classifier, registered, to_spec
 from tests.workers.helpers import assignment, blobs, completed, job
-from workers.dataset import DatasetInfo
-from workers.model import layers_of
-from workers.resolve import Limits, SpecError, resolve
-from workers.spec import JobSpec
+from workers.data.dataset import DatasetInfo
+from workers.job.objects import layers_of
+from workers.job.resolve import Limits, SpecError, resolve
+from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.partition import BLOCK, Partition
+from workers.exchange.partition import BLOCK, Partition
 
 
 @given(st.integers(1, 20), st.integers(0, 60), st.integers(0, 12 * BLOCK))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import read_ahead
-from workers.read_ahead import ReadAhead, advise, parts
-from workers.splitting import Blocks, epoch_order
+from workers.data import read_ahead
+from workers.data.read_ahead import ReadAhead, advise, parts
+from workers.data.splitting import Blocks, epoch_order
 
 if TYPE_CHECKING:
     from pathlib import Path

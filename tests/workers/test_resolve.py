@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from core import registered, to_spec
 from tests.workers.helpers import instances, job
-from workers.dataset import DatasetInfo
-from workers.resolve import Limits, ResolvedJob, SpecError, resolve
-from workers.spec import CheckpointsSpec, JobSpec
+from workers.data.dataset import DatasetInfo
+from workers.job.resolve import Limits, ResolvedJob, SpecError, resolve
+from workers.job.spec import CheckpointsSpec, JobSpec
 
 ROWS = 333
 DATASET = DatasetInfo("/nowhere", "0" * 64, rows=ROWS, features=20, classes=("a", "b", "c"))

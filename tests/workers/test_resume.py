@@ -23,15 +23,15 @@ from tests.workers.helpers import (
     points_of,
     train,
 )
-from workers.checkpoint import latest, latest_whole
-from workers.events import Checkpointed, Progress, Started
-from workers.exchange import Order
-from workers.history import EPOCH_METRICS, STEP_METRICS
-from workers.history_files import read_history
-from workers.trainer import End
+from workers.exchange.zeromq import Order
+from workers.record.checkpoint import latest, latest_whole
+from workers.record.events import Checkpointed, Progress, Started
+from workers.record.history import EPOCH_METRICS, STEP_METRICS
+from workers.record.history_files import read_history
+from workers.training.trainer import End
 
 if TYPE_CHECKING:
-    from workers.trainer import Assignment
+    from workers.training.trainer import Assignment
 
 pytestmark = pytest.mark.usefixtures("no_disk")
 
@@ -266,9 +266,9 @@ def test_a_machine_that_is_not_the_same_is_named(
     whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = replace(whole.given, directory=tmp_path)
-    monkeypatch.setattr("workers.trainer.fingerprint", lambda: {"numpy": "1.0", "machine": "a"})
+    monkeypatch.setattr("workers.training.trainer.fingerprint", lambda: {"numpy": "1.0", "machine": "a"})
     go_on(given, 4)
-    monkeypatch.setattr("workers.trainer.fingerprint", lambda: {"numpy": "2.0", "machine": "a"})
+    monkeypatch.setattr("workers.training.trainer.fingerprint", lambda: {"numpy": "2.0", "machine": "a"})
     started = go_on(given).events[0]
     assert isinstance(started, Started)
     assert started.changed == {"numpy": "1.0 -> 2.0"}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import scaling
-from workers.scaling import standardization
+from workers.data import scaling
+from workers.data.scaling import standardization
 
 
 @given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 5))

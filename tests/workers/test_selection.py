@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.selection import Best, Patience, is_better
+from workers.record.selection import Best, Patience, is_better
 
 # Few different ones, so that some are equal, and some that are no finite numbers.
 VALUES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 1.25]) | st.floats(), max_size=30)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from core.arrays import ALIGNMENT
-from workers.shared_memory import NAME, NONCE_BYTES, Offer, SharedMemory
+from workers.exchange.shared_memory import NAME, NONCE_BYTES, Offer, SharedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workers.shared_memory import Declaration
+    from workers.exchange.shared_memory import Declaration
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
 
@@ -27,7 +27,7 @@ DECLARED: list[Declaration] = [((3,), np.float32), ((0,), np.float32), ((40, 3),
 # Offers memory, writes what is said on a line into its arrays, and answers with what it finds there.
 WORKER = f"""
 import sys
-from workers.shared_memory import SharedMemory
+from workers.exchange.shared_memory import SharedMemory
 memory = SharedMemory.create()
 print(memory.offer.process, memory.offer.descriptor, memory.offer.nonce.hex(), flush=True)
 arrays = None

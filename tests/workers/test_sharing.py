@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.arrays import ALIGNMENT
-from workers.shared_memory import SharedMemory
-from workers.sharing import Sharing
+from workers.exchange.shared_memory import SharedMemory
+from workers.exchange.sharing import Sharing
 
 Opened = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from core import SGD, Hinge, Linear, Registered, SoftmaxCrossEntropy, from_spec, registered, to_spec
 from core.registry import item_type
 from tests.workers.helpers import JOB, KINDS, REGISTERED, instances, job
-from workers.fields import simple_types, spec_model, spec_union
-from workers.spec import JobSpec
+from workers.job.fields import simple_types, spec_model, spec_union
+from workers.job.spec import JobSpec
 
 JSON_SCHEMA_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 

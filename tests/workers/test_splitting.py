@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.splitting import Blocks, epoch_order, split, split_by_value, validation_rows
+from workers.data.splitting import Blocks, epoch_order, split, split_by_value, validation_rows
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 

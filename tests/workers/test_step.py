@@ -31,11 +31,11 @@ from core import (
     with_loss,
 )
 from tests.workers.helpers import instances
-from workers.batches import Batch, Batches
-from workers.exchange import KEY_BYTES, Exchange, Membership, Order
-from workers.partition import BLOCK
-from workers.step import DistributedStep, StepResult
-from workers.update import sum_squares_by_block
+from workers.data.rows import Batch, Batches
+from workers.exchange.partition import BLOCK
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.training.step import DistributedStep, StepResult
+from workers.training.update import sum_squares_by_block
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -183,7 +183,7 @@ def steps(
         return results, step.parameters.tobytes(), [vector.tobytes() for vector in step.state.values()]
 
     # Small as it is, on as many threads as it may.
-    share = patch("workers.gradients.SMALLEST_SHARE", 1)
+    share = patch("workers.training.gradients.SMALLEST_SHARE", 1)
     with threadpool_limits(1), share, ThreadPoolExecutor(workers) as pool:
         first, *others = pool.map(work, range(workers))
     assert all(other == first for other in others), "workers of one job hold different parameters"
@@ -235,6 +235,6 @@ def test_no_bit_depends_on_memory_that_nobody_shares(workers: int) -> None:
 def test_no_bit_depends_on_the_blocks_of_an_update(workers: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = SGD(momentum=0.5)
     expected = alone(300, optimizer)
-    monkeypatch.setattr("workers.update.ELEMENTWISE_BLOCK", BLOCK)
-    monkeypatch.setattr("workers.gradients.ELEMENTWISE_BLOCK", BLOCK)
+    monkeypatch.setattr("workers.training.update.ELEMENTWISE_BLOCK", BLOCK)
+    monkeypatch.setattr("workers.training.gradients.ELEMENTWISE_BLOCK", BLOCK)
     assert steps(workers, threads, 300, optimizer) == expected

@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from tests.workers.exchanges import ATTEMPT, KEY, LONG, SHORT, group
-from workers.exchange import KEY_BYTES, MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
+from workers.exchange.zeromq import KEY_BYTES, MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

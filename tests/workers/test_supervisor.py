@@ -23,14 +23,14 @@ from tests.workers.attempts import (
     with_workers,
 )
 from tests.workers.helpers import assignment, blobs, job, points_of, series_of
-from workers.cluster import Attempt, AttemptLostError
-from workers.events import Checkpointed, Ended, Event, Progress, Restarted, Started
-from workers.spec import ResourcesSpec
+from workers.cluster.attempt import Attempt, AttemptLostError
+from workers.job.spec import ResourcesSpec
+from workers.record.events import Checkpointed, Ended, Event, Progress, Restarted, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workers.dataset import DatasetInfo
+    from workers.data.dataset import DatasetInfo
 
 pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.usefixtures("ray_cluster")]
 

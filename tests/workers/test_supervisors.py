@@ -13,7 +13,7 @@ from ray.util import list_named_actors
 
 from tests.workers.attempts import TIMEOUT, Undisturbed, is_gone, pid_of, rest_of, undisturbed, wait_until
 from tests.workers.helpers import blobs, job
-from workers.cluster import NAMESPACE, Attempt, Supervisors
+from workers.cluster.attempt import NAMESPACE, Attempt, Supervisors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

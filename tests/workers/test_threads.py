@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from workers.threads import Threads
+from workers.machine.threads import Threads
 
 LONG = 30.0  # seconds
 

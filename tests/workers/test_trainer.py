@@ -22,17 +22,17 @@ from tests.workers.helpers import (
     last_checkpoint,
     train,
 )
-from workers.dataset import open_dataset
-from workers.events import Checkpointed, Event, Progress, Started
-from workers.exchange import KEY_BYTES, Exchange, Membership, Order
-from workers.splitting import epoch_order, split
-from workers.trainer import End, PoisonedStepError, Trainer
+from workers.data.dataset import open_dataset
+from workers.data.splitting import epoch_order, split
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.record.events import Checkpointed, Event, Progress, Started
+from workers.training.trainer import End, PoisonedStepError, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workers.dataset import DatasetInfo
-    from workers.trainer import Assignment
+    from workers.data.dataset import DatasetInfo
+    from workers.training.trainer import Assignment
 
 Float64 = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -44,7 +44,7 @@ PER_EPOCH = {"weights/norm", "val/loss", "val/accuracy", "val/hinge", "val/softm
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small as the models here are, they are computed on as many threads as they may."""
-    monkeypatch.setattr("workers.gradients.SMALLEST_SHARE", 1)
+    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
 
 
 @pytest.fixture(scope="module")

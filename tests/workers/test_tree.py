@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.tree import Subtree, additions, complete_subtrees, split_evenly
+from workers.data.splitting import split_evenly
+from workers.exchange.tree import Subtree, additions, complete_subtrees
 
 Vectors = list[np.ndarray[Any, np.dtype[np.float32]]]
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from service.datasets.readers.reader import Rows
-from workers.arrow import values_of
-from workers.dataset import DatasetError
-from workers.error_text import text_of
+from workers.data.arrow import values_of
+from workers.data.dataset import DatasetError
+from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from service.datasets.readers.arrays import column_of, column_type
 from service.datasets.readers.reader import Rows, rows_at_once
-from workers.dataset import DatasetError
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

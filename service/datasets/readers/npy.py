@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from service.datasets.readers.arrays import column_of, column_type
 from service.datasets.readers.reader import Rows, rows_at_once
-from workers.dataset import DatasetError
-from workers.error_text import text_of
+from workers.data.dataset import DatasetError
+from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

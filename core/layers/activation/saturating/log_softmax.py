@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
 from core.graph.node import Kept, Layer, Workspace, WorkspaceDeclaration
-from core.losses.labels import locate
+from core.kernels.locate import locate
 
 
 class LogSoftmax(Layer):

@@ -1,0 +1,1 @@
+"""Workers on a Ray cluster: placed, started, watched and ended together."""

@@ -1,0 +1,183 @@
+"""One attempt of a job, from its first worker to its last event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
+
+from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
+from workers.cluster.placement import Placement
+from workers.data.dataset import DatasetError
+from workers.exchange.zeromq import Order, PeerSilentError
+from workers.job.objects import scaling_of
+from workers.job.spec import JobSpec, ResourcesSpec
+from workers.machine.device import DeviceError
+from workers.machine.error_text import text_of
+from workers.record.checkpoint import CheckpointError, latest, latest_whole
+from workers.record.event_log import EventLog
+from workers.record.events import Ended, Event, Noted, Restarted
+from workers.training.trainer import Assignment, End, PoisonedStepError
+
+CANCEL_PATIENCE = 30.0  # seconds that a step may take before a cancelled job's workers are ended in the middle of it
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# What an error of the workers means. What is lost may go better the next time; what failed would fail again.
+MEANINGS: list[tuple[type[Exception], str, str]] = [
+    (DatasetError, "failed", "dataset_unavailable"),
+    (PoisonedStepError, "failed", "non_finite_loss"),
+    (DeviceError, "failed", "gpu_unavailable"),
+    (MemoryError, "failed", "out_of_memory"),
+    (RayActorError, "lost", "worker_lost"),
+    (ActorUnschedulableError, "lost", "worker_lost"),  # its node has gone
+    (PeerSilentError, "lost", "worker_silent"),
+    (WorkerSilentError, "lost", "worker_silent"),
+    (CheckpointError, "lost", "checkpoint_damaged"),
+    (OSError, "failed", "storage_error"),
+]
+WORKER_LOST = "a worker process ended by itself: it was killed, or its machine went down or ran out of memory"
+
+CANCELLED = Ended("cancelled", "cancelled_by_user")
+PAUSED = Ended("paused", "paused_by_user")
+REACHED = Ended("paused", "reached_step", "the attempt was to train up to this step")
+ENDS = {
+    End.COMPLETED: Ended("succeeded", "completed"),
+    End.EARLY: Ended("succeeded", "stopped_early", "the watched metric has not become better for `patience` epochs"),
+}
+
+
+class Supervision:
+    """Trains an attempt with one group of workers after another until it ends."""
+
+    def __init__(self, assignment: Assignment, idle: IdleWorkers, placement: Placement, supervisor: Any) -> None:
+        self.assignment, self.log = assignment, EventLog(assignment.reported_step)
+        self._spec = JobSpec.model_validate(assignment.spec)
+        self._resources = self._spec.resources
+        self._idle, self._placement, self._supervisor = idle, placement, supervisor
+        self._group: WorkerGroup | None = None
+        # What the user has asked for last, and an event that is set by it.
+        self._wish: Ended | None = None
+        self._wished = asyncio.Event()
+
+    async def run(self) -> None:
+        """Train to the end; the last event says which."""
+        try:
+            end = await self._train()
+        except Exception as error:  # noqa: BLE001  whatever ends an attempt, its job must hear of it
+            end = self._meaning(error)
+        await self.log.append(end)
+
+    async def report(self, key: bytes, event: Event) -> None:
+        """Take an event from the group with this key; a former group's are dropped."""
+        if self._group is not None and self._group.key == key:
+            await self.log.append(event)
+
+    def stop(self, end: Ended) -> None:
+        """End as `CANCELLED` or `PAUSED`, after a step or before the first one."""
+        if self._wish != CANCELLED:
+            self._wish = end
+            self._interrupt()
+            if end == CANCELLED and self._group is not None:
+                # Whatever keeps the workers, such as a full disk under their last checkpoint: nobody wants it any more.
+                asyncio.get_running_loop().call_later(CANCEL_PATIENCE, self._group.end)
+
+    def resize(self, resources: ResourcesSpec) -> None:
+        """Go on with another number of workers, or of CPUs for each, from a checkpoint that is taken for it."""
+        if resources != self._resources:
+            self._resources = resources
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._wished.set()
+        if self._group is not None:
+            self._group.order(self._order())
+
+    def _order(self) -> Order:
+        if self._wish == CANCELLED:
+            return Order.STOP
+        return Order.STOP | Order.CHECKPOINT
+
+    async def _train(self) -> Ended:
+        assignment = self.assignment
+        scaling = await asyncio.to_thread(scaling_of, self._spec, assignment.dataset)
+        assignment = replace(assignment, scaling=scaling)
+        left = assignment.restarts_left
+        while True:
+            end = await self._train_once(replace(assignment, reported_step=self.log.reported_step))
+            if end is None:
+                continue
+            if end.outcome != "lost":
+                return end
+            if self._wish is not None:
+                return self._wish  # no step was lost that resuming would not compute again
+            if not left:
+                message = f"{end.reason}: {end.message}; max_restarts is {self._spec.max_restarts}"
+                return Ended("failed", "too_many_restarts", message)
+            left -= 1
+            await self.log.append(Restarted(end.reason, end.message))
+
+    async def _train_once(self, assignment: Assignment) -> Ended | None:
+        """Train with one group of workers; None where another group is to go on."""
+        checkpoint = await self._find_checkpoint(assignment)
+        self._wished.clear()
+        if self._wish is not None:
+            return self._wish
+        places = await self._unless_interrupted(self._placement.reserve(self._resources))
+        if places is None:
+            return self._wish
+        spec = {**assignment.spec, "resources": self._resources.model_dump()}
+        self._group = group = WorkerGroup(places, self._idle)
+        try:
+            end = await group.train(replace(assignment, spec=spec), checkpoint, self._supervisor)
+        except Exception as error:  # noqa: BLE001  whatever ends an attempt, its job must hear of it
+            meaning = self._meaning(error)
+            if meaning.outcome == "failed":
+                await group.last_words()
+            if meaning.reason == "non_finite_loss":
+                meaning = replace(meaning, message=f"{meaning.message}; {self._last_finite()}")
+            group.end()
+            # It may have been the node: what was reserved there looks as good as before until Ray notices.
+            self._placement.release()
+            return meaning
+        group.keep()
+        if end is End.REACHED:
+            return self._wish or REACHED
+        return ENDS.get(end, self._wish)
+
+    async def _find_checkpoint(self, assignment: Assignment) -> Path | None:
+        checkpoint, refused = await asyncio.to_thread(
+            latest_whole, assignment.directory, assignment.job, assignment.computation
+        )
+        for message in refused:
+            await self.log.append(Noted("checkpoint_refused", {"message": message}))
+        return checkpoint
+
+    async def _unless_interrupted(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Wait for something; None where the user asks for something else meanwhile."""
+        waiting = [asyncio.ensure_future(work), asyncio.ensure_future(self._wished.wait())]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for future in waiting:
+            future.cancel()
+        return None if self._wished.is_set() else cast("T", waiting[0].result())
+
+    def _meaning(self, error: Exception) -> Ended:
+        cause = error.cause if isinstance(error, RayTaskError) else error  # Ray puts a traceback into the text
+        for kind, outcome, reason in MEANINGS:
+            if isinstance(error, kind):
+                return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else text_of(cause))
+        log.error("the attempt ended with an error nobody expected", exc_info=error)
+        return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(cause).__name__}")
+
+    def _last_finite(self) -> str:
+        checkpoint = latest(self.assignment.directory)  # none is written of parameters that are not finite
+        if checkpoint is None:
+            return "there is no checkpoint from before"
+        return f"the last finite checkpoint is of step {int(checkpoint.name)}"

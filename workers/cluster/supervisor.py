@@ -1,0 +1,85 @@
+"""The supervisor: a detached Ray actor that sees one attempt of a job after another through, its workers at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import ray
+
+from workers.cluster.group import IdleWorkers
+from workers.cluster.placement import Placement
+from workers.cluster.supervision import CANCELLED, PAUSED, Supervision
+from workers.record.events import Ended
+
+if TYPE_CHECKING:
+    from workers.job.spec import ResourcesSpec
+    from workers.record.events import Event
+    from workers.training.trainer import Assignment
+
+HOLD = 2.0  # seconds for which everything is kept for the next attempt
+
+
+class Supervisor:
+    """The actor. A call that names an attempt which is not the current one changes nothing."""
+
+    def __init__(self) -> None:
+        self._idle, self._placement = IdleWorkers(), Placement()
+        self._current: Supervision | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._idle.warm_up(ray.get_runtime_context().get_node_id())
+
+    async def ready(self) -> bool:
+        """Whether no attempt is under way."""
+        return self._current is None or self._current.log.ended
+
+    async def begin(self, assignment: Assignment) -> None:
+        """Begin an attempt. Raises RuntimeError while another one is under way."""
+        if not await self.ready():
+            raise RuntimeError("this supervisor has an attempt that has not ended")
+        itself = ray.get_runtime_context().current_actor
+        self._current = Supervision(assignment, self._idle, self._placement, itself)
+        self._running = asyncio.create_task(self._run(self._current))
+
+    async def _run(self, supervision: Supervision) -> None:
+        await supervision.run()
+        asyncio.get_running_loop().call_later(HOLD, self._release, supervision)
+
+    def _release(self, supervision: Supervision) -> None:
+        if self._current is supervision:
+            self._placement.release()
+            self._idle.cool_down()
+
+    async def holds(self, job: str, attempt: int) -> bool:
+        """Whether this supervisor has begun an attempt, and no other since."""
+        if self._current is None:
+            return False
+        assignment = self._current.assignment
+        return (assignment.job, assignment.attempt) == (job, attempt)
+
+    async def poll(self, job: str, attempt: int, after: int) -> list[tuple[int, Event]] | None:
+        """Events of an attempt; see `EventLog.poll`. None where it is not this supervisor's."""
+        current = self._current
+        return await current.log.poll(after) if current and await self.holds(job, attempt) else None
+
+    async def report(self, key: bytes, event: Event) -> None:
+        """Take an event from the group of workers with this key."""
+        if self._current is not None:
+            await self._current.report(key, event)
+
+    async def cancel(self, job: str, attempt: int) -> None:
+        """Stop at a step that all workers agree on, or do not start."""
+        await self._stop(job, attempt, CANCELLED)
+
+    async def pause(self, job: str, attempt: int) -> None:
+        """Stop likewise, with a checkpoint."""
+        await self._stop(job, attempt, PAUSED)
+
+    async def _stop(self, job: str, attempt: int, end: Ended) -> None:
+        if self._current is not None and await self.holds(job, attempt):
+            self._current.stop(end)
+
+    async def resize(self, job: str, attempt: int, resources: ResourcesSpec) -> None:
+        """Go on with other resources."""
+        if self._current is not None and await self.holds(job, attempt):
+            self._current.resize(resources)

@@ -1,0 +1,92 @@
+"""The Ray actor in which a worker lives: it serves one group of workers after another."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from workers.exchange.zeromq import Address, Exchange, Membership, Order
+from workers.machine.fingerprint import fingerprint
+from workers.record.events import Noted
+from workers.training.trainer import Assignment, End, Trainer
+
+if TYPE_CHECKING:
+    from workers.record.events import Event
+
+PEER_TIMEOUT = 60.0  # seconds that a peer may need for one step
+# Ray's type hints do not know concurrency groups.
+_remote: Any = ray.remote
+
+
+@_remote(max_restarts=0, concurrency_groups={"control": 1})
+class Worker:
+    """One worker: joins a group with its end of the exchange, then trains with the others."""
+
+    def __init__(self) -> None:
+        fingerprint()  # slow the first time
+        self._exchange: Exchange | None = None
+        self._membership: Membership | None = None
+        self._orders = Order.NONE
+        self._report_lock = threading.Lock()
+        self._unconfirmed: ray.ObjectRef[None] | None = None
+
+    def join(self, membership: Membership) -> Address:
+        """Become a member of a group; gives the address at which this worker receives."""
+        if self._exchange is not None:
+            self._exchange.close()
+        self._membership, self._orders = membership, Order.NONE
+        self._exchange = Exchange(membership, ray.util.get_node_ip_address(), PEER_TIMEOUT)
+        return self._exchange.address
+
+    def train(
+        self, assignment: Assignment, addresses: Sequence[Address], checkpoint: Path | None, supervisor: Any
+    ) -> End:
+        """Train to the end, or until an order to stop; `addresses` are those of all workers in order of rank."""
+        exchange, membership = self._exchange, self._membership
+        if exchange is None or membership is None:
+            raise RuntimeError("a worker must join a group before it trains")
+
+        def report(event: Event) -> None:
+            # One report at a time: they arrive in order, and a supervisor that falls behind is not buried.
+            with self._report_lock:
+                self._await_confirmation()
+                self._unconfirmed = supervisor.report.remote(membership.key, event)
+
+        with exchange:
+            exchange.connect(addresses)
+            trainer = Trainer(
+                assignment,
+                membership,
+                exchange,
+                checkpoint=checkpoint,
+                report=report,
+                ordered=lambda: self._orders,
+            )
+            try:
+                return trainer.run()
+            finally:
+                self._exchange = None
+                if exchange.refused:
+                    report(Noted("messages_refused", {"worker": membership.rank, **exchange.refused}))
+                self._await_confirmation()
+
+    def _await_confirmation(self) -> None:
+        if self._unconfirmed is not None:
+            ray.get(self._unconfirmed)
+            self._unconfirmed = None
+
+    @ray.method(concurrency_group="control")
+    def order(self, key: bytes, order: Order) -> None:
+        """Ask for something to be done after the step that is being computed; `key` is the group's."""
+        if self._membership is not None and self._membership.key == key:
+            self._orders |= order
+
+    @ray.method(concurrency_group="control")
+    def ping(self) -> int:
+        """Answer, with the process's id, also while training."""
+        return os.getpid()

@@ -1,0 +1,1 @@
+"""From a dataset's file to the rows of a batch."""

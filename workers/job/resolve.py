@@ -1,0 +1,291 @@
+"""Holds a spec against the dataset that it names: what will run, or every reason why it can not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from core import Graph, GraphError, ModelError, build_classifier, with_loss
+from workers.data.splitting import steps_per_epoch
+from workers.job.objects import augmentations_of, layers_of, loss_of, part_sizes
+
+if TYPE_CHECKING:
+    from workers.data.dataset import DatasetInfo
+    from workers.job.spec import CheckpointsSpec, JobSpec
+
+DEFAULT_SHARDS = 4
+DEFAULT_CHECKPOINT_SECONDS = 30.0
+BYTES_PER_VALUE = 4
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One thing that is wrong with a spec: the dotted path of the field, and what would be right."""
+
+    field: str
+    message: str
+
+
+class SpecError(ValueError):
+    """A spec that can not run on its dataset.
+
+    `problems` lists everything that was found wrong, field by field.
+    """
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may be at most: numbers that it trains, and bytes of all its layers' values for one batch."""
+
+    parameters: int = 100_000_000
+    batch_bytes: int = 8_000_000_000
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """A spec with every default filled in, and the figures that follow from it and its dataset."""
+
+    spec: JobSpec
+    parameters: int
+    train_rows: int
+    validation_rows: int
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole job."""
+        return self.steps_per_epoch * self.spec.training.epochs
+
+    @property
+    def validation_field(self) -> str:
+        """Dotted path of the field that says which rows are for validation."""
+        return "data.validation" if self.spec.data.split is None else "data.split.validation"
+
+
+def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> ResolvedJob:
+    """Fill in what the spec leaves open and check it against the dataset.
+
+    Raises `SpecError` with every problem found: shapes that do not fit, a last layer that does not give one score per
+    class, more shards than rows in a batch, a model beyond the limits, and so on.
+    """
+    problems: list[FieldProblem] = []
+    # Where the split is wrong, nothing is said of the rows that it leaves.
+    train, validation = part_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
+    parameters = _check_model(spec, dataset, limits, problems)
+    shards = _check_training(spec, train, problems)
+    _check_scale(spec, dataset, problems)
+    _check_augmentation(spec, dataset, problems)
+    if spec.data.validation > 0 and validation == 0:
+        problems.append(
+            FieldProblem(
+                "data.validation",
+                f"{spec.data.validation:g} of {dataset.rows} rows is no row at all: use 0, or at least "
+                f"{1 / dataset.rows:g}",
+            )
+        )
+    if problems:
+        raise SpecError(problems)
+    resolved = spec.model_copy(
+        update={
+            "model": spec.model.model_copy(update={"inputs": dataset.features}),
+            "training": spec.training.model_copy(update={"shards": shards}),
+            "checkpoints": _checkpoints(spec),
+        }
+    )
+    return ResolvedJob(
+        spec=resolved,
+        parameters=parameters,
+        train_rows=train,
+        validation_rows=validation,
+        steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
+    )
+
+
+def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
+    checkpoints = spec.checkpoints
+    if checkpoints.every_seconds or checkpoints.every_steps or checkpoints.every_epochs:
+        return checkpoints
+    return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
+
+
+def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem]) -> int:
+    """Check the shapes; give the number of parameters (0 where the shapes do not fit)."""
+    if spec.model.inputs not in {None, dataset.features}:
+        problems.append(
+            FieldProblem(
+                "model.inputs",
+                f"is {spec.model.inputs}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: "
+                f"must be {dataset.features}, or left out",
+            )
+        )
+    if not dataset.classes:
+        problems.append(
+            FieldProblem(
+                "data.dataset",
+                f"{spec.data.dataset!r} has numbers to predict and no classes, but a job trains a classifier: must be "
+                "a dataset with a label column",
+            )
+        )
+        return 0
+    last = f"model.layers.{len(spec.model.layers) - 1}"
+    try:
+        graph = build_classifier(layers_of(spec), dataset.features)
+    except ModelError as error:
+        field = f"model.layers.{error.entry}"
+        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
+        return 0
+    parameters = sum(prod(declaration.shape) for declaration in graph.parameters() if not declaration.statistic)
+    batch_bytes = BYTES_PER_VALUE * sum(prod(shape) for shape in graph.shapes(spec.training.batch_size).values())
+    if batch_bytes > limits.batch_bytes:
+        problems.append(
+            FieldProblem(
+                "model.layers",
+                f"take {batch_bytes:,} bytes for a batch of {spec.training.batch_size} rows of {dataset.features} "
+                f"features, more than the limit of {limits.batch_bytes:,}: a smaller training.batch_size takes less",
+            )
+        )
+    _, *scores = graph.shapes(batch=1)["scores"]
+    if scores != [len(dataset.classes)]:
+        problems.append(
+            FieldProblem(
+                last,
+                f"gives {' x '.join(map(str, scores)) or 'no list of'} scores, but dataset {spec.data.dataset!r} has "
+                f"{len(dataset.classes)} classes: the last layer must give {len(dataset.classes)}",
+            )
+        )
+    else:
+        _check_loss(spec, graph, problems)
+    if parameters == 0:
+        problems.append(FieldProblem("model.layers", "has no parameters to train: at least one linear layer is needed"))
+    if parameters > limits.parameters:
+        problems.append(
+            FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
+        )
+    return parameters
+
+
+def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> None:
+    loss = loss_of(spec)
+    if loss.target != "labels":
+        problems.append(FieldProblem("loss", "compares predictions with values, but a job's data has class labels"))
+        return
+    try:
+        with_loss(graph, loss).shapes()
+    except GraphError as error:
+        problems.append(FieldProblem("loss", f"{error}; a job's model gives one score per class"))
+
+
+def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
+    """Check that there is a number for each channel or each feature, where there is a list of them."""
+    if spec.data.scale is None:
+        return
+    channels = {dataset.shape[-1]: "channels"} if dataset.shape else {}
+    lengths = {dataset.features: "features", **channels}
+    for field in ("subtract", "divide"):
+        numbers = getattr(spec.data.scale, field)
+        if isinstance(numbers, list) and len(numbers) not in lengths:
+            expected = " or ".join(f"{length} ({name})" for length, name in lengths.items())
+            problems.append(
+                FieldProblem(f"data.scale.{field}", f"has {len(numbers)} numbers: must be one number, or {expected}")
+            )
+
+
+def _check_augmentation(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
+    if spec.data.augmentation and not dataset.shape:
+        problems.append(
+            FieldProblem(
+                "data.augmentation",
+                f"changes images, but the rows of dataset {spec.data.dataset!r} have no height and width: must be "
+                "left out, or the dataset registered with the shape of its images",
+            )
+        )
+        return
+    augmentations = augmentations_of(spec, dataset.shape)
+    if augmentations is None:
+        return
+    height, width, _ = augmentations.shape
+    for position, change in enumerate(augmentations.changes):
+        if change.margin > min(height, width):
+            problems.append(
+                FieldProblem(
+                    f"data.augmentation.{position}",
+                    f"reaches {change.margin} pixels beyond images of {height} x {width}: must be at most "
+                    f"{min(height, width)}",
+                )
+            )
+
+
+def _check_split(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> bool:
+    """Check the values of a split by a column; whether all of them are there."""
+    if spec.data.split is None:
+        return True
+    if not dataset.splits:
+        problems.append(
+            FieldProblem(
+                "data.split",
+                f"names values of a split column, but dataset {spec.data.dataset!r} has none: must be left out, or the "
+                "dataset registered with its split_column",
+            )
+        )
+        return False
+    unknown = [
+        FieldProblem(
+            f"data.split.{part}.{index}",
+            f"is {value!r}, but the values of the split column of dataset {spec.data.dataset!r} are "
+            f"{', '.join(map(repr, dataset.splits))}: must be one of them",
+        )
+        for part in ("train", "validation")
+        for index, value in enumerate(getattr(spec.data.split, part))
+        if value not in dataset.splits
+    ]
+    problems.extend(unknown)
+    return not unknown
+
+
+def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:
+    """Check batch and shards; give the number of shards."""
+    training, resources = spec.training, spec.resources
+    if training.batch_size > train_rows:
+        problems.append(
+            FieldProblem(
+                "training.batch_size",
+                f"is {training.batch_size}, but only {train_rows} rows are left for training: must be at most "
+                f"{train_rows}",
+            )
+        )
+    lanes = resources.lanes
+    if training.shards is None:
+        shards = max(DEFAULT_SHARDS, _power_of_two_from(lanes))
+        while shards > training.batch_size:
+            shards //= 2
+    else:
+        shards = training.shards
+    if shards > training.batch_size:
+        problems.append(
+            FieldProblem(
+                "training.shards",
+                f"is {shards}, but a batch has only {training.batch_size} rows: must be at most {training.batch_size}",
+            )
+        )
+    if lanes > shards:
+        each, product = f" of {resources.cpus_per_worker} CPUs", "workers x cpus_per_worker"
+        if resources.gpus_per_worker:
+            each, product = "", "workers"
+        problems.append(
+            FieldProblem(
+                "resources.workers",
+                f"{resources.workers} workers{each} would share {shards} shards: {product} must be at most {shards}, "
+                f"or training.shards at least {lanes}",
+            )
+        )
+    return shards
+
+
+def _power_of_two_from(count: int) -> int:
+    """Smallest power of two that is at least `count`."""
+    return 1 << (count - 1).bit_length()

@@ -1,0 +1,1 @@
+"""What a worker runs on: device, threads, files, fingerprint."""

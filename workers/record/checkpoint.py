@@ -1,0 +1,282 @@
+"""Checkpoints: the whole state between two steps, from which any number of workers goes on with the same bits.
+
+`checkpoints/<step>/` holds `model.safetensors` (the parameters by name, and `inputs.*`, what rows are prepared with),
+`optimizer.safetensors` (the optimiser's state, `<slot>.<parameter>`), `best.safetensors` (like the model, of the best
+step so far) and `checkpoint.json`, which names the files with their SHA-256 and has one of its own. A directory gets
+its name only when all of it is on disk. What does not fit its checksums is refused, and the checkpoint before it used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from core import ParameterLayout, aligned_zeros
+from workers.machine.error_text import text_of
+from workers.machine.files import sync_directory, write_durably
+
+CHECKPOINTS = "checkpoints"
+MODEL, OPTIMIZER, BEST, HEADER = "model.safetensors", "optimizer.safetensors", "best.safetensors", "checkpoint.json"
+NAME = re.compile(r"\d{12}")
+
+Vector = NDArray[Any]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can not be used: torn, damaged, or of another job; the message says why."""
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    """The parameters (flat vector) that had the best value of a metric, and the step after which."""
+
+    metric: str
+    value: float
+    step: int
+    parameters: Vector
+
+
+@dataclass(frozen=True)
+class PatienceSoFar:
+    """How long early stopping has waited: the best value that it has seen, and the epochs since."""
+
+    value: float | None
+    stale_epochs: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of training after `step` steps: flat vectors of parameters and of each of the optimiser's slots."""
+
+    epoch: int
+    step: int
+    parameters: Vector
+    state: Mapping[str, Vector]
+    best: BestSoFar | None
+    patience: PatienceSoFar | None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose checkpoints these are.
+
+    `computation` is the SHA-256 of all that the result depends on, and `inputs` what the rows are prepared with, by
+    name.
+    """
+
+    job: str
+    attempt: int
+    spec: Mapping[str, Any]
+    computation: str
+    inputs: Mapping[str, Vector]
+    fingerprint: Mapping[str, str]
+
+
+def computation_sha256(spec: Mapping[str, Any], dataset_digest: str) -> str:
+    """SHA-256 (hexadecimal) of what the bits of a job's result depend on.
+
+    Not among that are its name, where it runs, unless that is on GPUs, and when its checkpoints are taken.
+    """
+    parts = ("data", "model", "loss", "regularization", "optimizer", "training")
+    computation = {part: spec[part] for part in parts} | {"dataset_digest": dataset_digest}
+    if spec["resources"]["gpus_per_worker"]:
+        computation["device"] = "gpu"
+    return hashlib.sha256(_canonical(computation)).hexdigest()
+
+
+def params_sha256(layout: ParameterLayout, parameters: Vector) -> str:
+    """SHA-256 (hexadecimal) over the parameters' little-endian float32 bytes, in order of name."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(layout.views(parameters).items()):
+        digest.update(np.ascontiguousarray(tensor, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, snapshot: Snapshot) -> str:
+    """Write a checkpoint below a job's directory and give the SHA-256 of its parameters.
+
+    One of the same step that is there and whole is left as it is: it holds the same. Raises OSError, and leaves nothing
+    behind, when it can not be written.
+    """
+    digest = params_sha256(layout, snapshot.parameters)
+    files = {
+        MODEL: _pack(layout, origin.inputs, {"": snapshot.parameters}),
+        OPTIMIZER: _pack(layout, {}, {f"{slot}.": vector for slot, vector in snapshot.state.items()}),
+    }
+    header: dict[str, Any] = {
+        "format": 1,
+        "job": origin.job,
+        "attempt": origin.attempt,
+        "epoch": snapshot.epoch,
+        "step": snapshot.step,
+        "params_sha256": digest,
+        "computation_sha256": origin.computation,
+        "best": None,
+        "patience": vars(snapshot.patience) if snapshot.patience else None,
+        "spec": origin.spec,
+        "fingerprint": origin.fingerprint,
+    }
+    if snapshot.best is not None:
+        files[BEST] = _pack(layout, origin.inputs, {"": snapshot.best.parameters})
+        header["best"] = {name: value for name, value in vars(snapshot.best).items() if name != "parameters"}
+        header["best"]["params_sha256"] = params_sha256(layout, snapshot.best.parameters)
+    header["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    header["sha256"] = hashlib.sha256(_canonical(header)).hexdigest()
+    files[HEADER] = (json.dumps(header, indent=2) + "\n").encode()
+
+    place = directory / CHECKPOINTS / f"{snapshot.step:012d}"
+    partial = place.with_name(f".{place.name}.{origin.attempt}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            write_durably(partial / name, content)
+        sync_directory(partial)
+        if place.exists() and not _is_same(place, header):
+            set_aside(place)
+        if not place.exists():
+            partial.rename(place)
+            sync_directory(place.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return digest
+
+
+def _pack(layout: ParameterLayout, inputs: Mapping[str, Vector], vectors: Mapping[str, Vector]) -> bytes:
+    tensors = {f"inputs.{name}": array for name, array in inputs.items()}
+    for prefix, vector in vectors.items():
+        tensors |= {f"{prefix}{name}": np.ascontiguousarray(view) for name, view in layout.views(vector).items()}
+    return save(tensors)
+
+
+def _is_same(place: Path, header: Mapping[str, Any]) -> bool:
+    try:
+        there = verify(place, header["job"], header["computation_sha256"])
+        return bool(there["files"] == header["files"])
+    except CheckpointError:
+        return False
+
+
+def verify(place: Path, job: str, computation: str) -> dict[str, Any]:
+    """Give the header of a checkpoint that is whole and belongs to the job, else raise `CheckpointError`."""
+    header = _header(place)
+    if header["job"] != job:
+        raise CheckpointError(f"checkpoint {place.name} is of job {header['job']}, not of {job}")
+    if header["computation_sha256"] != computation:
+        raise CheckpointError(f"checkpoint {place.name} is of a job with another spec or other data")
+    for name, digest in header["files"].items():
+        _read(place, name, digest)
+    return header
+
+
+def _header(place: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((place / HEADER).read_bytes())
+        checksum = header.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {place.name} has no header that can be read: {text_of(error)}") from error
+    if hashlib.sha256(_canonical(header)).hexdigest() != checksum:
+        raise CheckpointError(f"checkpoint {place.name} is damaged: {HEADER} does not have its checksum")
+    return dict(header)
+
+
+def _read(place: Path, name: str, digest: str) -> bytes:
+    try:
+        content = (place / name).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {place.name} has no {name} that can be read: {text_of(error)}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"checkpoint {place.name} is damaged: {name} does not have its checksum")
+    return content
+
+
+def read_checkpoint(
+    place: Path, job: str, computation: str, layout: ParameterLayout, slots: Sequence[str]
+) -> tuple[Snapshot, dict[str, str]]:
+    """Read a checkpoint: the snapshot, and the fingerprint of where it was taken. Raises `CheckpointError`."""
+    header = verify(place, job, computation)
+
+    def vector(name: str, prefix: str = "") -> Vector:
+        return _unpack(place, load(_read(place, name, header["files"][name])), layout, prefix)
+
+    best, patience = header["best"], header["patience"]
+    if best is not None:
+        best = BestSoFar(best["metric"], best["value"], best["step"], vector(BEST))
+    snapshot = Snapshot(
+        epoch=header["epoch"],
+        step=header["step"],
+        parameters=vector(MODEL),
+        state={slot: vector(OPTIMIZER, f"{slot}.") for slot in slots},
+        best=best,
+        patience=PatienceSoFar(**patience) if patience is not None else None,
+    )
+    return snapshot, header["fingerprint"]
+
+
+def _unpack(place: Path, tensors: Mapping[str, Vector], layout: ParameterLayout, prefix: str) -> Vector:
+    vector = aligned_zeros((layout.size,), np.float32)
+    for name, view in layout.views(vector).items():
+        tensor = tensors.get(prefix + name)
+        if tensor is None or tensor.shape != view.shape or tensor.dtype != view.dtype:
+            raise CheckpointError(f"checkpoint {place.name} has no {prefix}{name} of shape {view.shape} in 32 bits")
+        np.copyto(view, tensor)
+    return vector
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest checkpoint below a job's directory, whole or not."""
+    found = _checkpoints(directory)
+    return found[-1] if found else None
+
+
+def latest_whole(directory: Path, job: str, computation: str) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that can be used, and why newer ones can not: those are set aside."""
+    refused: list[str] = []
+    for place in reversed(_checkpoints(directory)):
+        try:
+            verify(place, job, computation)
+        except CheckpointError as error:
+            refused.append(str(error))
+            set_aside(place)
+        else:
+            return place, refused
+    return None, refused
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    """From the oldest to the newest."""
+    if not (directory / CHECKPOINTS).is_dir():
+        return []
+    return sorted(place for place in (directory / CHECKPOINTS).iterdir() if NAME.fullmatch(place.name))
+
+
+def set_aside(place: Path) -> None:
+    """Take its name from a checkpoint that can not be used; the last one of a step is kept to be looked at."""
+    refused = place.with_name(f"{place.name}.refused")
+    shutil.rmtree(refused, ignore_errors=True)
+    place.rename(refused)
+
+
+def prune(directory: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints, and what a process that was killed has left half-written."""
+    for partial in (directory / CHECKPOINTS).glob(".*.partial"):
+        shutil.rmtree(partial)
+    for place in _checkpoints(directory)[:-keep]:
+        # Without its name first: nobody shall see it half gone.
+        removed = place.with_name(f".{place.name}.partial")
+        place.rename(removed)
+        shutil.rmtree(removed)
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,101 @@
+"""When checkpoints are due, and how they are written while training goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from core import ParameterLayout
+from workers.job.spec import CheckpointsSpec
+from workers.machine.error_text import text_of
+from workers.record.checkpoint import Origin, Snapshot, prune, write_checkpoint
+from workers.record.events import Checkpointed, Event, Noted
+from workers.record.history import Table
+from workers.record.history_files import append_history
+
+PATIENCE = 300.0  # seconds that the last checkpoint waits for a disk that takes it
+RETRY_WAIT = 1.0  # seconds
+
+
+class DueDates:
+    """Tells after which steps a checkpoint is due; the clock starts with this object."""
+
+    def __init__(self, spec: CheckpointsSpec, steps_per_epoch: int) -> None:
+        self._seconds = spec.every_seconds
+        steps = (spec.every_steps, spec.every_epochs and spec.every_epochs * steps_per_epoch)
+        self._every = [every for every in steps if every]
+        self._last = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether to write one after this step; the next one is due that much later."""
+        due = any(step % every == 0 for every in self._every)
+        if self._seconds is not None and time.monotonic() - self._last >= self._seconds:
+            due = True
+        if due:
+            self._last = time.monotonic()
+        return due
+
+
+class CheckpointWriter:
+    """Writes the history and the checkpoints of one job, in a thread of its own, one after another."""
+
+    def __init__(
+        self, directory: Path, origin: Origin, layout: ParameterLayout, *, keep: int, report: Callable[[Event], None]
+    ) -> None:
+        self._directory, self._origin, self._layout, self._keep = directory, origin, layout, keep
+        self._report = report
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[bool] | None = None
+        self._unwritten: list[Table] = []
+
+    def write(self, snapshot: Snapshot, history: Table) -> None:
+        """Begin to write; waits for the one before. A disk that does not take it is noted, and training goes on."""
+        self._wait()
+        self._unwritten.append(history)
+        self._pending = self._thread.submit(self._try_to_write, snapshot)
+
+    def write_last(self, snapshot: Snapshot, history: Table) -> None:
+        """Write a checkpoint that must be there; raises OSError when the disk does not take it for `PATIENCE`."""
+        self._wait()
+        self._unwritten.append(history)
+        deadline = time.monotonic() + PATIENCE
+        if self._try_to_write(snapshot):
+            return
+        while True:
+            time.sleep(RETRY_WAIT)
+            try:
+                self._write(snapshot)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+    def _try_to_write(self, snapshot: Snapshot) -> bool:
+        try:
+            self._write(snapshot)
+        except OSError as error:
+            self._report(Noted("checkpoint_failed", {"step": snapshot.step, "message": text_of(error)}))
+            return False
+        return True
+
+    def _write(self, snapshot: Snapshot) -> None:
+        # The points first: whoever goes on from the checkpoint does not compute them again.
+        while self._unwritten:
+            append_history(self._directory, self._unwritten[0])
+            del self._unwritten[0]
+        digest = write_checkpoint(self._directory, self._origin, self._layout, snapshot)
+        prune(self._directory, self._keep)
+        self._report(Checkpointed(snapshot.step, digest))
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None  # an error of its is raised once
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the thread."""
+        self._thread.shutdown()
+        self._wait()

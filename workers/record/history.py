@@ -1,0 +1,138 @@
+"""The points of a run's metrics: recorded in arrays at every step, reported in batches, kept as Arrow files.
+
+Every step is kept in the job's directory. What is reported, and with it what a database has to take, is thinned out for
+long jobs by a rule that depends on nothing but the length of the job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from workers.data.arrow import array_of, nulls_of, values_of
+from workers.record.events import Series
+
+# In the order of a step's values.
+STEP_METRICS = (
+    "train/loss",
+    "train/data_loss",
+    "train/reg_loss",
+    "train/accuracy",
+    "train/active_fraction",
+    "grad/norm",
+)
+EPOCH_METRICS = (
+    "val/loss",
+    "val/hinge",
+    "val/softmax",
+    "val/accuracy",
+    "weights/norm",
+    "time/step_ms",
+    "time/exchange_ms",
+)
+SCHEMA = pa.schema(
+    [("step", pa.int64()), ("time_ms", pa.int64())] + [(name, pa.float64()) for name in STEP_METRICS + EPOCH_METRICS]
+)
+
+MOST_REPORTED = 10_000  # steps of a job
+BLOCK = 4096  # steps
+
+Table: TypeAlias = pa.Table
+Steps = NDArray[np.int64]
+
+
+class _Block:
+    """Points of `BLOCK` steps; those of step `first` stand in row 0."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.values = np.empty((BLOCK, len(STEP_METRICS)))
+        self.times = np.empty(BLOCK, np.int64)
+
+
+class History:
+    """What was recorded after step `start` of a job of `total_steps` steps, or less where `last_step` says so later."""
+
+    def __init__(self, start: int, total_steps: int) -> None:
+        self.stride = -(-total_steps // MOST_REPORTED)
+        self.last_step = total_steps
+        self._blocks = [_Block(start + 1)]
+        self._epochs: dict[int, Mapping[str, float]] = {}
+        self._step = self._reported = self._kept = start
+
+    def record_step(self, step: int, values: tuple[float, ...]) -> None:
+        """Record the `STEP_METRICS` of the step after the last one; they get the time of this call for good."""
+        block = self._blocks[-1]
+        row = step - block.first
+        if row == BLOCK:
+            block, row = _Block(step), 0
+            self._blocks.append(block)
+        block.values[row] = values
+        block.times[row] = time.time_ns() // 1_000_000
+        self._step = step
+
+    def record_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Record some of the `EPOCH_METRICS` after the last step, which ended an epoch."""
+        self._epochs[self._step] = metrics
+
+    def unreported(self) -> dict[str, Series]:
+        """Points that were not handed over before, thinned out."""
+        table = self._table(self._reported)
+        self._reported = self._step
+        self._forget()
+        return thinned(table, self.stride, self.last_step) if table.num_rows else {}
+
+    def unkept(self) -> Table:
+        """All that was not handed over before to be kept, a row for each step."""
+        table = self._table(self._kept)
+        self._kept = self._step
+        self._forget()
+        return table
+
+    def _forget(self) -> None:
+        needed = min(self._reported, self._kept) + 1
+        self._blocks = [block for block in self._blocks[:-1] if block.first + BLOCK > needed] + self._blocks[-1:]
+        self._epochs = {step: metrics for step, metrics in self._epochs.items() if step >= needed}
+
+    def _table(self, after: int) -> Table:
+        values, times = [], []
+        for block in self._blocks:
+            rows = slice(max(0, after + 1 - block.first), min(BLOCK, self._step + 1 - block.first))
+            values.append(block.values[rows])
+            times.append(block.times[rows])
+        steps = np.arange(after + 1, self._step + 1)
+        columns = [array_of(column) for column in (steps, np.concatenate(times))]
+        columns += [array_of(np.ascontiguousarray(column)) for column in np.concatenate(values).T]
+        for name in EPOCH_METRICS:
+            column, nulls = np.zeros(len(steps)), np.ones(len(steps), np.bool_)
+            for step, metrics in self._epochs.items():
+                if step > after and name in metrics:
+                    row = step - after - 1
+                    column[row], nulls[row] = metrics[name], False
+            columns.append(array_of(column, nulls))
+        return pa.table(columns, SCHEMA)
+
+
+def is_reported(steps: Steps, stride: int, last_step: int) -> NDArray[np.bool_]:
+    """Which steps of a job are reported: the first, the last, and every `stride`-th."""
+    chosen: NDArray[np.bool_] = (steps % stride == 0) | (steps == 1) | (steps == last_step)
+    return chosen
+
+
+def thinned(table: Table, stride: int, last_step: int) -> dict[str, Series]:
+    """The points of a table that are reported, by metric; points of epochs are all reported."""
+    whole = table.combine_chunks().to_batches()[0]
+    steps, times = values_of(whole.column("step")), values_of(whole.column("time_ms"))
+    chosen = is_reported(steps, stride, last_step)
+    series = {}
+    for name in STEP_METRICS + EPOCH_METRICS:
+        column = whole.column(name)
+        rows = chosen if name in STEP_METRICS else ~nulls_of(column)
+        if rows.any():
+            series[name] = Series(steps[rows], values_of(column)[rows], times[rows])
+    return series

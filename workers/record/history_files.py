@@ -1,0 +1,80 @@
+"""A job's full history on disk: Arrow files of consecutive steps, `history/<first>-<last>.arrow`.
+
+They are written before the checkpoint that ends with their last step, so whoever goes on from a checkpoint finds every
+point before it. What was computed again after a fault may stand in two files: the points are the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from workers.data.arrow import array_of
+from workers.machine.error_text import text_of
+from workers.machine.files import replace_file
+from workers.record.history import SCHEMA, Table
+
+DIRECTORY = "history"
+ADDED = "time/exchange_ms"  # the last column, which files of the first versions lack
+SMALL_FILE = 1 << 20  # bytes; a smaller file is written again together with what follows it
+
+
+def append_history(directory: Path, table: Table) -> None:
+    """Keep rows of consecutive steps below a job's directory. Raises OSError."""
+    if not table.num_rows:
+        return
+    folder = directory / DIRECTORY
+    folder.mkdir(parents=True, exist_ok=True)
+    first = table.column("step")[0].as_py()
+    before = [path for path in _files(folder) if _steps(path)[1] == first - 1 and path.stat().st_size < SMALL_FILE]
+    if before:
+        table = pa.concat_tables([_read(before[-1]), table])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, SCHEMA) as writer:
+        writer.write_table(table.combine_chunks())
+    first, last = (table.column("step")[row].as_py() for row in (0, -1))
+    replace_file(folder / f"{first:012d}-{last:012d}.arrow", sink.getvalue().to_pybytes())
+    for path in before[-1:]:
+        path.unlink()
+
+
+def read_history(directory: Path, *, after: int = 0, upto: int | None = None) -> Table:
+    """Rows of the steps above `after`, up to and with `upto`, each step once, in order of step."""
+    tables, seen = [Table.from_batches([], SCHEMA)], after
+    for path in _files(directory / DIRECTORY):
+        first, last = _steps(path)
+        if last > seen and (upto is None or first <= upto):
+            table = _read(path).slice(max(0, seen + 1 - first))
+            tables.append(table if upto is None else table.slice(0, upto - max(seen, first - 1)))
+            seen = last
+    return pa.concat_tables(tables)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]*.arrow"))
+
+
+def _steps(path: Path) -> tuple[int, int]:
+    first, _, last = path.stem.partition("-")
+    return int(first), int(last)
+
+
+def _read(path: Path) -> Table:
+    try:
+        with pa.ipc.open_file(pa.BufferReader(path.read_bytes())) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise OSError(f"the history file {path.name} can not be read: {text_of(error)}") from error
+    if ADDED not in table.column_names:
+        missing = array_of(np.zeros(len(table)), np.ones(len(table), np.bool_))
+        table = table.append_column(SCHEMA.field(ADDED), missing)
+    first, last = _steps(path)
+    steps = pa.chunked_array([array_of(np.arange(first, last + 1))])
+    if table.schema != SCHEMA or table.column("step") != steps:
+        raise OSError(
+            f"the history file {path.name} is damaged: it does not hold the points of steps {first} to {last}"
+        )
+    return table

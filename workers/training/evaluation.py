@@ -1,0 +1,122 @@
+"""Loss and accuracy on the validation rows: each worker takes its shards, and all get the same sums."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core import Graph, Loss, ParameterLayout, Plan, registered
+from workers.data.rows import Batches
+from workers.data.splitting import Rows, split_evenly
+from workers.exchange.zeromq import Exchange, Kind, Membership
+from workers.machine.device import HOST, Device, Mirror
+from workers.machine.threads import Threads
+
+# Rows of one forward pass; a shard's last one may be shorter.
+MAX_ROWS = 1024
+
+# Both are computed on every classifier, with their default settings, so that a model trained on one can be read in
+# the other.
+COMPARED_LOSSES = ("hinge", "softmax")
+
+
+class DistributedEvaluation:
+    """Evaluates the current parameters of a classifier with its loss on the validation rows; adds to its graph."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        layout: ParameterLayout,
+        parameters: NDArray[Any],
+        *,
+        rows: Rows,
+        exchange: Exchange,
+        membership: Membership,
+        shards: int,
+        threads: int,
+        device: Device = HOST,
+    ) -> None:
+        self._rows, self._exchange, self._device = rows, exchange, device
+        owned = split_evenly(shards, membership.workers)
+        self._mine = owned[membership.rank]
+        self._cuts = split_evenly(len(rows), shards)
+        self._outputs = _add_compared_losses(graph)
+        self._table = np.zeros((shards, len(self._outputs) + 1))
+        self._threads = Threads(threads)
+        self._parameters = device.mirror([parameters])
+        self._results = device.mirror([self._table[self._mine.start : self._mine.stop]])
+        parts = split_evenly(len(self._mine), min(threads if device.threaded else 1, len(self._mine)))
+        shards_of = [self._mine[part.start : part.stop] for part in parts]
+        self._lanes = [(owned, self._plans(graph, layout, owned)) for owned in shards_of]
+        tables = {rank: [self._table[part.start : part.stop]] for rank, part in enumerate(owned)}
+        exchange.receive_into(
+            Kind.EVALUATION, {rank: table for rank, table in tables.items() if rank != membership.rank}
+        )
+
+    def _plans(self, graph: Graph, layout: ParameterLayout, shards: range) -> dict[int, tuple[Plan, Mirror]]:
+        (parameters,) = self._parameters.device
+        sizes = {len(block) for shard in shards for block in _blocks(self._cuts[shard])}
+        plans = {
+            size: Plan(
+                graph,
+                outputs=(*self._outputs.values(), "scores"),
+                batch=size,
+                dtype=parameters.dtype,
+                layout=layout,
+                parameters=parameters,
+                backward=False,
+                xp=self._device.xp,
+            )
+            for size in sorted(sizes)
+        }
+        return {size: (plan, self._device.rows(plan)) for size, plan in plans.items()}
+
+    def run(self, step: int, batches: Batches) -> dict[str, float]:
+        """Means over the validation rows, by the names of the metrics; nothing where there are no such rows.
+
+        All workers call this after the same step.
+        """
+        if not len(self._rows):
+            return {}
+        self._parameters.upload()
+        self._threads.run(lambda lane: self._evaluate(batches, *lane), self._lanes)
+        self._results.download()
+        self._exchange.send_to_all(Kind.EVALUATION, step, [self._table[self._mine.start : self._mine.stop]])
+        self._exchange.receive(Kind.EVALUATION, step)
+        means = (self._table.sum(axis=0) / len(self._rows)).tolist()
+        return dict(zip((*self._outputs, "val/accuracy"), means, strict=True))
+
+    @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
+    def _evaluate(self, batches: Batches, shards: range, plans: dict[int, tuple[Plan, Mirror]]) -> None:
+        xp, (results,) = self._device.xp, self._results.device
+        for shard in shards:
+            sums = results[shard - self._mine.start]
+            sums[:] = 0
+            for block in _blocks(self._cuts[shard]):
+                plan, inputs = plans[len(block)]
+                batches.load(self._rows[block.start : block.stop], inputs)
+                plan.forward()
+                for column, output in enumerate(self._outputs.values()):
+                    sums[column] += plan.value(output).sum(dtype=np.float64)
+                sums[-1] += xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.close()
+
+
+def _add_compared_losses(graph: Graph) -> dict[str, str]:
+    """Add the losses that every classifier is read in; give the node that each metric is the mean of."""
+    outputs = {"val/loss": "loss"}
+    for name in COMPARED_LOSSES:
+        loss = cast("Loss", registered("loss")[name]())
+        # No layer has a name with a slash.
+        outputs[f"val/{name}"] = graph.add(f"val/{name}", loss, "scores", "labels")
+    return outputs
+
+
+def _blocks(rows: range) -> list[range]:
+    """Cut a shard's rows into forward passes."""
+    return [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)]

@@ -1,0 +1,155 @@
+"""From gradient sums to new parameters, on the slice that a worker owns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from core import Clipping, Optimizer, ParameterLayout, Penalty, aligned_zeros, update_statistics
+from core.arrays import BLOCK as ELEMENTWISE_BLOCK
+from core.arrays import overlaps
+from workers.data.splitting import split_evenly
+from workers.exchange.partition import BLOCK
+from workers.exchange.vectors import Addition, Vector
+from workers.machine.threads import Threads
+
+
+class _Block:
+    """The update of a block, short enough to stay in the cache from its first kernel to its last.
+
+    `additions` make `gradient`, the sum over all shards, out of sums over some. All vectors are cut to the block, which
+    is `place` in the flat vector of all parameters.
+    """
+
+    def __init__(
+        self,
+        layout: ParameterLayout,
+        place: slice,
+        *,
+        additions: Sequence[Addition],
+        gradient: Vector,
+        parameters: Vector,
+        state: Mapping[str, Vector],
+        squares: Vector,
+    ) -> None:
+        self._layout, self._start = layout, place.start
+        self._additions, self._gradient, self._squares = additions, gradient, squares
+        self._parameters, self._state = parameters, state
+        self._penalized = [
+            (start - place.start, stop - place.start) for start, stop in overlaps(layout.penalized, place)
+        ]
+        self._has_statistics = any(overlaps(layout.statistics, place))
+
+    def sum(self, rows: int, penalty: Penalty | None, scratch: Vector) -> None:
+        """Make the gradient of the loss over a batch of so many rows, and the squares of its blocks."""
+        for into, source in self._additions:
+            np.add(into, source, out=into)
+        gradient = self._gradient
+        np.divide(gradient, gradient.dtype.type(rows), out=gradient)
+        if self._has_statistics:
+            update_statistics(np, self._layout, self._parameters, gradient, start=self._start)
+        if penalty is not None:
+            for start, stop in self._penalized:
+                penalty.add_gradient(np, self._parameters[start:stop], gradient[start:stop], scratch)
+        sum_squares_by_block(gradient, self._squares)
+
+    def clip(self, clipping: Clipping, norm: float) -> None:
+        """Bring the gradient under a limit, given the norm of the whole one."""
+        clipping.clip(np, self._gradient, norm)
+
+    def move(self, optimizer: Optimizer, learning_rate: float, step: int, scratch: Vector) -> None:
+        """Move the parameters along the gradient."""
+        optimizer.update(
+            np,
+            self._parameters,
+            self._gradient,
+            self._state,
+            scratch,
+            learning_rate=learning_rate,
+            step=step,
+            penalized=self._penalized,
+        )
+
+
+class SliceUpdate:
+    """The update of the slice `mine` of the parameters, on threads.
+
+    `gradient` and `additions` are on that slice alone; see `_Block`. `parameters`, `state` and `squares` are whole.
+    """
+
+    def __init__(
+        self,
+        layout: ParameterLayout,
+        mine: slice,
+        *,
+        additions: Sequence[Addition],
+        gradient: Vector,
+        parameters: Vector,
+        state: Mapping[str, Vector],
+        squares: Vector,
+        optimizer: Optimizer,
+        penalty: Penalty | None,
+        threads: Threads,
+    ) -> None:
+        self._optimizer, self._penalty, self._threads = optimizer, penalty, threads
+        blocks = []
+        for start in range(mine.start, mine.stop, ELEMENTWISE_BLOCK):
+            place = slice(start, min(start + ELEMENTWISE_BLOCK, mine.stop))
+            part = slice(place.start - mine.start, place.stop - mine.start)
+            blocks.append(
+                _Block(
+                    layout,
+                    place,
+                    additions=[(into[part], source[part]) for into, source in additions],
+                    gradient=gradient[part],
+                    parameters=parameters[place],
+                    state={slot: vector[place] for slot, vector in state.items()},
+                    squares=squares[place.start // BLOCK : -(-place.stop // BLOCK)],
+                )
+            )
+        # A thread's blocks, and its scratch.
+        self._lanes = [
+            (blocks[part.start : part.stop], aligned_zeros((ELEMENTWISE_BLOCK,), parameters.dtype))
+            for part in split_evenly(len(blocks), min(len(blocks), threads.count) or 1)
+        ]
+
+    def _each(self, work: Callable[[_Block, Vector], None]) -> None:
+        def walk(lane: tuple[Sequence[_Block], Vector]) -> None:
+            blocks, scratch = lane
+            for block in blocks:
+                work(block, scratch)
+
+        self._threads.run(walk, self._lanes)
+
+    def sum(self, rows: int) -> None:
+        """Make the gradient, and the squares of its blocks."""
+        self._each(lambda block, scratch: block.sum(rows, self._penalty, scratch))
+
+    def clip_and_move(self, clipping: Clipping, norm: float, learning_rate: float, step: int) -> None:
+        """Clip the gradient and move the parameters along it."""
+
+        def work(block: _Block, scratch: Vector) -> None:
+            block.clip(clipping, norm)
+            block.move(self._optimizer, learning_rate, step, scratch)
+
+        self._each(work)
+
+    def sum_and_move(self, rows: int, learning_rate: float, step: int) -> None:
+        """Make the gradient and move the parameters along it, where nothing has to look at all of it in between."""
+
+        def work(block: _Block, scratch: Vector) -> None:
+            block.sum(rows, self._penalty, scratch)
+            block.move(self._optimizer, learning_rate, step, scratch)
+
+        self._each(work)
+
+
+def sum_squares_by_block(vector: Vector, out: Vector) -> None:
+    """Sum of squares of each block of `BLOCK` values; the last may be shorter. `out` has one value a block."""
+    whole = vector.size // BLOCK
+    blocks = vector[: whole * BLOCK].reshape(whole, BLOCK)
+    np.vecdot(blocks, blocks, out=out[:whole])
+    if whole < out.size:
+        rest = vector[whole * BLOCK :]
+        out[whole] = np.vecdot(rest, rest)
