@@ -145,7 +145,7 @@ def test_a_stopped_worker_is_noticed(tmp_path: Path, whole: Undisturbed, own_sup
     actor = ray.get_actor(own_supervisor, namespace="gradfleet")
 
     def make_impatient(_: Any) -> None:
-        from workers.cluster.attempt import group  # noqa: PLC0415  in the actor's process
+        from workers.cluster import group  # noqa: PLC0415  in the actor's process
 
         group.PING_INTERVAL, group.SILENCE = 0.2, 5.0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from workers.cluster.attempt import group
+from workers.cluster import group
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Place
 from workers.training.trainer import End
