@@ -20,7 +20,7 @@ from processors import seconds_of_others
 from threadpoolctl import threadpool_limits
 from workload import Workload
 
-from service.datasets.writing import write_dataset
+from service.datasets.preparation.writing import write_dataset
 from workers.data.dataset import DatasetInfo, open_dataset
 
 TABLES = ((784, "uint8", 200_000), (784, "float32", 200_000), (3072, "uint8", 50_000))

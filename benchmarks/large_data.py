@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 import workload as _  # noqa: F401  puts the checkout on the path
 
-from service.datasets.writing import write_dataset
+from service.datasets.preparation.writing import write_dataset
 from workers.data.dataset import DatasetInfo
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
 from workers.job.objects import scaling_of

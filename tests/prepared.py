@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.datasets.preparation import Selection, prepare
-from service.datasets.workspace import workspace
+from service.datasets.files.workspace import workspace
+from service.datasets.preparation.preparation import Selection, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from service.datasets.preparation import Prepared
+    from service.datasets.preparation.preparation import Prepared
     from workers.data.dataset import DatasetInfo
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from service.access.lookup import TokenLookup
 from service.access.rate import RateLimit
 from service.access.tokens import Role
-from service.problems import no_database, problem_response
+from service.http.problems import no_database, problem_response
 from service.store.database import does_not_answer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from service.addresses import is_loopback
-from service.problems import problem_response
+from service.http.problems import problem_response
 
 if TYPE_CHECKING:
     from collections.abc import Collection

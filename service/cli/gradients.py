@@ -10,7 +10,7 @@ from core import Graph, GraphError, ModelError, build_classifier, with_loss
 from core.gradcheck.check import GradientReport, check_graph
 from core.random import Purpose, generator
 from service.cli.spec_file import SpecFileError, read_spec
-from service.field_errors import document_problems
+from service.http.field_errors import document_problems
 from service.jobs.schemas import JobRequest
 from workers.job.objects import layers_of, loss_of
 

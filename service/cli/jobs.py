@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, errors, fail, output, say, spec_in
-from service.cli.live import follow
+from service.cli.live.live import follow
 from service.cli.tables import print_table
 from service.client.job import ARROW
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import typer
 
 from service.cli.datasets import datasets
-from service.cli.demo import demo
+from service.cli.demo.demo import demo
 from service.cli.gradcheck import gradcheck
 from service.cli.jobs import jobs_app
-from service.cli.migrate import migrate
-from service.cli.serve import serve
+from service.cli.server.migrate import migrate
+from service.cli.server.serve import serve
+from service.cli.server.tokens import tokens
+from service.cli.server.up import up
 from service.cli.sweeps import sweeps_app
-from service.cli.tokens import tokens
-from service.cli.up import up
 
 app = typer.Typer(
     help="Exact distributed batch training: jobs over REST, every loss recorded.",

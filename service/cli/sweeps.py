@@ -8,7 +8,7 @@ import typer
 
 from service.cli.comparison import comparison_csv, print_comparison
 from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, fail, output, say, spec_in
-from service.cli.live_sweep import counts_of, follow_sweep
+from service.cli.live.live_sweep import counts_of, follow_sweep
 from service.cli.tables import print_table
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import quote
 
 from service.client.errors import TokenFormError
+from service.client.http import http_client
 from service.client.job import Job
 from service.client.pages import entries
 from service.client.stream import Streams
 from service.client.sweep import Sweep
 from service.client.transport import Transport
-from service.http import http_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

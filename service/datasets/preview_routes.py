@@ -9,9 +9,9 @@ from service.datasets.contact_sheet import contact_sheet
 from service.datasets.repository import snapshot_of
 from service.datasets.routes import find_dataset
 from service.datasets.schemas import DatasetPreview, PreviewRow
-from service.dependencies import Services, ServicesDependency
-from service.json_body import StrictJsonRoute
-from service.problems import PROBLEM_RESPONSES, ProblemError
+from service.http.dependencies import Services, ServicesDependency
+from service.http.json_body import StrictJsonRoute
+from service.http.problems import PROBLEM_RESPONSES, ProblemError
 from workers.data.dataset import DatasetError, DatasetInfo, open_dataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)

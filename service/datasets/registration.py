@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
-from service.datasets.preparation import prepare
+from service.datasets.preparation.preparation import prepare
 from service.datasets.repository import add_dataset
-from service.problems import ProblemError, invalid
+from service.http.problems import ProblemError, invalid
 from workers.data.dataset import DatasetError
 from workers.job.resolve import FieldProblem
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from service.datasets.preparation import Prepared, Selection
-    from service.dependencies import Services
+    from service.datasets.preparation.preparation import Prepared, Selection
+    from service.http.dependencies import Services
     from service.store.models import Dataset
 
 TRIES = 10

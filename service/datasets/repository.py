@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from service.datasets.preparation import Prepared, Selection
+    from service.datasets.preparation.preparation import Prepared, Selection
     from service.store.database import Transactions
 
 INFO_FIELDS = [field.name for field in fields(DatasetInfo)]

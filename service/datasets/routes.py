@@ -8,18 +8,18 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service.datasets.places import find_files, shown_source
+from service.datasets.files.places import find_files, shown_source
+from service.datasets.files.unpacking import plain_name
+from service.datasets.files.uploading import MEDIA_TYPE, check_media_type, receive_file
+from service.datasets.files.workspace import workspace
 from service.datasets.registration import check_room, register
 from service.datasets.repository import get_dataset, list_datasets, list_versions
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetRequest, DatasetView, UploadForm
-from service.datasets.unpacking import plain_name
-from service.datasets.uploading import MEDIA_TYPE, check_media_type, receive_file
-from service.datasets.workspace import workspace
-from service.dependencies import Services, ServicesDependency
-from service.field_errors import unknown
-from service.idempotency import IDEMPOTENT
-from service.json_body import StrictJsonRoute
-from service.problems import PROBLEM_RESPONSES, ProblemError, invalid
+from service.http.dependencies import Services, ServicesDependency
+from service.http.field_errors import unknown
+from service.http.idempotency import IDEMPOTENT
+from service.http.json_body import StrictJsonRoute
+from service.http.problems import PROBLEM_RESPONSES, ProblemError, invalid
 from service.settings import Settings
 from service.store.models import Dataset
 from workers.data.dataset import DatasetError

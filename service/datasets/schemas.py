@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from service.datasets.formats import FormatName
-from service.datasets.preparation import Selection
+from service.datasets.preparation.preparation import Selection
+from service.datasets.readers.formats import FormatName
 from workers.job.fields import AllowedText, StrictModel
 
 

@@ -6,13 +6,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from service.datasets.repository import get_dataset, list_datasets, snapshot_of
-from service.field_errors import unknown
-from service.problems import ProblemError, invalid
+from service.http.field_errors import unknown
+from service.http.problems import ProblemError, invalid
 from workers.data.dataset import DatasetInfo
 from workers.job.resolve import FieldProblem, ResolvedJob, resolve
 
 if TYPE_CHECKING:
-    from service.dependencies import Services
+    from service.http.dependencies import Services
     from service.jobs.schemas import JobRequest
     from service.settings import Settings
     from workers.job.spec import ResourcesSpec

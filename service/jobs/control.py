@@ -7,15 +7,15 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
-from service.dependencies import Services, ServicesDependency
-from service.idempotency import IDEMPOTENT
+from service.http.dependencies import Services, ServicesDependency
+from service.http.idempotency import IDEMPOTENT
+from service.http.json_body import StrictJsonRoute
+from service.http.problems import PROBLEM_RESPONSES, ProblemError
 from service.jobs.checks import check_cluster_fits, unknown_job
 from service.jobs.repository import get_job, lock_job
 from service.jobs.requests import NotPossibleError, change_resources, delete_job, make_request
 from service.jobs.schemas import JobChange, JobView, job_view
 from service.jobs.states import Request, State
-from service.json_body import StrictJsonRoute
-from service.problems import PROBLEM_RESPONSES, ProblemError
 from service.store.models import Job
 from workers.data.dataset import DatasetInfo
 from workers.job.resolve import resolve

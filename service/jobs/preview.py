@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field
 
 from core import BATCH, build_classifier
+from service.http.problems import FieldProblemView
 from service.jobs.schemas import BESIDE_SPEC
-from service.problems import FieldProblemView
 from workers.job.memory import memory_per_worker
 from workers.job.objects import layers_of
 

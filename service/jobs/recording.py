@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import (
     finish_attempt,
     get_attempt,
@@ -17,6 +16,7 @@ from service.jobs.repository import (
     record_restart,
     record_result,
 )
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
 from service.store.models import Attempt
 from workers.job.spec import JobSpec

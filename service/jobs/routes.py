@@ -9,8 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
-from service.dependencies import ServicesDependency
-from service.idempotency import IDEMPOTENT, IdempotencyKey
+from service.http.dependencies import ServicesDependency
+from service.http.idempotency import IDEMPOTENT, IdempotencyKey
+from service.http.json_body import StrictJsonRoute
+from service.http.problems import PROBLEM_RESPONSES, invalid
 from service.jobs.checks import check_job, unknown_job
 from service.jobs.labels import MAX_LABELS, LabelFilter, parse_filter
 from service.jobs.preview import JobPreview, preview
@@ -24,8 +26,6 @@ from service.jobs.schemas import (
     job_view,
 )
 from service.jobs.states import State
-from service.json_body import StrictJsonRoute
-from service.problems import PROBLEM_RESPONSES, invalid
 from workers.data.dataset import DatasetInfo
 from workers.job.resolve import FieldProblem
 

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from service.jobs.labels import Labels
+from service.jobs.mlflow_pages import run_page
 from service.jobs.states import State
-from service.mlflow_pages import run_page
 from service.store.models import Job
 from workers.job.fields import StrictModel
 from workers.job.spec import JobSpec

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from service.field_errors import document_problems, quote
+from service.http.field_errors import document_problems, quote
+from service.http.problems import ProblemError, invalid
 from service.jobs.checks import check_job
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
-from service.problems import ProblemError, invalid
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
 from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.dependencies import Services
+    from service.http.dependencies import Services
     from service.sweeps.schemas import SweepRequest
     from workers.job.resolve import ResolvedJob
 

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.orm import Session
 
-from service.dependencies import ServicesDependency
-from service.idempotency import IDEMPOTENT, IdempotencyKey
+from service.http.dependencies import ServicesDependency
+from service.http.idempotency import IDEMPOTENT, IdempotencyKey
+from service.http.json_body import StrictJsonRoute
+from service.http.problems import PROBLEM_RESPONSES, ProblemError, invalid
 from service.jobs.repository import IdempotencyMismatchError
-from service.json_body import StrictJsonRoute
-from service.problems import PROBLEM_RESPONSES, ProblemError, invalid
 from service.store.models import Sweep
 from service.sweeps.comparison import compare
 from service.sweeps.members import members_of

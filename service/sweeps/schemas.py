@@ -6,9 +6,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from service.jobs.mlflow_pages import charts_page, run_page
 from service.jobs.schemas import HINGE_JOB, MlflowView
 from service.jobs.states import State
-from service.mlflow_pages import charts_page, run_page
 from service.store.models import Sweep
 from service.sweeps.expansion import SEED
 from service.sweeps.search import MAX_MEMBERS, Over

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.observability.instruments import UNTOLD_POINTS, UNTOLD_SECONDS
 from service.parts import PartStatus
 from service.store.lease import LeaseLostError
+from service.telemetry.instruments import UNTOLD_POINTS, UNTOLD_SECONDS
 from service.tracking.backlog import measure_backlog, orphaned_runs, untold_jobs, untold_sweeps
 from service.tracking.job_export import JobExport
 from service.tracking.mending import Mending
-from service.tracking.mlflow_api import MlflowApi, RejectedError, UnavailableError
+from service.tracking.mlflow.api import MlflowApi, RejectedError, UnavailableError
 from service.tracking.orphans import OrphanExport
-from service.tracking.sweep_export import SweepExport
+from service.tracking.sweeps.export import SweepExport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,18 +12,18 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import selectinload
 
 from service.jobs.events import add_event
-from service.jobs.metrics import Point
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.store.models import Event, Job, Metric, MlflowRun
-from service.tracking.artifacts import Artifacts
+from service.tracking.artifacts.artifacts import Artifacts
+from service.tracking.artifacts.pictures import DrawnPictures
 from service.tracking.backlog import STATUS
 from service.tracking.description import dataset_input, tags_of
-from service.tracking.entries import Entry, flatten, milliseconds, send_together
-from service.tracking.experiment_view import PARENT
-from service.tracking.mlflow_api import PARAMS_PER_CALL, MlflowApi, RejectedError
-from service.tracking.pictures import DrawnPictures
+from service.tracking.mlflow.api import PARAMS_PER_CALL, MlflowApi, RejectedError
+from service.tracking.mlflow.entries import Entry, flatten, milliseconds, send_together
+from service.tracking.mlflow.experiment_view import PARENT
 from service.tracking.series import points_to_tell
-from service.tracking.sweep_run import ensure_sweep_run
+from service.tracking.sweeps.run import ensure_sweep_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

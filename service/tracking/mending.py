@@ -13,13 +13,13 @@ from sqlalchemy import select
 from service.jobs.states import State
 from service.store.models import Job, MlflowRun
 from service.tracking.backlog import STATUS
-from service.tracking.entries import milliseconds
 from service.tracking.job_export import JOB_TAG
+from service.tracking.mlflow.entries import milliseconds
 from service.tracking.orphans import REASON_TAG
 
 if TYPE_CHECKING:
     from service.store import Transactions
-    from service.tracking.mlflow_api import MlflowApi, RejectedError
+    from service.tracking.mlflow.api import MlflowApi, RejectedError
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from service.store.models import OrphanedRun
 
 if TYPE_CHECKING:
     from service.store import Transactions
-    from service.tracking.mlflow_api import MlflowApi, RejectedError
+    from service.tracking.mlflow.api import MlflowApi, RejectedError
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import func, select
 
-from service.jobs.metrics import Point
-from service.jobs.thinning import FEWEST, turning_points
+from service.jobs.series.points import Point
+from service.jobs.series.thinning import FEWEST, turning_points
 from service.store.models import Metric
 from workers.record.history import MOST_REPORTED
 

@@ -19,8 +19,8 @@ from unittest.mock import patch
 import psycopg
 
 from service.client import ApiError, Client, UnreachableError
-from service.mlflow_server import MlflowServer
 from service.processes import die_with_parent
+from service.stack.mlflow_server import MlflowServer
 from tests.chaos.planted import GATES
 from tests.e2e.stack import MARK, marked_processes, wait_until
 from tests.postgres import PostgresServer
@@ -135,7 +135,7 @@ class Deployment:
             self.postgres.start()
             stack.callback(self.postgres.remove)
             self.database_url = self.postgres.create_database()
-            with patch("service.mlflow_server.USUAL_PORT", 0):  # others on this machine may want that one
+            with patch("service.stack.mlflow_server.USUAL_PORT", 0):  # others on this machine may want that one
                 self.mlflow = stack.enter_context(MlflowServer(self.data_dir))
             short = stack.enter_context(TemporaryDirectory(prefix="gradfleet-", ignore_cleanup_errors=True))
             self.ray = RayHead(short, self._directory / "ray.log", self.mark)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from service.client import ApiError, UnreachableError
-from service.http import http_client
+from service.client.http import http_client
 from tests.chaos.deployment import PATIENCE, Deployment
 from tests.chaos.disturbed import job
 from tests.chaos.planted import MOMENTS

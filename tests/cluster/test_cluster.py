@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.cli import experiment
-from service.cli.digits import write_digits
+from service.cli.demo import experiment
+from service.cli.demo.digits import write_digits
 from tests.cluster.compose import RECOVERY_SECONDS, ROOT, Cluster, build, inspect, why_not
 from tests.e2e.stack import digits_job, wait_until
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.app import create_app
-from service.scheduler import Scheduler
+from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
+from service.stack.app import create_app
 from service.store import Database, migrate
 from tests.service.fake_cluster import FakeAttempt, FakeCluster
 from tests.service.support import served
@@ -69,7 +69,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A service with the dataset's file, on a cluster that plays."""
     cluster = PlayedCluster()
     for name in ("Attempt", "Supervisors"):
-        monkeypatch.setattr(f"service.scheduler.{name}", cluster)
+        monkeypatch.setattr(f"service.scheduling.scheduler.{name}", cluster)
     settings = Settings(data_dir=tmp_path / "data", cluster_cpus=4)
     settings.allowed_roots[0].mkdir(parents=True)
     columns: dict[str, Any] = {f"pixel_{index}": np.arange(1797) % (index + 2) for index in range(64)}

@@ -11,7 +11,7 @@ import yaml
 
 from core import Hinge, SoftmaxCrossEntropy
 from service.analysis.measures import gradient_norms, loss_and_gradient, outlier
-from service.cli.experiment import BASE, MISLABELLED, SEEDS, VALIDATION
+from service.cli.demo.experiment import BASE, MISLABELLED, SEEDS, VALIDATION
 from service.sweeps.schemas import SweepRequest
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.observability.exposition import Exposition
-from service.observability.instruments import REQUEST_DURATION, REQUESTS
-from service.observability.logs import FIELDS
+from service.monitoring.prometheus import Exposition
 from service.settings import Settings
 from service.store import Database, migrate
+from service.telemetry.instruments import REQUEST_DURATION, REQUESTS
+from service.telemetry.logs import FIELDS
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

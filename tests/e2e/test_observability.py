@@ -34,7 +34,7 @@ def test_probes_figures_and_the_log_of_a_job(client: Client, stack: Stack) -> No
     assert grown["gradfleet_scheduler_pass_seconds_count"] > 0
     log = (stack.data_dir / "logs" / "gradfleet.log").read_text().splitlines()
     told = [entry for entry in map(json.loads, log) if entry.get("job_id") == job["id"]]
-    assert {"service.scheduler", "service.follower", "service.observability.requests"} <= {
+    assert {"service.scheduling.scheduler", "service.scheduling.follower", "service.http.observed"} <= {
         entry["logger"] for entry in told
     }
 

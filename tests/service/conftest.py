@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from service.analysis.artist import Artist
-from service.app import create_app
 from service.client import Client
-from service.scheduler import Scheduler
+from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
+from service.stack.app import create_app
 from service.store import Database, migrate
 from service.tracking import MlflowExporter
 from tests.service.fake_cluster import FakeCluster
@@ -118,9 +118,9 @@ def client(url: str) -> Iterator[Client]:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """What the scheduler takes for Ray, and looks at without much of a pause."""
     cluster = FakeCluster()
-    monkeypatch.setattr("service.scheduler.Attempt", cluster)
-    monkeypatch.setattr("service.scheduler.Supervisors", cluster)
-    monkeypatch.setattr("service.scheduler.IDLE_WAIT", 0.02)
+    monkeypatch.setattr("service.scheduling.scheduler.Attempt", cluster)
+    monkeypatch.setattr("service.scheduling.scheduler.Supervisors", cluster)
+    monkeypatch.setattr("service.scheduling.scheduler.IDLE_WAIT", 0.02)
     return cluster
 
 

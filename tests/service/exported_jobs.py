@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import (
     create_job,
     finish_attempt,
@@ -12,6 +11,7 @@ from service.jobs.repository import (
     record_result,
     start_attempt,
 )
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.models import Job, MlflowRun

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import move
 from service.jobs.requests import make_request
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import Request, State
 from service.store.models import Job, Sweep
 from service.sweeps.repository import create_sweep

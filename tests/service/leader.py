@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from service import leadership, scheduler
-from service.leadership import Leadership
+from service.scheduling import leadership, scheduler
+from service.scheduling.leadership import Leadership
 from service.settings import Settings
 from service.store import Database, lease
 from tests.service.fake_cluster import FakeAttempt, FakeCluster

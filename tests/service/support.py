@@ -14,9 +14,9 @@ import uvicorn
 from typer.testing import CliRunner
 
 from service.cli.main import app as command_line
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.schemas import HINGE_JOB
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def served(app: FastAPI) -> Iterator[str]:
             time.sleep(0.005)
         yield url
     finally:
-        app.state.services.streams.close()
+        app.state.streams.close()
         server.should_exit = True
         thread.join()
 

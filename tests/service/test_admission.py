@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import admission, resources_of
+from service.scheduling.admission import admission, resources_of
 from service.store.models import Job
 
 CAPACITY = {"CPU": 4.0, "GPU": 1.0}

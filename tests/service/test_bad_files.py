@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.datasets.preparation import Selection
+from service.datasets.preparation.preparation import Selection
 from tests.prepared import prepared
 from workers.data.dataset import DatasetError
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.app import create_app
 from service.settings import Settings
+from service.stack.app import create_app
 from service.store import Database, migrate
 from tests.service.support import hinge_job, served, write_parquet
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from service.app import create_app
 from service.settings import Settings
+from service.stack.app import create_app
 from tests.service.support import hinge_job, served
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.client import ApiError, Client, JobFailedError, views
+from service.client.http import http_client
 from service.datasets.schemas import ColumnView, DatasetDetail, DatasetView, PreviewRow, StatisticsView, VersionView
-from service.http import http_client
+from service.http.problems import FieldProblemView
 from service.jobs import schemas
 from service.jobs.preview import JobPreview, LayerPreview
 from service.jobs.states import TERMINAL, State
-from service.problems import FieldProblemView
 from service.sweeps import schemas as sweeps
 from service.sweeps.repository import STOPPED
 from tests.service.support import free_port, hinge_job, train, write_parquet

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.app import create_app
 from service.client import Client, Job, retries
 from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.states import State
+from service.stack.app import create_app
 from tests.service.flaky_proxy import Answer, Cut, FlakyProxy, HangUp, flaky
 from tests.service.support import hinge_job, served, wait_until
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from service.cli.connection import JOB_FAILED
-from service.cli.live import follow
+from service.cli.live.live import follow
 from service.cli.main import app as command_line
 from service.cli.spec_file import read_spec
 from service.client import ApiError, Client

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from service.jobs.events import list_events
-from service.jobs.metrics import read_series
 from service.jobs.recording import end_attempt, record_events
 from service.jobs.repository import create_job, get_job, move, start_attempt
 from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.series.points import read_series
 from service.jobs.states import LIVE, Request, State
 from service.store.lease import FencedDatabase
 from tests.service.support import hinge_job

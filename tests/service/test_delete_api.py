@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import func, select
 
 from service.client import ApiError, Client
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import finish_attempt, move, start_attempt
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import TERMINAL, State
 from service.store.models import Attempt, Event, Job, Label, Metric, MlflowRun
 from tests.service.support import hinge_job

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.recording import end_attempt
 from service.jobs.repository import count_by_state, create_job, get_job, move, start_attempt
 from service.jobs.requests import delete_job
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
-from service.observability.instruments import UNTOLD_POINTS
 from service.store.models import Base
+from service.telemetry.instruments import UNTOLD_POINTS
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
-from service.tracking.mlflow_api import RejectedError, Run
+from service.tracking.mlflow.api import RejectedError, Run
 from tests.service.support import hinge_job
 from workers.record.events import Ended
 

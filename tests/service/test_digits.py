@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
-from service.cli.digits import mislabel, write_digits
+from service.cli.demo.digits import mislabel, write_digits
 from workers.data.splitting import split
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from service.app import create_app
-from service.jobs import streams
-from service.jobs.metrics import Point, record_points
+from service.jobs.live import streams
+from service.jobs.live.streams import News, Watcher
 from service.jobs.repository import finish_attempt, move, record_event, record_progress, start_attempt
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
-from service.jobs.streams import News, Watcher
+from service.stack.app import create_app
 from tests.service.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def test_more_streams_than_threads_and_all_are_told(app: FastAPI, api: httpx.Cli
         end(database, job_id, begin(database, job_id))
         for stream in watched:
             assert events(list(stream)) == page(api, job_id)
-    wait_until(lambda: len(app.state.services.streams) == 0, "all are forgotten")
+    wait_until(lambda: len(app.state.streams) == 0, "all are forgotten")
 
 
 def test_streams_are_limited_and_a_client_that_has_gone_makes_room(settings: Settings, database: Database) -> None:
@@ -170,7 +170,7 @@ def test_streams_are_limited_and_a_client_that_has_gone_makes_room(settings: Set
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
             assert "has 1 open event streams, its limit" in refused.json()["detail"]
             assert api.get(f"/v1/jobs/{job_id}/events").status_code == 200, "pages are there for everybody"
-        wait_until(lambda: len(app.state.services.streams) == 0, "it is noticed that the client has gone")
+        wait_until(lambda: len(app.state.streams) == 0, "it is noticed that the client has gone")
         with watching(api, job_id) as stream:
             assert next(stream)["event"] == "progress"
 
@@ -186,7 +186,7 @@ def test_streams_do_not_keep_the_server_from_stopping(settings: Settings, databa
         server.close()
         assert time.monotonic() - began < 3
         assert [message["data"]["kind"] for message in stream] == ["state"], "it has ended as it should"
-    assert app.state.services.streams.closed
+    assert app.state.streams.closed
 
 
 def test_a_quiet_stream_has_a_heartbeat(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.app import create_app
 from service.jobs.repository import create_job
 from service.parts import Parts, PartStatus
-from service.ray_cluster import RayCluster
-from service.scheduler import Scheduler
+from service.scheduling.scheduler import Scheduler
+from service.stack.app import create_app
+from service.stack.ray_cluster import RayCluster
 from service.store import Database
 from service.tracking import MlflowExporter
 from tests.service.fake_cluster import FakeCluster
@@ -89,15 +89,15 @@ def test_a_scheduler_is_ready_while_its_passes_come_to_their_end(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = FakeCluster()
-    monkeypatch.setattr("service.scheduler.Supervisors", cluster)
-    monkeypatch.setattr("service.scheduler.IDLE_WAIT", 0.02)
+    monkeypatch.setattr("service.scheduling.scheduler.Supervisors", cluster)
+    monkeypatch.setattr("service.scheduling.scheduler.IDLE_WAIT", 0.02)
     scheduler = Scheduler(database, settings, cluster)
     assert scheduler.status() == (False, "it does not run")
     scheduler.start()
     try:
         wait_until(lambda: scheduler.status().ready, "a pass")
         with monkeypatch.context() as trouble:
-            trouble.setattr("service.scheduler.LONGEST_PASS", 0.2)
+            trouble.setattr("service.scheduling.scheduler.LONGEST_PASS", 0.2)
             trouble.setattr(cluster, "failed", lambda: 1 / 0)
             wait_until(lambda: not scheduler.status().ready, "passes fail")
             assert scheduler.status().detail.startswith("its last pass ended 0.")

@@ -17,10 +17,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from sqlalchemy import select
 
 from service.jobs.events import list_events
-from service.jobs.metrics import read_series
 from service.jobs.recording import end_attempt, record_events
 from service.jobs.repository import IdempotencyMismatchError, count_by_state, create_job, get_job, move, start_attempt
 from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.series.points import read_series
 from service.jobs.states import Request, State
 from service.store.models import Job
 from tests.service.support import hinge_job

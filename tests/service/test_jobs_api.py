@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from service.app import create_app
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import finish_attempt, move, record_progress, record_result, start_attempt
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.settings import Settings
+from service.stack.app import create_app
 from service.store import Database
 from tests.service.support import hinge_job, served
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service import leadership as leadership_module
 from service.jobs.repository import create_job, get_job
 from service.jobs.states import State
-from service.leadership import Leadership
 from service.processes import die_with_parent
+from service.scheduling import leadership as leadership_module
+from service.scheduling.leadership import Leadership
 from service.settings import Settings
 from service.store import lease
 from service.store.lease import LeaseState, read_lease

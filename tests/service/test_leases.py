@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.recording import end_attempt, record_events
 from service.jobs.repository import (
     create_job,
@@ -25,6 +24,7 @@ from service.jobs.repository import (
     record_result,
     start_attempt,
 )  # fmt: skip
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.lease import FencedDatabase, LeaseLostError, Term, check_token, read_lease, renew, take_over

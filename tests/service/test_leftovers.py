@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from service.datasets import registration
-from service.datasets.preparation import Selection, prepare
+from service.datasets.files.workspace import remove_leftovers, workspace
+from service.datasets.preparation.preparation import Selection, prepare
 from service.datasets.repository import is_recorded
-from service.datasets.workspace import remove_leftovers, workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,8 @@ TABLE = "a,label\n1,x\n2,y\n"
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from service.datasets import preparation
-from service.datasets.workspace import workspace
+from service.datasets.preparation import preparation
+from service.datasets.files.workspace import workspace
 source, directory, moment = sys.argv[1:]
 if moment == "before":
     preparation.write_dataset = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.access.rate import RateLimit
 from service.access.tokens import Role, add_token
-from service.app import create_app
+from service.stack.app import create_app
 from tests.service.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:

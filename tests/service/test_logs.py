@@ -10,9 +10,9 @@ import httpx
 import pytest
 from starlette.responses import StreamingResponse
 
-from service.app import create_app
-from service.observability.instruments import REGISTRY
-from service.observability.logs import JsonFormatter, log_to, request_id
+from service.stack.app import create_app
+from service.telemetry.instruments import REGISTRY
+from service.telemetry.logs import JsonFormatter, log_to, request_id
 from tests.service.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_an_exception_is_in_the_line() -> None:
 
 
 def test_the_log_goes_into_a_file_that_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.observability.logs.FILE_BYTES", 1000)
+    monkeypatch.setattr("service.telemetry.logs.FILE_BYTES", 1000)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)

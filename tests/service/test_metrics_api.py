@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from service.jobs.metric_formats import ARROW
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import move, start_attempt
+from service.jobs.series.formats import ARROW
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from tests.service.support import hinge_job
 

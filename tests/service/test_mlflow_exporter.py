@@ -14,7 +14,6 @@ import pytest
 import yaml
 from sqlalchemy import select
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import (
     get_job,
     move,
@@ -23,12 +22,13 @@ from service.jobs.repository import (
 )
 from service.jobs.requests import make_request
 from service.jobs.schemas import job_view
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import Request, State
 from service.settings import Settings
 from service.store.models import Event, MlflowRun
 from service.tracking import MlflowExporter
-from service.tracking.entries import flatten
 from service.tracking.job_export import POINTS_PER_CALL
+from service.tracking.mlflow.entries import flatten
 from tests.service.exported_jobs import (
     end_job,
     export_all,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from service.jobs.metrics import Point, record_points
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.models import Event
 from service.tracking import MlflowExporter
 from service.tracking.job_export import POINTS_PER_CALL
-from service.tracking.mlflow_api import MlflowApi, UnavailableError
+from service.tracking.mlflow.api import MlflowApi, UnavailableError
 from tests.service.exported_jobs import (
     LABELS,
     end_job,

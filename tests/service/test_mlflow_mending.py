@@ -10,7 +10,7 @@ from service.jobs.requests import delete_job
 from service.jobs.states import State
 from service.settings import Settings
 from service.tracking import MlflowExporter
-from service.tracking.mlflow_api import RUNS_PER_CALL, MlflowApi, UnavailableError
+from service.tracking.mlflow.api import RUNS_PER_CALL, MlflowApi, UnavailableError
 from tests.service.exported_jobs import (
     end_job,
     export_all,
@@ -155,7 +155,7 @@ def test_every_page_is_read(
     database: Database, settings: Settings, mlflow: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert RUNS_PER_CALL > 2
-    monkeypatch.setattr("service.tracking.mlflow_api.RUNS_PER_CALL", 2)
+    monkeypatch.setattr("service.tracking.mlflow.api.RUNS_PER_CALL", 2)
     job_id = run_job(database, [])
     export_anew(database, settings)
     record = record_of(database, job_id)

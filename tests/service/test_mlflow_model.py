@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.tracking.gradfleet_pyfunc import MAX_ROWS, Classifier, ModelFileError, _load_pyfunc
-from service.tracking.mlflow_model import model_files
+from service.tracking.model.gradfleet_pyfunc import MAX_ROWS, Classifier, ModelFileError, _load_pyfunc
+from service.tracking.model.mlflow_model import model_files
 from tests.service.models import (
     BEST,
     CLASSES,

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.jobs.metrics import record_points
+from service.jobs.series.points import record_points
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.models import MlflowRun
-from service.tracking import MlflowExporter, exporter, mlflow_api
+from service.tracking import MlflowExporter, exporter
 from service.tracking.job_export import POINTS_PER_CALL
+from service.tracking.mlflow import api as mlflow_api
 from tests.service.exported_jobs import end_job, is_finished, queue_job, run_job, run_of, series
 from tests.service.flaky_proxy import Answer, Fault, HangUp, LoseAnswer, Slow, flaky
 from tests.service.support import wait_until
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from service.jobs.metrics import Point
+    from service.jobs.series.points import Point
     from service.store import Database
     from tests.service.flaky_proxy import FlakyProxy
     from tests.service.mlflow_server import MlflowServer

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import create_job, move, start_attempt
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.settings import Settings
 from service.store import Database, migrate
 from service.store.models import Job, MlflowRun
 from service.tracking import job_export
 from service.tracking.job_export import JobExport
-from service.tracking.mlflow_api import Run, UnavailableError
+from service.tracking.mlflow.api import Run, UnavailableError
 from service.tracking.series import MOST, bucket_width, chosen
 from tests.service.support import hinge_job
 from workers.record.history import is_reported

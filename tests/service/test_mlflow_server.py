@@ -4,7 +4,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
-from service.mlflow_server import MlflowServer
+from service.stack.mlflow_server import MlflowServer
 
 if TYPE_CHECKING:
     from pathlib import Path

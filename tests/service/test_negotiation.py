@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.negotiation import preferred
+from service.http.negotiation import preferred
 
 OFFERED = ("application/json", "text/csv", "text/event-stream")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.app import create_app
 from service.datasets.schemas import DIGITS, DatasetView
 from service.jobs.schemas import END, RUNNING_JOB, EventView, JobRequest, JobView
+from service.stack.app import create_app
 
 if TYPE_CHECKING:
     import httpx

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MEASURED = """
 import sys, threading
 from pathlib import Path
-from service.datasets.preparation import Selection, prepare
-from service.datasets.workspace import workspace
+from service.datasets.preparation.preparation import Selection, prepare
+from service.datasets.files.workspace import workspace
 
 def own():
     line, = [line for line in open("/proc/self/status") if line.startswith("RssAnon")]

@@ -10,17 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from sqlalchemy import delete
 
-from service.app import create_app
-from service.jobs.metrics import Point, record_points
 from service.jobs.recording import record_events
 from service.jobs.repository import create_job, get_job, move, start_attempt
 from service.jobs.requests import make_request
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import Request, State
-from service.observability.exposition import Exposition
-from service.observability.instruments import REGISTRY, REQUEST_DURATION, REQUESTS
-from service.scheduler import Scheduler
+from service.monitoring.prometheus import Exposition
+from service.scheduling.scheduler import Scheduler
+from service.stack.app import create_app
 from service.store import Database
 from service.store.models import Event
+from service.telemetry.instruments import REGISTRY, REQUEST_DURATION, REQUESTS
 from service.tracking import MlflowExporter
 from tests.service.fake_cluster import FakeCluster
 from tests.service.support import free_port, hinge_job, served, wait_until

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event, select
 
-from service.jobs.metrics import Point
+from service.jobs.live.streams import look
 from service.jobs.repository import create_job, jobs_in, list_jobs
+from service.jobs.series.points import Point
 from service.jobs.states import LIVE, State
-from service.jobs.streams import look
-from service.observability.exposition import Exposition
+from service.monitoring.prometheus import Exposition
 from service.store.lease import check_token, read_lease
 from service.store.models import Base, Job, Metric
 from service.sweeps.judging import judge

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from service.datasets.preparation import Selection
+from service.datasets.preparation.preparation import Selection
 from tests.prepared import prepared
 from workers.data.dataset import DatasetError, open_dataset, open_splits
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from service.datasets.preparation import Prepared
+    from service.datasets.preparation.preparation import Prepared
 
     Array = np.ndarray[Any, Any]
 

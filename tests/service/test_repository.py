@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from service.jobs.metrics import Point, Series, read_series, record_points
 from service.jobs.repository import (
     IdempotencyMismatchError,
     create_job,
@@ -27,6 +26,7 @@ from service.jobs.repository import (
     record_result,
     start_attempt,
 )
+from service.jobs.series.points import Point, Series, read_series, record_points
 from service.jobs.states import MOVES, TERMINAL, State
 from service.store.models import Event, Job
 from service.store.types import Float64

@@ -17,7 +17,7 @@ from service.jobs.states import State
 from service.store.models import Event, Job
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
-from service.tracking.mlflow_api import LoggedModel, RejectedError, Run, UnavailableError
+from service.tracking.mlflow.api import LoggedModel, RejectedError, Run, UnavailableError
 from tests.service.support import hinge_job, wait_until
 from tests.workers.helpers import assignment, blobs, completed, job
 

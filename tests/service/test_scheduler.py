@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from ray.exceptions import RayError
 
 from service.jobs.events import list_events
-from service.jobs.metrics import read_series
 from service.jobs.recording import max_restarts, record_events
 from service.jobs.repository import create_job, get_attempt, get_job, move, start_attempt
 from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.series.points import read_series
 from service.jobs.states import LIVE, TERMINAL, Request, State
-from service.scheduler import Scheduler
+from service.scheduling.scheduler import Scheduler
 from tests.service.fake_cluster import FakeAttempt, FakeCluster
 from tests.service.support import hinge_job, wait_until
 from workers.job.spec import JobSpec, ResourcesSpec

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from service.access.tokens import Role, add_token
-from service.app import create_app
 from service.jobs.states import State
+from service.stack.app import create_app
 from service.sweeps.schemas import LOSSES_SWEEP
 from tests.service.support import hinge_job, served, train, write_parquet
 

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
-from service.app import create_app
 from service.cli.main import app
 from service.settings import Settings
+from service.stack.app import create_app
 from service.store import Database, migrate
 from service.tracking import MlflowExporter
 from tests.service.support import served, wait_until

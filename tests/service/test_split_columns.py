@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.datasets.preparation import Selection
+from service.datasets.preparation.preparation import Selection
 from service.store.models import Job
 from service.tracking.description import NOTE, tags_of
 from tests.prepared import prepared
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from service.datasets.preparation import Prepared
+    from service.datasets.preparation.preparation import Prepared
     from service.settings import Settings
 
 PARTS = ["train", "test", "train", "train", "extra", "test"]

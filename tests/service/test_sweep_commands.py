@@ -10,10 +10,10 @@ import yaml
 from rich.console import Console
 
 from service.cli.connection import JOB_FAILED
-from service.cli.live_sweep import follow_sweep
+from service.cli.live.live_sweep import follow_sweep
 from service.client import Client
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import move, start_attempt
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.sweeps.schemas import LOSSES_SWEEP
 from tests.service.support import run, train, wait_until

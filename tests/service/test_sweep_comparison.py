@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import jobs_in, move, record_result, start_attempt
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.store.models import Job, MlflowRun, Sweep
 from service.sweeps.comparison import compare

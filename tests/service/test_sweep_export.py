@@ -16,7 +16,8 @@ from service.analysis.artist import Artist, SweepRequest
 from service.jobs.states import STOPPED_BY_SWEEP, State
 from service.settings import Settings
 from service.store.models import Job, MlflowRun
-from service.tracking import MlflowExporter, sweep_note
+from service.tracking import MlflowExporter
+from service.tracking.sweeps import note as sweep_note
 from tests.service.exported_sweeps import (
     DATASET,
     LOSSES,

@@ -14,7 +14,7 @@ from service.jobs.states import State
 from service.settings import Settings
 from service.store.models import Job, MlflowRun
 from service.tracking import MlflowExporter
-from service.tracking.mlflow_api import MlflowApi, RejectedError, UnavailableError
+from service.tracking.mlflow.api import MlflowApi, RejectedError, UnavailableError
 from tests.service.exported_sweeps import (
     LOSSES,
     cancel,

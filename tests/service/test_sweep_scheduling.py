@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from service.jobs.events import list_events
-from service.jobs.metrics import Point, record_points
 from service.jobs.repository import get_attempt, get_job, jobs_in, move, start_attempt
 from service.jobs.requests import NotPossibleError, delete_job, make_request
+from service.jobs.series.points import Point, record_points
 from service.jobs.states import TERMINAL, Request, State
-from service.scheduler import Scheduler
+from service.scheduling.scheduler import Scheduler
 from service.store.lease import LeaseLostError
 from service.sweeps.judging import standings, stop
 from service.sweeps.repository import create_sweep, state_of, states_of
@@ -149,7 +149,7 @@ def test_a_scheduler_that_dies_between_two_moves_changes_nothing(
             raise LeaseLostError
         return stop(*arguments)
 
-    monkeypatch.setattr("service.scheduler.stop", dying)
+    monkeypatch.setattr("service.scheduling.scheduler.stop", dying)
     ids = add_sweep(database, HALVING, [member()] * 4)
     schedulers = [Scheduler(database, settings, cluster)]
     schedulers[0].start()

@@ -7,10 +7,10 @@ import httpx
 import numpy as np
 from pydantic import SecretStr
 
-from service.app import create_app
 from service.jobs.repository import create_job, move, start_attempt
 from service.jobs.states import State
 from service.parts import Parts, PartStatus
+from service.stack.app import create_app
 from tests.service.support import hinge_job, served
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs.thinning import thinned
+from service.jobs.series.thinning import thinned
 
 numbers = st.lists(st.floats(), max_size=400).map(lambda values: np.array(values, np.float64))
 

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from service.access.guard import OPEN, needed_role
 from service.access.lookup import BELIEVED_SECONDS, Caller, TokenLookup
 from service.access.tokens import Role, add_token, find_token, has_token, revoke_token
-from service.app import create_app
 from service.cli.main import app as command_line
 from service.client import ApiError, Client, TokenFormError
 from service.settings import Settings
+from service.stack.app import create_app
 from tests.service.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.app import create_app
+from service.stack.app import create_app
 from tests.service.support import hinge_job, served
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
-from service.datasets.columns import type_name
+from service.datasets.preparation.columns import type_name
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""`gradfleet demo`."""

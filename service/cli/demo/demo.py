@@ -1,0 +1,166 @@
+"""`gradfleet demo`: hinge against softmax on real handwritten digits, from an empty machine to a comparison."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from service.cli.demo import experiment
+from service.cli.live.live_sweep import follow_sweep
+from service.cli.server.up import DataDir
+from service.cli.tables import WIDTH_OF_FILES
+from service.client import Client
+from service.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from service.analysis.comparison_figure import Accuracies, Group
+    from service.client import Sweep
+
+START_TIMEOUT = 90.0  # seconds
+EXPORT_TIMEOUT = 180.0  # since a run was taken: what is drawn comes late
+
+
+def demo(
+    data_dir: DataDir = Path("gradfleet-data"),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards, until Ctrl-C.")] = False,
+) -> None:
+    """Train hinge and softmax classifiers on real handwritten digits and compare them."""
+    console = Console()
+    console.print("[bold]Gradfleet demo[/]: hinge against softmax on 1,797 handwritten digits\n")
+    console.print("Starting Ray, MLflow and the API ...")
+    with _stack(data_dir) as url, Client(url) as client:
+        console.print(f"API {url}   docs {url}/docs\n")
+        _register_digits(client, data_dir / "uploads")
+        sweeps = [client.sweep(experiment.losses_sweep()), client.sweep(experiment.mislabelled_sweep())]
+        for sweep in sweeps:
+            follow_sweep(sweep, console)
+        losses, mislabelled = sweeps
+        jobs = [job for sweep in sweeps for job in sweep.jobs()]
+        failed = [job for job in jobs if job.state != "succeeded"]
+        for job in failed:
+            console.print(f"{job.name} {job.state}: {job.reason}", style="red", markup=False)
+        if failed:
+            raise typer.Exit(1)
+        groups, accuracies = _groups(client, losses, data_dir), experiment.accuracies(losses, mislabelled)
+        for table in (experiment.table_of_groups(groups), experiment.table_of_accuracies(accuracies)):
+            console.print()
+            (console if console.is_terminal else Console(width=WIDTH_OF_FILES)).print(table)
+        picture = data_dir / "demo" / f"{experiment.EXPERIMENT}.png"
+        _draw(picture, groups, accuracies)
+        console.print(f"\nPicture:     {picture}")
+        _wait_for_export(sweeps)
+        for sweep in sweeps:
+            console.print(f"MLflow:      {sweep.name:<12} {sweep['mlflow']['url']}", soft_wrap=True)
+            console.print(f"  charts:    {sweep.name:<12} {sweep['mlflow']['compare_url']}", soft_wrap=True)
+        if keep:
+            console.print(f"\nStill up: API {url}, docs {url}/docs. Ctrl-C stops it.")
+            _wait_for_signal()
+        else:
+            again = "" if data_dir == Path("gradfleet-data") else f" --data-dir {data_dir}"
+            console.print(f"\nAll of it is kept in {data_dir}. To see the runs in MLflow, and the API's docs:")
+            console.print(f"  {sys.argv[0]} up{again}", soft_wrap=True)
+
+
+@contextmanager
+def _stack(data_dir: Path) -> Iterator[str]:
+    """Run `gradfleet up` beside this process; gives the API's address."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "service.cli.main", "up", "--port", "0", "--data-dir", str(data_dir)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the demo, which then stops it
+        preexec_fn=die_with_parent,  # noqa: PLW1509
+    )
+    try:
+        yield _wait_until_ready(process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None  # noqa: S101  it is a pipe
+    watchdog = threading.Timer(START_TIMEOUT, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            if ready := re.match(r"Gradfleet is ready: API (\S+)", line):
+                return ready[1]
+    finally:
+        watchdog.cancel()
+    raise typer.Exit(process.wait() or 1)  # it has said why on standard error
+
+
+def _register_digits(client: Client, directory: Path) -> None:
+    from service.cli.demo.digits import write_digits  # noqa: PLC0415
+
+    for share, name in experiment.MISLABELLED.items():
+        path = directory.absolute() / f"{name}.parquet"
+        write_digits(path, mislabelled=share, validation=experiment.VALIDATION, seeds=experiment.SEEDS)
+        client.register_dataset(name, path, "label", shape=(8, 8))
+
+
+def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
+    """Each classifier's jobs, read from the data directory."""
+    from service.analysis.comparison_figure import Group  # noqa: PLC0415
+    from service.analysis.replica import read_replica  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
+    from workers.data.dataset import DatasetInfo  # noqa: PLC0415
+
+    settings = Settings(data_dir=data_dir.absolute())
+    (digits,) = (each for each in client.datasets() if each["name"] == experiment.DATASET)
+    path = settings.dataset_dir / f"{digits['digest']}.arrow"
+    dataset = DatasetInfo.from_json({**digits, "path": str(path)})
+    jobs = {job.id: job for job in losses.jobs()}
+    groups = []
+    for group in losses.comparison()["groups"]:
+        replicas = [read_replica(settings.job_dir(job), job, jobs[job]["spec"], dataset) for job in group["jobs"]]
+        groups.append(Group(f"{group['loss']}-{experiment.model_of(group['overrides'])}", group["loss"], replicas))
+    return groups
+
+
+def _draw(path: Path, groups: Sequence[Group], accuracies: Sequence[Accuracies]) -> None:
+    from service.analysis.comparison_figure import draw_comparison  # noqa: PLC0415  it takes half a second to import
+    from service.analysis.style import png  # noqa: PLC0415
+
+    title = "Hinge against softmax on 1,797 handwritten digits: mean and standard deviation over the seeds"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(draw_comparison(title, groups, accuracies, by="mislabelled training rows")))
+
+
+def _wait_for_export(sweeps: Sequence[Sweep]) -> None:
+    """Wait until MLflow has all of the sweeps and their jobs, as long as it gets more of them."""
+    known, deadline = -1, 0.0
+    while (told := sum(map(_told, sweeps))) < len(sweeps) + sum(sum(sweep.counts.values()) for sweep in sweeps):
+        if told > known:
+            known, deadline = told, time.monotonic() + EXPORT_TIMEOUT
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"MLflow has taken no run for {EXPORT_TIMEOUT:g} s")
+        time.sleep(0.5)
+
+
+def _told(sweep: Sweep) -> int:
+    """How many runs MLflow has of a sweep, its own and those of its jobs."""
+    runs = [sweep.refresh()["mlflow"], *(member["mlflow"] for member in sweep.comparison()["members"])]
+    return sum(run is not None and run["complete"] for run in runs)
+
+
+def _wait_for_signal() -> None:
+    """Wait for Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    stop.wait()

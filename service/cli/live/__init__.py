@@ -1,0 +1,1 @@
+"""Live views of jobs and sweeps on a terminal."""

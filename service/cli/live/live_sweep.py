@@ -1,0 +1,60 @@
+"""The live view of a sweep: one bar for all of it and one for each job that runs; one line per news elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+
+from service.cli.live.live import COLUMNS, figures
+from service.client.views import STOPPED, TERMINAL
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from service.client import Sweep
+
+MOST_BARS = 16  # of jobs, so that they fit into a terminal however many run
+
+
+def follow_sweep(sweep: Sweep, console: Console) -> None:
+    """Show a sweep until all its jobs have ended."""
+    show = _show_bars if console.is_terminal else _show_lines
+    show(sweep, console)
+
+
+def _show_bars(sweep: Sweep, console: Console) -> None:
+    with Progress(*COLUMNS, console=console) as progress:
+        whole = progress.add_task(sweep.name, total=sum(sweep.counts.values()), news="")
+        bars: dict[str, TaskID] = {}
+        for seen in sweep.watch():
+            progress.update(whole, total=sum(seen.counts.values()), completed=_ended(seen), news=counts_of(seen))
+            running = {job.id: job for job in seen.jobs(state="running")[:MOST_BARS]}
+            for job_id in bars.keys() - running.keys():
+                progress.remove_task(bars.pop(job_id))
+            for job_id, job in running.items():
+                if job_id not in bars:
+                    bars[job_id] = progress.add_task(f"  {job.name}", total=None, news="")
+                done = job.progress
+                progress.update(
+                    bars[job_id], total=done["total_steps"], completed=done["step"], news="  ".join(figures(job))
+                )
+
+
+def _show_lines(sweep: Sweep, console: Console) -> None:
+    told = None
+    for seen in sweep.watch():
+        if seen.counts != told:
+            told = seen.counts
+            line = f"{seen.name}  {seen.state}  {_ended(seen)}/{sum(told.values())} ended  {counts_of(seen)}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ended(sweep: Sweep) -> int:
+    return sum(count for state, count in sweep.counts.items() if state in TERMINAL | {STOPPED})
+
+
+def counts_of(sweep: Sweep) -> str:
+    """How many of its jobs are in each state."""
+    return ", ".join(f"{count} {state}" for state, count in sweep.counts.items())

@@ -1,0 +1,89 @@
+"""Files in object stores."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from service.datasets.files.unpacking import plain_name
+from service.http.problems import invalid
+from workers.data.dataset import DatasetError
+from workers.job.resolve import FieldProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+BLOCK_BYTES = 4 * 1024 * 1024
+SECONDS = 30
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an address."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
+
+
+def fetch(field: str, uri: str, allowed: Sequence[str], directory: Path, max_bytes: int) -> list[Path]:
+    """Copy the object, or all below that prefix, into `directory`, which is made.
+
+    Raises ProblemError for an address below none of `allowed`, DatasetError where there is nothing or too much.
+    """
+    scheme, _, path = uri.partition("://")
+    # Anything else in an address (a user, a query, an escape) could mean another place than the one that is allowed.
+    plain = re.fullmatch(r"[^/?#@%\s:]+(/[^/?#%\s]+)*/?", path) and not {".", ".."} & set(path.split("/"))
+    if not plain or not any(_is_below(uri, prefix) for prefix in allowed):
+        known = f"those that begin with {', '.join(allowed)}" if allowed else "none (its setting allowed_uris)"
+        raise invalid(FieldProblem(field, f"{uri!r} is not an address that this service reads; it reads {known}"))
+    directory.mkdir()
+    try:
+        return list(_copy(_filesystem(scheme), uri, path.rstrip("/"), directory, max_bytes))
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # the disk's own
+        raise DatasetError(f"{uri} can not be read: {error}") from error
+
+
+def _is_below(uri: str, prefix: str) -> bool:
+    base = prefix.rstrip("/")
+    return uri.rstrip("/") == base or uri.startswith(f"{base}/")
+
+
+def _filesystem(scheme: str) -> pafs.FileSystem:
+    if scheme == "s3":
+        # Where S3 is spoken elsewhere, every other client of it looks into this variable.
+        endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+        return pafs.S3FileSystem(
+            endpoint_override=endpoint.netloc or None,
+            scheme=endpoint.scheme or None,
+            connect_timeout=SECONDS,
+            request_timeout=SECONDS,
+        )
+    if scheme == "gs":
+        return pafs.GcsFileSystem()
+    raise DatasetError(f"{scheme}:// is no kind of address that can be read; s3:// and gs:// are")
+
+
+def _copy(store: pafs.FileSystem, uri: str, path: str, directory: Path, max_bytes: int) -> Iterator[Path]:
+    info = store.get_file_info(path)
+    found = [info]
+    if info.type == pafs.FileType.Directory:
+        found = sorted(store.get_file_info(pafs.FileSelector(path, recursive=True)), key=lambda entry: entry.path)
+    files = [entry for entry in found if entry.type == pafs.FileType.File]
+    if not files:
+        raise DatasetError(f"there is nothing at {uri}")
+    size = sum(entry.size for entry in files)
+    if size > max_bytes:
+        raise DatasetError(f"{uri} has {size} bytes; the most for one dataset here is {max_bytes}")
+    for index, entry in enumerate(files):
+        if name := plain_name(entry.base_name):
+            target = directory / f"{index:06}" / name
+            target.parent.mkdir()
+            with store.open_input_stream(entry.path) as source, target.open("xb") as file:
+                while block := source.read(BLOCK_BYTES):
+                    file.write(block)
+            yield target

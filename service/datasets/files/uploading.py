@@ -1,0 +1,76 @@
+"""The body of a request as a file."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from service.http.limits import DRAIN_BYTES
+from service.http.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+BLOCK_BYTES = 1024 * 1024
+MEDIA_TYPE = "application/octet-stream"
+
+
+def check_media_type(request: Request) -> None:
+    """Raise a problem (415) for any other type: those of forms are what pages of other sites can send unasked."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != MEDIA_TYPE:
+        message = f"The body must be {MEDIA_TYPE}, the file as it is, not {given or 'without a Content-Type'}."
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+
+
+async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seconds: float) -> None:
+    """Write the body to a new file as it comes.
+
+    Raises ProblemError for more than `max_bytes` (413), for silence of `max_seconds` (408), and for nothing at all.
+    """
+    declared = request.headers.get("content-length", "")
+    size = 0
+    with path.open("xb") as file:
+        async for block in _blocks(request, max_seconds):
+            size += len(block)
+            if size <= max_bytes:
+                await run_in_threadpool(file.write, block)
+            elif size > max_bytes + DRAIN_BYTES or (declared.isdigit() and int(declared) > max_bytes + DRAIN_BYTES):
+                break
+    # What came beyond was taken in and thrown away: who still sends would never see the answer.
+    if size > max_bytes:
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The file is larger than {max_bytes} bytes, the limit of this service for an upload.",
+            headers={"Connection": "close"},
+        )
+    if not size:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "The body is empty; it must be the file.")
+
+
+async def _blocks(request: Request, max_seconds: float) -> AsyncIterator[bytes]:
+    """The body in pieces of about a megabyte, each worth a thread's while."""
+    pieces = aiter(request.stream())
+    block = bytearray()
+    try:
+        while True:
+            async with asyncio.timeout(max_seconds):
+                piece = await anext(pieces, None)
+            if piece is None:
+                break
+            block += piece
+            if len(block) >= BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+    except TimeoutError:
+        message = f"Nothing of the body came for {max_seconds:g} seconds, the limit of this service."
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, message, headers={"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "The body was cut short.") from None
+    yield bytes(block)

@@ -1,0 +1,91 @@
+"""Columns of numbers side by side, as a matrix of bytes or of float32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.datasets.preparation.columns import matrix_of, place, type_name
+from workers.data.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from service.datasets.readers.reader import Reader, Rows
+
+EXACT_INTEGERS = 2**24  # float32 has each of them up to here
+
+
+class FeatureColumns:
+    """Some columns, whose widths the first rows tell, and whether float32 has each of their numbers as it is."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self._widths: list[int | None] = [None] * len(names)
+        self._exact = [True] * len(names)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row has."""
+        return sum(width or 0 for width in self._widths)
+
+    def block(self, rows: Rows, dtype: type[np.generic] | None = None) -> NDArray[Any]:
+        """The rows' numbers (rows, width): uint8 where all of them are such bytes, unless `dtype` is float32."""
+        parts = [matrix_of(rows, name, width) for name, width in zip(self.names, self._widths, strict=True)]
+        self._widths = [part.shape[1] for part in parts]
+        if dtype is None and all(_are_bytes(part) for part in parts):
+            return _side_by_side(parts, np.dtype(np.uint8))
+        block = _side_by_side(parts, np.dtype(np.float32))
+        start = 0
+        for index, part in enumerate(parts):
+            kept = block[:, start : start + part.shape[1]]
+            start += part.shape[1]
+            self._check(rows, index, kept)
+            self._exact[index] = self._exact[index] and _is_exact(part, kept)
+        return block
+
+    def _check(self, rows: Rows, index: int, kept: NDArray[np.float32]) -> None:
+        finite = np.isfinite(kept)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite.all(axis=1))[0])
+            raise DatasetError(f"{place(rows, self.names[index], row)} has a value that is not a finite 32-bit number")
+
+    def described(self, reader: Reader) -> list[dict[str, Any]]:
+        """Name, type in the source and width of each column, and whether its numbers are kept as they were."""
+        return [
+            {
+                "name": name,
+                "type": type_name(reader.schema.field(name).type) if reader.typed else "text",
+                "width": width,
+                "exact": exact,
+            }
+            for name, width, exact in zip(self.names, self._widths, self._exact, strict=True)
+        ]
+
+
+def _are_bytes(part: NDArray[Any]) -> bool:
+    if part.dtype in {np.dtype(np.uint8), np.dtype(np.bool_)}:
+        return True
+    return part.dtype.kind in "iu" and (not part.size or (part.min() >= 0 and part.max() <= 255))
+
+
+def _is_exact(part: NDArray[Any], kept: NDArray[np.float32]) -> bool:
+    if part.dtype.kind in "iu" and part.dtype.itemsize > 2:
+        return not part.size or (int(part.min()) >= -EXACT_INTEGERS and int(part.max()) <= EXACT_INTEGERS)
+    return part.dtype != np.float64 or np.array_equal(part, kept)
+
+
+def _side_by_side(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if len(parts) == 1:
+        with np.errstate(over="ignore"):  # what 32 bits can not hold becomes infinite and is refused
+            return parts[0].astype(dtype, copy=False)
+    block = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), dtype)
+    start = 0
+    with np.errstate(over="ignore"):
+        for part in parts:
+            block[:, start : start + part.shape[1]] = part
+            start += part.shape[1]
+    return block

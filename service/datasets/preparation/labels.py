@@ -1,0 +1,91 @@
+"""Labels as numbers of classes, whose names are known when all rows have been seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.datasets.preparation.categories import categories_of
+from service.datasets.preparation.columns import place
+from workers.data.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from service.datasets.readers.reader import Rows
+
+MOST_CLASSES = 65536
+
+
+class LabelEncoder:
+    """Numbers the labels of a column in the order in which they come, and in the end the classes in theirs.
+
+    With `names`, text labels must be among them and integer labels are their numbers from 0 on. Without, the classes
+    are the labels there are in ascending order. Where a format is not `typed`, what looks like an integer is one.
+    """
+
+    def __init__(self, column: str, names: Sequence[str] | None, *, typed: bool) -> None:
+        if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
+            raise DatasetError(f"the classes must be at least 2 different names, not {', '.join(names[:20])}")
+        self._column = column
+        self._names = names
+        self._typed = typed
+        self._seen: dict[int | str, int] = {}
+
+    def encode(self, rows: Rows) -> NDArray[np.int64]:
+        """Numbers of the labels, each that of its first occurrence; DatasetError where a row has none that can be."""
+        labels, indices = categories_of(rows, self._column, "label")
+        numbers = np.empty(len(labels), np.int64)
+        for index, label in enumerate(labels):
+            if label not in self._seen:
+                self._check(label, rows, int(np.flatnonzero(indices == index)[0]))
+                self._seen[label] = len(self._seen)
+            numbers[index] = self._seen[label]
+        codes: NDArray[np.int64] = numbers[indices]
+        return codes
+
+    def _check(self, label: int | str, rows: Rows, row: int) -> None:
+        where = place(rows, self._column, row)
+        if len(self._seen) == MOST_CLASSES:
+            raise DatasetError(
+                f"{where} has the label number {MOST_CLASSES + 1}; numbers to predict are named in `targets`"
+            )
+        if self._seen and type(label) is not type(next(iter(self._seen))):
+            raise DatasetError(f"{where} has {label!r}, and labels before are of another type")
+        if self._names is not None and _number_of(label, self._names, typed=self._typed) is None:
+            raise DatasetError(
+                f"{where} has {label!r}, which is none of the {len(self._names)} classes that are given, nor the "
+                "number of one from 0 on"
+            )
+
+    def classes(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """The classes' names, and the number of the class for each number that `encode` gave."""
+        labels = list(self._seen)
+        if self._names is not None:
+            numbers = [_number_of(label, self._names, typed=self._typed) for label in labels]
+            return tuple(self._names), np.array(numbers, np.int64)
+        if len(labels) < 2:
+            raise DatasetError(f"label column {self._column!r} has only the value {labels[0]!r}; 2 classes are needed")
+        as_numbers = not self._typed and all(_is_integer(label) for label in labels)
+        key: Any = int if as_numbers else None
+        ordered = sorted(labels, key=key)
+        position = {label: index for index, label in enumerate(ordered)}
+        return tuple(map(str, ordered)), np.array([position[label] for label in labels], np.int64)
+
+
+def _number_of(label: int | str, names: Sequence[str], *, typed: bool) -> int | None:
+    if label in names:
+        return names.index(str(label))
+    if isinstance(label, int) or (not typed and _is_integer(label)):
+        number = int(label)
+        return number if 0 <= number < len(names) else None
+    return None
+
+
+def _is_integer(label: int | str) -> bool:
+    # In the form in which numbers are written: 007 is a name.
+    text = str(label)
+    return len(text) < 20 and text.removeprefix("-").isdecimal() and text == str(int(text))

@@ -1,0 +1,186 @@
+"""From the files that people have to a dataset: one pass checks every row and keeps it in the form of training.
+
+What a row's numbers are kept in follows from the numbers: bytes where every one, of every column, is an integer within
+0 and 255, and else float32, to whose nearest number all others are rounded. So the same content in another format is
+the same dataset.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.datasets.files.unpacking import Unpacker
+from service.datasets.preparation.class_names import published_names
+from service.datasets.preparation.columns import choose, image_shape, listed
+from service.datasets.preparation.features import FeatureColumns
+from service.datasets.preparation.labels import LabelEncoder
+from service.datasets.preparation.splits import SplitEncoder
+from service.datasets.preparation.spool import Spool
+from service.datasets.preparation.statistics import RunningStatistics
+from service.datasets.preparation.writing import write_dataset
+from service.datasets.readers.formats import open_reader
+from workers.data.dataset import DatasetError, DatasetInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from service.datasets.readers.formats import FormatName
+    from service.datasets.readers.reader import Reader
+
+BLOCK_ROWS = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of some files is the dataset.
+
+    `features` are names or patterns of columns, None those of the format; either `label` is the column of the class and
+    `classes` may name the classes, or `targets` are names or patterns of columns with numbers to predict. `split` is
+    the column that says which rows train, if there is one. `shape` is what a row is as an image: (height, width) or
+    (height, width, channels).
+    """
+
+    label: str | None = "label"
+    features: Sequence[str] | None = None
+    targets: Sequence[str] = ()
+    classes: Sequence[str] | None = None
+    split: str | None = None
+    shape: Sequence[int] | None = None
+    format: FormatName | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset that lies in its file, and what was seen on the way.
+
+    `profile` has, as JSON, the `columns` that are features, the `targets`, `statistics` with a number for each feature,
+    and `class_counts` with the rows of each class.
+    """
+
+    info: DatasetInfo
+    format: FormatName
+    profile: dict[str, Any]
+
+
+def prepare(
+    files: Sequence[Path], workspace: Path, directory: Path, selection: Selection, *, max_bytes: int
+) -> Prepared:
+    """Check the rows of some files and write them as `directory/<digest>.arrow`, with the help of a workspace there.
+
+    Compressed files are expanded first; neither that nor the numbers may come to more than `max_bytes`. Memory holds a
+    few pieces of rows at a time. Raises `DatasetError` where a file can not be read or a row not be used.
+    """
+    unpacker = Unpacker(workspace, max_bytes)
+    plain = [part for file in files for part in unpacker.unpack(file)]
+    name, reader = open_reader(plain, selection.format, selection.split)
+    if selection.classes is None:
+        selection = replace(selection, classes=published_names(plain, name, selection.label))
+    return _Pass(reader, name, selection, workspace, max_bytes).run(directory)
+
+
+class _Pass:
+    """The one pass over the rows."""
+
+    def __init__(self, reader: Reader, name: FormatName, selection: Selection, workspace: Path, max_bytes: int) -> None:
+        self._reader, self._format, self._selection = reader, name, selection
+        self._workspace, self._max_bytes = workspace, max_bytes
+        names = reader.schema.names
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise DatasetError(f"has several columns called {twice[0]!r}; each needs a name of its own")
+        targets = choose(names, selection.targets, ()) if selection.targets else []
+        self._label = None if targets else selection.label
+        for what, column in (("label", self._label), ("split", selection.split)):
+            if column is not None and column not in names:
+                raise DatasetError(f"has no {what} column {column!r}; its columns are {listed(names)}")
+        if selection.split in {*targets, self._label} - {None}:
+            raise DatasetError(f"column {selection.split!r} is to be predicted; it can not be the split column as well")
+        self._categories = [column for column in (self._label, selection.split) if column is not None]
+        besides = [*targets, *self._categories]
+        self._features = FeatureColumns(choose(names, selection.features or [reader.features], besides))
+        self._targets = FeatureColumns(targets)
+
+    def run(self, directory: Path) -> Prepared:
+        """Read every row, then write the dataset."""
+        selection, label = self._selection, self._label
+        encoder = LabelEncoder(label, selection.classes, typed=self._reader.typed) if label is not None else None
+        splitter = SplitEncoder(selection.split) if selection.split is not None else None
+        statistics = None
+        rows = 0
+        with (
+            closing(Spool(self._workspace / "features", np.uint8, self._max_bytes)) as features,
+            closing(Spool(self._workspace / "labels", np.int64 if encoder else np.float32, self._max_bytes)) as labels,
+            closing(Spool(self._workspace / "splits", np.uint8, self._max_bytes)) as splits,
+        ):
+            for piece in self._reader.read([*self._features.names, *self._targets.names], self._categories):
+                if not piece.batch.num_rows:
+                    continue
+                block = self._features.block(piece)
+                features.append(block)
+                labels.append(encoder.encode(piece) if encoder else self._targets.block(piece, np.float32))
+                if splitter:
+                    splits.append(splitter.encode(piece))
+                statistics = statistics or RunningStatistics(block.shape[1])
+                statistics.update(block)
+                rows += piece.batch.num_rows
+            if statistics is None or rows < 2:
+                raise DatasetError(f"has {rows} rows; at least 2 are needed")
+            shape = self._shape()
+            classes, order = encoder.classes() if encoder else ((), None)
+            values, positions = splitter.values() if splitter else ([], None)
+            flat_features, flat_labels = features.finish(), labels.finish()
+            flat_splits = splits.finish() if splitter else None
+        counts = _renumber(flat_labels, order, len(classes))
+        info = DatasetInfo(
+            path="",
+            digest="",
+            rows=rows,
+            features=self._features.width,
+            classes=classes,
+            dtype=flat_features.dtype.name,
+            shape=shape,
+            targets=self._targets.width,
+            splits=dict(zip(values, _renumber(flat_splits, positions, len(values)), strict=True)),
+        )
+        return Prepared(
+            write_dataset(info, flat_features, flat_labels, flat_splits, self._workspace, directory),
+            self._format,
+            {
+                "columns": self._features.described(self._reader),
+                "targets": self._targets.described(self._reader),
+                "statistics": statistics.summary(),
+                "class_counts": counts,
+            },
+        )
+
+    def _shape(self) -> tuple[int, ...] | None:
+        width, given = self._features.width, self._selection.shape
+        if given is None:
+            names = self._features.names
+            return image_shape(self._reader.schema.field(names[0]).type) if len(names) == 1 else None
+        if len(given) < 2:
+            raise DatasetError(f"an image has a height and a width, and may have channels; its shape is not {given}")
+        if prod(given) != width:
+            sizes = " x ".join(map(str, given))
+            raise DatasetError(f"has rows of {width} numbers; images of {sizes} need {prod(given)}")
+        return (*given, 1) if len(given) == 2 else tuple(given)
+
+
+def _renumber(numbers: NDArray[Any] | None, order: NDArray[Any] | None, count: int) -> list[int]:
+    """Give each row's category the number that `order` has for it, in place; how many rows each of them has."""
+    counts = np.zeros(count, np.int64)
+    if numbers is not None and order is not None:
+        for start in range(0, len(numbers), BLOCK_ROWS):
+            block = order[numbers[start : start + BLOCK_ROWS]]
+            numbers[start : start + BLOCK_ROWS] = block
+            counts += np.bincount(block, minlength=count)
+    found: list[int] = counts.tolist()
+    return found

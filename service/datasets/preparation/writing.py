@@ -1,0 +1,79 @@
+"""The Arrow file of a dataset, whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from service.datasets.files.workspace import place
+from workers.data.dataset import DatasetInfo, schema_of
+from workers.machine.files import sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+def digest_of(info: DatasetInfo, columns: Sequence[NDArray[Any]]) -> str:
+    """SHA-256 of the content, whatever the format it came in: the numbers of each column, the classes."""
+    # What a dataset does not have is not told of: those of before there were such things have the digests they had.
+    kind = (info.dtype, info.shape, info.targets)
+    head = repr((info.rows, info.features)) + ("" if kind == ("float32", None, 0) else repr(kind))
+    if info.splits:
+        head += repr(list(info.splits))
+    digest = hashlib.sha256(head.encode())
+    for column in columns:
+        digest.update(column.data.cast("B"))
+    digest.update("\0".join(info.classes).encode())
+    return digest.hexdigest()
+
+
+def write_dataset(
+    info: DatasetInfo,
+    features: NDArray[Any],
+    labels: NDArray[Any],
+    splits: NDArray[Any] | None,
+    workspace: Path,
+    directory: Path,
+) -> DatasetInfo:
+    """Write flat columns as `directory/<digest>.arrow`; gives `info` with path and digest.
+
+    They are the features, the labels or targets, and the positions in `info.splits`, if there are such.
+
+    The file is made in `workspace`, on the same disk. One that is there has this content and is left alone.
+    """
+    columns = (features, labels) if splits is None else (features, labels, splits)
+    digest = digest_of(info, columns)
+    path = directory / f"{digest}.arrow"
+    if not path.exists():
+        schema = schema_of(info)
+        arrays = [_column(field.type, values) for field, values in zip(schema, columns, strict=True)]
+        with (workspace / path.name).open("xb") as file:
+            # One batch, so that a reader sees each column as one array without copying it.
+            # Without the option Arrow writes no column of more than 2 ** 31 numbers, such as 4 GB of bytes.
+            with pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(allow_64bit=True)) as writer:
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+            file.flush()
+            os.fsync(file.fileno())
+        place(Path(file.name), directory)
+        sync_directory(directory)
+    return replace(info, path=str(path), digest=digest)
+
+
+def _column(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
+    """A column over mapped memory, nothing copied."""
+    storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    if pa.types.is_fixed_size_list(storage):
+        lists = pa.FixedSizeListArray.from_arrays(_flat(storage.value_type, values), storage.list_size)
+        return lists if storage is kind else pa.ExtensionArray.from_storage(kind, lists)
+    return _flat(storage, values)
+
+
+def _flat(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])

@@ -1,0 +1,1 @@
+"""What all endpoints share: problems, strict JSON, limits, negotiation, idempotency."""

@@ -1,0 +1,85 @@
+"""Limits on the size of requests and on how long they take to come, below the framework."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from service.http.problems import problem_response
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# How much of a refused body is still taken in, and for how long, so that the client gets to read the answer.
+DRAIN_BYTES = 256 * 1024 * 1024
+DRAIN_SECONDS = 30
+
+
+class BodyLimit:
+    """ASGI middleware that answers 413 to a body above `max_bytes`, 408 to one that takes longer than `max_seconds`.
+
+    A declared length is judged at once; a streamed body as it comes. Requests within the limits reach the application
+    with their body read; those for one of the paths `unread` do with theirs unread, and are limited there.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float, unread: frozenset[str] = frozenset()) -> None:
+        self.app = app
+        self.max_bytes, self.max_seconds = max_bytes, max_seconds
+        self.unread = unread
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] in self.unread):
+            await self.app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.max_bytes:
+            await self._refuse(scope, receive, send, more=True)
+            return
+        body, more = bytearray(), True
+        try:
+            async with asyncio.timeout(self.max_seconds):
+                while more and len(body) <= self.max_bytes:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            detail = f"The body did not come within {self.max_seconds:g} seconds, the limit of this service."
+            answer = problem_response(
+                HTTPStatus.REQUEST_TIMEOUT, detail, instance=scope["path"], headers={"connection": "close"}
+            )
+            await answer(scope, receive, send)
+            return
+        if len(body) > self.max_bytes:
+            await self._refuse(scope, receive, send, more=more)
+            return
+        pending: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def receive_read() -> Message:
+            return pending.pop() if pending else await receive()
+
+        await self.app(scope, receive_read, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
+        answer = problem_response(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The body is larger than {self.max_bytes} bytes, the limit of this service.",
+            instance=scope["path"],
+            headers={"connection": "close"},
+        )
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        # Closing a connection with unread input resets it: a client that is still sending would never see the answer.
+        drained = 0
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while more and drained < DRAIN_BYTES:
+                    message = await receive()
+                    drained += len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,136 @@
+"""The endpoint of a job's events: pages, or a live stream."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from service.http.dependencies import Services, ServicesDependency
+from service.http.json_body import StrictJsonRoute
+from service.http.negotiation import VARIES, accept_of, preferred
+from service.http.problems import PROBLEM_RESPONSES, ProblemError
+from service.jobs.checks import unknown_job
+from service.jobs.events import list_events
+from service.jobs.live.streams import EventStreams, Watcher
+from service.jobs.repository import get_job
+from service.jobs.schemas import EventList, EventView, LiveView
+from service.jobs.states import TERMINAL
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
+
+PAGES, STREAM = "application/json", "text/event-stream"
+STREAM_EXAMPLE = """\
+event: progress
+data: {"state":"running","progress":{"epoch":0,"step":7,"total_steps":40},"metrics":{"train/loss":2.25}}
+
+event: state
+data: {"id":12,"time":"2026-01-01T12:00:00Z","kind":"state","attempt":1,"from_state":"running","to_state":"succeeded",\
+"reason":"completed","data":null}
+id: 12
+
+"""
+
+# Models that are part of another answer have their place in the API's description; this one has its own here.
+LIVE_SCHEMA = LiveView.model_json_schema(ref_template="#/components/schemas/{model}")
+del LIVE_SCHEMA["$defs"]
+
+# OpenAPI describes a stream by one message of it.
+MESSAGE_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "That of the event; `progress` has none."},
+        "event": {"type": "string", "description": "The event's kind, or `progress`."},
+        "data": {
+            "type": "string",
+            "contentMediaType": PAGES,
+            "contentSchema": {"anyOf": [{"$ref": "#/components/schemas/EventView"}, LIVE_SCHEMA]},
+        },
+    },
+    "required": ["event", "data"],
+}
+
+
+class WatcherResponse(EventSourceResponse):
+    """A stream that is forgotten when it ends, whoever ends it."""
+
+    def __init__(self, watcher: Watcher, streams: EventStreams) -> None:
+        # No cache keeps it and no proxy collects it.
+        super().__init__(watcher, headers=VARIES | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._watcher, self._streams = watcher, streams
+        streams.add(watcher)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it until the job has ended, the client has gone, or the service stops."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams.remove(self._watcher)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=EventList,
+    responses={
+        200: {
+            "description": "Events, oldest first; the stream ends when the job has",
+            "content": {STREAM: {"itemSchema": MESSAGE_SCHEMA, "example": STREAM_EXAMPLE}},
+        },
+        204: {"description": "To a stream: the job has ended, and there is nothing after that event"},
+    },
+)
+async def get_events(
+    job_id: str,
+    request: Request,
+    services: ServicesDependency,
+    limit: Annotated[int, Query(ge=1, le=100, description="Of a page; a stream has no limit.")] = 20,
+    starting_after: Annotated[
+        int | None, Query(ge=0, lt=2**63, description="Id of the last event that is known already.")
+    ] = None,
+    last_event_id: Annotated[
+        int | None,
+        Header(
+            alias="Last-Event-ID",
+            ge=0,
+            lt=2**63,
+            description="Of a stream: id of the last event that came; goes before starting_after.",
+        ),
+    ] = None,
+) -> Response:
+    """What happened to a job, oldest first: every move from state to state, every attempt, every restart.
+
+    With `Accept: text/event-stream` they come as they happen, as server-sent events with the event's id, its kind and
+    the event as JSON. Between them messages without an id, of the kind `progress`, give state, progress and metrics
+    when these have changed. After a break, `Last-Event-ID` goes on where the stream was.
+    """
+    if preferred(accept_of(request), (PAGES, STREAM)) != STREAM:
+        page = await run_in_threadpool(_page, job_id, services, limit, starting_after)
+        return Response(page.model_dump_json(), media_type=PAGES, headers=VARIES)
+    cursor = last_event_id if last_event_id is not None else starting_after or 0
+    if await run_in_threadpool(_over, job_id, services, cursor):
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=VARIES)
+    streams: EventStreams = request.app.state.streams
+    if streams.closed or streams.full:
+        why = "is stopping" if streams.closed else f"has {len(streams)} open event streams, its limit"
+        message = f"The service {why}. GET {request.url.path} as {PAGES} gives the events in pages."
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, message, headers=VARIES | {"Retry-After": "5"})
+    return WatcherResponse(Watcher(job_id, cursor), streams)
+
+
+def _page(job_id: str, services: Services, limit: int, starting_after: int | None) -> EventList:
+    with services.database.reading() as session:
+        if get_job(session, job_id) is None:
+            raise unknown_job(job_id)
+        events, has_more = list_events(session, job_id, limit=limit, starting_after=starting_after)
+        return EventList(data=[EventView.model_validate(event) for event in events], has_more=has_more)
+
+
+def _over(job_id: str, services: Services, cursor: int) -> bool:
+    """Whether a job has ended and nothing is told of it after the event `cursor`: a browser then asks no more."""
+    with services.database.reading() as session:
+        job = get_job(session, job_id)
+        if job is None:
+            raise unknown_job(job_id)
+        return job.state in TERMINAL and not list_events(session, job_id, limit=1, starting_after=cursor)[0]

@@ -1,0 +1,128 @@
+"""The points of a job's series: recorded once each, compared when they come again, read back by series."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from sqlalchemy import Double, insert, select, type_coerce, update
+
+from service.jobs.events import add_event
+from service.jobs.repository import changed, held
+from service.jobs.series.thinning import thinned
+from service.store.models import Job, Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from sqlalchemy.orm import Session
+
+# Times differ from run to run by nature.
+EXEMPT_PREFIX = "time/"
+
+
+class Point(NamedTuple):
+    """One value of one series, stamped where it was measured (milliseconds since 1970)."""
+
+    name: str
+    step: int
+    value: float
+    time_ms: int
+
+
+class Series(NamedTuple):
+    """A series in columns."""
+
+    steps: list[int]
+    values: list[float]
+
+    def thinned(self, most: int) -> Series:
+        """At most `most` of the points, which draw the same curve."""
+        kept = thinned(np.array(self.values), most).tolist()
+        return Series([self.steps[index] for index in kept], [self.values[index] for index in kept])
+
+
+def record_points(session: Session, job_id: str, attempt: int, points: Iterable[Point]) -> bool:
+    """Record points; False, and nothing recorded, when `attempt` is not the job's current one or the job has ended.
+
+    The first value of a (name, step) stays. A later one must be equal to the bit (NaN equals NaN); where some are not,
+    one `determinism_violation` event tells the first of them and how many there are. Series under "time/" are exempt.
+    """
+    # The update comes first: it fences off a stale attempt and holds the job's row until the points are in.
+    if not changed(session, update(Job).where(*held(job_id, attempt)).values(attempt=attempt)):
+        return False
+    points = list(points)
+    if not points:
+        return True
+    recorded = _recorded(session, job_id, points)
+    fresh: list[Point] = []
+    differing: list[tuple[Point, float]] = []
+    for point in points:
+        series_point = point.name, point.step
+        if series_point not in recorded:
+            recorded[series_point] = point.value
+            fresh.append(point)
+        elif not same(recorded[series_point], point.value) and not point.name.startswith(EXEMPT_PREFIX):
+            differing.append((point, recorded[series_point]))
+    if fresh:
+        session.execute(insert(Metric), [{"job_id": job_id, **point._asdict()} for point in fresh])
+        _update_latest(session, job_id, fresh)
+    if differing:
+        point, first = differing[0]
+        data = {"name": point.name, "step": point.step, "recorded": repr(first), "recomputed": repr(point.value)}
+        data["differing_points"] = len(differing)
+        add_event(session, job_id, "determinism_violation", attempt=attempt, data=data)
+    return True
+
+
+def same(first: float, second: float) -> bool:
+    """Whether two values are the same bits; NaN is NaN, and the store knows one zero only."""
+    return first == second or (math.isnan(first) and math.isnan(second))
+
+
+def read_series(
+    session: Session,
+    job_id: str,
+    *,
+    names: Collection[str] = (),
+    from_step: int | None = None,
+    to_step: int | None = None,
+) -> dict[str, Series]:
+    """Series of a job in order of name and step: all or those named, with the steps from `from_step` to `to_step`."""
+    # There can be many: the column's own type would look at each value by itself.
+    value = type_coerce(Metric.value, Double)
+    query = select(Metric.name, Metric.step, value).where(Metric.job_id == job_id)
+    if names:
+        query = query.where(Metric.name.in_(names))
+    if from_step is not None:
+        query = query.where(Metric.step >= from_step)
+    if to_step is not None:
+        query = query.where(Metric.step <= to_step)
+    rows = session.execute(query.order_by(Metric.name, Metric.step))
+    series: dict[str, Series] = {}
+    for name, points in groupby(rows, key=itemgetter(0)):
+        _, steps, values = zip(*points, strict=True)
+        series[name] = Series(list(steps), [math.nan if value is None else value for value in values])
+    return series
+
+
+def _recorded(session: Session, job_id: str, points: list[Point]) -> dict[tuple[str, int], float]:
+    """What is already there of the series and the range of steps that the points are from."""
+    steps = [point.step for point in points]
+    query = select(Metric.name, Metric.step, Metric.value).where(
+        Metric.job_id == job_id,
+        Metric.name.in_({point.name for point in points}),
+        Metric.step.between(min(steps), max(steps)),
+    )
+    return {(name, step): value for name, step, value in session.execute(query)}
+
+
+def _update_latest(session: Session, job_id: str, points: list[Point]) -> None:
+    latest = dict(session.scalars(select(Job.latest_metrics).where(Job.id == job_id)).one())
+    for point in points:
+        if point.name not in latest or point.step > latest[point.name][0]:
+            latest[point.name] = [point.step, point.value if math.isfinite(point.value) else None]
+    changed(session, update(Job).where(Job.id == job_id).values(latest_metrics=latest))

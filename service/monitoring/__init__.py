@@ -1,0 +1,1 @@
+"""Health, system and Prometheus endpoints."""

@@ -1,0 +1,1 @@
+"""From the queue to the cluster: admission, leadership, attempts that are followed."""

@@ -1,0 +1,95 @@
+"""Follows one attempt: what its supervisor tells goes into the database, in order, until the attempt ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from ray.exceptions import RayError
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.jobs.recording import record_events
+from service.jobs.repository import progress_of
+from service.store.lease import LeaseLostError
+from service.telemetry.training import observe_training
+from workers.cluster.attempt import Attempt, AttemptLostError
+from workers.record.events import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.store import Transactions
+    from workers.job.spec import ResourcesSpec
+    from workers.record.events import Event
+
+RETRY_WAIT = 1.0  # seconds before a database or a cluster that did not answer is asked again
+
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Writes an attempt's events in a thread of its own.
+
+    An event is written first and confirmed to the supervisor with the next poll. Once the attempt's end is written,
+    `end` is set and `on_end` called, in the follower's thread. `resources` is for the scheduler: what the attempt was
+    told to run on, None where that is not known.
+    """
+
+    def __init__(
+        self,
+        database: Transactions,
+        job_id: str,
+        number: int,
+        attempt: Attempt,
+        *,
+        last_event: int,
+        on_end: Callable[[], None],
+    ) -> None:
+        self.attempt = attempt
+        self.resources: ResourcesSpec | None = None
+        self.end: Ended | None = None
+        self._database, self._job_id, self._number = database, job_id, number
+        self._written, self._on_end = last_event, on_end
+        self._log = logging.LoggerAdapter(log, {"job_id": job_id, "attempt": number})
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"follow-{job_id}")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end after the poll that it waits for; the attempt goes on."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self.end is None and not self._stopping.is_set():
+            try:
+                self._write(self._poll())
+            except LeaseLostError:
+                return  # another process follows it now
+            except (SQLAlchemyError, RayError):
+                self._log.exception("the events of job %s could not be fetched or written; trying again", self._job_id)
+                self._stopping.wait(RETRY_WAIT)
+
+    def _poll(self) -> list[tuple[int, Event]]:
+        try:
+            return self.attempt.poll(self._written)
+        except AttemptLostError as error:
+            return [(self._written + 1, Ended("lost", "supervisor_lost", str(error)))]
+
+    def _write(self, events: list[tuple[int, Event]]) -> None:
+        if not events:
+            return
+        with self._database.writing() as session:
+            before, created_at = progress_of(session, self._job_id)
+            record_events(session, self._job_id, self._number, events)
+            after, _ = progress_of(session, self._job_id)
+        observe_training(events, before, after, created_at)
+        self._written, last = events[-1]
+        if isinstance(last, Ended):
+            self.end = last
+            self._log.info("the attempt has ended: %s, %s", last.outcome, last.reason)
+            self._on_end()

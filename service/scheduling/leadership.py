@@ -1,0 +1,154 @@
+"""Leadership: of several processes on one database, the one that holds the lease schedules and tells MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.parts import PartStatus
+from service.scheduling.scheduler import Scheduler
+from service.store.lease import LEASE, FencedDatabase, LeaseLostError, Term, read_lease, take_over
+from service.tracking import MlflowExporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from service.parts import Part
+    from service.scheduling.scheduler import Cluster
+    from service.settings import Settings
+    from service.store import Transactions
+
+RENEWAL = 2.5  # seconds between renewals: two may fail
+LOOK = 1.0  # seconds between a candidate's looks at the lease
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LeadersPart:
+    """A part that works in one process at a time; `find` gives it where that is this one."""
+
+    find: Callable[[], Part | None]
+
+    def status(self) -> PartStatus:
+        """How it is; a process that stands by for it is ready."""
+        part = self.find()
+        return PartStatus(ready=True, detail="stands by: another process leads") if part is None else part.status()
+
+
+class Leadership:
+    """Campaigns for the lease in a thread of its own, and leads as long as it holds it, term after term.
+
+    `alone` says that no other process can be alive, so that a lease which one has left is taken at once.
+    """
+
+    def __init__(self, database: Transactions, settings: Settings, cluster: Cluster, *, alone: bool = False) -> None:
+        self._database, self._settings, self._cluster, self._alone = database, settings, cluster, alone
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._term: Term | None = None
+        self._scheduler: Scheduler | None = None
+        self._exporter: MlflowExporter | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leadership")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process schedules."""
+        return self._scheduler is not None
+
+    @property
+    def scheduler(self) -> LeadersPart:
+        """The scheduler, where this process leads."""
+        return LeadersPart(lambda: self._scheduler)
+
+    @property
+    def exporter(self) -> LeadersPart:
+        """What tells MLflow, where this process leads."""
+        return LeadersPart(lambda: self._exporter)
+
+    def start(self) -> None:
+        """Begin to campaign."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the jobs looked at now, where this process leads; another one that leads looks each second."""
+        scheduler = self._scheduler
+        if scheduler is not None:
+            scheduler.wake()
+
+    def stop(self) -> None:
+        """Step down and give the lease back. Attempts go on; who leads next adopts them."""
+        self._stopping.set()
+        if self._term is not None:
+            self._term.over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._term = self._campaign()
+                if self._term is not None:
+                    self._lead(self._term)
+            except Exception:  # whatever it was, somebody has to lead
+                log.exception("the lease could not be had or kept; trying again")
+                self._stopping.wait(LOOK)
+
+    def _campaign(self) -> Term | None:
+        """Wait until the lease can be taken, and take it; None when this process is to stop."""
+        seen, since = None, 0.0
+        while not self._stopping.is_set():
+            with self._database.reading() as session:
+                state = read_lease(session)
+            if state != seen:
+                seen, since = state, time.monotonic()
+            free = self._alone or state.holder in {None, self._name}
+            if free or time.monotonic() - since > LEASE:
+                begun = time.monotonic()
+                with self._database.writing() as session:
+                    token = take_over(session, state, self._name)
+                if token is not None:
+                    return Term(self._database, token, begun)
+            self._stopping.wait(LOOK)
+        return None
+
+    def _lead(self, term: Term) -> None:
+        log.info("this process leads, under token %d", term.token)
+        try:
+            with self._at_work(FencedDatabase(self._database, term)):
+                self._renew(term)
+        finally:
+            log.info("this process does not lead any more")
+            term.end()
+
+    def _renew(self, term: Term) -> None:
+        """Renew the lease until it is lost or given back."""
+        while not (self._stopping.is_set() or term.over.wait(RENEWAL)):
+            try:
+                term.renew()
+            except LeaseLostError as error:
+                log.warning("stepping down: %s", error)
+                return
+            except Exception:  # the term ends by itself where this goes on
+                log.exception("the lease could not be renewed; trying again")
+
+    @contextmanager
+    def _at_work(self, database: Transactions) -> Iterator[None]:
+        """What a leader does, made anew for each term."""
+        self._exporter = exporter = MlflowExporter(database, self._settings)
+        self._scheduler = scheduler = Scheduler(database, self._settings, self._cluster)
+        exporter.start()
+        scheduler.start()
+        try:
+            yield
+        finally:
+            self._scheduler = self._exporter = None
+            scheduler.stop()
+            exporter.stop()
+            self._cluster.leave()

@@ -1,0 +1,102 @@
+"""What every service process has, whoever runs the parts beside it: the API, the queue and the export to MLflow."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import uvicorn
+
+    from service.parts import ClusterPart
+    from service.scheduling.scheduler import Cluster
+    from service.settings import Settings
+
+    class ServiceCluster(Cluster, ClusterPart, Protocol):
+        """A cluster that the scheduler uses, and that can be asked how it is."""
+
+
+START_TIMEOUT = 60.0  # seconds
+
+
+class StartError(RuntimeError):
+    """The service can not start here; the message says why and what to do."""
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket for the API; port 0 means any free one. Raises `StartError` where it is in use."""
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise StartError(f"can not listen on {host} port {port}: {error.strerror}; try another --port") from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def control_plane(
+    settings: Settings, listener: socket.socket, cluster: ServiceCluster, *, alone: bool = False
+) -> Iterator[str]:
+    """Serve the API, and as long as this process holds the lease the queue and the export to MLflow.
+
+    Gives the API's address. `alone` says that no other process on this database can be alive.
+    """
+    # Ray reads its environment when it is imported, which the scheduler does: not before the cluster is known.
+    import uvicorn  # noqa: PLC0415
+
+    from service.datasets.files.workspace import remove_leftovers  # noqa: PLC0415
+    from service.datasets.repository import is_recorded  # noqa: PLC0415
+    from service.parts import Parts  # noqa: PLC0415
+    from service.scheduling.leadership import Leadership  # noqa: PLC0415
+    from service.stack.app import create_app  # noqa: PLC0415
+    from service.store import Database, migrate  # noqa: PLC0415
+
+    for directory in settings.allowed_roots:
+        directory.mkdir(parents=True, exist_ok=True)
+    migrate(settings.database)
+    database = Database(settings.database)
+    remove_leftovers(settings.dataset_dir, lambda file: is_recorded(database, file))
+    leadership = Leadership(database, settings, cluster, alone=alone)
+    parts = Parts(cluster, leadership.scheduler, leadership.exporter)
+    app = create_app(settings, database=database, on_change=leadership.wake, parts=parts)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",  # what guards requests does not guard web sockets
+            timeout_graceful_shutdown=5,
+        )
+    )
+    serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
+    with ExitStack() as stack:
+        stack.callback(database.close)
+        leadership.start()
+        stack.callback(leadership.stop)
+        serving.start()
+        stack.callback(_stop_serving, server, serving)
+        stack.callback(app.state.streams.close)  # the server waits for its answers to end
+        _wait_until_started(server, serving)
+        address, port = listener.getsockname()[:2]
+        yield f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _wait_until_started(server: uvicorn.Server, serving: threading.Thread) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while not server.started:
+        if not serving.is_alive() or time.monotonic() > deadline:
+            raise StartError("the API did not start; its log says why")
+        time.sleep(0.01)
+
+
+def _stop_serving(server: uvicorn.Server, serving: threading.Thread) -> None:
+    server.should_exit = True
+    serving.join()

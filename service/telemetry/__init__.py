@@ -1,0 +1,1 @@
+"""Logs, and the figures that a process counts for Prometheus."""

@@ -1,0 +1,33 @@
+"""What jobs tell about their training, as figures of this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.store.models import now
+from service.telemetry.instruments import EXCHANGE_TIME, FIRST_LOSS, STEP_TIME, STEPS
+from workers.record.events import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from workers.record.events import Event
+
+# By the series that says how long the steps of an epoch took, in milliseconds.
+TIMES = {"time/exchange_ms": EXCHANGE_TIME, "time/step_ms": STEP_TIME}
+
+
+def observe_training(events: Sequence[tuple[int, Event]], before: int, after: int, created_at: datetime) -> None:
+    """Observe what was just recorded of a job: events by which its recorded steps went from `before` to `after`.
+
+    Steps that a restart computes again are recorded already, and are no progress.
+    """
+    STEPS.inc(after - before)
+    if before == 0 < after:
+        FIRST_LOSS.observe((now() - created_at).total_seconds())
+    for _, event in events:
+        for name, histogram in TIMES.items():
+            if isinstance(event, Progress) and (durations := event.series.get(name)):
+                for milliseconds in durations.values.tolist():
+                    histogram.observe(milliseconds / 1000)

@@ -1,0 +1,117 @@
+"""What a run brings along as files: spec, last checkpoint, every step of the history, trained model, pictures."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import yaml
+
+from service.analysis.artist import DrawingError
+from service.jobs.states import State
+from service.tracking.artifacts.history import history_parquet
+from service.tracking.artifacts.pictures import DrawnPictures
+from service.tracking.mlflow.api import MlflowApi, RejectedError
+from service.tracking.model.logged_model import log_model
+from workers.record.checkpoint import CheckpointError, latest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from service.settings import Settings
+    from service.store.models import Job, MlflowRun
+    from service.tracking.mlflow.api import Run
+
+    Send = Callable[[Job, MlflowRun, Run], None]
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
+
+
+class Artifacts:
+    """Sends the files of a job that has ended; sent again they replace themselves."""
+
+    def __init__(
+        self,
+        api: MlflowApi,
+        settings: Settings,
+        pictures: DrawnPictures,
+        note: Callable[[str, str, dict[str, str]], None],
+    ):
+        self._api = api
+        self._job_dir = settings.job_dir
+        self._note = note
+        self._pictures = pictures
+        self._sent_but_pictures: set[str] = set()
+
+    def are_being_drawn(self, job_id: str) -> bool:
+        """Whether pictures of a job are on their way, for which to wait."""
+        return self._pictures.are_being_drawn(job_id)
+
+    def send(self, job: Job, record: MlflowRun) -> bool:
+        """Send all there is; what can not be sent is noted with the job and the rest goes on.
+
+        False while pictures are being drawn, for which the rest does not wait: they are sent by a later call.
+        Raises UnavailableError, and RejectedError where the run is no more.
+        """
+        drawn = self._pictures.are_drawn(job)
+        due: dict[str, Send] = {}
+        if job.id not in self._sent_but_pictures:
+            due |= {
+                "spec": self._send_spec,
+                "checkpoint": self._send_checkpoint,
+                "history": self._send_history,
+                "model": self._send_model,
+            }
+        if drawn:
+            due["pictures"] = self._send_pictures
+        if due:
+            self._send_each(job, record, due)
+        (self._sent_but_pictures.discard if drawn else self._sent_but_pictures.add)(job.id)
+        return drawn
+
+    def _send_each(self, job: Job, record: MlflowRun, due: Mapping[str, Send]) -> None:
+        run = self._api.get_run(record.run_id)
+        for entry, send in due.items():
+            try:
+                send(job, record, run)
+            except (CheckpointError, OSError) as error:
+                # Files go with a job that is deleted, which then has nobody to note it with.
+                self._set_aside(job, entry, "DAMAGED", error)
+            except DrawingError as error:
+                self._set_aside(job, entry, error.code, error)
+            except RejectedError as error:
+                if not run.active:
+                    raise
+                self._set_aside(job, entry, error.code, error)
+
+    def _send_spec(self, job: Job, _: MlflowRun, run: Run) -> None:
+        self._api.upload(run, "model/spec.yaml", yaml.safe_dump(job.spec, sort_keys=False).encode())
+
+    def _send_checkpoint(self, job: Job, _: MlflowRun, run: Run) -> None:
+        checkpoint = latest(self._job_dir(job.id))
+        if checkpoint is not None:
+            for name in CHECKPOINT_FILES:
+                self._api.upload(run, f"model/{name}", checkpoint / name)
+
+    def _send_history(self, job: Job, _: MlflowRun, run: Run) -> None:
+        history = history_parquet(self._job_dir(job.id))
+        if history is not None:
+            self._api.upload(run, "history/history.parquet", history)
+
+    def _send_model(self, job: Job, record: MlflowRun, _: Run) -> None:
+        checkpoint = latest(self._job_dir(job.id))
+        if checkpoint is not None and job.state == State.SUCCEEDED:
+            log_model(self._api, job, record, checkpoint)
+
+    def _send_pictures(self, job: Job, _: MlflowRun, run: Run) -> None:
+        drawn = self._pictures.take(job)
+        for path, file in drawn.files.items():
+            self._api.upload(run, path, file)
+        for path, reason in drawn.failures.items():
+            self._set_aside(job, path, "FAILED", reason)
+
+    def _set_aside(self, job: Job, entry: str, code: str, error: Exception | str) -> None:
+        logger.warning("MLflow does not get the %s of job %s: %s", entry, job.id, error, extra={"job_id": job.id})
+        self._note(job.id, "mlflow_set_aside", {"entry": entry, "error_code": code})

@@ -1,0 +1,134 @@
+"""The trained model as the files of an MLflow model, in the format that MLflow documents for its `python_function`.
+
+Written by hand, since the mlflow package is not imported here. There is no pickle among them: the weights are
+safetensors, the rest is JSON, YAML and the source of the engine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import zipfile
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from safetensors import safe_open
+
+from service.tracking.model.gradfleet_pyfunc import DESCRIPTION, WEIGHTS, description_sha256
+from workers.record.checkpoint import BEST, MODEL, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+LOADER = "gradfleet_pyfunc"
+CODE, DATA = "code.zip", "data"
+REQUIREMENTS = ("numpy", "safetensors")
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can give; the same code gives the same bytes
+
+
+def model_files(
+    checkpoint: Path,
+    *,
+    job: str,
+    computation: str,
+    classes: Sequence[str],
+    dtype: str,
+    written: datetime,
+    run_id: str,
+    model_id: str,
+) -> dict[str, bytes | Path]:
+    """The files of a model by their path in its directory, from a checkpoint of the job on a dataset of that dtype.
+
+    The parameters are the best ones where the checkpoint has such, otherwise the last. Raises CheckpointError for a
+    checkpoint that is not whole or not the job's.
+    """
+    header = verify(checkpoint, job, computation)
+    weights = MODEL if header["best"] is None else BEST
+    features = header["spec"]["model"]["inputs"]
+    description = {
+        "format": 1,
+        "job": job,
+        "step": header["step"] if header["best"] is None else header["best"]["step"],
+        "features": features,
+        "classes": list(classes),
+        "layers": header["spec"]["model"]["layers"],
+        "weights_sha256": header["files"][weights],
+    }
+    description["sha256"] = description_sha256(description)
+    example = _example(checkpoint / weights, features, dtype)
+    requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
+    made = {"run_id": run_id, "model_id": model_id, "utc_time_created": f"{written:%Y-%m-%d %H:%M:%S.%f}"}
+    texts = {
+        "MLmodel": _yaml(_mlmodel(features, len(classes), dtype) | made),
+        f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
+        "input_example.json": json.dumps(example),
+        "serving_input_example.json": json.dumps({"inputs": example}),
+        "requirements.txt": "".join(f"{line}\n" for line in requirements),
+        "python_env.yaml": _yaml({"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}),
+        "conda.yaml": _yaml(
+            {
+                "name": "gradfleet-model",
+                "channels": ["conda-forge"],
+                "dependencies": [f"python={platform.python_version()}", "pip", {"pip": requirements}],
+            }
+        ),
+    }
+    binaries: dict[str, bytes | Path] = {f"{DATA}/{WEIGHTS}": checkpoint / weights, CODE: _code()}
+    # Last the file without which there is no model: what was cut off half-way is none.
+    return binaries | {path: text.encode() for path, text in reversed(texts.items())}
+
+
+def _mlmodel(features: int, classes: int, dtype: str) -> dict[str, Any]:
+    inputs = [_tensor(dtype, -1, features)]
+    outputs = [{"name": "label", **_tensor("str", -1)}, {"name": "scores", **_tensor("float32", -1, classes)}]
+    return {
+        "flavors": {
+            "python_function": {
+                "loader_module": LOADER,
+                "code": CODE,
+                "data": DATA,
+                "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+                "python_version": platform.python_version(),
+            }
+        },
+        "mlflow_version": version("mlflow"),
+        "saved_input_example_info": {
+            "artifact_path": "input_example.json",
+            "serving_input_path": "serving_input_example.json",
+            "type": "ndarray",
+        },
+        "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs), "params": None},
+    }
+
+
+def _tensor(dtype: str, *shape: int) -> dict[str, Any]:
+    return {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": list(shape)}}
+
+
+def _example(weights: Path, features: int, dtype: str) -> list[list[float]]:
+    """A row that shows the form and nobody's data: what scaling makes zero, such as the mean of the training rows."""
+    with safe_open(weights, framework="numpy") as tensors:
+        if "inputs.mean" in tensors.keys():  # noqa: SIM118 - it is no mapping
+            mean = tensors.get_tensor("inputs.mean")
+            return [(mean.round().clip(0, 255).astype(dtype) if dtype == "uint8" else mean).tolist()]
+    return [[0.0] * features]
+
+
+def _code() -> bytes:
+    """The engine and the loader as one file that Python imports from: one upload and not a hundred."""
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive, as_file(files("core")) as engine:
+        sources = {f"core/{path.relative_to(engine).as_posix()}": path.read_bytes() for path in engine.rglob("*.py")}
+        sources[f"{LOADER}.py"] = files(__package__).joinpath(f"{LOADER}.py").read_bytes()
+        for name, source in sorted(sources.items()):
+            archive.writestr(zipfile.ZipInfo(name, LONG_AGO), source, zipfile.ZIP_DEFLATED)
+    return package.getvalue()
+
+
+def _yaml(value: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(value, sort_keys=False)

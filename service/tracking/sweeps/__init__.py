@@ -1,0 +1,1 @@
+"""The run of a sweep, the parent of its members' runs."""

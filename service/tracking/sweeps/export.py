@@ -1,0 +1,132 @@
+"""The end of a sweep told to MLflow, once all is told of its members: the comparison, the best model, the status.
+
+Each step is harmless when done twice; the mark in the database comes last.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sqlalchemy import update
+
+from service.analysis.artist import DrawingError
+from service.jobs.series.points import Point
+from service.store.models import Sweep
+from service.sweeps.comparison import compare
+from service.sweeps.repository import best_values, jobs_of, state_of, states_of
+from service.sweeps.schemas import SweepState
+from service.tracking.description import NOTE
+from service.tracking.mlflow.api import RejectedError
+from service.tracking.mlflow.entries import milliseconds
+from service.tracking.sweeps.note import last_note
+from service.tracking.sweeps.run import ensure_sweep_run
+from service.tracking.sweeps.tables import TABLES_TAG, comparison_files
+from workers.record.selection import is_better
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from service.settings import Settings
+    from service.store import Transactions
+    from service.store.models import Job
+    from service.sweeps.schemas import ComparisonView
+    from service.tracking.artifacts.pictures import DrawnPictures
+    from service.tracking.mlflow.api import MlflowApi, Run
+
+logger = logging.getLogger(__name__)
+
+STATUS = {
+    SweepState.SUCCEEDED: "FINISHED",
+    SweepState.FAILED: "FAILED",
+    SweepState.CANCELLED: "KILLED",
+    SweepState.EMPTY: "KILLED",
+}
+BEST = "best"  # alias of a registered model
+
+
+class SweepExport:
+    """Tells MLflow how a sweep has ended; raises UnavailableError, and RejectedError where trying again is no use."""
+
+    def __init__(self, database: Transactions, settings: Settings, api: MlflowApi, pictures: DrawnPictures) -> None:
+        self._database = database
+        self._pictures = pictures
+        self._mlflow_link = settings.mlflow_link
+        self._api = api
+
+    def tell(self, sweep_id: str) -> bool:
+        """Send the end of a sweep whose jobs have all ended; never is there more to send."""
+        if self._pictures.are_being_drawn(sweep_id):
+            return False  # it is told later, and others meanwhile
+        with self._database.reading() as session:
+            sweep = session.get_one(Sweep, sweep_id)
+            jobs, bests = jobs_of(session, sweep_id), best_values(session, sweep_id)
+            states = states_of(session, [sweep_id])[sweep_id]
+            metric = (sweep.spec.get("stopping") or {}).get("metric", "val/accuracy")
+            comparison = compare(sweep, jobs, bests, metric, self._mlflow_link)
+        if not self._pictures.is_compared(sweep, jobs):
+            return False
+        # Where all members were deleted before MLflow heard of any, there is nothing to show.
+        if jobs or sweep.mlflow_run_id is not None:
+            run_id = ensure_sweep_run(self._database, self._api, sweep_id)
+            run = self._api.get_run(run_id)
+            ended_ms = milliseconds(max((job.finished_at or job.created_at for job in jobs), default=sweep.created_at))
+            note = last_note(sweep, run.experiment_id, states, comparison)
+            self._try(sweep, run, "note", lambda: self._api.set_tags(run.run_id, [(NOTE, note), TABLES_TAG]))
+            self._try(sweep, run, "comparison", lambda: self._send_files(run, comparison))
+            self._try(sweep, run, "picture", lambda: self._send_picture(sweep, run))
+            self._try(sweep, run, "metrics", lambda: self._send_metrics(run, comparison, ended_ms))
+            self._try(sweep, run, "best model", lambda: self._name_best(jobs, comparison))
+            self._api.set_status(run.run_id, STATUS[state_of(states)], ended_ms)
+        with self._database.writing() as session:
+            session.execute(update(Sweep).where(Sweep.id == sweep_id).values(mlflow_finished=True))
+        return False
+
+    def note_refusal(self, sweep_id: str, error: RejectedError) -> None:
+        """Take note that MLflow does not take the sweep at all."""
+        logger.error("MLflow does not take sweep %s: %s", sweep_id, error)
+
+    def _try(self, sweep: Sweep, run: Run, entry: str, send: Callable[[], None]) -> None:
+        """Send a part; where MLflow does not take it, the rest goes on."""
+        try:
+            send()
+        except (DrawingError, OSError, RejectedError) as error:
+            if isinstance(error, RejectedError) and not run.active:
+                raise
+            logger.warning("MLflow does not get the %s of sweep %s: %s", entry, sweep.id, error)
+
+    def _send_files(self, run: Run, comparison: ComparisonView) -> None:
+        for path, content in comparison_files(comparison).items():
+            self._api.upload(run, path, content)
+
+    def _send_picture(self, sweep: Sweep, run: Run) -> None:
+        drawn = self._pictures.take_comparison(sweep)
+        for path, file in drawn.files.items():
+            self._api.upload(run, path, file)
+        for path, reason in drawn.failures.items():
+            logger.warning("sweep %s has no %s: %s", sweep.id, path, reason)
+
+    def _send_metrics(self, run: Run, comparison: ComparisonView, ended_ms: int) -> None:
+        points = [Point(name, 0, value, ended_ms) for name, value in best_means(comparison)]
+        if points:
+            self._api.log_points(run.run_id, points)
+
+    def _name_best(self, jobs: Sequence[Job], comparison: ComparisonView) -> None:
+        """Give an alias to the model of the best member, of each registered model that members are versions of."""
+        best: dict[str, tuple[float, str]] = {}
+        for job, member in zip(jobs, comparison.members, strict=True):
+            name, value = job.spec.get("registered_model_name"), member.metrics.get(comparison.metric)
+            if name is None or value is None or member.mlflow is None or member.state != "succeeded":
+                continue
+            if is_better(comparison.metric, value, best[name][0] if name in best else None):
+                best[name] = value, member.mlflow.run_id
+        for name, (_, run_id) in best.items():
+            self._api.alias_model(name, BEST, run_id)
+
+
+def best_means(comparison: ComparisonView) -> Iterator[tuple[str, float]]:
+    """The means of the best group of each loss, by names such as "hinge/val/accuracy"."""
+    for loss, position in comparison.best_per_loss.items():
+        for name, statistic in comparison.groups[position].metrics.items():
+            if name.startswith("val/") and statistic.mean is not None:
+                yield f"{loss}/{name}", statistic.mean

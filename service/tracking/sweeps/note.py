@@ -1,0 +1,128 @@
+"""What the run of a sweep says about it, as a note to read: what was searched, and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.jobs.mlflow_pages import charts_page, run_page, runs_page
+from service.sweeps.expansion import SEED
+from service.sweeps.repository import state_of
+from service.tracking.description import short
+from service.tracking.mlflow.api import LONGEST_TAG
+from service.tracking.mlflow.experiment_view import EXPERIMENT
+from workers.record.selection import HIGHER_IS_BETTER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from service.store.models import Sweep
+    from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView
+
+METRICS = ("val/accuracy", "val/loss", "val/hinge", "val/softmax")
+# MLflow puts the columns of a table side by side without a gap.
+GAP = "\N{NO-BREAK SPACE}" * 3
+
+
+def first_note(sweep: Sweep) -> str:
+    """What is searched."""
+    return "\n".join(_searched(sweep))
+
+
+def last_note(sweep: Sweep, experiment_id: str, states: Mapping[str, int], comparison: ComparisonView) -> str:
+    """What came of it, its groups, the best ones first, as far as there is room, and what was searched.
+
+    `states` is how many of its jobs are in each state.
+    """
+    state = state_of(states)
+    jobs = f"{sum(states.values()):,} jobs: {', '.join(f'{count:,} {name}' for name, count in sorted(states.items()))}"
+    charts, runs = charts_page(experiment_id, sweep.id), runs_page(experiment_id, EXPERIMENT)
+    head = [f"**{state.capitalize()}**: {jobs}. [Compare them in charts]({charts}) · [all runs]({runs})", ""]
+    tail = ["", *_searched(sweep)]
+    room = LONGEST_TAG - sum(len(line) + 1 for line in (*head, *tail)) - 100  # for what follows if it is cut
+    table, rows = list(_table(experiment_id, comparison)), 0
+    for line in table:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        rows += 1
+    cut = [] if rows == len(table) else ["", f"and {len(table) - rows:,} more, in `comparison.csv` among the artifacts"]
+    return "\n".join([*head, *table[:rows], *cut, *tail])
+
+
+def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
+    members = {member.id: member for member in comparison.members}
+    fields = list(dict.fromkeys(field for group in comparison.groups for field in group.overrides))
+    names = [name for name in METRICS if any(name in group.metrics for group in comparison.groups)]
+    yield _row([*fields, *names, "n", "runs"])
+    yield f"|{' --- |' * (len(fields) + len(names) + 2)}"
+    best = set(comparison.best_per_loss.values())
+    # MLflow folds a note after a few lines: those that answer which loss is best stand before that.
+    for position in sorted(_ranked(comparison), key=lambda position: position not in best):
+        group = comparison.groups[position]
+        values = [short(group.overrides.get(field, "")) for field in fields]
+        statistics = [_statistic(group.metrics.get(name)) for name in names]
+        if position in best and comparison.metric in names:
+            at = names.index(comparison.metric)
+            statistics[at] = f"**{statistics[at]}**"
+        runs = " ".join(_link(experiment_id, members[job_id]) for job_id in group.jobs)
+        yield _row([*values, *statistics, str(group.n), runs])
+    if best:
+        yield ""
+        yield f"Mean ± standard deviation of n jobs; first and bold the best mean {comparison.metric} of each loss."
+
+
+def _ranked(comparison: ComparisonView) -> list[int]:
+    sign = -1 if comparison.metric in HIGHER_IS_BETTER else 1
+
+    def rank(position: int) -> float:
+        mean = _mean(comparison.groups[position], comparison.metric)
+        return float("inf") if mean is None else sign * mean
+
+    return sorted(range(len(comparison.groups)), key=rank)
+
+
+def _mean(group: GroupView, metric: str) -> float | None:
+    return group.metrics[metric].mean if metric in group.metrics else None
+
+
+def _statistic(statistic: StatisticView | None) -> str:
+    if statistic is None or statistic.mean is None:
+        return ""
+    return f"{statistic.mean:.4g}" + ("" if statistic.std is None else f" ± {statistic.std:.2g}")
+
+
+def _link(experiment_id: str, member: MemberView) -> str:
+    name = short(member.overrides.get(SEED, member.name.rpartition("-")[2]))
+    return name if member.mlflow is None else f"[{name}]({run_page(experiment_id, member.mlflow.run_id)})"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(' '.join(cell.replace('|', '¦').split()) + GAP for cell in cells)} |"
+
+
+def _searched(sweep: Sweep) -> Iterator[str]:
+    spec = sweep.spec
+    parallel = "as many at once as fit" if sweep.parallel is None else f"at most {sweep.parallel} at once"
+    yield f"Jobs that differ in these fields, {parallel}:"
+    yield ""
+    match spec["over"]:
+        case {"grid": dict(fields)}:
+            yield from (f"- {field}: {', '.join(map(short, values))}" for field, values in fields.items())
+        case {"list": list(members)}:
+            yield f"- {len(members):,} settings, as they are listed in the spec"
+        case {"random": {"fields": dict(fields), "samples": samples, "seed": seed}}:
+            yield from (f"- {field}: {_drawn(draw)}" for field, draw in fields.items())
+            yield f"- {samples:,} samples are drawn, by seed {seed}"
+    if spec.get("stopping"):
+        yield f"- stopping: {short(spec['stopping'])}"
+    if spec["seeds"]:
+        yield f"- {SEED}: {', '.join(map(short, spec['seeds']))}"
+    yield ""
+    yield f"`GET /v1/sweeps/{sweep.id}/comparison`, `gradfleet compare {sweep.id}`"
+
+
+def _drawn(draw: Mapping[str, Any]) -> str:
+    (kind, values), *_ = ((kind, values) for kind, values in draw.items() if values is not None)
+    if kind == "choices":
+        return f"one of {', '.join(map(short, values))}"
+    return f"{kind.replace('_', '-')} from {values[0]} to {values[1]}"

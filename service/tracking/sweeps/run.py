@@ -1,0 +1,84 @@
+"""The run of a sweep, under which MLflow shows the runs of its members; made before the first of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from service.store.models import Job, Sweep
+from service.sweeps.expansion import SEED
+from service.tracking.description import NOTE
+from service.tracking.mlflow.api import PARAMS_PER_CALL, RejectedError
+from service.tracking.mlflow.entries import flatten, milliseconds, send_together
+from service.tracking.mlflow.experiment_view import EXPERIMENT, TAG, experiment_view, sweep_view
+from service.tracking.sweeps.note import first_note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from service.store import Transactions
+    from service.tracking.mlflow.api import MlflowApi
+
+logger = logging.getLogger(__name__)
+
+SWEEP_TAG = "gradfleet.sweep_id"
+
+
+def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> str:
+    """Id of the sweep's run: the one that is there (the answer to an earlier call can have been lost) or a new one.
+
+    Raises UnavailableError, and RejectedError where trying again is no use.
+    """
+    with database.reading() as session:
+        sweep = session.get_one(Sweep, sweep_id)
+        members = session.scalars(select(Job.overrides).where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
+    if sweep.mlflow_run_id is not None:
+        return sweep.mlflow_run_id
+    experiment_id = api.experiment(sweep.experiment)
+    api.tag_experiment(experiment_id, TAG + EXPERIMENT, json.dumps(experiment_view()))
+    run = api.find_run(experiment_id, SWEEP_TAG, sweep_id)
+    if run is None:
+        tags = {SWEEP_TAG: sweep_id, "mlflow.source.name": "gradfleet", "mlflow.source.type": "JOB"}
+        run = api.create_run(experiment_id, sweep.name, milliseconds(sweep.created_at), tags)
+    run_id = run.run_id
+    fields = dict.fromkeys(name for overrides in members for name, _ in flatten(overrides or {}) if name != SEED)
+    api.tag_experiment(experiment_id, TAG + sweep_id, json.dumps(sweep_view(run_id, fields)))
+
+    def set_aside(entry: tuple[str, str], error: RejectedError) -> None:
+        if not api.get_run(run_id).active:
+            raise error
+        logger.warning("MLflow does not take %s of sweep %s: %s", entry, sweep_id, error)
+
+    params = list(params_of(sweep.spec))
+    for begin in range(0, len(params), PARAMS_PER_CALL):
+        some = params[begin : begin + PARAMS_PER_CALL]
+        send_together(lambda entries: api.log_params(run_id, entries), some, set_aside)
+    api.set_tags(run_id, [(NOTE, first_note(sweep))])
+    # Last, for it says that all this is done.
+    with database.writing() as session:
+        values = {"mlflow_run_id": run_id, "mlflow_experiment_id": run.experiment_id}
+        session.execute(update(Sweep).where(Sweep.id == sweep_id).values(values))
+    return run_id
+
+
+def params_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A sweep's spec as params: its base as a job's, and all values of a field in one ("over.optimizer.lr")."""
+    yield from flatten({"base": spec["base"]})
+    for kind, over in (spec["over"] or {}).items():
+        match kind, over:
+            case _, None:
+                continue
+            case "grid", dict(fields):
+                yield from ((f"over.{field}", json.dumps(values)) for field, values in fields.items())
+            case "random", {"fields": dict(fields), **search}:
+                yield from ((f"over.{field}", json.dumps(drawn)) for field, drawn in fields.items())
+                yield from flatten({"over.random": search})
+            case _:
+                yield f"over.{kind}", json.dumps(over)
+    yield "seeds", json.dumps(spec["seeds"])
+    yield "parallel", json.dumps(spec["parallel"])
+    if spec.get("stopping") is not None:
+        yield from flatten({"stopping": spec["stopping"]})
