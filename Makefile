@@ -40,7 +40,7 @@ chaos: .venv/installed  ## the tests of faults in their longer form; GRADFLEET_C
 	GRADFLEET_CHAOS_ROUNDS=$${GRADFLEET_CHAOS_ROUNDS:-5} $(BIN)/python -m pytest tests/chaos
 
 fuzz: .venv/installed  ## the API against its own description, in the longer form; GRADFLEET_FUZZ_SEED=... repeats one
-	GRADFLEET_FUZZ_SEED=$${GRADFLEET_FUZZ_SEED:-$$(date +%s)} GRADFLEET_FUZZ_EXAMPLES=$${GRADFLEET_FUZZ_EXAMPLES:-300} $(BIN)/python -m pytest --timeout 3600 tests/service/test_schemathesis.py
+	GRADFLEET_FUZZ_SEED=$${GRADFLEET_FUZZ_SEED:-$$(date +%s)} GRADFLEET_FUZZ_EXAMPLES=$${GRADFLEET_FUZZ_EXAMPLES:-300} $(BIN)/python -m pytest --timeout 3600 tests/service/http/test_schemathesis.py
 
 lint: .venv/installed  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -90,7 +90,7 @@ scaling: .venv/installed  ## measure what messages cost and write docs/scaling.m
 	$(BIN)/python benchmarks/scaling.py
 
 test-torch: .venv-bench/installed  ## the tests that need PyTorch
-	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/test_optimizers.py
+	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/optimizers/test_optimizers.py
 
 # The next `make` that finds the lock file changed takes CuPy away again.
 test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on the machine

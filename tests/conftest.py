@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.postgres import PostgresServer, find_programs
+from tests.fixtures.postgres import PostgresServer, find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.exchange_model import Costs, all_gather, exchange_seconds, halving_seconds, reduce_scatter
 from core import Hinge, Linear, ParameterLayout, ReLU, build_classifier, with_loss
-from tests.workers.helpers import assignment, blobs, completed, job
+from tests.workers.fixtures.helpers import assignment, blobs, completed, job
 from workers.exchange.shared_memory import SharedMemory
 from workers.exchange.zeromq import HEADER, KEY_BYTES, Exchange, Kind
 

@@ -23,8 +23,8 @@ from service.processes import die_with_parent
 from service.stack.mlflow_server import MlflowServer
 from tests.chaos.planted import GATES
 from tests.e2e.stack import MARK, marked_processes, wait_until
-from tests.postgres import PostgresServer
-from tests.service.support import free_port
+from tests.fixtures.postgres import PostgresServer
+from tests.service.fixtures.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

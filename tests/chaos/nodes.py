@@ -21,15 +21,23 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.workers.attempts import Undisturbed, events_until, of_kind, on_actor, rest_of, undisturbed, workers_of
-from tests.workers.helpers import blobs, job
+from tests.workers.fixtures.attempts import (
+    Undisturbed,
+    events_until,
+    of_kind,
+    on_actor,
+    rest_of,
+    undisturbed,
+    workers_of,
+)
+from tests.workers.fixtures.helpers import blobs, job
 from workers.cluster.attempt import NAMESPACE, Attempt, AttemptLostError, Supervisors
 from workers.record.events import Checkpointed, Restarted, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.workers.attempts import Events
+    from tests.workers.fixtures.attempts import Events
 
 NODES = 3
 

@@ -20,7 +20,7 @@ from tests.chaos.disturbed import job
 from tests.chaos.planted import MOMENTS
 from tests.e2e.stack import series_of, wait_until, write_digits
 from tests.e2e.story import assert_unbroken
-from tests.postgres import find_programs
+from tests.fixtures.postgres import find_programs
 
 if TYPE_CHECKING:
     import random

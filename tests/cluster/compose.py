@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.client import Client
 from tests.e2e.stack import wait_until
-from tests.service.support import free_port
+from tests.service.fixtures.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What every registered thing must keep, whoever adds it; its examples are in tests/core/cases.py."""
+"""What every registered thing must keep, whoever adds it; its examples are in tests/core/fixtures/cases.py."""
 
 import gc
 import json
@@ -19,7 +19,7 @@ from core import (
 )
 from core.gradcheck.check import check_graph
 from core.graph.graph import BATCH as BATCH_SIZE
-from tests.core.cases import CASES
+from tests.core.fixtures.cases import CASES
 
 KINDS = ("layer", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 

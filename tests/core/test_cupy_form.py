@@ -5,7 +5,7 @@ import pytest
 
 from core import Plan, RandomKey
 from tests.core.test_contract import draw, every_node, graph_of
-from tests.cupy_stand_in import cupy
+from tests.fixtures.cupy_stand_in import cupy
 
 
 def passes(case, xp, dtype):

@@ -71,7 +71,7 @@ from core import (
     registered,
     with_loss,
 )
-from tests.core.direct import evaluate
+from tests.core.fixtures.direct import evaluate
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'gradfleet[bench]'")
 F = torch.nn.functional

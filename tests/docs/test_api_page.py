@@ -18,8 +18,8 @@ from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
 from service.stack.app import create_app
 from service.store import Database, migrate
-from tests.service.fake_cluster import FakeAttempt, FakeCluster
-from tests.service.support import served
+from tests.service.fakes.cluster import FakeAttempt, FakeCluster
+from tests.service.fixtures.support import served
 from workers.record.events import Checkpointed, Ended, Progress, Series, Started
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from service.cli.main import app as command_line
 from service.client import Client
 from service.jobs.states import State
 from tests.service.conftest import api, app, database, digits, settings, woken
-from tests.service.support import train
+from tests.service.fixtures.support import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,13 +15,13 @@ from service.settings import Settings
 from service.tracking import MlflowExporter
 from service.tracking.series import FEWEST, MOST
 from tests.service.conftest import database, mlflow, nothing_is_drawn
-from tests.service.exported_jobs import is_finished, record_of, trained_job
-from tests.service.models import CLASSES
-from tests.service.support import wait_until
+from tests.service.fixtures.exported_jobs import is_finished, record_of, trained_job
+from tests.service.fixtures.models import CLASSES
+from tests.service.fixtures.support import wait_until
 
 if TYPE_CHECKING:
     from service.store import Database
-    from tests.service.mlflow_server import MlflowServer
+    from tests.service.fakes.mlflow_server import MlflowServer
 
 __all__ = ["database", "mlflow", "nothing_is_drawn"]  # the fixtures
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from service.client import Client
 from tests.e2e.stack import GRADFLEET
-from tests.service.support import free_port
+from tests.service.fixtures.support import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,15 +12,15 @@ from sklearn.datasets import load_digits
 
 from tests.core.test_contract import every_node
 from tests.core.test_cupy_form import passes
-from tests.prepared import prepare_parquet
-from tests.workers.helpers import EVERYTHING, assignment, completed, job, last_checkpoint, train
+from tests.fixtures.prepared import prepare_parquet
+from tests.workers.fixtures.helpers import EVERYTHING, assignment, completed, job, last_checkpoint, train
 from workers.exchange.zeromq import Order
 from workers.machine.device import DeviceError, Gpu
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.workers.helpers import Outcome
+    from tests.workers.fixtures.helpers import Outcome
     from workers.data.dataset import DatasetInfo
 
 

@@ -13,9 +13,9 @@ from service.settings import Settings
 from service.stack.app import create_app
 from service.store import Database, migrate
 from service.tracking import MlflowExporter
-from tests.service.fake_cluster import FakeCluster
-from tests.service.mlflow_server import MlflowServer
-from tests.service.support import served, write_parquet
+from tests.service.fakes.cluster import FakeCluster
+from tests.service.fakes.mlflow_server import MlflowServer
+from tests.service.fixtures.support import served, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from tests.postgres import PostgresServer
+    from tests.fixtures.postgres import PostgresServer
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,0 +1,326 @@
+"""Losses and their gradients against the definitions, one sample at a time, in exact or long arithmetic."""
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core import (
+    BATCH,
+    AbsoluteError,
+    BinaryMargin,
+    Graph,
+    Hinge,
+    Huber,
+    MeanSquaredError,
+    Plan,
+    ReLU,
+    SigmoidCrossEntropy,
+    SmoothL1,
+    SoftMargin,
+    SoftmaxCrossEntropy,
+    SquaredError,
+    WeightedSum,
+    build_classifier,
+    with_loss,
+)
+from tests.core.fixtures import direct
+
+
+def evaluate(loss, scores, labels, dtype=np.float64):
+    """Return the losses and their gradients for an upstream of one."""
+    graph = Graph()
+    scores = np.asarray(scores, dtype)
+    graph.input("scores", (BATCH, scores.shape[1]))
+    graph.input("labels", (BATCH,), integer=True)
+    graph.add("loss", loss, "scores", "labels")
+    plan = Plan(graph, ("loss",), batch=len(scores), dtype=dtype, wrt=("scores",))
+    plan.inputs["scores"][...] = scores
+    plan.inputs["labels"][...] = labels
+    plan.forward()
+    plan.backward({"loss": 1.0})
+    return plan.value("loss"), plan.gradient("scores")
+
+
+def softmax_reference(scores, label):
+    """Return loss and gradient with 60 digits and exponents that no exp can leave."""
+    with localcontext() as context:
+        context.prec = 60
+        exponentials = [Decimal(float(score)).exp() for score in scores]
+        total = sum(exponentials)
+        others = total - exponentials[label]
+        gradient = [each / total for each in exponentials]
+        gradient[label] = -others / total
+        # ln(1 + x) by its series where x is too small for 60 digits to hold 1 + x.
+        ratio = others / exponentials[label]
+        loss = ratio - ratio**2 / 2 if ratio < Decimal("1e-25") else (1 + ratio).ln()
+        return float(loss), [float(each) for each in gradient]
+
+
+def hinge_reference(scores, label, loss):
+    """Return loss and gradient in exact arithmetic."""
+    exact, margin = [Fraction(float(score)) for score in scores], Fraction(loss.margin)
+    others = [j for j in range(len(scores)) if j != label]
+    # Each term, and by which scores it rises (1) and falls (-1).
+    if loss.form == "one_vs_all":
+        terms = [(margin + exact[j], {j: 1}) for j in others] + [(margin - exact[label], {label: -1})]
+    else:
+        terms = [(exact[j] - exact[label] + margin, {j: 1, label: -1}) for j in others]
+    share = Fraction(1)
+    if loss.form == "crammer_singer":
+        largest = max(value for value, _ in terms)
+        terms = [term for term in terms if term[0] == largest]
+        share = Fraction(1, len(terms))
+    total, gradient = Fraction(0), [Fraction(0)] * len(scores)
+    for value, slopes in terms:
+        if value > 0:
+            total += share * (value**2 if loss.squared else value)
+            for j, slope in slopes.items():
+                gradient[j] += share * slope * (2 * value if loss.squared else 1)
+    return float(total), [float(each) for each in gradient]
+
+
+def batches(largest):
+    """Draw scores that float32 holds exactly, and labels."""
+    score = st.floats(-largest, largest, width=32)
+    return st.integers(2, 6).flatmap(
+        lambda classes: st.lists(
+            st.tuples(st.lists(score, min_size=classes, max_size=classes), st.integers(0, classes - 1)),
+            min_size=1,
+            max_size=4,
+        )
+    )
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [(np.float64, 1e-13), (np.float32, 1e-5)])
+@pytest.mark.parametrize("largest", [1, 50])
+@settings(deadline=None)
+@given(data=st.data())
+def test_softmax_keeps_its_digits(dtype, digits, largest, data):
+    scores, labels = zip(*data.draw(batches(largest)), strict=True)
+    value, gradient = evaluate(SoftmaxCrossEntropy(), scores, labels, dtype)
+    reference = [softmax_reference(each, label) for each, label in zip(scores, labels, strict=True)]
+    tiny = np.finfo(dtype).tiny
+    np.testing.assert_allclose(value, [loss for loss, _ in reference], rtol=digits, atol=tiny)
+    np.testing.assert_allclose(gradient, [slope for _, slope in reference], rtol=20 * digits, atol=tiny)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_of_far_apart_scores(dtype):
+    far = [[1e4, -1e4, 0], [1e4, -1e4, 0], [0, -np.inf, -np.inf], [5, -20, -20]]
+    value, gradient = evaluate(SoftmaxCrossEntropy(), far, [0, 1, 0, 0], dtype)
+    np.testing.assert_allclose(value, [0, 2e4, 0, 2 * np.exp(-25)], rtol=1e-6)
+    np.testing.assert_allclose(gradient[:3], [[0, 0, 0], [1, -1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(gradient[3], [-2 * np.exp(-25), np.exp(-25), np.exp(-25)], rtol=1e-5)
+
+
+def test_softmax_of_an_impossible_class_is_infinite():
+    value, gradient = evaluate(SoftmaxCrossEntropy(), [[-np.inf, 0.0]], [0])
+    assert value == [np.inf]
+    assert gradient.tolist() == [[-1, 1]]
+
+
+@pytest.mark.parametrize("form", ["weston_watkins", "crammer_singer", "one_vs_all"])
+@pytest.mark.parametrize("squared", [False, True])
+@settings(deadline=None)
+@given(data=batches(16), margin=st.sampled_from([0.25, 1.0, 3.0]))
+def test_hinge_in_its_three_forms(form, squared, data, margin):
+    scores, labels = zip(*data, strict=True)
+    # Multiples of 1/8: float64 makes no error, so that terms of exactly 0 and ties are met and told apart.
+    scores = np.round(np.array(scores) * 8) / 8
+    loss = Hinge(margin=margin, form=form, squared=squared)
+    value, gradient = evaluate(loss, scores, labels)
+    reference = [hinge_reference(each, label, loss) for each, label in zip(scores, labels, strict=True)]
+    np.testing.assert_allclose(value, [one for one, _ in reference], rtol=1e-15)
+    np.testing.assert_allclose(gradient, [slope for _, slope in reference], rtol=1e-15)
+
+
+def test_ties_of_crammer_and_singer_share_the_gradient():
+    value, gradient = evaluate(
+        Hinge(form="crammer_singer"), [[1.0, 2.0, 2.0], [2.0, 1.0, 1.0], [2.5, 1.0, 1.0]], [0] * 3
+    )
+    assert value.tolist() == [2, 0, 0]
+    assert gradient.tolist() == [[-1, 0.5, 0.5], [0, 0, 0], [0, 0, 0]]
+
+
+def test_hinge_at_the_kink_is_flat():
+    value, gradient = evaluate(Hinge(), [[3.0, 2.0, 2.0], [3.0, np.nextafter(2.0, 3), 2.0]], [0, 0])
+    assert gradient.tolist() == [[0, 0, 0], [-1, 1, 0]]
+    assert value[0] == 0 < value[1]
+
+
+def test_hinge_of_tied_scores_counts_each():
+    value, gradient = evaluate(Hinge(), [[1.0, 1.0, 1.0]], [1])
+    assert value == [2]
+    assert gradient.tolist() == [[1, -2, 1]]
+
+
+def slopes(node, inputs, upstream):
+    """Return what backward writes, called directly, with float64 arrays."""
+    output = np.empty(node.infer(*(each.shape for each in inputs)))
+    workspace = {name: np.empty(shape) for name, (shape, _) in node.workspace(*(x.shape for x in inputs)).items()}
+    node.forward(np, inputs, output, workspace)
+    gradients = [np.empty_like(each) for each in inputs]
+    node.backward(np, upstream, inputs, output, workspace, gradients)
+    return gradients
+
+
+def test_relu_at_zero_is_flat():
+    x = np.array([-0.0, 0.0, 5e-324, -5e-324])
+    (gradient,) = slopes(ReLU(), [x], np.array([3.0, 4.0, 5.0, 6.0]))
+    assert gradient.tolist() == [0, 0, 5, 0]
+
+
+def test_absolute_error_at_zero_is_flat():
+    x, y = slopes(AbsoluteError(), [np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]])], np.array([2.0]))
+    assert (x.tolist(), y.tolist()) == ([[0, -2]], [[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "said"),
+    [
+        ((4,), (4,), "at least 2 classes"),
+        ((4, 1), (4,), "at least 2 classes"),
+        ((4, 3), (4, 3), r"labels of shape \(4,\)"),
+    ],
+)
+@pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
+def test_shapes_that_do_not_fit_are_refused(loss, scores, labels, said):
+    with pytest.raises(ValueError, match=said):
+        loss.infer(scores, labels)
+
+
+def test_a_loss_of_values_takes_targets_like_the_scores():
+    graph = with_loss(build_classifier([ReLU()], 3), AbsoluteError())
+    assert graph.shapes(7)["targets"] == (7, 3)
+    assert graph.shapes(7)["loss"] == (7,)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_label_smoothing_spreads_the_target(smoothing):
+    scores = np.random.default_rng(0).normal(0, 3, (6, 4))
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    value, gradient = evaluate(SoftmaxCrossEntropy(label_smoothing=smoothing), scores, labels)
+    target = (1 - smoothing) * np.eye(4)[labels] + smoothing / 4
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(value, -(target * np.log(shares)).sum(axis=1), rtol=1e-13)
+    np.testing.assert_allclose(gradient, shares - target, rtol=1e-12, atol=1e-14)
+
+
+def test_label_smoothing_of_far_apart_scores():
+    value, gradient = evaluate(SoftmaxCrossEntropy(label_smoothing=0.1), [[1e4, -1e4], [-1e4, 1e4]], [0, 0], np.float32)
+    np.testing.assert_allclose(value, [1000, 19000], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0.05, -0.05], [-0.95, 0.95]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss", [SoftmaxCrossEntropy(), Hinge(), Hinge(form="one_vs_all", squared=True), SigmoidCrossEntropy()], ids=str
+)
+def test_class_weights_multiply_each_sample(loss):
+    scores = np.random.default_rng(0).normal(0, 2, (6, 3))
+    labels = np.array([0, 1, 2, 2, 1, 0])
+    value, gradient = evaluate(loss, scores, labels)
+    weighted, weighted_gradient = evaluate(loss.replace(class_weights=(2, 0, 0.5)), scores, labels)
+    weights = np.array([2, 0, 0.5, 0.5, 0, 2])
+    np.testing.assert_allclose(weighted, weights * value, rtol=1e-15)
+    np.testing.assert_allclose(weighted_gradient, weights[:, None] * gradient, rtol=1e-14)
+
+
+def test_class_weights_are_one_for_each_class():
+    with pytest.raises(ValueError, match=r"hinge\.class_weights must have one number for each of 3 classes, not 2"):
+        Hinge(class_weights=(1, 2)).infer((5, 3), (5,))
+    with pytest.raises(ValueError, match=r"soft_margin\.class_weights must have .* each of 2 classes, not 1"):
+        SoftMargin(class_weights=(1,)).infer((5, 1), (5,))
+
+
+def binary(loss, scores, labels, dtype=np.float64):
+    return direct.evaluate(loss, np.array(scores, dtype), np.array(labels), dtype=dtype)
+
+
+@pytest.mark.parametrize("loss", [SigmoidCrossEntropy(), SoftMargin()], ids=lambda loss: loss.type)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_of_a_probability_keep_their_digits(loss, dtype):
+    scores, labels = [0.0, 3.0, 3.0, 40.0, 1e4, 1e4, -1e4], [1, 1, 0, 1, 1, 0, 0]
+    z = [(1 if label else -1) * Decimal(score) for score, label in zip(scores, labels, strict=True)]
+    with localcontext() as context:
+        context.prec = 60
+        expected = [float((1 + (-each).exp()).ln()) if each > -999 else -float(each) for each in z]
+        slopes = [float(-(1 if y else -1) / (1 + each.exp())) for each, y in zip(z, labels, strict=True)]
+    value, gradient = binary(loss, scores, labels, dtype)
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-300)
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-300)
+    column, column_gradient = binary(loss, [[each] for each in scores], labels, dtype)
+    np.testing.assert_array_equal(column, value)
+    np.testing.assert_array_equal(column_gradient[:, 0], gradient)
+
+
+def test_sigmoid_cross_entropy_of_classes_is_each_against_the_rest():
+    scores = np.random.default_rng(0).normal(0, 2, (5, 3))
+    labels = np.array([0, 1, 2, 1, 0])
+    value, gradient = binary(SigmoidCrossEntropy(), scores, labels)
+    shares, target = 1 / (1 + np.exp(-scores)), np.eye(3)[labels]
+    expected = -(target * np.log(shares) + (1 - target) * np.log(1 - shares)).sum(axis=1)
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+    np.testing.assert_allclose(gradient, shares - target, rtol=1e-12, atol=1e-14)
+
+
+def test_binary_margin_at_the_kink_is_flat():
+    below = np.nextafter(1, 0)
+    value, gradient = binary(BinaryMargin(), [1.0, below, -1.0, -below, 3.0, 0.5], [1, 1, 0, 0, 0, 1])
+    assert value.tolist() == [0, 1 - below, 0, 1 - below, 4, 0.5]
+    assert gradient.tolist() == [0, -1, 0, 1, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("loss", "value", "slope"),
+    [
+        (SquaredError(), [0, 0.25, 1, 9], [0, 1, -2, 6]),
+        (MeanSquaredError(), [0, 0.25, 1, 9], [0, 1, -2, 6]),
+        (AbsoluteError(), [0, 0.5, 1, 3], [0, 1, -1, 1]),
+        (Huber(), [0, 0.125, 0.5, 2.5], [0, 0.5, -1, 1]),
+        (Huber(delta=2), [0, 0.125, 0.5, 4], [0, 0.5, -1, 2]),
+        (SmoothL1(), [0, 0.125, 0.5, 2.5], [0, 0.5, -1, 1]),
+        (SmoothL1(beta=2), [0, 0.0625, 0.25, 2], [0, 0.25, -0.5, 1]),
+    ],
+    ids=lambda each: "" if isinstance(each, list) else str(each),
+)
+def test_losses_of_values_by_hand(loss, value, slope):
+    """Differences of 0, 1/2, -1 and 3; -1 is the joint of Huber's two pieces."""
+    predictions, targets = np.array([1.0, 1.5, 0.0, 4.0]), np.ones(4)
+    got, x_gradient, t_gradient = direct.evaluate(loss, predictions, targets, upstream=2.0)
+    assert got.tolist() == value
+    assert x_gradient.tolist() == [2 * each for each in slope]
+    assert t_gradient.tolist() == [-2 * each for each in slope]
+    # Two entries a sample: their sum, or their mean.
+    got, x_gradient, _ = direct.evaluate(loss, predictions.reshape(2, 2), targets.reshape(2, 2))
+    entries = 2 if isinstance(loss, MeanSquaredError) else 1
+    assert got.tolist() == [(value[0] + value[1]) / entries, (value[2] + value[3]) / entries]
+    assert x_gradient.ravel().tolist() == [each / entries for each in slope]
+
+
+def test_a_weighted_sum_adds_up():
+    scores = np.random.default_rng(0).normal(0, 2, (5, 3))
+    labels = np.array([0, 1, 2, 1, 0])
+    inner = WeightedSum(losses=(Hinge(), SoftmaxCrossEntropy()), weights=(0.5, 2))
+    value, gradient = evaluate(WeightedSum(losses=(inner, SigmoidCrossEntropy()), weights=(3, -1)), scores, labels)
+    parts = [evaluate(loss, scores, labels) for loss in (Hinge(), SoftmaxCrossEntropy(), SigmoidCrossEntropy())]
+    factors = (1.5, 6, -1)
+    np.testing.assert_allclose(value, sum(f * v for f, (v, _) in zip(factors, parts, strict=True)), rtol=1e-13)
+    slopes = sum(f * g for f, (_, g) in zip(factors, parts, strict=True))
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-12, atol=1e-14)
+
+
+def test_a_weighted_sum_has_the_target_of_its_parts():
+    assert WeightedSum(losses=(Hinge(),), weights=(1,)).target == "labels"
+    values = WeightedSum(losses=(SquaredError(), Huber()), weights=(1, 2))
+    graph = with_loss(build_classifier([ReLU()], 3), values)
+    assert graph.shapes(7)["targets"] == (7, 3)
+    with pytest.raises(ValueError, match=r"weighted_sum\.losses must all be of labels or all of values, not hinge"):
+        WeightedSum(losses=(Hinge(), Huber()), weights=(1, 1))
+    with pytest.raises(ValueError, match=r"weighted_sum\.weights must have one number for each of 1 losses, not 2"):
+        WeightedSum(losses=(Hinge(),), weights=(1, 1))
+    with pytest.raises(ValueError, match=r"weighted_sum\.losses must have at least one loss"):
+        WeightedSum(losses=(), weights=())

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib import image
+from matplotlib.colors import to_rgba
+from matplotlib.text import Text
+from sklearn import metrics
+
+from core import Linear, ParameterLayout, ReLU, build_classifier, initialize
+from service.analysis.certainty import draw_margins_and_confidence
+from service.analysis.confusion import confusion_matrix, draw_confusion_matrix, most_confused
+from service.analysis.curves import MOST_POINTS, draw_learning_curves
+from service.analysis.measures import calibration
+from service.analysis.pictures import Subject, draw_pictures
+from service.analysis.predictions import Predictions
+from service.analysis.style import BLUE, png
+from service.analysis.templates import draw_weight_templates, image_shape
+from service.analysis.trained_model import TrainedModel
+from tests.workers.fixtures.helpers import assignment, blobs, completed, job, last_checkpoint
+from workers.record.history_files import read_history
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def predictions(scores: Any, labels: Any, classes: int | None = None) -> Predictions:
+    table = np.asarray(scores, np.float32)
+    names = tuple(f"class {index}" for index in range(classes or table.shape[1]))
+    return Predictions(table, np.asarray(labels, np.int64), names, np.arange(len(table)), "validation", len(table), 9)
+
+
+def random_predictions(rows: int = 500, classes: int = 7, seed: int = 3) -> Predictions:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, rows)
+    scores = random.normal(size=(rows, classes)) * 2
+    scores[np.arange(rows), labels] += 2
+    return predictions(scores, labels)
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def test_the_confusion_matrix_is_scikit_learns() -> None:
+    found = random_predictions()
+    expected = metrics.confusion_matrix(found.labels, found.scores.argmax(axis=1), labels=range(7))
+    assert confusion_matrix(found).tolist() == expected.tolist()
+    figure = draw_confusion_matrix("a job", found)
+    assert figure is not None
+    axes, words = figure.axes
+    shares = expected / expected.sum(axis=1, keepdims=True)
+    assert np.allclose(axes.images[0].get_array(), shares)
+    cells = {(int(y), int(x)): text.get_text() for text in axes.texts for x, y in [text.get_position()]}
+    assert cells == {
+        (row, column): f"{count}\n{share:.0%}"
+        for (row, column), count in np.ndenumerate(expected)
+        if (share := shares[row, column])
+    }
+    accuracy = metrics.accuracy_score(found.labels, found.scores.argmax(axis=1))
+    assert f"{accuracy:.2%}" in texts(words)[0]
+
+
+def test_the_most_confused_pairs_are_named() -> None:
+    matrix = np.array([[9, 4, 0], [0, 5, 7], [4, 1, 100]])
+    assert most_confused(matrix, 3) == [(1, 2, 7), (0, 1, 4), (2, 0, 4)]
+    assert most_confused(np.diag([3, 3]), 5) == []
+    found = predictions([[0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]], [0, 0, 1, 2])
+    figure = draw_confusion_matrix("a job", found)
+    assert figure is not None
+    assert "2 × class 0 → class 1\n" in texts(figure.axes[1])[0]
+
+
+def test_a_class_without_rows_and_too_many_classes() -> None:
+    figure = draw_confusion_matrix("a job", predictions([[1, 0, 0]], [0]))
+    assert figure is not None
+    assert texts(figure.axes[0]) == ["1\n100%"]
+    assert draw_confusion_matrix("a job", predictions(np.eye(201), range(201))) is None
+
+
+@pytest.mark.parametrize("length", [1, 9, 60])
+def test_no_text_is_cut_off(length: int) -> None:
+    found = replace(random_predictions(), classes=(("mushroom " * 8)[:length],) * 7)
+    name = "a job of $ " + "name " * 38
+    figures = [
+        draw_confusion_matrix(name, found),
+        draw_margins_and_confidence(name, {"loss": {"type": "softmax"}}, found),
+        draw_weight_templates(name, model_of([Linear(7)], 64), found.classes),
+    ]
+    for figure in figures:
+        assert figure is not None
+        png(figure)
+        for text in figure.findobj(Text):
+            extent = text.get_window_extent()
+            inside = extent.x0 >= 0 and extent.y0 >= 0 and extent.x1 <= figure.bbox.x1 and extent.y1 <= figure.bbox.y1
+            assert inside or not text.get_visible() or not text.get_text(), (text, extent, figure.bbox)
+
+
+def test_what_the_certainty_figure_shows() -> None:
+    found = random_predictions()
+    figure = draw_margins_and_confidence("a job", {"loss": {"type": "hinge", "margin": 2.5}}, found)
+    first, second, third = figure.axes
+    for axes in (first, second):
+        right, whole = (patch.get_data() for patch in axes.patches)
+        wrong = whole.values - right.values
+        assert right.values.sum() == (found.predicted == found.labels).sum()
+        assert whole.values.sum() == len(found.labels)
+        assert wrong.min() >= 0
+    assert 2.5 in {line.get_xdata()[0] for line in first.lines}
+    below = first.patches[0].get_data()
+    assert below.values[below.edges[1:] <= 0].sum() == 0, "a row that is right has no negative margin"
+    bins = calibration(found.scores, found.labels)
+    points = third.lines[0].get_xydata()
+    assert points.tolist() == np.stack([bins.confidence, bins.accuracy], axis=1)[bins.counts > 0].tolist()
+    assert f"{bins.error:.4f}" in third.get_title(loc="left")
+
+
+def model_of(layers: list[Any], features: int) -> TrainedModel:
+    graph = build_classifier(layers, features)
+    layout = ParameterLayout(graph.parameters())
+    return TrainedModel(graph, layout, initialize(layout, 1), None, 3)
+
+
+def tiles(figure: Figure, side: int) -> np.ndarray[Any, Any]:
+    """The mosaic of a figure of one row of pictures."""
+    mosaic = np.ma.getdata(figure.axes[0].images[0].get_array())
+    return mosaic[-side:]
+
+
+@pytest.mark.parametrize(
+    ("features", "known", "shape"),
+    [
+        (64, None, (8, 8, 1)),
+        (784, None, (28, 28, 1)),
+        (3072, None, None),
+        (4, None, None),
+        (65, None, None),
+        (3072, (32, 32, 3), (32, 32, 3)),
+        (70, (7, 10), (7, 10, 1)),
+        (70, (7, 10, 1), (7, 10, 1)),
+        (64, (4, 16), None),
+        (64, (8, 4, 2), None),
+        (64, (64,), None),
+    ],
+)
+def test_which_rows_are_images(features: int, known: tuple[int, ...] | None, shape: tuple[int, ...] | None) -> None:
+    assert image_shape(features, known) == shape
+
+
+def test_the_templates_are_the_columns_of_the_weights() -> None:
+    model = model_of([Linear(3)], 64)
+    figure = draw_weight_templates("a job", model, ("ant", "$bee$", "cat"))
+    assert figure is not None
+    assert texts(figure.axes[0]) == ["ant", r"\$bee\$", "cat"]
+    weights = model.layout.views(model.parameters)["scores.weight"]
+    for unit, left in enumerate((0, 9, 18)):
+        assert np.array_equal(tiles(figure, 8)[:, left : left + 8], weights[:, unit].reshape(8, 8))
+    low, high = figure.axes[0].images[0].get_clim()
+    assert (low, high) == pytest.approx((-np.abs(weights).max(), np.abs(weights).max()))
+
+
+def test_templates_in_colour() -> None:
+    model = model_of([Linear(2)], 105)
+    figure = draw_weight_templates("a job", model, ("a", "b"), (5, 7, 3))
+    assert figure is not None
+    weights = model.layout.views(model.parameters)["scores.weight"]
+    pixels = weights[:, 1].reshape(5, 7, 3) / np.abs(weights).max() / 2 + 0.5
+    assert np.allclose(tiles(figure, 5)[:, 8:15], pixels)
+
+
+def test_of_many_hidden_units_those_with_the_largest_weights() -> None:
+    model = model_of([Linear(50), ReLU(), Linear(3)], 64)
+    weights = model.layout.views(model.parameters)["0_linear.weight"]
+    weights[:, :10] *= 1e-3
+    figure = draw_weight_templates("a job", model, ("a", "b", "c"))
+    assert figure is not None
+    assert texts(figure.axes[0]) == [f"unit {unit}" for unit in range(10, 50)]
+
+
+def test_no_templates_where_the_features_are_no_image_or_meet_no_linear_layer() -> None:
+    assert draw_weight_templates("a job", model_of([Linear(3)], 63), ("a", "b", "c")) is None
+    assert draw_weight_templates("a job", model_of([ReLU(), Linear(3)], 64), ("a", "b", "c")) is None
+
+
+def subject_of(directory: Path, **changes: Any) -> Subject:
+    """A job that has been trained."""
+    dataset = blobs(directory, features=25)
+    given = assignment(job(**changes), dataset, directory / "job")
+    completed(given)
+    return Subject(given.job, "a $job", given.directory, given.spec, dataset)
+
+
+def test_what_the_curves_show(tmp_path: Path) -> None:
+    subject = subject_of(tmp_path, **{"training.epochs": 40})
+    history = read_history(subject.directory)
+    figure = draw_learning_curves(subject.name, subject.spec, subject.dataset, history, kept=12)
+    table = history.to_pydict()
+    steps_of_epoch = 6  # 266 rows in batches of 50
+    for axes, name in zip(figure.axes, ("loss", "accuracy"), strict=False):
+        training, validation, kept = axes.lines
+        expected = [
+            (step / steps_of_epoch, value)
+            for step, value in zip(table["step"], table[f"val/{name}"], strict=True)
+            if value is not None
+        ]
+        assert validation.get_xydata().tolist() == [list(point) for point in expected]
+        assert kept.get_xdata()[0] == 2
+        assert len(training.get_xydata()) == MOST_POINTS
+        values = np.array(table["train/data_loss" if name == "loss" else "train/accuracy"])
+        assert training.get_ydata() == pytest.approx(values.reshape(MOST_POINTS, -1).mean(axis=1))
+    (active,) = figure.axes[2].lines
+    assert active.get_ydata().mean() == pytest.approx(np.mean(table["train/active_fraction"]))
+    assert to_rgba(active.get_color()) == to_rgba(BLUE)
+
+
+def test_a_short_job_shows_each_batch(tmp_path: Path) -> None:
+    subject = subject_of(tmp_path, **{"training.epochs": 1, "data.validation": 0.0})
+    history = read_history(subject.directory)
+    figure = draw_learning_curves(subject.name, subject.spec, subject.dataset, history, None)
+    assert figure.axes[0].lines[0].get_ydata().tolist() == history.column("train/data_loss").to_pylist()
+    assert not len(figure.axes[0].lines[1].get_xydata())
+    assert png(figure)
+
+
+PNGS = {"learning_curves.png", "weight_templates.png", "confusion_matrix.png", "margins_and_confidence.png"}
+
+
+def test_all_pictures_of_a_job(tmp_path: Path) -> None:
+    pictures = draw_pictures(subject_of(tmp_path))
+    assert pictures.failures == {}
+    assert set(pictures.files) == PNGS | {"graph.svg"}
+    for name in PNGS:
+        assert image.imread(io.BytesIO(pictures.files[name])).std() > 0.01
+
+
+def test_without_a_checkpoint_there_are_curves_and_a_graph(tmp_path: Path) -> None:
+    subject = subject_of(tmp_path)
+    (subject.directory / "checkpoints").rename(tmp_path / "elsewhere")
+    pictures = draw_pictures(subject)
+    assert (set(pictures.files), pictures.failures) == ({"learning_curves.png", "graph.svg"}, {})
+
+
+def test_what_can_not_be_drawn_leaves_the_rest(tmp_path: Path) -> None:
+    subject = subject_of(tmp_path)
+    (file,) = (subject.directory / "history").iterdir()
+    file.write_bytes(file.read_bytes()[:-10])
+    pictures = draw_pictures(subject)
+    assert set(pictures.files) == {*PNGS, "graph.svg"} - {"learning_curves.png"}
+    assert "can not be read" in pictures.failures["learning_curves.png"]
+
+    gone = replace(subject, dataset=replace(subject.dataset, path=str(tmp_path / "gone.arrow")))
+    pictures = draw_pictures(gone)
+    assert set(pictures.files) == {"weight_templates.png", "graph.svg"}
+    assert pictures.failures["predictions"].startswith("DatasetError: the dataset's file is gone")
+
+    weights = last_checkpoint(subject.directory) / "best.safetensors"
+    weights.write_bytes(b"x")
+    assert "CheckpointError" in draw_pictures(subject).failures["predictions"]
+
+
+def test_the_history_can_be_empty(tmp_path: Path) -> None:
+    subject = subject_of(tmp_path)
+    for file in (subject.directory / "history").iterdir():
+        file.unlink()
+    assert read_history(subject.directory).equals(pa.Table.from_batches([], read_history(subject.directory).schema))
+    assert "learning_curves.png" not in draw_pictures(subject).files

@@ -1,0 +1,85 @@
+"""The picture of a sweep: which of its jobs it is drawn from, and what it calls them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.analysis.pictures import Subject
+from service.analysis.sweep_picture import Member, draw_sweep
+from tests.workers.fixtures.helpers import assignment, blobs, completed, job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Member]:
+    """Trains a job for one epoch, with some fields set by the sweep, and says that it reached an accuracy."""
+    directory: Path = tmp_path_factory.mktemp("sweep")
+    dataset, made = blobs(directory), iter(range(100))
+
+    def train(accuracy: float, **overrides: Any) -> Member:
+        spec = job(**{"training.epochs": 1} | overrides)
+        given = assignment(spec, dataset, directory / str(next(made)))
+        completed(given)
+        return Member(Subject(given.job, "a job", given.directory, given.spec, dataset), overrides, accuracy)
+
+    return train
+
+
+def labels(figure: Figure | None) -> list[str]:
+    assert figure is not None
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def settings(figure: Figure | None) -> list[str]:
+    assert figure is not None
+    return [label.get_text() for label in figure.axes[5].get_yticklabels()]
+
+
+def test_the_best_settings_of_each_loss_by_their_mean_over_the_seeds(trained: Callable[..., Member]) -> None:
+    members = [
+        trained(accuracy, **{"loss.type": loss, "optimizer.lr": lr, "training.seed": seed})
+        for loss, lr, seed, accuracy in (
+            ("hinge", 0.01, 0, 0.99),  # one lucky seed
+            ("hinge", 0.01, 1, 0.80),
+            ("hinge", 0.02, 0, 0.91),
+            ("hinge", 0.02, 1, 0.92),
+            ("softmax", 0.01, 0, 0.95),
+            ("softmax", 0.02, 0, 0.94),
+        )
+    ]
+    figure = draw_sweep("rates", members)
+    assert labels(figure) == ["hinge, 0.02 (n = 2)", "softmax, 0.01 (n = 1)"]
+    assert settings(figure) == ["0.01", "0.02"]
+    assert figure is not None
+    hinge, softmax = (container.lines[0].get_xdata() for container in figure.axes[5].containers)
+    assert hinge == pytest.approx([0.895, 0.915])
+    assert softmax == pytest.approx([0.95, 0.94])
+
+
+def test_forms_of_a_loss_are_losses_of_their_own(trained: Callable[..., Member]) -> None:
+    members = [
+        trained(0.9, **{"loss": {"type": "hinge"}, "optimizer.lr": 0.05, "regularization.l2": 0.5}),
+        trained(0.8, **{"loss": {"type": "hinge", "squared": True}, "optimizer.lr": 0.05, "regularization.l2": 0.5}),
+    ]
+    expected = ["hinge, lr 0.05, l2 0.5 (n = 1)", "hinge squared True, lr 0.05, l2 0.5 (n = 1)"]
+    assert labels(draw_sweep("forms", members)) == expected
+
+
+def test_of_many_settings_the_best_in_the_sweeps_order(trained: Callable[..., Member]) -> None:
+    one = trained(0.9)
+    members = [
+        replace(one, overrides={"optimizer.lr": place}, accuracy=0.9 - abs(8.1 - place) / 100) for place in range(14)
+    ]
+    assert settings(draw_sweep("many", members)) == [str(place) for place in range(4, 14)]
+
+
+def test_without_a_success_there_is_no_picture() -> None:
+    assert draw_sweep("none", []) is None

@@ -1,0 +1,314 @@
+"""Files that are no dataset: each is refused with the file, the column and the row at fault, and leaves nothing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import struct
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.datasets.preparation.preparation import Selection
+from tests.fixtures.prepared import prepared
+from workers.data.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LIMIT = 1024 * 1024
+GOOD = pd.DataFrame({"a": np.arange(100) * 0.5, "b": np.arange(100), "label": list("xy") * 50})
+
+
+def refused(tmp_path: Path, *files: Path, **selection: Any) -> str:
+    """What is said; nothing is left beside the target."""
+    (tmp_path / "data").mkdir(exist_ok=True)
+    with pytest.raises(DatasetError) as caught:
+        prepared(files, tmp_path / "data", Selection(**selection), max_bytes=LIMIT)
+    assert list((tmp_path / "data").iterdir()) == []
+    assert str(tmp_path) not in str(caught.value)
+    return str(caught.value)
+
+
+def idx_header(kind: int, *shape: int) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, kind, len(shape), *shape)
+
+
+CSV_HEAD = "a,b,label\n1,2,x\n3,4,y\n"
+
+# What is in the file; words that must be in the message.
+TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "too few fields": (CSV_HEAD + "5,x\n", ("t.csv", "Row #4", "Expected 3 columns, got 2")),
+    "too many fields": (CSV_HEAD + "5,6,x,7\n", ("t.csv", "Row #4", "Expected 3 columns, got 4")),
+    "a word among numbers": (CSV_HEAD + "5,many,x\n", ("t.csv", "'b'", "'many'", "line 4")),
+    "nothing where a number should be": (CSV_HEAD + "5,,x\n", ("t.csv", "'b'", "row 2", "no value")),
+    "no label": (CSV_HEAD + "5,6,\n", ("t.csv", "'label'", "row 2", "no label")),
+    "not a number": (CSV_HEAD + "nan,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
+    "infinity": (CSV_HEAD + "-inf,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
+    "beyond 32 bits": (CSV_HEAD + "1e39,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
+    "nothing": ("", ("t.csv", "Empty")),
+    "a header alone": ("a,label\n", ("0 rows", "at least 2")),
+    "no header": ("1.5,2,7\n3,4,8\n", ("t.csv", "first line", "name the columns")),
+    "a column twice": ("a,a,label\n1,2,x\n", ("t.csv", "'a'")),
+    "one class": ("a,label\n1,x\n2,x\n", ("'label'", "'x'", "2 classes")),
+    "no such column": ("a,b\n1,2\n", ("'label'", "a, b")),
+    "not text at all": ("a,label\n1,\udcff\n2,y\n", ("t.csv", "UTF8")),
+    "names that are no text": ("\udc89PNG,label\n1,x\n", ("t.csv", "utf-8")),
+    "a quotation that never ends": ('a,label\n1,"x\n2,y\n', ("1 rows",)),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_bad_csv(tmp_path: Path, case: str) -> None:
+    text, words = TEXTS[case]
+    (tmp_path / "t.csv").write_bytes(text.encode(errors="surrogateescape"))
+    said = refused(tmp_path, tmp_path / "t.csv")
+    for word in words:
+        assert word in said, said
+
+
+# What is in an IDX file of images beside one of three labels.
+IMAGES: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "another magic": (b"\x89PNG" + bytes(20), ("images.idx", "no IDX file", "89 50 4e 47")),
+    "nothing": (b"", ("images.idx", "nothing")),
+    "no such type": (b"\0\0\x0a\x01" + bytes(20), ("images.idx", "no IDX file")),
+    "a header cut short": (idx_header(8, 3, 2, 2)[:9], ("images.idx", "cut short", "9 bytes")),
+    "cut short": (idx_header(8, 3, 2, 2) + bytes(11), ("images.idx", "27 bytes", "28")),
+    "too long": (idx_header(8, 3, 2, 2) + bytes(13), ("images.idx", "29 bytes", "28")),
+    "a size beyond reason": (idx_header(8, 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(9), ("images.idx", "25 bytes")),
+    "empty images": (idx_header(8, 3, 0, 2), ("images.idx", "(3, 0, 2)")),
+    "fewer images than labels": (idx_header(8, 2, 2, 2) + bytes(8), ("images.idx has 2", "labels.idx has 3")),
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_bad_idx(tmp_path: Path, case: str) -> None:
+    content, words = IMAGES[case]
+    (tmp_path / "labels.idx").write_bytes(idx_header(8, 3) + b"\0\1\0")
+    (tmp_path / "images.idx").write_bytes(content)
+    said = refused(tmp_path, tmp_path / "images.idx", tmp_path / "labels.idx")
+    for word in words:
+        assert word in said, said
+
+
+def test_bad_cifar(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073 * 2 - 1))
+    assert "data_batch_1.bin has 6145 bytes" in refused(tmp_path, tmp_path / "data_batch_1.bin")
+
+
+def test_training_and_test_files_that_do_not_go_together(tmp_path: Path) -> None:
+    for part, side in (("train", 2), ("t10k", 3)):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_header(8, 2, side, side) + bytes(2 * side * side))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_header(8, 2) + b"\0\1")
+    files = [file for file in tmp_path.iterdir() if file.is_file()]
+    said = refused(tmp_path, *files, split="split")
+    for words in ("train have the columns", "uint8[2, 2]", "those of test", "uint8[3, 3]"):
+        assert words in said
+    alone = [file for file in files if file.name.startswith("train")]
+    assert "no split column 'split'; its columns are image, label" in refused(tmp_path, *alone, split="split")
+
+
+def test_bad_arrays(tmp_path: Path) -> None:
+    label = tmp_path / "label.npy"
+    np.save(label, [0, 1, 0])
+    for name, array, words in (
+        ("pickles", np.array([{}, {}, {}]), ("x.npy", "Python objects")),
+        ("complex", np.ones(3, complex), ("x.npy", "complex128")),
+        ("times", np.zeros(3, "M8[s]"), ("x.npy", "datetime64")),
+        ("records", np.zeros(3, [("a", int)]), ("x.npy",)),
+        ("a single number", np.array(3), ("x.npy", "rows")),
+        ("fewer rows", np.ones((2, 2)), ("x 2", "label 3")),
+    ):
+        np.save(tmp_path / "x.npy", array)
+        said = refused(tmp_path, tmp_path / "x.npy", label)
+        for word in words:
+            assert word in said, f"{name}: {said}"
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    whole = (tmp_path / "x.npy").read_bytes()
+    for length in (0, 5, 60, len(whole) - 1):
+        (tmp_path / "x.npy").write_bytes(whole[:length])
+        assert "x.npy" in refused(tmp_path, tmp_path / "x.npy", label)
+
+
+def test_ragged_lists(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [[1, 2], [3, 4], [5]], "label": list("xyx")}).to_parquet(tmp_path / "t.parquet")
+    said = refused(tmp_path, tmp_path / "t.parquet")
+    assert "t.parquet: column 'a' in row 2 has a list of 1 numbers" in said
+    assert "one of 2" in said
+
+
+def test_parts_that_do_not_belong_together(tmp_path: Path) -> None:
+    GOOD.to_parquet(tmp_path / "0.parquet")
+    for columns, words in (
+        (GOOD.drop(columns="b"), ("1.parquet", "'b'")),
+        (GOOD.assign(label=range(100)), ("1.parquet", "'label'", "another type")),
+        (GOOD.assign(b="many"), ("1.parquet", "'b'", "string")),
+        (GOOD.assign(b=[[1, 2]] * 100), ("1.parquet", "'b'", "row 0", "2 numbers")),
+        (GOOD.assign(label=[*["x"] * 70, None, *["y"] * 29]), ("1.parquet", "'label'", "row 70")),
+    ):
+        columns.to_parquet(tmp_path / "1.parquet")
+        said = refused(tmp_path, tmp_path / "0.parquet", tmp_path / "1.parquet")
+        for word in words:
+            assert word in said, said
+
+
+def test_a_label_that_is_none_of_the_given_classes(tmp_path: Path) -> None:
+    GOOD.to_parquet(tmp_path / "t.parquet")
+    assert "row 1 has 'y'" in refused(tmp_path, tmp_path / "t.parquet", classes=["x", "z"])
+    GOOD.to_csv(tmp_path / "t.csv")
+    assert "row 2 has 2" in refused(
+        tmp_path, tmp_path / "t.csv", classes=["x", "z"], label="b", features=["a"]
+    ).replace("'", "")
+
+
+def test_what_is_asked_for_and_is_not_there(tmp_path: Path) -> None:
+    GOOD.to_parquet(tmp_path / "t.parquet")
+    source = tmp_path / "t.parquet"
+    for selection, words in (
+        ({"features": ["c_*"]}, ("'c_*'", "a, b, label")),
+        ({"features": ["label"]}, ("no feature", "'label'")),
+        ({"targets": ["price"], "label": None}, ("'price'",)),
+        ({"targets": ["label"], "label": None}, ("'label'", "string")),
+        ({"shape": [2, 2]}, ("2 numbers", "2 x 2", "4")),
+        ({"shape": [2]}, ("height", "[2]")),
+        ({"classes": ["x"]}, ("at least 2", "x")),
+        ({"classes": ["x", "y", "x"]}, ("different", "x, y, x")),
+        ({"format": "npy"}, ("t.parquet", "NumPy")),
+        ({"format": "idx"}, ("t.parquet", "no IDX file")),
+        ({"format": "arrow"}, ("t.parquet", "Arrow")),
+    ):
+        said = refused(tmp_path, source, **selection)
+        for word in words:
+            assert word in said, said
+    (tmp_path / "notes.txt").write_text("hello")
+    assert "notes.txt" in refused(tmp_path, tmp_path / "notes.txt")
+    assert "empty" in refused(tmp_path)
+
+
+def write_zip(path: Path, names: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in names.items():
+            archive.writestr(name, content)
+
+
+def bomb_of_gzip(path: Path) -> None:
+    path.write_bytes(gzip.compress(idx_header(8, 2**25) + bytes(2**25)))
+
+
+def bomb_of_zip(path: Path) -> None:
+    np.savez_compressed(path, x=np.zeros((2**22, 1)), label=np.zeros(2**22, np.int64))
+
+
+def bomb_of_tar(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        info = tarfile.TarInfo("data_batch_1.bin")
+        info.size = 2**25
+        archive.addfile(info, io.BytesIO(bytes(2**25)))
+
+
+def bomb_in_a_bomb(path: Path) -> None:
+    path.write_bytes(gzip.compress(gzip.compress(bytes(2**25))))
+
+
+@pytest.mark.parametrize(
+    "write", [bomb_of_gzip, bomb_of_zip, bomb_of_tar, bomb_in_a_bomb], ids=lambda one: one.__name__
+)
+def test_a_small_file_that_expands_without_end(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    source = tmp_path / ("bomb.npz" if write is bomb_of_zip else "bomb.gz")
+    write(source)
+    assert source.stat().st_size < 2**18
+    assert f"more than {LIMIT} bytes" in refused(tmp_path, source)
+
+
+def test_a_table_that_decodes_without_end(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array(np.zeros(2**22)), "label": pa.array(np.arange(2**22) % 2)})
+    pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 2**19
+    assert f"more than {LIMIT} bytes" in refused(tmp_path, tmp_path / "t.parquet")
+
+
+def test_archives_in_archives_without_end(tmp_path: Path) -> None:
+    content = b"x"
+    for _ in range(5):
+        content = gzip.compress(content)
+    (tmp_path / "deep.gz").write_bytes(content)
+    assert "archive in an archive" in refused(tmp_path, tmp_path / "deep.gz")
+
+
+def test_archives_that_reach_outside(tmp_path: Path) -> None:
+    """Names with folders lose them, and links are left out."""
+    (tmp_path / "data").mkdir()
+    secret = tmp_path / "secret.csv"
+    secret.write_text(CSV_HEAD)
+    with tarfile.open(tmp_path / "out.tar", "w") as archive:
+        for name, kind in (("a.csv", tarfile.SYMTYPE), ("b.csv", tarfile.LNKTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, str(secret)
+            archive.addfile(info)
+        info = tarfile.TarInfo("../../../escaped.txt")
+        archive.addfile(info, io.BytesIO(b""))
+    assert "escaped.txt" in refused(tmp_path, tmp_path / "out.tar")
+    write_zip(tmp_path / "twice.zip", {"x/t.csv": b"", "y/t.csv": b""})
+    assert "several files called 't.csv'" in refused(tmp_path, tmp_path / "twice.zip")
+    assert not list(tmp_path.parent.rglob("escaped.txt"))
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.feather", "t.csv.gz", "t.npz", "t.tar.gz"])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_damage_is_an_error_and_no_crash(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    """Cut short anywhere, or with some bytes changed: it is refused, or read as if it were meant."""
+    folder = tmp_path_factory.mktemp("damaged")
+    source = folder / name
+    if name == "t.parquet":
+        GOOD.to_parquet(source)
+    elif name == "t.feather":
+        GOOD.to_feather(source)
+    elif name == "t.csv.gz":
+        GOOD.to_csv(source, index=False)
+    elif name == "t.npz":
+        np.savez_compressed(source, a=GOOD["a"].to_numpy(), label=np.arange(100) % 3)
+    else:
+        with tarfile.open(source, "w:gz") as archive:
+            GOOD.to_csv(folder / "t.csv", index=False)
+            archive.add(folder / "t.csv", "t.csv")
+    content = bytearray(source.read_bytes())
+    # Archives have the time in them, and with it another length.
+    places = st.floats(0, 1, exclude_max=True).map(lambda part: int(part * len(content)))
+    if data.draw(st.booleans()):
+        del content[data.draw(places) :]
+    else:
+        for position in data.draw(st.lists(places, min_size=1, max_size=8)):
+            content[position] = data.draw(st.integers(0, 255))
+    source.write_bytes(content)
+    directory = folder / "data"
+    try:
+        prepared([source], directory, Selection(), max_bytes=LIMIT)
+    except DatasetError:
+        assert list(directory.iterdir()) == []
+    else:
+        assert [path.suffix for path in directory.iterdir()] == [".arrow"]
+
+
+def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    GOOD.to_csv(tmp_path / "t.csv.gz")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        prepared([tmp_path / "t.csv.gz"], tmp_path / "data", Selection())
+    assert list((tmp_path / "data").iterdir()) == []

@@ -1,0 +1,94 @@
+"""A few registrations work at once; of the others a path is refused for now, and a file that was sent waits."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from service.datasets import registration
+from service.datasets.registration import REGISTRATIONS_AT_ONCE
+from tests.service.fixtures.support import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.settings import Settings
+
+TABLE = b"a,label\n1,x\n2,y\n"
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"  # files are what matters here
+
+
+class Gate:
+    """Lets no registration go on, and counts those that have come to it."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.open = threading.Event()
+        self._prepare = registration.prepare
+
+    def prepare(self, *arguments: Any, **options: Any) -> Any:
+        self.waiting += 1
+        assert self.open.wait(30)
+        return self._prepare(*arguments, **options)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate()
+    monkeypatch.setattr(registration, "prepare", gate.prepare)
+    yield gate
+    gate.open.set()
+
+
+def test_what_is_too_much_at_once(api: httpx.Client, settings: Settings, gate: Gate) -> None:
+    (settings.allowed_roots[0] / "t.csv").write_bytes(TABLE)
+    last_byte = threading.Event()
+
+    def content() -> Iterator[bytes]:
+        yield TABLE[:-1]
+        assert last_byte.wait(30)
+        yield TABLE[-1:]
+
+    def sent_bytes() -> int:
+        return sum(file.stat().st_size for file in settings.dataset_dir.rglob("t.csv"))
+
+    def register(name: str) -> httpx.Response:
+        return api.post("/v1/datasets", json={"name": name, "path": "t.csv"})
+
+    def upload(name: str, file: Any) -> httpx.Response:
+        query = {"name": name, "filename": "t.csv"}
+        head = {"Content-Type": "application/octet-stream"}
+        return api.post("/v1/datasets/upload", params=query, content=file, headers=head)
+
+    with ThreadPoolExecutor() as pool:
+        try:
+            sent = pool.submit(upload, "sent", content())
+            wait_until(lambda: any(settings.dataset_dir.rglob("t.csv")), "the upload begins")
+            working = [pool.submit(register, f"d{number}") for number in range(REGISTRATIONS_AT_ONCE)]
+            wait_until(lambda: gate.waiting == REGISTRATIONS_AT_ONCE, "as many as may work at once")
+            last_byte.set()
+            wait_until(lambda: sent_bytes() == len(TABLE), "the whole file is there")
+            for refused in (register("more"), upload("more", TABLE)):
+                assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+                assert f"{REGISTRATIONS_AT_ONCE} datasets are being registered" in refused.json()["detail"]
+            assert api.get("/v1/datasets").json() == {"data": []}
+            assert gate.waiting == REGISTRATIONS_AT_ONCE
+        finally:
+            last_byte.set()
+            gate.open.set()
+        assert [answer.result().status_code for answer in [*working, sent]] == [201] * (REGISTRATIONS_AT_ONCE + 1)
+    assert register("more").status_code == 201
+    assert list(settings.dataset_dir.glob(".preparing-*")) == []
+
+
+def test_what_is_refused_leaves_its_place(api: httpx.Client) -> None:
+    for _ in range(REGISTRATIONS_AT_ONCE + 1):
+        assert api.post("/v1/datasets", json={"name": "x", "path": "missing.csv"}).status_code == 422

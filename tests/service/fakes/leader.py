@@ -1,0 +1,42 @@
+"""A process that campaigns, on a cluster without Ray, and says what it does; the tests stop and kill it.
+
+python tests/service/fakes/leader.py DATABASE_URL DIRECTORY
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from unittest import mock
+
+from service.scheduling import leadership, scheduler
+from service.scheduling.leadership import Leadership
+from service.settings import Settings
+from service.store import Database, lease
+from tests.service.fakes.cluster import FakeAttempt, FakeCluster
+from workers.training.trainer import Assignment
+
+
+class LoudCluster(FakeCluster):
+    """Says when an attempt begins, and lets it tell nothing."""
+
+    def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
+        sys.stdout.write(f"began {assignment.job} {assignment.attempt}\n")
+        sys.stdout.flush()
+        return super().start(assignment, supervisor)
+
+
+cluster = LoudCluster()
+leading = Leadership(Database(sys.argv[1]), Settings(data_dir=Path(sys.argv[2])), cluster)
+with (
+    mock.patch.object(scheduler, "Attempt", cluster),
+    mock.patch.object(scheduler, "Supervisors", cluster),
+    mock.patch.object(scheduler, "IDLE_WAIT", 0.02),
+    mock.patch.object(lease, "LEASE", 1.5),
+    mock.patch.object(leadership, "LEASE", 1.5),
+    mock.patch.object(leadership, "RENEWAL", 0.3),
+    mock.patch.object(leadership, "LOOK", 0.05),
+):
+    leading.start()
+    sys.stdin.read()
+    leading.stop()

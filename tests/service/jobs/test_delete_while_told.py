@@ -1,0 +1,116 @@
+"""A job that is deleted while MLflow is told of it: its rows go, wherever the exporter is."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.jobs.recording import end_attempt
+from service.jobs.repository import count_by_state, create_job, get_job, move, start_attempt
+from service.jobs.requests import delete_job
+from service.jobs.series.points import Point, record_points
+from service.jobs.states import State
+from service.store.models import Base
+from service.telemetry.instruments import UNTOLD_POINTS
+from service.tracking import MlflowExporter
+from service.tracking.exporter import exports
+from service.tracking.mlflow.api import RejectedError, Run
+from tests.service.fixtures.support import hinge_job
+from workers.record.events import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.settings import Settings
+    from service.store import Database
+
+pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
+
+CALLS = 13
+UPLOAD = 11  # the call that sends the checkpoint's first file
+RUN = Run("r", "1", active=True, artifact_uri="mlflow-artifacts:/1")
+
+
+class Interrupted:
+    """MLflow's API that has something done during one of its calls, and takes everything or refuses all from there."""
+
+    def __init__(self, number: int, interrupt: Callable[[], None], *, refuses: bool = False) -> None:
+        self.calls: list[str] = []
+        self._number, self._interrupt, self._refuses = number, interrupt, refuses
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            if len(self.calls) == self._number:
+                self._interrupt()
+            if self._refuses and len(self.calls) >= self._number and name != "get_run":
+                raise RejectedError("it is refused", "INVALID_PARAMETER_VALUE")
+            if name == "upload" and not isinstance(arguments[2], bytes):
+                arguments[2].read_bytes()
+            return {"find_run": None, "experiment": "1"}.get(name, RUN)
+
+        return call
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def ended_job(database: Database, settings: Settings) -> str:
+    with database.writing() as session:
+        dataset = {"digest": "0" * 64, "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
+        job, _ = create_job(session, spec=hinge_job(), dataset=dataset, total_steps=100, body_sha256="b")
+        attempt = start_attempt(session, job.id, "supervisor")
+        move(session, job.id, from_=State.QUEUED, to=State.STARTING)
+        move(session, job.id, from_=State.STARTING, to=State.RUNNING)
+        record_points(session, job.id, attempt, [Point("train/loss", 1, 0.5, 1000)])
+        end_attempt(session, job.id, attempt, Ended("succeeded", "completed"))
+        job_id = job.id
+    checkpoint = settings.job_dir(job_id) / "checkpoints" / f"{100:012}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    return job_id
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("number", range(CALLS + 1))
+def test_it_ends_quietly_and_leaves_nothing(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, number: int, refuses: bool
+) -> None:
+    """Call 0 stands for the moment between the look at what is untold and the job's own turn."""
+    job_id = ended_job(database, settings)
+    exporter = MlflowExporter(database, settings)
+
+    def remove() -> None:
+        with database.writing() as session:
+            delete_job(session, job_id)
+        model = settings.job_dir(job_id) / "checkpoints" / f"{100:012}" / "model.safetensors"
+        model.unlink()
+
+    api = Interrupted(number, remove, refuses=refuses)
+    exporter._exports = told = exports(database, settings, api)  # type: ignore[arg-type]
+    told.mending.due = False
+    with caplog.at_level(logging.ERROR):
+        if number == 0:
+            remove()
+            assert exporter._export(told.jobs, job_id) is False
+        else:
+            assert exporter.step() > 0
+    if not refuses:
+        assert caplog.records == []
+        assert ("delete_run" in api.calls) == (number in {1, 2, 3}), "a run that is made for nobody is taken back"
+        # Without its first file the second one of the checkpoint is not sent either.
+        assert len(api.calls) == {0: 0, 1: 4, 2: 4, 3: 4}.get(number, CALLS - (number <= UPLOAD)), api.calls
+    with database.reading() as session:
+        assert get_job(session, job_id) is None
+        assert set(count_by_state(session).values()) == {0}
+        tables = [table for table in Base.metadata.sorted_tables if "job_id" in table.columns]
+        assert [table.name for table in tables if session.execute(table.select()).all()] == []
+    has_run = number >= 4
+    for expected in (["set_tags", "set_status"] if has_run and not refuses else None, []):
+        api.calls.clear()
+        exporter.step()
+        assert expected is None or api.calls == expected, "the run that the job has left is ended, once"
+    assert UNTOLD_POINTS._value.get() == 0
+    exporter.stop()

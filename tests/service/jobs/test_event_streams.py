@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from service.jobs.live import streams
+from service.jobs.live.streams import News, Watcher
+from service.jobs.repository import finish_attempt, move, record_event, record_progress, start_attempt
+from service.jobs.series.points import Point, record_points
+from service.jobs.states import State
+from service.stack.app import create_app
+from tests.service.fixtures.support import hinge_job, served, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi import FastAPI
+
+    from service.settings import Settings
+    from service.store import Database
+
+pytestmark = pytest.mark.usefixtures("digits")
+
+LIVE = {"Accept": "text/event-stream"}
+
+
+def submit(api: httpx.Client) -> str:
+    return str(api.post("/v1/jobs", json=hinge_job()).json()["id"])
+
+
+def begin(database: Database, job_id: str) -> int:
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=attempt)
+    return attempt
+
+
+def train(database: Database, job_id: str, attempt: int, step: int, value: float) -> None:
+    with database.writing() as session:
+        record_points(session, job_id, attempt, [Point("train/loss", step, value, step)])
+        record_progress(session, job_id, attempt, epoch=0, step=step)
+
+
+def end(database: Database, job_id: str, attempt: int) -> None:
+    with database.writing() as session:
+        finish_attempt(session, job_id, attempt, outcome="succeeded")
+        move(session, job_id, from_=State.RUNNING, to=State.SUCCEEDED, reason="completed", attempt=attempt)
+
+
+def messages(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    """Messages as a browser takes them: their fields, and `data` as the value of its JSON; comments as {":": text}."""
+    fields: dict[str, Any] = {}
+    for line in response.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name or ":"] = json.loads(value) if name == "data" else value
+        elif fields:
+            yield fields
+            fields = {}
+    assert not fields, "the stream broke off within a message"
+
+
+@contextmanager
+def watching(api: httpx.Client, job_id: str, **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
+    with api.stream("GET", f"/v1/jobs/{job_id}/events", headers=LIVE | headers) as response:
+        assert response.status_code == 200, response.read()
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert (response.headers["cache-control"], response.headers["vary"]) == ("no-store", "Accept")
+        yield messages(response)
+
+
+def events(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [message["data"] for message in found if "id" in message]
+
+
+def page(api: httpx.Client, job_id: str) -> list[dict[str, Any]]:
+    return list(api.get(f"/v1/jobs/{job_id}/events", params={"limit": 100}).json()["data"])
+
+
+async def read(watcher: Watcher) -> bytes:
+    return b"".join([part async for part in watcher])
+
+
+def test_a_job_is_watched_from_the_queue_to_its_end(api: httpx.Client, database: Database) -> None:
+    job_id = submit(api)
+    with watching(api, job_id) as stream:
+        first, queued = next(stream), next(stream)
+        assert first == {
+            "event": "progress",
+            "data": {"state": "queued", "progress": {"epoch": 0, "step": 0, "total_steps": 40}, "metrics": {}},
+        }
+        assert (queued["event"], queued["data"]["to_state"]) == ("state", "queued")
+        assert queued["id"] == str(queued["data"]["id"])
+        attempt = begin(database, job_id)
+        found = [first, queued]
+        while found[-1].get("data", {}).get("to_state") != "running":
+            found.append(next(stream))
+        train(database, job_id, attempt, 7, 0.5)
+        while found[-1]["event"] != "progress" or found[-1]["data"]["progress"]["step"] < 7:
+            found.append(next(stream))
+        assert found[-1]["data"]["metrics"] == {"train/loss": 0.5}
+        end(database, job_id, attempt)
+        found += stream
+    assert events(found) == page(api, job_id)
+    assert found[-1]["data"]["to_state"] == "succeeded", "nothing comes after the end"
+    assert [message["event"] for message in found if "id" in message] == [event["kind"] for event in events(found)]
+    assert all("id" not in message for message in found if message["event"] == "progress")
+
+
+def test_a_stream_goes_on_where_it_broke_off(api: httpx.Client, database: Database) -> None:
+    job_id = submit(api)
+    end(database, job_id, begin(database, job_id))
+    whole = page(api, job_id)
+    for number, event in enumerate(whole[:-1], 1):
+        with watching(api, job_id, **{"Last-Event-ID": str(event["id"])}) as stream:
+            assert events(list(stream)) == whole[number:]
+        after = {"starting_after": event["id"]}
+        with api.stream("GET", f"/v1/jobs/{job_id}/events", params=after, headers=LIVE) as response:
+            assert events(list(messages(response))) == whole[number:]
+    over = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE | {"Last-Event-ID": str(whole[-1]["id"])})
+    assert (over.status_code, over.content) == (204, b""), "a browser asks no more after that"
+
+
+def test_what_cannot_be_watched(api: httpx.Client) -> None:
+    job_id = submit(api)
+    for wrong in ("x", "-1", "1.5", str(2**63)):
+        answer = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE | {"Last-Event-ID": wrong})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-Id")
+    unknown = api.get("/v1/jobs/job_x/events", headers=LIVE)
+    assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "image/png", "application/json, text/event-stream"])
+def test_others_get_a_page(api: httpx.Client, accept: str) -> None:
+    answer = api.get(f"/v1/jobs/{submit(api)}/events", headers={"Accept": accept})
+    assert (answer.headers["content-type"], answer.headers["vary"]) == ("application/json", "Accept")
+    assert [event["to_state"] for event in answer.json()["data"]] == ["queued"]
+
+
+def test_more_streams_than_threads_and_all_are_told(app: FastAPI, api: httpx.Client, database: Database) -> None:
+    job_id = submit(api)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(base_url=api.base_url, timeout=10)) for _ in range(60)]
+        watched = [stack.enter_context(watching(client, job_id)) for client in clients]
+        for stream in watched:
+            assert next(stream)["event"] == "progress"
+        assert database.engine.pool.checkedout() <= 1, "the one that looks"  # type: ignore[attr-defined]
+        assert api.get(f"/v1/jobs/{job_id}").status_code == 200
+        end(database, job_id, begin(database, job_id))
+        for stream in watched:
+            assert events(list(stream)) == page(api, job_id)
+    wait_until(lambda: len(app.state.streams) == 0, "all are forgotten")
+
+
+def test_streams_are_limited_and_a_client_that_has_gone_makes_room(settings: Settings, database: Database) -> None:
+    app = create_app(settings.model_copy(update={"max_event_streams": 1}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as api:
+        job_id = submit(api)
+        with watching(api, job_id) as stream:
+            next(stream)
+            refused = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert "has 1 open event streams, its limit" in refused.json()["detail"]
+            assert api.get(f"/v1/jobs/{job_id}/events").status_code == 200, "pages are there for everybody"
+        wait_until(lambda: len(app.state.streams) == 0, "it is noticed that the client has gone")
+        with watching(api, job_id) as stream:
+            assert next(stream)["event"] == "progress"
+
+
+def test_streams_do_not_keep_the_server_from_stopping(settings: Settings, database: Database) -> None:
+    app = create_app(settings, database=database)
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        api = stack.enter_context(httpx.Client(base_url=server.enter_context(served(app)), timeout=30))
+        stream = stack.enter_context(watching(api, submit(api)))
+        next(stream)
+        began = time.monotonic()
+        server.close()
+        assert time.monotonic() - began < 3
+        assert [message["data"]["kind"] for message in stream] == ["state"], "it has ended as it should"
+    assert app.state.streams.closed
+
+
+def test_a_quiet_stream_has_a_heartbeat(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT_PERIOD", 0.05)
+    with watching(api, submit(api)) as stream:
+        found = [next(stream) for _ in range(4)]
+    assert found[2:] == [{":": "heartbeat"}] * 2
+
+
+def test_a_database_that_does_not_answer_makes_streams_late_and_no_worse(
+    api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(api)
+    calls = []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OperationalError("SELECT", None, OSError("gone"))
+        return look(*arguments)
+
+    look = streams.look
+    monkeypatch.setattr(streams, "look", failing)
+    end(database, job_id, begin(database, job_id))
+    with watching(api, job_id) as stream:
+        assert events(list(stream)) == page(api, job_id)
+    assert len(calls) == 2
+
+
+def test_an_event_that_comes_late_is_told_once(api: httpx.Client, database: Database) -> None:
+    job_id = submit(api)
+    attempt = begin(database, job_id)
+    with watching(api, job_id) as early:
+        while next(early).get("data", {}).get("to_state") != "running":
+            pass
+        with database.writing() as session:
+            record_event(session, job_id, attempt, "room", data={"workers": 2})
+        with httpx.Client(base_url=api.base_url) as other, watching(other, job_id) as late:
+            end(database, job_id, attempt)
+            assert events(list(late)) == page(api, job_id)
+        assert [event["kind"] for event in events(list(early))] == ["room", "attempt_finished", "state"]
+
+
+def test_a_client_that_does_not_read_is_told_the_latest_progress_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "PROGRESS_PERIOD", 0)
+    monkeypatch.setattr(streams, "MOST_BEHIND", 3)
+
+    watcher = Watcher("job", 5)
+    for step in range(10):
+        watcher.tell(News(b"progress %d." % step, [], done=False))
+    watcher.tell(News(b"progress 9.", [(5, b"old."), (6, b"six.")], done=False))
+    watcher.tell(News(b"progress 10.", [(6, b"six."), (7, b"seven.")], done=True))
+    assert asyncio.run(read(watcher)) == b"progress 9.six.progress 10.seven."
+    behind = Watcher("job", 0)
+    behind.tell(News(b"", [(number, b"%d." % number) for number in range(1, 5)], done=False))
+    assert asyncio.run(read(behind)) == b"1.2.3.4.", "it ends, and the client comes back for the rest"
+
+
+def test_progress_is_told_twice_a_second_at_most_but_at_the_end() -> None:
+    watcher = Watcher("job", 0)
+    for step in range(3):
+        watcher.tell(News(b"%d." % step, [(1, b"one.")], done=False))
+    watcher.tell(News(b"3.", [(2, b"two.")], done=True))
+    assert asyncio.run(read(watcher)) == b"0.one.3.two."

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from service.jobs.repository import finish_attempt, move, record_progress, record_result, start_attempt
+from service.jobs.series.points import Point, record_points
+from service.jobs.states import State
+from service.settings import Settings
+from service.stack.app import create_app
+from service.store import Database
+from tests.service.fixtures.support import hinge_job, served
+
+JOB_FIELDS = {
+    "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at",
+    "labels", "priority", "restarts", "started_at", "finished_at", "mlflow", "params_sha256", "sweep", "dataset",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, woken: list[str]) -> None:
+    body = hinge_job()
+    del body["training"]["shards"], body["regularization"], body["resources"], body["optimizer"]["schedule"]
+    answer = api.post("/v1/jobs", json=body)
+    assert answer.status_code == 201, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert set(job) == JOB_FIELDS
+    assert job["state"] == "queued"
+    assert job["progress"] == {"epoch": 0, "step": 0, "total_steps": 20 * 2}
+    assert job["spec"]["training"]["shards"] == 4
+    assert job["spec"]["optimizer"]["schedule"] == {"type": "constant"}
+    assert job["metrics"] == {}
+    assert job["attempts"] == []
+    assert job["mlflow"] is None
+    assert woken == ["change"]
+    assert api.get(answer.headers["location"]).json() == job
+    assert api.get("/v1/jobs").json() == {"data": [job], "has_more": False}
+
+
+@pytest.mark.usefixtures("digits")
+def test_an_idempotency_key_makes_one_job(api: httpx.Client, woken: list[str]) -> None:
+    headers = {"Idempotency-Key": "first-try"}
+    first = api.post("/v1/jobs", json=hinge_job(), headers=headers)
+    again = api.post("/v1/jobs", json=hinge_job(), headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    assert again.headers["location"] == first.headers["location"]
+    assert woken == ["change"]
+    other = api.post("/v1/jobs", json=hinge_job(name="other"), headers=headers)
+    assert other.status_code == 422
+    assert other.json()["errors"][0]["field"] == "Idempotency-Key"
+    without_key = api.post("/v1/jobs", json=hinge_job())
+    assert without_key.status_code == 201
+    assert without_key.json()["id"] != first.json()["id"]
+
+
+@pytest.mark.usefixtures("digits")
+def test_pages_reach_every_job_once_newest_first(api: httpx.Client) -> None:
+    ids = [api.post("/v1/jobs", json=hinge_job(name=f"job {n}")).json()["id"] for n in range(5)]
+    seen: list[str] = []
+    more = True
+    while more:
+        query = {"limit": 2} | ({"starting_after": seen[-1]} if seen else {})
+        page = api.get("/v1/jobs", params=query).json()
+        assert len(page["data"]) <= 2
+        seen += [job["id"] for job in page["data"]]
+        more = page["has_more"]
+    assert seen == ids[::-1]
+    assert api.get("/v1/jobs", params={"state": "failed"}).json()["data"] == []
+    assert len(api.get("/v1/jobs", params={"experiment": "hinge-vs-softmax"}).json()["data"]) == 5
+    for query in ({"limit": 0}, {"limit": 101}, {"limit": "x"}, {"state": "sleeping"}):
+        problem = api.get("/v1/jobs", params=query)
+        assert problem.status_code == 422
+        assert problem.json()["errors"][0]["field"] == next(iter(query))
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_job_shows_what_its_attempt_recorded(api: httpx.Client, database: Database) -> None:
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    nan = float("nan")
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=attempt)
+        points = [Point("train/loss", step, 1 / step, 1000 + step) for step in range(1, 6)]
+        points += [Point("val/loss", 5, nan, 2000), Point("val/accuracy", 5, 0.1, 2000)]
+        record_points(session, job_id, attempt, points)
+        record_progress(session, job_id, attempt, epoch=1, step=5)
+        record_result(session, job_id, attempt, params_sha256="ab" * 32)
+        finish_attempt(session, job_id, attempt, outcome="succeeded")
+        move(session, job_id, from_=State.RUNNING, to=State.SUCCEEDED, attempt=attempt)
+    job = api.get(f"/v1/jobs/{job_id}").json()
+    assert job["state"] == "succeeded"
+    assert job["metrics"] == {"train/loss": 0.2, "val/accuracy": 0.1, "val/loss": None}
+    assert job["progress"] | {"epoch": 1, "step": 5} == job["progress"]
+    assert job["params_sha256"] == "ab" * 32
+    assert [(entry["number"], entry["outcome"]) for entry in job["attempts"]] == [(1, "succeeded")]
+    assert job["created_at"] <= job["started_at"] <= job["finished_at"]
+    assert job["created_at"].endswith("Z")
+
+    series = api.get(f"/v1/jobs/{job_id}/metrics").json()["data"]
+    assert series["train/loss"] == {"steps": [1, 2, 3, 4, 5], "values": [1 / step for step in range(1, 6)]}
+    assert series["val/loss"] == {"steps": [5], "values": [None]}
+    some = api.get(f"/v1/jobs/{job_id}/metrics?name=train/loss&name=val/accuracy&from_step=2&to_step=4").json()["data"]
+    assert some == {"train/loss": {"steps": [2, 3, 4], "values": [1 / 2, 1 / 3, 1 / 4]}}
+    text = api.get(f"/v1/jobs/{job_id}/metrics", headers={"Accept": "text/csv"})
+    assert text.headers["content-type"].startswith("text/csv")
+    rows = text.text.splitlines()
+    assert rows[0] == "step,name,value"
+    assert rows[1:6] == [f"{step},train/loss,{1 / step!r}" for step in range(1, 6)]
+    assert rows[-1] == "5,val/loss,nan"
+
+
+@pytest.mark.usefixtures("digits")
+def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> None:
+    queued = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    answer = api.post(f"/v1/jobs/{queued}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    assert (answer.json()["reason"], answer.json()["finished_at"] is None) == ("cancel_requested", False)
+
+    running = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    with database.writing() as session:
+        attempt = start_attempt(session, running, "supervisor")
+        move(session, running, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+    answer = api.post(f"/v1/jobs/{running}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+    again = api.post(f"/v1/jobs/{running}/cancel")
+    assert (again.status_code, again.json()) == (200, answer.json())
+    assert woken == ["change"] * 4
+
+    with database.writing() as session:
+        assert move(session, running, from_=State.CANCELLING, to=State.SUCCEEDED, attempt=attempt)
+    answer = api.post(f"/v1/jobs/{running}/cancel")
+    assert answer.status_code == 409
+    assert "succeeded" in answer.json()["detail"]
+    assert api.post("/v1/jobs/job_nothing/cancel").status_code == 404
+
+
+@pytest.mark.usefixtures("digits")
+def test_pausing_and_resuming(api: httpx.Client, database: Database, woken: list[str]) -> None:
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+
+    def ask(request: str) -> tuple[int, str]:
+        answer = api.post(f"/v1/jobs/{job_id}/{request}")
+        return answer.status_code, answer.json().get("state") or answer.json()["detail"]
+
+    assert ask("resume") == (200, "queued")
+    assert ask("pause") == (200, "paused")
+    assert ask("pause") == (200, "paused")
+    assert ask("resume") == (202, "queued")
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+    assert ask("pause") == (202, "pausing")
+    assert ask("pause") == (200, "pausing")
+    assert ask("resume") == (409, f"Job {job_id} is pausing: wait until it is paused, then resume it.")
+    with database.writing() as session:
+        assert move(session, job_id, from_=State.PAUSING, to=State.PAUSED, attempt=attempt)
+    assert ask("resume") == (202, "queued")
+    assert ask("cancel") == (200, "cancelled")
+    for request in ("pause", "resume"):
+        assert ask(request) == (409, f"Job {job_id} has ended: cancelled. It cannot be {request}d any more.")
+        assert api.post(f"/v1/jobs/job_nothing/{request}").status_code == 404
+    assert woken == ["change"] * 6, "what changes nothing wakes nobody"
+
+
+@pytest.mark.usefixtures("digits")
+def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) -> None:
+    job = api.post("/v1/jobs", json=hinge_job()).json()
+    path = f"/v1/jobs/{job['id']}"
+    changed = api.patch(path, json={"resources": {"workers": 1}})
+    assert changed.status_code == 200
+    assert changed.json() == job | {"spec": job["spec"] | {"resources": job["spec"]["resources"] | {"workers": 1}}}
+    assert api.patch(path, json={"resources": {"cpus_per_worker": 4}}).json()["spec"]["resources"] == {
+        "workers": 1, "cpus_per_worker": 4, "gpus_per_worker": 0,
+    }  # fmt: skip
+    assert woken == ["change"] * 3
+    for nothing in ({}, {"workers": 1}, {"workers": None, "cpus_per_worker": 4}):
+        assert api.patch(path, json={"resources": nothing}).json() == api.get(path).json()
+    assert woken == ["change"] * 3
+    refusals: list[tuple[dict[str, Any], str, str]] = [
+        (
+            {"resources": {"workers": 2}},
+            "resources.workers",
+            "2 workers of 4 CPUs would share 4 shards: workers x cpus_per_worker must be at most 4, or "
+            "training.shards at least 8",
+        ),
+        ({"resources": {"workers": 0}}, "resources.workers", "must be at least 1, not 0"),
+        ({"resources": {"workers": "2"}}, "resources.workers", "must be an integer, not '2'"),
+        (
+            {"resources": {"gpus_per_worker": 1}},
+            "resources.gpus_per_worker",
+            "'gpus_per_worker' is not a known field; known: workers, cpus_per_worker; did you mean 'cpus_per_worker'?",
+        ),
+        ({"resources": {}, "name": "x"}, "name", "'name' is not a known field; known: resources"),
+        ({}, "resources", "is required"),
+    ]
+    for body, field, message in refusals:
+        answer = api.patch(path, json=body)
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": field, "message": message}])
+    assert api.patch("/v1/jobs/job_nothing", json={"resources": {}}).status_code == 404
+    api.post(f"{path}/cancel")
+    refused = api.patch(path, json={"resources": {"workers": 3, "cpus_per_worker": 1}})
+    assert refused.status_code == 409
+    assert "has ended: cancelled" in refused.json()["detail"]
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_job_is_not_made_larger_than_the_cluster(settings: Settings, database: Database) -> None:
+    app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        job_id = client.post("/v1/jobs", json=hinge_job()).json()["id"]
+        answer = client.patch(f"/v1/jobs/{job_id}", json={"resources": {"workers": 3}})
+    assert answer.status_code == 422
+    assert "but the cluster has 2" in answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_events_of_a_job_in_pages(api: httpx.Client) -> None:
+    other = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    for request in ("pause", "resume", "pause"):
+        api.post(f"/v1/jobs/{job_id}/{request}")
+    api.patch(f"/v1/jobs/{job_id}", json={"resources": {"workers": 1}})
+    seen: list[dict[str, Any]] = []
+    more = True
+    while more:
+        query = {"limit": 2} | ({"starting_after": seen[-1]["id"]} if seen else {})
+        page = api.get(f"/v1/jobs/{job_id}/events", params=query).json()
+        assert 1 <= len(page["data"]) <= 2
+        seen += page["data"]
+        more = page["has_more"]
+    assert [(event["kind"], event["from_state"], event["to_state"], event["reason"]) for event in seen] == [
+        ("state", None, "queued", None),
+        ("state", "queued", "paused", "pause_requested"),
+        ("state", "paused", "queued", "resume_requested"),
+        ("state", "queued", "paused", "pause_requested"),
+        ("resources_changed", None, None, None),
+    ]
+    assert seen[-1]["data"]["to"]["workers"] == 1
+    assert set(seen[0]) == {"id", "time", "kind", "attempt", "from_state", "to_state", "reason", "data"}
+    assert len(api.get(f"/v1/jobs/{other}/events").json()["data"]) == 1
+    assert api.get("/v1/jobs/job_nothing/events").status_code == 404
+    for query in ({"limit": 0}, {"starting_after": "x"}, {"starting_after": -1}):
+        assert api.get(f"/v1/jobs/{job_id}/events", params=query).status_code == 422
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: Database) -> None:
+    app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        assert client.post("/v1/jobs", json=hinge_job()).status_code == 201
+        answer = client.post("/v1/jobs", json=hinge_job(**{"resources.workers": 3}))
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0] == {
+        "field": "resources.workers",
+        "message": "with cpus_per_worker asks for 3 CPUs, but the cluster has 2: "
+        "workers x cpus_per_worker must be at most 2",
+    }
+
+
+@pytest.mark.usefixtures("digits")
+@pytest.mark.parametrize(("gpus", "field"), [(None, "resources.gpus_per_worker"), (1, "resources.workers")])
+def test_a_job_is_refused_where_the_cluster_has_no_gpus_for_it(
+    settings: Settings, database: Database, gpus: int | None, field: str
+) -> None:
+    app = create_app(settings.model_copy(update={"cluster_gpus": gpus}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        on_gpus = {"resources.workers": 2, "resources.gpus_per_worker": 1}
+        answer = client.post("/v1/jobs", json=hinge_job(**on_gpus))
+        one = client.post("/v1/jobs", json=hinge_job(**{**on_gpus, "resources.workers": 1}))
+    assert one.status_code == (201 if gpus else 422)
+    assert answer.json()["errors"] == [
+        {
+            "field": field,
+            "message": f"with gpus_per_worker asks for 2 GPUs, but the cluster has {gpus or 0}: "
+            f"workers x gpus_per_worker must be at most {gpus or 0}",
+        }
+    ]
+
+
+def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:
+    document = api.get("/openapi.json").json()
+    assert document["info"]["title"] == "Gradfleet"
+    body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["examples"][0] == hinge_job()
+    assert {"HingeSpec", "LinearLayer", "JobRequest"} <= set(document["components"]["schemas"])
+    problem = document["paths"]["/v1/jobs"]["post"]["responses"]["4XX"]["content"]["application/problem+json"]["schema"]
+    assert set(problem["properties"]["errors"]["items"]["properties"]) == {"field", "message"}
+    references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))
+    for reference in references:
+        target = document
+        for part in reference.split("/"):
+            target = target[part]
+    assert references
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(api: httpx.Client) -> None:
+    assert api.get("/").headers["location"] == "/docs"
+    page = api.get("/docs").text
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(links) == 4
+    for link in links:
+        assert link.startswith("/"), link
+        assert api.get(link).status_code == 200, link
+
+
+def test_health(api: httpx.Client) -> None:
+    assert api.get("/healthz").status_code == 200
+    assert api.get("/readyz").status_code == 200
+
+
+def test_every_post_takes_an_idempotency_key(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    posts = [methods["post"] for methods in paths.values() if "post" in methods]
+    for post in posts:
+        (key,) = (entry for entry in post["parameters"] if entry["name"].lower() == "idempotency-key")
+        assert (key["in"], key["required"]) == ("header", False)
+        assert "repeated" in key["description"]
+    assert len(posts) >= 6

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from service.stack.app import create_app
+from tests.service.fixtures.support import hinge_job, served
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.store import Database
+
+pytestmark = pytest.mark.usefixtures("digits")
+
+
+def test_validate_says_what_would_run_and_runs_nothing(api: httpx.Client, woken: list[str]) -> None:
+    body = hinge_job(labels={"team": "vision"})
+    del body["training"]["shards"]
+    answer = api.post("/v1/jobs/validate", json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["parameters"] == 8 * 128 + 128 + 128 * 10 + 10
+    assert found["layers"] == [
+        {"name": "0_linear", "type": "linear", "shape": ["batch", 128], "parameters": 8 * 128 + 128},
+        {"name": "1_relu", "type": "relu", "shape": ["batch", 128], "parameters": 0},
+        {"name": "scores", "type": "linear", "shape": ["batch", 10], "parameters": 128 * 10 + 10},
+    ]
+    assert (found["train_rows"], found["validation_rows"]) == (240, 60)
+    assert (found["steps_per_epoch"], found["total_steps"]) == (2, 40)
+    assert found["memory_per_worker_bytes"] > 4 * 4 * found["parameters"]
+    assert [warning["field"] for warning in found["warnings"]] == ["resources"]
+    assert woken == []
+    assert api.get("/v1/jobs").json()["data"] == []
+    job = api.post("/v1/jobs", json=body).json()
+    assert found["spec"] == job["spec"]
+    assert found["total_steps"] == job["progress"]["total_steps"]
+
+
+def test_parameters_that_layers_share_are_counted_once(api: httpx.Client) -> None:
+    layers: list[dict[str, Any]] = [
+        {"type": "linear", "units": 8, "name": "first"},
+        {"type": "linear", "units": 8, "share": "first"},
+        {"type": "linear", "units": 10},
+    ]
+    found = api.post("/v1/jobs/validate", json=hinge_job(**{"model.layers": layers})).json()
+    assert [layer["parameters"] for layer in found["layers"]] == [72, 0, 90]
+    assert found["parameters"] == 162
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training.epochs": 0},
+        {"model.layers.2.units": 9, "training.batch_size": 1000},
+        {"data.dataset": "digit"},
+        {"resources.workers": 3},
+        {"resources.gpus_per_worker": 1},
+        {"labels": {"a b": "c"}},
+    ],
+)
+def test_validate_refuses_what_submitting_refuses(
+    settings: Settings, database: Database, changes: dict[str, Any]
+) -> None:
+    app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as api:
+        validated = api.post("/v1/jobs/validate", json=hinge_job(**changes))
+        submitted = api.post("/v1/jobs", json=hinge_job(**changes))
+    assert validated.status_code == submitted.status_code == 422
+    assert validated.json()["errors"] == submitted.json()["errors"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({}, None, ""),
+        ({"resources.workers": 3}, "resources.workers", "2 would be as fast, or training.shards of 6"),
+        ({"training.batch_size": 239}, "training.batch_size", "has 1 rows for 4 shards"),
+        ({"data.validation": 0}, "data.validation", "no metrics under val/"),
+    ],
+)
+def test_warnings(
+    settings: Settings, database: Database, changes: dict[str, Any], field: str | None, message: str
+) -> None:
+    app = create_app(settings.model_copy(update={"cluster_cpus": 4}), database=database)
+    with served(app) as url, httpx.Client(base_url=url) as api:
+        warnings = api.post("/v1/jobs/validate", json=hinge_job(**changes)).json()["warnings"]
+    assert [warning["field"] for warning in warnings] == ([field] if field else [])
+    assert all(message in warning["message"] for warning in warnings)

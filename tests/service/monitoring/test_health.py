@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from service.jobs.repository import create_job
+from service.parts import Parts, PartStatus
+from service.scheduling.scheduler import Scheduler
+from service.stack.app import create_app
+from service.stack.ray_cluster import RayCluster
+from service.store import Database
+from service.tracking import MlflowExporter
+from tests.service.fakes.cluster import FakeCluster
+from tests.service.fixtures.support import free_port, hinge_job, served, wait_until
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+class Told:
+    """A part that is as it was told to be."""
+
+    def __init__(self, detail: str, *, ready: bool = True) -> None:
+        self.resources = {"CPU": 4.0, "GPU": 0.0}
+        self._status = PartStatus(ready, detail)
+
+    def status(self) -> PartStatus:
+        return self._status
+
+
+GOOD, BAD = Told("works"), Told("is broken", ready=False)
+
+
+def readiness(settings: Settings, database: Database, parts: Parts) -> httpx.Response:
+    with served(create_app(settings, database=database, parts=parts)) as url:
+        return httpx.get(f"{url}/readyz", trust_env=False)
+
+
+def test_every_part_is_named(settings: Settings, database: Database) -> None:
+    answer = readiness(settings, database, Parts(GOOD, Told("stands by"), GOOD))
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ready",
+        "parts": {
+            "database": {"ready": True, "detail": "it answers"},
+            "cluster": {"ready": True, "detail": "works"},
+            "scheduler": {"ready": True, "detail": "stands by"},
+            "mlflow": {"ready": True, "detail": "works"},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        (Parts(), 200),
+        (Parts(cluster=BAD, scheduler=GOOD), 503),
+        (Parts(cluster=GOOD, scheduler=BAD), 503),
+        (Parts(cluster=GOOD, scheduler=GOOD, mlflow=BAD), 200),
+    ],
+)
+def test_only_what_jobs_need_makes_the_service_unready(
+    settings: Settings, database: Database, parts: Parts, status: int
+) -> None:
+    answer = readiness(settings, database, parts)
+    assert answer.status_code == status
+    assert answer.json()["status"] == ("ready" if status == 200 else "not ready")
+    wrong = {name for name, part in vars(parts).items() if part is BAD}
+    assert {name for name, part in answer.json()["parts"].items() if not part["ready"]} == wrong
+
+
+def test_a_database_that_does_not_answer(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    lost = Database(f"sqlite:///{settings.data_dir}/not/there.db")
+    with served(create_app(settings, database=lost)) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        answer = client.get("/readyz")
+        assert client.get("/healthz").status_code == 200
+    lost.close()
+    assert answer.status_code == 503
+    assert answer.json()["parts"] == {"database": {"ready": False, "detail": "it does not answer"}}
+    assert "the database does not answer" in caplog.text
+
+
+def test_a_scheduler_is_ready_while_its_passes_come_to_their_end(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = FakeCluster()
+    monkeypatch.setattr("service.scheduling.scheduler.Supervisors", cluster)
+    monkeypatch.setattr("service.scheduling.scheduler.IDLE_WAIT", 0.02)
+    scheduler = Scheduler(database, settings, cluster)
+    assert scheduler.status() == (False, "it does not run")
+    scheduler.start()
+    try:
+        wait_until(lambda: scheduler.status().ready, "a pass")
+        with monkeypatch.context() as trouble:
+            trouble.setattr("service.scheduling.scheduler.LONGEST_PASS", 0.2)
+            trouble.setattr(cluster, "failed", lambda: 1 / 0)
+            wait_until(lambda: not scheduler.status().ready, "passes fail")
+            assert scheduler.status().detail.startswith("its last pass ended 0.")
+        wait_until(lambda: scheduler.status().ready, "passes come to their end again")
+    finally:
+        scheduler.stop()
+
+
+def test_an_export_is_ready_while_mlflow_answers(settings: Settings, database: Database) -> None:
+    with database.writing() as session:
+        create_job(session, spec=hinge_job(), dataset={"digest": "00"}, total_steps=1, body_sha256="b")
+    nobody = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
+    exporter = MlflowExporter(database, nobody)
+    assert exporter.status() == (False, "the export does not run")
+    exporter.start()
+    try:
+        wait_until(lambda: "does not answer" in exporter.status().detail, "MLflow's outage is noticed")
+        assert not exporter.status().ready
+    finally:
+        exporter.stop()
+    assert MlflowExporter(database, settings.model_copy(update={"mlflow_url": None})).status().ready
+
+
+def test_a_cluster_is_ready_while_ray_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead: deque[tuple[str, object]] = deque()
+    node = SimpleNamespace(dead_processes=lambda: dead)
+    monkeypatch.setattr("ray._private.worker._global_node", node)
+    cluster = RayCluster("unused", 2, 0)
+    cluster.resources = {"CPU": 2.0, "GPU": 0.0}
+    assert cluster.status() == (True, "2 CPUs, 0 GPUs")
+    dead.append(("raylet", None))
+    assert not cluster.status().ready

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+from sqlalchemy import delete
+
+from service.jobs.recording import record_events
+from service.jobs.repository import create_job, get_job, move, start_attempt
+from service.jobs.requests import make_request
+from service.jobs.series.points import Point, record_points
+from service.jobs.states import Request, State
+from service.monitoring.prometheus import Exposition
+from service.scheduling.scheduler import Scheduler
+from service.stack.app import create_app
+from service.store import Database
+from service.store.models import Event
+from service.telemetry.instruments import REGISTRY, REQUEST_DURATION, REQUESTS
+from service.tracking import MlflowExporter
+from tests.service.fakes.cluster import FakeCluster
+from tests.service.fixtures.support import free_port, hinge_job, served, wait_until
+from workers.job.spec import JobSpec
+from workers.record.events import Ended, Noted, Progress, Restarted, Series, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi import FastAPI
+    from prometheus_client import Metric
+
+    from service.settings import Settings
+
+DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
+STARTED = Started(step=0, workers=2, fingerprint={}, changed={})
+
+
+@pytest.fixture
+def scheduler(database: Database, settings: Settings, cluster: FakeCluster) -> Iterator[Scheduler]:
+    scheduler = Scheduler(database, settings, cluster)
+    yield scheduler
+    scheduler.stop()
+
+
+def add_job(database: Database) -> str:
+    spec = JobSpec.model_validate(hinge_job()).model_dump(mode="json")
+    with database.writing() as session:
+        return create_job(session, spec=spec, dataset=DATASET, total_steps=40, body_sha256="b")[0].id
+
+
+def run_job(database: Database) -> tuple[str, int]:
+    """A job that runs, and its attempt."""
+    job_id = add_job(database)
+    with database.writing() as session:
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING)
+        number = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=number)
+    return job_id, number
+
+
+def progress(step: int, **series: float) -> Progress:
+    names = {"train/loss": 0.5} | {f"time/{name}": value for name, value in series.items()}
+    points = {name: Series(np.array([step]), np.array([value]), np.array([1000])) for name, value in names.items()}
+    return Progress(epoch=0, step=step, series=points)
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"gradfleet_{name}", labels) or 0.0
+
+
+def shared(database: Database, name: str) -> float:
+    """What the database knows, as a scrape is told it."""
+    (value,) = (
+        sample.value
+        for family in Exposition(database).collect()
+        for sample in family.samples
+        if sample.name == f"gradfleet_{name}"
+    )
+    return float(value)
+
+
+def scrape(api: httpx.Client) -> list[Metric]:
+    answer = api.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return list(text_string_to_metric_families(answer.raise_for_status().text))
+
+
+@pytest.mark.usefixtures("digits")
+def test_names_and_units_follow_the_conventions(api: httpx.Client) -> None:
+    families = scrape(api)
+    own = [family for family in families if family.name.startswith("gradfleet_")]
+    assert len(own) > 15
+    assert [family for family in families if not family.name.startswith(("gradfleet_", "process_"))] == []
+    for family in own:
+        assert family.documentation.endswith("."), family.name
+        assert family.type in {"counter", "gauge", "histogram"}, family.name
+        assert not any(part in family.name.split("_") for part in ("ms", "milliseconds", "minutes", "kb", "percent"))
+        assert (family.type == "histogram") <= family.name.endswith("_seconds"), family.name
+        totals = [sample.name.endswith("_total") for sample in family.samples]
+        assert all(totals) if family.type == "counter" else not any(totals), family.name
+    assert not any(family.name.endswith("_created") for family in families)
+
+
+def test_label_values_are_few(api: httpx.Client, app: FastAPI) -> None:
+    for instrument in (REQUESTS, REQUEST_DURATION):
+        instrument.clear()  # of the routes that other tests have planted
+    for number in range(5):
+        api.get(f"/v1/jobs/job_{number}?state=running")
+        api.get(f"/elsewhere/{number}")
+        api.request("PROPFIND", "/v1/jobs")
+    known = {
+        "method": {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"},
+        "route": {"unmatched", *app.openapi()["paths"]},
+        "status": {str(status) for status in range(100, 600)},
+        "state": set(State),
+    }
+    for family in scrape(api):
+        for entry in family.samples:
+            for label, value in entry.labels.items():
+                if label in {"le", "python", "gradfleet", "numpy", "ray"}:
+                    continue
+                assert value in known[label], (entry.name, label)
+
+
+def test_jobs_by_state(api: httpx.Client, database: Database) -> None:
+    for _ in range(3):
+        add_job(database)
+    run_job(database)
+    (jobs,) = (family for family in scrape(api) if family.name == "gradfleet_jobs")
+    found = {entry.labels["state"]: entry.value for entry in jobs.samples}
+    assert found == dict.fromkeys(State, 0.0) | {"queued": 3.0, "running": 1.0}
+
+
+def test_what_went_wrong_is_counted_for_good(database: Database, settings: Settings) -> None:
+    names = ("job_restarts_total", "determinism_violations_total", "refused_messages_total")
+    assert [shared(database, name) for name in names] == [0, 0, 0]
+    job_id, number = run_job(database)
+    refused = Noted("messages_refused", {"worker": 1, "another key": 2, "another step": 3})
+    events = list(enumerate([Restarted("worker_lost", "gone"), refused, Noted("room", {"workers": 1})], 1))
+    with database.writing() as session:
+        record_points(session, job_id, number, [Point("train/loss", step, 0.5, 1) for step in (1, 2)])
+        record_points(session, job_id, number, [Point("train/loss", step, 0.25, 1) for step in (1, 2)])
+        record_events(session, job_id, number, events)
+        record_events(session, job_id, number, events)  # told again, and written before
+        record_events(session, job_id, number, [(4, Ended("lost", "cluster_lost"))])
+    assert [shared(database, name) for name in names] == [2, 2, 5]
+    with database.writing() as session:
+        session.execute(delete(Event))  # as the deletion of a job does
+    again = Database(settings.database)  # another process on the same database tells the same
+    assert [shared(again, name) for name in names] == [2, 2, 5]
+    again.close()
+
+
+def test_what_is_written_and_rolled_back_is_not_counted(database: Database) -> None:
+    job_id, number = run_job(database)
+
+    def restart_and_break_off() -> None:
+        with database.writing() as session:
+            record_events(session, job_id, number, [(1, Restarted("worker_lost", "gone"))])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        restart_and_break_off()
+    assert shared(database, "job_restarts_total") == 0
+
+
+def test_a_job_from_its_post_to_its_first_loss(
+    database: Database, scheduler: Scheduler, cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("job_queue_wait_seconds_count", "job_first_loss_seconds_count", "training_steps_total")
+    before = [sample(name) for name in names]
+    times = sample("training_step_seconds_count"), sample("training_step_seconds_sum")
+    exchanges = sample("exchange_seconds_count"), sample("exchange_seconds_sum")
+    passes = sample("scheduler_pass_seconds_count")
+    job_id = add_job(database)
+    caplog.set_level("INFO", logger="service")
+    scheduler.start()
+    wait_until(lambda: cluster.attempts, "an attempt")
+    attempt = cluster.attempts[0]
+    attempt.tell(STARTED)
+    attempt.tell(progress(4))
+    attempt.tell(progress(7, step_ms=250.0, exchange_ms=50.0), progress(6), Ended("succeeded", "completed"))
+    wait_until(lambda: ended(database, job_id), "its end")
+    wait_until(lambda: sample("training_steps_total") == before[2] + 7, "its steps")
+    assert [sample(name) for name in names] == [before[0] + 1, before[1] + 1, before[2] + 7]
+    assert (sample("training_step_seconds_count"), sample("training_step_seconds_sum")) == (
+        times[0] + 1,
+        pytest.approx(times[1] + 0.25),
+    )
+    assert (sample("exchange_seconds_count"), sample("exchange_seconds_sum")) == (
+        exchanges[0] + 1,
+        pytest.approx(exchanges[1] + 0.05),
+    )
+    assert sample("scheduler_pass_seconds_count") > passes
+    assert time.time() - sample("scheduler_last_pass_timestamp_seconds") < 20
+    told = [record for record in caplog.records if getattr(record, "job_id", None) == job_id]
+    assert [record.getMessage() for record in told] == [
+        f"job {job_id} starts",
+        "the attempt has ended: succeeded, completed",
+    ]
+    assert {getattr(record, "attempt", None) for record in told} == {1}
+
+
+def ended(database: Database, job_id: str) -> bool:
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        return job is not None and State(job.state).terminal
+
+
+def test_a_wait_begins_when_the_job_comes_back_into_the_queue(
+    database: Database, scheduler: Scheduler, cluster: FakeCluster
+) -> None:
+    job_id = add_job(database)
+    with database.writing() as session:
+        make_request(session, job_id, Request.PAUSE)
+    wait_until(lambda: age(database, job_id) > 0.3, "the job is some time old")
+    before = sample("job_queue_wait_seconds_sum")
+    with database.writing() as session:
+        make_request(session, job_id, Request.RESUME)
+    scheduler.start()
+    wait_until(lambda: cluster.attempts, "an attempt")
+    wait_until(lambda: sample("job_queue_wait_seconds_sum") > before, "its wait")
+    assert sample("job_queue_wait_seconds_sum") - before < age(database, job_id) - 0.3
+
+
+def age(database: Database, job_id: str) -> float:
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        assert job is not None
+        return time.time() - job.created_at.timestamp()
+
+
+def test_passes_that_break_off_are_counted(
+    scheduler: Scheduler, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sample("scheduler_failed_passes_total")
+    monkeypatch.setattr(cluster, "failed", lambda: 1 / 0)
+    scheduler.start()
+    wait_until(lambda: sample("scheduler_failed_passes_total") >= before + 2, "two passes")
+
+
+def test_how_far_mlflow_is_behind(database: Database, settings: Settings) -> None:
+    job_id, number = run_job(database)
+    minute_ago = round(1000 * (time.time() - 60))
+    points = [Point("train/loss", step, 0.5, minute_ago) for step in range(5)]
+    with database.writing() as session:
+        record_points(session, job_id, number, points)
+    nobody = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
+    exporter = MlflowExporter(database, nobody)
+    exporter.start()
+    wait_until(lambda: sample("mlflow_untold_points") == 5, "five points wait")
+    assert 60 <= sample("mlflow_untold_seconds") < 120
+    exporter.stop()
+    assert (sample("mlflow_untold_points"), sample("mlflow_untold_seconds")) == (0, 0)
+
+
+def test_without_a_database_there_are_the_figures_of_the_process(settings: Settings) -> None:
+    lost = Database(f"sqlite:///{settings.data_dir}/not/there.db")
+    with served(create_app(settings, database=lost)) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        names = {family.name for family in scrape(client)}
+    lost.close()
+    assert "gradfleet_http_requests" in names
+    assert "gradfleet_jobs" not in names

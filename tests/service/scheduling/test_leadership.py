@@ -1,0 +1,238 @@
+"""Several processes on one database: one leads, another takes over, and a stale one does nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.jobs.repository import create_job, get_job
+from service.jobs.states import State
+from service.processes import die_with_parent
+from service.scheduling import leadership as leadership_module
+from service.scheduling.leadership import Leadership
+from service.settings import Settings
+from service.store import lease
+from service.store.lease import LeaseState, read_lease
+from tests.service.fakes.cluster import FakeCluster
+from tests.service.fixtures.support import hinge_job, wait_until
+from workers.job.spec import JobSpec, ResourcesSpec
+from workers.record.events import Ended, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.store import Database
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = Path(__file__).parents[1] / "fakes" / "leader.py"
+DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
+STARTED = Started(step=0, workers=2, fingerprint={}, changed={})
+SUCCEEDED = Ended("succeeded", "completed")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str | None) -> Settings:
+    return Settings(data_dir=tmp_path / "data", database_url=database_url)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that do not have tests wait for long, and are renewed in time on a busy machine."""
+    for module in (lease, leadership_module):
+        monkeypatch.setattr(module, "LEASE", 3.0)
+    monkeypatch.setattr(leadership_module, "RENEWAL", 0.3)
+    monkeypatch.setattr(leadership_module, "LOOK", 0.05)
+
+
+@contextmanager
+def campaigning(
+    database: Database, settings: Settings, cluster: FakeCluster, *, alone: bool = False
+) -> Iterator[Leadership]:
+    leadership = Leadership(database, settings, cluster, alone=alone)
+    leadership.start()
+    try:
+        yield leadership
+    finally:
+        leadership.stop()
+
+
+class Process:
+    """A process that campaigns; see the program."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, PROGRAM, settings.database, settings.data_dir],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            preexec_fn=die_with_parent,  # noqa: PLW1509  it takes no lock that another thread could hold
+        )
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self.said.extend(line.strip() for line in self._process.stdout)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Stop it as its user would, and wait."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def other(settings: Settings, database: Database) -> Iterator[Process]:
+    """Another process, which leads."""
+    process = Process(settings)
+    try:
+        wait_until(lambda: state_of(database).renewals, "the other process leads")
+        yield process
+    finally:
+        process.send(signal.SIGCONT)
+        process.end()
+
+
+def state_of(database: Database) -> LeaseState:
+    with database.reading() as session:
+        return read_lease(session)
+
+
+def add_job(database: Database) -> str:
+    spec = JobSpec.model_validate(hinge_job()).model_dump(mode="json")
+    with database.writing() as session:
+        return create_job(session, spec=spec, dataset=DATASET, total_steps=40, body_sha256="b")[0].id
+
+
+def is_in(database: Database, job_id: str, state: State) -> bool:
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        return job is not None and job.state == state
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_leads_and_another_follows_at_once_when_it_stops(
+    database: Database, settings: Settings, cluster: FakeCluster
+) -> None:
+    with campaigning(database, settings, cluster) as first:
+        wait_until(lambda: first.leads, "the first leads")
+        with campaigning(database, settings, cluster) as second:
+            job_id = add_job(database)
+            first.wake()
+            wait_until(lambda: cluster.attempts, "the attempt")
+            wait_until(lambda: state_of(database).renewals >= 2, "renewals")
+            assert not second.leads
+            begun = time.monotonic()
+            first.stop()
+            assert not first.leads
+            wait_until(lambda: second.leads, "the second leads")
+            assert time.monotonic() - begun < lease.LEASE, "it has not waited for the lease to run out"
+            cluster.attempts[0].tell(STARTED, SUCCEEDED)
+            wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the second follows the attempt")
+    assert len(cluster.attempts) == 1
+    resources = cluster.attempts[0].assignment.spec["resources"]
+    assert cluster.attempts[0].told == [ResourcesSpec.model_validate(resources)], "the second does not know them"
+    assert state_of(database) == LeaseState(None, 2, state_of(database).renewals)
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_takes_over_when_the_leader_is_killed(
+    database: Database, settings: Settings, cluster: FakeCluster, other: Process
+) -> None:
+    job_id = add_job(database)
+    wait_until(lambda: other.said, "its attempt begins")
+    with campaigning(database, settings, cluster) as leadership:
+        other.send(signal.SIGKILL)
+        wait_until(lambda: leadership.leads, "this process leads")
+        # The fake cluster of the other process died with it: the attempt is not there.
+        wait_until(lambda: cluster.attempts, "the next attempt")
+        assert cluster.attempts[0].assignment.attempt == 2
+        assert ("end", "supervisor 0") in cluster.pool, "that supervisor must not begin any more"
+        cluster.attempts[0].tell(STARTED, SUCCEEDED)
+        wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job's end")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_leader_that_stalled_starts_and_writes_nothing(
+    database: Database, settings: Settings, cluster: FakeCluster, other: Process
+) -> None:
+    with campaigning(database, settings, cluster) as leadership:
+        other.send(signal.SIGSTOP)
+        wait_until(lambda: leadership.leads, "this process leads")
+        job_id = add_job(database)
+        wait_until(lambda: cluster.attempts, "its attempt")
+        token = state_of(database).token
+        other.send(signal.SIGCONT)
+        # Once it campaigns it has stepped down: it is there to take over again.
+        seen = state_of(database).renewals
+        wait_until(lambda: state_of(database).renewals > seen + 3, "renewals")
+        assert state_of(database).token == token
+        cluster.attempts[0].tell(STARTED, SUCCEEDED)
+        wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job's end")
+        assert other.said == []
+        assert [attempt.assignment.attempt for attempt in cluster.attempts] == [1]
+    wait_until(lambda: state_of(database).token > token, "the one that had stalled leads again")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_leader_that_was_late_leads_again_in_a_new_term(database: Database, other: Process) -> None:
+    """Nobody else was there; what it runs is made anew, for it had stopped by itself."""
+    token = state_of(database).token
+    other.send(signal.SIGSTOP)
+    seen = state_of(database)
+    deadline = time.monotonic() + lease.LEASE + 0.5
+    wait_until(lambda: time.monotonic() > deadline, "the lease to run out")
+    assert state_of(database) == seen
+    other.send(signal.SIGCONT)
+    wait_until(lambda: state_of(database).token == token + 1, "its next term")
+    add_job(database)
+    wait_until(lambda: other.said, "the attempt")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_database_that_fails_ends_no_leadership(
+    database: Database, settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = []
+
+    def fail(session: object, token: int) -> bool:
+        failures.append(token)
+        if token == 1:
+            raise ConnectionError("the database is away")
+        return renew(session, token)  # type: ignore[arg-type]
+
+    renew = lease.renew
+    with campaigning(database, settings, cluster) as leadership:
+        wait_until(lambda: leadership.leads, "it leads")
+        monkeypatch.setattr(lease, "renew", fail)
+        wait_until(lambda: state_of(database).token == 2, "its next term, once the first has run out")
+        wait_until(lambda: state_of(database).token >= 2 and state_of(database).renewals > 1, "renewals")
+        assert failures.count(1) >= 2
+        assert leadership.leads
+
+
+def test_a_process_that_is_alone_does_not_wait(database: Database, settings: Settings, cluster: FakeCluster) -> None:
+    with database.writing() as session:
+        lease.take_over(session, read_lease(session), "a process that was killed")
+    begun = time.monotonic()
+    with campaigning(database, settings, cluster, alone=True) as leadership:
+        wait_until(lambda: leadership.leads, "it leads")
+    assert time.monotonic() - begun < lease.LEASE / 2

@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from ray.exceptions import RayError
+
+from service.jobs.events import list_events
+from service.jobs.recording import max_restarts, record_events
+from service.jobs.repository import create_job, get_attempt, get_job, move, start_attempt
+from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.series.points import read_series
+from service.jobs.states import LIVE, TERMINAL, Request, State
+from service.scheduling.scheduler import Scheduler
+from tests.service.fakes.cluster import FakeAttempt, FakeCluster
+from tests.service.fixtures.support import hinge_job, wait_until
+from workers.job.spec import JobSpec, ResourcesSpec
+from workers.record.events import Checkpointed, Ended, Noted, Progress, Restarted, Series, Started
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.store import Database
+    from service.store.models import Event, Job
+
+DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
+STARTED = Started(step=0, workers=2, fingerprint={"numpy": "2"}, changed={})
+SUCCEEDED = Ended("succeeded", "completed")
+PAUSED = Ended("paused", "paused_by_user")
+
+
+def add_job(database: Database, *, priority: int = 0, **changes: Any) -> str:
+    spec = JobSpec.model_validate(hinge_job(**changes)).model_dump(mode="json")
+    with database.writing() as session:
+        job, _ = create_job(session, spec=spec, dataset=DATASET, total_steps=40, body_sha256="b", priority=priority)
+        return job.id
+
+
+def job_of(database: Database, job_id: str) -> Job:
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        assert job is not None
+        return job
+
+
+def events_of(database: Database, job_id: str, *kinds: str) -> list[Event]:
+    with database.reading() as session:
+        return [event for event in list_events(session, job_id, limit=1000)[0] if event.kind in kinds]
+
+
+def ask(database: Database, job_id: str, request: Request) -> None:
+    with database.writing() as session:
+        make_request(session, job_id, request)
+
+
+def reaches(database: Database, job_id: str, state: State) -> Job:
+    wait_until(lambda: job_of(database, job_id).state == state, f"{job_id} is {state}")
+    return job_of(database, job_id)
+
+
+def begun(cluster: FakeCluster, count: int) -> FakeAttempt:
+    """The latest attempt, once there are `count`."""
+    wait_until(lambda: len(cluster.attempts) >= count, f"attempt {count}")
+    assert len(cluster.attempts) == count
+    return cluster.attempts[-1]
+
+
+def progress(step: int, value: float = 0.5) -> Progress:
+    series = Series(np.array([step]), np.array([value]), np.array([1000 + step]))
+    return Progress(epoch=step // 2, step=step, series={"train/loss": series})
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_a_job_from_the_queue_to_its_end(database: Database, cluster: FakeCluster) -> None:
+    job_id = add_job(database)
+    attempt = begun(cluster, 1)
+    assert (attempt.assignment.reported_step, attempt.assignment.restarts_left) == (0, 3)
+    assert reaches(database, job_id, State.STARTING).attempt == 1
+    with database.reading() as session:
+        assert get_attempt(session, job_id, 1).supervisor == attempt.supervisor
+    attempt.tell(STARTED)
+    reaches(database, job_id, State.RUNNING)
+    attempt.tell(progress(1), Noted("room", {"workers": 2}), Checkpointed(1, "ab" * 32), SUCCEEDED)
+    job = reaches(database, job_id, State.SUCCEEDED)
+    assert (job.step, job.params_sha256, job.restarts) == (1, "ab" * 32, 0)
+    told = events_of(database, job_id, "training_started", "room")
+    assert [event.data for event in told] == [
+        {"step": 0, "workers": 2, "fingerprint": {"numpy": "2"}, "changed": {}}, {"workers": 2},
+    ]  # fmt: skip
+    wait_until(lambda: ("back", attempt.supervisor) in cluster.pool, "the supervisor is given back")
+    assert attempt.told == []
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_a_paused_job_goes_on_in_a_new_attempt(database: Database, cluster: FakeCluster) -> None:
+    job_id = add_job(database)
+    first = begun(cluster, 1)
+    first.tell(STARTED, progress(6))
+    wait_until(lambda: job_of(database, job_id).step == 6, "step 6")
+    ask(database, job_id, Request.PAUSE)
+    wait_until(lambda: "pause" in first.told, "the attempt is told")
+    first.tell(PAUSED)
+    assert reaches(database, job_id, State.PAUSED).finished_at is None
+    wait_until(lambda: ("back", first.supervisor) in cluster.pool, "the supervisor is given back")
+
+    with database.writing() as session:
+        assert change_resources(session, job_id, ResourcesSpec(workers=1))
+    ask(database, job_id, Request.RESUME)
+    second = begun(cluster, 2)
+    assert (second.assignment.reported_step, second.assignment.restarts_left) == (6, 3)
+    assert second.assignment.spec["resources"]["workers"] == 1
+    second.tell(Started(step=5, workers=1, fingerprint={}, changed={}), SUCCEEDED)
+    assert reaches(database, job_id, State.SUCCEEDED).restarts == 0
+    assert second.told == []
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_a_job_that_waits_is_paused_at_once_and_others_take_its_turn(database: Database, cluster: FakeCluster) -> None:
+    cluster.resources["CPU"] = 2
+    add_job(database)
+    begun(cluster, 1)
+    second, third = add_job(database), add_job(database)
+    ask(database, second, Request.PAUSE)
+    assert job_of(database, second).state == State.PAUSED
+    cluster.attempts[0].tell(STARTED, SUCCEEDED)
+    assert begun(cluster, 2).assignment.job == third
+    ask(database, second, Request.CANCEL)
+    assert job_of(database, second).state == State.CANCELLED
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_gpus_are_waited_for_as_cpus_are(database: Database, cluster: FakeCluster) -> None:
+    cluster.resources = {"CPU": 8, "GPU": 1}
+    on_a_gpu = {"resources.workers": 1, "resources.gpus_per_worker": 1}
+    add_job(database, **on_a_gpu)
+    begun(cluster, 1)
+    second, without = add_job(database, **on_a_gpu), add_job(database)
+    reason = "waiting_for_gpus: needs 1 GPUs, and 0 of the cluster's 1 are free"
+    wait_until(lambda: job_of(database, second).reason == reason, "the reason")
+    assert len(cluster.attempts) == 1, "the turn of the one without a GPU comes after"
+    cluster.attempts[0].tell(STARTED, SUCCEEDED)
+    begun(cluster, 3)
+    assert [attempt.assignment.job for attempt in cluster.attempts[1:]] == [second, without]
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_every_job_that_waits_says_for_what(database: Database, cluster: FakeCluster, settings: Settings) -> None:
+    settings.max_running_jobs = 1
+    first = add_job(database)
+    begun(cluster, 1)
+    second, third, urgent = add_job(database), add_job(database), add_job(database, priority=5)
+
+    def reasons() -> list[str | None]:
+        return [job_of(database, job_id).reason for job_id in (urgent, second, third)]
+
+    behind = [f"waiting_for_turn: behind {job_id}" for job_id in (urgent, second)]
+    wait_until(lambda: reasons() == ["waiting_for_other_jobs: 1 of at most 1 jobs run", *behind], "the reasons")
+    cluster.resources["CPU"] = 1
+    wait_until(lambda: reasons() == ["cluster_too_small: needs 2 CPUs, and the whole cluster has 1"] * 3, "the reasons")
+    cluster.resources["CPU"] = 2
+    cluster.attempts[0].tell(STARTED, SUCCEEDED)
+    assert begun(cluster, 2).assignment.job == urgent
+    assert reaches(database, first, State.SUCCEEDED).reason == "completed"
+    assert job_of(database, urgent).reason is None
+
+
+@pytest.mark.usefixtures("scheduler")
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (Ended("lost", "supervisor_lost"), State.PAUSED),
+        (SUCCEEDED, State.SUCCEEDED),
+        (Ended("failed", "non_finite_loss"), State.FAILED),
+    ],
+)
+def test_what_becomes_of_a_pausing_job(database: Database, cluster: FakeCluster, end: Ended, state: State) -> None:
+    job_id = add_job(database)
+    attempt = begun(cluster, 1)
+    attempt.tell(STARTED)
+    reaches(database, job_id, State.RUNNING)
+    ask(database, job_id, Request.PAUSE)
+    attempt.tell(end)
+    assert reaches(database, job_id, state).restarts == 0
+    wanted = ("back", attempt.supervisor) if end is SUCCEEDED else "dismiss"
+    wait_until(lambda: wanted in [*cluster.pool, *attempt.told], "the supervisor's fate")
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_lost_attempts_are_restarts_and_bounded(database: Database, cluster: FakeCluster) -> None:
+    job_id = add_job(database, max_restarts=2)
+    first = begun(cluster, 1)
+    first.tell(STARTED, progress(4), Restarted("worker_lost", "a worker was killed"))
+    wait_until(lambda: job_of(database, job_id).restarts == 1, "the restart inside the attempt")
+    first.lose()
+    second = begun(cluster, 2)
+    assert (second.assignment.reported_step, second.assignment.restarts_left) == (4, 0)
+    assert job_of(database, job_id).restarts == 2
+    second.tell(STARTED, progress(3))
+    wait_until(lambda: read_steps(database, job_id) == [3, 4], "the point of step 3")
+    assert job_of(database, job_id).step == 4
+    second.tell(Ended("lost", "worker_silent", "worker 1 says nothing"))
+    job = reaches(database, job_id, State.FAILED)
+    assert job.restarts == 2
+    assert job.reason == (
+        "too_many_restarts: max_restarts allows 2, and once more worker_silent: worker 1 says nothing"
+    )
+    restarts = events_of(database, job_id, "restarted")
+    assert [(event.attempt, event.reason, event.data) for event in restarts] == [
+        (1, "worker_lost", {"message": "a worker was killed"}),
+        (1, "supervisor_lost", {"message": "the supervisor is gone"}),
+    ]
+
+
+def test_specs_of_the_first_version_allow_restarts() -> None:
+    assert "max_restarts" not in hinge_job()
+    assert max_restarts(hinge_job()) == 3
+    assert max_restarts(hinge_job(max_restarts=0)) == 0
+
+
+def read_steps(database: Database, job_id: str) -> list[int]:
+    with database.reading() as session:
+        return read_series(session, job_id)["train/loss"].steps
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_an_attempt_is_told_of_other_resources_once(database: Database, cluster: FakeCluster) -> None:
+    job_id = add_job(database)
+    attempt = begun(cluster, 1)
+    for workers in (1, 3):
+        with database.writing() as session:
+            change_resources(session, job_id, ResourcesSpec(workers=workers))
+        wait_until(lambda: attempt.told[-1:] == [ResourcesSpec(workers=workers)], "resize")  # noqa: B023
+    ask(database, job_id, Request.CANCEL)
+    wait_until(lambda: "cancel" in attempt.told, "cancel")
+    attempt.tell(Ended("cancelled", "cancelled_by_user"))
+    reaches(database, job_id, State.CANCELLED)
+    assert [told for told in attempt.told if told != "cancel"] == [ResourcesSpec(workers=1), ResourcesSpec(workers=3)]
+
+
+def test_a_new_scheduler_adopts_what_runs_and_writes_nothing_twice(
+    database: Database, settings: Settings, cluster: FakeCluster
+) -> None:
+    running, gone = add_job(database), add_job(database)
+    former = Scheduler(database, settings, cluster)
+    former.start()
+    begun(cluster, 2)
+    first, second = cluster.attempts
+    first.tell(STARTED, Restarted("worker_lost", "it was killed"), progress(2))
+    wait_until(lambda: job_of(database, running).step == 2, "step 2")
+    former.stop()
+    second.lose()
+    first.tell(progress(3), Restarted("worker_lost", "again"))
+    scheduler = Scheduler(database, settings, cluster)
+    scheduler.start()
+    try:
+        third = begun(cluster, 3)
+        assert (third.assignment.job, third.assignment.attempt) == (gone, 2)
+        assert job_of(database, gone).restarts == 0, "a restart of the service is not the job's"
+        wait_until(lambda: job_of(database, running).step == 3, "step 3")
+        first.tell(SUCCEEDED)
+        third.tell(STARTED, SUCCEEDED)
+        assert reaches(database, running, State.SUCCEEDED).restarts == 2
+        reaches(database, gone, State.SUCCEEDED)
+    finally:
+        scheduler.stop()
+    assert ("adopt", {first.supervisor}) in cluster.pool
+    assert Counter(event.kind for event in events_of(database, running, "restarted", "training_started")) == {
+        "restarted": 2, "training_started": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("scheduler")
+@pytest.mark.parametrize("began", [True, False])
+def test_an_attempt_that_may_have_begun(database: Database, cluster: FakeCluster, began: bool) -> None:
+    wait_until(lambda: cluster.pool, "the first pass")
+    cluster.refuses = RayError("no answer")
+    job_id = add_job(database)
+    attempt = begun(cluster, 1)
+    cluster.refuses = None
+    if not began:
+        attempt.lose()
+        attempt = begun(cluster, 2)
+    attempt.tell(STARTED, SUCCEEDED)
+    assert reaches(database, job_id, State.SUCCEEDED).restarts == (0 if began else 1)
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_jobs_outlive_the_cluster(database: Database, cluster: FakeCluster) -> None:
+    running, pausing = add_job(database), add_job(database)
+    begun(cluster, 2)
+    for attempt in cluster.attempts:
+        attempt.tell(STARTED)
+    reaches(database, running, State.RUNNING)
+    reaches(database, pausing, State.RUNNING)
+    ask(database, pausing, Request.PAUSE)
+    cluster.dead = True
+    third = begun(cluster, 3)
+    assert cluster.restarts == 1
+    assert third.assignment.job == running
+    assert job_of(database, pausing).state == State.PAUSED
+    third.tell(STARTED, SUCCEEDED)
+    job = reaches(database, running, State.SUCCEEDED)
+    (event,) = events_of(database, running, "restarted")
+    assert (job.restarts, event.reason) == (1, "cluster_lost")
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_a_cluster_that_others_run_is_waited_for(database: Database, cluster: FakeCluster) -> None:
+    running = add_job(database)
+    begun(cluster, 1).tell(STARTED)
+    reaches(database, running, State.RUNNING)
+    cluster.dead = cluster.away = True
+    wait_until(lambda: cluster.refused > 2, "some tries to join the cluster again")
+    assert job_of(database, running).state == State.RUNNING, "nobody knows yet what has become of it"
+    cluster.away = False
+    begun(cluster, 2).tell(STARTED, SUCCEEDED)
+    assert reaches(database, running, State.SUCCEEDED).restarts == 1
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_what_has_outlived_a_lost_connection_goes_on(database: Database, cluster: FakeCluster) -> None:
+    running = add_job(database)
+    begun(cluster, 1).tell(STARTED)
+    reaches(database, running, State.RUNNING)
+    cluster.dead = cluster.kept = True
+    wait_until(lambda: cluster.restarts == 1, "the cluster to be joined again")
+    cluster.attempts[0].tell(progress(1), SUCCEEDED)
+    job = reaches(database, running, State.SUCCEEDED)
+    assert (job.restarts, len(cluster.attempts), read_steps(database, running)) == (0, 1, [1])
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_a_supervisor_is_kept_warm_while_nothing_is_to_do(database: Database, cluster: FakeCluster) -> None:
+    wait_until(lambda: cluster.pool[-1:] == ["warm"], "a warm one")
+    job_id = add_job(database)
+    attempt = begun(cluster, 1)
+    warm = cluster.pool.count("warm")
+    attempt.tell(STARTED)
+    reaches(database, job_id, State.RUNNING)
+    ask(database, job_id, Request.CANCEL)
+    wait_until(lambda: attempt.told.count("cancel") == 2, "two passes")
+    assert cluster.pool.count("warm") == warm
+    attempt.tell(Ended("cancelled", "cancelled_by_user"))
+    wait_until(lambda: cluster.pool[-1:] == ["warm"] and cluster.pool.count("warm") > warm, "warm again")
+    assert cluster.pool.index(("back", attempt.supervisor)) < len(cluster.pool) - 1
+
+
+ENDS = [
+    SUCCEEDED, PAUSED, Ended("cancelled", "cancelled_by_user"), Ended("failed", "storage_error"),
+    Ended("lost", "worker_lost"), Ended("interrupted", "service_restarted"),
+]  # fmt: skip
+
+
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from([*Request, STARTED, Restarted("worker_lost", ""), *ENDS]), max_size=25))
+def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database: Database, steps: list[Any]) -> None:
+    job_id = add_job(database)
+    with database.writing() as session:
+        for count, step in enumerate(steps, 1):
+            job = get_job(session, job_id)
+            assert job is not None
+            if job.state == State.QUEUED:
+                start_attempt(session, job_id, "supervisor")
+                move(session, job_id, from_=State.QUEUED, to=State.STARTING)
+            if isinstance(step, Request):
+                try:
+                    make_request(session, job_id, step)
+                except NotPossibleError:
+                    continue
+            elif job.attempt:
+                if isinstance(step, Restarted) and job.restarts == 3:
+                    continue  # a supervisor knows how many are left
+                # Workers that end say first that they have started.
+                events = [STARTED, step] if step == SUCCEEDED else [step]
+                record_events(session, job_id, job.attempt, [(count * 2 + n, each) for n, each in enumerate(events)])
+        job = get_job(session, job_id)
+        assert job is not None
+        events = list_events(session, job_id, limit=1000)[0]
+        moves = [event for event in events if event.kind == "state"]
+        assert moves[0].from_state is None
+        assert all(before.to_state == after.from_state for before, after in pairwise(moves))
+        assert moves[-1].to_state == job.state
+        assert [event.kind for event in events].count("restarted") == job.restarts <= 3
+        assert (job.finished_at is not None) == (job.state in TERMINAL)
+        if job.attempt:
+            assert (get_attempt(session, job_id, job.attempt).finished_at is None) == (job.state in LIVE)

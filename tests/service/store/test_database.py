@@ -1,0 +1,153 @@
+"""What the two databases must do alike."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
+
+from service.datasets.repository import list_datasets
+from service.jobs.events import add_event, list_events
+from service.jobs.repository import create_job, get_job, lock_job
+from service.store import database as database_module
+from service.store.models import Dataset
+from tests.service.fixtures.support import hinge_job
+
+if TYPE_CHECKING:
+    from service.store import Database
+
+
+def add_job(database: Database) -> str:
+    with database.writing() as session:
+        return create_job(session, spec=hinge_job(), dataset={}, total_steps=1, body_sha256="b")[0].id
+
+
+def add_note(database: Database, job_id: str, kind: str) -> None:
+    with database.writing() as session:
+        add_event(session, job_id, kind)
+
+
+def test_a_reader_sees_one_snapshot(database: Database) -> None:
+    job_id = add_job(database)
+    with database.reading() as session:
+        before = len(list_events(session, job_id, limit=10)[0])
+        add_note(database, job_id, "noted")
+        assert len(list_events(session, job_id, limit=10)[0]) == before
+    with database.reading() as session:
+        assert len(list_events(session, job_id, limit=10)[0]) == before + 1
+
+
+def test_what_a_reader_changes_is_not_written(database: Database) -> None:
+    job_id = add_job(database)
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        assert job is not None
+        job.reason = "changed"
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        assert job is not None
+        assert job.reason is None
+
+
+def test_a_locked_job_waits_for_nobody_else(database: Database) -> None:
+    """Whoever wants the job meanwhile gets it afterwards, as it is then."""
+    job_id = add_job(database)
+    begun, found = threading.Event(), []
+
+    def read_it() -> None:
+        begun.set()
+        with database.writing() as session:
+            job = lock_job(session, job_id)
+            assert job is not None
+            found.append(job.step)
+
+    reader = threading.Thread(target=read_it)
+    with database.writing() as session:
+        job = lock_job(session, job_id)
+        assert job is not None
+        reader.start()
+        assert begun.wait(10)
+        job.step = 7
+    reader.join()
+    assert found == [7]
+
+
+def test_a_writer_that_stalls_gives_its_locks_back(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    if database.engine.dialect.name == "sqlite":
+        pytest.skip("a process that has SQLite's file open is not given up")
+    monkeypatch.setattr(database_module, "IDLE_TIMEOUT_S", 1)
+    job_id = add_job(database)
+    resume = threading.Event()
+    errors = []
+
+    def stall() -> None:
+        try:
+            with database.writing() as session:
+                job = lock_job(session, job_id)
+                assert job is not None
+                stalled.set()
+                resume.wait(60)
+                job.step = 7
+        except DBAPIError as error:
+            errors.append(error)
+
+    stalled = threading.Event()
+    writer = threading.Thread(target=stall)
+    writer.start()
+    assert stalled.wait(10)
+    with database.writing() as session:
+        job = lock_job(session, job_id)
+        assert job is not None
+        assert job.step == 0
+    resume.set()
+    writer.join()
+    assert len(errors) == 1
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        assert job is not None
+        assert job.step == 0
+
+
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=st.text(st.characters() | st.sampled_from("\0\ud800"), max_size=20))
+def test_any_message_can_be_written(database: Database, message: str) -> None:
+    job_id = add_job(database)
+    with database.writing() as session:
+        add_event(session, job_id, "noted", reason=message, data={"message": message})
+    with database.reading() as session:
+        event = list_events(session, job_id, limit=10)[0][-1]
+    assert event.data == {"message": message}
+    assert event.reason is not None
+    assert len(event.reason) == len(message)
+    if not set(message) & {"\0", *map(chr, range(0xD800, 0xE000))}:
+        assert event.reason == message
+
+
+def test_datasets_are_in_the_order_of_their_names(database: Database) -> None:
+    names = ["a", "B", "_", "á", "b", "-1", "0"]
+    with database.writing() as session:
+        for name in names:
+            row = {"path": "p", "digest": "0", "rows": 1, "features": 1, "classes": ["a"], "label": "l", "source": "s"}
+            session.add(Dataset(name=name, **row))
+    with database.reading() as session:
+        assert [dataset.name for dataset in list_datasets(session)] == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/jobs/%00", 404),
+        ("/v1/jobs/a%00/events", 404),
+        ("/v1/jobs?experiment=%00", 200),
+        ("/v1/jobs?starting_after=%00", 200),
+        ("/v1/datasets/%00", 404),
+    ],
+)
+def test_an_address_that_no_database_can_look_up(api: httpx.Client, path: str, status: int) -> None:
+    assert api.get(path).status_code == status

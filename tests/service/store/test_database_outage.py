@@ -1,0 +1,69 @@
+"""The database goes away for a while: the API says so, and goes on by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.access import lookup
+from service.access.tokens import Role, add_token
+from tests.fixtures.postgres import PostgresServer, find_programs
+from tests.service.fixtures.support import hinge_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from service.settings import Settings
+    from service.store import Database
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """A server of the test's own, which it may kill."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's programs are not installed")
+    server = PostgresServer(programs, durable=True)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def database_url(server: PostgresServer) -> str:
+    return server.create_database()
+
+
+@pytest.fixture(params=[False, True], ids=["without tokens", "with tokens"])
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings.model_copy(update={"require_token": request.param})
+
+
+@pytest.fixture
+def api(api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch) -> httpx.Client:
+    """The API, for a caller whose token is looked up in the database each time."""
+    monkeypatch.setattr(lookup, "BELIEVED_SECONDS", 0)
+    with database.writing() as session:
+        api.headers["Authorization"] = f"Bearer {add_token(session, 'a caller', Role.SUBMIT)[1]}"
+    return api
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_api_says_that_the_database_is_away(api: httpx.Client, server: PostgresServer) -> None:
+    def submit() -> httpx.Response:
+        return api.post("/v1/jobs", json=hinge_job(), headers={"Idempotency-Key": "one"})
+
+    first = submit()
+    server.kill()
+    answers: list[Any] = [api.get("/v1/jobs"), api.get(f"/v1/jobs/{first.json()['id']}"), submit(), submit()]
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert int(answer.headers["retry-after"]) > 0
+        assert "database" in answer.json()["detail"]
+    server.start()
+    again = submit()
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])

@@ -1,0 +1,148 @@
+"""What is asked each second, or at each scrape, looks at no job that ended long ago."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import event, select
+
+from service.jobs.live.streams import look
+from service.jobs.repository import create_job, jobs_in, list_jobs
+from service.jobs.series.points import Point
+from service.jobs.states import LIVE, State
+from service.monitoring.prometheus import Exposition
+from service.store.lease import check_token, read_lease
+from service.store.models import Base, Job, Metric
+from service.sweeps.judging import judge
+from service.sweeps.repository import best_values, create_sweep, jobs_of, states_of
+from service.tracking.backlog import measure_backlog, untold_jobs, untold_sweeps
+from tests.service.fixtures.support import hinge_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+
+    from service.store import Database
+
+# Tables of a few rows, and indexes that have only what MLflow does not know all of.
+MAY_BE_SCANNED = {
+    "SCAN jobs USING INDEX ix_jobs_untold",
+    "SCAN jobs USING COVERING INDEX ix_jobs_untold",
+    "SCAN sweeps USING INDEX ix_sweeps_untold",
+    "SCAN sweeps USING COVERING INDEX ix_sweeps_untold",
+    "SCAN ended_jobs",
+    "SCAN incidents",
+}
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"
+
+
+def add_job(database: Database) -> str:
+    with database.writing() as session:
+        job, _ = create_job(session, spec=hinge_job(), dataset={}, total_steps=1, body_sha256="b")
+        session.add(Metric(job_id=job.id, **Point("train/loss", 1, 0.5, 1)._asdict()))
+        return job.id
+
+
+def plans(database: Database, ask: Callable[[], Any]) -> list[str]:
+    """How SQLite goes about each statement of `ask`."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        ask()
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    steps: list[str] = []
+    with database.engine.connect() as connection:
+        for statement, parameters in asked:
+            if statement.startswith("SELECT"):
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                steps += [row[-1] for row in rows]
+    return steps
+
+
+def scans(database: Database, ask: Callable[[], Any]) -> list[str]:
+    """Which tables are gone through from beginning to end."""
+    steps = plans(database, ask)
+    assert steps, "it has asked for something"
+    scanned = [step for step in steps if step.startswith("SCAN") and step.split()[1] in Base.metadata.tables]
+    return [step for step in scanned if step not in MAY_BE_SCANNED]
+
+
+def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], Any]:
+    def run() -> Any:
+        with database.reading() as session:
+            return ask(session)
+
+    return run
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        untold_jobs,
+        lambda session: untold_sweeps(session, without=["job_1"]),
+        lambda session: measure_backlog(session, without=[]),
+        lambda session: measure_backlog(session, without=["job_1"]),
+        lambda session: jobs_in(session, [State.QUEUED, *LIVE]),
+        read_lease,
+        lambda session: check_token(session, 0),
+        lambda session: states_of(session, ["sweep_1"]),
+        lambda session: jobs_of(session, "sweep_1"),
+        lambda session: best_values(session, "sweep_1"),
+        lambda session: list_jobs(session, limit=20, sweep_id="sweep_1"),
+    ],
+    ids=[
+        *("untold", "untold sweeps", "backlog", "backlog without", "scheduler", "lease", "token"),
+        *("states", "members", "bests", "page"),
+    ],
+)
+def test_nothing_goes_through_all_jobs(database: Database, ask: Callable[[Session], Any], analyzed: bool) -> None:
+    add_job(database)
+    if analyzed:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("ANALYZE")
+    assert scans(database, reading(database, ask)) == []
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("stopping", [{"type": "median"}, {"type": "halving"}], ids=lambda stopping: stopping["type"])
+def test_a_rule_looks_at_its_own_members(database: Database, stopping: dict[str, Any], analyzed: bool) -> None:
+    for _ in range(20):
+        add_job(database)
+    spec = {"name": "s", "experiment": "e", "parallel": None, "stopping": stopping | {"metric": "val/loss"}}
+    member = {"spec": hinge_job(), "dataset": {}, "total_steps": 20, "body_sha256": "b"}
+    with database.writing() as session:
+        create_sweep(session, spec=spec, members=[member], body_sha256="b")
+    if analyzed:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("ANALYZE")
+    with database.reading() as session:
+        jobs = jobs_in(session, [State.QUEUED])
+    assert scans(database, reading(database, lambda session: judge(session, jobs))) == []
+
+
+def test_nothing_left_to_tell_is_found_at_once(database: Database) -> None:
+    assert scans(database, reading(database, lambda session: measure_backlog(session, without=[]))) == []
+
+
+def test_streams_look_at_what_is_watched(database: Database) -> None:
+    assert scans(database, lambda: look(database, {add_job(database): 0})) == []
+
+
+def test_a_scrape_counts_no_ended_job(database: Database) -> None:
+    assert scans(database, lambda: list(Exposition(database).collect())) == []
+
+
+def test_a_scan_is_seen(database: Database) -> None:
+    assert scans(database, reading(database, lambda session: session.scalars(select(Job.name)).all())) == ["SCAN jobs"]

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.jobs.repository import get_job, jobs_in
+from service.jobs.states import State
+from service.sweeps.repository import state_of
+from service.sweeps.schemas import LOSSES_SWEEP, SweepState
+from tests.service.fixtures.support import train
+
+if TYPE_CHECKING:
+    import httpx
+
+    from service.store import Database
+
+pytestmark = pytest.mark.usefixtures("digits")
+
+
+def sweep(**changes: Any) -> dict[str, Any]:
+    return {**LOSSES_SWEEP, **changes}
+
+
+def test_a_sweep_makes_its_jobs(api: httpx.Client, database: Database, woken: list[str]) -> None:
+    answer = api.post("/v1/sweeps", json=sweep())
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert (made["state"], made["jobs"], made["parallel"]) == ("queued", {"queued": 12}, 2)
+    assert answer.headers["Location"] == f"/v1/sweeps/{made['id']}"
+    assert api.get(answer.headers["Location"]).json() == made
+    assert woken == ["change"]
+    with database.reading() as session:
+        members = jobs_in(session, [State.QUEUED])
+        assert [member.name for member in members] == [f"losses-{number}" for number in range(12)]
+        assert {member.experiment for member in members} == {"hinge-vs-softmax"}
+        expected = itertools.product(["hinge", "softmax"], [0.01, 0.1], [0, 1, 2])
+        for member, (loss, lr, seed) in zip(members, expected, strict=True):
+            spec = member.spec
+            assert (spec["loss"]["type"], spec["optimizer"]["lr"], spec["training"]["seed"]) == (loss, lr, seed)
+            assert member.overrides == {"loss": {"type": loss}, "optimizer.lr": lr, "training.seed": seed}
+            assert member.sweep_id == made["id"]
+
+
+def test_a_job_beside_sweeps_has_none(api: httpx.Client, database: Database) -> None:
+    job_id = api.post("/v1/jobs", json={**LOSSES_SWEEP["base"], "name": "alone"}).json()["id"]
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        assert job is not None
+        assert (job.sweep_id, job.overrides) == (None, None)
+
+
+def test_one_wrong_member_and_none_is_made(api: httpx.Client) -> None:
+    over = {"grid": {"optimizer.lr": [0.1, -1], "loss.type": ["hinge", "hinje"]}}
+    answer = api.post("/v1/sweeps", json=sweep(over=over, seeds=[]))
+    assert answer.status_code == 422
+    errors = {error["field"]: error["message"] for error in answer.json()["errors"]}
+    assert errors.keys() == {"base.optimizer.lr", "base.loss"}
+    assert "(member 2: optimizer.lr = -1, loss.type = 'hinge')" in errors["base.optimizer.lr"]
+    assert api.get("/v1/jobs").json()["data"] == api.get("/v1/sweeps").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"over": {"grid": {"training.epochs": list(range(1, 1001))}}}, "makes 3000 jobs; at most 1000"),
+        ({"over": {"grid": {"training.seed": [1]}}}, "goes over training.seed twice"),
+        ({"over": {"grid": {"name": ["a"]}}}, "name is said by the sweep itself"),
+        ({"over": {"grid": {"model.layers.7.units": [1]}}}, "names entry '7' of a list of 3"),
+        ({"over": {"grid": {"data.dataset": ["none"]}}}, "'none' is not a known dataset"),
+        ({"over": {"random": {"samples": 1, "fields": {"a.b": {"choice": [1]}}}}}, "did you mean 'choices'?"),
+        ({"over": {}}, "must have exactly one of grid, list, random, not none"),
+        ({"seeds": [1, 1]}, "seeds has a seed twice"),
+        ({"base": {}}, "is required"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(api: httpx.Client, changes: dict[str, Any], words: str) -> None:
+    answer = api.post("/v1/sweeps", json=sweep(**changes))
+    assert answer.status_code == 422
+    assert words in answer.text, answer.text
+
+
+def test_a_key_makes_one_sweep(api: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first = api.post("/v1/sweeps", json=sweep(), headers=headers)
+    again = api.post("/v1/sweeps", json=sweep(), headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    other = api.post("/v1/sweeps", json=sweep(seeds=[5]), headers=headers)
+    assert other.status_code == 422
+    assert [each["id"] for each in api.get("/v1/sweeps").json()["data"]] == [first.json()["id"]]
+
+
+def test_pages_are_newest_first(api: httpx.Client) -> None:
+    ids = [api.post("/v1/sweeps", json=sweep(over=None, seeds=[seed])).json()["id"] for seed in range(3)]
+    page = api.get("/v1/sweeps", params={"limit": 2}).json()
+    assert ([each["id"] for each in page["data"]], page["has_more"]) == (ids[:0:-1], True)
+    rest = api.get("/v1/sweeps", params={"starting_after": ids[1]}).json()
+    assert ([each["id"] for each in rest["data"]], rest["has_more"]) == (ids[:1], False)
+
+
+def test_a_sweep_is_cancelled_as_a_whole(api: httpx.Client, database: Database, woken: list[str]) -> None:
+    made = api.post("/v1/sweeps", json=sweep(over=None)).json()
+    with database.reading() as session:
+        done, running, _ = [job.id for job in jobs_in(session, [State.QUEUED])]
+    train(database, done, State.SUCCEEDED)
+    train(database, running, None)
+    path = f"/v1/sweeps/{made['id']}"
+    assert api.get(path).json()["state"] == "running"
+    answer = api.post(f"{path}/cancel")
+    assert (answer.status_code, answer.json()["jobs"]) == (202, {"cancelled": 1, "cancelling": 1, "succeeded": 1})
+    assert woken == ["change"] * 2
+    assert api.post(f"{path}/cancel").status_code == 200
+    assert woken == ["change"] * 2
+
+
+def test_an_unknown_sweep_is_not_found(api: httpx.Client) -> None:
+    for answer in (api.get("/v1/sweeps/sweep_0"), api.post("/v1/sweeps/sweep_0/cancel")):
+        assert answer.status_code == 404
+        assert "There is no sweep 'sweep_0'" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("jobs", "state"),
+    [
+        ({}, SweepState.EMPTY),
+        ({"queued": 2}, SweepState.QUEUED),
+        ({"queued": 1, "paused": 1}, SweepState.QUEUED),
+        ({"queued": 1, "succeeded": 1}, SweepState.RUNNING),
+        ({"starting": 1, "failed": 1}, SweepState.RUNNING),
+        ({"paused": 1, "succeeded": 1}, SweepState.PAUSED),
+        ({"succeeded": 3}, SweepState.SUCCEEDED),
+        ({"succeeded": 3, "cancelled": 1}, SweepState.CANCELLED),
+        ({"succeeded": 3, "cancelled": 1, "failed": 1}, SweepState.FAILED),
+        ({"succeeded": 1, "stopped": 3}, SweepState.SUCCEEDED),
+        ({"queued": 1, "stopped": 1}, SweepState.RUNNING),
+        ({"cancelled": 1, "stopped": 1}, SweepState.CANCELLED),
+    ],
+)
+def test_a_sweep_stands_as_its_jobs_do(jobs: dict[str, int], state: SweepState) -> None:
+    assert state_of(jobs) is state
+
+
+HALVING = {"type": "halving", "metric": "val/accuracy"}
+
+
+def test_a_sweep_says_its_rule(api: httpx.Client) -> None:
+    made = api.post("/v1/sweeps", json=sweep(stopping=HALVING)).json()
+    assert made["spec"]["stopping"] == {**HALVING, "factor": 3, "first": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        (
+            {"stopping": HALVING | {"first": 20}},
+            "base.training.epochs",
+            "must be more than 20, not 20: stopping begins after epoch 20 (member 0: loss = ",
+        ),
+        (
+            {"stopping": {"type": "median", "metric": "val/loss"}, "over": {"list": [{"training.epochs": 5}]}},
+            "base.training.epochs",
+            "must be more than 5, not 5: stopping begins after epoch 5",
+        ),
+        (
+            {"stopping": HALVING, "over": {"list": [{"data.validation": 0.0}]}},
+            "base.data.validation",
+            "must leave rows: stopping compares val/accuracy, which is of the validation rows",
+        ),
+        ({"stopping": HALVING | {"factor": 1}}, "stopping.factor", "must be at least 2, not 1"),
+        ({"stopping": HALVING | {"metric": "train/loss"}}, "stopping.metric", "must be 'val/loss', "),
+        ({"stopping": {"metric": "val/loss"}}, "stopping.type", "is required"),
+        ({"stopping": HALVING | {"type": "quartering"}}, "stopping", "'quartering'"),
+    ],
+)
+def test_a_rule_that_could_never_act_is_refused(
+    api: httpx.Client, changes: dict[str, Any], field: str, words: str
+) -> None:
+    answer = api.post("/v1/sweeps", json=sweep(**changes))
+    assert answer.status_code == 422
+    errors = {error["field"]: error["message"] for error in answer.json()["errors"]}
+    assert errors.keys() == {field}
+    assert words in errors[field]

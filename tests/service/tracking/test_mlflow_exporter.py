@@ -1,0 +1,271 @@
+"""What MLflow is told of a job."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from sqlalchemy import select
+
+from service.jobs.repository import (
+    get_job,
+    move,
+    record_event,
+    start_attempt,
+)
+from service.jobs.requests import make_request
+from service.jobs.schemas import job_view
+from service.jobs.series.points import Point, record_points
+from service.jobs.states import Request, State
+from service.settings import Settings
+from service.store.models import Event, MlflowRun
+from service.tracking import MlflowExporter
+from service.tracking.job_export import POINTS_PER_CALL
+from service.tracking.mlflow.entries import flatten
+from tests.service.fixtures.exported_jobs import (
+    end_job,
+    export_all,
+    is_finished,
+    models_of,
+    queue_job,
+    record_of,
+    run_job,
+    run_of,
+    series,
+    tags_of,
+    trained_job,
+    versions_of,
+)
+from tests.service.fixtures.models import BEST, LOAD, python, rows, scores_of
+from tests.service.fixtures.support import free_port, hinge_job
+from workers.record.history import STEP_METRICS, History
+from workers.record.history_files import append_history
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.store import Database
+    from tests.service.fakes.mlflow_server import MlflowServer
+
+pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
+
+
+@pytest.fixture
+def mlflow_url(mlflow: MlflowServer) -> str:
+    return mlflow.url
+
+
+def test_a_run_follows_its_job(
+    database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    job_id = queue_job(database)
+    exporter.step()
+    run = run_of(database, mlflow, job_id)
+    assert run["info"]["status"] == "SCHEDULED"
+    assert run["info"]["run_name"] == "digits-hinge"
+    params = {entry["key"]: entry["value"] for entry in run["data"]["params"]}
+    assert params["model.layers.0.units"] == "128"
+    assert params["optimizer.schedule.type"] == "cosine"
+    assert params["regularization.l2"] == "0.0001"
+    assert params == dict(flatten(hinge_job(experiment=params["experiment"])))
+
+    infinity = float("inf")
+    last = [
+        Point("val/loss", 1, float("nan"), 5),
+        Point("val/loss", 2, infinity, 6),
+        Point("val/loss", 3, -infinity, 7),
+    ]
+    points = [*series(2 * POINTS_PER_CALL + 300), *last]
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING)
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING)
+        record_points(session, job_id, attempt, points)
+    export_all(exporter)
+    run = run_of(database, mlflow, job_id)
+    assert run["info"]["status"] == "RUNNING"
+    history = mlflow.history(run["info"]["run_id"], "train/loss")
+    seen = {(point["step"], point["value"], point["timestamp"]) for point in history}
+    assert len(history) == len(seen)
+    assert seen == {(point.step, point.value, point.time_ms) for point in points if point.name == "train/loss"}
+    unfinite = mlflow.history(run["info"]["run_id"], "val/loss")
+    assert [math.isnan(float(point["value"])) for point in unfinite] == [True] * 3
+
+    for step, weights in ((100, b"former"), (2300, b"weights" * 100_000)):
+        directory = settings.job_dir(job_id) / "checkpoints" / f"{step:012}"
+        directory.mkdir(parents=True)
+        (directory / "model.safetensors").write_bytes(weights)
+        (directory / "checkpoint.json").write_text("{}")
+    end_job(database, job_id, State.SUCCEEDED)
+    exporter.step()
+    run = run_of(database, mlflow, job_id)
+    assert run["info"]["status"] == "FINISHED"
+    assert run["info"]["end_time"] >= run["info"]["start_time"]
+    tags = tags_of(run)
+    assert tags["gradfleet.params_sha256"] == "ab" * 32
+    assert "gradfleet.reason" not in tags
+    files = mlflow.call("GET", "artifacts/list", params={"run_id": run["info"]["run_id"], "path": "model"})["files"]
+    assert {file["path"]: file["file_size"] for file in files if file["path"] != "model/spec.yaml"} == {
+        "model/model.safetensors": 700_000,
+        "model/checkpoint.json": 2,
+    }
+    assert "model/spec.yaml" in {file["path"] for file in files}
+
+    with database.reading() as session:
+        job = get_job(session, job_id)
+        assert job is not None
+        view = job_view(job, settings.mlflow_link).mlflow
+    assert view is not None
+    info = run["info"]
+    page = f"experiments/{info['experiment_id']}/runs/{info['run_id']}"
+    assert view.url == f"{mlflow.url}/#/{page}?workflowType=machine_learning"
+
+
+def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
+    failed = run_job(database, series(3))
+    end_job(database, failed, State.FAILED, reason="worker_died: out of memory")
+    cancelled = queue_job(database)
+    with database.writing() as session:
+        make_request(session, cancelled, Request.CANCEL)
+    export_all(exporter)
+    run = run_of(database, mlflow, failed)
+    assert run["info"]["status"] == "FAILED"
+    assert {"key": "gradfleet.reason", "value": "worker_died: out of memory"} in run["data"]["tags"]
+    assert len(mlflow.history(run["info"]["run_id"], "train/loss")) == 3
+    assert run_of(database, mlflow, cancelled)["info"]["status"] == "KILLED"
+    assert is_finished(database, failed)
+    assert exporter.step() > 0
+
+
+def test_a_run_says_what_ran_on_what_and_what_came_of_it(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    job_id = run_job(database, [*series(3), Point("val/accuracy", 3, 0.96875, 9), Point("val/loss", 3, math.nan, 9)])
+    with database.writing() as session:
+        record_event(session, job_id, 1, "training_started", data={"fingerprint": {"numpy": "2.9", "blas": "a 1"}})
+    exporter.step()
+    tags = tags_of(run_of(database, mlflow, job_id))
+    assert tags["gradfleet.fingerprint.numpy"] == "2.9"
+    assert tags["gradfleet.label.team"] == "vision"
+    assert "Running" in tags["mlflow.note.content"]
+
+    end_job(database, job_id, State.SUCCEEDED, reason="stopped_early: the watched metric has not become better")
+    export_all(exporter)
+    run = run_of(database, mlflow, job_id)
+    tags = tags_of(run)
+    assert tags["gradfleet.attempts"] == "1"
+    assert tags["gradfleet.params_sha256"] == "ab" * 32
+    note = tags["mlflow.note.content"]
+    assert note.startswith("**Succeeded** after 0 of 100 steps: stopped_early: the watched metric")
+    for said in (
+        "- val/accuracy: **0.9688**",
+        "- val/loss: **not a finite number**",
+        "`digits`, 1,797 rows of 64 features, 10 classes; 20% kept",
+        "loss: hinge (margin 1.0); penalties: l2 0.0001",
+        "lr 0.1, momentum 0.9, schedule cosine",
+        "linear (units 128) → relu → linear (units 10)",
+        f"`GET /v1/jobs/{job_id}`",
+    ):
+        assert said in note
+    (dataset_input,) = run["inputs"]["dataset_inputs"]
+    assert dataset_input["tags"] == [{"key": "mlflow.data.context", "value": "training"}]
+    dataset = dataset_input["dataset"]
+    assert (dataset["name"], dataset["digest"]) == ("digits", "0f" * 18)
+    assert json.loads(dataset["source"]) == {"dataset": "digits", "sha256": "0f" * 32}
+    assert json.loads(dataset["profile"])["rows"] == 1797
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_spec_in_a_run_can_be_posted_again(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter, api: httpx.Client
+) -> None:
+    # Numbers without a point in their shortest form, and text that looks like something else.
+    first = api.post("/v1/jobs", json=hinge_job(name="2024-01-01", experiment="no", **{"regularization.l2": 1e-07}))
+    assert first.status_code == 201, first.text
+    job = first.json()
+    with database.writing() as session:
+        make_request(session, job["id"], Request.CANCEL)
+    export_all(exporter)
+    run_id = record_of(database, job["id"]).run_id
+    content = httpx.get(f"{mlflow.url}/get-artifact", params={"run_id": run_id, "path": "model/spec.yaml"}).text
+    again = api.post("/v1/jobs", json=yaml.safe_load(content))
+    assert again.status_code == 201, again.text
+    assert again.json()["spec"] == job["spec"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_full_history_is_an_artifact(
+    database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter, damaged: bool
+) -> None:
+    job_id = run_job(database, [])
+    history = History(0, 20_000)
+    for step in range(1, 20_001):
+        history.record_step(step, (1 / step,) * len(STEP_METRICS))
+    table = history.unkept()
+    append_history(settings.job_dir(job_id), table)
+    if damaged:
+        (file,) = (settings.job_dir(job_id) / "history").iterdir()
+        file.write_bytes(file.read_bytes()[:1000])
+    end_job(database, job_id, State.SUCCEEDED)
+    export_all(exporter)
+    assert is_finished(database, job_id)
+    query = {"run_id": record_of(database, job_id).run_id, "path": "history/history.parquet"}
+    answer = httpx.get(f"{mlflow.url}/get-artifact", params=query)
+    with database.reading() as session:
+        aside = list(session.scalars(select(Event.data).where(Event.kind == "mlflow_set_aside")))
+    if damaged:
+        assert not answer.is_success
+        assert [data and data["entry"] for data in aside] == ["history"]
+    else:
+        assert pq.read_table(io.BytesIO(answer.content)).equals(table)
+        assert aside == []
+
+
+def test_a_job_that_is_starting_is_told_later(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    job_id = queue_job(database)
+    with database.writing() as session:
+        start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING)
+    assert exporter.step() > 0
+    with database.reading() as session:
+        assert session.get(MlflowRun, job_id) is None
+    with database.writing() as session:
+        move(session, job_id, from_=State.STARTING, to=State.RUNNING)
+    exporter.step()
+    assert run_of(database, mlflow, job_id)["info"]["status"] == "RUNNING"
+
+
+def test_without_mlflow_nothing_starts(database: Database, tmp_path: Path) -> None:
+    exporter = MlflowExporter(database, Settings(data_dir=tmp_path))
+    exporter.start()
+    exporter.stop()
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_another_process_loads_the_model_from_the_server(
+    database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter, tmp_path: Path
+) -> None:
+    name = f"digits {free_port()}"
+    job_id = trained_job(database, settings, registered_model_name=name)
+    export_all(exporter)
+    assert is_finished(database, job_id)
+    record = record_of(database, job_id)
+    (model,) = models_of(mlflow, record)
+    assert (model["info"]["name"], model["info"]["status"]) == ("model", "LOGGED_MODEL_READY")
+    (version,) = versions_of(mlflow, name)
+    assert (version["run_id"], version["status"]) == (record.run_id, "READY")
+
+    np.save(tmp_path / "rows.npy", rows(50))
+    for uri in (f"runs:/{record.run_id}/model", f"models:/{name}/1"):
+        arguments = (uri, tmp_path / "rows.npy", tmp_path / "answer.npz")
+        python("-c", LOAD, *arguments, cwd=tmp_path, MLFLOW_TRACKING_URI=mlflow.url)
+        assert np.load(tmp_path / "answer.npz")["scores"].tobytes() == scores_of(rows(50), BEST).tobytes()

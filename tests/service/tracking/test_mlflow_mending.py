@@ -1,0 +1,165 @@
+"""What a crash, a lost answer or a deleted job leaves in MLflow is mended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.jobs.requests import delete_job
+from service.jobs.states import State
+from service.settings import Settings
+from service.tracking import MlflowExporter
+from service.tracking.mlflow.api import RUNS_PER_CALL, MlflowApi, UnavailableError
+from tests.service.fixtures.exported_jobs import (
+    end_job,
+    export_all,
+    queue_job,
+    record_of,
+    run_job,
+    run_of,
+    series,
+    tags_of,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.store import Database
+    from tests.service.fakes.mlflow_server import MlflowServer
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mlflow: MlflowServer) -> Settings:
+    return Settings(data_dir=tmp_path / "data", mlflow_url=mlflow.url)
+
+
+def export_anew(database: Database, settings: Settings) -> None:
+    """What a process does that has just been started."""
+    exporter = MlflowExporter(database, settings)
+    export_all(exporter)
+    exporter.step()
+    exporter.stop()
+
+
+def make_run(mlflow: MlflowServer, experiment_id: str, job_id: str) -> str:
+    """A run as the exporter makes one; it is RUNNING."""
+    tags = [{"key": "gradfleet.job_id", "value": job_id}]
+    answer = mlflow.call("POST", "runs/create", json={"experiment_id": experiment_id, "start_time": 1, "tags": tags})
+    return str(answer["run"]["info"]["run_id"])
+
+
+def info_of(mlflow: MlflowServer, run_id: str) -> dict[str, Any]:
+    return dict(mlflow.call("GET", "runs/get", params={"run_id": run_id})["run"]["info"])
+
+
+def test_the_run_of_a_job_deleted_between_two_batches_is_ended(
+    database: Database, settings: Settings, mlflow: MlflowServer
+) -> None:
+    job_id = run_job(database, series(5))
+    export_anew(database, settings)
+    record = record_of(database, job_id)
+    assert info_of(mlflow, record.run_id)["status"] == "RUNNING"
+    end_job(database, job_id, State.SUCCEEDED)
+    with database.writing() as session:
+        delete_job(session, job_id)
+    export_anew(database, settings)
+    (run,) = mlflow.runs_of(job_id, record.experiment_id)
+    assert run["info"]["status"] == "KILLED"
+    assert tags_of(run)["gradfleet.reason"] == "the job was deleted before MLflow had been told all of it"
+    assert len(mlflow.history(record.run_id, "train/loss")) == 5, "what was told stays"
+
+
+def test_the_run_of_a_job_that_was_told_stays_as_it_is(
+    database: Database, settings: Settings, mlflow: MlflowServer
+) -> None:
+    job_id = run_job(database, series(5))
+    end_job(database, job_id, State.SUCCEEDED)
+    export_anew(database, settings)
+    record = record_of(database, job_id)
+    with database.writing() as session:
+        delete_job(session, job_id)
+    export_anew(database, settings)
+    assert info_of(mlflow, record.run_id)["status"] == "FINISHED"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_second_run_of_a_job_is_deleted(
+    database: Database, settings: Settings, mlflow: MlflowServer, ended: bool
+) -> None:
+    job_id = run_job(database, series(5))
+    export_anew(database, settings)
+    record = record_of(database, job_id)
+    second = make_run(mlflow, record.experiment_id, job_id)
+    if ended:
+        end_job(database, job_id, State.SUCCEEDED)
+    export_anew(database, settings)
+    assert run_of(database, mlflow, job_id)["info"]["status"] == ("FINISHED" if ended else "RUNNING")
+    assert info_of(mlflow, second)["lifecycle_stage"] == "deleted"
+
+
+def test_a_run_whose_job_has_ended_is_ended(database: Database, settings: Settings, mlflow: MlflowServer) -> None:
+    job_id = run_job(database, series(5))
+    end_job(database, job_id, State.FAILED, reason="worker_died: it was killed")
+    export_anew(database, settings)
+    run_id = record_of(database, job_id).run_id
+    mlflow.call("POST", "runs/update", json={"run_id": run_id, "status": "RUNNING"})
+    export_anew(database, settings)
+    assert info_of(mlflow, run_id)["status"] == "FAILED"
+
+
+def test_runs_of_others_are_left_alone(database: Database, settings: Settings, mlflow: MlflowServer) -> None:
+    job_id = run_job(database, series(5))
+    export_anew(database, settings)
+    experiment_id = record_of(database, job_id).experiment_id
+    foreign = make_run(mlflow, experiment_id, "job_of_another_service")
+    untagged = mlflow.call("POST", "runs/create", json={"experiment_id": experiment_id})["run"]["info"]["run_id"]
+    export_anew(database, settings)
+    for run_id in (foreign, untagged):
+        info = info_of(mlflow, run_id)
+        assert (info["status"], info["lifecycle_stage"]) == ("RUNNING", "active")
+
+
+def test_it_looks_once_and_again_after_an_outage(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    unended_runs, down = MlflowApi.unended_runs, False
+
+    def look(api: MlflowApi, *arguments: Any) -> Any:
+        looks.append("it looks")
+        if down:
+            raise UnavailableError("it is down")
+        return unended_runs(api, *arguments)
+
+    monkeypatch.setattr(MlflowApi, "unended_runs", look)
+    exporter = MlflowExporter(database, settings)
+    queue_job(database)
+    down = True
+    exporter.step()
+    assert looks == ["it looks"]
+    assert not exporter.status().ready
+    down = False
+    for _ in range(4):
+        exporter.step()
+    exporter.stop()
+    assert looks == ["it looks"] * 3, "once in vain, once to the end, and once more as there was an outage"
+
+
+def test_every_page_is_read(
+    database: Database, settings: Settings, mlflow: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert RUNS_PER_CALL > 2
+    monkeypatch.setattr("service.tracking.mlflow.api.RUNS_PER_CALL", 2)
+    job_id = run_job(database, [])
+    export_anew(database, settings)
+    record = record_of(database, job_id)
+    seconds = [make_run(mlflow, record.experiment_id, job_id) for _ in range(5)]
+    export_anew(database, settings)
+    assert {info_of(mlflow, run_id)["lifecycle_stage"] for run_id in seconds} == {"deleted"}
+    assert info_of(mlflow, record.run_id)["lifecycle_stage"] == "active"

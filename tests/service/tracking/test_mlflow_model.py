@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.tracking.model.gradfleet_pyfunc import MAX_ROWS, Classifier, ModelFileError, _load_pyfunc
+from service.tracking.model.mlflow_model import model_files
+from tests.service.fixtures.models import (
+    BEST,
+    CLASSES,
+    COMPUTATION,
+    DEVIATION,
+    FEATURES,
+    JOB,
+    LAST,
+    LOAD,
+    MEAN,
+    checkpoint_in,
+    python,
+    rows,
+    scores_of,
+)
+from workers.record.checkpoint import CheckpointError
+
+
+def files_of(checkpoint: Path, computation: str = COMPUTATION, dtype: str = "float32") -> dict[str, bytes]:
+    written = datetime(2026, 1, 1, tzinfo=UTC)
+    files = model_files(
+        checkpoint,
+        job=JOB,
+        computation=computation,
+        classes=CLASSES,
+        dtype=dtype,
+        written=written,
+        run_id="0" * 32,
+        model_id="m-" + "0" * 32,
+    )
+    return {path: file.read_bytes() if isinstance(file, Path) else file for path, file in files.items()}
+
+
+def write_model(directory: Path, checkpoint: Path, dtype: str = "float32") -> Path:
+    for path, content in files_of(checkpoint, dtype=dtype).items():
+        place = directory / "model" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    return directory / "model"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_another_process_loads_it_and_predicts_the_same_bits(tmp_path: Path, dtype: str) -> None:
+    model = write_model(tmp_path, checkpoint_in(tmp_path), dtype)
+    features = rows(50).clip(0, 255).astype(dtype)
+    np.save(tmp_path / "rows.npy", features)
+    python("-c", LOAD, model, tmp_path / "rows.npy", tmp_path / "answer.npz", cwd=tmp_path)
+    answer = np.load(tmp_path / "answer.npz")
+    expected = scores_of(features, BEST)
+    assert answer["scores"].tobytes() == expected.tobytes()
+    assert answer["label"].tolist() == [CLASSES[index] for index in expected.argmax(axis=1)]
+    assert answer["example"].tolist() == [MEAN.tolist()]
+    assert answer["example"].dtype == dtype
+    assert answer["signed"]
+
+
+def test_mlflow_models_predict(tmp_path: Path) -> None:
+    model = write_model(tmp_path, checkpoint_in(tmp_path))
+    features = rows(3)
+    (tmp_path / "rows.json").write_text(json.dumps({"inputs": features.tolist()}))
+    arguments = ("--model-uri", model, "--env-manager", "local", "--input-path", tmp_path / "rows.json")
+    output = tmp_path / "answer.json"
+    python("-m", "mlflow", "models", "predict", *arguments, "--output-path", output, cwd=tmp_path)
+    answer = json.loads(output.read_text())["predictions"]
+    expected = scores_of(features, BEST)
+    assert np.array(answer["scores"], np.float32).tolist() == expected.tolist()
+    assert answer["label"] == [CLASSES[index] for index in expected.argmax(axis=1)]
+
+
+def test_the_last_parameters_where_there_are_no_best(tmp_path: Path) -> None:
+    model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path, best=False)) / "data"))
+    assert model.predict(rows(9))["scores"].tolist() == scores_of(rows(9), LAST).tolist()
+
+
+def test_rows_as_they_are_where_nothing_is_standardized(tmp_path: Path) -> None:
+    checkpoint = checkpoint_in(tmp_path, standardized=False)
+    model = _load_pyfunc(str(write_model(tmp_path, checkpoint) / "data"))
+    features = rows(9)
+    prepared = (features - MEAN) / DEVIATION
+    assert model.predict(prepared)["scores"].tolist() == scores_of(features, BEST).tolist()
+    assert json.loads(files_of(checkpoint)["input_example.json"]) == [[0.0] * FEATURES]
+
+
+def test_bytes_are_what_the_same_numbers_are(tmp_path: Path) -> None:
+    model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path), "uint8") / "data"))
+    features = np.random.default_rng(0).integers(0, 256, (9, FEATURES), np.uint8)
+    expected = scores_of(features.astype(np.float32), BEST)
+    for given in (features, features.astype(np.float64), features.tolist()):
+        assert model.predict(given)["scores"].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_ROWS, 2 * MAX_ROWS + 5])
+def test_any_number_of_rows(tmp_path: Path, count: int) -> None:
+    model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path)) / "data"))
+    features = rows(count)
+    answer = model.predict(features)
+    assert answer["label"].shape == (count,)
+    for start in range(0, count, MAX_ROWS):
+        block = slice(start, start + MAX_ROWS)
+        assert answer["scores"][block].tolist() == scores_of(features[block], BEST).tolist()
+
+
+def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
+    model: Classifier = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path)) / "data"))
+    with pytest.raises(ValueError, match=r"must be of shape \(rows, 4\), not \(2, 5\)"):
+        model.predict(np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])
+def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
+    data = write_model(tmp_path, checkpoint_in(tmp_path)) / "data"
+    content = (data / name).read_bytes()
+    for position in (0, len(content) // 2, len(content) - 3):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        (data / name).write_bytes(damaged)
+        with pytest.raises(ModelFileError, match=f"{name} is damaged"):
+            _load_pyfunc(str(data))
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_job_makes_no_model(tmp_path: Path) -> None:
+    checkpoint = checkpoint_in(tmp_path)
+    with pytest.raises(CheckpointError, match="another spec"):
+        files_of(checkpoint, "f" * 64)
+    with (checkpoint / "best.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(CheckpointError, match=r"best\.safetensors does not have its checksum"):
+        files_of(checkpoint)
+
+
+def test_there_is_no_pickle_and_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+    files = files_of(checkpoint_in(tmp_path))
+    assert files == files_of(checkpoint_in(tmp_path))
+    assert list(files)[-1] == "MLmodel"
+    assert {Path(path).suffix for path in files} == {"", ".json", ".safetensors", ".txt", ".yaml", ".zip"}
+    with zipfile.ZipFile(BytesIO(files["code.zip"])) as archive:
+        assert {Path(name).suffix for name in archive.namelist()} == {".py"}
+    requirements = files["requirements.txt"].decode().split()
+    assert [line.partition("==")[0] for line in requirements] == ["numpy", "safetensors"]

@@ -1,0 +1,189 @@
+"""Which points of a series MLflow gets."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.jobs.repository import create_job, move, start_attempt
+from service.jobs.series.points import Point, record_points
+from service.jobs.states import State
+from service.settings import Settings
+from service.store import Database, migrate
+from service.store.models import Job, MlflowRun
+from service.tracking import job_export
+from service.tracking.job_export import JobExport
+from service.tracking.mlflow.api import Run, UnavailableError
+from service.tracking.series import MOST, bucket_width, chosen
+from tests.service.fixtures.support import hinge_job
+from workers.record.history import is_reported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def reported(total_steps: int) -> np.ndarray:
+    """Steps of a job of which the database has the points."""
+    steps = np.arange(1, total_steps + 1)
+    return steps[is_reported(steps, -(-total_steps // 10_000), total_steps)]
+
+
+@pytest.mark.parametrize("total_steps", [1, 2000, 2001, 2499, 2500, 9_999, 10_001, 123_457, 10_000_000])
+def test_a_series_has_at_most_2000_points(total_steps: int) -> None:
+    width = bucket_width(total_steps)
+    steps = reported(total_steps)
+    values = np.random.default_rng(total_steps).normal(size=len(steps))
+    indices = chosen(steps, values, width, last=True)
+    assert len(indices) <= MOST
+    if total_steps <= MOST:
+        assert len(indices) == total_steps
+    else:
+        assert len(indices) > MOST / 2, "and not far fewer, of a curve that goes up and down"
+        assert width in steps, "a bucket ends with a point"
+
+
+@given(
+    points=st.dictionaries(st.integers(1, 60), st.floats(), min_size=1),
+    width=st.integers(2, 20),
+)
+def test_the_curve_stays_true(points: dict[int, float], width: int) -> None:
+    steps = np.array(sorted(points))
+    values = np.array([points[step] for step in steps.tolist()])
+    kept = chosen(steps, values, width, last=True)
+    assert kept.tolist() == sorted(set(kept.tolist()))
+    for bucket in np.unique((steps - 1) // width):
+        inside = np.flatnonzero((steps - 1) // width == bucket)
+        of_it = [index for index in kept.tolist() if index in inside]
+        assert len(of_it) <= 4
+        assert (of_it[0], of_it[-1]) == (inside[0], inside[-1])
+        finite = values[inside][np.isfinite(values[inside])]
+        if len(finite):
+            shown = values[of_it][np.isfinite(values[of_it])]
+            assert (shown.min(), shown.max()) == (finite.min(), finite.max())
+
+
+@given(
+    points=st.dictionaries(st.integers(1, 60), st.floats(), min_size=1),
+    width=st.integers(2, 20),
+    end=st.integers(1, 60),
+)
+def test_what_is_told_early_would_be_told_later(points: dict[int, float], width: int, end: int) -> None:
+    steps = np.array(sorted(points))
+    values = np.array([points[step] for step in steps.tolist()])
+    so_far = int(np.searchsorted(steps, end, side="right"))
+    if so_far == 0:
+        return
+    early = set(chosen(steps[:so_far], values[:so_far], width, last=False).tolist())
+    later = set(chosen(steps, values, width, last=True).tolist())
+    assert early <= later
+    over = steps[so_far - 1] // width * width
+    assert {index for index in later if steps[index] <= over} <= early, "what is over does not wait"
+
+
+class Listener:
+    """MLflow's API, which remembers points; some calls fail, before or after it has heard."""
+
+    def __init__(self, failures: Iterator[str]) -> None:
+        self.heard: dict[tuple[str, int], set[tuple[str, int]]] = {}
+        self.largest = 0
+        self._failures = failures
+
+    def log_points(self, _run_id: str, points: Sequence[Point]) -> None:
+        failure = next(self._failures, "")
+        if failure == "before":
+            raise UnavailableError(failure)
+        self.largest = max(self.largest, len(points))
+        for point in points:
+            self.heard.setdefault((point.name, point.step), set()).add((repr(point.value), point.time_ms))
+        if failure == "after":
+            raise UnavailableError(failure)
+
+    def find_run(self, *_: object) -> Run:
+        return Run("r", "1", active=True, artifact_uri="mlflow-artifacts:/1")
+
+    def __getattr__(self, _name: str) -> object:
+        return lambda *_arguments: self.find_run()
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("series"))
+    migrate(settings.database)
+    database = Database(settings.database)
+    yield database
+    database.close()
+
+
+TOTAL = 4000  # a bucket has 8 steps
+EPOCH = 7
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    values=st.lists(st.floats(), min_size=1, max_size=60),
+    cuts=st.lists(st.integers(1, 20), max_size=8),
+    per_call=st.integers(1, 40),
+    failures=st.lists(st.sampled_from(["", "", "before", "after"]), max_size=12),
+)
+def test_the_same_points_whatever_the_batches_and_failures(
+    database: Database, values: list[float], cuts: list[int], per_call: int, failures: list[str]
+) -> None:
+    """Two series of a job come in batches cut anywhere, are told in calls of any size, some of which fail."""
+    points = [Point("train/loss", step, value, 1000 + step) for step, value in enumerate(values, 1)]
+    points += [Point("val/loss", step, values[step - 1], 2000 + step) for step in range(EPOCH, len(values) + 1, EPOCH)]
+    with database.writing() as session:
+        dataset = {"digest": "0" * 64, "rows": 300, "features": 8, "classes": ["0", "1"]}
+        job, _ = create_job(session, spec=hinge_job(), dataset=dataset, total_steps=TOTAL, body_sha256="b")
+        attempt = start_attempt(session, job.id, "supervisor")
+        move(session, job.id, from_=State.QUEUED, to=State.STARTING)
+        move(session, job.id, from_=State.STARTING, to=State.RUNNING)
+        job_id = job.id
+    api = Listener(iter(failures))
+
+    def tell_all() -> None:
+        # A new one each time: nothing may depend on what one remembers.
+        while True:
+            try:
+                if not JobExport(database, Settings(), api).tell(job_id):  # type: ignore[arg-type]
+                    return
+            except UnavailableError:
+                continue
+
+    begin = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_export, "POINTS_PER_CALL", per_call)
+        for cut in [*cuts, len(values)]:
+            batch = [point for point in points if begin < point.step <= begin + cut]
+            with database.writing() as session:
+                record_points(session, job_id, attempt, batch)
+            tell_all()
+            begin += cut
+        with database.writing() as session:
+            move(session, job_id, from_=State.RUNNING, to=State.SUCCEEDED)
+        tell_all()
+
+    expected = {}
+    for name in ("train/loss", "val/loss"):
+        series = [point for point in points if point.name == name]
+        if series:
+            columns = np.array([point.step for point in series]), np.array([point.value for point in series])
+            for index in chosen(*columns, bucket_width(TOTAL), last=True).tolist():
+                point = series[index]
+                stored = point.value if point.value != 0 else 0.0  # SQLite knows one zero
+                expected[name, point.step] = {(repr(stored), point.time_ms)}
+    assert api.heard == expected
+    assert api.largest <= per_call
+    with database.reading() as session:
+        assert session.get_one(Job, job_id).mlflow_finished
+        assert session.get_one(MlflowRun, job_id).status == "FINISHED"
+
+
+def test_not_a_number_is_a_gap_and_hides_no_extreme() -> None:
+    values = np.array([1.0, math.inf, 9.0, math.nan, -math.inf, -9.0, 3.0, 4.0])
+    kept = chosen(np.arange(1, 9), values, 8, last=True)
+    assert values[kept].tolist() == [1.0, 9.0, -9.0, 4.0]

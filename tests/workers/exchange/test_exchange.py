@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, group
+from workers.exchange.zeromq import MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
+
+
+def buffers() -> list[np.ndarray[Any, Any]]:
+    return [np.zeros(3, np.float32), np.zeros((2, 2), np.float64)]
+
+
+def test_frames_arrive_in_the_named_buffers() -> None:
+    workers = 3
+    with group(workers) as exchanges:
+        inboxes = []
+        for rank, exchange in enumerate(exchanges):
+            inbox = {peer: buffers() for peer in range(workers) if peer != rank}
+            exchange.receive_into(Kind.GRADIENTS, inbox)
+            inboxes.append(inbox)
+
+        def work(rank: int) -> None:
+            for peer in inboxes[rank]:
+                vector, table = np.full(3, 10 * rank + peer, np.float32), np.full((2, 2), rank + 0.5)
+                exchanges[rank].send(Kind.GRADIENTS, 1, peer, [vector, table])
+            exchanges[rank].receive(Kind.GRADIENTS, 1)
+
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, range(workers)))
+        for rank, inbox in enumerate(inboxes):
+            for peer, (vector, table) in inbox.items():
+                np.testing.assert_array_equal(vector, np.full(3, 10 * peer + rank))
+                np.testing.assert_array_equal(table, np.full((2, 2), peer + 0.5))
+
+
+def test_frames_may_be_slices_and_empty() -> None:
+    """A worker that owns no slice of a small model sends and receives frames of no bytes."""
+    with group(2) as (here, there):
+        vector, nothing, table = np.zeros(8, np.float32), np.zeros(0, np.float32), np.zeros((4, 3))
+        here.receive_into(Kind.PARAMETERS, {1: [vector[2:5], nothing, table[1:3]]})
+        sent = np.arange(8, dtype=np.float32)
+        there.send(Kind.PARAMETERS, 1, 0, [sent[2:5], np.zeros(0, np.float32), np.ones((2, 3))])
+        here.receive(Kind.PARAMETERS, 1)
+        there.receive_into(Kind.PARAMETERS, {0: [nothing]})
+        here.send(Kind.PARAMETERS, 1, 1, [nothing])
+        there.receive(Kind.PARAMETERS, 1)
+    np.testing.assert_array_equal(vector, [0, 0, 2, 3, 4, 0, 0, 0])
+    np.testing.assert_array_equal(table.sum(axis=1), [0, 3, 3, 0])
+
+
+def test_a_peer_may_be_ahead() -> None:
+    with group(2) as (here, there):
+        gradients, parameters = np.zeros(1, np.float32), np.zeros(1, np.float32)
+        here.receive_into(Kind.GRADIENTS, {1: [gradients]})
+        here.receive_into(Kind.PARAMETERS, {1: [parameters]})
+        there.send_to_all(Kind.PARAMETERS, 1, [np.full(1, 2, np.float32)])
+        there.send_to_all(Kind.GRADIENTS, 1, [np.full(1, 1, np.float32)])
+        here.receive(Kind.GRADIENTS, 1)
+        assert (gradients[0], parameters[0]) == (1, 2)
+        here.receive(Kind.PARAMETERS, 1)
+
+
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_a_message_may_be_a_signal_alone(one_machine: bool) -> None:
+    exchanges = [Exchange(Membership(rank, 2, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(2)]
+    here, there = exchanges
+    addresses = [each.address if one_machine else replace(each.address, memory=None) for each in exchanges]
+    for exchange in exchanges:
+        exchange.connect(addresses)
+    try:
+        here.receive_into(Kind.PARAMETERS, {1: []})
+        there.send_to_all(Kind.PARAMETERS, 1, [])
+        here.receive(Kind.PARAMETERS, 1)
+        # What goes the other way stays in order with messages that have frames, whichever way they go.
+        here.receive_into(Kind.STATE, {1: [np.zeros(1, np.float32)]})
+        there.send_to_all(Kind.STATE, 2, [])
+        there.send_to_all(Kind.STATE, 2, [np.ones(1, np.float32)])
+        here.receive(Kind.STATE, 2)
+        there.send_to_all(Kind.PARAMETERS, 2, [np.ones(1, np.float32)])
+        there.send_to_all(Kind.STATE, 3, [np.ones(1, np.float32)])
+        here.receive(Kind.STATE, 3)
+        there.send_to_all(Kind.PARAMETERS, 2, [])
+        here.receive(Kind.PARAMETERS, 2)
+        assert here.refused == {"too few frames": 1, "too many frames": 1}
+    finally:
+        for exchange in exchanges:
+            exchange.close()
+
+
+def test_all_workers_know_who_shares_memory() -> None:
+    """What a worker has not opened, be it that it is on another machine, nobody expects it to have read."""
+    workers = 4
+    hidden = {(0, 1), (2, 0), (2, 3), (3, 2)}
+    exchanges = [Exchange(Membership(rank, workers, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(workers)]
+    for rank, exchange in enumerate(exchanges):
+        seen = [
+            replace(each.address, memory=None) if (rank, owner) in hidden else each.address
+            for owner, each in enumerate(exchanges)
+        ]
+        exchange.connect(seen)
+    for exchange in exchanges:
+        sharing = exchange.meet()
+        unread = {(reader, owner) for reader in range(4) for owner in range(4) if not sharing.reads(reader, owner)}
+        assert unread == hidden
+        assert [sharing.home(rank) for rank in range(4)] == [0, 0, 2, 0]
+    for exchange in exchanges:
+        exchange.close()
+
+
+def test_a_silent_peer_is_named_in_time() -> None:
+    with group(4, timeout=SHORT) as (here, one, _, three):
+        here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (1, 2, 3)})
+        for peer in (one, three):
+            peer.send(Kind.GRADIENTS, 5, 0, [np.ones(1, np.float32)])
+        began = time.monotonic()
+        with pytest.raises(PeerSilentError, match=r"worker 0 .*worker 2 .*gradients of step 5"):
+            here.receive(Kind.GRADIENTS, 5)
+        assert SHORT * 0.9 <= time.monotonic() - began < SHORT + 2
+
+
+def test_the_leaders_order_waits_for_its_step() -> None:
+    """A quick leader's next message, with an order in it, may come while its peers still wait for a slow one."""
+    with group(3) as (leader, here, slow):
+        here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
+        orders = {1: Order.NONE, 2: Order.CHECKPOINT, 3: Order.STOP | Order.CHECKPOINT}
+        for step, order in orders.items():
+            leader.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)], order=order)
+        for step, order in orders.items():
+            slow.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)])
+            assert here.receive(Kind.GRADIENTS, step) == order
+
+
+def test_only_the_leaders_orders_count() -> None:
+    with group(3) as (leader, here, other):
+        here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
+        leader.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], order=Order.CHECKPOINT)
+        other.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], order=Order.STOP)
+        assert here.receive(Kind.GRADIENTS, 1) == Order.CHECKPOINT
+
+
+@pytest.mark.parametrize("size", [MAX_FRAME // 4 - 1, MAX_FRAME // 4, MAX_FRAME // 4 + 1, 3 * MAX_FRAME // 4 + 7])
+def test_a_buffer_of_any_length_arrives(size: int) -> None:
+    with group(2) as (here, there):
+        inbox, sent = np.zeros(size, np.float32), np.arange(size, dtype=np.float32)
+        here.receive_into(Kind.STATE, {1: [inbox, np.zeros(1, np.float32)]})
+        there.send_to_all(Kind.STATE, 1, [sent, np.ones(1, np.float32)])
+        here.receive(Kind.STATE, 1)
+        assert inbox.tobytes() == sent.tobytes()
+        assert not here.refused
+
+
+def test_who_leaves_has_sent_everything() -> None:
+    """The last message of a job is not lost because its sender is done sooner than its receiver."""
+    size = 8_000_000
+    inbox = np.zeros(size, np.float32)
+    with group(2) as (here, there):
+        here.receive_into(Kind.STATE, {1: [inbox]})
+        there.send_to_all(Kind.STATE, 1, [np.ones(size, np.float32)])
+        leaving = threading.Thread(target=there.close)
+        leaving.start()
+        here.receive(Kind.STATE, 1)
+        leaving.join()
+    assert inbox.all()
+
+
+def test_leaving_does_not_wait_for_ever_for_a_peer_that_is_gone() -> None:
+    exchange = Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
+    exchange.connect([exchange.address, Address("tcp://127.0.0.1:1", None, None)])
+    exchange.send_to_all(Kind.GRADIENTS, 1, [np.ones(10, np.float32)])
+    began = time.monotonic()
+    exchange.close()
+    assert time.monotonic() - began < SHORT + 2
+
+
+def test_a_key_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="31 bytes; it must have 32"):
+        Exchange(Membership(0, 1, 1, bytes(31)), "127.0.0.1", 1)
+
+
+def test_nothing_stays_open_when_exchanges_close() -> None:
+    def descriptors() -> list[str]:
+        return [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+
+    def ours() -> int:
+        return sum(name.startswith(("/memfd:gradfleet", "pipe:")) for name in descriptors())
+
+    before = ours()
+    with group(3) as exchanges:
+        # Its memory and both ends of its pipe, and of each peer the memory and one end.
+        assert ours() - before == 3 * (3 + 2 * 2)
+        exchanges[0].close()
+        exchanges[0].close()  # once more does no harm
+    assert ours() == before

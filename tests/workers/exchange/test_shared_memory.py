@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from core.arrays import ALIGNMENT
+from workers.exchange.shared_memory import NAME, NONCE_BYTES, Offer, SharedMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workers.exchange.shared_memory import Declaration
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+
+ROOT = Path(__file__).parents[3]
+DECLARED: list[Declaration] = [((3,), np.float32), ((0,), np.float32), ((40, 3), np.float64), ((5000,), np.float32)]
+
+# Offers memory, writes what is said on a line into its arrays, and answers with what it finds there.
+WORKER = f"""
+import sys
+from workers.exchange.shared_memory import SharedMemory
+memory = SharedMemory.create()
+print(memory.offer.process, memory.offer.descriptor, memory.offer.nonce.hex(), flush=True)
+arrays = None
+for line in sys.stdin:
+    arrays = arrays or memory.arrays({[(shape, np.dtype(dtype).str) for shape, dtype in DECLARED]})
+    print(*(float(array.sum()) for array in arrays), flush=True)
+    for array in arrays:
+        array[...] = float(line)
+    print("written", flush=True)
+"""
+
+
+@pytest.fixture
+def memory() -> Iterator[SharedMemory]:
+    memory = SharedMemory.create()
+    assert memory is not None
+    yield memory
+    memory.close()
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", WORKER]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def read_line(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout is not None
+    return worker.stdout.readline().strip()
+
+
+def write_line(worker: subprocess.Popen[str], line: str) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(f"{line}\n")
+    worker.stdin.flush()
+
+
+def offer_of(worker: subprocess.Popen[str]) -> Offer:
+    process, descriptor, nonce = read_line(worker).split()
+    return Offer(int(process), int(descriptor), bytes.fromhex(nonce))
+
+
+def opened(offer: Offer) -> SharedMemory:
+    memory = SharedMemory.open(offer)
+    assert memory is not None
+    return memory
+
+
+def test_two_processes_see_the_same_numbers(worker: subprocess.Popen[str]) -> None:
+    memory = opened(offer_of(worker))
+    # Whoever lays out the arrays first; here that is not the one whose memory it is.
+    arrays = memory.arrays(DECLARED)
+    memory.close()
+    assert [(array.shape, array.dtype) for array in arrays] == [(shape, np.dtype(dtype)) for shape, dtype in DECLARED]
+    assert not any(array.any() for array in arrays)
+    for index, array in enumerate(arrays, start=1):
+        array[...] = index
+    write_line(worker, "7")
+    assert read_line(worker).split() == ["3.0", "0.0", "360.0", "20000.0"]
+    assert read_line(worker) == "written"
+    assert all((array == 7).all() for array in arrays)
+
+
+def test_what_is_shared_outlives_the_process_that_offered_it(worker: subprocess.Popen[str]) -> None:
+    """And nothing else does: when this process forgets it too, it is gone."""
+    names = {path.name for path in Path("/dev/shm").iterdir()}
+    offer = offer_of(worker)
+    memory = opened(offer)
+    write_line(worker, "7")
+    assert [read_line(worker), read_line(worker)] == ["0.0 0.0 0.0 0.0", "written"]
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    arrays = memory.arrays(DECLARED)
+    memory.close()
+    assert all((array == 7).all() for array in arrays)
+    assert SharedMemory.open(offer) is None
+    assert {path.name for path in Path("/dev/shm").iterdir()} == names
+
+
+def test_arrays_are_aligned_and_apart(memory: SharedMemory) -> None:
+    arrays = memory.arrays(DECLARED)
+    assert all(array.ctypes.data % ALIGNMENT == 0 for array in arrays if array.size)
+    for index, array in enumerate(arrays):
+        array[...] = index
+    assert all((array == index).all() for index, array in enumerate(arrays))
+    # The nonce is still there: the first array is behind it.
+    opened(memory.offer).close()
+
+
+def test_memory_with_another_nonce_is_not_it(memory: SharedMemory) -> None:
+    assert SharedMemory.open(replace(memory.offer, nonce=bytes(NONCE_BYTES))) is None
+
+
+@pytest.mark.parametrize("what", ["a file", "a pipe", "other memory", "nothing", "no process"])
+def test_what_is_no_workers_memory_is_not_opened(memory: SharedMemory, tmp_path: Path, what: str) -> None:
+    """As it may be with an offer from another machine, where the same numbers mean something else."""
+    process = os.getpid()
+    if what == "a file":
+        path = tmp_path / f"memfd:{NAME} "
+        path.write_bytes(memory.offer.nonce)
+        descriptor = os.open(path, os.O_RDWR)
+    elif what == "a pipe":
+        descriptor, other = os.pipe()
+        os.close(other)
+    elif what == "other memory":
+        descriptor = os.memfd_create("other")
+        os.pwrite(descriptor, memory.offer.nonce, 0)
+    else:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+    if what == "no process":
+        process = int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
+    if what == "nothing":
+        os.close(descriptor)
+    try:
+        assert SharedMemory.open(Offer(process, descriptor, memory.offer.nonce)) is None
+    finally:
+        if what != "nothing":
+            os.close(descriptor)
+
+
+def test_opening_leaves_no_descriptor_behind(memory: SharedMemory) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert SharedMemory.open(replace(memory.offer, nonce=bytes(NONCE_BYTES))) is None
+    opened(memory.offer).close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_an_offer_is_plain_data(memory: SharedMemory) -> None:
+    assert astuple(memory.offer) == (os.getpid(), memory.offer.descriptor, memory.offer.nonce)
+    assert len(memory.offer.nonce) == NONCE_BYTES

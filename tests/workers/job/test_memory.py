@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from core import ParameterLayout, Plan, build_classifier, with_loss
+from tests.service.fixtures.support import hinge_job
+from workers.data.dataset import DatasetInfo
+from workers.exchange.partition import Partition
+from workers.job.memory import memory_per_worker, plan_bytes
+from workers.job.objects import layers_of, loss_of, optimizer_of
+from workers.job.resolve import resolve
+from workers.job.spec import JobSpec
+from workers.machine.threads import Threads
+from workers.training.gradients import ShardGradients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DATA = DatasetInfo("", "", rows=5000, features=64, classes=tuple("0123456789"))
+SLACK = 200_000  # Python's own objects
+
+
+def allocated(make: Callable[[], object]) -> int:
+    """Bytes that are taken, and still there, when something is made."""
+    tracemalloc.start()
+    try:
+        kept = make()
+        return tracemalloc.get_traced_memory()[0] if kept is not None else 0
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("rows", [128, 1000])
+def test_a_plan_takes_what_was_foretold(rows: int) -> None:
+    spec = JobSpec.model_validate(hinge_job(**{"model.layers.0.units": 500}))
+    graph = with_loss(build_classifier(layers_of(spec), 64), loss_of(spec))
+    layout = ParameterLayout(graph.parameters())
+    vector = np.zeros(layout.size, np.float32)
+
+    def make() -> Plan:
+        return Plan(
+            graph,
+            ("loss", "scores"),
+            wrt=("scores",),
+            batch=rows,
+            layout=layout,
+            parameters=vector,
+            gradients=vector.copy(),
+        )
+
+    taken, foretold = allocated(make), plan_bytes(graph, rows) + layout.size * 4
+    assert abs(taken - foretold) < SLACK
+    assert foretold > 2 * SLACK
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "shards", "batch"), [(1, 1, 1, 128), (1, 1, 8, 512), (2, 1, 4, 512), (2, 2, 8, 1000)]
+)
+def test_a_worker_takes_no_more_than_was_foretold_nor_much_less(
+    workers: int, cpus: int, shards: int, batch: int
+) -> None:
+    changes = {"model.layers.0.units": 2000, "training.shards": shards, "training.batch_size": batch}
+    changes |= {"resources.workers": workers, "resources.cpus_per_worker": cpus}
+    job = resolve(JobSpec.model_validate(hinge_job(**changes)), DATA)
+    graph = with_loss(build_classifier(layers_of(job.spec), DATA.features), loss_of(job.spec))
+    layout = ParameterLayout(graph.parameters())
+    partition = Partition(shards, layout.size, workers)
+    sizes = {batch, job.train_rows % batch or batch}
+    threads = Threads(cpus)
+
+    def make() -> object:
+        parameters = np.zeros(layout.size, np.float32)
+        sums = [np.zeros(layout.size, np.float32) for _ in partition.subtrees[0]]
+        others = [np.zeros(layout.size, np.float32) for _ in (*optimizer_of(job.spec).slots, "best")]
+        gradients = ShardGradients(
+            graph,
+            layout,
+            parameters,
+            seed=0,
+            subtrees=partition.subtrees[0],
+            sums=sums,
+            table=np.zeros((len(range(shards)[partition.rows[0]]), 3)),
+            shards=shards,
+            batch_sizes=sizes,
+            threads=threads,
+        )
+        return gradients, others
+
+    try:
+        taken = allocated(make)
+    finally:
+        threads.close()
+    assert taken - SLACK <= memory_per_worker(job, DATA.features) <= 1.5 * taken

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import registered, to_spec
+from tests.workers.fixtures.helpers import instances, job
+from workers.data.dataset import DatasetInfo
+from workers.job.resolve import Limits, ResolvedJob, SpecError, resolve
+from workers.job.spec import CheckpointsSpec, JobSpec
+
+ROWS = 333
+DATASET = DatasetInfo("/nowhere", "0" * 64, rows=ROWS, features=20, classes=("a", "b", "c"))
+
+
+def resolved(**changes: Any) -> ResolvedJob:
+    return resolve(JobSpec.model_validate(job(**changes)), DATASET)
+
+
+def linear(*widths: int) -> list[dict[str, Any]]:
+    return [{"type": "linear", "units": width} for width in widths]
+
+
+PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    "width of a row": ({"model.inputs": 21}, "model.inputs", ("21", "20")),
+    "number of classes": ({"model.layers": linear(8, 4)}, "model.layers.1", ("4", "3 classes")),
+    "too many parameters": (
+        {"model.layers": linear(100_000, 1000, 3)},
+        "model.layers",
+        (f"{Limits.parameters:,}", f"{20 * 100_000 + 100_000 + 100_000 * 1000 + 1000 + 1000 * 3 + 3:,}"),
+    ),
+    "a batch of more than the rows": ({"training.batch_size": 267}, "training.batch_size", ("267", "266 rows")),
+    "more shards than rows": ({"training.shards": 51}, "training.shards", ("51", "50")),
+    "more CPUs than shards": (
+        {"training.shards": 5, "resources": {"workers": 3, "cpus_per_worker": 2}},
+        "resources.workers",
+        ("3 workers", "2 CPUs", "5", "6"),
+    ),
+    "more CPUs than rows": (
+        {"training.batch_size": 6, "resources": {"workers": 7}},
+        "resources.workers",
+        ("7 workers", "4 shards"),
+    ),
+    "numbers for too many features": (
+        {"data.scale": {"subtract": [1, 2, 3], "divide": 2}},
+        "data.scale.subtract",
+        ("3 numbers", "20 (features)"),
+    ),
+    "validation of no row": ({"data.validation": 0.001}, "data.validation", ("0.001", "333 rows")),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_a_problem_names_its_field_and_the_figures(case: str) -> None:
+    changes, field, figures = PROBLEMS[case]
+    with pytest.raises(SpecError) as caught:
+        resolved(**changes)
+    (problem,) = caught.value.problems
+    assert problem.field == field
+    for figure in figures:
+        assert figure in problem.message
+    assert field in str(caught.value)
+
+
+SPLITS = replace(DATASET, splits={"test": 100, "train": 200, "unused": 33})
+
+
+@pytest.mark.parametrize(
+    ("validation", "sizes"), [(["test"], (200, 100)), (["test", "unused", "test"], (200, 133)), ([], (200, 0))]
+)
+def test_the_rows_of_a_split_by_a_column_are_those_of_its_values(validation: list[str], sizes: tuple[int, int]) -> None:
+    changes = job(data={"dataset": "blobs", "split": {"train": ["train"], "validation": validation}})
+    found = resolve(JobSpec.model_validate(changes), SPLITS)
+    assert (found.train_rows, found.validation_rows, found.steps_per_epoch) == (*sizes, 4)
+    assert (found.spec.data.validation, found.validation_field) == (0.0, "data.split.validation")
+    assert resolve(JobSpec.model_validate(found.spec.model_dump(mode="json")), SPLITS).spec == found.spec
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "fields", "words"),
+    [
+        (DATASET, {"train": ["train"]}, ["data.split"], ("'blobs'", "has none", "split_column")),
+        (
+            SPLITS,
+            {"train": ["training", "train"], "validation": ["Test"]},
+            ["data.split.train.0", "data.split.validation.0"],
+            ("is 'training'", "'test', 'train', 'unused'", "one of them"),
+        ),
+        (SPLITS, {"train": ["unused"]}, ["training.batch_size"], ("only 33 rows", "at most 33")),
+    ],
+)
+def test_a_split_that_the_dataset_does_not_have(
+    dataset: DatasetInfo, split: dict[str, Any], fields: list[str], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolve(JobSpec.model_validate(job(data={"dataset": "blobs", "split": split})), dataset)
+    assert [problem.field for problem in caught.value.problems] == fields
+    for word in words:
+        assert word in caught.value.problems[0].message
+
+
+def test_no_parameters_is_said_beside_the_number_of_scores() -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved(**{"model.layers": [{"type": "relu"}]})
+    messages = {problem.field: problem.message for problem in caught.value.problems}
+    assert set(messages) == {"model.layers", "model.layers.0"}
+    assert "no parameters" in messages["model.layers"]
+
+
+def test_every_problem_is_found_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        resolved(
+            **{
+                "model.inputs": 3,
+                "model.layers": linear(2),
+                "training.batch_size": 300,
+                "training.shards": 301,
+                "resources": {"workers": 302},
+                "data.validation": 0.001,
+            }
+        )
+    fields = [problem.field for problem in caught.value.problems]
+    assert sorted(fields) == [
+        "data.validation",
+        "model.inputs",
+        "model.layers.0",
+        "resources.workers",
+        "training.shards",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "batch_size", "shards"),
+    [
+        (1, 1, 50, 4),
+        (2, 1, 50, 4),
+        (3, 1, 50, 4),
+        (4, 1, 50, 4),
+        (1, 4, 50, 4),
+        (5, 1, 50, 8),
+        (3, 3, 50, 16),
+        (8, 2, 50, 16),
+        (17, 1, 50, 32),
+        (1, 1, 3, 2),
+        (1, 1, 1, 1),
+        (4, 1, 4, 4),
+    ],
+)
+def test_shards_by_default(workers: int, cpus: int, batch_size: int, shards: int) -> None:
+    changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
+    assert resolved(**changes).spec.training.shards == shards
+
+
+def test_a_gpu_computes_one_shard_after_another_whatever_its_workers_cpus() -> None:
+    resources = {"workers": 4, "cpus_per_worker": 8, "gpus_per_worker": 1}
+    assert resolved(resources=resources).spec.training.shards == 4
+    with pytest.raises(SpecError, match="4 workers would share 3 shards: workers must be at most 3, or"):
+        resolved(**{"resources": resources, "training.shards": 3})
+
+
+@given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 266))
+def test_shards_by_default_are_enough_and_not_too_many(workers: int, cpus: int, batch_size: int) -> None:
+    changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
+    if not any(workers * cpus <= 2**power <= batch_size for power in range(10)):
+        with pytest.raises(SpecError, match=r"resources\.workers"):
+            resolved(**changes)
+    else:
+        shards = resolved(**changes).spec.training.shards
+        assert shards in {2**power for power in range(10)}
+        assert workers * cpus <= shards <= batch_size
+        assert shards >= min(4, 2 ** (batch_size.bit_length() - 1))
+
+
+def test_what_is_given_stays_and_the_rest_is_filled_in() -> None:
+    spec = JobSpec.model_validate(job(**{"training.shards": 7}))
+    result = resolve(spec, DATASET)
+    assert result.spec.training.shards == 7
+    assert result.spec.model.inputs == 20
+    assert spec.model.inputs is None
+    assert resolve(result.spec, DATASET) == result
+    assert JobSpec.model_validate_json(result.spec.model_dump_json()) == result.spec
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({}, 30),
+        ({"keep": 7, "best": "val/accuracy"}, 30),
+        ({"every_steps": 10}, None),
+        ({"every_epochs": 1}, None),
+        ({"every_seconds": 2.5}, 2.5),
+        ({"every_seconds": 2.5, "every_steps": 10}, 2.5),
+    ],
+    ids=str,
+)
+def test_checkpoints_are_taken_every_30_seconds_where_nobody_says_when(
+    given: dict[str, Any], seconds: float | None
+) -> None:
+    expected = CheckpointsSpec(**given).model_dump() | {"every_seconds": seconds}
+    assert resolved(checkpoints=given).spec.checkpoints.model_dump() == expected
+
+
+def test_the_figures_of_a_job() -> None:
+    result = resolved()
+    assert (result.train_rows, result.validation_rows) == (266, 67)
+    assert result.steps_per_epoch == 6, "the last batch has 16 rows"
+    assert result.total_steps == 18
+    assert result.parameters == 20 * 32 + 32 + 32 * 3 + 3
+
+
+def test_no_validation_at_all() -> None:
+    result = resolved(**{"data.validation": 0.0})
+    assert (result.train_rows, result.validation_rows) == (ROWS, 0)
+
+
+@given(st.data())
+def test_every_chain_of_layers_resolves_or_names_a_field(data: st.DataObject) -> None:
+    layers = st.sampled_from(list(registered("layer").values())).flatmap(instances)
+    chain = data.draw(st.lists(layers, min_size=1, max_size=4))
+    spec = JobSpec.model_validate(job(**{"model.layers": [to_spec(layer) for layer in chain]}))
+    fields = []
+    try:
+        resolve(spec, DATASET)
+    except SpecError as error:
+        fields = [problem.field for problem in error.problems]
+    assert all(field.startswith("model.layers") for field in fields)
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_images_may_be_scaled_by_channel(count: int) -> None:
+    images = replace(DATASET, shape=(2, 5, 2), dtype="uint8")
+    scale = {"subtract": [0] * count, "divide": 255}
+    assert resolve(JobSpec.model_validate(job(**{"data.scale": scale})), images).spec.data.scale is not None
+    with pytest.raises(SpecError, match=r"has 10 numbers: must be one number, or 20 \(features\) or 2 \(channels\)"):
+        resolve(JobSpec.model_validate(job(**{"data.scale": {"subtract": [0] * 10}})), images)
+
+
+def test_data_without_classes_train_no_classifier() -> None:
+    with pytest.raises(SpecError, match="must be a dataset with a label column") as caught:
+        resolve(JobSpec.model_validate(job()), replace(DATASET, classes=(), targets=2))
+    assert [problem.field for problem in caught.value.problems] == ["data.dataset"]
+
+
+def test_augmentation_needs_images_that_are_large_enough() -> None:
+    spec = JobSpec.model_validate(job(**{"data.augmentation": [{"type": "flip"}, {"type": "crop", "padding": 3}]}))
+    with pytest.raises(SpecError, match="no height and width"):
+        resolve(spec, DATASET)
+    resolve(spec, replace(DATASET, shape=(4, 5, 1)))
+    with pytest.raises(SpecError, match="3 pixels beyond images of 2 x 5: must be at most 2") as caught:
+        resolve(spec, replace(DATASET, shape=(2, 5, 2)))
+    assert [problem.field for problem in caught.value.problems] == ["data.augmentation.1"]

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from core import SGD, Hinge, Linear, Registered, SoftmaxCrossEntropy, from_spec, registered, to_spec
+from core.registry import item_type
+from tests.workers.fixtures.helpers import JOB, KINDS, REGISTERED, instances, job
+from workers.job.fields import simple_types, spec_model, spec_union
+from workers.job.spec import JobSpec
+
+JSON_SCHEMA_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+each_registered = pytest.mark.parametrize(("kind", "name"), REGISTERED)
+
+# Every (kind, type, field) and what its values are.
+FIELDS = [
+    (kind, name, each.name, registered(kind)[name].annotations[each.name])
+    for kind, name in REGISTERED
+    for each in dataclasses.fields(registered(kind)[name])
+]
+
+WRONG_VALUES: dict[Any, list[Any]] = {
+    int: ["10", True, 1.5, None, [1], float("nan")],
+    float: ["0.1", True, None, [0.1], float("nan"), float("inf"), float("-inf")],
+    bool: ["true", 1, None],
+    str: [1, True, None],
+}
+WRONG_PARTS = ["he", 3, None, {}, {"type": "nothing of this name"}, {"type": 3}]
+
+
+def wrong_values(annotation: Any) -> list[Any]:
+    if (item := item_type(annotation)) is not None:
+        return ["10", 1, None, {}, *([wrong] for wrong in wrong_values(item))]
+    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
+        return [wrong for wrong in wrong_values(typing.get_args(annotation)[0]) if wrong is not None]
+    if typing.get_origin(annotation) is typing.Literal:
+        return ["nothing of this name", 1, True, None]
+    return WRONG_PARTS if issubclass(annotation, Registered) else WRONG_VALUES[annotation]
+
+
+def right_value(annotation: Any) -> Any:
+    if (item := item_type(annotation)) is not None:
+        return (right_value(item),)
+    if issubclass(annotation, Registered):
+        return from_spec(annotation.kind, example(annotation.kind, simple_types(annotation.kind)[0]))
+    return 1
+
+
+def example(kind: str, name: str) -> dict[str, Any]:
+    """A spec with the defaults, and 1 where there is none."""
+    cls = registered(kind)[name]
+    needed = [each.name for each in dataclasses.fields(cls) if each.default is dataclasses.MISSING]
+    return to_spec(cls(**{name: right_value(cls.annotations[name]) for name in needed}))
+
+
+def number_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of the numbers in a field: of its entries, where it is a list."""
+    for inner in (schema.get("items"), schema.get("anyOf", [None])[0]):
+        if inner is not None:
+            return number_schema(inner)
+    return schema
+
+
+def locations(error: ValidationError) -> list[str]:
+    return [".".join(map(str, each["loc"])) for each in error.errors()]
+
+
+@each_registered
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_a_spec_and_its_model_say_the_same(kind: str, name: str, data: st.DataObject) -> None:
+    thing = data.draw(instances(registered(kind)[name]))
+    model = spec_model(kind, name)
+    spec = to_spec(thing)
+    validated = model.model_validate(spec)
+    assert validated.model_dump() == spec
+    assert from_spec(kind, validated.model_dump()) == thing
+    assert model.model_validate_json(json.dumps(spec)) == validated
+    assert TypeAdapter(spec_union(kind)).validate_python(spec) == validated
+
+
+@each_registered
+def test_defaults_are_those_of_the_class(kind: str, name: str) -> None:
+    full = example(kind, name)
+    needed = {each.name for each in dataclasses.fields(registered(kind)[name]) if each.default is dataclasses.MISSING}
+    short = {key: value for key, value in full.items() if key == "type" or key in needed}
+    assert spec_model(kind, name).model_validate(short).model_dump() == full
+    for missing in needed:
+        with pytest.raises(ValidationError) as caught:
+            spec_model(kind, name).model_validate({key: short[key] for key in short if key != missing})
+        assert locations(caught.value) == [missing]
+
+
+@each_registered
+def test_the_json_schema_has_the_bounds_and_the_words_of_the_class(kind: str, name: str) -> None:
+    cls = registered(kind)[name]
+    schema = spec_model(kind, name).model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["type"]["const"] == name
+    assert schema["description"].split() == (cls.__doc__ or "").split()
+    for each in dataclasses.fields(cls):
+        properties = schema["properties"][each.name]
+        assert properties["description"] == each.metadata["doc"]
+        for bound, keyword in JSON_SCHEMA_BOUNDS.items():
+            assert number_schema(properties).get(keyword) == each.metadata[bound], (each.name, bound)
+
+
+@each_registered
+def test_what_is_out_of_bounds_is_refused_by_the_model_and_by_the_class(kind: str, name: str) -> None:
+    cls = registered(kind)[name]
+    for each in dataclasses.fields(cls):
+        outside = {"ge": -1, "gt": 0, "le": 1, "lt": 0}
+        for bound, offset in outside.items():
+            if each.metadata[bound] is not None:
+                is_list = "tuple" in str(cls.annotations[each.name])
+                outside_it = each.metadata[bound] + offset
+                wrong = example(kind, name) | {each.name: [outside_it] if is_list else outside_it}
+                with pytest.raises(ValidationError) as caught:
+                    spec_model(kind, name).model_validate(wrong)
+                assert locations(caught.value) == [f"{each.name}.0" if is_list else each.name]
+                with pytest.raises(ValueError, match=each.name):
+                    from_spec(kind, wrong)
+
+
+@pytest.mark.parametrize(("kind", "name", "field", "annotation"), FIELDS)
+def test_values_of_the_wrong_type_are_refused(kind: str, name: str, field: str, annotation: Any) -> None:
+    for wrong in wrong_values(annotation):
+        with pytest.raises(ValidationError) as caught:
+            spec_model(kind, name).model_validate(example(kind, name) | {field: wrong})
+        assert all(location.split(".")[0] == field for location in locations(caught.value)), wrong
+    if annotation in {int, float}:
+        # JSON has no infinity, but it has numbers that become it; and `NaN` is a word that Python's parser takes.
+        for text in ("NaN", "1e400", "-Infinity", '"1"', "true"):
+            spec = json.dumps(example(kind, name) | {field: 0}).replace(f'"{field}": 0', f'"{field}": {text}')
+            assert text in spec
+            with pytest.raises(ValidationError):
+                spec_model(kind, name).model_validate_json(spec)
+
+
+@each_registered
+def test_unknown_fields_and_types_are_refused(kind: str, name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        spec_model(kind, name).model_validate(example(kind, name) | {"learning_rat": 1})
+    assert locations(caught.value) == ["learning_rat"]
+    with pytest.raises(ValidationError):
+        spec_model(kind, name).model_validate(example(kind, name) | {"type": "other"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrong", [{}, {"type": "nothing of this name"}, {"type": None}, "sgd", None, 3])
+def test_a_kind_takes_only_its_types(kind: str, wrong: Any) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(spec_union(kind)).validate_python(wrong)
+
+
+def test_defaults_of_a_job() -> None:
+    spec = JobSpec.model_validate(
+        {
+            "name": "n",
+            "data": {"dataset": "d"},
+            "model": {"layers": [{"type": "linear", "units": 10}]},
+            "loss": {"type": "softmax"},
+            "optimizer": {"type": "sgd"},
+            "training": {"epochs": 1},
+        }
+    )
+    assert spec.model_dump(mode="json") == {
+        "name": "n",
+        "experiment": "default",
+        "data": {
+            "dataset": "d",
+            "validation": 0.2,
+            "standardize": True,
+            "scale": None,
+            "stratify": False,
+            "shuffle": {"type": "full"},
+            "augmentation": [],
+        },
+        "model": {
+            "inputs": None,
+            "layers": [to_spec(Linear(units=10))],
+        },
+        "loss": to_spec(SoftmaxCrossEntropy()),
+        "regularization": {"l1": 0.0, "l2": 0.0},
+        "optimizer": to_spec(SGD()),
+        "training": {
+            "epochs": 1,
+            "batch_size": 128,
+            "seed": 0,
+            "shards": None,
+            "clipping": None,
+            "early_stopping": None,
+        },
+        "resources": {"workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0},
+        "checkpoints": {
+            "every_seconds": None,
+            "every_steps": None,
+            "every_epochs": None,
+            "keep": 2,
+            "best": "val/loss",
+        },
+        "max_restarts": 3,
+    }
+
+
+LABEL_LOSSES = [name for name, cls in registered("loss").items() if cls.target == "labels"]
+
+
+@pytest.mark.parametrize("name", registered("loss"))
+def test_a_classifier_takes_the_losses_of_labels_and_no_others(name: str) -> None:
+    if name in LABEL_LOSSES:
+        assert JobSpec.model_validate(job(loss=example("loss", name))).model_dump()["loss"]["type"] == name
+    else:
+        with pytest.raises(ValidationError) as caught:
+            JobSpec.model_validate(job(loss={"type": name}))
+        assert locations(caught.value) == ["loss"]
+        assert all(usable in str(caught.value) for usable in LABEL_LOSSES)
+
+
+specs = st.fixed_dictionaries(
+    {
+        "name": st.text("abc äß-", min_size=1, max_size=200).filter(lambda text: text == text.strip()),
+        "data": st.fixed_dictionaries(
+            {"dataset": st.just("d"), "validation": st.floats(0, 1, exclude_max=True), "standardize": st.booleans()}
+        ),
+        "model": st.fixed_dictionaries(
+            {
+                "layers": st.lists(
+                    st.sampled_from(list(registered("layer").values())).flatmap(instances).map(to_spec),
+                    min_size=1,
+                    max_size=5,
+                )
+            }
+        ),
+        "loss": st.sampled_from([registered("loss")[name] for name in LABEL_LOSSES]).flatmap(instances).map(to_spec),
+        "optimizer": st.sampled_from(list(registered("optimizer").values())).flatmap(instances).map(to_spec),
+        "regularization": st.fixed_dictionaries({"l2": st.floats(0, 1e300)}),
+        "training": st.fixed_dictionaries(
+            {
+                "epochs": st.integers(1, 1_000_000),
+                "seed": st.integers(0, 2**63 - 1),
+                "shards": st.none() | st.integers(1, 4096),
+            }
+        ),
+    }
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(specs)
+def test_a_job_survives_json(spec: dict[str, Any]) -> None:
+    validated = JobSpec.model_validate(spec)
+    again = JobSpec.model_validate_json(validated.model_dump_json())
+    assert again == validated
+    assert again.model_dump_json() == validated.model_dump_json()
+    # What workers get: the JSON form as Python values.
+    assert JobSpec.model_validate(json.loads(validated.model_dump_json())) == validated
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("name", ""),
+        ("name", " job"),
+        ("name", "job\n"),
+        ("name", "a\x1b[31mb"),
+        ("name", "x" * 201),
+        ("name", 3),
+        ("experiment", ""),
+        ("data.dataset", None),
+        ("data.validation", 1.0),
+        ("data.validation", -0.1),
+        ("data.validation", "0.2"),
+        ("data.standardize", 1),
+        ("data.rows", 5),
+        ("model.inputs", 0),
+        ("model.layers", []),
+        ("model.layers", [{"type": "relu"}] * 257),
+        ("loss.margins", 1.0),
+        ("regularization.l2", -1e-9),
+        ("regularization.l2", float("nan")),
+        ("regularization.l3", 1.0),
+        ("training.epochs", 0),
+        ("training.epochs", True),
+        ("training.epochs", 2.0),
+        ("training.batch_size", 0),
+        ("training.batch_size", "128"),
+        ("training.seed", -1),
+        ("training.seed", 2**63),
+        ("training.shards", 0),
+        ("training.shards", 4097),
+        ("resources.workers", 0),
+        ("resources.cpus_per_worker", 0.5),
+        ("resources.gpus_per_worker", 2),
+        ("callback", "os.system"),
+    ],
+)
+def test_a_job_that_is_wrong_names_its_field(field: str, wrong: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(job(**{field: wrong}))
+    # Within a union the location also has the type that was chosen: loss.hinge.margins.
+    expected = field.split(".")
+    for location in locations(caught.value):
+        parts = location.split(".")
+        assert (parts[0], parts[-1]) == (expected[0], expected[-1])
+
+
+def test_the_example_of_these_tests_is_right() -> None:
+    assert JobSpec.model_validate(JOB).model_dump()["loss"] == to_spec(Hinge())
+
+
+def test_a_split_by_a_column_takes_the_place_of_the_share() -> None:
+    spec = JobSpec.model_validate(job(data={"dataset": "d", "split": {"train": ["a"], "validation": ["b"]}}))
+    assert spec.data.validation == 0
+    assert JobSpec.model_validate(spec.model_dump()) == spec
+    # Specs without one are the documents that they were, and so their checkpoints' computations.
+    assert "split" not in JobSpec.model_validate(job()).model_dump()["data"]
+
+
+def test_given_numbers_take_the_place_of_standardization() -> None:
+    spec = JobSpec.model_validate(job(**{"data.scale": {"divide": 255}}))
+    assert not spec.data.standardize
+    assert JobSpec.model_validate(spec.model_dump()) == spec
+    with pytest.raises(ValidationError, match="only one of them"):
+        JobSpec.model_validate(job(**{"data.scale": {"divide": 255}, "data.standardize": True}))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("scale", {"divide": 0}),
+        ("scale", {"divide": []}),
+        ("scale", {"subtract": [1.0, "2"]}),
+        ("shuffle", {"type": "window"}),
+        ("shuffle", {"type": "full", "block": 7}),
+        ("shuffle", {"type": "blocks", "window": 0}),
+    ],
+)
+def test_scale_and_shuffle_that_are_wrong_name_their_field(field: str, wrong: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(job(**{f"data.{field}": wrong}))
+    assert all(location.startswith(f"data.{field}") for location in locations(caught.value))

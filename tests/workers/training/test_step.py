@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
+
+from core import (
+    L2,
+    SGD,
+    AdamW,
+    Hinge,
+    Linear,
+    NormClipping,
+    Optimizer,
+    ParameterLayout,
+    ReLU,
+    aligned_zeros,
+    build_classifier,
+    initialize,
+    registered,
+    with_loss,
+)
+from tests.workers.fixtures.helpers import instances
+from workers.data.rows import Batch, Batches
+from workers.exchange.partition import BLOCK
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.training.step import DistributedStep, StepResult
+from workers.training.update import sum_squares_by_block
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+MAX_BLOCKS = 40
+seeds = st.integers(0, 2**32)
+# A vector's length, and where it is cut, in units of BLOCK but for the end.
+cuts = st.tuples(st.integers(1, MAX_BLOCKS * BLOCK), st.sets(st.integers(1, MAX_BLOCKS))).map(
+    lambda drawn: [0, *(cut * BLOCK for cut in sorted(drawn[1]) if cut * BLOCK < drawn[0]), drawn[0]]
+)
+
+
+def random_vector(size: int, seed: int) -> Vector:
+    random = np.random.default_rng(seed)
+    vector = aligned_zeros((size,), np.float32)
+    vector[:] = random.standard_normal(size) * 10.0 ** random.integers(-3, 3, size)
+    return vector
+
+
+def squares_of(vector: Vector, ends: Sequence[int]) -> Vector:
+    out = np.zeros(-(-vector.size // BLOCK), np.float32)
+    for start, stop in pairwise(ends):
+        sum_squares_by_block(vector[start:stop], out[start // BLOCK : -(-stop // BLOCK)])
+    return out
+
+
+@given(cuts, seeds)
+def test_sums_of_squares_do_not_depend_on_cuts(ends: list[int], seed: int) -> None:
+    vector = random_vector(ends[-1], seed)
+    whole = squares_of(vector, [0, ends[-1]])
+    assert squares_of(vector, ends).tobytes() == whole.tobytes()
+    blocks = [vector[start : start + BLOCK].astype(np.float64) for start in range(0, vector.size, BLOCK)]
+    np.testing.assert_allclose(whole, [(block**2).sum() for block in blocks], rtol=1e-4)
+
+
+def test_sums_of_squares_of_nothing() -> None:
+    sum_squares_by_block(np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def test_sums_over_other_blocks_have_other_bits() -> None:
+    """So the test above can fail."""
+    vector = random_vector(8 * BLOCK, seed=1)
+    total = squares_of(vector, [0, vector.size]).sum(dtype=np.float64)
+    shifted = squares_of(vector[BLOCK // 2 : -BLOCK // 2], [0, 7 * BLOCK])
+    ends = [np.vecdot(part, part) for part in (vector[: BLOCK // 2], vector[-BLOCK // 2 :])]
+    assert total != shifted.sum(dtype=np.float64) + sum(map(float, ends))
+
+
+@pytest.mark.parametrize("name", registered("optimizer"))
+@given(st.data(), cuts, seeds)
+def test_an_optimizer_gives_the_same_bits_on_any_slices(
+    name: str, data: st.DataObject, ends: list[int], seed: int
+) -> None:
+    optimizer = data.draw(instances(registered("optimizer")[name]))
+    assert isinstance(optimizer, Optimizer)
+    rate = 0.01
+
+    def updated(ends: list[int]) -> list[bytes]:
+        parameters = random_vector(ends[-1], seed)
+        state = {slot: np.abs(random_vector(ends[-1], seed + 1)) for slot in optimizer.slots}
+        gradients, scratch = random_vector(ends[-1], seed + 2), np.empty(ends[-1], np.float32)
+        for start, stop in pairwise(ends):
+            part = slice(start, stop)
+            slots = {slot: vector[part] for slot, vector in state.items()}
+            optimizer.update(
+                np, parameters[part], gradients[part], slots, scratch, learning_rate=rate, step=2, penalized=()
+            )
+        return [vector.tobytes() for vector in (parameters, *state.values())]
+
+    assert updated(ends) == updated([0, ends[-1]])
+
+
+@given(st.floats(1e-6, 10), cuts, seeds)
+def test_the_penaltys_gradient_gives_the_same_bits_on_any_slices(weight: float, ends: list[int], seed: int) -> None:
+    parameters = random_vector(ends[-1], seed)
+
+    def added(ends: list[int]) -> Vector:
+        gradients, scratch = random_vector(ends[-1], seed + 1), np.empty(ends[-1], np.float32)
+        for start, stop in pairwise(ends):
+            L2(weight).add_gradient(np, parameters[start:stop], gradients[start:stop], scratch[start:stop])
+        return gradients
+
+    whole = added([0, ends[-1]])
+    assert added(ends).tobytes() == whole.tobytes()
+    expected = random_vector(ends[-1], seed + 1).astype(np.float64) + 2 * weight * parameters.astype(np.float64)
+    scale = np.abs(parameters) * weight + np.abs(whole)
+    assert (np.abs(whole - expected) <= 1e-6 * scale).all()
+
+
+ROWS, FEATURES, CLASSES, BATCH_SIZE, SHARDS = 120, 30, 3, 50, 7
+ORDERS = [Order.NONE, Order.STOP, Order.STOP | Order.CHECKPOINT]
+
+
+def steps(
+    workers: int,
+    threads: int,
+    hidden: int,
+    optimizer: Optimizer,
+    unshared: Collection[tuple[int, int]] = (),
+) -> tuple[list[StepResult], bytes, list[bytes]]:
+    """Four steps of a classifier: their figures, the parameters after them, and the optimiser's gathered state.
+
+    `unshared` are pairs of a worker and another one whose memory it can not open.
+    """
+    random = np.random.default_rng(0)
+    batches = Batches(
+        random.normal(size=(ROWS, FEATURES)).astype(np.float32), random.integers(0, CLASSES, ROWS), scaling=None
+    )
+    orders = [random.permutation(ROWS)[:BATCH_SIZE] for _ in range(4)]
+    graph = with_loss(build_classifier([Linear(units=hidden), ReLU(), Linear(units=CLASSES)], FEATURES), Hinge())
+    layout = ParameterLayout(graph.parameters())
+    key = secrets.token_bytes(KEY_BYTES)
+    exchanges = [Exchange(Membership(rank, workers, 1, key), "127.0.0.1", 30) for rank in range(workers)]
+    addresses = [exchange.address for exchange in exchanges]
+    without_memory = [replace(address, memory=None) for address in addresses]
+
+    def work(rank: int) -> tuple[list[StepResult], bytes, list[bytes]]:
+        with exchanges[rank] as exchange:
+            exchange.connect(
+                [(without_memory if (rank, owner) in unshared else addresses)[owner] for owner in range(workers)]
+            )
+            step = DistributedStep(
+                graph,
+                layout,
+                initialize(layout, seed=9),
+                optimizer=optimizer,
+                penalty=L2(0.01),
+                clipping=NormClipping(0.5),
+                seed=9,
+                exchange=exchange,
+                membership=Membership(rank, workers, 1, key),
+                shards=SHARDS,
+                batch_sizes={BATCH_SIZE},
+                threads=threads,
+            )
+            results = [
+                # Each worker asks for something else; the leader is heard.
+                step.run(Batch(batches, rows, 0, number), 0.1, order=ORDERS[(rank + number) % len(ORDERS)])
+                for number, rows in enumerate(orders, start=1)
+            ]
+            step.gather_state(len(orders))
+            step.close()
+        return results, step.parameters.tobytes(), [vector.tobytes() for vector in step.state.values()]
+
+    # Small as it is, on as many threads as it may.
+    share = patch("workers.training.gradients.SMALLEST_SHARE", 1)
+    with threadpool_limits(1), share, ThreadPoolExecutor(workers) as pool:
+        first, *others = pool.map(work, range(workers))
+    assert all(other == first for other in others), "workers of one job hold different parameters"
+    return first
+
+
+@cache
+def alone(hidden: int, optimizer: Optimizer) -> tuple[list[StepResult], bytes, list[bytes]]:
+    return steps(1, 1, hidden, optimizer)
+
+
+@pytest.mark.parametrize("hidden", [5, 300])
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.5), AdamW(weight_decay=0.1)], ids=str)
+def test_every_worker_ends_with_the_same_bits_as_one_alone(hidden: int, optimizer: Optimizer) -> None:
+    expected = alone(hidden, optimizer)
+    assert len({result.data_loss for result in expected[0]}) == 4
+    assert [result.order for result in expected[0]] == [ORDERS[number % len(ORDERS)] for number in range(1, 5)]
+    assert any(expected[2][0])
+    for workers, threads in [(1, 3), (2, 1), (3, 2), (5, 1), (7, 1)]:
+        assert steps(workers, threads, hidden, optimizer) == expected, f"{workers} workers of {threads} threads"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([5, 300]),
+    st.integers(2, SHARDS).flatmap(
+        lambda workers: st.tuples(
+            st.just(workers), st.sets(st.tuples(st.integers(0, workers - 1), st.integers(0, workers - 1)))
+        )
+    ),
+    st.integers(1, 2),
+)
+def test_no_bit_depends_on_who_shares_memory(
+    hidden: int, group: tuple[int, set[tuple[int, int]]], threads: int
+) -> None:
+    workers, unshared = group
+    optimizer = SGD(momentum=0.5)
+    assert steps(workers, threads, hidden, optimizer, unshared) == alone(hidden, optimizer)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_no_bit_depends_on_memory_that_nobody_shares(workers: int) -> None:
+    everybody = set(product(range(workers), repeat=2))
+    optimizer = AdamW(weight_decay=0.1)
+    assert steps(workers, 1, 300, optimizer, everybody) == alone(300, optimizer)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 3), (2, 2)])
+def test_no_bit_depends_on_the_blocks_of_an_update(workers: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = SGD(momentum=0.5)
+    expected = alone(300, optimizer)
+    monkeypatch.setattr("workers.training.update.ELEMENTWISE_BLOCK", BLOCK)
+    monkeypatch.setattr("workers.training.gradients.ELEMENTWISE_BLOCK", BLOCK)
+    assert steps(workers, threads, 300, optimizer) == expected
