@@ -14,12 +14,13 @@ from core.clippings.base import Clipping
 from core.drawing.svg import to_svg
 from core.drawing.text import to_dot, to_mermaid
 from core.graph.checks import check_inputs
+from core.graph.classifier import ModelError, Part, build_classifier, part_from_spec, with_loss
 from core.graph.graph import BATCH, Graph, GraphError
-from core.graph.model import ModelError, Part, build_classifier, part_from_spec, with_loss
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration
 from core.graph.recurrence import unroll
 from core.graph.table import summary
 from core.initializers.base import Initializer
+from core.model import Model, split_tensors
 from core.optimizers.base import Optimizer
 from core.penalties.base import Penalty
 from core.plan.layout import ParameterLayout, initialize
@@ -40,6 +41,7 @@ __all__ = [
     "Initializer",
     "Layer",
     "Loss",
+    "Model",
     "ModelError",
     "Namespace",
     "Node",
@@ -64,6 +66,7 @@ __all__ = [
     "initialize",
     "part_from_spec",
     "registered",
+    "split_tensors",
     "summary",
     "to_dot",
     "to_mermaid",

@@ -1,7 +1,7 @@
 """All parameters in one flat vector: where each lies, and how it starts."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -57,6 +57,25 @@ class ParameterLayout:
         if vector.shape != (self.size,):
             raise ValueError(f"the flat vector must be of shape ({self.size},), not {vector.shape}")
         return {name: vector[place].reshape(self.declarations[name].shape) for name, place in self._slices.items()}
+
+    def load(self, tensors: Mapping[str, Array], vector: Array) -> None:
+        """Copy all parameters from named tensors into a flat vector.
+
+        Raises ValueError that names each tensor which is missing, unknown, or of another shape or dtype than its
+        parameter. The vector is then unchanged.
+        """
+        views = self.views(vector)
+        problems = [f"{name} is unknown" for name in tensors if name not in views]
+        for name, view in views.items():
+            tensor = tensors.get(name)
+            if tensor is None:
+                problems.append(f"{name} is missing")
+            elif (tensor.shape, tensor.dtype) != (view.shape, view.dtype):
+                problems.append(f"{name} is {tensor.dtype} {tensor.shape} and not {view.dtype} {view.shape}")
+        if problems:
+            raise ValueError(f"the tensors do not fit the parameters: {', '.join(problems)}")
+        for name, view in views.items():
+            np.copyto(view, tensors[name])
 
 
 def initialize(layout: ParameterLayout, seed: int, dtype: npt.DTypeLike = np.float32) -> Array:

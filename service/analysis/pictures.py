@@ -60,17 +60,17 @@ def draw_pictures(subject: Subject) -> Pictures:
     spec, name = subject.spec, subject.name
     pictures = Pictures()
     pictures.add("graph.svg", lambda: _graph(subject))
-    model = found = None
+    trained = found = None
     if latest(subject.directory) is not None:
         try:
-            model = load_trained_model(subject.directory, subject.job, spec, subject.dataset)
-            found = predict(model, spec, subject.dataset)
+            trained = load_trained_model(subject.directory, subject.job, spec, subject.dataset)
+            found = predict(trained, spec, subject.dataset)
         except Exception as error:  # noqa: BLE001 - whatever the files hold
             pictures.failures["predictions"] = f"{type(error).__name__}: {error}"
-    pictures.add("learning_curves.png", lambda: _curves(subject, None if model is None else model.step))
-    if model is not None:
+    pictures.add("learning_curves.png", lambda: _curves(subject, None if trained is None else trained.step))
+    if trained is not None:
         classes, shape = subject.dataset.classes, subject.dataset.shape
-        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, model, classes, shape))
+        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, trained.model, classes, shape))
     if found is not None:
         pictures.add("confusion_matrix.png", lambda: draw_confusion_matrix(name, found))
         pictures.add("margins_and_confidence.png", lambda: draw_margins_and_confidence(name, spec, found))

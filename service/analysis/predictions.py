@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from core import Plan
     from service.analysis.trained_model import TrainedModel
     from workers.data.dataset import DatasetInfo
 
@@ -57,7 +56,7 @@ class Predictions:
         return f"{len(self.labels):,}{among} {self.source} rows, after step {self.step:,}"
 
 
-def predict(model: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) -> Predictions:
+def predict(trained: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) -> Predictions:
     """Scores of a job's validation rows, or of its training rows where it has no others, in the dataset's order.
 
     They are the bits that the job's metrics were computed from, as long as all the rows are taken.
@@ -71,18 +70,15 @@ def predict(model: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) 
     if available > MOST_ROWS:
         drawn = generator(job.training.seed, Purpose.SPLIT, step=1).permutation(available)[:MOST_ROWS]
         rows = rows[np.sort(drawn)]
-    scale = None if model.scaling is None else (model.scaling.mean, model.scaling.deviation)
+    scaling = trained.scaling
+    scale = None if scaling is None else (scaling.mean, scaling.deviation)
     scores = np.empty((len(rows), len(dataset.classes)), np.float32)
-    plans: dict[int, Plan] = {}
     # A sum's bits depend on a matrix's height: rows go through the model in the blocks that evaluation takes them in.
     for shard in split_evenly(len(rows), job.training.shards or 1):
         for start in range(shard.start, shard.stop, MAX_ROWS):
             block = slice(start, min(start + MAX_ROWS, shard.stop))
-            height = block.stop - block.start
-            if height not in plans:
-                plans[height] = model.plan(height)
-            plan = plans[height]
+            plan = trained.model.plan(block.stop - block.start)
             gather(features, rows[block], plan.inputs["features"], scale)
             plan.forward()
             scores[block] = plan.value("scores")
-    return Predictions(scores, labels[rows], dataset.classes, rows, source, available, model.step)
+    return Predictions(scores, labels[rows], dataset.classes, rows, source, available, trained.step)

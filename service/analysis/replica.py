@@ -62,8 +62,7 @@ def read_replica(directory: Path, job: str, spec: Mapping[str, Any], dataset: Da
     Raises OSError for a damaged history, CheckpointError for a checkpoint that can not be used, DatasetError where the
     data can not be read.
     """
-    model = load_trained_model(directory, job, spec, dataset, last=True)
-    found = predict(model, spec, dataset)
+    found = predict(load_trained_model(directory, job, spec, dataset, last=True), spec, dataset)
     return Replica(_course(read_history(directory)), found.scores, found.labels)
 
 

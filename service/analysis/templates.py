@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from service.analysis.trained_model import TrainedModel
+    from core import Model
 
 SMALLEST = 5  # pixels of a side: fewer features are hardly a picture
 MOST_PICTURES, COLUMNS = 40, 10
@@ -37,7 +37,7 @@ def image_shape(features: int, known: Sequence[int] | None) -> tuple[int, int, i
 
 
 def draw_weight_templates(
-    name: str, model: TrainedModel, classes: Sequence[str], known: Sequence[int] | None = None
+    name: str, model: Model, classes: Sequence[str], known: Sequence[int] | None = None
 ) -> Figure | None:
     """Draw each column of the weights that the features meet first; None where that is no linear layer on images.
 
@@ -48,7 +48,7 @@ def draw_weight_templates(
     if len(readers) != 1 or not isinstance(model.graph.nodes[readers[0]].node, Linear):
         return None
     (layer,) = readers
-    weights = model.layout.views(model.parameters)[f"{model.graph.owner(layer)}.weight"]
+    weights = model.tensors[f"{model.graph.owner(layer)}.weight"]
     shape = image_shape(len(weights), known)
     if shape is None:
         return None

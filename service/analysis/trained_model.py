@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from safetensors.numpy import load_file
 
-from core import ParameterLayout, Plan, Program, build_classifier
+from core import Model, build_classifier, split_tensors
 from workers.data.scaling import Scaling
 from workers.job.objects import layers_of
 from workers.job.spec import JobSpec
@@ -18,26 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from core import Graph
     from workers.data.dataset import DatasetInfo
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The graph of a model, its flat vector of parameters after `step`, and how its rows are scaled, if so."""
+    """A model with the parameters after `step`, and how its rows are scaled, if so."""
 
-    graph: Graph
-    layout: ParameterLayout
-    parameters: NDArray[Any]
+    model: Model
     scaling: Scaling | None
     step: int
-
-    def plan(self, rows: int) -> Plan:
-        """The forward pass of so many rows, to "scores"."""
-        program = Program.compile(self.graph, ["scores"], batch=rows, backward=False)
-        return Plan(program, layout=self.layout, parameters=self.parameters)
 
 
 def load_trained_model(
@@ -54,11 +43,10 @@ def load_trained_model(
         raise CheckpointError("there is no checkpoint")
     header = verify(place, job, computation_sha256(spec, dataset.digest))
     best = None if last else header["best"]
-    tensors = load_file(place / (MODEL if best is None else BEST))
-    graph = build_classifier(layers_of(JobSpec.model_validate(spec)), dataset.features)
-    layout = ParameterLayout(graph.parameters())
-    parameters = np.zeros(layout.size, np.float32)
-    for name, view in layout.views(parameters).items():
-        np.copyto(view, tensors[name])
-    scaling = Scaling(tensors["inputs.mean"], tensors["inputs.deviation"]) if "inputs.mean" in tensors else None
-    return TrainedModel(graph, layout, parameters, scaling, (best or header)["step"])
+    tensors, preparation = split_tensors(load_file(place / (MODEL if best is None else BEST)))
+    model = Model(build_classifier(layers_of(JobSpec.model_validate(spec)), dataset.features))
+    try:
+        model.load(tensors)
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {place.name} is of another model: {error}") from error
+    return TrainedModel(model, Scaling(**preparation) if preparation else None, (best or header)["step"])

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from core import ParameterLayout, aligned_zeros
+from core import ParameterLayout, aligned_zeros, split_tensors
+from core.model import PREPARATION
 from workers.machine.error_text import text_of
 from workers.machine.files import sync_directory, write_durably
 
@@ -153,7 +154,7 @@ def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, s
 
 
 def _pack(layout: ParameterLayout, inputs: Mapping[str, Vector], vectors: Mapping[str, Vector]) -> bytes:
-    tensors = {f"inputs.{name}": array for name, array in inputs.items()}
+    tensors = {f"{PREPARATION}{name}": array for name, array in inputs.items()}
     for prefix, vector in vectors.items():
         tensors |= {f"{prefix}{name}": np.ascontiguousarray(view) for name, view in layout.views(vector).items()}
     return save(tensors)
@@ -206,30 +207,37 @@ def read_checkpoint(
     """Read a checkpoint: the snapshot, and the fingerprint of where it was taken. Raises `CheckpointError`."""
     header = verify(place, job, computation)
 
-    def vector(name: str, prefix: str = "") -> Vector:
-        return _unpack(place, load(_read(place, name, header["files"][name])), layout, prefix)
+    def tensors(name: str) -> dict[str, Vector]:
+        return load(_read(place, name, header["files"][name]))
 
+    def parameters(name: str) -> Vector:
+        return _vector(place, name, split_tensors(tensors(name))[0], layout)
+
+    state = tensors(OPTIMIZER)
     best, patience = header["best"], header["patience"]
     if best is not None:
-        best = BestSoFar(best["metric"], best["value"], best["step"], vector(BEST))
+        best = BestSoFar(best["metric"], best["value"], best["step"], parameters(BEST))
     snapshot = Snapshot(
         epoch=header["epoch"],
         step=header["step"],
-        parameters=vector(MODEL),
-        state={slot: vector(OPTIMIZER, f"{slot}.") for slot in slots},
+        parameters=parameters(MODEL),
+        state={slot: _vector(place, f"{slot} in {OPTIMIZER}", _under(f"{slot}.", state), layout) for slot in slots},
         best=best,
         patience=PatienceSoFar(**patience) if patience is not None else None,
     )
     return snapshot, header["fingerprint"]
 
 
-def _unpack(place: Path, tensors: Mapping[str, Vector], layout: ParameterLayout, prefix: str) -> Vector:
+def _under(prefix: str, tensors: Mapping[str, Vector]) -> dict[str, Vector]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _vector(place: Path, source: str, tensors: Mapping[str, Vector], layout: ParameterLayout) -> Vector:
     vector = aligned_zeros((layout.size,), np.float32)
-    for name, view in layout.views(vector).items():
-        tensor = tensors.get(prefix + name)
-        if tensor is None or tensor.shape != view.shape or tensor.dtype != view.dtype:
-            raise CheckpointError(f"checkpoint {place.name} has no {prefix}{name} of shape {view.shape} in 32 bits")
-        np.copyto(view, tensor)
+    try:
+        layout.load(tensors, vector)
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {place.name} is of another model, {source}: {error}") from error
     return vector
 
 

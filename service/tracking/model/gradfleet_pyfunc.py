@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from core import ParameterLayout, Plan, Program, aligned_zeros, build_classifier, part_from_spec
+from core import Model, build_classifier, part_from_spec, split_tensors
 from core.kernels.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
@@ -32,16 +32,13 @@ class Classifier:
         self._features: int = description["features"]
         self._classes = np.array(description["classes"])
         layers = [part_from_spec(layer) for layer in description["layers"]]
-        self._graph = build_classifier(layers, self._features)
-        self._layout = ParameterLayout(self._graph.parameters())
-        self._parameters = aligned_zeros((self._layout.size,), np.float32)
-        for name, view in self._layout.views(self._parameters).items():
-            tensor = tensors.get(name)
-            if tensor is None or tensor.shape != view.shape or tensor.dtype != view.dtype:
-                raise ModelFileError(f"{WEIGHTS} has no {name} of shape {view.shape} in 32 bits")
-            np.copyto(view, tensor)
-        scaled = "inputs.mean" in tensors
-        self._scale = (tensors["inputs.mean"], tensors["inputs.deviation"]) if scaled else None
+        self._model = Model(build_classifier(layers, self._features))
+        parameters, preparation = split_tensors(tensors)
+        try:
+            self._model.load(parameters)
+        except ValueError as error:
+            raise ModelFileError(f"{WEIGHTS} is not of this model: {error}") from error
+        self._scale = (preparation["mean"], preparation["deviation"]) if preparation else None
 
     def predict(self, rows: Any, params: dict[str, Any] | None = None) -> dict[str, NDArray[Any]]:  # noqa: ARG002
         """Return each row's "label", the name of its class, and its "scores", float32 (rows, classes).
@@ -54,20 +51,14 @@ class Classifier:
         if features.ndim != 2 or features.shape[1] != self._features:
             raise ValueError(f"rows must be of shape (rows, {self._features}), not {features.shape}")
         scores = np.empty((len(features), len(self._classes)), np.float32)
-        plans: dict[int, Plan] = {}  # not kept: two threads may predict at once
+        model = self._model.with_own_plans()  # two threads may predict at once
         for start in range(0, len(features), MAX_ROWS):
             block = features[start : start + MAX_ROWS]
-            if len(block) not in plans:
-                plans[len(block)] = self._plan(len(block))
-            plan = plans[len(block)]
+            plan = model.plan(len(block))
             convert(block, plan.inputs["features"], self._scale)
             plan.forward()
             scores[start : start + MAX_ROWS] = plan.value("scores")
         return {"label": self._classes[scores.argmax(axis=1)], "scores": scores}
-
-    def _plan(self, rows: int) -> Plan:
-        program = Program.compile(self._graph, ["scores"], batch=rows, backward=False)
-        return Plan(program, layout=self._layout, parameters=self._parameters)
 
 
 def _load_pyfunc(path: str) -> Classifier:

@@ -7,7 +7,7 @@ import pytest
 
 from core import BATCH, Add, BatchNorm, Exp, Graph, Hinge, Linear, Multiply, Plan, ReLU, Sigmoid, SoftmaxCrossEntropy
 from core.gradcheck.check import check_graph
-from core.graph.model import build_classifier, with_loss
+from core.graph.classifier import build_classifier, with_loss
 from core.graph.node import Node
 
 

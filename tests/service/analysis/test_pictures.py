@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from sklearn import metrics
 
-from core import Linear, ParameterLayout, ReLU, build_classifier, initialize
+from core import Linear, Model, ReLU, build_classifier, initialize
 from service.analysis.certainty import draw_margins_and_confidence
 from service.analysis.confusion import confusion_matrix, draw_confusion_matrix, most_confused
 from service.analysis.curves import MOST_POINTS, draw_learning_curves
@@ -21,7 +21,6 @@ from service.analysis.pictures import Subject, draw_pictures
 from service.analysis.predictions import Predictions
 from service.analysis.style import BLUE, png
 from service.analysis.templates import draw_weight_templates, image_shape
-from service.analysis.trained_model import TrainedModel
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job, last_checkpoint
 from workers.record.history_files import read_history
 
@@ -123,10 +122,10 @@ def test_what_the_certainty_figure_shows() -> None:
     assert f"{bins.error:.4f}" in third.get_title(loc="left")
 
 
-def model_of(layers: list[Any], features: int) -> TrainedModel:
-    graph = build_classifier(layers, features)
-    layout = ParameterLayout(graph.parameters())
-    return TrainedModel(graph, layout, initialize(layout, 1), None, 3)
+def model_of(layers: list[Any], features: int) -> Model:
+    model = Model(build_classifier(layers, features))
+    model.parameters[:] = initialize(model.layout, 1)
+    return model
 
 
 def tiles(figure: Figure, side: int) -> np.ndarray[Any, Any]:
@@ -160,7 +159,7 @@ def test_the_templates_are_the_columns_of_the_weights() -> None:
     figure = draw_weight_templates("a job", model, ("ant", "$bee$", "cat"))
     assert figure is not None
     assert texts(figure.axes[0]) == ["ant", r"\$bee\$", "cat"]
-    weights = model.layout.views(model.parameters)["scores.weight"]
+    weights = model.tensors["scores.weight"]
     for unit, left in enumerate((0, 9, 18)):
         assert np.array_equal(tiles(figure, 8)[:, left : left + 8], weights[:, unit].reshape(8, 8))
     low, high = figure.axes[0].images[0].get_clim()
@@ -171,14 +170,14 @@ def test_templates_in_colour() -> None:
     model = model_of([Linear(2)], 105)
     figure = draw_weight_templates("a job", model, ("a", "b"), (5, 7, 3))
     assert figure is not None
-    weights = model.layout.views(model.parameters)["scores.weight"]
+    weights = model.tensors["scores.weight"]
     pixels = weights[:, 1].reshape(5, 7, 3) / np.abs(weights).max() / 2 + 0.5
     assert np.allclose(tiles(figure, 5)[:, 8:15], pixels)
 
 
 def test_of_many_hidden_units_those_with_the_largest_weights() -> None:
     model = model_of([Linear(50), ReLU(), Linear(3)], 64)
-    weights = model.layout.views(model.parameters)["0_linear.weight"]
+    weights = model.tensors["0_linear.weight"]
     weights[:, :10] *= 1e-3
     figure = draw_weight_templates("a job", model, ("a", "b", "c"))
     assert figure is not None

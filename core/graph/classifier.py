@@ -1,4 +1,4 @@
-"""The graphs of models that a job describes as a list of layers, in a chain or with branches."""
+"""A classifier's graph from a list of layers, in a chain or with branches, as a job describes it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from core.registry import from_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: names of a classifier's graph that no layer may take; the last layer has "scores" without asking
-RESERVED = ("features", "scores", "labels", "targets", "loss")
-#: fields of an entry that say where its node stands
+#: names that no layer may take: those of a classifier's other values, "scores", which is always the last layer, and
+#: "inputs", since tensors "inputs.*" of a model's file are not parameters
+RESERVED = ("features", "scores", "labels", "targets", "loss", "inputs")
+#: fields of an entry that say where its node is placed
 PLACE = frozenset({"name", "inputs", "share"})
 
 
@@ -106,7 +107,7 @@ def _name(index: int, part: Part, *, last: bool) -> str:
             raise ModelError(f"the last layer is named 'scores', not {part.name!r}; leave its name out", index, "name")
         return "scores"
     if part.name in RESERVED:
-        raise ModelError(f"the name {part.name!r} is kept for the model's own values", index, "name")
+        raise ModelError(f"the name {part.name!r} is reserved for the model's own values", index, "name")
     # A node of a model is registered under a type, whatever its kind.
     return f"{index}_{getattr(part.node, 'type', type(part.node).__name__)}" if part.name is None else part.name
 

@@ -25,7 +25,7 @@ from core import (
     with_loss,
 )
 from core.gradcheck.check import check_graph
-from core.graph.model import PLACE
+from core.graph.classifier import PLACE
 
 # A small inception: a stem, two branches of different depth, their values side by side, and a residual sum.
 BRANCHES = [
@@ -125,7 +125,8 @@ WRONG = {
     "too many inputs": (changed(5, inputs=["4_concat", "stem"]), 5, "inputs", "1 input"),
     "a name twice": (changed(2, name="left"), 2, "name", "'left' is taken by layer 1"),
     "a name that a later layer has by its position": (changed(2, name="3_sigmoid"), 3, "name", "taken by layer 2"),
-    "a name that is kept": (changed(0, name="loss"), 0, "name", "kept"),
+    "a reserved name": (changed(0, name="loss"), 0, "name", "reserved"),
+    "the name of the tensors that prepare rows": (changed(0, name="inputs"), 0, "name", "reserved"),
     "a name with a dot": (changed(0, name="stem.weight"), 0, "name", "dot"),
     "a name for the scores": (changed(7, name="head"), 7, "name", "'scores'"),
     "parameters of no such layer": (changed(5, share="rigt"), 5, "share", "did you mean 'right'"),

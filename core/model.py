@@ -1,0 +1,67 @@
+"""A model: a graph and its parameters."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.arrays import Array, aligned_zeros
+from core.plan.layout import ParameterLayout
+from core.plan.plan import Plan
+from core.plan.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core.graph.graph import Graph
+
+#: in a model's file, names of tensors that prepare the rows begin with this; the other tensors are parameters
+PREPARATION = "inputs."
+
+
+class Model:
+    """A classifier's graph and its parameters in one flat vector.
+
+    graph: with a node "scores", see `build_classifier`.
+    parameters: flat vector, by default of float32 zeros. It is shared, not copied.
+    """
+
+    def __init__(self, graph: Graph, parameters: Array | None = None) -> None:
+        self.graph, self.layout = graph, ParameterLayout(graph.parameters())
+        self.parameters = aligned_zeros((self.layout.size,), np.float32) if parameters is None else parameters
+        self.tensors = self.layout.views(self.parameters)
+        self._programs: dict[int, Program] = {}
+        self._plans: dict[int, Plan] = {}
+
+    def plan(self, rows: int) -> Plan:
+        """Return the plan of the forward pass in evaluation from a batch of `rows` to "scores".
+
+        There is one plan for each number of rows, so only one thread may use a model: see `with_own_plans`.
+        """
+        if rows not in self._plans:
+            if rows not in self._programs:
+                self._programs[rows] = Program.compile(
+                    self.graph, ("scores",), batch=rows, dtype=self.parameters.dtype, backward=False
+                )
+            self._plans[rows] = Plan(self._programs[rows], layout=self.layout, parameters=self.parameters)
+        return self._plans[rows]
+
+    def with_own_plans(self) -> Model:
+        """Return a model for another thread: it shares graph, parameters and programs, but no plan."""
+        other = copy(self)
+        other._plans = {}
+        return other
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Copy all parameters from named tensors; ValueError as for `ParameterLayout.load`."""
+        self.layout.load(tensors, self.parameters)
+
+
+def split_tensors(tensors: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Split the tensors of a model's file: the parameters, and what prepares the rows, such as "mean", by name."""
+    preparation = {
+        name.removeprefix(PREPARATION): tensor for name, tensor in tensors.items() if name.startswith(PREPARATION)
+    }
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(PREPARATION)}, preparation
