@@ -11,8 +11,9 @@ from core import augmentations, clippings, initializers, layers, losses, optimiz
 from core.arrays import Array, Namespace, aligned_empty, aligned_zeros
 from core.augmentations.base import Augmentation
 from core.clippings.base import Clipping
+from core.drawing.dot import to_dot
+from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
-from core.drawing.text import to_dot, to_mermaid
 from core.graph.checks import check_inputs
 from core.graph.classifier import ModelError, Part, build_classifier, part_from_spec, with_loss
 from core.graph.graph import BATCH, Graph, GraphError

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
-from core.drawing.text import arrows_of, words_of
+from core.drawing.boxes import arrows_of, words_of
 from core.graph.table import Entry, entries
 
 if TYPE_CHECKING:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf, isnan, prod, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from core.gradcheck.differences import Differences
+from core.gradcheck.report import TOLERANCE, GradientReport, TensorCheck
 from core.graph.graph import BATCH, Graph
 from core.plan.layout import ParameterLayout
 from core.plan.plan import Plan
@@ -22,67 +22,10 @@ if TYPE_CHECKING:
 
     from core.arrays import Array
 
-#: relative to the largest entry of a tensor's Jacobian, or to the norm of its gradient; there is no absolute slack
-TOLERANCE = 1e-9
 #: entries of a Jacobian that are looked at one by one; of a larger one, random directions are
 WHOLE_JACOBIAN = 4_096
 DIRECTIONS = 4
 RESAMPLINGS = 20
-
-
-@dataclass(frozen=True)
-class TensorCheck:
-    """The worst disagreement within the gradient of one input or parameter.
-
-    `error` is relative, and `rounding` the part of it that differences of rounded values may explain, which matters
-    where a gradient is tiny. `index` is the entry where it was found, with its `analytic` and `numeric` derivative; it
-    is None for the derivative along a whole direction, where directions were looked at and none disagreed. `skipped`
-    counts the entries or directions too near to a kink to be looked at, of `total`.
-    """
-
-    name: str
-    error: float
-    rounding: float
-    index: tuple[int, ...] | None
-    analytic: float
-    numeric: float
-    skipped: int
-    total: int
-
-    @property
-    def ok(self) -> bool:
-        """Whether the gradient is right, and some of it could be looked at."""
-        return self.error - self.rounding <= TOLERANCE and (self.skipped < self.total or self.total == 0)
-
-    def __str__(self) -> str:
-        verdict = "right" if self.ok else "WRONG"
-        place = "along a direction" if self.index is None else f"at {list(self.index)}"
-        return (
-            f"{self.name}: {verdict}, relative error {self.error:.2g} {place}, where backward says "
-            f"{self.analytic:.12g} and differences say {self.numeric:.12g} ({self.skipped} of {self.total} skipped)"
-        )
-
-
-@dataclass(frozen=True)
-class GradientReport:
-    """What `check_graph` found: each tensor, and breaches of the rules that every backward keeps."""
-
-    seed: int
-    tensors: tuple[TensorCheck, ...]
-    breaches: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every gradient is right and every rule kept."""
-        return not self.breaches and all(tensor.ok for tensor in self.tensors)
-
-    def assert_ok(self) -> None:
-        """Raise AssertionError that tells everything, unless `ok`."""
-        if not self.ok:
-            raise AssertionError(str(self))
-
-    def __str__(self) -> str:
-        return "\n".join([f"gradient check with seed {self.seed}", *map(str, self.tensors), *self.breaches])
 
 
 def check_graph(graph: Graph, output: str, inputs: Mapping[str, npt.ArrayLike], seed: int = 0) -> GradientReport:

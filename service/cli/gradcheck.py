@@ -13,7 +13,7 @@ from rich.table import Table
 from service.cli.spec_file import SpecFileError
 
 if TYPE_CHECKING:
-    from core.gradcheck.check import GradientReport
+    from core.gradcheck.report import GradientReport
 
 WIDTH_OF_FILES = 200
 

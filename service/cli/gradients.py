@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
-from core.gradcheck.check import GradientReport, check_graph
+from core.gradcheck.check import check_graph
 from core.random import Purpose, generator
 from service.cli.spec_file import SpecFileError, read_spec
 from service.http.field_errors import document_problems
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core.arrays import Array
+    from core.gradcheck.report import GradientReport
 
 
 def check_spec(file: Path, rows: int, seed: int) -> GradientReport:

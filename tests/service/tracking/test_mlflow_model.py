@@ -131,6 +131,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
             _load_pyfunc(str(data))
 
 
+def test_weights_of_another_model_are_refused_by_name() -> None:
+    description = {"features": FEATURES, "classes": CLASSES, "layers": [{"type": "linear", "units": 3}]}
+    weight, bias = np.zeros((FEATURES, 3), np.float32), np.zeros(3, np.float32)
+    Classifier(description, {"scores.weight": weight, "scores.bias": bias})
+    with pytest.raises(ModelFileError, match=r"weights\.safetensors is not of this model.*scores\.bias is missing"):
+        Classifier(description, {"scores.weight": weight})
+
+
 def test_a_checkpoint_that_is_damaged_or_of_another_job_makes_no_model(tmp_path: Path) -> None:
     checkpoint = checkpoint_in(tmp_path)
     with pytest.raises(CheckpointError, match="another spec"):
