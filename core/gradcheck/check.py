@@ -1,4 +1,4 @@
-"""The gradient check: backward against differences of forward, in float64, to about nine digits."""
+"""The gradient check: compares backward with differences of forward, in float64, to about nine digits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from core.arrays import Array
 
-#: entries of a Jacobian that are looked at one by one; of a larger one, random directions are
+#: most entries of a Jacobian that is checked entry by entry; a larger one is checked along random directions
 WHOLE_JACOBIAN = 4_096
 DIRECTIONS = 4
 RESAMPLINGS = 20
@@ -33,10 +33,10 @@ def check_graph(graph: Graph, output: str, inputs: Mapping[str, npt.ArrayLike], 
 
     Nodes are in training mode, with random numbers that depend on `seed`. Parameters are drawn by `seed` from a normal
     distribution, of variance 1 / inputs for weights and 1 for biases, and so are upstream gradients; `inputs` are as
-    given. Derivatives are five-point central differences. A stencil across a kink is tried again with a smaller step,
-    then along another direction where there is a choice, and else skipped and counted. Also checked: a second backward
-    gives the same bits, a zero upstream gives zero, and backward is linear. That it changes nothing which it only
-    reads, the plan itself sees to: a node that tries raises ValueError.
+    given. Derivatives are five-point central differences. If a stencil crosses a kink, a smaller step is tried, then
+    another direction where there is a choice; otherwise the entry is skipped and counted. Also checked: a second
+    backward gives the same bits, a zero upstream gradient gives zero, and backward is linear. A node that changes an
+    array that it may only read raises ValueError.
     """
     return _Checker(graph, output, inputs, seed).report()
 
@@ -58,7 +58,7 @@ _NOTHING = _Found(0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _compare(entry: int | None, analytic: float, numeric: float, scale: float, rounding: float) -> _Found:
-    """Measure an error by the tensor's own scale, or by the numeric value where backward says too little."""
+    """Return the error relative to the tensor's scale, or to the numeric value if that is larger."""
     if analytic == numeric:
         return _Found(entry, analytic, numeric, 0.0, 0.0)
     size = max(scale, abs(numeric))
@@ -80,7 +80,7 @@ class _Checker:
         self.random = generator(seed, Purpose.CHECK)
         layout = ParameterLayout(graph.parameters())
         parameters = np.zeros(layout.size)
-        # Running averages are no part of what is differentiated in training, and are not learnt.
+        # Running averages are not learnt, and forward in training does not depend on them.
         learnt = [name for name, declaration in layout.declarations.items() if not declaration.statistic]
         for name in learnt:
             view = layout.views(parameters)[name]
@@ -118,7 +118,7 @@ class _Checker:
         first, second, other = self._backward(one), self._backward(one), self._backward(two)
         combined, zero = self._backward(2 * one - 3 * two), self._backward(np.zeros_like(one))
         found = []
-        # Of all gradients: one that is zero but for rounding is no measure of rounding.
+        # Over all gradients, since one that is zero except for rounding gives no scale for rounding errors.
         size = max((np.abs(gradient).max(initial=0) for gradient in (*first.values(), *other.values())), default=0)
         for name in self.gradients:
             if not np.array_equal(first[name], second[name], equal_nan=True):
@@ -174,10 +174,10 @@ class _Checker:
         return self._result(name, worst, DIRECTIONS - len(looked_at), DIRECTIONS)
 
     def _compare_along(self, name: str, direction: Array, upstream: Array, gradient: Array) -> _Found | None:
-        """Compare the derivative of `sum(upstream * output)`; None where kinks are too near for every step."""
+        """Compare the derivative of `sum(upstream * output)`; None if kinks are too close for every step."""
         analytic, scale = float(gradient.ravel() @ direction), float(np.linalg.norm(gradient))
         candidates = []
-        # Errors of many entries add up as a random walk does.
+        # Rounding errors of many entries add up like a random walk.
         weight, entries = float(np.linalg.norm(upstream)), np.flatnonzero(direction)
         entry = int(entries[0]) if len(entries) == 1 else None
         for derivative, rounding in self.differences.derivatives(name, direction):
@@ -188,7 +188,7 @@ class _Checker:
         return min(candidates, key=_badness, default=None)
 
     def _narrow(self, name: str, direction: Array, upstream: Array, gradient: Array, found: _Found) -> _Found:
-        """Halve a direction that disagrees, going on with the half that disagrees more, down to one entry."""
+        """Halve a direction that disagrees and continue with the half that disagrees more, down to one entry."""
         while np.count_nonzero(direction) > 1:
             first, second = np.array_split(np.flatnonzero(direction), 2)
             halves = [np.where(np.isin(np.arange(direction.size), half), direction, 0) for half in (first, second)]

@@ -1,4 +1,4 @@
-"""Derivatives by differences of the forward pass, clear of kinks."""
+"""Derivatives by differences of the forward pass that do not cross kinks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from core.plan.layout import ParameterLayout
     from core.random import RandomKey
 
-# A smaller step loses digits to rounding, but stays on one side of a kink and suits a function that bends quickly; a
+# A smaller step loses digits to rounding, but stays on one side of a kink and suits a function with large curvature; a
 # larger one suits a function that hardly changes.
 STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 8e-3)
-# What is left where all of these cross kinks, as they do in a network of thousands of ReLUs.
+# For functions where all of these cross kinks, such as a network of thousands of ReLUs.
 FINE_STEPS = (1e-3 / 512, 1e-3 / 4096)
-# Rounding errors of a difference, in units of the last place of the largest value on the way.
+# Rounding errors of a difference, in units of the last place of the largest intermediate value.
 ROUNDINGS = 4
 
 
 class Differences:
     """Five-point central differences of a node's value with respect to inputs and parameters, in float64.
 
-    Nodes are in training mode, and draw the random numbers that `random` stands for.
-    It keeps the value of every node, which tells on which side of each kink they are (see `Node.branches`), and reads
-    the parameters from the given vector, which `derivatives` changes and puts back.
+    Nodes are in training mode and draw the random numbers that `random` selects. The value of every node is kept, to
+    tell on which side of each kink it is (see `Node.branches`). Parameters are read from the given vector, which
+    `derivatives` changes and restores.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Differences:
         self._rounding = ROUNDINGS * float(np.finfo(np.float64).eps) * magnitude
 
     def derivatives(self, name: str, direction: Array) -> Iterator[tuple[Array, float]]:
-        """Yield the derivative of the output along a direction, for each of `STEPS` that stays clear of kinks.
+        """Yield the derivative of the output along a direction for each of `STEPS` that crosses no kink.
 
-        Where none does, the first of `FINE_STEPS` that does has to serve. Beside each derivative stands what rounding
-        may have done to an entry of it.
+        If all of them do, the first of `FINE_STEPS` that crosses none is used. Each derivative comes with a bound on
+        the rounding errors of its entries.
         """
         found = False
         for step in STEPS + FINE_STEPS:

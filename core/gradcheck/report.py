@@ -10,12 +10,12 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """The worst disagreement within the gradient of one input or parameter.
+    """The largest error in the gradient of one input or parameter.
 
-    `error` is relative, and `rounding` the part of it that differences of rounded values may explain, which matters
-    where a gradient is tiny. `index` is the entry where it was found, with its `analytic` and `numeric` derivative; it
-    is None for the derivative along a whole direction, where directions were looked at and none disagreed. `skipped`
-    counts the entries or directions too near to a kink to be looked at, of `total`.
+    `error` is relative, and `rounding` the part of it that rounding in the differences can explain, which matters for
+    tiny gradients. `index` is the entry with this error, and `analytic` and `numeric` are its derivatives; it is None
+    for the derivative along a whole direction, if directions were checked and none disagreed. `skipped` counts the
+    entries or directions, of `total`, that are too close to a kink to be checked.
     """
 
     name: str
@@ -29,7 +29,7 @@ class TensorCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether the gradient is right, and some of it could be looked at."""
+        """Whether the gradient is right, and some of it could be checked."""
         return self.error - self.rounding <= TOLERANCE and (self.skipped < self.total or self.total == 0)
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class TensorCheck:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What `check_graph` found: each tensor, and breaches of the rules that every backward keeps."""
+    """Result of `check_graph`: each tensor, and breaches of the rules for every backward."""
 
     seed: int
     tensors: tuple[TensorCheck, ...]
@@ -51,11 +51,11 @@ class GradientReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient is right and every rule kept."""
+        """Whether every gradient is right and no rule is broken."""
         return not self.breaches and all(tensor.ok for tensor in self.tensors)
 
     def assert_ok(self) -> None:
-        """Raise AssertionError that tells everything, unless `ok`."""
+        """Raise AssertionError with the whole report, unless `ok`."""
         if not self.ok:
             raise AssertionError(str(self))
 

@@ -1,4 +1,4 @@
-"""All parameters in one flat vector: where each lies, and how it starts."""
+"""All parameters in one flat vector: the place of each, its initial values, and how it is loaded."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from core.arrays import Array, aligned_zeros
 from core.graph.node import ParameterDeclaration
 from core.random import Purpose, generator
 
-_STEP = 16  # elements: 64 bytes in float32, so that every parameter of an aligned vector is aligned
+_STEP = 16  # elements: 64 bytes in float32, so that each parameter of an aligned vector is aligned
 
 
 class ParameterLayout:
-    """Where each parameter lies in the flat vector.
+    """The place of each parameter in the flat vector.
 
-    Each begins at a multiple of 16 elements. The padding between is zero, has zero gradient, and so stays zero.
+    Each begins at a multiple of 16 elements. The padding between them is zero, has zero gradient, and so stays zero.
     """
 
     def __init__(self, declarations: Sequence[ParameterDeclaration]) -> None:
@@ -33,12 +33,12 @@ class ParameterLayout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters in the order in which they lie."""
+        """Names of the parameters in their order in the vector."""
         return tuple(self.declarations)
 
     @property
     def penalized(self) -> list[tuple[int, int]]:
-        """The ranges [start, stop) that a penalty on the weights counts."""
+        """The ranges [start, stop) of the parameters to which a penalty on the weights applies."""
         ranges = ((self._slices[name], each.penalized) for name, each in self.declarations.items())
         return [(place.start, place.stop) for place, penalized in ranges if penalized]
 
@@ -49,7 +49,7 @@ class ParameterLayout:
         return [(place.start, place.stop) for place, statistic in ranges if statistic]
 
     def slice(self, name: str) -> slice:
-        """Return where a parameter lies, without its padding."""
+        """Return the place of a parameter, without its padding."""
         return self._slices[name]
 
     def views(self, vector: Array) -> dict[str, Array]:
@@ -81,8 +81,8 @@ class ParameterLayout:
 def initialize(layout: ParameterLayout, seed: int, dtype: npt.DTypeLike = np.float32) -> Array:
     """Return a flat vector of initial values.
 
-    Each parameter is drawn in float64 from its own stream, named by the SHA-256 of its name, then rounded: its values
-    depend on the seed and its name, not on the other parameters or on the dtype of the vector.
+    Each parameter is drawn in float64 from its own stream, which the SHA-256 of its name selects, and then rounded: its
+    values depend on the seed and its name, not on other parameters or on the dtype of the vector.
     """
     vector = aligned_zeros((layout.size,), dtype)
     views = layout.views(vector)

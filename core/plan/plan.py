@@ -75,10 +75,10 @@ class Plan:
         return vector
 
     def forward(self, random: RandomKey | None = None) -> None:
-        """Compute the outputs from what `inputs` and `parameters` hold now.
+        """Compute the outputs from the current `inputs` and `parameters`.
 
-        `random` is what the random numbers of a training pass with dropout depend on; ValueError where such a pass is
-        without. Other plans ignore it.
+        Nodes that draw random numbers in training, such as dropout, need `random`, and ValueError is raised without it.
+        Other plans ignore it.
         """
         self._random = random
         for call, arguments in self._forward:
@@ -94,8 +94,8 @@ class Plan:
     def backward(self, upstream: Mapping[str, npt.ArrayLike]) -> None:
         """Write the gradients of `sum(upstream[name] * value(name))` into `gradients`, and those of `wrt`.
 
-        `upstream` gives, for outputs by name, an array of the output's shape, or a number for all of it; zero for an
-        output that it leaves out. Reads what the last forward kept and does not change it: a second call gives the same
+        `upstream` maps names of outputs to arrays of the output's shape, or to a number for all entries; outputs that
+        are left out have zero. Reads what the last forward kept without changing it, so a second call gives the same
         bits. Nothing is accumulated from call to call.
         """
         for name in upstream:
@@ -125,19 +125,19 @@ class Plan:
         noise.fill(self._random)
 
     def _read_only(self, *key: str) -> Array:
-        """Return a view through which a node cannot change what it is only to read: trying raises ValueError."""
+        """Return a read-only view: ValueError is raised if a node writes to it."""
         array = self._arrays[key][...]
         # CuPy has no read-only arrays.
         if self.xp is np:
             array.flags.writeable = False
         return array
 
-    def _gone(self, name: str) -> Array:
-        """Return what backward gets for a value that it did not ask to be retained: its shape, and no number in it."""
+    def _not_retained(self, name: str) -> Array:
+        """Return an array of NaN that stands for a value that backward does not retain; only its shape is valid."""
         array = self._arrays["value", name]
         nothing = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).min
-        gone: Array = self.xp.broadcast_to(self.xp.asarray(nothing, array.dtype), array.shape)
-        return gone
+        nan: Array = self.xp.broadcast_to(self.xp.asarray(nothing, array.dtype), array.shape)
+        return nan
 
     def _backward_calls(self) -> Iterator[_Call]:
         reached: set[str] = set()
@@ -158,10 +158,12 @@ class Plan:
                 reached.add(name)
             retained = step.node.retains
             inputs = [
-                self._read_only("value", name) if "inputs" in retained or name in step.parameters else self._gone(name)
+                self._read_only("value", name)
+                if "inputs" in retained or name in step.parameters
+                else self._not_retained(name)
                 for name in step.reads
             ]
-            output = self._read_only("value", step.name) if "output" in retained else self._gone(step.name)
+            output = self._read_only("value", step.name) if "output" in retained else self._not_retained(step.name)
             workspace = {
                 name: self._arrays["scratch", step.name, name]
                 if kind == "scratch"

@@ -22,7 +22,7 @@ MAX_ROWS = 1024  # of one forward pass
 
 
 class ModelFileError(ValueError):
-    """A file of the model that can not be used; the message says which and why."""
+    """A file of the model cannot be used; the message says which and why."""
 
 
 class Classifier:
