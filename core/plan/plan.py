@@ -132,7 +132,7 @@ class Plan:
             array.flags.writeable = False
         return array
 
-    def _not_retained(self, name: str) -> Array:
+    def _absent(self, name: str) -> Array:
         """Return an array of NaN that stands for a value that backward does not retain; only its shape is valid."""
         array = self._arrays["value", name]
         nothing = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).min
@@ -160,10 +160,10 @@ class Plan:
             inputs = [
                 self._read_only("value", name)
                 if "inputs" in retained or name in step.parameters
-                else self._not_retained(name)
+                else self._absent(name)
                 for name in step.reads
             ]
-            output = self._read_only("value", step.name) if "output" in retained else self._not_retained(step.name)
+            output = self._read_only("value", step.name) if "output" in retained else self._absent(step.name)
             workspace = {
                 name: self._arrays["scratch", step.name, name]
                 if kind == "scratch"

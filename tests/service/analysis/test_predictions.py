@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,9 @@ def test_the_checkpoint_must_be_there_and_the_jobs_own(tmp_path: Path) -> None:
     completed(given)
     with pytest.raises(CheckpointError, match="of job"):
         load_trained_model(given.directory, "another", given.spec, given.dataset)
+    wider = replace(given.dataset, features=given.dataset.features + 1)
+    with pytest.raises(CheckpointError, match=r"of another model.*weight is float32"):
+        load_trained_model(given.directory, given.job, given.spec, wider)
     weights = last_checkpoint(given.directory) / "best.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="checksum"):

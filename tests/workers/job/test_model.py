@@ -80,7 +80,7 @@ PROBLEMS: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "parameters of nobody": (changed(7, share="6_linear"), "model.layers.7.share", "did you mean '5_linear'?"),
     "parameters of another shape": (changed(7, inputs=["stem"]), "model.layers.7", "5_linear.weight of shape (16, 16)"),
     "a name twice": (changed(2, name="stem"), "model.layers.2.name", "taken by layer 0"),
-    "a name of the model's own": (changed(2, name="labels"), "model.layers.2.name", "kept"),
+    "a name of the model's own": (changed(2, name="labels"), "model.layers.2.name", "reserved"),
     "shapes that do not fit": (changed(5, units=15), "model.layers.6", "(1, 15) and (1, 16)"),
     "a value that nobody reads": (changed(8, inputs=["6_add", "6_add"]), "model.layers.7", "no layer reads '7_linear'"),
     "scores of another shape": ([*BRANCHES, {"type": "reshape", "shape": [1, 3]}], "model.layers.10", "1 x 3 scores"),
