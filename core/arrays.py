@@ -1,4 +1,4 @@
-"""Arrays and where they lie: alignment, and the blocks in which elementwise kernels walk a long vector."""
+"""Arrays: aligned allocation, views, and blocks of long vectors."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -14,13 +14,13 @@ Shape = tuple[int, ...]
 Namespace = Any
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
-# Elements: three float32 operands take 1.5 MiB. Measured on 670,000 and 20,000,000 elements, blocks a quarter as long
-# lose more to the calls than they gain by staying in a level-two cache, and no blocks at all lose on long vectors.
+# Elements: three float32 operands take 1.5 MiB. Measured on 670,000 and 20,000,000 elements: with blocks a quarter as
+# long, the overhead of the calls exceeds the gain from the level-two cache; without blocks, long vectors are slower.
 BLOCK = 131_072
 
 
 def aligned_empty(shape: Shape, dtype: npt.DTypeLike, xp: Namespace = np) -> Array:
-    """Return an uninitialised C-contiguous array whose first element lies on a 64-byte boundary.
+    """Return an uninitialised C-contiguous array whose first element is aligned to 64 bytes.
 
     BLAS and NumPy choose code paths, and with them the last bits, by alignment: equal alignment gives equal bits.
     """
@@ -41,9 +41,9 @@ def aligned_zeros(shape: Shape, dtype: npt.DTypeLike, xp: Namespace = np) -> Arr
 
 @lru_cache(maxsize=256)
 def ones(xp: Namespace, size: int, dtype: np.dtype[Any]) -> Array:
-    """Return a vector of ones to read from: a product with it sums an axis of a matrix at the speed of BLAS.
+    """Return a read-only vector of ones. The product of a matrix with it sums an axis at the speed of BLAS.
 
-    Measured on 128 x 10 and on 16 x 4096 floats, that is three to four times as fast as NumPy's sum.
+    Measured on 128 x 10 and on 16 x 4096 floats, this is three to four times as fast as NumPy's sum.
     """
     array = aligned_empty((size,), dtype, xp)
     array.fill(1)
@@ -52,22 +52,30 @@ def ones(xp: Namespace, size: int, dtype: np.dtype[Any]) -> Array:
     return array
 
 
+def along_rows(vector: Array, array: Array) -> Array:
+    """Return a vector (rows,) as a view that broadcasts along the first axis of `array` (rows, ...)."""
+    return vector.reshape(vector.shape + (1,) * (array.ndim - 1))
+
+
 def take(xp: Namespace, array: Array, indices: Array, out: Array, axis: int | None = None) -> Array:
-    """Write the numbers, or the rows along `axis`, at the indices, all of which are in range, and return `out`."""
+    """Write the elements, or the rows along `axis`, at the indices into `out` and return it. Indices must be in range.
+
+    Without `axis`, the indices are those of the flattened array.
+    """
     if xp is np:
-        # In the other modes NumPy does not write straight into `out`. CuPy has none.
+        # In its other modes, NumPy does not write directly into `out`. CuPy has no modes.
         return array.take(indices, axis, out, "clip")
     return array.take(indices, axis, out)
 
 
 def overlaps(ranges: Iterable[tuple[int, int]], part: slice) -> Iterator[tuple[int, int]]:
-    """Yield what of each range [start, stop) lies within `part`, where anything does."""
+    """Yield the non-empty intersections of the ranges [start, stop) with `part`."""
     for start, stop in ranges:
         if max(start, part.start) < min(stop, part.stop):
             yield max(start, part.start), min(stop, part.stop)
 
 
 def blocks(size: int) -> Iterator[slice]:
-    """Cut `size` elements into slices of at most `BLOCK`."""
+    """Yield consecutive slices of at most `BLOCK` elements that cover `size` elements."""
     for start in range(0, size, BLOCK):
         yield slice(start, min(start + BLOCK, size))

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: what is drawn depends on what it is for, never on who draws it or when."""
+"""Counter-based random numbers: a pure function of seed, purpose and counters, independent of process and order."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from core.arrays import Array, Namespace
 
 
 class Purpose(IntEnum):
-    """What a random stream is for. The numbers are part of the format of a job: never change or reuse one."""
+    """The purpose of a random stream. The numbers are part of the job format: never change or reuse one."""
 
     INITIAL = 1
     ORDER = 2
@@ -24,8 +24,8 @@ class Purpose(IntEnum):
 def generator(seed: int, purpose: Purpose, *, epoch: int = 0, step: int = 0, stream: int = 0) -> np.random.Generator:
     """Return the generator of one stream: Philox4x64 with key (seed, purpose) and counter (0, stream, step, epoch).
 
-    Streams that differ in any argument do not overlap before 2**64 blocks of four numbers. `seed` is in [0, 2**63), the
-    rest in [0, 2**64); ValueError says which is not.
+    Streams that differ in any argument do not overlap within 2**64 blocks of four numbers. `seed` is in [0, 2**63), the
+    others are in [0, 2**64). Raises ValueError if one is out of range.
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
@@ -39,9 +39,10 @@ def generator(seed: int, purpose: Purpose, *, epoch: int = 0, step: int = 0, str
 
 @dataclass(frozen=True, slots=True)
 class RandomKey:
-    """What the random numbers of one forward pass depend on, besides the name of the node that draws them.
+    """The key of the random numbers of one forward pass. They also depend on the name of the node.
 
-    `seed` is in [0, 2**63), `epoch` and `step` in [0, 2**64), and `shard` in [0, 2**16). ValueError says which is not.
+    `seed` is in [0, 2**63), `epoch` and `step` in [0, 2**64), and `shard` in [0, 2**16). Raises ValueError if one is
+    out of range.
     """
 
     seed: int
@@ -50,22 +51,22 @@ class RandomKey:
     shard: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name, bits in (("seed", 63), ("epoch", 64), ("step", 64), ("shard", 16)):
             if not 0 <= getattr(self, name) < 1 << bits:
                 raise ValueError(f"{name} must be in [0, 2**{bits}), not {getattr(self, name)}")
 
 
 class Noise:
-    """Fills an array, float32, with uniform numbers on [0, 1) that depend on a key and a node's name alone.
+    """Fills a float32 array with uniform random numbers on [0, 1) that depend only on a key and the name of a node.
 
-    They are those of `generator(seed, Purpose.DROPOUT, epoch=epoch, step=step, stream=stream)`, where the stream is the
-    shard in its upper 16 bits and the first 48 bits of the SHA-256 of the name below. Nothing is allocated to draw.
+    They are those of `generator(seed, Purpose.DROPOUT, epoch=epoch, step=step, stream=stream)`, where the upper 16 bits
+    of the stream are the shard, and the lower 48 bits the first 48 bits of the SHA-256 of the name. `fill` does not
+    allocate memory.
     """
 
     def __init__(self, name: str, array: Array, xp: Namespace) -> None:
         self._array = array
-        # Drawn on the host, where there is only one Philox, and so the same for every device.
+        # Generated on the host, by a single implementation of Philox, so that the numbers are the same on every device.
         self._host = array if xp is np else np.empty(array.shape, array.dtype)
         self._name = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
         self._philox = np.random.Philox(key=np.zeros(2, np.uint64))
@@ -73,11 +74,11 @@ class Noise:
         self._state = self._philox.state
 
     def fill(self, key: RandomKey) -> None:
-        """Draw the numbers for a key."""
+        """Fill the array with the numbers for a key."""
         words = self._state["state"]
         words["key"][:] = key.seed, Purpose.DROPOUT
         words["counter"][:] = 0, key.shard << 48 | self._name, key.step, key.epoch
         self._philox.state = self._state
         self._generator.random(dtype=np.float32, out=self._host)
         if self._array is not self._host:
-            self._array.set(self._host)  # type: ignore[attr-defined]  # CuPy's
+            self._array.set(self._host)  # type: ignore[attr-defined]  # a CuPy array

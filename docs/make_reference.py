@@ -75,11 +75,12 @@ def _first_sentence(cls: type[Registered]) -> str:
 
 
 def _aspects(cls: type[Registered]) -> Iterator[str]:
-    """Yield what the class's own methods say of it, where its docstring does not."""
+    """Yield what the docstrings of the class's own methods add to its docstring."""
     has_derivative = re.search("gradient|derivative", cls.__doc__ or "")
     for method, word in ASPECTS.items():
-        if issubclass(cls, Node) and method in vars(cls) and not (method == "backward" and has_derivative):
-            said = " ".join(inspect.cleandoc(vars(cls)[method].__doc__).split())
+        doc = getattr(vars(cls).get(method), "__doc__", None)
+        if issubclass(cls, Node) and doc and not (method == "backward" and has_derivative):
+            said = " ".join(inspect.cleandoc(doc).split())
             verb, _, rest = said.partition(" ")
             # The method says what it does; here stands what comes of it.
             yield f"{word}: {rest if verb in {'Return', 'Write'} else said[0].lower() + said[1:]}"

@@ -1,4 +1,4 @@
-"""Random changes to the images of a batch, in training only, one class per file. A new file here registers itself."""
+"""Random transformations of training images, one class per file. A new file here registers itself."""
 
 from core.registry import import_modules
 

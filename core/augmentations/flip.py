@@ -1,4 +1,4 @@
-"""Random mirroring."""
+"""Random horizontal flips."""
 
 from typing import ClassVar
 
@@ -8,14 +8,13 @@ from core.registry import hyperparameter
 
 
 class RandomFlip(Augmentation):
-    """Mirrors an image, left to right."""
+    """Flips an image horizontally."""
 
     type: ClassVar[str] = "flip"
 
-    probability: float = hyperparameter(0.5, doc="How often.", ge=0, le=1)
+    probability: float = hyperparameter(0.5, doc="Probability of a flip.", ge=0, le=1)
 
     def apply(self, images: Array, numbers: Array) -> Array:
-        """Mirror the rows whose first number is below the probability; see `Augmentation.apply`."""
         chosen = numbers[:, 0] < self.probability
         images[chosen] = images[chosen, :, ::-1]
         return images

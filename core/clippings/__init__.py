@@ -1,4 +1,4 @@
-"""Limits on a gradient, one class per file. A new file here registers itself.
+"""Gradient clipping, one class per file. A new file here registers itself.
 
 A clipping is applied after the penalty's gradient and before the optimizer.
 """

@@ -7,13 +7,13 @@ from core.registry import Registered
 
 
 class Clipping(Registered):
-    """A limit that a gradient is brought under."""
+    """A limit on the gradient."""
 
     kind: ClassVar[str] = "clipping"
 
     def clip(self, xp: Namespace, gradients: Array, norm: float) -> None:
-        """Change `gradients` in place: the whole flat vector or any slice of it, which changes no bit.
+        """Clip `gradients` in place: the flat vector of all gradients, or a slice of it, which gives the same bits.
 
-        `norm` is the Euclidean norm of the whole vector, and finite.
+        `norm` is the Euclidean norm of the whole vector. It is finite.
         """
         raise NotImplementedError

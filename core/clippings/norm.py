@@ -1,4 +1,4 @@
-"""Clipping by the norm."""
+"""Clipping by norm."""
 
 from typing import ClassVar
 
@@ -8,9 +8,9 @@ from core.registry import hyperparameter
 
 
 class NormClipping(Clipping):
-    """`g = g min(1, limit / |g|)`, where |g| is the norm over all parameters: the direction stays.
+    """`g = g min(1, limit / |g|)`, where |g| is the norm over all parameters. The direction does not change.
 
-    PyTorch adds 1e-6 to the norm; here a clipped gradient has the norm `limit`.
+    PyTorch adds 1e-6 to the norm. Here, a clipped gradient has exactly the norm `limit`.
 
     Source: Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
     """
@@ -20,6 +20,5 @@ class NormClipping(Clipping):
     limit: float = hyperparameter(doc="Largest norm.", gt=0)
 
     def clip(self, xp: Namespace, gradients: Array, norm: float) -> None:
-        """Scale down to the limit; see `Clipping.clip`."""
         if norm > self.limit:
             xp.multiply(gradients, self.limit / norm, out=gradients)

@@ -1,4 +1,4 @@
-"""Clipping by the value."""
+"""Clipping by value."""
 
 from typing import ClassVar
 
@@ -8,12 +8,11 @@ from core.registry import hyperparameter
 
 
 class ValueClipping(Clipping):
-    """`g = min(max(g, -limit), limit)`, each number for itself: the direction may change."""
+    """`g = min(max(g, -limit), limit)`, elementwise. The direction may change."""
 
     type: ClassVar[str] = "value"
 
     limit: float = hyperparameter(doc="Largest absolute value.", gt=0)
 
     def clip(self, xp: Namespace, gradients: Array, norm: float) -> None:
-        """Bring each number within the limits; see `Clipping.clip`."""
         xp.clip(gradients, -self.limit, self.limit, out=gradients)

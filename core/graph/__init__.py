@@ -1,1 +1,1 @@
-"""Computational graphs: nodes, models as lists of layers, checks and tables."""
+"""Computational graphs: nodes, models as lists of layers, input checks, and summaries."""

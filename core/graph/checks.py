@@ -1,4 +1,4 @@
-"""A look at the data, off the path of every step."""
+"""Input checks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def check_inputs(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> None:
-    """Check data against what the graph declares and its nodes can read.
+    """Check inputs against the declarations of a graph and the index ranges of its nodes.
 
-    Raises GraphError that names the input, the entry and the node: for an input that is missing or unknown, a shape
-    that does not fit, a number that is not finite, and an index, such as a class label, out of its range. Plans look at
-    none of this, as it would cost every step some time: use it where data comes in.
+    Raises GraphError, which names the input, the element and the node, if an input is missing or unknown, a shape does
+    not fit, a number is not finite, or an index, such as a class label, is out of range. Plans do not check this, since
+    it would slow down every step. Call this function where data is read.
     """
     if set(inputs) != set(graph.inputs):
-        raise GraphError(f"the graph's inputs are {_listed(graph.inputs)}; given are {_listed(inputs)}")
+        raise GraphError(f"the graph's inputs are {_listed(graph.inputs)}, not {_listed(inputs)}")
     arrays = {name: np.asarray(values) for name, values in inputs.items()}
     batch = 1
     for name, declared in graph.inputs.items():
@@ -44,12 +44,14 @@ def check_inputs(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> None:
 
 def _check_array(name: str, array: Array, shape: Shape, *, integer: bool) -> None:
     if array.shape != shape:
-        raise GraphError(f"input {name!r} is of shape {array.shape}, but must be of shape {shape}")
+        raise GraphError(f"input {name!r} must have shape {shape}, not {array.shape}")
     if array.dtype.kind not in ("iu" if integer else "iuf"):
-        raise GraphError(f"input {name!r} holds {array.dtype}, but must hold {'integers' if integer else 'numbers'}")
+        raise GraphError(
+            f"input {name!r} must have an {'integer' if integer else 'integer or float'} dtype, not {array.dtype}"
+        )
     if not np.isfinite(array).all():
         place = _first(~np.isfinite(array))
-        raise GraphError(f"input {name!r} has {array[place]} at {list(place)}: every number must be finite")
+        raise GraphError(f"input {name!r} must be finite, but is {array[place]} at {list(place)}")
 
 
 def _check_indices(name: str, array: Array, node: str, limit: int) -> None:
@@ -57,7 +59,7 @@ def _check_indices(name: str, array: Array, node: str, limit: int) -> None:
     if wrong.any():
         place = _first(wrong)
         raise GraphError(
-            f"input {name!r} has {array[place]} at {list(place)}, but node {node!r} takes the whole numbers from 0 to "
+            f"input {name!r} is {array[place]} at {list(place)}, but node {node!r} needs integers from 0 to "
             f"{limit - 1}",
             node,
         )

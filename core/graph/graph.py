@@ -1,4 +1,4 @@
-"""The computational graph: named nodes with named inputs."""
+"""The computational graph: named nodes and their inputs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class _Dimension(Enum):
         return self.value
 
 
-#: stands for the batch size in a declared shape
+#: placeholder for the batch size in a declared shape
 BATCH: Final = _Dimension.BATCH
 DeclaredShape = tuple[int | _Dimension, ...]
 
 
 class GraphError(ValueError):
-    """A graph that cannot be: the message names the nodes, and `node` is the one at fault where it is one."""
+    """An invalid graph. The message names the nodes. `node` is the invalid node, if it is a single one."""
 
     def __init__(self, message: str, node: str | None = None) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class GraphError(ValueError):
 
 @dataclass(frozen=True)
 class Input:
-    """A value that comes from outside: its shape, and whether it holds integers (int64) such as class labels."""
+    """An input of the graph: its shape, and whether its dtype is int64, as for class labels, or float."""
 
     shape: DeclaredShape
     integer: bool
@@ -44,7 +44,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Placed:
-    """A node in its place: what it reads, and whose parameters it uses (its own name where it has its own)."""
+    """A node in a graph: the names of its inputs, and of the node whose parameters it uses, by default its own."""
 
     node: Node
     inputs: tuple[str, ...]
@@ -52,10 +52,10 @@ class Placed:
 
 
 class Graph:
-    """A directed acyclic graph of nodes. Values are named after the input or the node that makes them.
+    """A directed acyclic graph of nodes. A value has the name of its input or of the node that computes it.
 
-    A node may be added before the nodes that it reads; the graph is checked when it is used. Recurrence is unrolled
-    through time, each step a node that shares the first one's parameters.
+    A node may be added before the nodes that it reads, since the graph is checked when it is used. Recurrent networks
+    are unrolled through time: each step is a node that shares the parameters of the first.
     """
 
     def __init__(self) -> None:
@@ -64,13 +64,13 @@ class Graph:
         self._order: list[str] | None = None
 
     def input(self, name: str, shape: DeclaredShape, *, integer: bool = False) -> str:
-        """Declare a value that comes from outside and return its name. `()` is the shape of a scalar."""
+        """Declare an input and return its name. The shape of a scalar is `()`."""
         self._claim(name)
         self.inputs[name] = Input(shape, integer)
         return name
 
     def add(self, name: str, node: Node, *inputs: str, share: str | None = None) -> str:
-        """Place a node that reads the named values and return its name; it may `share` another node's parameters."""
+        """Add a node that reads the named values, and return its name. With `share`, it uses that node's parameters."""
         self._claim(name)
         if len(inputs) < node.arity or (len(inputs) > node.arity and not node.variadic):
             takes = f"{'at least ' if node.variadic else ''}{node.arity} inputs"
@@ -80,9 +80,9 @@ class Graph:
 
     def _claim(self, name: str) -> None:
         if name in self.inputs or name in self.nodes:
-            raise GraphError(f"the name {name!r} is taken already", name)
+            raise GraphError(f"the name {name!r} is already taken", name)
         if "." in name:
-            raise GraphError(f"the name {name!r} has a dot, which is kept for parameters, as in 'fc1.weight'")
+            raise GraphError(f"the name {name!r} contains a dot, which is reserved for parameters, as in 'fc1.weight'")
         self._order = None
 
     def order(self) -> list[str]:
@@ -108,7 +108,7 @@ class Graph:
             raise GraphError(f"the graph has a cycle: {cycle}; unroll recurrence through time instead") from None
 
     def shapes(self, batch: int = 1) -> dict[str, Shape]:
-        """Return the shape of every input and node for a batch size; GraphError names the node that cannot be."""
+        """Return the shape of each input and node for a batch size. Raises GraphError if they do not fit together."""
         shapes = {
             name: tuple(batch if size is BATCH else size for size in declared.shape)
             for name, declared in self.inputs.items()
@@ -122,7 +122,7 @@ class Graph:
         return shapes
 
     def symbolic_shapes(self) -> dict[str, DeclaredShape]:
-        """Return the shape of every input and node with BATCH where the batch size comes in."""
+        """Return the shape of each input and node, with BATCH for axes that depend on the batch size."""
         one, two = self.shapes(batch=2), self.shapes(batch=3)
         return {
             name: tuple(size if size == other else BATCH for size, other in zip(shape, two[name], strict=True))
@@ -130,7 +130,7 @@ class Graph:
         }
 
     def owner(self, name: str) -> str:
-        """Return the node whose parameters a node uses in the end."""
+        """Return the node whose parameters a node uses, through any chain of sharing."""
         seen = [name]
         while (owner := self.nodes[seen[-1]].owner) != seen[-1]:
             if owner not in self.nodes:
@@ -139,12 +139,12 @@ class Graph:
                     f"node {seen[-1]!r} shares the parameters of {owner!r}, which is not a node{near}", name
                 )
             if owner in seen:
-                raise GraphError(f"nodes share parameters in a circle: {' -> '.join([*seen, owner])}")
+                raise GraphError(f"nodes share parameters in a cycle: {' -> '.join([*seen, owner])}")
             seen.append(owner)
         return owner
 
     def parameters_of(self, name: str, shapes: dict[str, Shape]) -> tuple[ParameterDeclaration, ...]:
-        """Return the parameters that a node uses, under their full names, `owner.parameter`."""
+        """Return the parameters that a node uses, with their full names `owner.parameter`."""
         placed, owner = self.nodes[name], self.owner(name)
         declared = placed.node.parameters(*(shapes[value] for value in placed.inputs))
         return tuple(replace(parameter, name=f"{owner}.{parameter.name}") for parameter in declared)
@@ -164,10 +164,12 @@ class Graph:
         for name in order:
             for parameter in self.parameters_of(name, shapes):
                 if parameter.statistic and self.owner(name) != name:
-                    raise GraphError(f"node {name!r} cannot share {parameter.name}, an average of one place", name)
+                    raise GraphError(
+                        f"node {name!r} cannot share {parameter.name}, a running average of one node", name
+                    )
                 shared = declared.get(parameter.name)
                 if shared is None or shared.shape != parameter.shape:
-                    there = "there is none" if shared is None else f"it is of shape {shared.shape}"
+                    there = "it does not exist" if shared is None else f"it has shape {shared.shape}"
                     raise GraphError(
                         f"node {name!r} needs {parameter.name} of shape {parameter.shape}, but {there}", name
                     )

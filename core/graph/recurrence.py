@@ -1,4 +1,4 @@
-"""Recurrence, unrolled through time."""
+"""Recurrent networks, unrolled through time."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ if TYPE_CHECKING:
 def unroll(
     graph: Graph, cell: Graph, sequences: Mapping[str, Sequence[str]], states: Mapping[str, tuple[str, str]]
 ) -> dict[str, list[str]]:
-    """Place a copy of `cell` in `graph` for each step of a sequence, all with the parameters of the first.
+    """Add a copy of `cell` to `graph` for each step of a sequence. All copies share the parameters of the first.
 
-    Every input of the cell is in one of two: `sequences` names the value of `graph` that it reads at each step, and
-    `states` the value of `graph` that it reads at the first step, then the node of the cell whose value it reads from
-    the step before. The copies of node "h" are "h_0", "h_1", ... Returns the names of each node's copies. Backward
-    through the unrolled graph is backpropagation through time.
+    sequences: for an input of the cell, the values of `graph` that it reads at each step.
+    states: for an input of the cell, the value of `graph` that it reads at the first step, and the node of the cell
+    whose value of the previous step it reads at later steps.
 
-    Raises GraphError for an input that is in neither or both, a state that is no node, and sequences that differ in
-    length.
+    Each input of the cell must be in exactly one of the two. The copies of node "h" are named "h_0", "h_1", ... Returns
+    the names of the copies of each node. Backward through the unrolled graph is backpropagation through time.
+
+    Raises GraphError if an input is in neither or both, a state does not name a node of the cell, or the sequences
+    differ in length.
 
     Source: Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78, 1990.
     """
     if sorted([*sequences, *states]) != sorted(cell.inputs):
         given, wanted = (", ".join(sorted(names)) or "none" for names in ([*sequences, *states], cell.inputs))
-        raise GraphError(f"sequences and states must name each input of the cell once: {wanted}; they name {given}")
+        raise GraphError(f"sequences and states must name each input of the cell once: {wanted}, not {given}")
     for name, (_, source) in states.items():
         if source not in cell.nodes:
-            raise GraphError(f"state {name!r} comes from {source!r}, which is not a node of the cell", source)
+            raise GraphError(f"state {name!r} names {source!r}, which is not a node of the cell", source)
     lengths = {len(values) for values in sequences.values()}
     if len(lengths) != 1:
-        raise GraphError(f"sequences must be of one length, and there must be one; the lengths are {sorted(lengths)}")
+        raise GraphError(f"at least one sequence is needed, and all must have the same length, not {sorted(lengths)}")
     (steps,) = lengths
 
     copies: dict[str, list[str]] = {name: [] for name in cell.nodes}

@@ -1,4 +1,4 @@
-"""What a graph consists of, as a table."""
+"""Summary of a graph as a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """A value of a graph: what makes it of what, its shape, and the parameters (`count` of them) of their `owner`."""
+    """An input or node of a graph. `count` is the number of its parameters, which `owner` may share with it."""
 
     name: str
     type: str
@@ -24,14 +24,14 @@ class Entry:
 
     @property
     def learns(self) -> str:
-        """The parameters in words: how many there are, or whose they are; "" where there are none."""
+        """The number of parameters, or the node that shares its parameters; "" if there are none."""
         if self.count and self.owner != self.name:
             return f"those of {self.owner}"
         return f"{self.count:,}" if self.count else ""
 
 
 def entries(graph: Graph) -> list[Entry]:
-    """Return the inputs, then the nodes in topological order. Running averages do not count as parameters."""
+    """Return the inputs, then the nodes in topological order. Running averages are not counted as parameters."""
     shapes = graph.symbolic_shapes()
     counts: Counter[str] = Counter()
     for parameter in graph.parameters():
@@ -42,14 +42,14 @@ def entries(graph: Graph) -> list[Entry]:
     ]
     for name in graph.order():
         placed, owner = graph.nodes[name], graph.owner(name)
-        # A registered node has the name that specs use.
+        # Registered nodes have a name in specs.
         kind = getattr(placed.node, "type", type(placed.node).__name__)
         found.append(Entry(name, kind, placed.inputs, shapes[name], counts[owner], owner))
     return found
 
 
 def summary(graph: Graph) -> str:
-    """Return a table of the graph's values: name, type, what it reads, shape and parameters, and their total."""
+    """Return a table of the inputs and nodes: name, type, inputs, shape and number of parameters, with a total."""
     found = entries(graph)
     rows = [("name", "type", "reads", "shape", "parameters")]
     rows += [(each.name, each.type, ", ".join(each.reads), str(each.shape), each.learns) for each in found]

@@ -1,4 +1,4 @@
-"""The initializers, one class per file. A new file here registers itself."""
+"""Initializers of parameters, one class per file. A new file here registers itself."""
 
 from core.registry import import_modules
 

@@ -15,15 +15,15 @@ class Initializer(Registered):
     kind: ClassVar[str] = "initializer"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return values of the given shape in float64. The last axis of `shape` counts outputs, the others inputs."""
+        """Return random values in float64. The last axis of `shape` is the outputs, the others are the inputs."""
         raise NotImplementedError
 
 
 def fan_in(shape: Shape) -> int:
-    """Return the number of inputs of each output of a weight: all axes but the last; 1 for a vector or a scalar."""
+    """Return the product of all axes but the last: the inputs per output of a weight; 1 for a vector or scalar."""
     return prod(shape[:-1])
 
 
 def fan_out(shape: Shape) -> int:
-    """Return the number of outputs of a weight, its last axis; 1 for a scalar."""
+    """Return the size of the last axis: the outputs of a weight; 1 for a scalar."""
     return prod(shape[-1:])

@@ -1,4 +1,4 @@
-"""One value everywhere."""
+"""A constant."""
 
 from typing import ClassVar
 
@@ -10,12 +10,11 @@ from core.registry import hyperparameter
 
 
 class ConstantInitializer(Initializer):
-    """The same value everywhere, as for biases that are to start a little above zero."""
+    """The same value everywhere, for example for biases that start slightly above zero."""
 
     type: ClassVar[str] = "constant"
 
     value: float = hyperparameter(doc="The value.")
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return the value, float64."""
         return np.full(shape, self.value)

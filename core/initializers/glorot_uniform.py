@@ -1,4 +1,4 @@
-"""Glorot's initial weights, uniform."""
+"""Glorot initialization, uniform."""
 
 from math import sqrt
 from typing import ClassVar
@@ -10,7 +10,7 @@ from core.initializers.base import Initializer, fan_in, fan_out
 
 
 class GlorotUniform(Initializer):
-    """Uniform within `±sqrt(6 / (inputs + outputs))`, whose variance is that of `glorot`.
+    """Uniform within `±sqrt(6 / (inputs + outputs))`, with the same variance as `glorot`.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS
     2010, equation 16.
@@ -19,5 +19,4 @@ class GlorotUniform(Initializer):
     type: ClassVar[str] = "glorot_uniform"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return uniform values, float64."""
         return generator.uniform(-1, 1, shape) * sqrt(6 / (fan_in(shape) + fan_out(shape)))

@@ -1,4 +1,4 @@
-"""He's initial weights, normal."""
+"""He initialization, normal."""
 
 from math import sqrt
 from typing import ClassVar
@@ -10,7 +10,7 @@ from core.initializers.base import Initializer, fan_in
 
 
 class He(Initializer):
-    """Normal with mean 0 and standard deviation `sqrt(2 / inputs)`, which keeps the variance through layers of ReLU.
+    """Normal with mean 0 and standard deviation `sqrt(2 / inputs)`, which keeps the variance through ReLU layers.
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015, equation 10.
     """
@@ -18,5 +18,4 @@ class He(Initializer):
     type: ClassVar[str] = "he"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return normal values, float64."""
         return generator.standard_normal(shape) * sqrt(2 / fan_in(shape))

@@ -1,4 +1,4 @@
-"""He's initial weights, uniform."""
+"""He initialization, uniform."""
 
 from math import sqrt
 from typing import ClassVar
@@ -10,7 +10,7 @@ from core.initializers.base import Initializer, fan_in
 
 
 class HeUniform(Initializer):
-    """Uniform within `±sqrt(6 / inputs)`, whose variance is that of `he`: `2 / inputs`.
+    """Uniform within `±sqrt(6 / inputs)`, with the same variance as `he`: `2 / inputs`.
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015, equation 10, for a uniform distribution.
     """
@@ -18,5 +18,4 @@ class HeUniform(Initializer):
     type: ClassVar[str] = "he_uniform"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return uniform values, float64."""
         return generator.uniform(-1, 1, shape) * sqrt(6 / fan_in(shape))

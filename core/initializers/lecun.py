@@ -1,4 +1,4 @@
-"""LeCun's initial weights, normal."""
+"""LeCun initialization, normal."""
 
 from math import sqrt
 from typing import ClassVar
@@ -18,5 +18,4 @@ class LeCun(Initializer):
     type: ClassVar[str] = "lecun"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return normal values, float64."""
         return generator.standard_normal(shape) * sqrt(1 / fan_in(shape))

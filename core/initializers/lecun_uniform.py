@@ -1,4 +1,4 @@
-"""LeCun's initial weights, uniform."""
+"""LeCun initialization, uniform."""
 
 from math import sqrt
 from typing import ClassVar
@@ -10,7 +10,7 @@ from core.initializers.base import Initializer, fan_in
 
 
 class LeCunUniform(Initializer):
-    """Uniform within `±sqrt(3 / inputs)`, whose variance is that of `lecun`: `1 / inputs`.
+    """Uniform within `±sqrt(3 / inputs)`, with the same variance as `lecun`: `1 / inputs`.
 
     Source: LeCun et al., "Efficient BackProp", 1998, equation 16, for a uniform distribution.
     """
@@ -18,5 +18,4 @@ class LeCunUniform(Initializer):
     type: ClassVar[str] = "lecun_uniform"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return uniform values, float64."""
         return generator.uniform(-1, 1, shape) * sqrt(3 / fan_in(shape))

@@ -1,4 +1,4 @@
-"""A normal distribution of a given width."""
+"""A normal distribution with a given standard deviation."""
 
 from typing import ClassVar
 
@@ -10,12 +10,11 @@ from core.registry import hyperparameter
 
 
 class Normal(Initializer):
-    """Normal with mean 0 and standard deviation `std`, whatever the shape."""
+    """Normal with mean 0 and standard deviation `std`, independent of the shape."""
 
     type: ClassVar[str] = "normal"
 
     std: float = hyperparameter(default=0.01, doc="Standard deviation.", ge=0)
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return normal values, float64."""
         return generator.standard_normal(shape) * self.std

@@ -1,4 +1,4 @@
-"""A uniform distribution of a given width."""
+"""A uniform distribution with a given limit."""
 
 from typing import ClassVar
 
@@ -10,12 +10,11 @@ from core.registry import hyperparameter
 
 
 class Uniform(Initializer):
-    """Uniform within `±limit`, whatever the shape."""
+    """Uniform within `±limit`, independent of the shape."""
 
     type: ClassVar[str] = "uniform"
 
     limit: float = hyperparameter(default=0.01, doc="Largest absolute value.", ge=0)
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return uniform values, float64."""
         return generator.uniform(-1, 1, shape) * self.limit

@@ -9,10 +9,9 @@ from core.initializers.base import Initializer
 
 
 class Zeros(Initializer):
-    """All zeros, the usual start of biases."""
+    """All zeros, the usual initial value of biases."""
 
     type: ClassVar[str] = "zeros"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return zeros, float64."""
         return np.zeros(shape)

@@ -1,1 +1,1 @@
-"""Loops compiled by Numba where it is installed, with the same bits as their NumPy form."""
+"""Building blocks of layers, losses and optimizers: array functions, and loops that Numba compiles if installed."""

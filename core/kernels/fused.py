@@ -1,8 +1,8 @@
-"""Loops that touch each element of several long vectors once, compiled by Numba where it is installed (extra `fast`).
+"""Loops over several long vectors in a single pass, compiled by Numba if it is installed (extra `fast`).
 
-A NumPy expression walks its vectors once per operation, and the walking is what an optimizer's step costs. A loop here
-does the operations of the NumPy form beside it, in its order, each rounded by itself: fast math is off, so nothing is
-reassociated and no multiply and add become one. The bits are therefore those of NumPy's form, with Numba or without.
+A NumPy expression reads and writes memory once per operation, and memory traffic dominates the cost of an optimizer's
+step. Each loop has an equivalent in NumPy. It does the same operations in the same order and rounds each result: fast
+math is off, so operations are neither reassociated nor fused. The bits are therefore the same with and without Numba.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from core.arrays import Array, Namespace
 
 Loop = Callable[..., None]
 
-# Elements. Compiling takes about half a second of a process, which a small model never earns back.
+# Elements. Compilation takes about half a second per process, more than it can save for a small model.
 SHORTEST = 65_536
 
 
 @cache
 def compile_loop(loop: Loop) -> Loop | None:
-    """Return the loop compiled, without fast math, to run outside the interpreter's lock; None without Numba."""
+    """Return the loop compiled, without fast math, so that it runs without the GIL; None without Numba."""
     try:
         import numba  # noqa: PLC0415 - optional, and slow to import
     except ImportError:
@@ -32,9 +32,9 @@ def compile_loop(loop: Loop) -> Loop | None:
 
 
 def run_fused(xp: Namespace, loop: Loop, vectors: tuple[Array, ...], scalars: tuple[float, ...]) -> bool:
-    """Call `loop(*vectors, *scalars)` compiled, the scalars rounded to the vectors' dtype.
+    """Call the compiled `loop(*vectors, *scalars)`, with the scalars rounded to the dtype of the vectors.
 
-    False, with nothing done, for short vectors, on a GPU, and without Numba: the caller then takes NumPy's form.
+    Returns False and does nothing for short vectors, on a GPU, and without Numba. The caller then uses NumPy.
     """
     if vectors[0].size < SHORTEST or xp is not np:
         return False

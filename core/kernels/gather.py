@@ -1,4 +1,4 @@
-"""Rows of a table, in any order, into the float32 buffer that a plan reads, converted and scaled on the way."""
+"""Gathers rows of a table, in any order, into a float32 buffer, and converts and scales them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from core.arrays import Array, take
 from core.kernels.fused import compile_loop
 from core.kernels.prefetch import LINE, declare_prefetch, prefetch
 
-# Bytes of rows as they are stored that are in work at once: they and what becomes of them stay in a level-two cache.
+# Bytes of stored rows per chunk: they and their float32 form fit into the level-two cache.
 PIECE = 65_536
 
-# Elements of a table from which a compiled loop is worth its compilation, half a second: it saves a fourth of a
-# nanosecond for each element, so that takes fifteen epochs.
+# Elements of a table from which the compiled loop is used. Compilation takes half a second and saves a quarter of a
+# nanosecond per element, so that it pays off after fifteen epochs.
 LARGE = 2**27
 
-# Bytes of rows, one row at least, that are asked for together, twice that ahead of what is written: the processor does
-# not guess where the next row lies. It seems to drop requests while many writes wait for their lines: one row at a
-# time, let alone one line, takes half as long again for rows of 784 bytes between the steps of a training.
+# Bytes of rows, at least one row, that are prefetched together, two groups ahead of the rows being written. The
+# processor seems to drop prefetches while many writes are outstanding: with one row at a time, rows of 784 bytes take
+# half as long again during training, and with one line at a time even longer.
 GROUP = 4_096
 
 
@@ -27,7 +27,7 @@ def gather(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | 
     source: uint8 or float32 (rows, features), C-contiguous.
     rows: int64 (n,), in range. out: float32 (n, features). mean, deviation: float32 (features,).
 
-    The bits are those of the NumPy expression in float32, whichever way is taken.
+    The bits are those of the NumPy expression in float32, with and without the compiled loop.
     """
     if source.size >= LARGE and _gather_compiled(source, rows, out, scale):
         return
@@ -44,7 +44,7 @@ def gather(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | 
 
 
 def convert(values: Array, out: Array, scale: tuple[Array, Array] | None = None) -> None:
-    """Write values as they are stored into `out`, converted and scaled as `gather` does it."""
+    """Write stored values into `out`, converted and scaled as by `gather`."""
     np.copyto(out, values)
     if scale is not None:
         _scale(out, *scale)
@@ -56,7 +56,7 @@ def _scale(values: Array, mean: Array, deviation: Array) -> None:
 
 
 def _gather_compiled(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | None) -> bool:
-    """Gather with a compiled loop; False, with nothing done, without Numba."""
+    """Gather with a compiled loop. Returns False and does nothing without Numba."""
     compiled = compile_loop(_gather_rows)
     if compiled is None:
         return False
@@ -72,10 +72,10 @@ def _gather_rows(source: Array, rows: Array, out: Array, mean: Array | None, dev
         for i in range(start + 2 * group, min(start + 3 * group, rows.size)):
             for j in range(0, width, line):
                 prefetch(source, rows[i], j)
-            prefetch(source, rows[i], width - 1)  # a row that begins within a line ends in one more
+            prefetch(source, rows[i], width - 1)  # a row that does not start at a line ends in one more line
         for i in range(max(start, 0), min(start + group, rows.size)):
             row = rows[i]
-            if mean is None or deviation is None:  # known when it is compiled
+            if mean is None or deviation is None:  # constant at compile time
                 for j in range(width):
                     out[i, j] = np.float32(source[row, j])
             else:

@@ -1,4 +1,4 @@
-"""Labels as positions in a table of scores."""
+"""Labels as flat indices into a matrix of scores."""
 
 from functools import lru_cache
 
@@ -14,5 +14,5 @@ def _row_starts(xp: Namespace, rows: int, columns: int) -> Array:
 
 
 def locate(xp: Namespace, labels: Array, classes: int, out: Array) -> None:
-    """Write into `out`, int64 (batch,), where entry `labels[i]` of row i lies in a (batch, classes) table."""
+    """Write the flat indices of the entries (i, labels[i]) of a matrix (batch, classes) into `out`, int64 (batch,)."""
     xp.add(_row_starts(xp, len(labels), classes), labels, out=out)

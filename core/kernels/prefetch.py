@@ -1,4 +1,4 @@
-"""A hint to the processor, in loops that Numba compiles: some memory will be read soon, at a place it can not guess."""
+"""Software prefetching in loops that Numba compiles, for memory accesses that the processor cannot predict."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from core.arrays import Array
 
-LINE = 64  # bytes that one hint brings
+LINE = 64  # bytes per prefetch
 
 
 def prefetch(table: Array, row: int, column: int) -> None:
-    """Begin to bring the cache line of an element of a table, where the loop is compiled; else do nothing."""
+    """Prefetch the cache line of an element of a table, in a compiled loop; otherwise do nothing."""
 
 
 @cache
 def declare_prefetch() -> None:
-    """Tell Numba, where it is installed, what `prefetch` is: needed before a loop with it is compiled.
+    """Declare `prefetch` to Numba, if installed. Call it before compiling a loop that uses `prefetch`.
 
-    Measured on rows in random order of a table larger than the caches: with it a loop reads twice as fast as without
-    it, and as with loads in its place, which make the processor wait.
+    Measured on rows in random order of a table larger than the caches: a loop with it reads twice as fast as without
+    it, or as with ordinary loads in its place, on which the processor waits.
 
-    Lines are brought into the level-two cache. It has more of them under way at a time than the first level, by half.
+    Lines are prefetched into the level-two cache, which can have half as many more outstanding as the level-one cache.
     """
     try:
         from llvmlite import ir  # noqa: PLC0415 - optional, and slow to import
@@ -42,7 +42,7 @@ def declare_prefetch() -> None:
             address, number = ir.IntType(8).as_pointer(), ir.IntType(32)
             form = ir.FunctionType(ir.VoidType(), [address, number, number, number])
             function = declare_function(builder.module, form, "llvm.prefetch.p0i8")
-            # To be read, into the level-two cache, data.
+            # For reading (0), into the level-two cache (2), data (1).
             builder.call(function, [builder.bitcast(element, address), number(0), number(2), number(1)])
             return context.get_dummy_value()
 
@@ -51,7 +51,7 @@ def declare_prefetch() -> None:
     hint: Any = intrinsic(typed)
 
     @overload(prefetch)
-    def compiled(table: Any, row: Any, column: Any) -> Any:  # noqa: ARG001 - Numba asks by the arguments' types
+    def compiled(table: Any, row: Any, column: Any) -> Any:  # noqa: ARG001 - Numba passes the types of the arguments
         def call(table: Any, row: Any, column: Any) -> Any:
             hint(table, row, column)
 

@@ -1,11 +1,11 @@
-"""Axes of an array other than the first, which counts samples."""
+"""Axes of an array other than the batch axis."""
 
 
 def axis_of(name: str, axis: int, dimensions: int) -> int:
-    """Return an axis counted from the front. ValueError where there is no such axis, or it is that of the samples."""
+    """Return a non-negative axis. Raises ValueError if it is out of range, or axis 0, the batch axis."""
     if not -dimensions < axis < dimensions or axis == 0:
         raise ValueError(
             f"{name} needs an axis from 1 to {dimensions - 1}, or from the back -1 to {1 - dimensions}, not {axis}: "
-            "axis 0 counts samples"
+            "axis 0 is the batch axis"
         )
     return axis % dimensions

@@ -1,53 +1,47 @@
-"""The multiclass hinge loss, in its three forms."""
+"""The multiclass hinge loss, in three forms."""
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from core.arrays import Array, Namespace, Shape, ones, take
-from core.graph.node import Workspace, WorkspaceDeclaration
+from core.graph.node import Inputs, Workspace, WorkspaceDeclaration
 from core.kernels.locate import locate
+from core.kernels.ties import write_derivative_of_max
 from core.losses.labels import LabelLoss
 from core.registry import hyperparameter
 
 
 class Hinge(LabelLoss):
-    """The hinge loss of scores (batch, classes) and labels y (batch,), to (batch,), one of three functions.
+    """The hinge loss per sample, in one of three forms: scores s (batch, classes) and labels y (batch,), to (batch,).
 
-    - weston_watkins, the lecture's: `sum_{j != y} max(0, s_j - s_y + margin)`
+    - weston_watkins, as in the lecture: `sum_{j != y} max(0, s_j - s_y + margin)`
     - crammer_singer: `max_{j != y} max(0, s_j - s_y + margin)`
     - one_vs_all: `max(0, margin - s_y) + sum_{j != y} max(0, margin + s_j)`
 
-    Where `squared`, each `max(0, ...)` is squared. A term's derivative is that of what is in it where it is positive,
-    and 0 where it is exactly 0; terms that tie for the maximum of crammer_singer share its derivative equally.
+    With `squared`, each `max(0, ...)` is squared. The derivative of `max(0, t)` is 0 at t = 0. If terms tie for the
+    maximum in crammer_singer, the derivative is divided equally between them.
 
     Source: Weston and Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999; Crammer and
-    Singer, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR 2, 2001; one against
-    the rest as in Caffe and Chainer.
+    Singer, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR 2, 2001; one_vs_all as
+    in Caffe and Chainer.
     """
 
     type: ClassVar[str] = "hinge"
 
-    margin: float = hyperparameter(default=1.0, doc="How far the true class's score must lead.", gt=0)
+    margin: float = hyperparameter(
+        default=1.0, doc="Required difference between the score of the true class and the others.", gt=0
+    )
     form: Literal["weston_watkins", "crammer_singer", "one_vs_all"] = hyperparameter(
-        default="weston_watkins", doc="Which of the three functions."
+        default="weston_watkins", doc="Which of the three forms."
     )
     squared: bool = hyperparameter(default=False, doc="Whether the terms are squared.")
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return the gradient for an upstream of one, the labels' positions and scores, and room for squares."""
-        scores, labels = shapes
-        squares: WorkspaceDeclaration = {"squares": (scores, "scratch")} if self.squared else {}
-        return {
-            "slope": (scores, "float"),
-            "label_scores": (labels, "float"),
-            "positions": (labels, "integer"),
-            **squares,
-        }
+        squares: WorkspaceDeclaration = {"squares": (shapes[0], "scratch")} if self.squared else {}
+        return {**super().workspace(*shapes), **squares}
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the losses, and keep the gradient."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         scores, labels = inputs
-        terms, label_scores, positions = workspace["slope"], workspace["label_scores"], workspace["positions"]
+        terms, label_scores, positions = workspace["slope"], workspace["row"], workspace["positions"]
         locate(xp, labels, scores.shape[1], positions)
         xp.copyto(terms, scores)
         take(xp, terms, positions, out=label_scores)
@@ -71,24 +65,9 @@ class Hinge(LabelLoss):
             label_slopes = xp.matmul(slope, ones(xp, scores.shape[1], scores.dtype), out=label_scores)
         xp.negative(label_slopes, out=label_slopes)
         slope.put(positions, label_slopes, mode="clip")
-        self.weigh(xp, labels, output, slope, classes=positions, row=label_scores)
+        self.weigh(xp, labels, output, slope, workspace)
 
-    def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
-    ) -> None:
-        """Write the gradient of the scores; labels have none."""
-        gradient = gradients[0]
-        if gradient is not None:
-            xp.multiply(workspace["slope"], upstream[:, None], out=gradient)
-
-    def branches(self, xp: Namespace, inputs: Sequence[Array]) -> Array:
-        """Return which terms count."""
+    def branches(self, xp: Namespace, inputs: Inputs) -> Array:
         scores, labels = inputs
         is_label = xp.arange(scores.shape[1]) == labels[:, None]
         if self.form == "one_vs_all":
@@ -96,13 +75,13 @@ class Hinge(LabelLoss):
         else:
             label_scores = xp.take_along_axis(scores, labels[:, None], axis=1)
             terms = xp.where(is_label, 0, scores - label_scores + self.margin)
-        counts: Array = terms > 0
+        positive: Array = terms > 0
         if self.form == "crammer_singer":
-            counts &= terms == terms.max(axis=1, keepdims=True)
-        return counts
+            positive &= terms == terms.max(axis=1, keepdims=True)
+        return positive
 
     def _summed(self, xp: Namespace, terms: Array, output: Array, workspace: Workspace) -> Array:
-        """Write the sums of the terms, or of their squares, and turn the terms into their derivatives."""
+        """Write the sums of the terms, or of their squares, and replace the terms by their derivatives."""
         if not self.squared:
             xp.matmul(terms, ones(xp, terms.shape[1], terms.dtype), out=output)
             xp.sign(terms, out=terms)
@@ -113,14 +92,9 @@ class Hinge(LabelLoss):
         return terms
 
     def _largest(self, xp: Namespace, terms: Array, output: Array, row: Array) -> Array:
-        """Write the largest terms, or their squares, and turn the terms into the derivatives of those."""
+        """Write the largest terms, or their squares, and replace the terms by the derivatives of these."""
         largest = xp.max(terms, axis=1, out=output)
-        # A difference of two numbers is 0 only where they are equal, and negative elsewhere.
-        xp.subtract(terms, largest[:, None], out=terms)
-        xp.sign(terms, out=terms)
-        xp.add(terms, 1, out=terms)
-        xp.sum(terms, axis=1, out=row)
-        xp.divide(terms, row[:, None], out=terms)
+        write_derivative_of_max(xp, terms, largest, row)
         if self.squared:
             xp.multiply(largest, 2, out=row)
             xp.square(largest, out=output)

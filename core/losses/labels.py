@@ -1,4 +1,4 @@
-"""Losses whose targets are class labels: labels as signs, and as weights."""
+"""Base classes of the losses whose targets are class labels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from core.arrays import take
+from core.arrays import along_rows, take
 from core.graph.node import Loss
 from core.kernels.locate import locate
 from core.registry import hyperparameter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from core.arrays import Array, Namespace, Shape
-    from core.graph.node import Workspace, WorkspaceDeclaration
+    from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
 
 
 @lru_cache(maxsize=256)
@@ -28,20 +26,21 @@ def _constants(xp: Namespace, values: tuple[float, ...], dtype: np.dtype[Any]) -
 class LabelLoss(Loss):
     """A loss of scores (batch, classes) and labels int64 (batch,).
 
-    Labels outside [0, classes) are not looked for here, on the path of every step: whoever reads the data checks them.
+    A subclass implements `forward`, which writes the losses and, into `workspace["slope"]`, their derivatives with
+    respect to the scores. Labels outside [0, classes) are not detected here, since that would slow down every step.
+    Check them where data is read.
     """
 
     target: ClassVar[Literal["labels", "values"]] = "labels"
 
     class_weights: tuple[float, ...] = hyperparameter(
         default=(),
-        doc="What the loss of a sample is multiplied by, for each class that it may have; by default 1. The mean loss "
-        "is not divided by these weights' mean.",
+        doc="For each class, the factor of the loss of its samples; by default 1. The mean loss is not divided by the "
+        "mean of these weights.",
         ge=0,
     )
 
     def infer(self, *shapes: Shape) -> Shape:
-        """Return (batch,)."""
         scores, labels = shapes
         if len(scores) != 2 or scores[1] < 2:
             raise ValueError(f"{self.type} needs scores of shape (batch, at least 2 classes), not {scores}")
@@ -59,32 +58,44 @@ class LabelLoss(Loss):
                 f"not {len(self.class_weights)}"
             )
 
-    def weigh(self, xp: Namespace, labels: Array, losses: Array, slope: Array, *, classes: Array, row: Array) -> None:
-        """Multiply the losses (batch,) and their gradient by the weights of the samples' classes.
+    def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
+        scores, labels = shapes
+        return {"slope": (scores, "float"), "row": (labels, "scratch"), "positions": (labels, "integer")}
 
-        `classes`, int64 (batch,), and `row`, float (batch,), are scratch.
+    def backward(
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
+    ) -> None:
+        gradient = gradients[0]
+        if gradient is not None:
+            slope = workspace["slope"]
+            xp.multiply(slope, along_rows(upstream, slope), out=gradient)
+
+    def weigh(self, xp: Namespace, labels: Array, losses: Array, slope: Array, workspace: Workspace) -> None:
+        """Multiply the losses (batch,) and their derivatives in place by the class weights of the labels.
+
+        Overwrites "positions" and "row" of the workspace.
         """
         if self.class_weights:
-            # NumPy copies the indices of `take` where they are read-only, as `labels` may be.
+            # NumPy's `take` copies indices that are read-only, as `labels` may be.
+            classes, weights = workspace["positions"], workspace["row"]
             xp.copyto(classes, labels)
-            take(xp, _constants(xp, self.class_weights, losses.dtype), classes, out=row)
-            xp.multiply(losses, row, out=losses)
-            xp.multiply(slope, row.reshape(row.shape + (1,) * (slope.ndim - 1)), out=slope)
+            take(xp, _constants(xp, self.class_weights, losses.dtype), classes, out=weights)
+            xp.multiply(losses, weights, out=losses)
+            xp.multiply(slope, along_rows(weights, slope), out=slope)
 
 
 class SignedLoss(LabelLoss):
-    """A sum over the scores of a sample of a function of `z`: the score, negated where it should be low.
+    """The sum of a function of z over the scores of a sample: z is the score of the label, or minus another score.
 
-    Scores (batch,) or (batch, 1) are of label 1 and should be low where the label is 0. What is left to write is the
-    function and its derivative.
+    Scores (batch,) or (batch, 1) are scores of label 1: z is the score if the label is 1, and minus the score if it is
+    0. A subclass implements `curve`, the function and its derivative.
     """
 
     def curve(self, xp: Namespace, z: Array, value: Array, slope: Array) -> None:
-        """Write the function of `z` into `value` and its derivative into `slope`, which may not be used as scratch."""
+        """Write the function of `z` into `value`, and its derivative into `slope`."""
         raise NotImplementedError
 
     def infer(self, *shapes: Shape) -> Shape:
-        """Return (batch,)."""
         scores, labels = shapes
         if len(scores) != 1 and scores[1:] != (1,):
             raise ValueError(f"{self.type} needs scores of shape (batch,) or (batch, 1), not {scores}")
@@ -92,19 +103,11 @@ class SignedLoss(LabelLoss):
         return labels
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return the gradient for an upstream of one, and room for signs, signed scores and values."""
-        scores, labels = shapes
-        return {
-            "slope": (scores, "float"),
-            "sign": (scores, "scratch"),
-            "z": (scores, "scratch"),
-            "value": (scores, "scratch"),
-            "row": (labels, "scratch"),
-            "positions": (labels, "integer"),
-        }
+        scores = shapes[0]
+        own: WorkspaceDeclaration = dict.fromkeys(("sign", "z", "value"), (scores, "scratch"))
+        return {**super().workspace(*shapes), **own}
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the losses, and keep the gradient."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         scores, labels = inputs
         sign, z, slope = workspace["sign"], workspace["z"], workspace["slope"]
         self._write_signs(xp, labels, sign, workspace)
@@ -112,25 +115,10 @@ class SignedLoss(LabelLoss):
         self.curve(xp, z, workspace["value"], slope)
         xp.sum(workspace["value"], axis=tuple(range(1, scores.ndim)), out=output)
         xp.multiply(slope, sign, out=slope)
-        self.weigh(xp, labels, output, slope, classes=workspace["positions"], row=workspace["row"])
-
-    def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
-    ) -> None:
-        """Write the gradient of the scores; labels have none."""
-        gradient = gradients[0]
-        if gradient is not None:
-            slope = workspace["slope"]
-            xp.multiply(slope, upstream.reshape(upstream.shape + (1,) * (slope.ndim - 1)), out=gradient)
+        self.weigh(xp, labels, output, slope, workspace)
 
     def _write_signs(self, xp: Namespace, labels: Array, sign: Array, workspace: Workspace) -> None:
-        """Write 1 where a score should be high and -1 where it should be low."""
+        """Write 1 where z is the score, and -1 where it is minus the score."""
         if sign.ndim == 2 and sign.shape[1] > 1:
             positions = workspace["positions"]
             locate(xp, labels, sign.shape[1], positions)

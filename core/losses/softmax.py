@@ -1,25 +1,24 @@
 """Softmax cross-entropy."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape, ones, take
-from core.graph.node import Workspace, WorkspaceDeclaration
+from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
 from core.kernels.locate import locate
 from core.losses.labels import LabelLoss
 from core.registry import hyperparameter
 
 
 class SoftmaxCrossEntropy(LabelLoss):
-    """`-log(exp(s_y) / sum_j exp(s_j))` per sample: scores (batch, classes), labels int64 (batch,), to (batch,).
+    """`-log(exp(s_y) / sum_j exp(s_j))` per sample: scores s (batch, classes), labels y int64 (batch,), to (batch,).
 
-    With m the largest score, `e_j = exp(s_j - m)` and A the sum of e_j over the other classes j != y, the loss is
-    `log1p((e_y - 1) + A) - (s_y - m)` and its gradient is `e_j / (e_y + A)`, and `-A / (e_y + A)` at y. Where y scores
-    highest, `e_y - 1` is exactly 0; elsewhere A >= 1. So neither formula cancels, and a loss of 1e-11 keeps its digits
-    in float32 too.
+    With m the maximum score, `e_j = exp(s_j - m)`, and A the sum of e_j over the other classes j != y, the loss is
+    computed as `log1p((e_y - 1) + A) - (s_y - m)`. Its gradient is `e_j / (e_y + A)`, and `-A / (e_y + A)` at y. If s_y
+    is the maximum, `e_y - 1` is exactly 0; otherwise A >= 1. So no digits cancel, and even in float32 a loss of 1e-11
+    is precise.
 
-    With `label_smoothing` e the cross-entropy is taken with `1 - e + e / K` at y and `e / K` elsewhere, of K classes:
-    `e (s_y - mean(s))` is added to the loss, and `e - e / K` at y and `-e / K` elsewhere to its gradient.
+    With `label_smoothing` e and K classes, the target distribution is `1 - e + e / K` at y and `e / K` elsewhere. This
+    adds `e (s_y - mean(s))` to the loss, and `e - e / K` at y and `-e / K` elsewhere to its gradient.
 
     Source: the lecture; label smoothing: Szegedy et al., "Rethinking the Inception architecture", CVPR 2016.
     """
@@ -27,26 +26,18 @@ class SoftmaxCrossEntropy(LabelLoss):
     type: ClassVar[str] = "softmax"
 
     label_smoothing: float = hyperparameter(
-        default=0.0, doc="Share of the target that is spread evenly over all classes.", ge=0, lt=1
+        default=0.0, doc="Share of the target that is distributed evenly over all classes.", ge=0, lt=1
     )
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return the gradient's numerators and their common denominator, and the labels' positions and scores."""
-        scores, labels = shapes
-        spread: WorkspaceDeclaration = {"spread": (scores, "scratch")} if self.label_smoothing else {}
-        return {
-            **spread,
-            "numerators": (scores, "float"),
-            "total": (labels, "float"),
-            "label_scores": (labels, "float"),
-            "positions": (labels, "integer"),
-        }
+        # "slope" holds the numerators of the gradient, and "total" their common denominator.
+        spread: WorkspaceDeclaration = {"spread": (shapes[0], "scratch")} if self.label_smoothing else {}
+        return {**super().workspace(*shapes), "total": (shapes[1], "float"), **spread}
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the losses, and keep the gradient up to a division."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         scores, labels = inputs
-        exponentials, total = workspace["numerators"], workspace["total"]
-        label_scores, positions = workspace["label_scores"], workspace["positions"]
+        exponentials, total = workspace["slope"], workspace["total"]
+        label_scores, positions = workspace["row"], workspace["positions"]
         locate(xp, labels, scores.shape[1], positions)
         scores.max(axis=1, out=output)
         xp.subtract(scores, output[:, None], out=exponentials)
@@ -63,27 +54,20 @@ class SoftmaxCrossEntropy(LabelLoss):
         xp.add(total, 1, out=total)
         if self.label_smoothing:
             self._smooth(xp, scores, output, workspace)
-        self.weigh(xp, labels, output, exponentials, classes=positions, row=label_scores)
+        self.weigh(xp, labels, output, exponentials, workspace)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write the gradient of the scores; labels have none."""
         gradient = gradients[0]
         if gradient is not None:
-            xp.divide(workspace["numerators"], workspace["total"][:, None], out=gradient)
+            xp.divide(workspace["slope"], workspace["total"][:, None], out=gradient)
             xp.multiply(gradient, upstream[:, None], out=gradient)
 
     def _smooth(self, xp: Namespace, scores: Array, losses: Array, workspace: Workspace) -> None:
-        """Add what smoothing adds to the losses, and to the gradient's numerators: that times their denominator."""
-        spread, label_scores, positions = workspace["spread"], workspace["label_scores"], workspace["positions"]
-        numerators, total = workspace["numerators"], workspace["total"]
+        """Add the terms of label smoothing to the losses, and, times the denominator, to the gradient's numerators."""
+        spread, label_scores, positions = workspace["spread"], workspace["row"], workspace["positions"]
+        numerators, total = workspace["slope"], workspace["total"]
         classes = scores.shape[1]
         xp.copyto(spread, scores)
         take(xp, spread, positions, out=label_scores)

@@ -7,7 +7,7 @@ from core.losses.values import ValueLoss
 
 
 class SquaredError(ValueLoss):
-    """`sum (x - t)²` per sample, no factor 1/2: predictions x and targets t (batch, ...), to (batch,).
+    """`sum (x - t)²` per sample, without a factor 1/2: predictions x and targets t (batch, ...), to (batch,).
 
     The derivative is `2 (x - t)`. Source: the lecture's sum of squared differences.
     """
@@ -15,6 +15,5 @@ class SquaredError(ValueLoss):
     type: ClassVar[str] = "squared_error"
 
     def curve(self, xp: Namespace, difference: Array, value: Array, slope: Array) -> None:
-        """Write `d²` and `2 d`."""
         xp.square(difference, out=value)
         xp.multiply(difference, 2, out=slope)

@@ -1,4 +1,4 @@
-"""Penalties on the weights, one class per file. A new file here registers itself."""
+"""Penalties on the weights (regularization), one class per file. A new file here registers itself."""
 
 from core.registry import import_modules
 

@@ -1,4 +1,4 @@
-"""L1 and L2 together."""
+"""The sum of an L1 and an L2 penalty."""
 
 from typing import ClassVar
 
@@ -21,10 +21,8 @@ class ElasticNet(Penalty):
     l2: float = hyperparameter(default=0.0, doc="Factor of the sum of squares.", ge=0)
 
     def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
-        """Add `l1 sign(w)`, then `2 l2 w`; see `Penalty.add_gradient`."""
         L1(self.l1).add_gradient(xp, parameters, gradients, scratch)
         L2(self.l2).add_gradient(xp, parameters, gradients, scratch)
 
     def value(self, xp: Namespace, parameters: Array) -> float:
-        """Return the penalty; see `Penalty.value`."""
         return L1(self.l1).value(xp, parameters) + L2(self.l2).value(xp, parameters)

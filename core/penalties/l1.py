@@ -8,14 +8,13 @@ from core.registry import hyperparameter
 
 
 class L1(Penalty):
-    """`weight * sum |w|`; the gradient is `weight sign(w)`, and 0 at the kink. It prefers few weights."""
+    """`weight * sum |w|`; the gradient is `weight sign(w)`, where sign(0) is 0. It favours sparse weights."""
 
     type: ClassVar[str] = "l1"
 
     weight: float = hyperparameter(doc="Factor of the sum of absolute values.", ge=0)
 
     def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
-        """Add `weight sign(w)`; see `Penalty.add_gradient`."""
         if self.weight == 0:
             return
         for block in blocks(parameters.size):
@@ -25,5 +24,4 @@ class L1(Penalty):
             xp.add(gradients[block], term, out=gradients[block])
 
     def value(self, xp: Namespace, parameters: Array) -> float:
-        """Return the penalty; see `Penalty.value`."""
         return self.weight * add_up(xp, xp.absolute, parameters)

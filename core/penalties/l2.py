@@ -8,14 +8,16 @@ from core.registry import hyperparameter
 
 
 class L2(Penalty):
-    """`weight * sum w²`, without a factor 1/2; the gradient is `2 weight w`. It prefers spread weights."""
+    """`weight * sum w²`, without a factor 1/2; the gradient is `2 weight w`.
+
+    It favours many small weights over few large ones.
+    """
 
     type: ClassVar[str] = "l2"
 
     weight: float = hyperparameter(doc="Factor of the sum of squares.", ge=0)
 
     def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
-        """Add `2 weight w`; see `Penalty.add_gradient`."""
         if self.weight == 0:
             return
         for block in blocks(parameters.size):
@@ -24,5 +26,4 @@ class L2(Penalty):
             xp.add(gradients[block], term, out=gradients[block])
 
     def value(self, xp: Namespace, parameters: Array) -> float:
-        """Return the penalty; see `Penalty.value`."""
         return self.weight * add_up(xp, xp.square, parameters)

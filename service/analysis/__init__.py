@@ -1,1 +1,1 @@
-"""What a trained model does with its rows, in numbers and pictures."""
+"""Measures and figures of trained models."""

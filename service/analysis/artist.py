@@ -1,4 +1,4 @@
-"""Has the pictures of jobs drawn by a process of their own, one job after another."""
+"""Draws the figures of jobs and sweeps in a separate process, one after another."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-DIRECTORY, FAILURES = "pictures", "failures.json"  # in a job's directory, and in that one
-COMPARISON = "comparison.png"  # a sweep's only one
-MOST_SECONDS = 60.0  # for one job, or one sweep
-LONGEST_ANSWER = 4096
+DIRECTORY, FAILURES = "pictures", "failures.json"  # subdirectory of a job's directory, and a file in it
+COMPARISON = "comparison.png"  # the only figure of a sweep
+MOST_SECONDS = 60.0  # per job or sweep
+LONGEST_ANSWER = 4096  # bytes
 COMMAND = (sys.executable, "-m", "service.analysis.draw")
 
 
 class DrawingError(RuntimeError):
-    """No pictures of a job; `code` says why: TIMEOUT, or CRASHED."""
+    """The figures could not be drawn. `code` is TIMEOUT, CRASHED or CLOSED."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class DrawingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Request:
-    """A job to be drawn: see `service.analysis.pictures.Subject`."""
+    """A request to draw a job: see `service.analysis.pictures.Subject`."""
 
     job: str
     name: str
@@ -45,7 +45,7 @@ class Request:
 
     @property
     def answer(self) -> dict[str, str]:
-        """What the process says once it is drawn."""
+        """The answer of the process when the request is done."""
         return {"job": self.job}
 
 
@@ -60,7 +60,7 @@ class MemberRequest:
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """A sweep to be drawn into a directory, from those of its jobs that have succeeded."""
+    """A request to draw a sweep into a directory. `members` are its jobs that have succeeded."""
 
     sweep: str
     name: str
@@ -69,12 +69,12 @@ class SweepRequest:
 
     @property
     def answer(self) -> dict[str, str]:
-        """What the process says once it is drawn."""
+        """The answer of the process when the request is done."""
         return {"sweep": self.sweep}
 
 
 class Artist:
-    """A process that draws, started when it is first needed and again when it has ended; no caller waits for it."""
+    """A process that draws figures. It is started when needed, and again after it has ended. `draw` does not block."""
 
     def __init__(self, log: Path, command: Sequence[str] = COMMAND, most_seconds: float = MOST_SECONDS) -> None:
         self._log, self._command, self._most_seconds = log, command, most_seconds
@@ -84,11 +84,11 @@ class Artist:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
 
     def draw(self, request: Request | SweepRequest) -> Future[None]:
-        """Have a job or a sweep drawn into `pictures` below its directory; the future raises DrawingError if not."""
+        """Draw a job or sweep into `pictures` below its directory. The future raises DrawingError if this fails."""
         return self._thread.submit(self._draw, request)
 
     def close(self) -> None:
-        """End the process, whatever it does; what waits to be drawn is not."""
+        """Kill the process, and cancel all requests."""
         with self._lock:
             self._closed = True
             if self._process is not None:
@@ -122,14 +122,14 @@ class Artist:
             self._forget(process)
             if expired.is_set():
                 raise DrawingError("TIMEOUT", f"drawing took more than {self._most_seconds:g} s")
-            raise DrawingError("CRASHED", f"the process that draws ended, or said {answer!r}; see {self._log.name}")
+            raise DrawingError("CRASHED", f"the drawing process ended, or answered {answer!r}; see {self._log.name}")
         if expired.is_set():
             self._forget(process)
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._closed:
-                raise DrawingError("CLOSED", "nothing is drawn any more")
+                raise DrawingError("CLOSED", "the artist is closed")
             if self._process is not None and self._process.poll() is not None:
                 self._forget(self._process)
             if self._process is None:
@@ -138,7 +138,7 @@ class Artist:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        # Not for it: the database's password, a token.
+        # The process must not see the password of the database or a token.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADFLEET_")} | {
             f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")
         }
@@ -149,14 +149,14 @@ class Artist:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for this process, which then stops it
+                start_new_session=True,  # Ctrl-C goes to this process only, which then stops it
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it ends with the thread that started it
             )
 
     def _forget(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
         for pipe in _pipes(process):
-            with contextlib.suppress(OSError):  # what it did not read is lost with it
+            with contextlib.suppress(OSError):  # data that was not read
                 pipe.close()
         self._process = None
 

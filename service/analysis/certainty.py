@@ -1,4 +1,4 @@
-"""Margins and confidences as histograms, and whether the confidence is earned."""
+"""Histograms of margins and confidences, and a reliability diagram."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARGIN_BINS = 40
 
 
 def draw_margins_and_confidence(name: str, spec: Mapping[str, Any], found: Predictions) -> Figure:
-    """Draw both histograms, and accuracy against confidence."""
+    """Draw both histograms, and the accuracy by confidence."""
     figure, (first, second, third) = panels(f"{name}: margins and confidence ({found.in_words})", [2.9] * 3, 2.5)
     _draw_margins(first, found, float(spec["loss"].get("margin", 1.0)))
     _draw_confidences(second, found)
@@ -36,7 +36,7 @@ def _draw_margins(axes: Axes, found: Predictions, wanted: float) -> None:
     lead, right = margins(found.scores, found.labels), found.predicted == found.labels
     edges = np.histogram_bin_edges(np.append(lead, wanted), MARGIN_BINS)
     _stack(axes, lead[right], lead[~right], edges)
-    axes.axvline(wanted, color="0.2", linestyle="--", linewidth=1.2, label=f"hinge's margin, {wanted:g}")
+    axes.axvline(wanted, color="0.2", linestyle="--", linewidth=1.2, label=f"margin of the hinge loss, {wanted:g}")
     axes.legend(frameon=False, fontsize=9, loc="upper right")
 
 
@@ -51,9 +51,9 @@ def _draw_confidences(axes: Axes, found: Predictions) -> None:
 
 
 def _stack(axes: Axes, right: NDArray[np.float64], wrong: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
-    """Draw a histogram of the rows that are classified right, and those that are not on top."""
+    """Draw a stacked histogram: correctly classified rows, and misclassified rows on top."""
     below, above = np.histogram(right, edges)[0], np.histogram(wrong, edges)[0]
-    axes.stairs(below, edges, fill=True, color=BLUE, label="right")
+    axes.stairs(below, edges, fill=True, color=BLUE, label="correct")
     axes.stairs(below + above, edges, baseline=below, fill=True, color=VERMILION, label="wrong")
     axes.set_ylim(0, 1.4 * (below + above).max())
 
@@ -65,7 +65,7 @@ def _draw_reliability(axes: Axes, found: Predictions) -> None:
     there = bins.counts > 0
     heights = np.where(there, bins.accuracy, 0)
     axes.stairs(heights, bins.edges, fill=True, color=BLUE, alpha=0.5)
-    axes.plot(bins.confidence[there], bins.accuracy[there], "o", color="black", markersize=3, label="a bin's means")
+    axes.plot(bins.confidence[there], bins.accuracy[there], "o", color="black", markersize=3, label="mean of a bin")
     axes.plot([0, 1], [0, 1], color="0.4", linestyle="--", linewidth=1, label="confidence = accuracy")
     axes.set(xlim=(0, 1), ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))
     axes.legend(frameon=False, fontsize=9, loc="upper left")

@@ -1,4 +1,4 @@
-"""One picture of how losses differ: over the epochs, in the scores they end with, and over other settings."""
+"""A figure that compares losses: by epoch, by their final scores, and over other settings."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from service.analysis.replica import Replica
 
 COLORS = {"hinge": BLUE, "softmax": ORANGE}
-OTHER_COLORS = (GREEN, VERMILION, GREY)  # of losses that have none above, in turn
-DASHES = ("-", "--", ":", "-.")  # of several groups of one loss
+OTHER_COLORS = (GREEN, VERMILION, GREY)  # of other losses, in turn
+DASHES = ("-", "--", ":", "-.")  # of the groups of one loss
 MARKERS = ("o", "s", "^", "D")
 MARGIN_BINS = 40
-MARGINS_SHOWN = (0.002, 0.998)  # quantiles: a few rows far away would make the rest narrow
-FEWEST_ROWS = 10  # of a bin whose accuracy is drawn
-TICK_WIDTH = 22  # characters of a line
-LEGEND_WIDTH = 100  # characters, of all labels in a row
-LARGEST_DOT = 120.0  # square points, of a bin that has all the rows
+MARGINS_SHOWN = (0.002, 0.998)  # quantiles; a few outliers would compress the rest
+FEWEST_ROWS = 10  # bins with fewer are not drawn
+TICK_WIDTH = 22  # characters per line
+LEGEND_WIDTH = 100  # characters of all labels in a row
+LARGEST_DOT = 120.0  # square points, for a bin with all rows
 
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs that differ in the seed only: what they are called, the type of their loss, and what came of them."""
+    """Jobs that differ only in the seed: label, type of loss, and results."""
 
     label: str
     loss: str
@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Accuracies on the validation rows, one for each seed, at some settings of a loss."""
+    """Validation accuracies of a loss at one setting, one for each seed."""
 
     setting: str
     loss: str
@@ -58,7 +58,7 @@ class _Look:
 
 
 def draw_comparison(title: str, groups: Sequence[Group], accuracies: Sequence[Accuracies], *, by: str) -> Figure:
-    """Draw groups, of one loss or several, and what accuracy depends on, which is `by`: "share of mislabelled rows"."""
+    """Draw groups of one or more losses. `by` names what the accuracies vary over: "share of mislabelled rows"."""
     figure = Figure(figsize=(13, 7.8), dpi=DPI, layout="constrained")
     figure.suptitle(plain(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
     looks = _looks([group.loss for group in groups])
@@ -66,8 +66,8 @@ def draw_comparison(title: str, groups: Sequence[Group], accuracies: Sequence[Ac
     for axes, name, heading, unit in zip(
         courses,
         ("val/accuracy", "train/active_fraction", "weights/norm"),
-        ("validation accuracy", "active: training samples with a gradient", "norm of the weights"),
-        ("share of rows", "share of samples, mean of an epoch", "Euclidean norm"),
+        ("validation accuracy", "active: training samples with a non-zero gradient", "norm of the weights"),
+        ("share of rows", "share of samples, mean per epoch", "Euclidean norm"),
         strict=True,
     ):
         style_axes(axes, heading, "epoch", unit)
@@ -85,7 +85,7 @@ def draw_comparison(title: str, groups: Sequence[Group], accuracies: Sequence[Ac
 
 
 def _looks(losses: Sequence[str]) -> list[_Look]:
-    """How each group looks: a colour for its loss, a dash and a marker for its place among those of that loss."""
+    """Return the style of each group: the colour depends on the loss, dash and marker on the index within the loss."""
     others = [loss for loss in dict.fromkeys(losses) if loss not in COLORS]
     colors = COLORS | {loss: OTHER_COLORS[place % len(OTHER_COLORS)] for place, loss in enumerate(others)}
     places = [losses[:index].count(loss) for index, loss in enumerate(losses)]
@@ -96,8 +96,8 @@ def _looks(losses: Sequence[str]) -> list[_Look]:
 
 
 def _draw_course(axes: Axes, courses: Sequence[Numbers], label: str, look: _Look) -> None:
-    """Draw the mean over the seeds, and a band of a standard deviation to either side."""
-    shortest = min(len(course) for course in courses)  # some may have been stopped early
+    """Draw the mean over the seeds, and a band of one standard deviation on either side."""
+    shortest = min(len(course) for course in courses)  # jobs may have stopped early
     values = np.stack([course[:shortest] for course in courses])
     epochs, mean, spread = np.arange(1, shortest + 1), values.mean(axis=0), deviation(values)
     axes.fill_between(epochs, mean - spread, mean + spread, color=look.color, alpha=0.15, linewidth=0)
@@ -107,7 +107,7 @@ def _draw_course(axes: Axes, courses: Sequence[Numbers], label: str, look: _Look
 
 
 def _zoom(axes: Axes, groups: Sequence[Group]) -> None:
-    """Leave the steep beginning below the edge, where the curves that matter would be one line at the top."""
+    """Restrict the y axis to values after the first tenth of the epochs, so that the curves can be distinguished."""
     late = [
         course[len(course) // 10 :] for group in groups for course in (r.course["val/accuracy"] for r in group.replicas)
     ]
@@ -118,7 +118,7 @@ def _zoom(axes: Axes, groups: Sequence[Group]) -> None:
 
 
 def _draw_margins(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
-    style_axes(axes, "margins at the end", "score of the true class − best other score", "share of validation rows")
+    style_axes(axes, "final margins", "score of the true class − best other score", "share of validation rows")
     found = [np.concatenate([margins(r.scores, r.labels) for r in group.replicas]) for group in groups]
     least, most = np.quantile(np.concatenate(found), MARGINS_SHOWN)
     edges = np.linspace(min(least, -1), max(most, 2), MARGIN_BINS + 1)
@@ -127,12 +127,12 @@ def _draw_margins(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -
         label = f"median {np.median(values):.2f}"
         axes.stairs(shares, edges, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
     axes.axvline(0, color="0.4", linewidth=1)
-    axes.axvline(1, color="0.4", linewidth=1, linestyle=":", label="hinge's margin, 1")
+    axes.axvline(1, color="0.4", linewidth=1, linestyle=":", label="margin of the hinge loss, 1")
     axes.legend(frameon=False, fontsize=9, loc="upper right")
 
 
 def _draw_reliability(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
-    style_axes(axes, "calibration", f"confidence, in bins of {FEWEST_ROWS} rows or more", "accuracy")
+    style_axes(axes, "calibration", f"confidence, in bins of at least {FEWEST_ROWS} rows", "accuracy")
     axes.plot([0, 1], [0, 1], color="0.4", linestyle=":", linewidth=1)
     for group, look in zip(groups, looks, strict=True):
         scores = np.concatenate([replica.scores for replica in group.replicas])
@@ -165,11 +165,11 @@ def _draw_accuracies(axes: Axes, accuracies: Sequence[Accuracies], by: str) -> N
 
 
 def deviation(values: Numbers) -> Numbers:
-    """The sample standard deviation over the first axis; 0 of a single value."""
+    """Return the sample standard deviation over the first axis; 0 for a single value."""
     return values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(values[0])
 
 
 def written(values: Numbers, digits: int) -> str:
-    """Mean and sample standard deviation, "0.960 ± 0.004", or a single value as it is."""
+    """Return mean and sample standard deviation, "0.960 ± 0.004", or the value if there is only one."""
     spread = f" ± {deviation(values):.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"

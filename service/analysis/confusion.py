@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 MOST_CLASSES = 200
 MOST_WITH_SHARES, MOST_WITH_COUNTS, MOST_WITH_NAMES = 12, 25, 50
 PAIRS = 5
-LONGEST_NAME, CHARACTER = 14, 0.1  # characters of a class's name, and inches of each
+LONGEST_NAME, CHARACTER = 14, 0.1  # characters of a class name, and inches per character
 
 
 def confusion_matrix(found: Predictions) -> NDArray[np.int64]:
-    """Count rows by true class and predicted class: int64 (classes, classes)."""
+    """Return the number of rows by true and predicted class: int64 (classes, classes)."""
     classes = len(found.classes)
     counts = np.bincount(found.labels * classes + found.predicted, minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
 def most_confused(matrix: NDArray[np.int64], pairs: int) -> list[tuple[int, int, int]]:
-    """The largest entries beside the diagonal that are not 0: (true class, predicted class, count)."""
+    """Return the largest non-zero entries off the diagonal: (true class, predicted class, count)."""
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:pairs]
@@ -38,7 +38,7 @@ def most_confused(matrix: NDArray[np.int64], pairs: int) -> list[tuple[int, int,
 
 
 def draw_confusion_matrix(name: str, found: Predictions) -> Figure | None:
-    """Draw counts, coloured by their share of the true class's rows; None where there are too many classes for it."""
+    """Draw the counts, coloured by their share of the rows of the true class; None if there are too many classes."""
     classes = len(found.classes)
     if classes > MOST_CLASSES:
         return None
@@ -60,7 +60,7 @@ def draw_confusion_matrix(name: str, found: Predictions) -> Figure | None:
 
     words.set_axis_off()
     right = int(np.trace(matrix))
-    lines = [f"right: {right:,} of {len(found.labels):,}, {right / len(found.labels):.2%}"]
+    lines = [f"correct: {right:,} of {len(found.labels):,}, {right / len(found.labels):.2%}"]
     lines += ["", "most confused, true → predicted:"]
     lines += [
         f"  {count:,} × {names[row]} → {names[column]}" for row, column, count in most_confused(matrix, PAIRS)

@@ -1,4 +1,4 @@
-"""Learning curves: losses, accuracies and the share of active samples, by epoch."""
+"""Learning curves: loss, accuracy and the share of active samples by epoch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from workers.data.dataset import DatasetInfo
 
-MOST_POINTS = 60  # of a line whose points are the means of a few steps each
+MOST_POINTS = 60  # of the training curve; each is the mean of consecutive steps
 FEW_EPOCHS = 30
-MOST_ORDERS = 1e4  # that a logarithmic scale spans
+LARGEST_RATIO = 1e4  # of the largest and smallest value on a logarithmic scale
 PANELS = (
     ("loss", "train/data_loss", "val/loss"),
     ("accuracy", "train/accuracy", "val/accuracy"),
@@ -36,14 +36,14 @@ PANELS = (
 def draw_learning_curves(
     name: str, spec: Mapping[str, Any], dataset: DatasetInfo, history: pa.Table, kept: int | None
 ) -> Figure:
-    """Draw a job's full history; `kept` is the step whose parameters were kept as the best, if any."""
+    """Draw the full history of a job. `kept` is the step of the best checkpoint, if there is one."""
     job = JobSpec.model_validate(spec)
     train_rows, _ = part_sizes(job, dataset)
     steps_of_epoch = steps_per_epoch(train_rows, job.training.batch_size)
     figure, all_axes = panels(f"{name}: learning curves", [2.9] * len(PANELS), 2.5)
     for axes, (title, train, validation) in zip(all_axes, PANELS, strict=True):
         style_axes(
-            axes, title, "epoch", f"{spec['loss']['type']} loss of a sample" if title == "loss" else "share of samples"
+            axes, title, "epoch", f"{spec['loss']['type']} loss per sample" if title == "loss" else "share of samples"
         )
         _draw_steps(axes, *_series(history, train), steps_of_epoch)
         if validation is not None:
@@ -51,7 +51,7 @@ def draw_learning_curves(
             marker = "o" if len(steps) < FEW_EPOCHS else None
             axes.plot(steps / steps_of_epoch, values, color=ORANGE, label="validation", marker=marker, markersize=3)
             if kept is not None:
-                axes.axvline(kept / steps_of_epoch, color="0.4", linestyle=":", linewidth=1, label="kept as the best")
+                axes.axvline(kept / steps_of_epoch, color="0.4", linestyle=":", linewidth=1, label="best checkpoint")
         if title == "loss":
             _scale(axes, history)
             axes.legend(frameon=False, fontsize=9, loc="upper right")
@@ -67,7 +67,7 @@ def _series(history: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _draw_steps(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], steps_of_epoch: int) -> None:
-    """Draw the mean of every few steps, and around it the range of their values."""
+    """Draw the mean of consecutive steps, and a band for the range of their values."""
     starts = np.unique(np.linspace(0, len(steps), min(MOST_POINTS, len(steps)), endpoint=False).astype(np.int64))
     counts = np.diff(np.append(starts, len(steps)))
     epochs = np.add.reduceat(steps, starts) / counts / steps_of_epoch
@@ -79,9 +79,9 @@ def _draw_steps(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64
 
 
 def _scale(axes: Axes, history: pa.Table) -> None:
-    """Show losses that differ by orders of magnitude on a logarithmic scale; what is 0 leaves it at the bottom."""
+    """Use a logarithmic scale if the losses differ by an order of magnitude. Zeros are clipped."""
     values = np.concatenate([_series(history, name)[1] for name in ("train/data_loss", "val/loss")])
     values = values[np.isfinite(values) & (values > 0)]
     if len(values) and values.max() > 10 * values.min():
         axes.set_yscale("log", nonpositive="clip", subs=[])
-        axes.set_ylim(max(values.min(), values.max() / MOST_ORDERS) / 1.5, values.max() * 1.5)
+        axes.set_ylim(max(values.min(), values.max() / LARGEST_RATIO) / 1.5, values.max() * 1.5)

@@ -1,7 +1,7 @@
-"""The process that draws: `python -m service.analysis.draw`, told over its standard input what to draw.
+"""The process that draws figures: `python -m service.analysis.draw`.
 
-A line of JSON for each job or sweep, as `service.analysis.artist` writes it; the answer is a line with its id, once
-what could be drawn lies in its directory. It ends with its input.
+It reads a line of JSON per job or sweep from standard input, as written by `service.analysis.artist`, and answers with
+a line that contains its id when the figures are in its directory. It ends at the end of the input.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from service.analysis.sweep_picture import Member, draw_sweep
 from workers.data.dataset import DatasetInfo
 from workers.machine.files import sync_directory, write_durably
 
-MOST_MEMORY = 2 << 30  # bytes of its own; what is mapped from files does not count
+MOST_MEMORY = 2 << 30  # bytes, without memory-mapped files
 NICE = 10
 
 
 def main() -> None:
-    """Draw until the input ends."""
+    """Process requests until the end of the input."""
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing but answers goes where they are read
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # other output must not mix with the answers
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 
 
 def answer(request: dict[str, Any]) -> dict[str, str]:
-    """Draw what a request is about, a job or a sweep, and say which it was."""
+    """Draw the job or sweep of a request, and return the answer."""
     if "sweep" in request:
         pictures = Pictures()
         members = [Member(subject_of(each.pop("subject")), **each) for each in request["members"]]
@@ -48,17 +48,17 @@ def answer(request: dict[str, Any]) -> dict[str, str]:
 
 
 def subject_of(request: dict[str, Any]) -> Subject:
-    """The job that a request is about."""
+    """Return the job of a request."""
     dataset = DatasetInfo.from_json(request["dataset"])
     return Subject(request["job"], request["name"], Path(request["directory"]), request["spec"], dataset)
 
 
 def write_pictures(directory: Path, pictures: Pictures) -> None:
-    """Put files and failures into `pictures` below a job's directory, all at once; a deleted job gets none."""
+    """Write files and failures into `pictures` below a directory, atomically; do nothing if the job was deleted."""
     place = directory / DIRECTORY
     partial = place.with_name(f".{DIRECTORY}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
         partial.mkdir()
         for name, content in pictures.files.items():
             write_durably(partial / name, content)

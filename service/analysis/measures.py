@@ -1,7 +1,7 @@
-"""What a classifier's scores say beyond its accuracy: margins, confidences, calibration, losses and their gradients.
+"""Measures of a classifier's scores: accuracy, margins, confidence, calibration, losses and their gradients.
 
-Scores are finite numbers (rows, classes) of at least one row and two classes, labels integers (rows,) in [0, classes);
-all is computed in float64.
+Scores are finite numbers (rows, classes) with at least one row and two classes, labels are integers (rows,) in
+[0, classes). Everything is computed in float64.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ if TYPE_CHECKING:
     Labels = NDArray[np.integer[Any]]
     Numbers = NDArray[np.float64]
 
-CALIBRATION_BINS = 15  # as Guo et al. have it
-LABEL, WRONG = 0, 1
+CALIBRATION_BINS = 15  # as in Guo et al.
 
 
 def accuracy(scores: Scores, labels: Labels) -> float:
-    """Share of the rows whose class scores highest, the first of those that tie."""
+    """Return the share of rows whose label has the highest score. If scores tie, the first counts."""
     _check(scores, labels)
     return float(np.mean(scores.argmax(axis=1) == labels))
 
 
 def margins(scores: Scores, labels: Labels) -> Numbers:
-    """`s_y - max_{j != y} s_j`, (rows,): by how much the label's score leads the best of the others.
+    """Return `s_y - max_{j != y} s_j`, (rows,): the score of the label minus the highest other score.
 
     Source: Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector machines",
     JMLR 2, 2001.
@@ -48,7 +47,7 @@ def margins(scores: Scores, labels: Labels) -> Numbers:
 
 
 def probabilities(scores: Scores) -> Numbers:
-    """`exp(s_k) / sum_j exp(s_j)`, (rows, classes), of scores shifted by their largest, so that nothing overflows."""
+    """Return the softmax `exp(s_k) / sum_j exp(s_j)`, (rows, classes), computed without overflow."""
     shifted = scores.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
@@ -58,10 +57,10 @@ def probabilities(scores: Scores) -> Numbers:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence, the highest probability of a row, against accuracy, in bins of equal width.
+    """Accuracy by confidence, the highest probability of a row, in bins of equal width.
 
     `edges` (bins + 1,), `counts` (bins,), and the means `confidence` and `accuracy` (bins,) of the rows of each bin,
-    nan where it has none.
+    NaN for an empty bin.
     """
 
     edges: Numbers
@@ -78,7 +77,7 @@ class Calibration:
 
 
 def calibration(scores: Scores, labels: Labels, bins: int = CALIBRATION_BINS) -> Calibration:
-    """How far the softmax of the scores can be read as probabilities. A bin does not hold its lower edge.
+    """Return how well the softmax of the scores agrees with the accuracy. Bins exclude their lower edge.
 
     Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
@@ -89,12 +88,12 @@ def calibration(scores: Scores, labels: Labels, bins: int = CALIBRATION_BINS) ->
     counts = np.bincount(places, minlength=bins)
     right = np.bincount(places, weights=scores.argmax(axis=1) == labels, minlength=bins)
     total = np.bincount(places, weights=confidence, minlength=bins)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the nan of an empty bin
+    with np.errstate(invalid="ignore"):  # 0 / 0 gives the NaN of an empty bin
         return Calibration(edges, counts, total / counts, right / counts)
 
 
 def loss_and_gradient(loss: Loss, scores: Scores, labels: Labels) -> tuple[Numbers, Numbers]:
-    """A loss of each row, (rows,), and its gradient on the scores, (rows, classes), by the engine itself."""
+    """Return the loss of each row, (rows,), and its gradient with respect to the scores, (rows, classes)."""
     _check(scores, labels)
     graph = Graph()
     graph.input("scores", (BATCH, scores.shape[1]))
@@ -105,30 +104,6 @@ def loss_and_gradient(loss: Loss, scores: Scores, labels: Labels) -> tuple[Numbe
     plan.forward()
     plan.backward({"loss": 1.0})
     return plan.value("loss").copy(), plan.gradient("scores").copy()
-
-
-def active_fraction(gradient: Numbers) -> float:
-    """Share of the rows whose gradient on the scores, (rows, classes), is not zero: those that still teach a model."""
-    return float(np.mean(np.any(gradient != 0, axis=1)))
-
-
-def gradient_norms(gradient: Numbers) -> Numbers:
-    """The Euclidean norm of each row's gradient on the scores, (rows,): how hard the row pulls on the model."""
-    norms: Numbers = np.linalg.norm(gradient, axis=1)
-    return norms
-
-
-def outlier(loss: Loss, distances: Numbers) -> tuple[Numbers, Numbers]:
-    """The loss of a row of two classes whose label trails by each of the distances, and the norm of its gradient.
-
-    With d the distance and a margin of 1, hinge is `max(0, d + 1)`, with a norm of `sqrt(2)` however far the row lies;
-    the squared hinge `max(0, d + 1)^2`, with `2 sqrt(2) (d + 1)`; softmax `log(1 + e^d)`, with one that goes
-    to `sqrt(2)`.
-    """
-    scores = np.zeros((len(distances), 2))
-    scores[:, WRONG] = distances
-    losses, gradient = loss_and_gradient(loss, scores, np.full(len(distances), LABEL))
-    return losses, gradient_norms(gradient)
 
 
 def _check(scores: Scores, labels: Labels) -> None:

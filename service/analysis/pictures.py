@@ -1,4 +1,4 @@
-"""All pictures of a job that has ended, as files."""
+"""All figures of a job that has ended, as files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A job that has ended: its id and name, its directory, its resolved spec, and the dataset as it was then."""
+    """A job that has ended: its id, name, directory and resolved spec, and the version of the dataset that it used."""
 
     job: str
     name: str
@@ -40,23 +40,23 @@ class Subject:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Files by name, and in words why others could not be drawn."""
+    """Files by name, and error messages by the name of files that could not be drawn."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, draw: Callable[[], bytes | Figure | None]) -> None:
-        """Draw a picture, unless there is none to draw; that it fails is noted, and the others go on."""
+        """Add a figure, unless `draw` returns None. An exception is recorded as a failure."""
         try:
             drawn = draw()
             if drawn is not None:
                 self.files[name] = drawn if isinstance(drawn, bytes) else png(drawn)
-        except Exception as error:  # noqa: BLE001 - whatever the files hold
+        except Exception as error:  # noqa: BLE001 - files may be damaged in any way
             self.failures[name] = f"{type(error).__name__}: {error}"
 
 
 def draw_pictures(subject: Subject) -> Pictures:
-    """Draw all that there is to see of a job: without a checkpoint, its model's graph and its learning curves."""
+    """Draw all figures of a job; without a checkpoint, only the graph of the model and the learning curves."""
     spec, name = subject.spec, subject.name
     pictures = Pictures()
     pictures.add("graph.svg", lambda: _graph(subject))
@@ -65,7 +65,7 @@ def draw_pictures(subject: Subject) -> Pictures:
         try:
             trained = load_trained_model(subject.directory, subject.job, spec, subject.dataset)
             found = predict(trained, spec, subject.dataset)
-        except Exception as error:  # noqa: BLE001 - whatever the files hold
+        except Exception as error:  # noqa: BLE001 - files may be damaged in any way
             pictures.failures["predictions"] = f"{type(error).__name__}: {error}"
     pictures.add("learning_curves.png", lambda: _curves(subject, None if trained is None else trained.step))
     if trained is not None:

@@ -1,4 +1,4 @@
-"""A trained job as a comparison over seeds needs it: its course by epoch, and what it says of its rows at the end."""
+"""A trained job for a comparison over seeds: its metrics by epoch, and its final scores."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from service.analysis.measures import Numbers
     from workers.data.dataset import DatasetInfo
 
-# Of these a step has a value, and an epoch their mean.
+# Recorded at each step, and averaged over an epoch.
 OF_STEPS = ("train/active_fraction",)
 OF_EPOCHS = ("val/accuracy", "weights/norm")
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One of the jobs that differ in the seed only.
+    """One of several jobs that differ only in the seed.
 
-    `course` has a number for every epoch, by the name of the metric, nan where it was not measured. `scores` (rows,
-    classes) and `labels` (rows,) are of the validation rows, after the last step: not of the best parameters, which
-    were chosen by these very rows.
+    `course` maps the name of a metric to its value at each epoch, NaN where it was not measured. `scores` (rows,
+    classes) and `labels` (rows,) are those of the validation rows after the last step. The best parameters are not
+    used, since they were selected on these rows.
     """
 
     course: Mapping[str, Numbers]
@@ -44,7 +44,7 @@ class Replica:
     labels: NDArray[np.int64]
 
     def figures(self) -> dict[str, float]:
-        """What the replica comes to, by name."""
+        """Return the final figures by name."""
         return {
             "accuracy": accuracy(self.scores, self.labels),
             "hinge": float(loss_and_gradient(Hinge(), self.scores, self.labels)[0].mean()),
@@ -59,8 +59,8 @@ class Replica:
 def read_replica(directory: Path, job: str, spec: Mapping[str, Any], dataset: DatasetInfo) -> Replica:
     """Read a job that has succeeded from its directory.
 
-    Raises OSError for a damaged history, CheckpointError for a checkpoint that can not be used, DatasetError where the
-    data can not be read.
+    Raises OSError if the history is damaged, CheckpointError if the checkpoint cannot be used, and DatasetError if the
+    data cannot be read.
     """
     found = predict(load_trained_model(directory, job, spec, dataset, last=True), spec, dataset)
     return Replica(_course(read_history(directory)), found.scores, found.labels)

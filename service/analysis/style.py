@@ -1,4 +1,4 @@
-"""How all pictures look."""
+"""The common style of all figures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which those who see red and green alike can tell apart.
+# The colour-blind safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 DPI = 100
-CHARACTERS_PER_INCH = 8  # of a title
+CHARACTERS_PER_INCH = 8  # in a title
 
 
 def panels(title: str, widths: Sequence[float], height: float, names: float = 0) -> tuple[Figure, list[Axes]]:
-    """Make a figure with a title, and axes side by side, so many inches wide and high.
+    """Return a figure with a title, and axes side by side. Widths and height are in inches.
 
-    `names` are the inches that names on the first axes take beside them and below. All places are fixed: to let
-    Matplotlib find them takes more than half of the time of the whole drawing.
+    `names` is the space in inches for tick labels to the left of and below the first axes. All positions are fixed,
+    since automatic layout takes more than half of the drawing time.
     """
     left, between, right, bottom = 0.7 + names, 0.75, 0.2, 0.55 + names
     width = left + sum(widths) + between * (len(widths) - 1) + right
@@ -40,7 +40,7 @@ def panels(title: str, widths: Sequence[float], height: float, names: float = 0)
 
 
 def style_axes(axes: Axes, title: str, across: str, up: str) -> None:
-    """Give axes their titles, a faint grid, and no box around them."""
+    """Set the title and labels of axes, and a light grid instead of a box."""
     label_axes(axes, title, across, up)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -48,19 +48,19 @@ def style_axes(axes: Axes, title: str, across: str, up: str) -> None:
 
 
 def label_axes(axes: Axes, title: str, across: str, up: str) -> None:
-    """Give axes their titles only."""
-    axes.set_title(title, fontsize=10, loc="left", y=1)  # a place of its own choice takes Matplotlib long to find
+    """Set the title and labels of axes."""
+    axes.set_title(title, fontsize=10, loc="left", y=1)  # automatic placement is slow
     axes.set_xlabel(across)
     axes.set_ylabel(up)
 
 
 def plain(text: str) -> str:
-    """Text that a user wrote, shown as it is: dollars would begin a formula."""
+    """Escape the dollar signs in a user's text, which Matplotlib would take for a formula."""
     return text.replace("$", r"\$")
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
+    """Return the figure as a PNG."""
     content = io.BytesIO()
     figure.savefig(content, format="png", pil_kwargs={"compress_level": 1})
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""The comparison picture of a sweep: the best settings of each loss, and the accuracy at all the others."""
+"""The comparison figure of a sweep: the best settings of each loss, and the accuracy at all settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONGEST_SETTING = 40  # characters
 
 @dataclass(frozen=True)
 class Member:
-    """A job of a sweep that has succeeded: the fields that the sweep set, and its last `val/accuracy`."""
+    """A successful job of a sweep: the fields that the sweep set, and its last `val/accuracy`."""
 
     subject: Subject
     overrides: Mapping[str, Any]
@@ -34,9 +34,9 @@ class Member:
 
 
 def draw_sweep(name: str, members: Sequence[Member]) -> Figure | None:
-    """Draw a sweep; None where none of its members has succeeded.
+    """Draw a sweep; None if `members`, its successful jobs, is empty.
 
-    Raises what `read_replica` does where a job's files can not be read.
+    Raises the same errors as `read_replica` if the files of a job cannot be read.
     """
     by_overrides: dict[str, list[Member]] = {}
     for member in members:
@@ -58,7 +58,7 @@ def draw_sweep(name: str, members: Sequence[Member]) -> Figure | None:
 
 
 def _accuracies(groups: Sequence[Sequence[Member]], fields: Sequence[str]) -> list[Accuracies]:
-    """What is drawn of all the groups, in their order: those with the best settings, if there are many."""
+    """Return the accuracies of the groups in their order; only those with the best settings, if there are many."""
     ranked = sorted(groups, key=_mean, reverse=True)
     shown = set(list(dict.fromkeys(_words(group[0], fields) for group in ranked))[:MOST_SETTINGS])
     return [
@@ -86,21 +86,21 @@ def _read(member: Member) -> Replica:
 
 
 def _loss(member: Member) -> str:
-    """The loss's type, and what of it is not the default."""
+    """Return the type of the loss, and its fields that differ from the default."""
     spec = member.subject.spec["loss"]
     usual = to_spec(from_spec("loss", {"type": spec["type"]}))
     return " ".join([spec["type"], *(f"{field} {value}" for field, value in spec.items() if usual.get(field) != value)])
 
 
 def _words(member: Member, fields: Sequence[str]) -> str:
-    """What the sweep set beside the loss and the seed, "l2 0.005, lr 0.05"; of a single field the value only."""
+    """Return the settings except loss and seed, "l2 0.005, lr 0.05"; for a single field, only the value."""
     values = {field.rpartition(".")[2]: _short(value) for field, value in _beside_loss(member).items()}
     words = ", ".join(values.values() if len(fields) == 1 else (f"{name} {value}" for name, value in values.items()))
     return words if len(words) <= LONGEST_SETTING else f"{words[: LONGEST_SETTING - 1]}…"
 
 
 def _short(value: Any) -> str:
-    """A value of a spec; layers as "linear 128 relu linear 10"."""
+    """Return a value of a spec as text; layers as "linear 128 relu linear 10"."""
     match value:
         case dict():
             return " ".join(_short(each) for each in value.values() if each is not None)

@@ -1,4 +1,4 @@
-"""The weights of a linear layer on images as pictures: the lecture's templates, one for each class."""
+"""The weights of a linear layer on images, drawn as images: the lecture's templates, one per class."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from core import Model
 
-SMALLEST = 5  # pixels of a side: fewer features are hardly a picture
+SMALLEST = 5  # pixels per side of an image
 MOST_PICTURES, COLUMNS = 40, 10
 
 
 def image_shape(features: int, known: Sequence[int] | None) -> tuple[int, int, int] | None:
-    """Height, width and channels, 1 or 3, of rows of so many values; None where they are no images.
+    """Return height, width and channels (1 or 3) of the images with this number of features; None if there are none.
 
-    They are those `known` of the dataset; where none are, a square number of values is a grey image.
+    `known` is the shape of a row in the dataset. Without it, a square number of features is a greyscale image.
     """
     side = isqrt(features)
     sides = (side, side) if known is None else tuple(known)
@@ -39,10 +39,10 @@ def image_shape(features: int, known: Sequence[int] | None) -> tuple[int, int, i
 def draw_weight_templates(
     name: str, model: Model, classes: Sequence[str], known: Sequence[int] | None = None
 ) -> Figure | None:
-    """Draw each column of the weights that the features meet first; None where that is no linear layer on images.
+    """Draw each column of the weights of the first layer; None if it is not a linear layer on images.
 
-    `known` is the shape of a row of the dataset, where it has one. Of more than `MOST_PICTURES` units those with the
-    largest norms are drawn.
+    `known` is the shape of a row in the dataset, if it has one. If there are more than `MOST_PICTURES` units, those
+    whose weights have the largest norms are drawn.
     """
     readers = [layer for layer, placed in model.graph.nodes.items() if "features" in placed.inputs]
     if len(readers) != 1 or not isinstance(model.graph.nodes[readers[0]].node, Linear):
@@ -60,14 +60,14 @@ def draw_weight_templates(
 
 def _draw(name: str, layer: str, pictures: NDArray[np.float32], titles: Sequence[str], units: int) -> Figure:
     of = "classes" if layer == "scores" else f"units of {layer}"
-    among = f"the {len(pictures)} of {units} {of} with the largest ones" if len(pictures) < units else f"{units} {of}"
+    among = f"the {len(pictures)} of {units} {of} with the largest norms" if len(pictures) < units else f"{units} {of}"
     columns = min(COLUMNS, len(pictures))
     rows = ceil(len(pictures) / columns)
     _, height, width, channels = pictures.shape
     beside, above = ceil(width / 10), ceil(width / 3)
     limit = float(np.abs(pictures).max()) or 1.0
     colored = channels == 3
-    # Colours lie around a middle grey; where there is no number the paper stays white.
+    # Colours are relative to a medium grey. The background is white.
     shape = (rows * (above + height), columns * (width + beside))
     mosaic = np.ones((*shape, 3)) if colored else np.full(shape, np.nan)
     figure, (axes, bar) = panels(
@@ -80,7 +80,7 @@ def _draw(name: str, layer: str, pictures: NDArray[np.float32], titles: Sequence
         pixels = picture / (2 * limit) + 0.5 if colored else picture[:, :, 0]
         mosaic[top : top + height, left : left + width] = pixels
         axes.text(left + width / 2 - 0.5, top - 0.5 - width / 30, title, ha="center", fontsize=9)
-    # One image of all of them: each picture in axes of its own takes ten times as long.
+    # A single image for all: separate axes for each take ten times as long.
     image = axes.imshow(mosaic, cmap="RdBu", vmin=-limit, vmax=limit, interpolation="nearest")
     if not colored:
         bar.set_axis_on()

@@ -1,4 +1,4 @@
-"""What MLflow is told about the jobs."""
+"""Export of jobs and sweeps to MLflow."""
 
 from service.tracking.exporter import MlflowExporter
 

@@ -1,4 +1,4 @@
-"""What MLflow does not know yet. Jobs of which it knows all cost nothing here, however many there are."""
+"""Queries for what is not yet exported to MLflow. Indexes make them independent of the number of exported jobs."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ STATUS = {
 
 
 class Backlog(NamedTuple):
-    """Recorded points that wait for MLflow, and when the oldest was measured, in milliseconds since 1970."""
+    """The number of recorded points that are not exported, and the time of the oldest, in milliseconds since 1970."""
 
     points: int
     oldest_ms: int | None
 
 
-def untold_jobs(session: Session) -> Sequence[str]:
-    """Jobs of which MLflow does not know everything, the oldest first."""
+def pending_jobs(session: Session) -> Sequence[str]:
+    """Return the jobs with data that is not exported, oldest first."""
     points = exists().where(Metric.job_id == Job.id, Metric.id > MlflowRun.metric_cursor)
     news = or_(MlflowRun.status != case(STATUS, value=Job.state), ~MlflowRun.params_logged, points)
     query = select(Job.id).outerjoin(MlflowRun).where(UNTOLD, or_(MlflowRun.job_id.is_(None), news))
-    # A job that is starting needs the machine for its first loss, and will have more to tell in a moment.
+    # A job that is starting needs the CPU for its first step, and will have more to export soon.
     return session.scalars(query.where(Job.state != State.STARTING).order_by(Job.id)).all()
 
 
-def untold_sweeps(session: Session, *, without: Collection[str]) -> Sequence[str]:
-    """Sweeps whose end is what is left to tell: all their jobs have ended and are told, but for these."""
+def pending_sweeps(session: Session, *, without: Collection[str]) -> Sequence[str]:
+    """Return the sweeps whose end is not exported, but all jobs are, except for the jobs in `without`."""
     waits = or_(Job.state.not_in(TERMINAL), Job.id.not_in(without))
     waiting = exists().where(Job.sweep_id == Sweep.id, UNTOLD, waits)
     return session.scalars(select(Sweep.id).where(UNTOLD_SWEEP, ~waiting).order_by(Sweep.id)).all()
 
 
 def orphaned_runs(session: Session) -> Sequence[str]:
-    """Runs to be ended whose jobs were deleted."""
+    """Return the runs of deleted jobs that have to be ended."""
     return session.scalars(select(OrphanedRun.run_id).order_by(OrphanedRun.run_id)).all()
 
 
 def measure_backlog(session: Session, *, without: Collection[str]) -> Backlog:
-    """How far MLflow is behind with all jobs but these."""
+    """Return the backlog of all jobs except those in `without`."""
     waiting = and_(Metric.job_id == Job.id, Metric.id > func.coalesce(MlflowRun.metric_cursor, 0))
     query = select(func.count(), func.min(Metric.id)).select_from(Job).outerjoin(MlflowRun).join(Metric, waiting)
     points, first = session.execute(query.where(UNTOLD, Job.id.not_in(without))).one()
-    # SQLite would look through the whole table for a row that has no id.
+    # With None, SQLite would scan the whole table.
     return Backlog(points, None if first is None else session.get_one(Metric, first).time_ms)

@@ -1,4 +1,4 @@
-"""What a run says about its job beside params and series: tags, a note to read, the dataset."""
+"""The description of a run, besides params and metrics: tags, a note, and the dataset."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from service.store.models import Job
 
-NOTE = "mlflow.note.content"  # shown as Markdown on the run's page
+NOTE = "mlflow.note.content"  # shown as Markdown on the page of the run
 RESULTS = ("val/accuracy", "val/loss", "train/loss")
-LONGEST_DIGEST = 36  # characters that MLflow takes
+LONGEST_DIGEST = 36  # characters, a limit of MLflow
 
 
 def tags_of(job: Job, fingerprint: Mapping[str, str]) -> dict[str, str]:
-    """Tags of a job as it stands; `fingerprint` is that of its last attempt's machine, empty before the first."""
+    """Return the current tags of a job. `fingerprint` is that of the last attempt's machine, empty before the first."""
     tags = {f"gradfleet.label.{label.key}": label.value for label in job.labels}
     tags |= {f"gradfleet.fingerprint.{name}": value for name, value in fingerprint.items()}
     tags["gradfleet.attempts"] = str(job.attempt)
@@ -31,7 +31,7 @@ def tags_of(job: Job, fingerprint: Mapping[str, str]) -> dict[str, str]:
 
 
 def dataset_input(job: Job) -> dict[str, Any]:
-    """The job's dataset as an input of its run; where its file lies stays untold."""
+    """Return the dataset as an input of the run, without the path of its file."""
     name, digest = job.spec["data"]["dataset"], job.dataset["digest"]
     return {
         "tags": [{"key": "mlflow.data.context", "value": "training"}],
@@ -46,7 +46,7 @@ def dataset_input(job: Job) -> dict[str, Any]:
 
 
 def _note(job: Job) -> Iterator[str]:
-    # What matters most comes first: MLflow cuts a note that is too long.
+    # The most important lines come first, since MLflow truncates long notes.
     spec, dataset = job.spec, job.dataset
     steps = f"{job.step:,} of {job.total_steps:,} steps"
     yield f"**{State(job.state).capitalize()}** after {steps}" + (f": {job.reason}" if job.reason else "")
@@ -76,7 +76,7 @@ def _split(data: Mapping[str, Any]) -> str:
 
 
 def short(value: Any) -> str:
-    """A value of a spec in short; a layer, a loss, an optimizer as "hinge (margin 1.0)"."""
+    """Return a value of a spec as short text; a layer, loss or optimizer as "hinge (margin 1.0)"."""
     if not isinstance(value, dict) or "type" not in value:
         return str(value)
     fields = _fields(value)

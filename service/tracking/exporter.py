@@ -1,4 +1,4 @@
-"""Tells MLflow about the jobs, as an outbox: from the database, in order, again until it is accepted.
+"""Exports jobs and sweeps to MLflow, with the database as an outbox: in order, with retries until accepted.
 
 Training never waits for MLflow.
 """
@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.parts import PartStatus
 from service.store.lease import LeaseLostError
 from service.telemetry.instruments import UNTOLD_POINTS, UNTOLD_SECONDS
-from service.tracking.backlog import measure_backlog, orphaned_runs, untold_jobs, untold_sweeps
+from service.tracking.backlog import measure_backlog, orphaned_runs, pending_jobs, pending_sweeps
 from service.tracking.job_export import JobExport
 from service.tracking.mending import Mending
 from service.tracking.mlflow.api import MlflowApi, RejectedError, UnavailableError
@@ -33,21 +33,21 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
-ANSWER_SECONDS = 2.0  # that MLflow has for its last answer when the export stops
+ANSWER_SECONDS = 2.0  # to wait for the last answer when the export stops
 
 
 class Export(Protocol):
-    """Who tells MLflow of one kind of thing."""
+    """The export of one kind of item."""
 
-    def tell(self, untold_id: str, /) -> bool:
-        """Send what is new; whether there is more than fits into one batch."""
+    def export(self, item_id: str, /) -> bool:
+        """Send new data. Returns True if there is more than fits into one batch."""
 
-    def note_refusal(self, untold_id: str, error: RejectedError, /) -> None:
-        """Take note that MLflow does not take it at all."""
+    def record_rejection(self, item_id: str, error: RejectedError, /) -> None:
+        """Record that MLflow rejected the item as a whole."""
 
 
 class Exports(NamedTuple):
-    """Who tells MLflow of what."""
+    """The exports of all kinds of items."""
 
     jobs: JobExport
     sweeps: SweepExport
@@ -56,7 +56,7 @@ class Exports(NamedTuple):
 
 
 def exports(database: Transactions, settings: Settings, api: MlflowApi) -> Exports:
-    """All who speak to one MLflow server."""
+    """Return the exports to one MLflow server."""
     jobs = JobExport(database, settings, api)
     return Exports(
         jobs,
@@ -67,9 +67,9 @@ def exports(database: Transactions, settings: Settings, api: MlflowApi) -> Expor
 
 
 class MlflowExporter:
-    """Sends what MLflow has not been told yet, in a thread of its own; without `settings.mlflow_url` it does nothing.
+    """Exports to MLflow in a thread. Without `settings.mlflow_url` it does nothing.
 
-    One at a time per database: two would make two runs of a job.
+    Only one may run per database: two would create two runs of a job.
     """
 
     def __init__(self, database: Transactions, settings: Settings) -> None:
@@ -81,16 +81,16 @@ class MlflowExporter:
         self._failures: Counter[str] = Counter()
         self._failed_rounds = 0
         self._set_aside: set[str] = set()
-        self._oldest_untold: float | None = None  # when the point was measured, in seconds since 1970
+        self._oldest_pending: float | None = None  # time of the oldest pending point, in seconds since 1970
 
     def start(self) -> None:
-        """Begin to export."""
+        """Start the thread."""
         if self._api is not None:
-            UNTOLD_SECONDS.set_function(self._untold_seconds)
+            UNTOLD_SECONDS.set_function(self._pending_seconds)
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, whatever it waits for; what is left is sent after the next start."""
+        """End the thread, even during a request. The remaining data is exported after the next start."""
         self._stopping.set()
         if self._api is not None and self._thread.is_alive():
             self._thread.join(ANSWER_SECONDS)
@@ -100,45 +100,45 @@ class MlflowExporter:
             self._exports.jobs.close()
         if self._api is not None:
             self._api.close()
-            self._oldest_untold = None
+            self._oldest_pending = None
             UNTOLD_POINTS.set(0)
 
     def status(self) -> PartStatus:
-        """Whether MLflow takes what it is told."""
+        """Return whether the export works."""
         if self._api is None:
-            return PartStatus(ready=True, detail="no MLflow server is to be told")
+            return PartStatus(ready=True, detail="no MLflow server is configured")
         if not self._thread.is_alive():
-            return PartStatus(ready=False, detail="the export does not run")
+            return PartStatus(ready=False, detail="the export is not running")
         if self._failed_rounds:
-            return PartStatus(ready=False, detail="MLflow does not answer; what it is to be told waits in the database")
-        return PartStatus(ready=True, detail="it is told")
+            return PartStatus(ready=False, detail="MLflow does not answer; the data is kept in the database")
+        return PartStatus(ready=True, detail="exporting")
 
     def step(self) -> float:
-        """Send what is there, at most one batch of points per job; gives the seconds to wait before the next step."""
-        wait = self._send_batches(self._untold())
+        """Export pending data, at most one batch of points per job. Returns the seconds to wait until the next step."""
+        wait = self._send_batches(self._pending())
         self._measure()
         return wait
 
-    def _send_batches(self, untold: Sequence[tuple[Export, str]]) -> float:
+    def _send_batches(self, pending: Sequence[tuple[Export, str]]) -> float:
         more = False
-        # What failed before comes last, so that it keeps nothing else waiting.
-        for export, untold_id in sorted(untold, key=lambda turn: self._failures[turn[1]]):
+        # Items that failed before come last, so that they do not delay others.
+        for export, item_id in sorted(pending, key=lambda item: self._failures[item[1]]):
             try:
-                more |= self._export(export, untold_id)
-                self._failures.pop(untold_id, None)
+                more |= self._export(export, item_id)
+                self._failures.pop(item_id, None)
             except UnavailableError as error:
-                self._failures[untold_id] += 1
+                self._failures[item_id] += 1
                 self._failed_rounds += 1
                 if self._failed_rounds == 1 and not self._stopping.is_set():
-                    logger.warning("MLflow cannot be told, trying again until it can: %s", error)
+                    logger.warning("MLflow is unavailable, retrying: %s", error)
                 return min(2.0 ** (self._failed_rounds - 1), LONGEST_WAIT_SECONDS)
             if self._stopping.is_set():
                 break
         if self._failed_rounds:
-            logger.info("MLflow answers again")
+            logger.info("MLflow is available again")
             self._failed_rounds = 0
             if self._exports is not None:
-                self._exports.mending.due = True  # an answer that was lost may have left something
+                self._exports.mending.due = True  # a lost answer may have left a duplicate run
         return 0.0 if more else IDLE_SECONDS
 
     def _run(self) -> None:
@@ -147,39 +147,39 @@ class MlflowExporter:
             try:
                 wait = self.step()
             except LeaseLostError:
-                return  # another process goes on
+                return  # another process exports now
             except SQLAlchemyError:
                 logger.exception("the database does not answer")
                 wait = IDLE_SECONDS
 
-    def _untold(self) -> list[tuple[Export, str]]:
+    def _pending(self) -> list[tuple[Export, str]]:
         if self._exports is None:
-            return []  # nobody is to be told
-        turns: list[tuple[Export, str]] = []
+            return []
+        pending: list[tuple[Export, str]] = []
         with self._database.reading() as session:
-            turns += [(self._exports.jobs, job_id) for job_id in untold_jobs(session)]
-            sweeps = untold_sweeps(session, without=self._set_aside)
-            turns += [(self._exports.sweeps, sweep_id) for sweep_id in sweeps]
-            turns += [(self._exports.orphans, run_id) for run_id in orphaned_runs(session)]
+            pending += [(self._exports.jobs, job_id) for job_id in pending_jobs(session)]
+            sweeps = pending_sweeps(session, without=self._set_aside)
+            pending += [(self._exports.sweeps, sweep_id) for sweep_id in sweeps]
+            pending += [(self._exports.orphans, run_id) for run_id in orphaned_runs(session)]
         if self._exports.mending.due:
-            turns.append((self._exports.mending, "mending"))
-        return [(export, untold_id) for export, untold_id in turns if untold_id not in self._set_aside]
+            pending.append((self._exports.mending, "mending"))
+        return [(export, item_id) for export, item_id in pending if item_id not in self._set_aside]
 
     def _measure(self) -> None:
         with self._database.reading() as session:
             backlog = measure_backlog(session, without=self._set_aside)
         UNTOLD_POINTS.set(backlog.points)
-        self._oldest_untold = None if backlog.oldest_ms is None else backlog.oldest_ms / 1000
+        self._oldest_pending = None if backlog.oldest_ms is None else backlog.oldest_ms / 1000
 
-    def _untold_seconds(self) -> float:
-        return 0.0 if self._oldest_untold is None else time.time() - self._oldest_untold
+    def _pending_seconds(self) -> float:
+        return 0.0 if self._oldest_pending is None else time.time() - self._oldest_pending
 
-    def _export(self, export: Export, untold_id: str) -> bool:
-        """Tell MLflow what is new about a job or a sweep; whether there is more than fitted into one batch."""
+    def _export(self, export: Export, item_id: str) -> bool:
+        """Export an item. Returns True if there is more than fits into one batch."""
         try:
-            return export.tell(untold_id)
+            return export.export(item_id)
         except RejectedError as error:
-            # Nothing can be done about it until somebody has changed something; a restart tries again.
-            self._set_aside.add(untold_id)
-            export.note_refusal(untold_id, error)
+            # Retrying is of no use until a user has changed something. The next start tries again.
+            self._set_aside.add(item_id)
+            export.record_rejection(item_id, error)
             return False

@@ -1,6 +1,6 @@
-"""One job told to MLflow: its run, params, points in the order in which they were recorded, artifacts, and its end.
+"""Export of a job: its run, params, points in the order in which they were recorded, artifacts, and final status.
 
-Each step is harmless when done twice, and is marked in the database once it is done.
+Each step is idempotent, and is marked in the database when it is done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.tracking.description import dataset_input, tags_of
 from service.tracking.mlflow.api import PARAMS_PER_CALL, MlflowApi, RejectedError
 from service.tracking.mlflow.entries import Entry, flatten, milliseconds, send_together
 from service.tracking.mlflow.experiment_view import PARENT
-from service.tracking.series import points_to_tell
+from service.tracking.series import points_to_export
 from service.tracking.sweeps.run import ensure_sweep_run
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ POINTS_PER_CALL = 1000
 
 
 class JobExport:
-    """Tells MLflow about one job at a time; raises UnavailableError, and RejectedError where trying again is no use."""
+    """Exports one job at a time. Raises UnavailableError, and RejectedError if retrying is of no use."""
 
     def __init__(self, database: Transactions, settings: Settings, api: MlflowApi) -> None:
         self._database = database
@@ -49,18 +49,18 @@ class JobExport:
         self._artifacts = Artifacts(api, settings, self.pictures, self.note)
 
     def close(self) -> None:
-        """End what works for the export beside it."""
+        """End the drawing process."""
         self.pictures.close()
 
-    def tell(self, job_id: str) -> bool:
-        """Send what is new about a job; whether there is more than fits into one batch of points."""
+    def export(self, job_id: str) -> bool:
+        """Send new data of a job. Returns True if there is more than fits into one batch of points."""
         if self._artifacts.are_being_drawn(job_id):
             return False  # nothing else is new
-        # One snapshot: a job that has ended in it takes no more points, so the points in it are all there will be.
+        # One snapshot: if the job has ended in it, no more points will follow.
         with self._database.reading() as session:
             job = session.get(Job, job_id, options=[selectinload(Job.labels)])
             if job is None:
-                return False  # deleted a moment ago
+                return False  # just deleted
             fingerprint = _fingerprint(session, job_id)
             record = session.get(MlflowRun, job_id)
             cursor = record.metric_cursor if record is not None else 0
@@ -73,7 +73,7 @@ class JobExport:
             rows = session.execute(query).all()
             more = len(rows) == POINTS_PER_CALL
             last = State(job.state).terminal and not more
-            points = points_to_tell(session, job, [Point(*row[1:]) for row in rows], last=last)
+            points = points_to_export(session, job, [Point(*row[1:]) for row in rows], last=last)
         record = record or self._ensure_run(job)
         if record is None:
             return False
@@ -100,15 +100,15 @@ class JobExport:
             self._mark(job, status=status)
         return False
 
-    def note_refusal(self, job_id: str, error: RejectedError) -> None:
-        """Take note that MLflow does not take the job at all."""
-        logger.error("MLflow does not take job %s: %s", job_id, error, extra={"job_id": job_id})
+    def record_rejection(self, job_id: str, error: RejectedError) -> None:
+        """Record that MLflow rejected the job as a whole."""
+        logger.error("MLflow rejected job %s: %s", job_id, error, extra={"job_id": job_id})
         self.note(job_id, "mlflow_rejected", {"error_code": error.code})
 
     def _ensure_run(self, job: Job) -> MlflowRun | None:
-        """The job's run: the one that is there (the answer to an earlier call can have been lost) or a new one.
+        """Return the run of a job: an existing one, if the answer to an earlier call was lost, or a new one.
 
-        None where the job has been deleted meanwhile.
+        Returns None if the job has been deleted in the meantime.
         """
         parent = None if job.sweep_id is None else ensure_sweep_run(self._database, self._api, job.sweep_id)
         experiment_id = self._api.experiment(job.experiment)
@@ -136,7 +136,7 @@ class JobExport:
         with self._database.writing() as session:
             there = _is_there(session, job.id)
             if there:
-                # The instance that is kept here belongs to no session.
+                # A copy is added, so that `record` can be used outside of the session.
                 session.merge(record)
         if there:
             return record
@@ -147,7 +147,7 @@ class JobExport:
     def _finish(self, job: Job, record: MlflowRun, status: str) -> None:
         if not record.artifacts_logged:
             if not self._artifacts.send(job, record):
-                return  # the end is told later, and other jobs meanwhile
+                return  # the status is exported later, and other jobs first
             self._mark(job, artifacts_logged=True)
         ended = job.finished_at or job.created_at
         self._api.set_status(record.run_id, status, milliseconds(ended))
@@ -161,13 +161,13 @@ class JobExport:
     def _send(
         self, job: Job, record: MlflowRun, send: Callable[[str, Sequence[Entry]], None], entries: Sequence[Entry]
     ) -> None:
-        """Send entries together; one that MLflow does not take is noted with the job, where the run is still there."""
+        """Send entries together. If MLflow rejects one and the run still exists, record this as an event of the job."""
 
         def set_aside(entry: Entry, error: RejectedError) -> None:
             if not self._api.get_run(record.run_id).active:
                 raise error
             about = {"job_id": job.id}
-            logger.warning("MLflow does not take %s of job %s: %s", entry, job.id, error, extra=about)
+            logger.warning("MLflow rejected %s of job %s: %s", entry, job.id, error, extra=about)
             self.note(job.id, "mlflow_set_aside", {"entry": str(entry), "error_code": error.code})
 
         send_together(lambda some: send(record.run_id, some), entries, set_aside)
@@ -177,20 +177,20 @@ class JobExport:
             session.execute(update(MlflowRun).where(MlflowRun.job_id == job.id).values(values))
 
     def note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
-        """Add an event to the job, if it is still there."""
+        """Add an event to the job, if it still exists."""
         with self._database.writing() as session:
             if _is_there(session, job_id):
                 add_event(session, job_id, kind, data=data)
 
 
 def _fingerprint(session: Session, job_id: str) -> dict[str, str]:
-    """Of the machine on which the job was trained last; empty before that."""
+    """Return the fingerprint of the machine of the last attempt; empty before the first."""
     query = select(Event.data).where(Event.job_id == job_id, Event.kind == "training_started")
     data = session.scalar(query.order_by(Event.id.desc()).limit(1))
     return dict(data["fingerprint"]) if data else {}
 
 
 def _is_there(session: Session, job_id: str) -> bool:
-    """Whether the job is there, and then to the end of the transaction."""
+    """Whether the job exists. If so, it is locked until the end of the transaction."""
     query = select(Job.id).where(Job.id == job_id).with_for_update(read=True, key_share=True)
     return session.scalar(query) is not None

@@ -1,6 +1,6 @@
-"""Mends what a crash or a lost answer has left in MLflow: second runs of a job, and runs that never ended.
+"""Repairs what a crash or a lost answer has left in MLflow: duplicate runs of a job, and runs that never ended.
 
-A run of a job that this database does not know is left alone: another service may tell the same server.
+Runs of jobs that are not in this database are ignored, since another service may export to the same server.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ EXPERIMENTS_PER_CALL = 100
 
 
 class Mending:
-    """Looks through the runs in MLflow that have not ended, once where it is `due`; harmless when done twice."""
+    """Checks the runs in MLflow that have not ended, once when it is `due`. Idempotent."""
 
     def __init__(self, database: Transactions, api: MlflowApi) -> None:
         self.due = True
         self._database = database
         self._api = api
 
-    def tell(self, _: str) -> bool:
-        """Look, and mend. Raises UnavailableError, and RejectedError where trying again is no use."""
+    def export(self, _: str) -> bool:
+        """Check and repair. Raises UnavailableError, and RejectedError if retrying is of no use."""
         with self._database.reading() as session:
             experiments = session.scalars(select(MlflowRun.experiment_id).distinct()).all()
         for begin in range(0, len(experiments), EXPERIMENTS_PER_CALL):
             some = experiments[begin : begin + EXPERIMENTS_PER_CALL]
-            # All of them before the first is mended: it would be missing from the next page, and others with it.
+            # All pages are fetched first: repairing a run removes it from the results and would shift the next page.
             for run_id, job_id in self._api.unended_runs(some, JOB_TAG):
                 self._mend(run_id, job_id)
         self.due = False
         return False
 
-    def note_refusal(self, _: str, error: RejectedError) -> None:
-        """Take note that it can not be done."""
+    def record_rejection(self, _: str, error: RejectedError) -> None:
+        """Record that MLflow rejected the repair."""
         self.due = False
-        logger.error("MLflow does not let its runs be mended: %s", error)
+        logger.error("MLflow rejected the repair of runs: %s", error)
 
     def _mend(self, run_id: str, job_id: str) -> None:
         with self._database.reading() as session:
@@ -57,10 +57,10 @@ class Mending:
         if job is None or record is None:
             return
         if record.run_id != run_id:
-            logger.warning("job %s has a second run in MLflow, %s, which is deleted", job_id, run_id)
+            logger.warning("deleting %s, a duplicate run of job %s in MLflow", run_id, job_id)
             self._api.set_tags(run_id, [(REASON_TAG, f"the job's run is {record.run_id}")])
             self._api.delete_run(run_id)
         elif job.mlflow_finished:
-            logger.warning("the run %s of job %s, which has ended, had not", run_id, job_id)
+            logger.warning("ending run %s in MLflow, whose job %s has ended", run_id, job_id)
             ended = milliseconds(job.finished_at or job.created_at)
             self._api.set_status(run_id, STATUS[State(job.state)], ended)

@@ -1,4 +1,4 @@
-"""Runs whose jobs were deleted before MLflow knew all of them: they stay, as far as they came, and are ended."""
+"""Runs whose jobs were deleted before their export was complete: they are kept as they are, and ended."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ REASON_TAG = "gradfleet.reason"
 
 
 class OrphanExport:
-    """Ends one run at a time; raises UnavailableError, and RejectedError where the run is no more."""
+    """Ends one run at a time. Raises UnavailableError, and RejectedError if the run was deleted."""
 
     def __init__(self, database: Transactions, api: MlflowApi) -> None:
         self._database = database
         self._api = api
 
-    def tell(self, run_id: str) -> bool:
-        """End the run, which is all there is to tell."""
-        self._api.set_tags(run_id, [(REASON_TAG, "the job was deleted before MLflow had been told all of it")])
+    def export(self, run_id: str) -> bool:
+        """End the run."""
+        self._api.set_tags(run_id, [(REASON_TAG, "the job was deleted before its export was complete")])
         self._api.set_status(run_id, "KILLED")
         self._forget(run_id)
         return False
 
-    def note_refusal(self, run_id: str, error: RejectedError) -> None:
-        """Leave alone a run that has been deleted, too."""
-        logger.warning("MLflow does not let the run %s of a deleted job be ended: %s", run_id, error)
+    def record_rejection(self, run_id: str, error: RejectedError) -> None:
+        """Ignore the run from now on: it was deleted, too."""
+        logger.warning("MLflow rejected ending run %s of a deleted job: %s", run_id, error)
         self._forget(run_id)
 
     def _forget(self, run_id: str) -> None:

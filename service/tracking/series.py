@@ -1,9 +1,9 @@
-"""The points of a series that MLflow gets: at most 2,000, however long the job, that draw the curve of all of them.
+"""Downsampling of a metric's points for MLflow: at most 2,000 per job, which draw the same curve as all of them.
 
-The steps of a job are cut into buckets that depend on nothing but how many steps it may take. Of each bucket MLflow
-gets the first point at once, and the last, the smallest and the largest when the bucket is over: so it never has a
-point that would not be chosen in the end, in whatever batches they came and however often somebody began anew. What is
-newest can wait for a five-hundredth of the job. In a job of at most 2,000 steps each step is a bucket.
+The steps of a job are divided into buckets, which depend only on its maximum number of steps. The first point of a
+bucket is exported at once, and its last, smallest and largest point when the bucket is complete. So the exported points
+do not depend on batches or restarts. The newest points may be delayed by a five-hundredth of the job. In a job of at
+most 2,000 steps, each step is a bucket.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from service.store.models import Job
 
-MOST = 2000  # points of a series; the dashboard becomes slow with more
+MOST = 2000  # points per metric; with more, the dashboard is slow
 
 
 def bucket_width(total_steps: int) -> int:
-    """How many steps a bucket has: bucket k has the steps from k * width + 1 to (k + 1) * width."""
+    """Return the number of steps per bucket. Bucket k has the steps from k * width + 1 to (k + 1) * width."""
     if total_steps <= MOST:
         return 1
-    # A bucket that ends with a step which is reported is over as soon as that has come.
+    # A multiple of the reporting interval, so that the last step of a bucket is reported.
     stride = -(-total_steps // MOST_REPORTED)
     return stride * -(-total_steps // (stride * (MOST // FEWEST)))
 
@@ -41,24 +41,24 @@ def bucket_width(total_steps: int) -> int:
 def chosen(
     steps: npt.NDArray[np.int64], values: npt.NDArray[np.float64], width: int, *, last: bool
 ) -> npt.NDArray[np.intp]:
-    """Indices of the points that MLflow gets, of points in order of step that begin with a bucket.
+    """Return the indices of the points to export, from points in order of step that start with a bucket.
 
-    Unless the `last` point is the last that there will be, its bucket can go on.
+    `last` says that no more points will follow. Otherwise the last bucket may be incomplete.
     """
     bucket = (steps - 1) // width
     begins = np.flatnonzero(np.diff(bucket, prepend=-1))
-    # MLflow shows what is not finite as a gap: the largest and the smallest are those of the curve beside it.
+    # MLflow shows non-finite values as gaps, so they do not count as largest or smallest.
     finite = np.where(np.isfinite(values), values, np.nan)
     indices = turning_points(finite, np.append(begins, len(steps)))
     goes_on = not last and steps[-1] % width != 0
-    told: npt.NDArray[np.intp] = indices[indices <= begins[-1]] if goes_on else indices
-    return told
+    complete: npt.NDArray[np.intp] = indices[indices <= begins[-1]] if goes_on else indices
+    return complete
 
 
-def points_to_tell(session: Session, job: Job, points: Sequence[Point], *, last: bool) -> list[Point]:
-    """What MLflow gets after the next `points` of a job, in the order in which they were recorded.
+def points_to_export(session: Session, job: Job, points: Sequence[Point], *, last: bool) -> list[Point]:
+    """Return the points to export after the next recorded `points` of a job, which are in order.
 
-    With the `last` points of the job every bucket is over. What was told before can be told again.
+    `last` says that no more points will follow, so that all buckets are complete. Points may be exported again.
     """
     width = bucket_width(job.total_steps)
     if width == 1:
@@ -68,7 +68,7 @@ def points_to_tell(session: Session, job: Job, points: Sequence[Point], *, last:
     for point in points:
         begins.setdefault(point.name, point.step)
         ends[point.name] = point.step
-    told = []
+    exported: list[Point] = []
     for name, end in ends.items():
         series = Metric.job_id == job.id, Metric.name == name
         before = session.scalar(select(func.max(Metric.step)).where(*series, Metric.step < begins.get(name, end + 1)))
@@ -77,5 +77,5 @@ def points_to_tell(session: Session, job: Job, points: Sequence[Point], *, last:
         found = [Point(*row) for row in session.execute(query.order_by(Metric.step))]
         if found:
             columns = np.array([point.step for point in found]), np.array([point.value for point in found])
-            told += [found[index] for index in chosen(*columns, width, last=last).tolist()]
-    return told
+            exported += [found[index] for index in chosen(*columns, width, last=last).tolist()]
+    return exported

@@ -31,7 +31,7 @@ SMOOTH_BINARY = [
     for case in NODES
     if len(case.inputs) == 2
     and len({make(np.random.default_rng(0)).shape for make in case.inputs}) == 1
-    and type(case.thing).branches is Node.branches
+    and case.thing.branches(np, [make(np.random.default_rng(0)) for make in case.inputs]) is None
     and getattr(case.thing, "target", "values") == "values"
 ]
 NUMBER_LISTS = {"tuple[float, ...]", "tuple[int, ...]"}

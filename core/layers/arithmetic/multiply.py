@@ -1,10 +1,10 @@
-"""A product."""
+"""The product of two inputs."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.graph.node import Arithmetic, Kept, Workspace
+from core.graph.node import Gradients, Inputs, Kept, Workspace
+from core.layers.base import Arithmetic
 
 
 class Multiply(Arithmetic):
@@ -14,20 +14,12 @@ class Multiply(Arithmetic):
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
     arity: ClassVar[int] = 2
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write `x y`."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         xp.multiply(*inputs, out=output)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write `upstream y` for x and `upstream x` for y."""
         for gradient, other in zip(gradients, reversed(inputs), strict=True):
             if gradient is not None:
                 xp.multiply(upstream, other, out=gradient)

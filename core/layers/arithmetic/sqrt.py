@@ -3,19 +3,18 @@
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.graph.node import Arithmetic, Elementwise, Kept, Workspace
+from core.graph.node import Kept, Workspace
+from core.layers.base import Elementwise
 
 
-class Sqrt(Elementwise, Arithmetic):
-    """`sqrt(x)`, elementwise, for x >= 0. The derivative is `1 / (2 y)`, y being the output: infinite at 0."""
+class Sqrt(Elementwise):
+    """`sqrt(x)`, elementwise, for x >= 0. The derivative is `1 / (2 y)`, where y is the output: infinite at 0."""
 
     type: ClassVar[str] = "sqrt"
     retains: ClassVar[frozenset[Kept]] = frozenset({"output"})
 
     def function(self, xp: Namespace, x: Array, output: Array, workspace: Workspace) -> None:
-        """Write `sqrt(x)`."""
         xp.sqrt(x, out=output)
 
     def derivative(self, xp: Namespace, x: Array, y: Array, slope: Array, workspace: Workspace) -> None:
-        """Write `1 / (2 y)`."""
         xp.divide(0.5, y, out=slope)

@@ -1,10 +1,10 @@
-"""A difference."""
+"""The difference of two inputs."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace
-from core.graph.node import Arithmetic, Workspace
+from core.graph.node import Gradients, Inputs, Workspace
+from core.layers.base import Arithmetic
 
 
 class Subtract(Arithmetic):
@@ -13,20 +13,12 @@ class Subtract(Arithmetic):
     type: ClassVar[str] = "subtract"
     arity: ClassVar[int] = 2
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write `x - y`."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         xp.subtract(*inputs, out=output)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Hand `upstream` on to x, and its negative to y."""
         x_gradient, y_gradient = gradients
         if x_gradient is not None:
             xp.copyto(x_gradient, upstream)

@@ -1,1 +1,1 @@
-"""Layers that multiply by weights, add a bias or look rows up."""
+"""Layers that multiply by weights, add a bias, or look up rows of a table."""

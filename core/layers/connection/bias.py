@@ -1,49 +1,36 @@
-"""A learnt offset."""
+"""A learnable bias."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Layer, ParameterDeclaration, Workspace
+from core.graph.node import Gradients, Inputs, ParameterDeclaration, Workspace
 from core.initializers.base import Initializer
 from core.initializers.zeros import Zeros
+from core.layers.base import Featurewise
 from core.registry import hyperparameter
 
 
-class Bias(Layer):
-    """`x + b`, b being learnt: x (batch, ...), b of the shape of one sample. No penalty counts b.
+class Bias(Featurewise):
+    """`x + b` with a learnable b: x (batch, ...) with two or more axes, b of the shape of one sample.
 
-    The gradient of x is `upstream`, that of b its sum over samples.
+    Penalties do not apply to b. The gradient of x is the upstream gradient, and the gradient of b is its sum over the
+    batch axis.
     """
 
     type: ClassVar[str] = "bias"
 
-    bias: Initializer = hyperparameter(default=Zeros(), doc="How the offsets start.")
-
-    def infer(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        if len(shapes[0]) < 2:
-            raise ValueError(f"bias needs an input of shape (batch, features, ...), not {shapes[0]}")
-        return shapes[0]
+    bias: Initializer = hyperparameter(default=Zeros(), doc="Initializer of the biases.")
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
         """Return the bias."""
         return (ParameterDeclaration("bias", shapes[0][1:], self.bias, penalized=False),)
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write `x + b`."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         xp.add(*inputs, out=output)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write `upstream` and its sum over samples."""
         x_gradient, bias_gradient = gradients
         if x_gradient is not None:
             xp.copyto(x_gradient, upstream)

@@ -1,25 +1,25 @@
 """A lookup table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from core.arrays import Array, Namespace, Shape, take
-from core.graph.node import Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration
+from core.graph.node import Gradients, Inputs, Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration
 from core.initializers.base import Initializer
 from core.initializers.normal import Normal
 from core.registry import hyperparameter
 
-# Rows of the table at a time, so that a long table's gradient does not need much memory for who reads which row.
+# Rows of the table per matrix product, which limits the memory for the 0/1 matrix of a long table.
 PRODUCT_ROWS = 1024
 
 
 class Embedding(Layer):
-    """Row i of a learnt table for each index i: (batch, ...) to (batch, ..., units); table (entries, units).
+    """Row i of a learnable table for each index i: (batch, ...) to (batch, ..., units); table (entries, units).
 
-    Indices are int64, or floats that hold whole numbers, as in a row of features; one outside [0, entries) counts as
-    the nearest that is not. The gradient of a row is the sum of `upstream` over the places that read it; that of the
+    Indices are int64, or floats with integer values, such as a column of features. Indices outside [0, entries) are
+    clipped. The gradient of a row is the sum of the upstream gradients of all its occurrences. The gradient of the
     indices is 0.
     """
 
@@ -27,7 +27,7 @@ class Embedding(Layer):
 
     entries: int = hyperparameter(doc="Number of rows of the table.", ge=1)
     units: int = hyperparameter(doc="Length of a row.", ge=1)
-    table: Initializer = hyperparameter(default=Normal(std=1.0), doc="How the table starts.")
+    table: Initializer = hyperparameter(default=Normal(std=1.0), doc="Initializer of the table.")
 
     def infer(self, *shapes: Shape) -> Shape:
         """Return (batch, ..., units)."""
@@ -38,15 +38,12 @@ class Embedding(Layer):
         return (ParameterDeclaration("table", (self.entries, self.units), self.table, penalized=True),)
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return the indices."""
         return {"indices": (shapes[0], "integer")}
 
     def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
-        """Return the limit of the input's indices."""
         return {0: self.entries}
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the rows, and keep the indices."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         x, table = inputs
         indices = workspace["indices"]
         xp.copyto(indices, x, casting="unsafe")
@@ -54,15 +51,8 @@ class Embedding(Layer):
         take(xp, table, indices, out=output, axis=0)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Add `upstream` up by row of the table."""
         x_gradient, table_gradient = gradients
         if x_gradient is not None:
             x_gradient.fill(0)
@@ -76,7 +66,7 @@ def _add_up(xp: Namespace, indices: Array, upstream: Array, out: Array) -> None:
         out.fill(0)
         np.add.at(out, indices, upstream)
         return
-    # A GPU adds at indices in any order, with other bits each time, whereas a product of matrices has one order.
+    # A scatter-add on a GPU adds in any order, so its bits vary from call to call. A matrix product has one order.
     places, rows = indices.reshape(-1), upstream.reshape(-1, upstream.shape[-1])
     for start in range(0, len(out), PRODUCT_ROWS):
         part = out[start : start + PRODUCT_ROWS]

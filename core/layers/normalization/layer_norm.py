@@ -1,47 +1,35 @@
 """Layer normalization."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration
-from core.initializers.constant import ConstantInitializer
-from core.initializers.zeros import Zeros
-from core.layers.normalization.deviation import invert_deviation, write_affine_gradients
+from core.graph.node import Gradients, Inputs, ParameterDeclaration, Workspace, WorkspaceDeclaration
+from core.layers.base import Featurewise
+from core.layers.normalization.affine import affine_parameters, invert_deviation, write_affine, write_affine_gradients
 from core.registry import hyperparameter
 
 
-class LayerNorm(Layer):
-    """`scale n + shift`, n being x less its mean, divided by its standard deviation, along the last axis.
+class LayerNorm(Featurewise):
+    """`scale n + shift`, where n is x minus its mean, divided by its standard deviation, along the last axis.
 
-    x (batch, ..., features); scale and shift (features,), learnt; no penalty counts them. With m and v the mean and the
-    variance (divided by the number of features) of a row, `n = (x - m) / sqrt(v + epsilon)`. With u = upstream and
-    g = u scale the gradient of x is `(g - mean(g) - n mean(g n)) / sqrt(v + epsilon)`; that of scale is the sum of
-    `u n`, and that of shift the sum of u.
+    x (batch, ..., features); learnable scale and shift (features,), to which penalties do not apply.
+
+    `n = (x - m) / sqrt(v + epsilon)` with the mean m and the variance v (divided by the number of features) of a row.
+    The gradient of x is `(g - mean(g) - n mean(g n)) / sqrt(v + epsilon)`, where `g = u scale` and u is the upstream
+    gradient. The gradient of scale is the sum of `u n`, and the gradient of shift is the sum of u.
 
     Source: Ba et al., "Layer normalization", 2016.
     """
 
     type: ClassVar[str] = "layer_norm"
 
-    epsilon: float = hyperparameter(default=1e-5, doc="Added to the variance, against a division by 0.", gt=0)
-
-    def infer(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        if len(shapes[0]) < 2:
-            raise ValueError(f"layer_norm needs an input of shape (batch, ..., features), not {shapes[0]}")
-        return shapes[0]
+    epsilon: float = hyperparameter(default=1e-5, doc="Added to the variance, to avoid a division by 0.", gt=0)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
         """Return scale and shift."""
-        features = shapes[0][-1:]
-        return (
-            ParameterDeclaration("scale", features, ConstantInitializer(value=1.0), penalized=False),
-            ParameterDeclaration("shift", features, Zeros(), penalized=False),
-        )
+        return affine_parameters(shapes[0][-1:])
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return n and the inverse standard deviations, and room for products and for a number per row."""
         (x,) = shapes
         row = (*x[:-1], 1)
         return {
@@ -51,8 +39,7 @@ class LayerNorm(Layer):
             "row": (row, "scratch"),
         }
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the normalized numbers, scaled and shifted."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         x, scale, shift = inputs
         normal, inverse, row = workspace["normal"], workspace["inverse"], workspace["row"]
         features = x.shape[-1]
@@ -63,20 +50,11 @@ class LayerNorm(Layer):
         xp.sum(output, axis=-1, keepdims=True, out=inverse)
         xp.divide(inverse, features, out=inverse)
         invert_deviation(xp, inverse, self.epsilon, out=inverse)
-        xp.multiply(normal, inverse, out=normal)
-        xp.multiply(normal, scale, out=output)
-        xp.add(output, shift, out=output)
+        write_affine(xp, normal, inverse, scale, shift, output)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write the gradients of the three formulas above."""
         _, scale, _ = inputs
         x_gradient, scale_gradient, shift_gradient = gradients
         normal, product, row = workspace["normal"], workspace["product"], workspace["row"]

@@ -1,1 +1,1 @@
-"""Layers that reduce axes to one number."""
+"""Layers that reduce axes."""

@@ -1,27 +1,25 @@
 """The maximum over axes."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Workspace, WorkspaceDeclaration
+from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
 from core.layers.reduction.base import Reduction
 
 
 class Max(Reduction):
-    """The maximum over `axes`: (batch, ...) to the shape without them.
+    """The maximum over `axes`: (batch, ...) to the shape without these axes.
 
-    The derivative is 1 for the largest number and 0 for the others; n numbers that tie have `1 / n` each.
+    The derivative is 1 for the maximum and 0 for the other elements; if n elements tie for the maximum, it is `1 / n`
+    for each of them.
     """
 
     type: ClassVar[str] = "max"
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return the derivatives, and room for the number of ties."""
         return {"slope": (shapes[0], "float"), "ties": (self.infer(*shapes), "scratch")}
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the maxima, and keep the derivatives."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         (x,) = inputs
         slope, ties = workspace["slope"], workspace["ties"]
         axes = self.axes_of(x.shape)
@@ -31,21 +29,13 @@ class Max(Reduction):
         xp.divide(slope, self.expanded(ties, x.shape), out=slope)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write `upstream` times the derivatives."""
         (gradient,) = gradients
         if gradient is not None:
             xp.multiply(workspace["slope"], self.expanded(upstream, gradient.shape), out=gradient)
 
-    def branches(self, xp: Namespace, inputs: Sequence[Array]) -> Array:
-        """Return which numbers are the largest."""
+    def branches(self, xp: Namespace, inputs: Inputs) -> Array:
         (x,) = inputs
         largest: Array = x == xp.max(x, axis=self.axes_of(x.shape), keepdims=True)
         return largest

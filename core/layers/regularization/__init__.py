@@ -1,1 +1,1 @@
-"""Layers that act in training only."""
+"""Layers that differ between training and evaluation."""

@@ -1,1 +1,1 @@
-"""Layers that move, join or pick numbers."""
+"""Layers that reshape, concatenate or select elements."""

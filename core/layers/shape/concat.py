@@ -1,57 +1,49 @@
 """Concatenation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Arithmetic, Workspace
+from core.graph.node import Gradients, Inputs, Layer, Workspace
 from core.layers.axes import axis_of
 from core.registry import hyperparameter
 
 
-class Concat(Arithmetic):
-    """Two inputs or more, one after another along an axis: shapes (batch, ...) that differ along this axis alone.
+class Concat(Layer):
+    """Concatenates two or more inputs along an axis. Their shapes (batch, ...) may differ along this axis only.
 
-    Each input's gradient is its part of the output's.
+    The gradient of each input is the corresponding part of the upstream gradient.
     """
 
     type: ClassVar[str] = "concat"
     arity: ClassVar[int] = 2
     variadic: ClassVar[bool] = True
 
-    axis: int = hyperparameter(default=-1, doc="The axis; negative ones count from the back. Axis 0 counts samples.")
+    axis: int = hyperparameter(default=-1, doc="The axis; negative ones count from the back. Axis 0 is the batch axis.")
 
     def infer(self, *shapes: Shape) -> Shape:
-        """Return the shape with the sizes along the axis added up."""
+        """Return the shape of the inputs, with their sizes along the axis added."""
         first = shapes[0]
         axis = axis_of(self.type, self.axis, len(first))
         rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
         if len(rests) > 1 or any(len(shape) != len(first) for shape in shapes):
             given = " and ".join(map(str, shapes))
-            raise ValueError(f"{self.type} needs inputs of shapes that differ along axis {axis} alone, not {given}")
+            raise ValueError(f"{self.type} needs inputs whose shapes differ along axis {axis} only, not {given}")
         return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Copy the inputs side by side."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         for part, x in zip(self._parts(output, inputs), inputs, strict=True):
             xp.copyto(part, x)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Copy each input's part of `upstream`."""
         for part, gradient in zip(self._parts(upstream, inputs), gradients, strict=True):
             if gradient is not None:
                 xp.copyto(gradient, part)
 
-    def _parts(self, whole: Array, inputs: Sequence[Array]) -> Iterator[Array]:
-        """Yield the views of an array of the output's shape that belong to each input."""
+    def _parts(self, whole: Array, inputs: Inputs) -> Iterator[Array]:
+        """Yield a view of the part of `whole`, an array of the output's shape, that corresponds to each input."""
         before = (slice(None),) * (self.axis % whole.ndim)
         start = 0
         for x in inputs:

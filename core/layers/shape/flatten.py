@@ -1,15 +1,17 @@
-"""All of a sample in one row."""
+"""Flattening."""
 
-from collections.abc import Sequence
 from math import prod
 from typing import ClassVar
 
-from core.arrays import Array, Namespace, Shape
-from core.graph.node import Layer, Workspace
+from core.arrays import Shape
+from core.layers.shape.base import Reshaping
 
 
-class Flatten(Layer):
-    """(batch, ...) to (batch, features), the last axis running fastest. The gradient is `upstream`, shaped back."""
+class Flatten(Reshaping):
+    """Flattens each sample: (batch, ...) to (batch, features), in row-major order.
+
+    The gradient is the upstream gradient in the shape of the input.
+    """
 
     type: ClassVar[str] = "flatten"
 
@@ -19,22 +21,3 @@ class Flatten(Layer):
         if not x:
             raise ValueError("flatten needs an input of shape (batch, ...), not ()")
         return (x[0], prod(x[1:]))
-
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Copy the input."""
-        (x,) = inputs
-        xp.copyto(output.reshape(x.shape), x)
-
-    def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
-    ) -> None:
-        """Copy `upstream`."""
-        (gradient,) = gradients
-        if gradient is not None:
-            xp.copyto(gradient.reshape(upstream.shape), upstream)

@@ -1,1 +1,1 @@
-"""The files of a run."""
+"""The artifacts of a run."""

@@ -1,4 +1,4 @@
-"""What a run brings along as files: spec, last checkpoint, every step of the history, trained model, pictures."""
+"""The artifacts of a run: spec, last checkpoint, full history, trained model, and figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
 
 
 class Artifacts:
-    """Sends the files of a job that has ended; sent again they replace themselves."""
+    """Uploads the artifacts of a job that has ended. Uploading is idempotent."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Artifacts:
         self._sent_but_pictures: set[str] = set()
 
     def are_being_drawn(self, job_id: str) -> bool:
-        """Whether pictures of a job are on their way, for which to wait."""
+        """Whether the figures of a job are still being drawn."""
         return self._pictures.are_being_drawn(job_id)
 
     def send(self, job: Job, record: MlflowRun) -> bool:
-        """Send all there is; what can not be sent is noted with the job and the rest goes on.
+        """Upload all artifacts. Those that cannot be uploaded are recorded as events of the job, and skipped.
 
-        False while pictures are being drawn, for which the rest does not wait: they are sent by a later call.
-        Raises UnavailableError, and RejectedError where the run is no more.
+        Returns False while figures are being drawn: the other artifacts are uploaded at once, the figures by a later
+        call. Raises UnavailableError, and RejectedError if the run was deleted.
         """
         drawn = self._pictures.are_drawn(job)
         due: dict[str, Send] = {}
@@ -77,7 +77,7 @@ class Artifacts:
             try:
                 send(job, record, run)
             except (CheckpointError, OSError) as error:
-                # Files go with a job that is deleted, which then has nobody to note it with.
+                # Also if the job was just deleted, together with its files. The event is then dropped.
                 self._set_aside(job, entry, "DAMAGED", error)
             except DrawingError as error:
                 self._set_aside(job, entry, error.code, error)
@@ -113,5 +113,7 @@ class Artifacts:
             self._set_aside(job, path, "FAILED", reason)
 
     def _set_aside(self, job: Job, entry: str, code: str, error: Exception | str) -> None:
-        logger.warning("MLflow does not get the %s of job %s: %s", entry, job.id, error, extra={"job_id": job.id})
+        logger.warning(
+            "the %s of job %s could not be exported to MLflow: %s", entry, job.id, error, extra={"job_id": job.id}
+        )
         self._note(job.id, "mlflow_set_aside", {"entry": entry, "error_code": code})

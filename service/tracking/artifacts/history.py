@@ -1,4 +1,4 @@
-"""A job's full history as a file that other tools read."""
+"""The full history of a job as a Parquet file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def history_parquet(job_dir: Path) -> bytes | None:
-    """Every step that was recorded, as Parquet; None where none was. Raises OSError where a file is damaged."""
+    """Return all recorded steps as Parquet; None if there are none. Raises OSError if a file is damaged."""
     table = read_history(job_dir)
     if not table.num_rows:
         return None

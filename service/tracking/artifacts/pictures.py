@@ -1,4 +1,4 @@
-"""The pictures of jobs and sweeps that have ended: drawn by another process, and then files to be sent."""
+"""The figures of jobs and sweeps that have ended: drawn by a separate process, then uploaded as files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ACCURACY = "val/accuracy"
 
 @dataclass(frozen=True)
 class Drawn:
-    """Files by their path among a run's artifacts, and why others could not be drawn."""
+    """Files by their artifact path, and error messages by the path of those that could not be drawn."""
 
     files: dict[str, Path] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
 class DrawnPictures:
-    """Has the pictures of jobs and sweeps drawn, each once: those that lie in their directories are not drawn again."""
+    """Draws the figures of jobs and sweeps. Figures that are already in the directory are not drawn again."""
 
     def __init__(self, settings: Settings) -> None:
         self._job_dir, self._sweep_dir = settings.job_dir, settings.sweep_dir
@@ -39,17 +39,17 @@ class DrawnPictures:
         self._drawing: dict[str, Future[None]] = {}
 
     def are_drawn(self, job: Job) -> bool:
-        """Whether there is nothing to wait for; has them drawn where they are not."""
+        """Whether the figures of a job are done. Starts drawing them if necessary."""
         directory = self._job_dir(job.id)
-        # Otherwise it never ran.
+        # A job without a directory never ran, and has no figures.
         return not directory.is_dir() or self._is_drawn(job.id, directory, self._request(job))
 
     def are_being_drawn(self, key: str) -> bool:
-        """Whether a job or a sweep, by its id, waits for its pictures."""
+        """Whether the figures of a job or sweep, by its id, are being drawn."""
         return key in self._drawing and not self._drawing[key].done()
 
     def is_compared(self, sweep: Sweep, jobs: Sequence[Job]) -> bool:
-        """Whether there is no picture of a sweep to wait for; has it drawn where it is not."""
+        """Whether the figure of a sweep is done. Starts drawing it if necessary."""
         members = [
             MemberRequest(self._request(job), job.overrides or {}, accuracy)
             for job in jobs
@@ -64,11 +64,11 @@ class DrawnPictures:
         return self._is_drawn(sweep.id, directory, request)
 
     def take(self, job: Job) -> Drawn:
-        """What has been drawn. Raises DrawingError where drawing came to nothing, and OSError where the files do."""
+        """Return the figures of a job. Raises DrawingError if drawing failed, and OSError if files cannot be read."""
         return self._take(job.id, self._job_dir(job.id))
 
     def take_comparison(self, sweep: Sweep) -> Drawn:
-        """What has been drawn of a sweep. Raises as `take` does."""
+        """Return the figure of a sweep. Raises the same errors as `take`."""
         drawn = self._take(sweep.id, self._sweep_dir(sweep.id))
         return Drawn({file.name: file for file in drawn.files.values()}, drawn.failures)
 
@@ -78,7 +78,7 @@ class DrawnPictures:
     def _is_drawn(self, key: str, directory: Path, request: Request | SweepRequest) -> bool:
         if key not in self._drawing:
             if (directory / DIRECTORY).is_dir():
-                return True  # another process drew them
+                return True  # drawn before a restart
             self._drawing[key] = self._artist.draw(request)
         return not self.are_being_drawn(key)
 
@@ -92,17 +92,17 @@ class DrawnPictures:
         try:
             failures = json.loads((place / FAILURES).read_bytes())
         except ValueError as error:
-            raise OSError(f"{FAILURES} can not be read") from error
+            raise OSError(f"{FAILURES} cannot be read") from error
         return Drawn(
             {_path(file.name): file for file in sorted(place.iterdir()) if file.name != FAILURES},
             {_path(name): reason for name, reason in failures.items()},
         )
 
     def close(self) -> None:
-        """End the process that draws."""
+        """End the drawing process."""
         self._artist.close()
 
 
 def _path(name: str) -> str:
-    """Where a picture lies among a run's artifacts."""
+    """Return the artifact path of a figure."""
     return f"model/{name}" if name == GRAPH else f"pictures/{name}"

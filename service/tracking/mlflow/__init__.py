@@ -1,1 +1,1 @@
-"""MLflow's REST API."""
+"""MLflow's REST API: client, entries, and views of an experiment."""

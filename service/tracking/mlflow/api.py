@@ -1,6 +1,6 @@
-"""The part of MLflow's REST API that tells it about runs.
+"""Client of the parts of MLflow's REST API that log runs.
 
-Spoken directly: the mlflow package costs a second and 160 MB to import, and hides what failed.
+The mlflow package is not used, since it takes a second and 160 MB to import and hides which call failed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
 ARTIFACT_SCHEME = "mlflow-artifacts:/"
 
-# Answers that say nothing about what was sent: the server is in trouble, or its configuration is.
+# Answers that do not depend on the request: the server, or its configuration, has a problem.
 UNAVAILABLE = {
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
@@ -40,11 +40,11 @@ UNAVAILABLE = {
 
 
 class UnavailableError(Exception):
-    """MLflow did not answer, or could not; what was sent may or may not have arrived."""
+    """MLflow did not answer, or has a problem. The request may or may not have been processed."""
 
 
 class RejectedError(Exception):
-    """MLflow does not take what was sent."""
+    """MLflow rejected the request."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class RejectedError(Exception):
 
 
 class Run(NamedTuple):
-    """A run of MLflow's."""
+    """A run in MLflow."""
 
     run_id: str
     experiment_id: str
@@ -61,7 +61,7 @@ class Run(NamedTuple):
 
 
 class LoggedModel(NamedTuple):
-    """A model that MLflow lists beside the run that made it."""
+    """A logged model in MLflow."""
 
     model_id: str
     artifact_uri: str
@@ -69,7 +69,7 @@ class LoggedModel(NamedTuple):
 
 
 class MlflowApi:
-    """Calls of the MLflow server at `url`; each raises UnavailableError or RejectedError."""
+    """Client of the MLflow server at `url`. Each call may raise UnavailableError or RejectedError."""
 
     def __init__(self, url: str) -> None:
         self._http = http_client(url, TIMEOUT_S)
@@ -77,10 +77,10 @@ class MlflowApi:
         self._socket: socket.socket | None = None
 
     def interrupt(self) -> None:
-        """From another thread: let no call wait for its answer from now on; it raises UnavailableError."""
+        """Abort the current call, and all later ones, with UnavailableError. Called from another thread."""
         self._interrupted.set()
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # it is closed already
+            with contextlib.suppress(OSError):  # already closed
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class MlflowApi:
         self._http.close()
 
     def experiment(self, name: str) -> str:
-        """Id of the experiment, which is made where there is none."""
+        """Return the id of an experiment. Create it if necessary."""
         try:
             answer = self._call("GET", "experiments/get-by-name", query={"experiment_name": name})
         except RejectedError as error:
@@ -98,13 +98,13 @@ class MlflowApi:
         return str(answer["experiment"]["experiment_id"])
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
-        """Set a tag of the experiment."""
+        """Set a tag of an experiment."""
         self._call(
             "POST", "experiments/set-experiment-tag", {"experiment_id": experiment_id, "key": key, "value": value}
         )
 
     def find_run(self, experiment_id: str, tag: str, value: str) -> Run | None:
-        """Oldest run of the experiment that has the tag."""
+        """Return the oldest run of an experiment with this tag."""
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
@@ -115,7 +115,7 @@ class MlflowApi:
         return _run(runs[0]) if runs else None
 
     def unended_runs(self, experiment_ids: Sequence[str], tag: str) -> list[tuple[str, str]]:
-        """Ids of the runs in these experiments that have the tag and have not ended, each with the tag's value."""
+        """Return the ids of the runs with this tag that have not ended, each with the value of the tag."""
         unended = (f"attributes.status != '{status}'" for status in ("FINISHED", "FAILED", "KILLED"))
         body: dict[str, Any] = {
             "experiment_ids": list(experiment_ids),
@@ -133,26 +133,26 @@ class MlflowApi:
                 return found
 
     def create_run(self, experiment_id: str, name: str, start_ms: int, tags: dict[str, str]) -> Run:
-        """Make a run. Not idempotent: look for it first."""
+        """Create a run. Not idempotent: call `find_run` first."""
         body = {"experiment_id": experiment_id, "run_name": name, "start_time": start_ms, "tags": _entries(tags)}
         return _run(self._call("POST", "runs/create", body)["run"])
 
     def delete_run(self, run_id: str) -> None:
-        """Take a run back."""
+        """Delete a run."""
         self._call("POST", "runs/delete", {"run_id": run_id})
 
     def get_run(self, run_id: str) -> Run:
-        """One run."""
+        """Return a run."""
         return _run(self._call("GET", "runs/get", query={"run_id": run_id})["run"])
 
     def log_params(self, run_id: str, params: Iterable[tuple[str, str]]) -> None:
-        """Add at most 100 params; the same again changes nothing."""
+        """Log at most 100 params. Idempotent."""
         entries = [{"key": key, "value": value[:LONGEST_PARAM]} for key, value in params]
         self._call("POST", "runs/log-batch", {"run_id": run_id, "params": entries})
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
-        """Add at most 1,000 points; the same again changes nothing."""
-        # The dashboard draws infinity as 1.8e308, and a NaN as the gap that it is.
+        """Log at most 1,000 points. Idempotent."""
+        # The dashboard would draw infinity as 1.8e308. It draws NaN as a gap.
         entries = [
             {
                 "key": point.name,
@@ -169,16 +169,16 @@ class MlflowApi:
         self._call("POST", "runs/log-batch", {"run_id": run_id, "tags": _entries(dict(tags))})
 
     def log_inputs(self, run_id: str, datasets: Sequence[dict[str, Any]]) -> None:
-        """Add datasets as inputs; the same again changes nothing."""
+        """Log datasets as inputs. Idempotent."""
         self._call("POST", "runs/log-inputs", {"run_id": run_id, "datasets": datasets})
 
     def set_status(self, run_id: str, status: str, end_ms: int | None = None) -> None:
-        """Set the run's status and the time of its end."""
+        """Set the status of a run, and its end time."""
         body: dict[str, Any] = {"run_id": run_id, "status": status}
         self._call("POST", "runs/update", body if end_ms is None else body | {"end_time": end_ms})
 
     def find_model(self, experiment_id: str, run_id: str) -> LoggedModel | None:
-        """The model of a run."""
+        """Return the oldest model of a run."""
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"source_run_id = '{run_id}'",
@@ -189,18 +189,18 @@ class MlflowApi:
         return _model(models[0]) if models else None
 
     def create_model(self, experiment_id: str, run_id: str, name: str) -> LoggedModel:
-        """Make a model that has no files yet. Not idempotent: look for it first."""
+        """Create a model without files. Not idempotent: call `find_model` first."""
         body = {"experiment_id": experiment_id, "source_run_id": run_id, "name": name}
         return _model(self._call("POST", "logged-models", body)["model"])
 
     def finish_model(self, run_id: str, model_id: str) -> None:
-        """Say that a model's files are all there; the run's page then shows it."""
+        """Mark a model as complete. The page of the run then shows it."""
         self._call("POST", "runs/outputs", {"run_id": run_id, "models": [{"model_id": model_id, "step": 0}]})
         body = {"model_id": model_id, "status": "LOGGED_MODEL_READY"}
         self._call("PATCH", f"logged-models/{model_id}", body)
 
     def register_model(self, name: str, run_id: str, model_id: str) -> None:
-        """Make the run's model the newest version under a name, unless it has been made one."""
+        """Register the model of a run as a new version under a name, unless it is one already."""
         try:
             self._call("POST", "registered-models/create", {"name": name})
         except RejectedError as error:
@@ -211,7 +211,7 @@ class MlflowApi:
             self._call("POST", "model-versions/create", body)
 
     def alias_model(self, name: str, alias: str, run_id: str) -> None:
-        """Let an alias stand for the run's version of the registered model, if it has one."""
+        """Set an alias for the version of a registered model that belongs to a run, if there is one."""
         version = self._find_version(name, run_id)
         if version is not None:
             self._call("POST", "registered-models/alias", {"name": name, "alias": alias, "version": version})
@@ -222,9 +222,9 @@ class MlflowApi:
         return next((version["version"] for version in versions if version["name"] == name), None)
 
     def upload(self, run: Run | LoggedModel, path: str, content: bytes | Path) -> None:
-        """Put an artifact under its path in the run or the model, over what is there."""
+        """Upload an artifact to its path in a run or model. Replaces an existing one."""
         if not run.artifact_uri.startswith(ARTIFACT_SCHEME):
-            raise RejectedError(f"artifacts at {run.artifact_uri} do not go through the MLflow server", "UNSUPPORTED")
+            raise RejectedError(f"artifacts at {run.artifact_uri} are not served by the MLflow server", "UNSUPPORTED")
         root = run.artifact_uri.removeprefix(ARTIFACT_SCHEME).strip("/")
         url = f"/api/2.0/mlflow-artifacts/artifacts/{quote(f'{root}/{path}')}"
         if isinstance(content, bytes):
@@ -240,7 +240,7 @@ class MlflowApi:
 
     def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
         if self._interrupted.is_set():
-            raise UnavailableError("the service stops")
+            raise UnavailableError("the service is stopping")
         try:
             answer = self._http.request(method, url, extensions={"trace": self._trace}, **arguments)
         except httpx.TransportError as error:
@@ -253,10 +253,10 @@ class MlflowApi:
         raise RejectedError(str(problem.get("message", answer.text))[:LONGEST_TAG], str(problem.get("error_code", "")))
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
-        # A call waits in `recv`, from which only what is done to its socket calls it back.
+        # A call blocks in `recv`. Only shutting down its socket interrupts it.
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
             self._socket = info["return_value"].get_extra_info("socket")
-            if self._interrupted.is_set():  # while it connected
+            if self._interrupted.is_set():  # while connecting
                 self.interrupt()
 
 

@@ -1,4 +1,4 @@
-"""Entries of a run: params from JSON values, and sending many together of which MLflow may refuse one."""
+"""Entries of a run: JSON values as params, and batches in which MLflow may reject single entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Entry = TypeVar("Entry")
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Leaves of a JSON value as params: ("model.layers.0.units", "128")."""
+    """Yield the leaves of a JSON value as params: ("model.layers.0.units", "128")."""
     match value:
         case dict():
             entries: Any = value.items()
@@ -36,7 +36,7 @@ def send_together(
     entries: Sequence[Entry],
     set_aside: Callable[[Entry, RejectedError], None],
 ) -> None:
-    """Send entries in one call; one that MLflow does not take is found by halving and set aside."""
+    """Send entries in one call. If MLflow rejects some, find them by bisection and pass them to `set_aside`."""
     try:
         send(entries)
     except RejectedError as error:
@@ -49,5 +49,5 @@ def send_together(
 
 
 def milliseconds(moment: datetime) -> int:
-    """A moment as MLflow takes it: since 1970."""
+    """Return a time in milliseconds since 1970, as MLflow expects it."""
     return round(moment.timestamp() * 1000)

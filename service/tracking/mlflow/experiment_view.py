@@ -1,6 +1,6 @@
-"""How MLflow's pages show the runs of an experiment, and those of a sweep: which columns, which charts first.
+"""Shared views in MLflow of the runs of an experiment or sweep: columns, charts, order and grouping.
 
-The form is that in which MLflow 3's pages keep a view that is shared: JSON in a tag of the experiment.
+A view is JSON in a tag of the experiment, in the format of MLflow 3's web pages.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TAG = "mlflow.sharedViewState."  # and the view's name, by which a link opens it
+TAG = "mlflow.sharedViewState."  # prefix of the name of the view, which links refer to
 EXPERIMENT = "gradfleet"
 PARENT = "mlflow.parentRunId"
 BEST_FIRST = "metrics.`val/accuracy`"
 
 METRICS = ("val/accuracy", "val/loss", "val/hinge", "val/softmax", "train/loss")
 PARAMS = ("loss.type", "optimizer.lr", "regularization.l2", "training.seed")
-# The others come after them, in MLflow's own order.
+# Other metrics follow, in MLflow's order.
 SECTIONS = {"val": METRICS[:4], "train": ("train/loss", "train/accuracy", "train/active_fraction")}
 
 
 def experiment_view() -> dict[str, Any]:
-    """All runs of an experiment; those of a sweep stand below its own."""
+    """Return the view of all runs of an experiment. MLflow nests the runs of a sweep under its own."""
     return _view(PARAMS)
 
 
 def sweep_view(run_id: str, fields: Iterable[str]) -> dict[str, Any]:
-    """The members of the sweep whose run it is, taken together where they differ in none of these params."""
+    """Return the view of the members of the sweep with this run, grouped by the params `fields`."""
     fields = list(fields)
     keys = [{"mode": "param", "groupByData": field} for field in fields]
     return _view(dict.fromkeys((*PARAMS, *fields))) | {
@@ -41,8 +41,8 @@ def sweep_view(run_id: str, fields: Iterable[str]) -> dict[str, Any]:
 def _view(params: Iterable[str]) -> dict[str, Any]:
     return {
         "selectedColumns": [*(f"metrics.`{name}`" for name in METRICS), *(f"params.`{name}`" for name in params)],
-        "runsHiddenMode": "SHOW_ALL",  # MLflow draws the first ten runs only
-        "isAccordionReordered": True,  # as it stands here, not by the alphabet
+        "runsHiddenMode": "SHOW_ALL",  # the default is only the first ten runs
+        "isAccordionReordered": True,  # in this order, not alphabetically
         "compareRunSections": [_generated(name) | {"name": name, "display": True} for name in SECTIONS],
         "compareRunCharts": [_chart(section, name) for section, names in SECTIONS.items() for name in names],
     }

@@ -1,1 +1,1 @@
-"""The run of a sweep, the parent of its members' runs."""
+"""The run of a sweep, which is the parent of the runs of its members."""

@@ -1,6 +1,6 @@
-"""The end of a sweep told to MLflow, once all is told of its members: the comparison, the best model, the status.
+"""Export of the end of a sweep, after that of all its members: comparison, alias of the best model, and status.
 
-Each step is harmless when done twice; the mark in the database comes last.
+Each step is idempotent. The sweep is marked in the database at the end.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ BEST = "best"  # alias of a registered model
 
 
 class SweepExport:
-    """Tells MLflow how a sweep has ended; raises UnavailableError, and RejectedError where trying again is no use."""
+    """Exports the end of sweeps. Raises UnavailableError, and RejectedError if retrying is of no use."""
 
     def __init__(self, database: Transactions, settings: Settings, api: MlflowApi, pictures: DrawnPictures) -> None:
         self._database = database
@@ -54,10 +54,10 @@ class SweepExport:
         self._mlflow_link = settings.mlflow_link
         self._api = api
 
-    def tell(self, sweep_id: str) -> bool:
-        """Send the end of a sweep whose jobs have all ended; never is there more to send."""
+    def export(self, sweep_id: str) -> bool:
+        """Send the end of a sweep whose jobs have all ended."""
         if self._pictures.are_being_drawn(sweep_id):
-            return False  # it is told later, and others meanwhile
+            return False  # exported later, and others first
         with self._database.reading() as session:
             sweep = session.get_one(Sweep, sweep_id)
             jobs, bests = jobs_of(session, sweep_id), best_values(session, sweep_id)
@@ -66,7 +66,7 @@ class SweepExport:
             comparison = compare(sweep, jobs, bests, metric, self._mlflow_link)
         if not self._pictures.is_compared(sweep, jobs):
             return False
-        # Where all members were deleted before MLflow heard of any, there is nothing to show.
+        # If all members were deleted before they were exported, there is nothing to show.
         if jobs or sweep.mlflow_run_id is not None:
             run_id = ensure_sweep_run(self._database, self._api, sweep_id)
             run = self._api.get_run(run_id)
@@ -82,18 +82,18 @@ class SweepExport:
             session.execute(update(Sweep).where(Sweep.id == sweep_id).values(mlflow_finished=True))
         return False
 
-    def note_refusal(self, sweep_id: str, error: RejectedError) -> None:
-        """Take note that MLflow does not take the sweep at all."""
-        logger.error("MLflow does not take sweep %s: %s", sweep_id, error)
+    def record_rejection(self, sweep_id: str, error: RejectedError) -> None:
+        """Record that MLflow rejected the sweep as a whole."""
+        logger.error("MLflow rejected sweep %s: %s", sweep_id, error)
 
     def _try(self, sweep: Sweep, run: Run, entry: str, send: Callable[[], None]) -> None:
-        """Send a part; where MLflow does not take it, the rest goes on."""
+        """Send a part of the export. If this fails, log it and go on."""
         try:
             send()
         except (DrawingError, OSError, RejectedError) as error:
             if isinstance(error, RejectedError) and not run.active:
                 raise
-            logger.warning("MLflow does not get the %s of sweep %s: %s", entry, sweep.id, error)
+            logger.warning("the %s of sweep %s could not be exported to MLflow: %s", entry, sweep.id, error)
 
     def _send_files(self, run: Run, comparison: ComparisonView) -> None:
         for path, content in comparison_files(comparison).items():
@@ -104,7 +104,7 @@ class SweepExport:
         for path, file in drawn.files.items():
             self._api.upload(run, path, file)
         for path, reason in drawn.failures.items():
-            logger.warning("sweep %s has no %s: %s", sweep.id, path, reason)
+            logger.warning("%s of sweep %s could not be drawn: %s", path, sweep.id, reason)
 
     def _send_metrics(self, run: Run, comparison: ComparisonView, ended_ms: int) -> None:
         points = [Point(name, 0, value, ended_ms) for name, value in best_means(comparison)]
@@ -112,7 +112,7 @@ class SweepExport:
             self._api.log_points(run.run_id, points)
 
     def _name_best(self, jobs: Sequence[Job], comparison: ComparisonView) -> None:
-        """Give an alias to the model of the best member, of each registered model that members are versions of."""
+        """Set the alias of each registered model with versions from this sweep to the version of the best member."""
         best: dict[str, tuple[float, str]] = {}
         for job, member in zip(jobs, comparison.members, strict=True):
             name, value = job.spec.get("registered_model_name"), member.metrics.get(comparison.metric)
@@ -125,7 +125,7 @@ class SweepExport:
 
 
 def best_means(comparison: ComparisonView) -> Iterator[tuple[str, float]]:
-    """The means of the best group of each loss, by names such as "hinge/val/accuracy"."""
+    """Yield the means of the best group of each loss, with names such as "hinge/val/accuracy"."""
     for loss, position in comparison.best_per_loss.items():
         for name, statistic in comparison.groups[position].metrics.items():
             if name.startswith("val/") and statistic.mean is not None:

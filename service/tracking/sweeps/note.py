@@ -1,4 +1,4 @@
-"""What the run of a sweep says about it, as a note to read: what was searched, and what came of it."""
+"""The note on the run of a sweep: the search space and the results."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView
 
 METRICS = ("val/accuracy", "val/loss", "val/hinge", "val/softmax")
-# MLflow puts the columns of a table side by side without a gap.
+# MLflow renders tables without space between columns.
 GAP = "\N{NO-BREAK SPACE}" * 3
 
 
 def first_note(sweep: Sweep) -> str:
-    """What is searched."""
+    """Return the search space."""
     return "\n".join(_searched(sweep))
 
 
 def last_note(sweep: Sweep, experiment_id: str, states: Mapping[str, int], comparison: ComparisonView) -> str:
-    """What came of it, its groups, the best ones first, as far as there is room, and what was searched.
+    """Return the results, as many groups as fit, best first, and the search space.
 
-    `states` is how many of its jobs are in each state.
+    `states` is the number of jobs in each state.
     """
     state = state_of(states)
     jobs = f"{sum(states.values()):,} jobs: {', '.join(f'{count:,} {name}' for name, count in sorted(states.items()))}"
     charts, runs = charts_page(experiment_id, sweep.id), runs_page(experiment_id, EXPERIMENT)
     head = [f"**{state.capitalize()}**: {jobs}. [Compare them in charts]({charts}) · [all runs]({runs})", ""]
     tail = ["", *_searched(sweep)]
-    room = LONGEST_TAG - sum(len(line) + 1 for line in (*head, *tail)) - 100  # for what follows if it is cut
+    room = LONGEST_TAG - sum(len(line) + 1 for line in (*head, *tail)) - 100  # for the line below a cut table
     table, rows = list(_table(experiment_id, comparison)), 0
     for line in table:
         room -= len(line) + 1
@@ -56,7 +56,7 @@ def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
     yield _row([*fields, *names, "n", "runs"])
     yield f"|{' --- |' * (len(fields) + len(names) + 2)}"
     best = set(comparison.best_per_loss.values())
-    # MLflow folds a note after a few lines: those that answer which loss is best stand before that.
+    # MLflow folds long notes, so the best group of each loss comes first.
     for position in sorted(_ranked(comparison), key=lambda position: position not in best):
         group = comparison.groups[position]
         values = [short(group.overrides.get(field, "")) for field in fields]
@@ -68,7 +68,7 @@ def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
         yield _row([*values, *statistics, str(group.n), runs])
     if best:
         yield ""
-        yield f"Mean ± standard deviation of n jobs; first and bold the best mean {comparison.metric} of each loss."
+        yield f"Mean ± standard deviation of n jobs. First and in bold: the best mean {comparison.metric} of each loss."
 
 
 def _ranked(comparison: ComparisonView) -> list[int]:
@@ -102,17 +102,17 @@ def _row(cells: Iterable[str]) -> str:
 
 def _searched(sweep: Sweep) -> Iterator[str]:
     spec = sweep.spec
-    parallel = "as many at once as fit" if sweep.parallel is None else f"at most {sweep.parallel} at once"
+    parallel = "as many at once as possible" if sweep.parallel is None else f"at most {sweep.parallel} at once"
     yield f"Jobs that differ in these fields, {parallel}:"
     yield ""
     match spec["over"]:
         case {"grid": dict(fields)}:
             yield from (f"- {field}: {', '.join(map(short, values))}" for field, values in fields.items())
         case {"list": list(members)}:
-            yield f"- {len(members):,} settings, as they are listed in the spec"
+            yield f"- {len(members):,} settings listed in the spec"
         case {"random": {"fields": dict(fields), "samples": samples, "seed": seed}}:
             yield from (f"- {field}: {_drawn(draw)}" for field, draw in fields.items())
-            yield f"- {samples:,} samples are drawn, by seed {seed}"
+            yield f"- {samples:,} random samples, seed {seed}"
     if spec.get("stopping"):
         yield f"- stopping: {short(spec['stopping'])}"
     if spec["seeds"]:

@@ -1,4 +1,4 @@
-"""The run of a sweep, under which MLflow shows the runs of its members; made before the first of them."""
+"""The run of a sweep, under which MLflow shows the runs of its members. It is created before them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SWEEP_TAG = "gradfleet.sweep_id"
 
 
 def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> str:
-    """Id of the sweep's run: the one that is there (the answer to an earlier call can have been lost) or a new one.
+    """Return the id of the run of a sweep: an existing one, if the answer to an earlier call was lost, or a new one.
 
-    Raises UnavailableError, and RejectedError where trying again is no use.
+    Raises UnavailableError, and RejectedError if retrying is of no use.
     """
     with database.reading() as session:
         sweep = session.get_one(Sweep, sweep_id)
@@ -50,14 +50,14 @@ def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> s
     def set_aside(entry: tuple[str, str], error: RejectedError) -> None:
         if not api.get_run(run_id).active:
             raise error
-        logger.warning("MLflow does not take %s of sweep %s: %s", entry, sweep_id, error)
+        logger.warning("MLflow rejected %s of sweep %s: %s", entry, sweep_id, error)
 
     params = list(params_of(sweep.spec))
     for begin in range(0, len(params), PARAMS_PER_CALL):
         some = params[begin : begin + PARAMS_PER_CALL]
         send_together(lambda entries: api.log_params(run_id, entries), some, set_aside)
     api.set_tags(run_id, [(NOTE, first_note(sweep))])
-    # Last, for it says that all this is done.
+    # At the end, since it marks all steps as done.
     with database.writing() as session:
         values = {"mlflow_run_id": run_id, "mlflow_experiment_id": run.experiment_id}
         session.execute(update(Sweep).where(Sweep.id == sweep_id).values(values))
@@ -65,7 +65,7 @@ def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> s
 
 
 def params_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A sweep's spec as params: its base as a job's, and all values of a field in one ("over.optimizer.lr")."""
+    """Yield the spec of a sweep as params: the base like a job, and one param per field ("over.optimizer.lr")."""
     yield from flatten({"base": spec["base"]})
     for kind, over in (spec["over"] or {}).items():
         match kind, over:

@@ -1,4 +1,4 @@
-"""A sweep's comparison as files: for programs, for a spreadsheet, and as a table on MLflow's pages."""
+"""The comparison of a sweep as files: JSON, CSV, and a table for MLflow's pages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from service.sweeps.schemas import ComparisonView
 
 GROUPS_TABLE = "groups.json"
-# By this MLflow finds the tables among a run's files.
+# The tag by which MLflow finds tables among the artifacts.
 TABLES_TAG = ("mlflow.loggedArtifacts", json.dumps([{"path": GROUPS_TABLE, "type": "table"}]))
 
 
 def comparison_files(comparison: ComparisonView) -> dict[str, bytes]:
-    """Contents by path."""
+    """Return the content of each file by its path."""
     return {
         "comparison.json": comparison.model_dump_json(indent=1).encode(),
         "comparison.csv": _members_csv(comparison).encode(),
@@ -39,7 +39,7 @@ def _members_csv(comparison: ComparisonView) -> str:
 
 
 def _groups_table(comparison: ComparisonView) -> dict[str, Any]:
-    """One row each, in the form of pandas' orient="split"."""
+    """Return one row per group, in the format of pandas' orient="split"."""
     rows: list[dict[str, Any]] = []
     for group in comparison.groups:
         row = {**dict(flatten(group.overrides)), "n": group.n}

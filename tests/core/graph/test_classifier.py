@@ -132,7 +132,7 @@ WRONG = {
     "parameters of no such layer": (changed(5, share="rigt"), 5, "share", "did you mean 'right'"),
     "parameters of a later layer": (changed(0, share="right"), 0, "share", "comes later"),
     "parameters of another shape": (changed(5, share="right"), 5, None, r"right.weight of shape (10, 6)"),
-    "parameters of a layer without": (changed(5, share="left"), 5, None, "shape (10, 6), but there is none"),
+    "parameters of a layer without": (changed(5, share="left"), 5, None, "shape (10, 6), but it does not exist"),
     "shapes that do not fit": (changed(5, units=7), 6, None, "(1, 7) and (1, 6)"),
     "a layer that nobody reads": (changed(4, inputs=["left", "stem"]), 3, None, "no layer reads '3_sigmoid'"),
 }  # fmt: skip
@@ -201,17 +201,20 @@ def labelled():
 
 GOOD = {"features": np.zeros((4, 2)), "labels": np.array([0, 1, 2, 0])}
 BAD_DATA = {
-    "NaN": ({"features": np.array([[0, 0], [0, np.nan], [0, 0], [0, 0]])}, r"'features' has nan at \[1, 1\]"),
-    "infinity": ({"features": np.full((4, 2), -np.inf)}, r"'features' has -inf at \[0, 0\]"),
-    "another width": ({"features": np.zeros((4, 3))}, r"'features' is of shape \(4, 3\), but must be .* \(4, 2\)"),
-    "another batch": ({"labels": np.zeros(5, int)}, r"'labels' is of shape \(5,\), but must be of shape \(4,\)"),
-    "a label too large": (
-        {"labels": np.array([0, 1, 3, 0])}, r"'labels' has 3 at \[2\], but node 'loss' takes .* from 0 to 2",
+    "NaN": (
+        {"features": np.array([[0, 0], [0, np.nan], [0, 0], [0, 0]])},
+        r"'features' must be finite, but is nan at \[1, 1\]",
     ),
-    "a label below 0": ({"labels": np.array([-1, 0, 0, 0])}, r"'labels' has -1 at \[0\], but node 'loss'"),
-    "labels that are no integers": ({"labels": np.zeros(4)}, "'labels' holds float64, but must hold integers"),
-    "text": ({"features": np.full((4, 2), "a")}, "'features' holds <U1, but must hold numbers"),
-    "an unknown name": ({"label": np.zeros(4, int)}, "inputs are features, labels; given are features, label, labels"),
+    "infinity": ({"features": np.full((4, 2), -np.inf)}, r"'features' must be finite, but is -inf at \[0, 0\]"),
+    "another width": ({"features": np.zeros((4, 3))}, r"'features' must have shape \(4, 2\), not \(4, 3\)"),
+    "another batch": ({"labels": np.zeros(5, int)}, r"'labels' must have shape \(4,\), not \(5,\)"),
+    "a label too large": (
+        {"labels": np.array([0, 1, 3, 0])}, r"'labels' is 3 at \[2\], but node 'loss' needs integers from 0 to 2",
+    ),
+    "a label below 0": ({"labels": np.array([-1, 0, 0, 0])}, r"'labels' is -1 at \[0\], but node 'loss'"),
+    "labels that are no integers": ({"labels": np.zeros(4)}, "'labels' must have an integer dtype, not float64"),
+    "text": ({"features": np.full((4, 2), "a")}, "'features' must have an integer or float dtype, not <U1"),
+    "an unknown name": ({"label": np.zeros(4, int)}, "inputs are features, labels, not features, label, labels"),
 }  # fmt: skip
 
 
@@ -237,5 +240,5 @@ def test_the_indices_of_a_table_are_looked_at(value, fits):
     if fits:
         check_inputs(graph, data)
     else:
-        with pytest.raises(GraphError, match=rf"'words' has {value} at \[0, 1\], but node 'vectors' takes .* 0 to 4"):
+        with pytest.raises(GraphError, match=rf"'words' is {value} at \[0, 1\], but node 'vectors' needs .* 0 to 4"):
             check_inputs(graph, data)

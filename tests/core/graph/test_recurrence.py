@@ -96,11 +96,11 @@ def test_what_does_not_fit_is_said():
     cell.input("h", (BATCH, 1))
     cell.add("sum", Add(), "x", "h")
     for sequences, states, message in [
-        ({"x": ["a"]}, {}, "each input of the cell once: h, x; they name x"),
-        ({"x": ["a"], "h": ["b"]}, {"h": ("b", "sum")}, "they name h, h, x"),
-        ({"x": ["a"]}, {"h": ("b", "total")}, "'h' comes from 'total', which is not a node"),
-        ({"x": ["a"], "h": ["b", "c"]}, {}, r"lengths are \[1, 2\]"),
-        ({}, {"x": ("a", "sum"), "h": ("b", "sum")}, r"lengths are \[\]"),
+        ({"x": ["a"]}, {}, "each input of the cell once: h, x, not x"),
+        ({"x": ["a"], "h": ["b"]}, {"h": ("b", "sum")}, "not h, h, x"),
+        ({"x": ["a"]}, {"h": ("b", "total")}, "'h' names 'total', which is not a node"),
+        ({"x": ["a"], "h": ["b", "c"]}, {}, r"same length, not \[1, 2\]"),
+        ({}, {"x": ("a", "sum"), "h": ("b", "sum")}, r"same length, not \[\]"),
     ]:
         with pytest.raises(GraphError, match=message):
             unroll(Graph(), cell, sequences, states)

@@ -242,7 +242,7 @@ def test_statistics_cannot_be_shared():
     graph.input("x", (BATCH, 3))
     graph.add("a", BatchNorm(), "x")
     graph.add("b", BatchNorm(), "a", share="a")
-    with pytest.raises(GraphError, match=r"node 'b' cannot share a\.mean, an average of one place"):
+    with pytest.raises(GraphError, match=r"node 'b' cannot share a\.mean, a running average of one node"):
         graph.parameters()
 
 

@@ -111,7 +111,7 @@ def test_an_export_is_ready_while_mlflow_answers(settings: Settings, database: D
         create_job(session, spec=hinge_job(), dataset={"digest": "00"}, total_steps=1, body_sha256="b")
     nobody = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
     exporter = MlflowExporter(database, nobody)
-    assert exporter.status() == (False, "the export does not run")
+    assert exporter.status() == (False, "the export is not running")
     exporter.start()
     try:
         wait_until(lambda: "does not answer" in exporter.status().detail, "MLflow's outage is noticed")

@@ -16,7 +16,7 @@ from service.jobs.states import State
 from service.store import Database, migrate
 from service.store.migrate import MIGRATIONS
 from service.store.models import Attempt, Base, Dataset, Job, MlflowRun
-from service.tracking.backlog import untold_jobs
+from service.tracking.backlog import pending_jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +111,7 @@ def test_jobs_that_mlflow_knows_are_taken_along(settings: Settings, database: Da
     with database.reading() as session:
         finished_jobs = session.scalars(select(Job.name).where(Job.mlflow_finished)).all()
         assert finished_jobs == ["told"]
-        assert len(untold_jobs(session)) == 2
+        assert len(pending_jobs(session)) == 2
         counts = count_by_state(session)
         assert {state: count for state, count in counts.items() if count} == {State.SUCCEEDED: 2, State.CANCELLED: 1}
 

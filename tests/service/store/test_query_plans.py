@@ -16,7 +16,7 @@ from service.store.lease import check_token, read_lease
 from service.store.models import Base, Job, Metric
 from service.sweeps.judging import judge
 from service.sweeps.repository import best_values, create_sweep, jobs_of, states_of
-from service.tracking.backlog import measure_backlog, untold_jobs, untold_sweeps
+from service.tracking.backlog import measure_backlog, pending_jobs, pending_sweeps
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], A
 @pytest.mark.parametrize(
     "ask",
     [
-        untold_jobs,
-        lambda session: untold_sweeps(session, without=["job_1"]),
+        pending_jobs,
+        lambda session: pending_sweeps(session, without=["job_1"]),
         lambda session: measure_backlog(session, without=[]),
         lambda session: measure_backlog(session, without=["job_1"]),
         lambda session: jobs_in(session, [State.QUEUED, *LIVE]),

@@ -94,8 +94,8 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(
         export_all(exporter)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert [record.message.partition(",")[0] for record in caplog.records if record.name.startswith("service")] == [
-        "MLflow cannot be told",
-        "MLflow answers again",
+        "MLflow is unavailable",
+        "MLflow is available again",
     ]
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"

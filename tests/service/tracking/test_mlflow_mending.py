@@ -71,7 +71,7 @@ def test_the_run_of_a_job_deleted_between_two_batches_is_ended(
     export_anew(database, settings)
     (run,) = mlflow.runs_of(job_id, record.experiment_id)
     assert run["info"]["status"] == "KILLED"
-    assert tags_of(run)["gradfleet.reason"] == "the job was deleted before MLflow had been told all of it"
+    assert tags_of(run)["gradfleet.reason"] == "the job was deleted before its export was complete"
     assert len(mlflow.history(record.run_id, "train/loss")) == 5, "what was told stays"
 
 

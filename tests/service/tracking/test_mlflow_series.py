@@ -149,7 +149,7 @@ def test_the_same_points_whatever_the_batches_and_failures(
         # A new one each time: nothing may depend on what one remembers.
         while True:
             try:
-                if not JobExport(database, Settings(), api).tell(job_id):  # type: ignore[arg-type]
+                if not JobExport(database, Settings(), api).export(job_id):  # type: ignore[arg-type]
                     return
             except UnavailableError:
                 continue

@@ -1,1 +1,1 @@
-"""Activations that are linear on one side, or nearly so."""
+"""Activation functions that are linear on one side, exactly or approximately."""

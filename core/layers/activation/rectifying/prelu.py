@@ -1,20 +1,20 @@
 """The parametric rectified linear unit."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Kept, Layer, ParameterDeclaration, Workspace, WorkspaceDeclaration
+from core.graph.node import Gradients, Inputs, Kept, ParameterDeclaration, Workspace, WorkspaceDeclaration, sides
 from core.initializers.base import Initializer
 from core.initializers.constant import ConstantInitializer
+from core.layers.base import Featurewise
 from core.registry import hyperparameter
 
 
-class PReLU(Layer):
-    """`max(x, 0) + a min(x, 0)`, a being learnt: x (batch, ..., features), a (features,). No penalty counts a.
+class PReLU(Featurewise):
+    """`max(x, 0) + a min(x, 0)` with a learnable slope a: x (batch, ..., features), a (features,).
 
-    The derivative of x is 1 where x > 0 and a elsewhere, 0 included; that of a is `min(x, 0)`, summed over all but the
-    last axis.
+    Penalties do not apply to a. The derivative with respect to x is 1 where x > 0 and a elsewhere, including at 0. The
+    derivative with respect to a is `min(x, 0)`, summed over all axes but the last.
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015, with one slope for each feature.
     """
@@ -22,24 +22,17 @@ class PReLU(Layer):
     type: ClassVar[str] = "prelu"
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
-    slope: Initializer = hyperparameter(default=ConstantInitializer(value=0.25), doc="How the slopes start.")
-
-    def infer(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        if len(shapes[0]) < 2:
-            raise ValueError(f"prelu needs an input of shape (batch, ..., features), not {shapes[0]}")
-        return shapes[0]
+    slope: Initializer = hyperparameter(default=ConstantInitializer(value=0.25), doc="Initializer of the slopes.")
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
         """Return the slopes."""
         return (ParameterDeclaration("slope", shapes[0][-1:], self.slope, penalized=False),)
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return room for what concerns the negative inputs."""
         return {"negative": (shapes[0], "scratch")}
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the sum of the positive and the negative part, one of which is 0."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
+        # The sum of the positive part and the negative part, one of which is 0.
         x, slope = inputs
         negative = xp.minimum(x, 0, out=workspace["negative"])
         xp.multiply(negative, slope, out=negative)
@@ -47,15 +40,8 @@ class PReLU(Layer):
         xp.add(output, negative, out=output)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write `upstream` times the derivatives, summed for the slopes."""
         x, slope = inputs
         x_gradient, slope_gradient = gradients
         negative = workspace["negative"]
@@ -70,7 +56,5 @@ class PReLU(Layer):
             xp.multiply(negative, upstream, out=negative)
             xp.sum(negative, axis=tuple(range(x.ndim - 1)), out=slope_gradient)
 
-    def branches(self, xp: Namespace, inputs: Sequence[Array]) -> Array:
-        """Return where the input is positive."""
-        positive: Array = inputs[0] > 0
-        return positive
+    def branches(self, xp: Namespace, inputs: Inputs) -> Array | None:
+        return sides(xp, inputs[0], (0,))

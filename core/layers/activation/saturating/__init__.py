@@ -1,1 +1,1 @@
-"""Activations that are flat at both ends, and softmax."""
+"""Activation functions that saturate on one or both sides, and softmax."""

@@ -1,32 +1,25 @@
 """The logarithm of the softmax function."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Kept, Layer, Workspace, WorkspaceDeclaration
+from core.graph.node import Gradients, Inputs, Kept, Workspace, WorkspaceDeclaration
 from core.kernels.locate import locate
+from core.layers.base import Featurewise
 
 
-class LogSoftmax(Layer):
-    """`y_j = x_j - log(sum_k exp(x_k))` along the last axis.
+class LogSoftmax(Featurewise):
+    """`y_j = x_j - log(sum_k exp(x_k))` along the last axis: (batch, ..., classes) to the same shape.
 
-    With m the largest x, it is computed as `(x_j - m) - log1p(A)`, A being the sum of `exp(x_k - m)` but for one that
-    is 1: nothing overflows, and a y near 0 keeps its digits. The gradient is `u_j - exp(y_j) sum_k u_k`, u
-    being `upstream`.
+    It is computed as `(x_j - m) - log1p(A)`, where m is the maximum of x and A is the sum of `exp(x_k - m)` without one
+    term that is 1. This cannot overflow, and values near 0 keep their precision. The gradient is
+    `u_j - exp(y_j) sum_k u_k`, where u is the upstream gradient.
     """
 
     type: ClassVar[str] = "log_softmax"
     retains: ClassVar[frozenset[Kept]] = frozenset({"output"})
 
-    def infer(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        if len(shapes[0]) < 2:
-            raise ValueError(f"log_softmax needs an input of shape (batch, ..., classes), not {shapes[0]}")
-        return shapes[0]
-
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return room for the exponentials, for one number per row, and for the place of the largest."""
         (x,) = shapes
         return {
             "exponentials": (x, "scratch"),
@@ -34,8 +27,7 @@ class LogSoftmax(Layer):
             "largest": (x[:-1], "integer"),
         }
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the logarithms."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         (x,) = inputs
         exponentials, row, largest = workspace["exponentials"], workspace["row"], workspace["largest"].reshape(-1)
         xp.max(x, axis=-1, keepdims=True, out=row)
@@ -49,15 +41,8 @@ class LogSoftmax(Layer):
         xp.subtract(output, row, out=output)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write `u - exp(y) sum u`."""
         (gradient,) = gradients
         if gradient is not None:
             row = xp.sum(upstream, axis=-1, keepdims=True, out=workspace["row"])

@@ -1,34 +1,27 @@
 """The softmax function."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Kept, Layer, Workspace, WorkspaceDeclaration
+from core.graph.node import Gradients, Inputs, Kept, Workspace, WorkspaceDeclaration
+from core.layers.base import Featurewise
 
 
-class Softmax(Layer):
-    """`y_j = exp(x_j) / sum_k exp(x_k)` along the last axis, computed from `x - max x`, which cannot overflow.
+class Softmax(Featurewise):
+    """`y_j = exp(x_j) / sum_k exp(x_k)` along the last axis: (batch, ..., classes) to the same shape.
 
-    The gradient is `y_j (u_j - sum_k u_k y_k)`, u being `upstream`. A classifier is better trained on scores and the
-    loss of the same name, which keeps digits that this layer loses.
+    It is computed from `x - max x`, which cannot overflow. The gradient is `y_j (u_j - sum_k u_k y_k)`, where u is the
+    upstream gradient. To train a classifier, prefer the loss of the same name on scores: it is numerically more precise
+    than this layer followed by a logarithm.
     """
 
     type: ClassVar[str] = "softmax"
     retains: ClassVar[frozenset[Kept]] = frozenset({"output"})
 
-    def infer(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        if len(shapes[0]) < 2:
-            raise ValueError(f"softmax needs an input of shape (batch, ..., classes), not {shapes[0]}")
-        return shapes[0]
-
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        """Return room for one number per row."""
         return {"row": ((*shapes[0][:-1], 1), "scratch")}
 
-    def forward(self, xp: Namespace, inputs: Sequence[Array], output: Array, workspace: Workspace) -> None:
-        """Write the shares."""
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         (x,) = inputs
         row = xp.max(x, axis=-1, keepdims=True, out=workspace["row"])
         xp.subtract(x, row, out=output)
@@ -37,15 +30,8 @@ class Softmax(Layer):
         xp.divide(output, row, out=output)
 
     def backward(
-        self,
-        xp: Namespace,
-        upstream: Array,
-        inputs: Sequence[Array],
-        output: Array,
-        workspace: Workspace,
-        gradients: Sequence[Array | None],
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        """Write `y (u - sum u y)`."""
         (gradient,) = gradients
         if gradient is not None:
             xp.multiply(upstream, output, out=gradient)
