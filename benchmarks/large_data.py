@@ -18,7 +18,8 @@ import workload as _  # noqa: F401  puts the checkout on the path
 
 from service.datasets.preparation.writing import write_dataset
 from workers.data.dataset import DatasetInfo
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.exchange.control import Order
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.job.objects import scaling_of
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
@@ -87,10 +88,9 @@ def train(info: DatasetInfo, directory: Path, shuffle: dict[str, str]) -> int:
     job = resolve(JobSpec.model_validate(spec), info)
     scaling = scaling_of(job.spec, info)
     assignment = Assignment("large", 1, job.spec.model_dump(mode="json"), info, scaling, directory / shuffle["type"])
-    membership = Membership(0, 1, 1, secrets.token_bytes(KEY_BYTES))
-    with Exchange(membership, "127.0.0.1", 60) as exchange:
+    with Exchange(Membership(0, 1, 1, secrets.token_bytes(KEY_BYTES)), "127.0.0.1", 60) as exchange:
         exchange.connect([exchange.address])
-        Trainer(assignment, membership, exchange, report=lambda _: None, ordered=lambda: Order.NONE).run()
+        Trainer(assignment, exchange, report=lambda _: None, ordered=lambda: Order.NONE).run()
     return job.total_steps
 
 

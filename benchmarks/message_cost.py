@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 from team import WARM, Share, Team
 
 from core import aligned_zeros
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Kind
+from workers.exchange.zeromq import KEY_BYTES, Kind
 
 # Messages at once, and floats of each: what a worker gets in a phase from as many peers.
 BURSTS = [(1, 16), (8, 16), (64, 16), (64, 1_000), (8, 10_000), (1, 100_000), (8, 100_000), (1, 1_000_000)]
@@ -25,8 +25,7 @@ class Burst:
     """Two workers send each other messages, all at once, and then receive as many."""
 
     def __init__(self, rank: int, workers: int, share: Share, key: bytes, messages: int, floats: int) -> None:
-        self._exchange: Exchange
-        _, self._exchange = connected(rank, workers, share, key, memory=False)
+        self._exchange = connected(rank, workers, share, key, memory=False)
         self._peer, self._messages, self._steps = 1 - rank, messages, 0
         self._out, inbox = (aligned_zeros((floats,), np.float32) for _ in range(2))
         self._exchange.receive_into(Kind.PARAMETERS, {self._peer: [inbox]})

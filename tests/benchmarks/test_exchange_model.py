@@ -30,8 +30,8 @@ def test_messages_and_bytes_are_those_of_a_real_exchange(
     def send(self: Exchange, kind: Kind, step: int, rank: int, frames: Any, **options: Any) -> None:
         size = KEY_BYTES + HEADER.size + sum(frame.nbytes for frame in frames)
         with lock:
-            sent[kind, "messages", self._membership.rank] += 1
-            sent[kind, "bytes", self._membership.rank] += size
+            sent[kind, "messages", self.membership.rank] += 1
+            sent[kind, "bytes", self.membership.rank] += size
             received[kind, rank] += size
         real(self, kind, step, rank, frames, **options)
 

@@ -15,7 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.cluster.placement import Place
 from workers.cluster.worker import Worker
-from workers.exchange.zeromq import KEY_BYTES, LEADER, Membership, Order
+from workers.exchange.control import Order
+from workers.exchange.zeromq import KEY_BYTES, LEADER, Membership
 from workers.training.trainer import Assignment, End
 
 PING_INTERVAL = 2.0  # seconds

@@ -14,7 +14,8 @@ from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
-from workers.exchange.zeromq import Order, PeerSilentError
+from workers.exchange.control import Order
+from workers.exchange.zeromq import PeerSilentError
 from workers.job.objects import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.device import DeviceError

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from workers.exchange.zeromq import Address, Exchange, Membership, Order
+from workers.exchange.control import Order
+from workers.exchange.zeromq import Address, Exchange, Membership
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Noted
 from workers.training.trainer import Assignment, End, Trainer
@@ -59,14 +60,7 @@ class Worker:
 
         with exchange:
             exchange.connect(addresses)
-            trainer = Trainer(
-                assignment,
-                membership,
-                exchange,
-                checkpoint=checkpoint,
-                report=report,
-                ordered=lambda: self._orders,
-            )
+            trainer = Trainer(assignment, exchange, checkpoint=checkpoint, report=report, ordered=lambda: self._orders)
             try:
                 return trainer.run()
             finally:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from core import Graph, Loss, ParameterLayout, Plan, registered
 from workers.data.rows import Batches
 from workers.data.splitting import Rows, split_evenly
-from workers.exchange.zeromq import Exchange, Kind, Membership
+from workers.exchange.control import TableGather
+from workers.exchange.zeromq import Exchange
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
 
@@ -33,14 +34,13 @@ class DistributedEvaluation:
         *,
         rows: Rows,
         exchange: Exchange,
-        membership: Membership,
         shards: int,
         threads: int,
         device: Device = HOST,
     ) -> None:
-        self._rows, self._exchange, self._device = rows, exchange, device
-        owned = split_evenly(shards, membership.workers)
-        self._mine = owned[membership.rank]
+        self._rows, self._device = rows, device
+        owned = split_evenly(shards, exchange.membership.workers)
+        self._mine = owned[exchange.membership.rank]
         self._cuts = split_evenly(len(rows), shards)
         self._outputs = _add_compared_losses(graph)
         self._table = np.zeros((shards, len(self._outputs) + 1))
@@ -50,10 +50,7 @@ class DistributedEvaluation:
         parts = split_evenly(len(self._mine), min(threads if device.threaded else 1, len(self._mine)))
         shards_of = [self._mine[part.start : part.stop] for part in parts]
         self._lanes = [(owned, self._plans(graph, layout, owned)) for owned in shards_of]
-        tables = {rank: [self._table[part.start : part.stop]] for rank, part in enumerate(owned)}
-        exchange.receive_into(
-            Kind.EVALUATION, {rank: table for rank, table in tables.items() if rank != membership.rank}
-        )
+        self._gather = TableGather(exchange, self._table, [slice(part.start, part.stop) for part in owned])
 
     def _plans(self, graph: Graph, layout: ParameterLayout, shards: range) -> dict[int, tuple[Plan, Mirror]]:
         (parameters,) = self._parameters.device
@@ -83,8 +80,7 @@ class DistributedEvaluation:
         self._parameters.upload()
         self._threads.run(lambda lane: self._evaluate(batches, *lane), self._lanes)
         self._results.download()
-        self._exchange.send_to_all(Kind.EVALUATION, step, [self._table[self._mine.start : self._mine.stop]])
-        self._exchange.receive(Kind.EVALUATION, step)
+        self._gather.run(step)
         means = (self._table.sum(axis=0) / len(self._rows)).tolist()
         return dict(zip((*self._outputs, "val/accuracy"), means, strict=True))
 

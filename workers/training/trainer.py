@@ -22,7 +22,8 @@ from workers.data.read_ahead import ReadAhead, advise
 from workers.data.rows import Batch, Batches
 from workers.data.scaling import Scaling
 from workers.data.splitting import batches_of, epoch_order
-from workers.exchange.zeromq import LEADER, Exchange, Membership, Order
+from workers.exchange.control import Order
+from workers.exchange.zeromq import Exchange
 from workers.job.objects import (
     augmentations_of,
     blocks_of,
@@ -106,7 +107,6 @@ class Trainer:
     def __init__(
         self,
         assignment: Assignment,
-        membership: Membership,
         exchange: Exchange,
         *,
         checkpoint: Path | None = None,
@@ -118,7 +118,7 @@ class Trainer:
             raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
         self._assignment, self._training = assignment, spec.training
         self._report, self._ordered = report, ordered
-        self._leads = membership.rank == LEADER
+        self._leads = exchange.leads
 
         features, labels = open_dataset(dataset)
         self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
@@ -143,7 +143,6 @@ class Trainer:
             clipping=clipping_of(spec),
             seed=spec.training.seed,
             exchange=exchange,
-            membership=membership,
             shards=shards,
             batch_sizes=set(sizes),
             threads=threads,
@@ -156,7 +155,6 @@ class Trainer:
             self._parameters,
             rows=validation,
             exchange=exchange,
-            membership=membership,
             shards=shards,
             threads=threads,
             device=device,
@@ -169,7 +167,7 @@ class Trainer:
         self._best = Best(spec.checkpoints.best, np.zeros_like(self._parameters)) if tracked else None
         self._begun_at, changed = self._go_on_from(checkpoint) if checkpoint else (0, {})
         if self._leads:
-            self._started = Started(self._begun_at, membership.workers, self._fingerprint, changed)
+            self._started = Started(self._begun_at, exchange.membership.workers, self._fingerprint, changed)
             self._history = History(self._begun_at, self._total_steps)
             if self._is_early():
                 self._history.last_step = self._begun_at

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fixtures import cupy_stand_in
 from tests.workers.fixtures.helpers import EVERYTHING, assignment, blobs, completed, job, last_checkpoint, train
-from workers.exchange.zeromq import Order
+from workers.exchange.control import Order
 from workers.machine.device import DeviceError, Gpu
 from workers.record.checkpoint import CheckpointError
 from workers.record.events import Started

@@ -23,7 +23,7 @@ from tests.workers.fixtures.helpers import (
     points_of,
     train,
 )
-from workers.exchange.zeromq import Order
+from workers.exchange.control import Order
 from workers.record.checkpoint import latest, latest_whole
 from workers.record.events import Checkpointed, Progress, Started
 from workers.record.history import EPOCH_METRICS, STEP_METRICS

@@ -32,8 +32,9 @@ from core import (
 )
 from tests.workers.fixtures.helpers import instances
 from workers.data.rows import Batch, Batches
+from workers.exchange.control import Order
 from workers.exchange.partition import BLOCK
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.training.step import DistributedStep, StepResult
 from workers.training.update import sum_squares_by_block
 
@@ -168,7 +169,6 @@ def steps(
                 clipping=NormClipping(0.5),
                 seed=9,
                 exchange=exchange,
-                membership=Membership(rank, workers, 1, key),
                 shards=SHARDS,
                 batch_sizes={BATCH_SIZE},
                 threads=threads,

@@ -24,7 +24,8 @@ from tests.workers.fixtures.helpers import (
 )
 from workers.data.dataset import open_dataset
 from workers.data.splitting import epoch_order, split
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.exchange.control import Order
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.record.events import Checkpointed, Event, Progress, Started
 from workers.training.trainer import End, PoisonedStepError, Trainer
 
@@ -270,9 +271,8 @@ def test_all_workers_stop_after_the_same_step(tmp_path: Path, dataset: DatasetIn
 
 @contextmanager
 def lone_trainer(given: Assignment, report: Callable[[Event], None], ordered: Callable[[], Order]) -> Iterator[Trainer]:
-    membership = Membership(0, 1, 1, bytes(KEY_BYTES))
-    with Exchange(membership, "127.0.0.1", 1) as exchange:
-        yield Trainer(given, membership, exchange, report=report, ordered=ordered)
+    with Exchange(Membership(0, 1, 1, bytes(KEY_BYTES)), "127.0.0.1", 1) as exchange:
+        yield Trainer(given, exchange, report=report, ordered=ordered)
 
 
 def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -> None:
