@@ -14,6 +14,7 @@ from core import (
     Linear,
     ParameterLayout,
     Plan,
+    Program,
     ReLU,
     aligned_empty,
     aligned_zeros,
@@ -78,7 +79,8 @@ class GradfleetStep:
         self._plans = []
         for rows in self._lanes.cut(workload.batch):
             size = rows.stop - rows.start
-            plan = Plan(graph, ("loss",), batch=size, layout=layout, parameters=self._parameters)
+            program = Program.compile(graph, ("loss",), batch=size)
+            plan = Plan(program, layout=layout, parameters=self._parameters)
             for name, values in zip(("features", "labels"), data, strict=True):
                 plan.inputs[name][...] = values[rows]
             self._plans.append(plan)

@@ -24,6 +24,7 @@ from core.optimizers.base import Optimizer
 from core.penalties.base import Penalty
 from core.plan.layout import ParameterLayout, initialize
 from core.plan.plan import Plan
+from core.plan.program import Program
 from core.plan.statistics import update_statistics
 from core.random import Purpose, RandomKey, generator
 from core.registry import Registered, classes, from_spec, hyperparameter, registered, to_spec
@@ -48,6 +49,7 @@ __all__ = [
     "Part",
     "Penalty",
     "Plan",
+    "Program",
     "Purpose",
     "RandomKey",
     "Registered",

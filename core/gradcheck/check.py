@@ -12,6 +12,7 @@ from core.gradcheck.differences import Differences
 from core.graph.graph import BATCH, Graph
 from core.plan.layout import ParameterLayout
 from core.plan.plan import Plan
+from core.plan.program import Program
 from core.random import Purpose, RandomKey, generator
 
 if TYPE_CHECKING:
@@ -143,9 +144,8 @@ class _Checker:
             view[...] = self.random.standard_normal(view.shape) / sqrt(prod(view.shape[:-1]))
         batch = _batch(graph, inputs)
         floats = [name for name, declared in graph.inputs.items() if not declared.integer]
-        self.plan = Plan(
-            graph, (output,), batch=batch, dtype=np.float64, layout=layout, parameters=parameters, wrt=floats
-        )
+        program = Program.compile(graph, (output,), batch=batch, dtype=np.float64, wrt=floats)
+        self.plan = Plan(program, layout=layout, parameters=parameters)
         for name, values in inputs.items():
             self.plan.inputs[name][...] = values
         key = RandomKey(seed)

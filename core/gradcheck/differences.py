@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.plan.plan import Plan
+from core.plan.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,16 +47,8 @@ class Differences:
         random: RandomKey | None = None,
     ) -> None:
         self._graph, self._output, self._nodes, self._random = graph, output, graph.order(), random
-        self._plan = Plan(
-            graph,
-            self._nodes,
-            batch=batch,
-            dtype=np.float64,
-            layout=layout,
-            parameters=parameters,
-            backward=False,
-            training=True,
-        )
+        program = Program.compile(graph, self._nodes, batch=batch, dtype=np.float64, backward=False, training=True)
+        self._plan = Plan(program, layout=layout, parameters=parameters)
         for name, values in inputs.items():
             self._plan.inputs[name][...] = values
         self.variables = self._plan.inputs | layout.views(parameters)

@@ -61,6 +61,7 @@ class Graph:
     def __init__(self) -> None:
         self.inputs: dict[str, Input] = {}
         self.nodes: dict[str, Placed] = {}
+        self._order: list[str] | None = None
 
     def input(self, name: str, shape: DeclaredShape, *, integer: bool = False) -> str:
         """Declare a value that comes from outside and return its name. `()` is the shape of a scalar."""
@@ -82,9 +83,18 @@ class Graph:
             raise GraphError(f"the name {name!r} is taken already", name)
         if "." in name:
             raise GraphError(f"the name {name!r} has a dot, which is kept for parameters, as in 'fc1.weight'")
+        self._order = None
 
     def order(self) -> list[str]:
-        """Return the nodes so that each comes after what it reads. A cycle raises GraphError with the nodes on it."""
+        """Return the nodes in topological order. A cycle raises GraphError with the nodes on it.
+
+        The order is computed once, and again after the graph has changed.
+        """
+        if self._order is None:
+            self._order = self._sorted()
+        return list(self._order)
+
+    def _sorted(self) -> list[str]:
         for name, placed in self.nodes.items():
             for value in placed.inputs:
                 if value not in self.nodes and value not in self.inputs:
@@ -139,9 +149,13 @@ class Graph:
         declared = placed.node.parameters(*(shapes[value] for value in placed.inputs))
         return tuple(replace(parameter, name=f"{owner}.{parameter.name}") for parameter in declared)
 
-    def parameters(self) -> list[ParameterDeclaration]:
-        """Return every parameter once, in the order of their nodes; nodes that share some must agree on the shapes."""
-        shapes = self.shapes()
+    def parameters(self, shapes: dict[str, Shape] | None = None) -> list[ParameterDeclaration]:
+        """Return every parameter once, in the order of their nodes.
+
+        `shapes` are those of the graph for any batch size, if the caller has computed them already. Raises GraphError
+        for nodes that share a parameter and disagree on its shape.
+        """
+        shapes = self.shapes() if shapes is None else shapes
         declared: dict[str, ParameterDeclaration] = {}
         order = self.order()
         owners = [name for name in order if self.owner(name) == name]

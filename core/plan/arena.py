@@ -1,17 +1,18 @@
-"""Buffers that share one block of memory where their lifetimes allow it."""
+"""Arrays that share one block of memory where their lifetimes allow it."""
 
 from bisect import insort
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
-from core.arrays import ALIGNMENT, Array, Namespace, Shape, aligned_zeros
+from core.arrays import ALIGNMENT, Array, Shape
 
 
 @dataclass
 class Lifetime:
-    """An array and the steps of a program at which it is in use, both ends included."""
+    """An array and the first and last step of a program at which it is in use."""
 
     shape: Shape
     dtype: np.dtype[np.generic]
@@ -22,6 +23,19 @@ class Lifetime:
     def size(self) -> int:
         """Bytes, rounded up to whole cache lines."""
         return -(-prod(self.shape) * self.dtype.itemsize // ALIGNMENT) * ALIGNMENT
+
+
+class Buffer(NamedTuple):
+    """The place of an array in a block of memory; `offset` is in bytes."""
+
+    shape: Shape
+    dtype: np.dtype[np.generic]
+    offset: int
+
+    def view(self, memory: Array) -> Array:
+        """Return the array, C-contiguous, as a view of the block, a vector of bytes."""
+        stop = self.offset + prod(self.shape) * self.dtype.itemsize
+        return memory[self.offset : stop].view(self.dtype).reshape(self.shape)
 
 
 def place(lifetimes: list[Lifetime]) -> tuple[list[int], int]:
@@ -44,13 +58,3 @@ def place(lifetimes: list[Lifetime]) -> tuple[list[int], int]:
         offsets[index] = offset
         insort(placed, index, key=offsets.__getitem__)
     return offsets, max((offsets[index] + lifetimes[index].size for index in placed), default=0)
-
-
-def allocate(lifetimes: list[Lifetime], xp: Namespace) -> list[Array]:
-    """Return an array for each lifetime, 64-byte aligned and C-contiguous, all within one block of memory."""
-    offsets, size = place(lifetimes)
-    memory = aligned_zeros((size,), np.uint8, xp)
-    return [
-        memory[offset : offset + prod(each.shape) * each.dtype.itemsize].view(each.dtype).reshape(each.shape)
-        for offset, each in zip(offsets, lifetimes, strict=True)
-    ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core import BATCH, Graph, Plan
+from core import BATCH, Graph, Plan, Program
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +100,7 @@ def loss_and_gradient(loss: Loss, scores: Scores, labels: Labels) -> tuple[Numbe
     graph.input("scores", (BATCH, scores.shape[1]))
     graph.input("labels", (BATCH,), integer=True)
     graph.add("loss", loss, "scores", "labels")
-    plan = Plan(graph, ["loss"], batch=len(scores), dtype=np.float64, wrt=["scores"])
+    plan = Plan(Program.compile(graph, ["loss"], batch=len(scores), dtype=np.float64, wrt=["scores"]))
     plan.inputs["scores"][:], plan.inputs["labels"][:] = scores, labels
     plan.forward()
     plan.backward({"loss": 1.0})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from core import ParameterLayout, Plan, build_classifier
+from core import ParameterLayout, Plan, Program, build_classifier
 from workers.data.scaling import Scaling
 from workers.job.objects import layers_of
 from workers.job.spec import JobSpec
@@ -36,7 +36,8 @@ class TrainedModel:
 
     def plan(self, rows: int) -> Plan:
         """The forward pass of so many rows, to "scores"."""
-        return Plan(self.graph, ["scores"], batch=rows, layout=self.layout, parameters=self.parameters, backward=False)
+        program = Program.compile(self.graph, ["scores"], batch=rows, backward=False)
+        return Plan(program, layout=self.layout, parameters=self.parameters)
 
 
 def load_trained_model(

@@ -12,6 +12,7 @@ from core import (
     Graph,
     Node,
     Plan,
+    Program,
     RandomKey,
     from_spec,
     registered,
@@ -280,7 +281,9 @@ def growth_over_a_pass(case, rows):
     for name, array in zip(names, inputs, strict=True):
         graph.input(name, (BATCH_SIZE, *array.shape[1:]), integer=array.dtype.kind == "i")
     graph.add("node", case.thing, *names)
-    plan = Plan(graph, ("node",), batch=rows, wrt=[name for name in names if not graph.inputs[name].integer])
+    plan = Plan(
+        Program.compile(graph, ("node",), batch=rows, wrt=[name for name in names if not graph.inputs[name].integer])
+    )
     for name, array in zip(names, inputs, strict=True):
         plan.inputs[name][...] = np.resize(array, plan.inputs[name].shape)
 

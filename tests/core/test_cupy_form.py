@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core import Plan, RandomKey
+from core import Plan, Program, RandomKey
 from tests.core.test_contract import draw, every_node, graph_of
 from tests.fixtures.cupy_stand_in import cupy
 
@@ -12,7 +12,10 @@ def passes(case, xp, dtype):
     """The values and gradients of a forward and a backward pass."""
     names = [f"input{index}" for index in range(len(case.inputs))]
     graph = graph_of(case, names)
-    plan = Plan(graph, ("node",), wrt=[name for name in names if not graph.inputs[name].integer], dtype=dtype, xp=xp)
+    plan = Plan(
+        Program.compile(graph, ("node",), wrt=[name for name in names if not graph.inputs[name].integer], dtype=dtype),
+        xp=xp,
+    )
     inputs = draw(case, 3, dtype)
     places = [*plan.inputs.values(), *plan.layout.views(plan.parameters).values()]
     for place, array in zip(places, inputs, strict=True):
@@ -22,7 +25,7 @@ def passes(case, xp, dtype):
             place.set(array)
     plan.forward(RandomKey(1))
     plan.backward({"node": 1.0})
-    results = [plan.value("node"), plan.gradients, *(plan.gradient(name) for name in plan.wrt)]
+    results = [plan.value("node"), plan.gradients, *(plan.gradient(name) for name in plan.program.wrt)]
     return [on_the_host(each) for each in results]
 
 

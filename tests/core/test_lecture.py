@@ -18,6 +18,7 @@ from core import (
     Linear,
     Multiply,
     Plan,
+    Program,
     Reciprocal,
     ReLU,
     Scale,
@@ -35,12 +36,12 @@ def evaluate(graph, output, inputs, upstream=1.0, wrt=None):
     """Return the value of the output and the gradients of `wrt`, in float64; by default all inputs."""
     floats = [name for name, declared in graph.inputs.items() if not declared.integer]
     batch = next((len(inputs[n]) for n, declared in graph.inputs.items() if BATCH in declared.shape), 1)
-    plan = Plan(graph, (output,), batch=batch, dtype=np.float64, wrt=floats if wrt is None else wrt)
+    plan = Plan(Program.compile(graph, (output,), batch=batch, dtype=np.float64, wrt=floats if wrt is None else wrt))
     for name, value in inputs.items():
         plan.inputs[name][...] = value
     plan.forward()
     plan.backward({output: upstream})
-    return plan.value(output).copy(), {name: plan.gradient(name).copy() for name in plan.wrt}
+    return plan.value(output).copy(), {name: plan.gradient(name).copy() for name in plan.program.wrt}
 
 
 def losses(loss, scores, labels):
@@ -178,7 +179,7 @@ def test_penalty_prefers_spread_weights_of_the_same_score(weights, penalty):
     graph = Graph()
     graph.input("x", (BATCH, 4))
     graph.add("score", Linear(units=1), "x")
-    plan = Plan(graph, ("score",))
+    plan = Plan(Program.compile(graph, ("score",)))
     plan.layout.views(plan.parameters)["score.weight"][:, 0] = weights
     plan.inputs["x"].fill(1)
     plan.forward()
@@ -199,7 +200,7 @@ def test_no_jacobian_is_built(layer):
     graph.add("y", layer, "x")
     tracemalloc.start()
     try:
-        plan = Plan(graph, ("y",), batch=batch, wrt=("x",))
+        plan = Plan(Program.compile(graph, ("y",), batch=batch, wrt=("x",)))
         plan.inputs["x"][...] = np.random.default_rng(0).normal(size=(batch, width))
         plan.forward()
         plan.backward({"y": 1.0})

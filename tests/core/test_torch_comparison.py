@@ -40,6 +40,7 @@ from core import (
     Plan,
     Power,
     PReLU,
+    Program,
     Reciprocal,
     ReLU,
     ReLU6,
@@ -294,7 +295,7 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
     peer, width = HIDDEN[hidden]
     layers = [Linear(units=12), hidden, Linear(units=CLASSES)]
     graph = with_loss(build_classifier(layers, FEATURES), loss)
-    plan = Plan(graph, ("loss",), batch=ROWS, dtype=np.float64)
+    plan = Plan(Program.compile(graph, ("loss",), batch=ROWS, dtype=np.float64))
     plan.parameters[...] = initialize(plan.layout, 0, np.float64)
     state = {slot: np.zeros_like(plan.parameters) for slot in optimizer.slots}
     scratch = np.empty_like(plan.parameters)

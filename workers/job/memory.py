@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core import Graph, ParameterLayout, build_classifier, with_loss
-from core.plan.arena import place
-from core.plan.program import lifetimes, needed_steps
+from core import ParameterLayout, build_classifier, with_loss
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
 from workers.job.objects import layers_of, loss_of, optimizer_of
+from workers.job.program import training_program
 
 if TYPE_CHECKING:
     from workers.job.resolve import ResolvedJob
@@ -43,20 +42,5 @@ def memory_per_worker(job: ResolvedJob, features: int) -> int:
     vectors = tracked + len(optimizer_of(spec).slots) + sums
     last_batch = job.train_rows % training.batch_size or training.batch_size
     sizes = {len(cut) for batch in (training.batch_size, last_batch) for cut in split_evenly(batch, training.shards)}
-    plans = sums * sum(plan_bytes(graph, rows) for rows in sizes)
+    plans = sums * sum(training_program(graph, rows).nbytes for rows in sizes)
     return vectors * layout.size * DTYPE.itemsize + plans
-
-
-def plan_bytes(graph: Graph, rows: int) -> int:
-    """Bytes that a training plan of a classifier with its loss allocates for a batch of `rows`, without the vectors."""
-    shapes = graph.shapes(rows)
-    layout = ParameterLayout(graph.parameters())
-    differentiable = {*layout.names, "scores"}
-    steps = needed_steps(graph, shapes, ("loss", "scores"), differentiable, training=True)
-    inputs = sum(
-        int(np.prod(shapes[name])) * (8 if declared.integer else DTYPE.itemsize)
-        for name, declared in graph.inputs.items()
-    )
-    shapes |= {name: declared.shape for name, declared in layout.declarations.items()}
-    owned = lifetimes(steps, shapes, DTYPE, outputs=("loss", "scores"), wrt=("scores",), differentiable=differentiable)
-    return inputs + place(list(owned.values()))[1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Graph, Loss, ParameterLayout, Plan, registered
+from core import Graph, Loss, ParameterLayout, Plan, Program, registered
 from workers.data.rows import Batches
 from workers.data.splitting import Rows, split_evenly
 from workers.exchange.control import TableGather
@@ -49,26 +50,26 @@ class DistributedEvaluation:
         self._results = device.mirror([self._table[self._mine.start : self._mine.stop]])
         parts = split_evenly(len(self._mine), min(threads if device.threaded else 1, len(self._mine)))
         shards_of = [self._mine[part.start : part.stop] for part in parts]
-        self._lanes = [(owned, self._plans(graph, layout, owned)) for owned in shards_of]
+        outputs = (*self._outputs.values(), "scores")
+        programs = {
+            size: Program.compile(graph, outputs, batch=size, dtype=parameters.dtype, backward=False)
+            for size in self._sizes(self._mine)
+        }
+        self._lanes = [(owned, self._plans(programs, layout, owned)) for owned in shards_of]
         self._gather = TableGather(exchange, self._table, [slice(part.start, part.stop) for part in owned])
 
-    def _plans(self, graph: Graph, layout: ParameterLayout, shards: range) -> dict[int, tuple[Plan, Mirror]]:
+    def _plans(
+        self, programs: Mapping[int, Program], layout: ParameterLayout, shards: range
+    ) -> dict[int, tuple[Plan, Mirror]]:
         (parameters,) = self._parameters.device
-        sizes = {len(block) for shard in shards for block in _blocks(self._cuts[shard])}
         plans = {
-            size: Plan(
-                graph,
-                outputs=(*self._outputs.values(), "scores"),
-                batch=size,
-                dtype=parameters.dtype,
-                layout=layout,
-                parameters=parameters,
-                backward=False,
-                xp=self._device.xp,
-            )
-            for size in sorted(sizes)
+            size: Plan(programs[size], layout=layout, parameters=parameters, xp=self._device.xp)
+            for size in sorted(self._sizes(shards))
         }
         return {size: (plan, self._device.rows(plan)) for size, plan in plans.items()}
+
+    def _sizes(self, shards: range) -> set[int]:
+        return {len(block) for shard in shards for block in _blocks(self._cuts[shard])}
 
     def run(self, step: int, batches: Batches) -> dict[str, float]:
         """Means over the validation rows, by the names of the metrics; nothing where there are no such rows.

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from core import Graph, ParameterLayout, Plan, RandomKey, aligned_zeros
+from core import Graph, ParameterLayout, Plan, Program, RandomKey, aligned_zeros
 from core.arrays import BLOCK as ELEMENTWISE_BLOCK
 from workers.data.rows import Batch
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import Subtree, complete_subtrees
 from workers.exchange.vectors import ACTIVE, CORRECT, LOSS, Addition, Table, Vector
+from workers.job.program import training_program
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
 
@@ -27,7 +28,7 @@ class _Lane:
 
     def __init__(
         self,
-        graph: Graph,
+        programs: Mapping[int, Program],
         layout: ParameterLayout,
         parameters: Vector,
         seed: int,
@@ -49,17 +50,7 @@ class _Lane:
             for shard, target, additions in _in_order(subtree, total, scratch):
                 plans_into = plans.setdefault(id(target), {})
                 for rows in {len(cut[shard]) for cut in cuts.values()} - plans_into.keys():
-                    plan = Plan(
-                        graph,
-                        outputs=("loss", "scores"),
-                        wrt=("scores",),
-                        batch=rows,
-                        dtype=parameters.dtype,
-                        layout=layout,
-                        parameters=parameters,
-                        gradients=target,
-                        xp=device.xp,
-                    )
+                    plan = Plan(programs[rows], layout=layout, parameters=parameters, gradients=target, xp=device.xp)
                     plans_into[rows] = plan, device.rows(plan)
                 self._shards.append((shard, plans_into, figures[shard], additions))
 
@@ -124,6 +115,8 @@ class ShardGradients:
         self._parameters, self._results = device.mirror([parameters]), device.mirror([table, *sums])
         figures, *totals = self._results.device
         cuts = {size: split_evenly(size, shards) for size in batch_sizes}
+        rows = {len(cut[shard]) for cut in cuts.values() for shard in owned}
+        programs = {each: training_program(graph, each, parameters.dtype) for each in rows}
         parts = [complete_subtrees(owned[part.start : part.stop], shards) for part in split_evenly(len(owned), lanes)]
         self.additions: list[Addition] = []
         buffers: dict[Subtree, Vector] = {}
@@ -138,7 +131,7 @@ class ShardGradients:
         ]
         self._lanes = [
             _Lane(
-                graph,
+                programs,
                 layout,
                 self._parameters.device[0],
                 seed,

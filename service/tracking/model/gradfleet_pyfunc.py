@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from core import ParameterLayout, Plan, aligned_zeros, build_classifier, part_from_spec
+from core import ParameterLayout, Plan, Program, aligned_zeros, build_classifier, part_from_spec
 from core.kernels.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
@@ -66,9 +66,8 @@ class Classifier:
         return {"label": self._classes[scores.argmax(axis=1)], "scores": scores}
 
     def _plan(self, rows: int) -> Plan:
-        return Plan(
-            self._graph, ["scores"], batch=rows, layout=self._layout, parameters=self._parameters, backward=False
-        )
+        program = Program.compile(self._graph, ["scores"], batch=rows, backward=False)
+        return Plan(program, layout=self._layout, parameters=self._parameters)
 
 
 def _load_pyfunc(path: str) -> Classifier:

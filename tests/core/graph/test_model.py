@@ -14,6 +14,7 @@ from core import (
     ModelError,
     Part,
     Plan,
+    Program,
     ReLU,
     build_classifier,
     check_inputs,
@@ -68,7 +69,7 @@ def test_branches_join_where_they_are_named():
 
 def test_branches_compute_what_they_say():
     graph = model(BRANCHES)
-    plan = Plan(graph, ("scores",), batch=4, dtype=np.float64, backward=False)
+    plan = Plan(Program.compile(graph, ("scores",), batch=4, dtype=np.float64, backward=False))
     random = np.random.default_rng(0)
     plan.parameters[...] = random.normal(size=plan.parameters.size)
     plan.inputs["features"][...] = x = random.normal(size=(4, 5))
@@ -181,7 +182,7 @@ def test_a_branching_model_learns():
     random = np.random.default_rng(3)
     angles, labels = random.uniform(0, np.pi, 200), random.integers(0, 3, 200)
     moons = np.stack([np.cos(angles) + 0.8 * labels, np.sin(angles) * (1 - 2 * (labels % 2)) + 0.3 * labels], axis=1)
-    plan = Plan(graph, ("loss",), batch=200, dtype=np.float64)
+    plan = Plan(Program.compile(graph, ("loss",), batch=200, dtype=np.float64))
     plan.parameters[...] = initialize(plan.layout, 0, np.float64)
     plan.inputs["features"][...], plan.inputs["labels"][...] = moons, labels
     losses = []
@@ -215,7 +216,7 @@ BAD_DATA = {
 
 def test_good_data_is_taken():
     check_inputs(labelled(), GOOD)
-    plan = Plan(labelled(), ("loss",), batch=4)
+    plan = Plan(Program.compile(labelled(), ("loss",), batch=4))
     check_inputs(labelled(), plan.inputs)
 
 

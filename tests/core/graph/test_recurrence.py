@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from core import BATCH, Add, Graph, GraphError, Hinge, Linear, Plan, ReLU, Sigmoid, registered, unroll
+from core import BATCH, Add, Graph, GraphError, Hinge, Linear, Plan, Program, ReLU, Sigmoid, registered, unroll
 from core.gradcheck.check import check_graph
 
 STEPS, FEATURES, UNITS, CLASSES = 4, 3, 5, 2
@@ -50,7 +50,7 @@ def test_parameters_are_those_of_the_first_step():
 
 
 def test_it_computes_what_a_loop_does():
-    plan = Plan(recurrent(), ("scores",), batch=3, dtype=np.float64, backward=False)
+    plan = Plan(Program.compile(recurrent(), ("scores",), batch=3, dtype=np.float64, backward=False))
     plan.parameters[...] = np.random.default_rng(6).normal(size=plan.parameters.size)
     inputs = data()
     for name, buffer in plan.inputs.items():
@@ -82,12 +82,12 @@ def test_two_states_that_change_places():
     for name in ("first", "second", "x"):
         graph.input(name, (BATCH, 1))
     copies = unroll(graph, cell, {"x": ["x"] * 3}, {"a": ("first", "new_a"), "b": ("second", "new_b")})
-    plan = Plan(graph, ("new_a_2", "new_b_2", "seen_2"), batch=1, backward=False)
+    plan = Plan(Program.compile(graph, ("new_a_2", "new_b_2", "seen_2"), batch=1, backward=False))
     plan.inputs["first"][...], plan.inputs["second"][...], plan.inputs["x"][...] = 5, 7, 100
     plan.forward()
     assert copies["new_a"][-1] == "new_a_2"
     # The pair is 5 and 7, then 7 and 5, then 5 and 7 when the third step reads it.
-    assert [plan.value(name).item() for name in plan.outputs] == [7, 5, 105]
+    assert [plan.value(name).item() for name in plan.program.outputs] == [7, 5, 105]
 
 
 def test_what_does_not_fit_is_said():

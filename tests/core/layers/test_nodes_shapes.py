@@ -19,6 +19,7 @@ from core import (
     Mean,
     OneHot,
     Plan,
+    Program,
     Reshape,
     Select,
     Slice,
@@ -167,7 +168,7 @@ def test_indices_train_through_a_plan():
     graph.input("words", (BATCH, 3), integer=True)
     graph.add("vectors", Embedding(entries=5, units=2), "words")
     graph.add("mean", Mean(axes=(1,)), "vectors")
-    plan = Plan(graph, ("mean",), batch=2, dtype=np.float64)
+    plan = Plan(Program.compile(graph, ("mean",), batch=2, dtype=np.float64))
     plan.inputs["words"][...] = [[0, 0, 4], [1, 2, 4]]
     plan.forward()
     plan.backward({"mean": 3.0})

@@ -18,6 +18,7 @@ from core import (
     Linear,
     ParameterLayout,
     Plan,
+    Program,
     Purpose,
     RandomKey,
     ReLU,
@@ -38,7 +39,7 @@ def dropped(key, rate=0.5, name="drop", shape=(50, 40), dtype=np.float32, **opti
     graph = Graph()
     graph.input("x", (BATCH, shape[1]))
     graph.add(name, Dropout(rate=rate), "x")
-    plan = Plan(graph, (name,), batch=shape[0], dtype=dtype, wrt=("x",), **options)
+    plan = Plan(Program.compile(graph, (name,), batch=shape[0], dtype=dtype, wrt=("x",), **options))
     plan.inputs["x"].fill(1)
     plan.forward(key)
     plan.backward({name: 3.0})
@@ -152,7 +153,9 @@ def network():
 
 def shard_plan(graph, layout, parameters, rows, seed=0):
     random = np.random.default_rng(seed)
-    plan = Plan(graph, ("loss",), batch=rows, dtype=parameters.dtype, layout=layout, parameters=parameters)
+    plan = Plan(
+        Program.compile(graph, ("loss",), batch=rows, dtype=parameters.dtype), layout=layout, parameters=parameters
+    )
     plan.inputs["features"][...] = random.normal(size=(rows, 6))
     plan.inputs["labels"][...] = random.integers(0, 3, rows)
     return plan
@@ -217,7 +220,11 @@ def test_evaluation_uses_the_running_averages_and_depends_on_no_other_row():
     graph = network()
     layout = ParameterLayout(graph.parameters())
     parameters = initialize(layout, 0, np.float64)
-    plan = Plan(graph, ("scores",), batch=3, dtype=np.float64, layout=layout, parameters=parameters, backward=False)
+    plan = Plan(
+        Program.compile(graph, ("scores",), batch=3, dtype=np.float64, backward=False),
+        layout=layout,
+        parameters=parameters,
+    )
     rows = np.random.default_rng(0).normal(size=(3, 6))
     plan.inputs["features"][...] = rows
     plan.forward()
@@ -247,7 +254,7 @@ def test_scratch_and_noise_take_no_memory_beyond_the_calls_that_use_them():
         value = graph.add(f"dropout{index}", Dropout(), value)
     tracemalloc.start()
     try:
-        Plan(graph, (value,), batch=1000)
+        Plan(Program.compile(graph, (value,), batch=1000))
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

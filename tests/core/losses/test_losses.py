@@ -17,6 +17,7 @@ from core import (
     Huber,
     MeanSquaredError,
     Plan,
+    Program,
     ReLU,
     SigmoidCrossEntropy,
     SmoothL1,
@@ -37,7 +38,7 @@ def evaluate(loss, scores, labels, dtype=np.float64):
     graph.input("scores", (BATCH, scores.shape[1]))
     graph.input("labels", (BATCH,), integer=True)
     graph.add("loss", loss, "scores", "labels")
-    plan = Plan(graph, ("loss",), batch=len(scores), dtype=dtype, wrt=("scores",))
+    plan = Plan(Program.compile(graph, ("loss",), batch=len(scores), dtype=dtype, wrt=("scores",)))
     plan.inputs["scores"][...] = scores
     plan.inputs["labels"][...] = labels
     plan.forward()

@@ -18,6 +18,7 @@ from core import (
     Linear,
     ParameterLayout,
     Plan,
+    Program,
     RMSProp,
     Sigmoid,
     SoftmaxCrossEntropy,
@@ -280,7 +281,11 @@ def test_micro_batches_equal_one_batch(optimizer, sizes):
     for cut in [(12,), sizes]:
         taken = Walk(optimizer, start, layout.penalized)
         plans = [
-            Plan(graph, ("loss",), batch=size, dtype=np.float64, layout=layout, parameters=taken.parameters)
+            Plan(
+                Program.compile(graph, ("loss",), batch=size, dtype=np.float64),
+                layout=layout,
+                parameters=taken.parameters,
+            )
             for size in cut
         ]
         for _ in range(4):

@@ -18,6 +18,7 @@ from core import (
     Multiply,
     ParameterLayout,
     Plan,
+    Program,
     ReLU,
     Scale,
     Sigmoid,
@@ -38,15 +39,17 @@ def network(loss, widths=(20, 16, 12, 5)):
     return with_loss(build_classifier([*layers, Linear(units=classes)], features), loss)
 
 
-def filled(graph, batch, outputs=("loss", "scores"), seed=0, dtype=np.float64, **options):
-    """Return a plan with random parameters and inputs."""
-    layout = ParameterLayout(graph.parameters())
-    plan = Plan(
-        graph, outputs, batch=batch, dtype=dtype, layout=layout, parameters=initialize(layout, seed, dtype), **options
-    )
+def filled(graph, batch, seed=0, dtype=np.float64, wrt=(), **options):
+    """Return a plan of the loss and the scores, with random parameters and inputs."""
+    return fill(Program.compile(graph, ("loss", "scores"), batch=batch, dtype=dtype, wrt=wrt), seed, **options)
+
+
+def fill(program, seed, **options):
+    layout = ParameterLayout(program.parameters)
+    plan = Plan(program, parameters=initialize(layout, seed, program.dtype), **options)
     random = np.random.default_rng(seed)
     plan.inputs["features"][...] = random.normal(size=plan.inputs["features"].shape)
-    plan.inputs["labels"][...] = random.integers(0, graph.shapes()["scores"][1], batch)
+    plan.inputs["labels"][...] = random.integers(0, plan.value("scores").shape[1], plan.inputs["labels"].shape)
     return plan
 
 
@@ -123,7 +126,9 @@ def test_gradients_of_shards_add_up_to_those_of_the_batch(loss, cuts, seed):
     edges = [0, *sorted(cuts), batch]
     for start, stop in pairwise(edges):
         shard = Plan(
-            graph, ("loss",), batch=stop - start, dtype=np.float64, layout=whole.layout, parameters=whole.parameters
+            Program.compile(graph, ("loss",), batch=stop - start, dtype=np.float64),
+            layout=whole.layout,
+            parameters=whole.parameters,
         )
         for name, rows in whole.inputs.items():
             shard.inputs[name][...] = rows[start:stop]
@@ -177,7 +182,7 @@ def test_buffers_are_shared_and_aligned():
     def memory(**options):
         tracemalloc.start()
         try:
-            plan = Plan(graph, ("loss",), batch=1000, layout=layout, parameters=parameters, **options)
+            plan = Plan(Program.compile(graph, ("loss",), batch=1000, **options), layout=layout, parameters=parameters)
             return plan, tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
@@ -219,7 +224,7 @@ def test_outputs_keep_their_values():
     value = "x"
     for step in range(6):
         value = graph.add(f"n{step}", Scale(factor=2), value)
-    plan = Plan(graph, graph.order(), batch=2, wrt=("x",))
+    plan = Plan(Program.compile(graph, graph.order(), batch=2, wrt=("x",)))
     plan.inputs["x"].fill(1)
     plan.forward()
     plan.backward({"n5": 1.0})
@@ -233,7 +238,7 @@ def test_outputs_left_out_of_upstream_count_nothing_and_those_in_it_add_up():
     graph.add("a", Exp(), "x")
     graph.add("b", Scale(factor=3), "a")
     graph.add("c", Scale(factor=5), "a")
-    plan = Plan(graph, ("a", "b", "c"), batch=1, dtype=np.float64, wrt=("x",))
+    plan = Plan(Program.compile(graph, ("a", "b", "c"), batch=1, dtype=np.float64, wrt=("x",)))
     plan.inputs["x"][...] = [[0.0, 1.0]]
     plan.forward()
     slope = np.exp([[0.0, 1.0]])
@@ -285,7 +290,7 @@ def test_an_empty_batch_has_no_gradient(loss):
 
 def test_nodes_that_no_output_needs_are_left_out():
     graph = network(Hinge())
-    plan = Plan(graph, ("scores",), batch=3, backward=False)
+    plan = Plan(Program.compile(graph, ("scores",), batch=3, backward=False))
     plan.inputs["labels"].fill(-(2**40))
     plan.forward()
     assert not plan.value("scores").any()
@@ -299,24 +304,25 @@ def test_parameters_are_shared_with_the_caller():
     plan.forward()
     assert not np.array_equal(plan.value("scores"), before)
     vector = plan.parameters
-    assert Plan(network(Hinge()), ("scores",), dtype=np.float64, parameters=vector).parameters is vector
+    assert Plan(plan.program, parameters=vector).parameters is vector
 
 
 def test_names_that_do_not_belong_are_refused():
     graph = network(Hinge())
     with pytest.raises(ValueError, match="'score' is not a node; the nodes are 0_linear"):
-        Plan(graph, ("score",))
+        Program.compile(graph, ("score",))
     with pytest.raises(ValueError, match="'weight' is neither an input nor a node"):
-        Plan(graph, ("loss",), wrt=("weight",))
+        Program.compile(graph, ("loss",), wrt=("weight",))
     with pytest.raises(ValueError, match="'labels' holds integers"):
-        Plan(graph, ("loss",), wrt=("labels",))
+        Program.compile(graph, ("loss",), wrt=("labels",))
     with pytest.raises(ValueError, match="'loss' has no gradient: no output depends on it"):
-        Plan(graph, ("scores",), wrt=("loss",))
+        Program.compile(graph, ("scores",), wrt=("loss",))
+    program = Program.compile(graph, ("loss",))
     with pytest.raises(ValueError, match="dtype float32, not float64"):
-        Plan(graph, ("loss",), parameters=np.zeros(1000))
+        Plan(program, parameters=np.zeros(1000))
     with pytest.raises(ValueError, match=r"the layout lacks 0_linear\.weight"):
-        Plan(graph, ("loss",), layout=ParameterLayout([]))
-    plan = Plan(graph, ("loss",))
+        Plan(program, layout=ParameterLayout([]))
+    plan = Plan(program)
     with pytest.raises(ValueError, match="'scores' is not an output of this plan; its outputs are loss"):
         plan.backward({"scores": 1.0})
     with pytest.raises(ValueError, match="'scores' is not in this plan's wrt"):
@@ -354,9 +360,9 @@ def test_what_no_output_depends_on_has_zero_gradient():
 
 
 def test_a_vector_for_gradients_of_another_kind_is_refused():
-    graph = network(Hinge())
-    size = ParameterLayout(graph.parameters()).size
+    program = Program.compile(network(Hinge()), ("loss",))
+    size = ParameterLayout(program.parameters).size
     with pytest.raises(ValueError, match="gradients must be of the plan's dtype float32, not float64"):
-        Plan(graph, ("loss",), gradients=np.zeros(size, np.float64))
+        Plan(program, gradients=np.zeros(size, np.float64))
     with pytest.raises(ValueError, match=rf"shape \({size},\)"):
-        Plan(graph, ("loss",), gradients=np.zeros(size - 1, np.float32))
+        Plan(program, gradients=np.zeros(size - 1, np.float32))

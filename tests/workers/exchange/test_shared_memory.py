@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is share
 ROOT = Path(__file__).parents[3]
 DECLARED: list[Declaration] = [((3,), np.float32), ((0,), np.float32), ((40, 3), np.float64), ((5000,), np.float32)]
 
-# MemoryOffers memory, writes what is said on a line into its arrays, and answers with what it finds there.
+# Creates memory, writes what it reads from a line into its arrays, and answers with what it finds there.
 WORKER = f"""
 import sys
 from workers.exchange.shared_memory import SharedMemory

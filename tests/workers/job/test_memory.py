@@ -10,8 +10,9 @@ from core import ParameterLayout, Plan, build_classifier, with_loss
 from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetInfo
 from workers.exchange.partition import Partition
-from workers.job.memory import memory_per_worker, plan_bytes
+from workers.job.memory import memory_per_worker
 from workers.job.objects import layers_of, loss_of, optimizer_of
+from workers.job.program import training_program
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.machine.threads import Threads
@@ -41,18 +42,12 @@ def test_a_plan_takes_what_was_foretold(rows: int) -> None:
     layout = ParameterLayout(graph.parameters())
     vector = np.zeros(layout.size, np.float32)
 
-    def make() -> Plan:
-        return Plan(
-            graph,
-            ("loss", "scores"),
-            wrt=("scores",),
-            batch=rows,
-            layout=layout,
-            parameters=vector,
-            gradients=vector.copy(),
-        )
+    program = training_program(graph, rows)
 
-    taken, foretold = allocated(make), plan_bytes(graph, rows) + layout.size * 4
+    def make() -> Plan:
+        return Plan(program, layout=layout, parameters=vector, gradients=vector.copy())
+
+    taken, foretold = allocated(make), program.nbytes + layout.size * 4
     assert abs(taken - foretold) < SLACK
     assert foretold > 2 * SLACK
 

@@ -11,6 +11,7 @@ from core import (
     Linear,
     ParameterLayout,
     Plan,
+    Program,
     ReLU,
     SoftmaxCrossEntropy,
     aligned_zeros,
@@ -78,7 +79,7 @@ def tree_sum(subtree: Subtree, shards: int) -> Vector:
         left, right = (tree_sum(child, shards) for child in subtree.children())
         return left + right
     cut = split_evenly(len(BATCH.rows), shards)[subtree.start]
-    plan = Plan(GRAPH, ("loss",), batch=len(cut), layout=LAYOUT, parameters=PARAMETERS)
+    plan = Plan(Program.compile(GRAPH, ("loss",), batch=len(cut)), layout=LAYOUT, parameters=PARAMETERS)
     DATA.load(BATCH.rows[cut.start : cut.stop], HOST.rows(plan))
     plan.forward()
     plan.backward({"loss": 1.0})

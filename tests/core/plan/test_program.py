@@ -1,0 +1,157 @@
+from collections import Counter
+from graphlib import TopologicalSorter
+
+import numpy as np
+import pytest
+
+from core import (
+    BATCH,
+    BatchNorm,
+    Dropout,
+    Embedding,
+    Graph,
+    GraphError,
+    Linear,
+    ParameterLayout,
+    Plan,
+    Program,
+    RandomKey,
+    ReLU,
+    SoftmaxCrossEntropy,
+    build_classifier,
+    initialize,
+    with_loss,
+)
+from core.arrays import ALIGNMENT
+
+LAYERS = [Linear(units=7), BatchNorm(), ReLU(), Dropout(rate=0.5), Linear(units=3)]
+
+
+def network():
+    return with_loss(build_classifier(LAYERS, features=5), SoftmaxCrossEntropy())
+
+
+def training(rows, dtype=np.float32):
+    return Program.compile(network(), ("loss", "scores"), batch=rows, dtype=dtype, wrt=("scores",))
+
+
+def step(plan, seed):
+    """A step on random rows: the bits of all results."""
+    random = np.random.default_rng(seed)
+    plan.inputs["features"][...] = random.normal(size=plan.inputs["features"].shape)
+    plan.inputs["labels"][...] = random.integers(0, 3, plan.inputs["labels"].shape)
+    plan.forward(RandomKey(seed))
+    plan.backward({"loss": 1.0})
+    return bits(plan)
+
+
+def bits(plan):
+    results = (plan.value("loss"), plan.value("scores"), plan.gradient("scores"), plan.gradients)
+    return [each.tobytes() for each in results]
+
+
+def test_plans_of_one_program_give_the_bits_of_programs_of_their_own():
+    layout = ParameterLayout(network().parameters())
+    parameters = initialize(layout, seed=0)
+    program = training(9)
+    shared = [Plan(program, parameters=parameters) for _ in range(2)]
+    own = [Plan(training(9), parameters=parameters) for _ in range(2)]
+    for seed in range(3):
+        assert [step(plan, seed) for plan in shared] == [step(plan, seed) for plan in own]
+
+
+def test_plans_of_one_program_do_not_touch_each_other():
+    program = training(9)
+    parameters = initialize(ParameterLayout(program.parameters), seed=0)
+    first, second = Plan(program, parameters=parameters), Plan(program, parameters=parameters)
+    before = step(first, 1)
+    assert step(second, 2) != before
+    assert bits(first) == before
+    # Backward reads what the first plan's own forward kept.
+    first.backward({"loss": 1.0})
+    assert bits(first) == before
+
+
+class Counting:
+    """NumPy that records the bytes of each block of memory."""
+
+    def __init__(self):
+        self.taken = []
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, size, dtype):
+        self.taken.append(size * np.dtype(dtype).itemsize)
+        return np.empty(size, dtype)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [0, 1, 9, 1000])
+def test_nbytes_is_what_binding_allocates(rows, dtype, backward):
+    program = Program.compile(network(), ("loss",), batch=rows, dtype=dtype, backward=backward)
+    vector = np.zeros(ParameterLayout(program.parameters).size, dtype)
+    xp = Counting()
+    Plan(program, parameters=vector, gradients=vector.copy(), xp=xp)
+    nothing = [] if backward else [ALIGNMENT]  # the empty vector of gradients
+    assert xp.taken == [*nothing, program.nbytes + ALIGNMENT]
+
+
+def test_nbytes_without_a_plan():
+    """Two layers, by hand: inputs, the value in between that backward reads, scores, and the gradients of both."""
+    graph = build_classifier([Linear(units=32), ReLU(), Linear(units=16)], features=64)
+    forward = Program.compile(graph, ("scores",), batch=10, backward=False)
+    # The linear layer's value, and that of its ReLU; scores take the place of the former.
+    assert forward.nbytes == 4 * 10 * (64 + 32 + 32)
+    both = Program.compile(graph, ("scores",), batch=10)
+    # ReLU's value lives to the end. Its gradient lies where the linear layer's value lay, which is of the same size,
+    # and the gradient of that layer's value beside the scores, which keep theirs, and their gradient.
+    assert both.nbytes == 4 * 10 * (64 + 32 + 32 + 16 + 32)
+
+
+def test_the_order_and_each_shape_are_computed_once(monkeypatch):
+    counts = Counter()
+
+    class Sorter(TopologicalSorter):
+        def static_order(self):
+            counts["order"] += 1
+            return super().static_order()
+
+    def infer(self, *shapes):
+        counts["linear"] += 1
+        return linear_shape(self, *shapes)
+
+    linear_shape = Linear.infer
+    graph = network()
+    # What building it has found out is forgotten.
+    graph.input("unused", (BATCH,))
+    monkeypatch.setattr("core.graph.graph.TopologicalSorter", Sorter)
+    monkeypatch.setattr(Linear, "infer", infer)
+    program = Program.compile(graph, ("loss", "scores"), batch=9, wrt=("scores",))
+    assert counts == {"order": 1, "linear": 2}
+    Plan(program)
+    Plan(program)
+    assert counts == {"order": 1, "linear": 2}
+
+
+def test_the_order_follows_the_graph():
+    graph = Graph()
+    graph.input("x", (BATCH, 2))
+    graph.add("first", ReLU(), "x")
+    assert graph.order() == ["first"]
+    graph.order().clear()
+    graph.add("second", ReLU(), "first")
+    assert graph.order() == ["first", "second"]
+    graph.add("third", ReLU(), "fourth")
+    with pytest.raises(GraphError, match="reads 'fourth'"):
+        graph.order()
+
+
+def test_nodes_that_share_a_parameter_and_disagree_are_refused():
+    graph = Graph()
+    graph.input("words", (BATCH, 2), integer=True)
+    graph.add("one", Embedding(entries=3, units=4), "words")
+    graph.add("two", Embedding(entries=3, units=5), "words", share="one")
+    with pytest.raises(GraphError, match=r"node 'two' needs one\.table of shape \(3, 5\)"):
+        Program.compile(graph, ("two",))
