@@ -11,12 +11,15 @@ from gradfleet_step import LEARNING_RATE, OPTIMIZERS, graph_of
 from team import Share
 from workload import Workload
 
-from core import ParameterLayout, aligned_zeros, from_spec, initialize
+from core import ParameterLayout, aligned_zeros, from_spec
 from workers.data.rows import Batch, Batches
 from workers.exchange.control import Order
 from workers.exchange.partition import Partition
 from workers.exchange.peers import PeerCollective
 from workers.exchange.zeromq import Exchange, Membership
+from workers.job.recipe import Recipe
+from workers.machine.threads import Threads
+from workers.training.runtime import Runtime
 from workers.training.step import DistributedStep
 
 TIMEOUT = 60.0  # seconds that a peer may be silent; while other subjects have their turn nobody waits for it
@@ -35,20 +38,18 @@ class WorkerStep:
     def __init__(self, rank: int, workers: int, share: Share, key: bytes, workload: Workload) -> None:
         self._exchange = connected(rank, workers, share, key)
         graph = graph_of(workload)
-        layout = ParameterLayout(graph.parameters())
-        self._step = DistributedStep(
+        recipe = Recipe(
             graph,
-            layout,
-            initialize(layout, seed=0),
-            optimizer=from_spec("optimizer", OPTIMIZERS[workload.optimizer]),
+            ParameterLayout(graph.parameters()),
+            from_spec("optimizer", OPTIMIZERS[workload.optimizer]),
             penalty=None,
             clipping=None,
             seed=0,
-            exchange=self._exchange,
             shards=SHARDS,
-            batch_sizes={workload.batch},
-            threads=workload.threads,
+            batch_sizes=frozenset({workload.batch}),
         )
+        self._threads = Threads(workload.threads)
+        self._step = DistributedStep(recipe, Runtime(self._exchange, self._threads))
         self._data = Batches(*rows(workload), scaling=None)
         self._batches = cycle(batches(workload))
         self._steps, self._loss = 0, np.nan
@@ -63,7 +64,7 @@ class WorkerStep:
         return {"steps": self._steps, "loss": self._loss, "parameters": digest}
 
     def close(self) -> None:
-        self._step.close()
+        self._threads.close()
         self._exchange.close()
 
 

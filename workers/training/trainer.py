@@ -16,27 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from core import ParameterLayout, build_classifier, initialize, with_loss
 from workers.data.dataset import DatasetInfo, open_dataset
 from workers.data.read_ahead import ReadAhead, advise
 from workers.data.rows import Batch, Batches
 from workers.data.scaling import Scaling
-from workers.data.splitting import batches_of, epoch_order
+from workers.data.splitting import batches_of, epoch_order, steps_per_epoch
 from workers.exchange.control import Order
 from workers.exchange.zeromq import Exchange
-from workers.job.objects import (
-    augmentations_of,
-    blocks_of,
-    clipping_of,
-    layers_of,
-    loss_of,
-    optimizer_of,
-    parts_of,
-    penalty_of,
-)
+from workers.job.objects import augmentations_of, blocks_of, parts_of
+from workers.job.recipe import Recipe
 from workers.job.spec import JobSpec
 from workers.machine.device import HOST, Gpu
 from workers.machine.fingerprint import differences, fingerprint
+from workers.machine.threads import Threads
 from workers.record.checkpoint import (
     BestSoFar,
     Origin,
@@ -51,6 +43,7 @@ from workers.record.history import History, thinned
 from workers.record.history_files import read_history
 from workers.record.selection import Best, Patience
 from workers.training.evaluation import DistributedEvaluation
+from workers.training.runtime import Runtime
 from workers.training.step import DistributedStep, StepResult
 
 REPORT_INTERVAL = 0.2  # seconds
@@ -114,8 +107,6 @@ class Trainer:
         ordered: Callable[[], Order],
     ) -> None:
         spec, dataset = JobSpec.model_validate(assignment.spec), assignment.dataset
-        if spec.training.shards is None:
-            raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
         self._assignment, self._training = assignment, spec.training
         self._report, self._ordered = report, ordered
         self._leads = exchange.leads
@@ -124,41 +115,17 @@ class Trainer:
         self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
         self._rows, validation = parts_of(spec, dataset, labels)
         self._blocks = blocks_of(spec)
-        sizes = [len(batch) for batch in batches_of(self._rows, spec.training.batch_size)]
-        self._steps_per_epoch = len(sizes)
-        self._total_steps = spec.training.epochs * len(sizes)
+        self._steps_per_epoch = steps_per_epoch(len(self._rows), spec.training.batch_size)
+        self._total_steps = spec.training.epochs * self._steps_per_epoch
 
-        graph = with_loss(build_classifier(layers_of(spec), dataset.features), loss_of(spec))
-        self._layout = ParameterLayout(graph.parameters())
-        self._optimizer = optimizer_of(spec)
-        shards, threads = spec.training.shards, spec.resources.cpus_per_worker
         device = Gpu() if spec.resources.gpus_per_worker else HOST
         self._fingerprint = fingerprint() | device.fingerprint()
-        self._step = DistributedStep(
-            graph,
-            self._layout,
-            initialize(self._layout, spec.training.seed),
-            optimizer=self._optimizer,
-            penalty=penalty_of(spec),
-            clipping=clipping_of(spec),
-            seed=spec.training.seed,
-            exchange=exchange,
-            shards=shards,
-            batch_sizes=set(sizes),
-            threads=threads,
-            device=device,
-        )
+        self._threads = Threads(spec.resources.cpus_per_worker)
+        runtime = Runtime(exchange, self._threads, device)
+        self._recipe = Recipe.of(spec, dataset.features, len(self._rows))
+        self._step = DistributedStep(self._recipe, runtime)
         self._parameters = self._step.parameters
-        self._evaluation = DistributedEvaluation(
-            graph,
-            self._layout,
-            self._parameters,
-            rows=validation,
-            exchange=exchange,
-            shards=shards,
-            threads=threads,
-            device=device,
-        )
+        self._evaluation = DistributedEvaluation(self._recipe, runtime, self._parameters, validation)
 
         stopping = spec.training.early_stopping
         self._patience = Patience(stopping.metric, stopping.patience, stopping.min_delta) if stopping else None
@@ -173,7 +140,7 @@ class Trainer:
                 self._history.last_step = self._begun_at
             self._due_dates = DueDates(spec.checkpoints, self._steps_per_epoch)
             self._writer = CheckpointWriter(
-                assignment.directory, self._origin(), self._layout, keep=spec.checkpoints.keep, report=report
+                assignment.directory, self._origin(), self._recipe.layout, keep=spec.checkpoints.keep, report=report
             )
 
     def _origin(self) -> Origin:
@@ -191,7 +158,7 @@ class Trainer:
         """Take over a checkpoint's state; give its step, and what of its fingerprint is not this machine's."""
         assignment = self._assignment
         snapshot, taken_on = read_checkpoint(
-            checkpoint, assignment.job, assignment.computation, self._layout, self._optimizer.slots
+            checkpoint, assignment.job, assignment.computation, self._recipe.layout, self._recipe.optimizer.slots
         )
         np.copyto(self._parameters, snapshot.parameters)
         for slot, vector in snapshot.state.items():
@@ -211,8 +178,7 @@ class Trainer:
         with ExitStack() as stack:
             # BLAS gives other bits with more threads: threads here are whole shards.
             stack.enter_context(threadpool_limits(1))
-            stack.enter_context(closing(self._step))
-            stack.enter_context(closing(self._evaluation))
+            stack.enter_context(closing(self._threads))
             if self._leads:
                 stack.enter_context(closing(self._writer))
                 self._report(self._started)
@@ -270,7 +236,7 @@ class Trainer:
 
     def _train_on(self, rows: NDArray[np.int64], epoch: int) -> Order:
         """Train on one batch, and evaluate where it is the epoch's last; give what was ordered for after it."""
-        rate = self._optimizer.learning_rate(self._done, self._total_steps)
+        rate = self._recipe.optimizer.learning_rate(self._done, self._total_steps)
         step = self._done + 1
         order = Order.NONE
         if self._leads:
@@ -328,7 +294,7 @@ class Trainer:
             )
 
     def _weight_norm(self) -> float:
-        weights = (self._parameters[start:stop] for start, stop in self._layout.penalized)
+        weights = (self._parameters[start:stop] for start, stop in self._recipe.layout.penalized)
         return math.sqrt(sum(float(np.vdot(weight, weight)) for weight in weights))
 
     def _flush(self) -> None:
