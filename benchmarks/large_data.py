@@ -23,7 +23,8 @@ from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.job.objects import scaling_of
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
-from workers.training.trainer import Assignment, Trainer
+from workers.training.assignment import Assignment
+from workers.training.trainer import Trainer
 
 FEATURES, CLASSES = 784, 10
 SHUFFLES = ({"type": "full"}, {"type": "blocks"})

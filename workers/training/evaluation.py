@@ -40,13 +40,13 @@ class DistributedEvaluation:
         self._parameters = self._device.mirror([parameters])
         self._results = self._device.mirror([self._table[self._mine.start : self._mine.stop]])
         parts = split_evenly(len(self._mine), min(runtime.lanes, len(self._mine)))
-        shards_of = [self._mine[part.start : part.stop] for part in parts]
+        lane_shards = [self._mine[part.start : part.stop] for part in parts]
         outputs = (*self._outputs.values(), "scores")
         programs = {
             size: Program.compile(graph, outputs, batch=size, dtype=parameters.dtype, backward=False)
             for size in self._sizes(self._mine)
         }
-        self._lanes = [(owned, self._plans(programs, layout, owned)) for owned in shards_of]
+        self._lanes = [(lane, self._plans(programs, layout, lane)) for lane in lane_shards]
         self._gather = TableGather(runtime.exchange, self._table, [slice(part.start, part.stop) for part in owned])
 
     def _plans(

@@ -35,6 +35,11 @@ class StepResult:
     gradient_norm: float
     order: Order
 
+    @property
+    def loss(self) -> float:
+        """What training minimises: the data's loss and the penalty."""
+        return self.data_loss + self.penalty
+
 
 class DistributedStep:
     """The steps of one worker, from the recipe's initial parameters on.

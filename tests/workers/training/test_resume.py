@@ -28,10 +28,10 @@ from workers.record.checkpoint import latest, latest_whole
 from workers.record.events import Checkpointed, Progress, Started
 from workers.record.history import EPOCH_METRICS, STEP_METRICS
 from workers.record.history_files import read_history
-from workers.training.trainer import End
+from workers.training.assignment import End
 
 if TYPE_CHECKING:
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 pytestmark = pytest.mark.usefixtures("no_disk")
 

@@ -27,13 +27,14 @@ from workers.data.splitting import epoch_order, split
 from workers.exchange.control import Order
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.record.events import Checkpointed, Event, Progress, Started
-from workers.training.trainer import End, PoisonedStepError, Trainer
+from workers.training.assignment import End
+from workers.training.trainer import PoisonedStepError, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from workers.data.dataset import DatasetInfo
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 Float64 = np.ndarray[Any, np.dtype[np.float64]]
 
