@@ -69,10 +69,10 @@ lock: .venv/installed  ## resolve the dependencies again
 	touch $@
 
 bench-engine: .venv-bench/installed  ## a training step beside PyTorch's; ARGS=--quick for a short form
-	.venv-bench/bin/python benchmarks/engine.py $(ARGS)
+	.venv-bench/bin/python -m benchmarks.engine $(ARGS)
 
 bench-data: .venv-bench/installed  ## rows into a batch beside numpy.take and PyTorch's DataLoader; ARGS=--quick
-	.venv-bench/bin/python benchmarks/data.py $(ARGS)
+	.venv-bench/bin/python -m benchmarks.data $(ARGS)
 
 # A distributed job stands beside Ray's own tools, whose extras (a dashboard, pandas) the project does not need. Its own stack
 # is started as a user starts it, from the project's environment.
@@ -81,13 +81,13 @@ bench-data: .venv-bench/installed  ## rows into a batch beside numpy.take and Py
 	touch $@
 
 bench-distributed: .venv/installed .venv-bench/distributed  ## steps, exchange and start of a distributed job beside its peers'; ARGS=--quick
-	.venv-bench/bin/python benchmarks/distributed.py $(ARGS)
+	.venv-bench/bin/python -m benchmarks.distributed $(ARGS)
 
 bench-service: .venv/installed  ## the REST API under load; ARGS=--quick
-	$(BIN)/python benchmarks/rest.py $(ARGS)
+	$(BIN)/python -m benchmarks.service $(ARGS)
 
 scaling: .venv/installed  ## measure what messages cost and write docs/scaling.md, the model of the exchange
-	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python -m benchmarks.scaling
 
 test-torch: .venv-bench/installed  ## the tests that need PyTorch
 	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/optimizers/test_optimizers.py

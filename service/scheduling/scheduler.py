@@ -28,7 +28,7 @@ from workers.cluster.attempt import Attempt, Supervisors
 from workers.data.dataset import DatasetInfo
 from workers.job.spec import ResourcesSpec
 from workers.record.events import Ended
-from workers.training.trainer import Assignment
+from workers.training.assignment import Assignment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

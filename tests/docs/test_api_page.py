@@ -25,7 +25,7 @@ from workers.record.events import Checkpointed, Ended, Progress, Series, Started
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 STEPS = 240

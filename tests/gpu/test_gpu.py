@@ -14,7 +14,7 @@ from tests.core.test_contract import every_node
 from tests.core.test_cupy_form import passes
 from tests.fixtures.prepared import prepare_parquet
 from tests.workers.fixtures.helpers import EVERYTHING, assignment, completed, job, last_checkpoint, train
-from workers.exchange.zeromq import Order
+from workers.exchange.control import Order
 from workers.machine.device import DeviceError, Gpu
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Workers on a Ray cluster: placed, started, watched and ended together."""
+"""Workers on a Ray cluster: placement, start, supervision and end."""

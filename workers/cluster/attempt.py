@@ -1,4 +1,4 @@
-"""Attempts on a Ray cluster, as the control plane sees them: start one, hear its events, steer it."""
+"""Attempts on a Ray cluster, for the control plane: start, read events, control."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from workers.cluster.supervisor import Supervisor
 if TYPE_CHECKING:
     from workers.job.spec import ResourcesSpec
     from workers.record.events import Event
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 NAMESPACE = "gradfleet"
 CALL_TIMEOUT = 10.0  # seconds; a poll waits about one
-SILENCE = 30.0  # seconds after which a supervisor that answers nothing is given up
+SILENCE = 30.0  # seconds after which a supervisor that does not answer counts as lost
 
-# Ray's type hints lose the methods of an actor's handle.
+# Ray's type hints do not have the methods of an actor's handle.
 _remote: Any = ray.remote
 
 
 class AttemptLostError(RuntimeError):
-    """An attempt's supervisor is gone, and what it had not told yet with it."""
+    """An attempt's supervisor is gone, and with it the events that were not read yet."""
 
 
 class Attempt:
-    """An attempt that runs on the cluster, whoever started it; `supervisor` is the name of its supervisor."""
+    """An attempt on the cluster, started by this process or another; `supervisor` is the name of its supervisor."""
 
     def __init__(self, job: str, number: int, supervisor: str, actor: Any) -> None:
         self.supervisor = supervisor
         self._job, self._number, self._actor = job, number, actor
-        self._heard = time.monotonic()
+        self._answered = time.monotonic()
 
     @classmethod
     def start(cls, assignment: Assignment, supervisor: str) -> Attempt:
-        """Start an attempt on a supervisor that waits for one.
+        """Start an attempt on an idle supervisor.
 
-        Raises ValueError where there is no such supervisor, a RayError where it does not answer.
+        Raises ValueError if there is no such supervisor, and a RayError if it does not answer.
         """
         actor = ray.get_actor(supervisor, namespace=NAMESPACE)
         ray.get(actor.begin.remote(assignment), timeout=CALL_TIMEOUT)
@@ -49,7 +49,7 @@ class Attempt:
 
     @classmethod
     def find(cls, job: str, number: int, supervisor: str) -> Attempt | None:
-        """Find an attempt that was started before; None when its supervisor is gone, or has never heard of it."""
+        """Find an attempt that was started before; None if its supervisor is gone or does not have it."""
         try:
             actor = ray.get_actor(supervisor, namespace=NAMESPACE)
             holds = bool(ray.get(actor.holds.remote(job, number), timeout=SILENCE))
@@ -58,10 +58,10 @@ class Attempt:
         return cls(job, number, supervisor, actor) if holds else None
 
     def poll(self, after: int) -> list[tuple[int, Event]]:
-        """Events with numbers above `after`, in order; perhaps none, after a moment.
+        """Events with numbers above `after`, in order. Waits a moment for one; may return none.
 
-        Raises `AttemptLostError` when the supervisor is gone. One that can not be reached is not gone before it was
-        silent for `SILENCE`.
+        Raises `AttemptLostError` if the supervisor is gone. A supervisor that cannot be reached counts as gone after
+        `SILENCE`.
         """
         try:
             events: list[tuple[int, Event]] | None = ray.get(
@@ -70,75 +70,75 @@ class Attempt:
         except ActorDiedError as error:
             raise AttemptLostError("the supervisor is gone") from error
         except (ActorUnavailableError, GetTimeoutError) as error:
-            if time.monotonic() - self._heard > SILENCE:
+            if time.monotonic() - self._answered > SILENCE:
                 raise AttemptLostError(f"the supervisor has not answered for {SILENCE:g} s") from error
             return []
         if events is None:
             raise AttemptLostError("the supervisor has another attempt")
-        self._heard = time.monotonic()
+        self._answered = time.monotonic()
         return events
 
     def cancel(self) -> None:
-        """Ask the attempt to stop; its last event says when it has."""
+        """Ask the attempt to stop. Its last event says that it has stopped."""
         self._actor.cancel.remote(self._job, self._number)
 
     def pause(self) -> None:
-        """Ask the attempt to stop with a checkpoint; its last event says when it has."""
+        """Ask the attempt to stop with a checkpoint. Its last event says that it has stopped."""
         self._actor.pause.remote(self._job, self._number)
 
     def resize(self, resources: ResourcesSpec) -> None:
-        """Ask the attempt to go on with other resources."""
+        """Ask the attempt to continue with other resources."""
         self._actor.resize.remote(self._job, self._number, resources)
 
     def dismiss(self) -> None:
-        """End the supervisor, and with it whatever is left of the attempt."""
+        """Kill the supervisor and the rest of the attempt."""
         ray.kill(self._actor)
 
 
 class Supervisors:
-    """Supervisors that wait for an attempt, one at most: a new one takes seconds to have its workers ready.
+    """A pool of idle supervisors, at most one: a new supervisor takes seconds until its workers are ready.
 
-    They are detached: an attempt outlives the process that started it.
+    Supervisors are detached actors: an attempt continues when the process that started it ends.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[str, Any]] = []
+        self._idle: list[tuple[str, Any]] = []
 
     def take(self) -> str:
-        """Name of a supervisor that waits for an attempt: one that is ready, or a new one."""
-        while self._waiting:
-            name, actor = self._waiting.pop()
+        """Name of an idle supervisor, from the pool or new."""
+        while self._idle:
+            name, actor = self._idle.pop()
             if _is_ready(actor):
                 return name
             ray.kill(actor)
         return _start()[0]
 
     def give_back(self, attempt: Attempt) -> None:
-        """Let the supervisor of an attempt that has ended wait for the next one, or end it."""
+        """Return the supervisor of an attempt that has ended to the pool, or kill it if the pool is full."""
         self._admit(attempt.supervisor, attempt._actor)
 
     def keep_warm(self) -> None:
-        """Have one wait."""
-        if not self._waiting:
-            self._waiting.append(_start())
+        """Start an idle supervisor if there is none."""
+        if not self._idle:
+            self._idle.append(_start())
 
     def adopt(self, busy: set[str]) -> None:
-        """Take over the supervisors that a former service has left, but for the busy ones."""
+        """Take over the supervisors that a former service has left, except the busy ones."""
         for actor in ray.util.list_named_actors(all_namespaces=True):
             if actor["namespace"] == NAMESPACE and actor["name"] not in busy:
                 with suppress(ValueError):  # it has ended since
                     self._admit(actor["name"], ray.get_actor(**actor))
 
     def end(self, name: str) -> None:
-        """End the supervisor of this name, whatever it does; nothing happens where it has ended."""
+        """Kill the supervisor of this name, if it still runs."""
         with suppress(ValueError):
             ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
     def _admit(self, name: str, actor: Any) -> None:
-        if self._waiting:
+        if self._idle:
             ray.kill(actor)
         else:
-            self._waiting.append((name, actor))
+            self._idle.append((name, actor))
 
 
 def _start() -> tuple[str, Any]:
@@ -155,5 +155,5 @@ def _is_ready(actor: Any) -> bool:
 
 
 def cluster_cpus() -> float:
-    """CPUs that the cluster has for workers, busy or not."""
+    """CPUs that the cluster has for workers, busy or idle."""
     return float(ray.cluster_resources().get("CPU", 0))

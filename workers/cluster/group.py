@@ -1,4 +1,4 @@
-"""The workers that train together: started together, watched, and ended together."""
+"""A group of workers that train together: it is started, watched and ended as one."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.cluster.placement import Place
 from workers.cluster.worker import Worker
-from workers.exchange.zeromq import KEY_BYTES, LEADER, Membership, Order
-from workers.training.trainer import Assignment, End
+from workers.exchange.control import Order
+from workers.exchange.zeromq import KEY_BYTES, LEADER, Membership
+from workers.training.assignment import Assignment, End
 
 PING_INTERVAL = 2.0  # seconds
-LAST_WORDS = 1.0  # seconds
-SILENCE = 15.0  # seconds after which a worker that answers nothing is given up
-STARTING = 60.0  # seconds that a new process may need to answer at all, on a busy machine
-MOST_IDLE = 2  # workers that wait for their next group
+LEADER_WAIT = 1.0  # seconds
+SILENCE = 15.0  # seconds after which a worker that does not answer counts as lost
+STARTING = 60.0  # seconds that a new process may take to answer, on a busy machine
+MOST_IDLE = 2  # workers
 
-# Mypy sees the class and not the actor class that Ray made of it.
+# Mypy sees the class, not the actor class that Ray makes of it.
 _worker: Any = Worker
 
 
 class WorkerSilentError(TimeoutError):
-    """A worker's process has not answered for too long: it hangs, or its machine can not be reached."""
+    """A worker's process has not answered for too long: it hangs, or its machine cannot be reached."""
 
 
 class IdleWorkers:
-    """Workers without a group, by node. A new process takes half a second and longer; one that waits takes none."""
+    """Workers without a group, by node. A new process takes at least half a second to start; an idle one takes none."""
 
     def __init__(self) -> None:
         self._idle: list[tuple[str, Any]] = []
 
     def warm_up(self, node: str) -> None:
-        """Have workers ready on a node."""
+        """Start idle workers on a node."""
         while len(self._idle) < MOST_IDLE:
             self._idle.append((node, _start(node)))
 
     async def take(self, node: str) -> Any:
-        """A worker on a node: one that waits and answers, or a new one."""
-        # The last one first: what it has just used is still in memory.
+        """A worker on a node: an idle one that answers, or a new one."""
+        # The last one first: its data is more likely to be in memory.
         for place in [each for each in reversed(self._idle) if each[0] == node]:
             self._idle.remove(place)
             try:
@@ -57,36 +58,36 @@ class IdleWorkers:
         return _start(node)
 
     def give_back(self, node: str, worker: Any) -> None:
-        """Keep a worker for its next group."""
+        """Return a worker to the pool."""
         self._idle.append((node, worker))
 
     def cool_down(self) -> None:
-        """End the workers that are more than need to wait."""
+        """Kill the idle workers beyond `MOST_IDLE`."""
         for _, worker in self._idle[:-MOST_IDLE]:
             ray.kill(worker)
         del self._idle[:-MOST_IDLE]
 
 
 def _start(node: str) -> Any:
-    # The room is reserved by a placement group, which would take the process with it.
+    # The CPUs are reserved by a placement group. A process inside it would be killed when the group is removed.
     return _worker.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
 
 
 class WorkerGroup:
-    """One worker on each of the given places. `key` is what they know each other by."""
+    """One worker on each of the given places. Its workers authenticate to each other with `key`."""
 
     def __init__(self, places: Sequence[Place], idle: IdleWorkers) -> None:
         self.key = secrets.token_bytes(KEY_BYTES)
         self._places, self._idle = places, idle
         self._workers: list[Any] = []
         self._joined = False
-        self._orders = Order.NONE
+        self._order = Order.NONE
         self._training: list[asyncio.Future[End]] = []
 
     async def train(self, assignment: Assignment, checkpoint: Path | None, supervisor: Any) -> End:
-        """Train from a checkpoint, or from the beginning, to an end.
+        """Train from a checkpoint, or from the beginning, until training ends.
 
-        Raises what a worker raises, Ray's errors where one is lost, and `WorkerSilentError`.
+        Raises the errors of workers, Ray's errors if a worker is lost, and `WorkerSilentError`.
         """
         await self._start_all()
         count = len(self._workers)
@@ -96,7 +97,7 @@ class WorkerGroup:
             STARTING,
         )
         self._joined = True
-        self.order(self._orders)
+        self.order(self._order)
         self._training = [
             asyncio.ensure_future(worker.train.remote(assignment, addresses, checkpoint, supervisor))
             for worker in self._workers
@@ -110,9 +111,9 @@ class WorkerGroup:
             self._workers.append(inside or await self._idle.take(place.node))
 
     async def _watched(self, work: Sequence[Awaitable[Any]], patience: float) -> list[Any]:
-        """Wait for work of all workers, as long as none of them is silent for longer than `patience` seconds."""
+        """Wait for calls to all workers; raises `WorkerSilentError` once one is silent for `patience` seconds."""
         together = asyncio.gather(*work)
-        together.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody has looked at it
+        together.add_done_callback(lambda done: done.cancelled() or done.exception())  # so that it counts as retrieved
         watches = [asyncio.ensure_future(self._watch(rank, patience)) for rank in range(len(self._workers))]
         all_of_it: list[asyncio.Future[Any]] = [together, *watches]
         await asyncio.wait(all_of_it, return_when=asyncio.FIRST_COMPLETED)
@@ -125,29 +126,29 @@ class WorkerGroup:
 
     async def _watch(self, rank: int, patience: float) -> None:
         """Raise `WorkerSilentError` once a worker is silent."""
-        heard = time.monotonic()
-        while time.monotonic() - heard <= patience:
+        answered = time.monotonic()
+        while time.monotonic() - answered <= patience:
             await asyncio.sleep(PING_INTERVAL)
             try:
                 await asyncio.wait_for(self._workers[rank].ping.remote(), patience)
             except (RayError, TimeoutError):
-                continue  # unreachable is not dead: the clock goes on
-            heard = time.monotonic()
+                continue  # it may be unreachable for a moment only
+            answered = time.monotonic()
         raise WorkerSilentError(f"worker {rank} has not answered for {patience:g} s")
 
     def order(self, order: Order) -> None:
-        """Pass on an order, which the workers follow after a step that they agree on."""
-        self._orders |= order
-        if self._joined and self._workers and self._orders:
-            self._workers[LEADER].order.remote(self.key, self._orders)
+        """Pass on an order, which all workers follow after the same step."""
+        self._order |= order
+        if self._joined and self._workers and self._order:
+            self._workers[LEADER].order.remote(self.key, self._order)
 
-    async def last_words(self) -> None:
-        """Give the leader a moment to tell what it knows: another worker may have failed first."""
+    async def wait_for_leader(self) -> None:
+        """Wait a moment for the leader's last reports: another worker may have failed first."""
         if self._training:
-            await asyncio.wait(self._training[:1], timeout=LAST_WORDS)
+            await asyncio.wait(self._training[:1], timeout=LEADER_WAIT)
 
     def keep(self) -> None:
-        """Let the workers wait for their next group, but for those that hold on to what was reserved."""
+        """Return the workers to the pool, and kill those that run inside of the reservation."""
         for place, worker in zip(self._places, self._workers, strict=True):
             if place.inside:
                 ray.kill(worker)
@@ -156,7 +157,7 @@ class WorkerGroup:
         self._workers = []
 
     def end(self) -> None:
-        """End the workers, whatever they do, but for those that wait for another group already."""
+        """Kill the workers that were not returned to the pool."""
         for worker in self._workers:
             ray.kill(worker)
         self._workers = []

@@ -1,4 +1,4 @@
-"""Room for workers on the cluster: reserved for all of them at once, or for as many as there is room for."""
+"""Reservations for workers on the cluster, for all workers at once or for as many as fit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from workers.job.spec import ResourcesSpec
 
 RESERVATION_WAIT = 5.0  # seconds
-ROOM_WAIT = 1.0  # seconds between looks at a cluster without room for a single worker
+ROOM_WAIT = 1.0  # seconds between checks of a cluster that cannot hold a single worker
 
 
 class Place(NamedTuple):
-    """Room for one worker: its node, and, where it must be started inside of what is reserved, Ray's options for that.
+    """The node of one worker, and Ray's options to start it inside of the reservation, if it must be.
 
-    Only there does Ray tell a process which GPU is its own.
+    Ray assigns a GPU to a process only inside of a reservation.
     """
 
     node: str
@@ -26,17 +26,17 @@ class Place(NamedTuple):
 
 
 class Placement:
-    """A reservation, kept for whoever wants the same next: Ray takes up to a second to give away what was freed."""
+    """A reservation, kept for the next group that needs the same: Ray takes up to a second to reuse freed resources."""
 
     def __init__(self) -> None:
         self._group: PlacementGroup | None = None
         self._bundles: list[dict[str, float]] = []
 
     async def reserve(self, resources: ResourcesSpec) -> list[Place]:
-        """Reserve room for the workers; gives the place of each.
+        """Reserve resources for the workers; returns the place of each.
 
-        A cluster that has become too small for all of them gives room to as many as it can hold; one that is busy is
-        waited for.
+        If the cluster has become too small for all of them, there are places for as many as it can hold. While the
+        cluster is busy, this waits.
         """
         bundle = {"CPU": float(resources.cpus_per_worker)}
         if resources.gpus_per_worker:
@@ -50,7 +50,7 @@ class Placement:
                 return [Place(nodes[rank], _inside(group, rank, bundle)) for rank in range(workers)]
 
     async def _reserved(self, bundles: list[dict[str, float]]) -> PlacementGroup | None:
-        if self._group is not None and bundles == self._bundles and _stands(self._group):
+        if self._group is not None and bundles == self._bundles and _is_valid(self._group):
             return self._group
         self.release()
         group: PlacementGroup = placement_group(bundles, strategy="PACK")
@@ -61,7 +61,7 @@ class Placement:
         return None
 
     def release(self) -> None:
-        """Give the room back."""
+        """Give the reserved resources back."""
         if self._group is not None:
             remove_placement_group(self._group)
             self._group = None
@@ -74,11 +74,11 @@ def _inside(group: PlacementGroup, rank: int, bundle: dict[str, float]) -> dict[
     return {"num_cpus": bundle["CPU"], "num_gpus": bundle["GPU"], "scheduling_strategy": strategy}
 
 
-def _stands(group: PlacementGroup) -> bool:
+def _is_valid(group: PlacementGroup) -> bool:
     return bool(placement_group_table(group).get("state") == "CREATED")
 
 
 def room(bundle: dict[str, float]) -> int:
-    """How many workers with these resources the cluster could hold if nothing else ran on it."""
+    """The number of workers with these resources that the cluster could hold if nothing else ran on it."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return int(sum(min(node.get(name, 0) // amount for name, amount in bundle.items()) for node in nodes))

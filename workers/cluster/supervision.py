@@ -1,4 +1,4 @@
-"""One attempt of a job, from its first worker to its last event."""
+"""One attempt of a job, from the start of its workers to its last event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
-from workers.exchange.zeromq import Order, PeerSilentError
+from workers.exchange.control import Order
+from workers.exchange.zeromq import PeerSilentError
 from workers.job.objects import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.device import DeviceError
@@ -22,22 +23,24 @@ from workers.machine.error_text import text_of
 from workers.record.checkpoint import CheckpointError, latest, latest_whole
 from workers.record.event_log import EventLog
 from workers.record.events import Ended, Event, Noted, Restarted
-from workers.training.trainer import Assignment, End, PoisonedStepError
+from workers.training.assignment import Assignment, End
+from workers.training.trainer import PoisonedStepError
 
-CANCEL_PATIENCE = 30.0  # seconds that a step may take before a cancelled job's workers are ended in the middle of it
+CANCEL_PATIENCE = 30.0  # seconds after which the workers of a cancelled job are killed in the middle of a step
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# What an error of the workers means. What is lost may go better the next time; what failed would fail again.
+# The outcome and the reason of an attempt that ends with an error. A lost attempt may succeed when it is repeated; a
+# failed one would fail again.
 MEANINGS: list[tuple[type[Exception], str, str]] = [
     (DatasetError, "failed", "dataset_unavailable"),
     (PoisonedStepError, "failed", "non_finite_loss"),
     (DeviceError, "failed", "gpu_unavailable"),
     (MemoryError, "failed", "out_of_memory"),
     (RayActorError, "lost", "worker_lost"),
-    (ActorUnschedulableError, "lost", "worker_lost"),  # its node has gone
+    (ActorUnschedulableError, "lost", "worker_lost"),  # its node is gone
     (PeerSilentError, "lost", "worker_silent"),
     (WorkerSilentError, "lost", "worker_silent"),
     (CheckpointError, "lost", "checkpoint_damaged"),
@@ -63,45 +66,45 @@ class Supervision:
         self._resources = self._spec.resources
         self._idle, self._placement, self._supervisor = idle, placement, supervisor
         self._group: WorkerGroup | None = None
-        # What the user has asked for last, and an event that is set by it.
-        self._wish: Ended | None = None
-        self._wished = asyncio.Event()
+        # What the user has asked for, and an event that is set when the user asks for anything.
+        self._requested: Ended | None = None
+        self._interrupted = asyncio.Event()
 
     async def run(self) -> None:
-        """Train to the end; the last event says which."""
+        """Train until the attempt ends; the last event says how."""
         try:
             end = await self._train()
-        except Exception as error:  # noqa: BLE001  whatever ends an attempt, its job must hear of it
+        except Exception as error:  # noqa: BLE001  any error ends the attempt with an event
             end = self._meaning(error)
         await self.log.append(end)
 
     async def report(self, key: bytes, event: Event) -> None:
-        """Take an event from the group with this key; a former group's are dropped."""
+        """Append an event of the group with this key; events of a former group are dropped."""
         if self._group is not None and self._group.key == key:
             await self.log.append(event)
 
     def stop(self, end: Ended) -> None:
         """End as `CANCELLED` or `PAUSED`, after a step or before the first one."""
-        if self._wish != CANCELLED:
-            self._wish = end
+        if self._requested != CANCELLED:
+            self._requested = end
             self._interrupt()
             if end == CANCELLED and self._group is not None:
-                # Whatever keeps the workers, such as a full disk under their last checkpoint: nobody wants it any more.
+                # Workers may be waiting, for example for space on a full disk for their last checkpoint.
                 asyncio.get_running_loop().call_later(CANCEL_PATIENCE, self._group.end)
 
     def resize(self, resources: ResourcesSpec) -> None:
-        """Go on with another number of workers, or of CPUs for each, from a checkpoint that is taken for it."""
+        """Take a checkpoint and continue from it with another number of workers, or of CPUs for each."""
         if resources != self._resources:
             self._resources = resources
             self._interrupt()
 
     def _interrupt(self) -> None:
-        self._wished.set()
+        self._interrupted.set()
         if self._group is not None:
             self._group.order(self._order())
 
     def _order(self) -> Order:
-        if self._wish == CANCELLED:
+        if self._requested == CANCELLED:
             return Order.STOP
         return Order.STOP | Order.CHECKPOINT
 
@@ -116,8 +119,8 @@ class Supervision:
                 continue
             if end.outcome != "lost":
                 return end
-            if self._wish is not None:
-                return self._wish  # no step was lost that resuming would not compute again
+            if self._requested is not None:
+                return self._requested  # no need to restart: resuming computes the lost steps again
             if not left:
                 message = f"{end.reason}: {end.message}; max_restarts is {self._spec.max_restarts}"
                 return Ended("failed", "too_many_restarts", message)
@@ -125,32 +128,32 @@ class Supervision:
             await self.log.append(Restarted(end.reason, end.message))
 
     async def _train_once(self, assignment: Assignment) -> Ended | None:
-        """Train with one group of workers; None where another group is to go on."""
+        """Train with one group of workers; None if another group is to continue."""
         checkpoint = await self._find_checkpoint(assignment)
-        self._wished.clear()
-        if self._wish is not None:
-            return self._wish
+        self._interrupted.clear()
+        if self._requested is not None:
+            return self._requested
         places = await self._unless_interrupted(self._placement.reserve(self._resources))
         if places is None:
-            return self._wish
+            return self._requested
         spec = {**assignment.spec, "resources": self._resources.model_dump()}
         self._group = group = WorkerGroup(places, self._idle)
         try:
             end = await group.train(replace(assignment, spec=spec), checkpoint, self._supervisor)
-        except Exception as error:  # noqa: BLE001  whatever ends an attempt, its job must hear of it
+        except Exception as error:  # noqa: BLE001  any error ends the attempt with an event
             meaning = self._meaning(error)
             if meaning.outcome == "failed":
-                await group.last_words()
+                await group.wait_for_leader()
             if meaning.reason == "non_finite_loss":
                 meaning = replace(meaning, message=f"{meaning.message}; {self._last_finite()}")
             group.end()
-            # It may have been the node: what was reserved there looks as good as before until Ray notices.
+            # The node may be gone: its reservation looks valid until Ray notices.
             self._placement.release()
             return meaning
         group.keep()
         if end is End.REACHED:
-            return self._wish or REACHED
-        return ENDS.get(end, self._wish)
+            return self._requested or REACHED
+        return ENDS.get(end, self._requested)
 
     async def _find_checkpoint(self, assignment: Assignment) -> Path | None:
         checkpoint, refused = await asyncio.to_thread(
@@ -161,23 +164,23 @@ class Supervision:
         return checkpoint
 
     async def _unless_interrupted(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Wait for something; None where the user asks for something else meanwhile."""
-        waiting = [asyncio.ensure_future(work), asyncio.ensure_future(self._wished.wait())]
+        """Wait for a coroutine; None if the user asks for something else meanwhile."""
+        waiting = [asyncio.ensure_future(work), asyncio.ensure_future(self._interrupted.wait())]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for future in waiting:
             future.cancel()
-        return None if self._wished.is_set() else cast("T", waiting[0].result())
+        return None if self._interrupted.is_set() else cast("T", waiting[0].result())
 
     def _meaning(self, error: Exception) -> Ended:
-        cause = error.cause if isinstance(error, RayTaskError) else error  # Ray puts a traceback into the text
+        cause = error.cause if isinstance(error, RayTaskError) else error  # the text of Ray's error has a traceback
         for kind, outcome, reason in MEANINGS:
             if isinstance(error, kind):
                 return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else text_of(cause))
-        log.error("the attempt ended with an error nobody expected", exc_info=error)
+        log.error("the attempt ended with an unexpected error", exc_info=error)
         return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(cause).__name__}")
 
     def _last_finite(self) -> str:
-        checkpoint = latest(self.assignment.directory)  # none is written of parameters that are not finite
+        checkpoint = latest(self.assignment.directory)  # checkpoints never hold parameters that are not finite
         if checkpoint is None:
             return "there is no checkpoint from before"
         return f"the last finite checkpoint is of step {int(checkpoint.name)}"

@@ -1,4 +1,4 @@
-"""The supervisor: a detached Ray actor that sees one attempt of a job after another through, its workers at hand."""
+"""The supervisor: a detached Ray actor that runs one attempt of a job after another and keeps workers ready."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from workers.record.events import Ended
 if TYPE_CHECKING:
     from workers.job.spec import ResourcesSpec
     from workers.record.events import Event
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
-HOLD = 2.0  # seconds for which everything is kept for the next attempt
+HOLD = 2.0  # seconds for which workers and their reservation are kept for the next attempt
 
 
 class Supervisor:
-    """The actor. A call that names an attempt which is not the current one changes nothing."""
+    """The actor. A call that names an attempt other than the current one changes nothing."""
 
     def __init__(self) -> None:
         self._idle, self._placement = IdleWorkers(), Placement()
@@ -30,11 +30,11 @@ class Supervisor:
         self._idle.warm_up(ray.get_runtime_context().get_node_id())
 
     async def ready(self) -> bool:
-        """Whether no attempt is under way."""
+        """Whether no attempt is running."""
         return self._current is None or self._current.log.ended
 
     async def begin(self, assignment: Assignment) -> None:
-        """Begin an attempt. Raises RuntimeError while another one is under way."""
+        """Begin an attempt. Raises RuntimeError while another one is running."""
         if not await self.ready():
             raise RuntimeError("this supervisor has an attempt that has not ended")
         itself = ray.get_runtime_context().current_actor
@@ -51,28 +51,28 @@ class Supervisor:
             self._idle.cool_down()
 
     async def holds(self, job: str, attempt: int) -> bool:
-        """Whether this supervisor has begun an attempt, and no other since."""
+        """Whether an attempt is the last one that this supervisor has begun."""
         if self._current is None:
             return False
         assignment = self._current.assignment
         return (assignment.job, assignment.attempt) == (job, attempt)
 
     async def poll(self, job: str, attempt: int, after: int) -> list[tuple[int, Event]] | None:
-        """Events of an attempt; see `EventLog.poll`. None where it is not this supervisor's."""
+        """Events of an attempt; see `EventLog.poll`. None if it is not the current attempt."""
         current = self._current
         return await current.log.poll(after) if current and await self.holds(job, attempt) else None
 
     async def report(self, key: bytes, event: Event) -> None:
-        """Take an event from the group of workers with this key."""
+        """Append an event of the group of workers with this key."""
         if self._current is not None:
             await self._current.report(key, event)
 
     async def cancel(self, job: str, attempt: int) -> None:
-        """Stop at a step that all workers agree on, or do not start."""
+        """Stop after a step, the same for all workers, or before the first one."""
         await self._stop(job, attempt, CANCELLED)
 
     async def pause(self, job: str, attempt: int) -> None:
-        """Stop likewise, with a checkpoint."""
+        """Stop with a checkpoint; see `cancel`."""
         await self._stop(job, attempt, PAUSED)
 
     async def _stop(self, job: str, attempt: int, end: Ended) -> None:
@@ -80,6 +80,6 @@ class Supervisor:
             self._current.stop(end)
 
     async def resize(self, job: str, attempt: int, resources: ResourcesSpec) -> None:
-        """Go on with other resources."""
+        """Continue with other resources."""
         if self._current is not None and await self.holds(job, attempt):
             self._current.resize(resources)

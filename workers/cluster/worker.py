@@ -1,4 +1,4 @@
-"""The Ray actor in which a worker lives: it serves one group of workers after another."""
+"""The Ray actor of a worker, which joins one group after another."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from workers.exchange.zeromq import Address, Exchange, Membership, Order
+from workers.exchange.control import Order
+from workers.exchange.zeromq import Address, Exchange, Membership
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Noted
-from workers.training.trainer import Assignment, End, Trainer
+from workers.training.assignment import Assignment, End
+from workers.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from workers.record.events import Event
 
-PEER_TIMEOUT = 60.0  # seconds that a peer may need for one step
-# Ray's type hints do not know concurrency groups.
+PEER_TIMEOUT = 60.0  # seconds that a peer may take for one step
+# Ray's type hints lack concurrency groups.
 _remote: Any = ray.remote
 
 
 @_remote(max_restarts=0, concurrency_groups={"control": 1})
 class Worker:
-    """One worker: joins a group with its end of the exchange, then trains with the others."""
+    """One worker: it joins a group, then trains with the others."""
 
     def __init__(self) -> None:
         fingerprint()  # slow the first time
@@ -36,7 +38,7 @@ class Worker:
         self._unconfirmed: ray.ObjectRef[None] | None = None
 
     def join(self, membership: Membership) -> Address:
-        """Become a member of a group; gives the address at which this worker receives."""
+        """Become a member of a group; returns the address at which this worker receives."""
         if self._exchange is not None:
             self._exchange.close()
         self._membership, self._orders = membership, Order.NONE
@@ -52,21 +54,14 @@ class Worker:
             raise RuntimeError("a worker must join a group before it trains")
 
         def report(event: Event) -> None:
-            # One report at a time: they arrive in order, and a supervisor that falls behind is not buried.
+            # One report at a time: they arrive in order, and they do not pile up if the supervisor is slow.
             with self._report_lock:
                 self._await_confirmation()
                 self._unconfirmed = supervisor.report.remote(membership.key, event)
 
         with exchange:
             exchange.connect(addresses)
-            trainer = Trainer(
-                assignment,
-                membership,
-                exchange,
-                checkpoint=checkpoint,
-                report=report,
-                ordered=lambda: self._orders,
-            )
+            trainer = Trainer(assignment, exchange, checkpoint=checkpoint, report=report, ordered=lambda: self._orders)
             try:
                 return trainer.run()
             finally:
@@ -82,11 +77,11 @@ class Worker:
 
     @ray.method(concurrency_group="control")
     def order(self, key: bytes, order: Order) -> None:
-        """Ask for something to be done after the step that is being computed; `key` is the group's."""
+        """Give an order for after the current step; `key` is the group's."""
         if self._membership is not None and self._membership.key == key:
             self._orders |= order
 
     @ray.method(concurrency_group="control")
     def ping(self) -> int:
-        """Answer, with the process's id, also while training."""
+        """Answer with the process's id, also while training."""
         return os.getpid()

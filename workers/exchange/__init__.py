@@ -1,1 +1,1 @@
-"""How workers add their gradients up: the canonical tree, who owns what, messages and shared memory."""
+"""The exchange between workers: the canonical tree of sums, ownership of slices, messages and shared memory."""

@@ -1,20 +1,21 @@
-"""What each worker owns: shards that it computes, and parameters that it updates."""
+"""What each worker owns: the shards that it computes and the parameters that it updates."""
 
 from __future__ import annotations
 
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
 
-# Slices begin at multiples of this many parameters, and squares are summed in blocks of as many, so that the sums of
-# squares do not depend on who owns which slice.
+# Slices begin at multiples of this many parameters, and squares are summed in blocks of this many. So the sums of
+# squares do not depend on which worker owns which slice.
 BLOCK = 1024
 
 
 class Partition:
-    """For each rank its `rows` of the table of shards, the complete `subtrees` of these, a slice of the `parameters`,
-    and one of the `squares` of their blocks.
+    """The shards, parameters and blocks of squares that each worker owns, by rank.
 
-    The slices together are everything. A small model has fewer blocks than workers: the last ones' slices are empty.
+    `rows` are slices of the table of shards and `subtrees` the complete subtrees of these shards. `parameters` are
+    slices of the flat vector and `squares` slices of the sums of squares of its blocks. The slices of all workers
+    cover everything, in order. A model with fewer blocks than workers leaves the last workers' slices empty.
     """
 
     def __init__(self, shards: int, parameters: int, workers: int) -> None:

@@ -1,8 +1,8 @@
 """Memory that workers on one machine share.
 
-A worker makes a file that exists in memory alone, and offers it by its process and file descriptor; others open it by
-way of /proc. It has no name in any directory, so nothing is left of it once the last process that knows it is gone,
-however that came to pass, and the limit on /dev/shm in a container does not matter.
+A worker creates an anonymous file in memory and tells the others its process and file descriptor. They open it through
+/proc. The file has no name in any directory: the system frees it when the last process that has it open ends, however
+that process ends. The size limit of a container's /dev/shm does not apply.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from workers.machine.device import HOST, Device
 NAME = "gradfleet"
 NONCE_BYTES = 32
 
-# What an array is to be: its shape and dtype.
+# Shape and dtype of an array.
 Declaration = tuple[Shape, DTypeLike]
 
 
 @dataclass(frozen=True)
-class Offer:
-    """Where a worker's memory can be opened, and the random bytes that it begins with."""
+class MemoryOffer:
+    """The process and the file descriptor of a worker's memory, and the random bytes that the memory begins with."""
 
     process: int
     descriptor: int
@@ -39,15 +39,15 @@ class Offer:
 
 
 class SharedMemory:
-    """One worker's memory, opened by itself or by another one."""
+    """One worker's memory, opened by that worker or by another one."""
 
-    def __init__(self, offer: Offer, descriptor: int) -> None:
+    def __init__(self, offer: MemoryOffer, descriptor: int) -> None:
         self.offer = offer
         self._descriptor = descriptor
 
     @classmethod
     def create(cls) -> SharedMemory | None:
-        """Make memory to offer; None where the system has no such thing."""
+        """Create memory to share; None where the system does not support it."""
         if sys.platform != "linux":
             return None
         try:
@@ -56,18 +56,18 @@ class SharedMemory:
             return None
         nonce = secrets.token_bytes(NONCE_BYTES)
         os.pwrite(descriptor, nonce, 0)
-        return cls(Offer(os.getpid(), descriptor, nonce), descriptor)
+        return cls(MemoryOffer(os.getpid(), descriptor, nonce), descriptor)
 
     @classmethod
-    def open(cls, offer: Offer) -> SharedMemory | None:
-        """Open another worker's memory; None where that is not possible, as it is from another machine.
+    def open(cls, offer: MemoryOffer) -> SharedMemory | None:
+        """Open another worker's memory; None where that is not possible, for example from another machine.
 
-        On another machine, or in another container, the same numbers may name somebody else's file, or nothing. A file
-        that is no memory of this name is not even opened, and the nonce tells the right one from all others.
+        On another machine or in another container the same numbers may name no file or an unrelated one. Only a memory
+        file of this name is opened, and the nonce tells the right one from the others.
         """
         path = f"/proc/{offer.process}/fd/{offer.descriptor}"
         try:
-            if not os.readlink(path).startswith(f"/memfd:{NAME} "):  # noqa: PTH115  no path that pathlib could follow
+            if not os.readlink(path).startswith(f"/memfd:{NAME} "):  # noqa: PTH115  not a path that pathlib could follow
                 return None
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -79,15 +79,15 @@ class SharedMemory:
         return memory
 
     def arrays(self, declarations: Sequence[Declaration], device: Device = HOST) -> list[NDArray[Any]]:
-        """Lay out aligned arrays, zeros at first: whoever lays out the same ones, in whichever process, shares them.
+        """Lay out aligned arrays, zeros at first. Processes that lay out the same declarations share the arrays.
 
-        They stay when the memory is closed. `device` is the one that is to copy from them and to them.
+        The arrays stay valid after `close`. `device` is the device that will copy from them and to them.
         """
         offsets, end = [], ALIGNMENT
         for shape, dtype in declarations:
             offsets.append(end)
             end += -(-prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
-        # Whoever comes first makes room. Never shortened, so no array is ever cut off.
+        # The first process makes room. The file is never shortened, so no array is ever cut off.
         if os.fstat(self._descriptor).st_size < end:
             os.ftruncate(self._descriptor, end)
         mapped = mmap.mmap(self._descriptor, end)

@@ -1,4 +1,4 @@
-"""Who shares memory with whom."""
+"""Which workers share memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from workers.machine.device import HOST, Device
 
 
 class Sharing:
-    """What a worker knows of everybody's memory. All workers of an attempt know the same, and so agree on what follows.
+    """Which worker has opened which worker's memory.
 
-    `opened` (workers, workers) says whether the worker of a row has opened the memory of the worker of a column;
-    `memories` are those that this worker has opened, by rank, with its own.
+    `opened` (workers, workers) says whether the worker of a row has opened the memory of the worker of a column. It is
+    the same in all workers of an attempt, and so is everything that follows from it. `memories` are the memories that
+    this worker has opened, by rank, its own among them.
     """
 
     def __init__(self, opened: NDArray[np.bool_], memories: Mapping[int, SharedMemory]) -> None:
@@ -27,17 +28,18 @@ class Sharing:
             self._homes.append(next(hosts, rank))
 
     def home(self, rank: int) -> int:
-        """The worker in whose memory this one keeps what all workers have alike: perhaps another, perhaps itself."""
+        """The rank of the worker, perhaps itself, in whose memory a worker has the vectors that all have in common."""
         return self._homes[rank]
 
     def reads(self, reader: int, owner: int) -> bool:
-        """Whether a worker reads in the memory of another one; if not, the other must send it what it has to know."""
+        """Whether a worker reads another one's memory; if not, the owner must send it the data."""
         return bool(self._opened[reader, owner])
 
     def arrays(self, rank: int, declarations: Sequence[Declaration], device: Device = HOST) -> list[NDArray[Any]]:
-        """Arrays, zeros at first, in the memory of a worker, which this one reads or is; copied by `device`.
+        """Arrays, zeros at first, in the memory of a worker that this one has opened, or in its own.
 
-        Where nobody else reads them they are not shared: such memory comes in larger pages, and is faster.
+        `device` is the device that will copy from them and to them. Arrays that no other worker reads are not in
+        shared memory: ordinary memory has larger pages and is faster.
         """
         if np.count_nonzero(self._opened[:, rank]) > 1:
             return self._memories[rank].arrays(declarations, device)

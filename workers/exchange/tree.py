@@ -1,8 +1,8 @@
-"""The canonical sum: one fixed binary tree over the shards, whoever adds.
+"""The canonical sum: one fixed binary tree over the shards.
 
-Floating-point addition is not associative, so a sum's bits depend on its order. Here the order is a function of the
-number of shards alone. A worker adds up the complete subtrees inside its range of shards; whoever combines the
-subtrees' sums goes on along the same tree. Any number of workers makes the same additions.
+Floating-point addition is not associative, so the bits of a sum depend on the order of the additions. Here the order
+depends only on the number of shards. A worker adds up the complete subtrees inside its range of shards, and the sums of
+these subtrees are added along the same tree. So the additions are the same for any number of workers.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Subtree:
         return self.stop - self.start == 1
 
     def children(self) -> tuple[Subtree, Subtree]:
-        """The two sums that this one adds: the left has the largest power of two of shards below the whole."""
+        """The two sums that this one adds. The left has the largest power of two of shards below the whole."""
         middle = self.start + (1 << ((self.stop - self.start - 1).bit_length() - 1))
         return Subtree(self.start, middle), Subtree(middle, self.stop)
 
     def depth(self) -> int:
-        """Additions on the longest way from a shard to this sum."""
+        """The number of additions on the longest path from a shard to this sum."""
         return (self.stop - self.start - 1).bit_length()
 
 
 def complete_subtrees(owned: range, shards: int) -> list[Subtree]:
-    """The largest subtrees that lie wholly inside a range of shards, from left to right."""
+    """The largest subtrees that lie completely inside a range of shards, from left to right."""
 
     def inside(node: Subtree) -> list[Subtree]:
         if owned.start <= node.start and node.stop <= owned.stop:
@@ -48,10 +48,9 @@ def complete_subtrees(owned: range, shards: int) -> list[Subtree]:
 
 
 def additions(roots: Sequence[Subtree], shards: int) -> list[tuple[int, int]]:
-    """The additions that make the whole sum out of the sums of `roots`, which cover all shards from left to right.
+    """The additions that make the whole sum from the sums of `roots`, which cover all shards from left to right.
 
-    Each pair (into, source) says: add the sum at index `source` into the one at index `into`. The last result is at
-    index 0.
+    A pair (into, source) means: add the sum at index `source` to the sum at index `into`. The result is at index 0.
     """
     index = {root: position for position, root in enumerate(roots)}
     steps: list[tuple[int, int]] = []

@@ -1,1 +1,1 @@
-"""What a worker runs on: device, threads, files, fingerprint."""
+"""The machine that a worker runs on: device, threads, files, fingerprint."""

@@ -1,4 +1,4 @@
-"""Where plans run: on the host's own processors, or on a GPU, whose arrays mirror some of the host's."""
+"""The device on which plans run: the host's CPUs, or a GPU with copies of some of the host's arrays."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ HostArray = NDArray[Any]
 
 
 class DeviceError(RuntimeError):
-    """There is no GPU that this process could compute on; the message says what it lacks."""
+    """There is no GPU that this process can use; the message says what is missing."""
 
 
 class Mirror:
-    """Arrays of the host, and the device's of the same numbers: the same arrays where the device is the host."""
+    """Arrays of the host and their copies on the device. If the device is the host, both are the same arrays."""
 
     def __init__(self, host: Sequence[HostArray], device: Sequence[Any]) -> None:
         self.host, self.device = host, device
 
     def upload(self) -> None:
-        """Copy the host's numbers to the device. The host's arrays may be changed at once."""
+        """Copy the host's arrays to the device. Afterwards the host's arrays may change."""
 
     def download(self) -> None:
-        """Wait for the device and copy its numbers to the host."""
+        """Wait for the device and copy its arrays to the host."""
 
 
 class _Copies(Mirror):
@@ -39,7 +39,7 @@ class _Copies(Mirror):
     def upload(self) -> None:
         for host, device in zip(self.host, self.device, strict=True):
             device.set(host)
-        # From locked memory the GPU copies while the host goes on.
+        # Copies from page-locked memory are asynchronous.
         self._wait()
 
     def download(self) -> None:
@@ -48,61 +48,61 @@ class _Copies(Mirror):
 
 
 class Host:
-    """The host's own processors: nothing is copied."""
+    """The host's CPUs: nothing is copied."""
 
     xp: Namespace = np
-    threaded = True  # whether threads are to compute shards at once
+    threaded = True  # whether threads compute shards at the same time
 
     def zeros(self, shape: Shape, dtype: DTypeLike) -> HostArray:
-        """An array of the host, aligned, from which copies to the device and back are quick."""
+        """An aligned array of the host, which can be copied to the device and back quickly."""
         return aligned_zeros(shape, dtype)
 
     def lock(self, memory: HostArray) -> None:
-        """Make copies quick from memory that other processes share, for as long as this process lives."""
+        """Prepare memory that processes share for quick copies, until this process ends."""
 
     def mirror(self, arrays: Sequence[HostArray]) -> Mirror:
         """Mirror arrays of the host."""
         return Mirror(arrays, arrays)
 
     def rows(self, plan: Plan) -> Mirror:
-        """Mirror a plan's inputs, features and labels."""
+        """Mirror the features and labels of a plan."""
         inputs = [plan.inputs["features"], plan.inputs["labels"]]
         return Mirror(inputs, inputs)
 
     def fingerprint(self) -> dict[str, str]:
-        """What the last bits of a result may depend on, beside what they depend on everywhere."""
+        """What the bits of a result depend on besides the machine's own fingerprint."""
         return {}
 
 
 class Gpu:
-    """The one GPU that Ray has given to this process, by way of CuPy; see `Host`. All its work is on one stream.
+    """The one GPU that Ray has assigned to this process, through CuPy; see `Host`. All its work is on one stream.
 
     Raises `DeviceError`.
     """
 
-    threaded = False  # what a GPU does at once is inside of a shard; the threads are the update's
+    threaded = False  # a GPU computes one shard at a time; the threads are for the update
 
     def __init__(self) -> None:
         try:
             import cupy  # noqa: PLC0415  workers on CPUs need no GPU library
             import cupyx  # noqa: PLC0415
         except ImportError as error:
-            raise DeviceError("a worker on a GPU needs CuPy, the extra `cuda` of gradfleet, and has none") from error
+            raise DeviceError("a worker on a GPU needs CuPy, the extra `cuda` of gradfleet") from error
         self.xp: Namespace = cupy
         self._zeros_pinned = cupyx.zeros_pinned
         self._runtime = cupy.cuda.runtime
         try:
             self._name = self._runtime.getDeviceProperties(0)["name"].decode()
         except self._runtime.CUDARuntimeError as error:
-            raise DeviceError(f"CuPy finds no GPU that it could use: {error}") from error
+            raise DeviceError(f"CuPy finds no usable GPU: {error}") from error
 
     def zeros(self, shape: Shape, dtype: DTypeLike) -> HostArray:
-        """An array in locked memory, which begins with a page."""
+        """An array in page-locked memory, aligned to a page."""
         zeros: HostArray = self._zeros_pinned(shape, dtype)
         return zeros
 
     def lock(self, memory: HostArray) -> None:
-        """Lock its pages."""
+        """Lock the pages of the memory."""
         self._runtime.hostRegister(memory.ctypes.data, memory.nbytes, 0)
 
     def mirror(self, arrays: Sequence[HostArray]) -> Mirror:
@@ -110,7 +110,7 @@ class Gpu:
         return self._copies(arrays, [aligned_zeros(array.shape, array.dtype, self.xp) for array in arrays])
 
     def rows(self, plan: Plan) -> Mirror:
-        """Mirror a plan's inputs in locked memory, where the host prepares them."""
+        """Mirror the features and labels of a plan in page-locked memory, where the host prepares them."""
         inputs = [plan.inputs["features"], plan.inputs["labels"]]
         return self._copies([self.zeros(array.shape, array.dtype) for array in inputs], inputs)
 

@@ -1,4 +1,4 @@
-"""What an error says to a user."""
+"""The text of an error for users."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def text_of(error: BaseException) -> str:
-    """The error in words, without the paths of the machine that the operating system's errors have in theirs."""
+    """The error's message. Errors of the operating system are described without the paths in their messages."""
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
     return str(error)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, whatever stops the process or the machine."""
+"""Files that are complete or do not exist, even if the process or the machine stops at any moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a new file and bring it to the disk; its name is durable once `sync_directory` was called."""
+    """Write a new file and flush it to the disk. Its name is durable after `sync_directory`."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -15,7 +15,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in its place in one move; raises OSError, and leaves nothing behind, when that can not be done."""
+    """Write a file atomically. On OSError, which is raised, no partial file is left."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -28,7 +28,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Bring the names of a directory's files to the disk."""
+    """Flush the names of a directory's files to the disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

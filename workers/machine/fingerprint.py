@@ -1,4 +1,4 @@
-"""What the last bits of a result may depend on beside the job: the machine and its numerical libraries."""
+"""What the bits of a result may depend on besides the job: the machine and its numerical libraries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from threadpoolctl import threadpool_info
 
 
 def fingerprint() -> dict[str, str]:
-    """Versions of NumPy and BLAS, the BLAS kernel, the processor and the SIMD features that NumPy uses on it."""
+    """Versions of NumPy and BLAS, the BLAS kernel, the CPU architecture and the SIMD features that NumPy uses."""
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    # Others, such as SciPy, may have loaded one of their own.
+    # Other packages, such as SciPy, may have loaded a BLAS of their own.
     blas = [library for library in libraries if "numpy" in library["filepath"]] or libraries
     config = np.show_config(mode="dicts")
     return {
@@ -26,6 +26,6 @@ def fingerprint() -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """What of a fingerprint has changed: each as `before -> now`."""
+    """The entries of a fingerprint that differ, each as `before -> now`."""
     names = sorted(set(before) | set(now))
     return {name: f"{before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)}

@@ -1,65 +1,53 @@
-"""Loss and accuracy on the validation rows: each worker takes its shards, and all get the same sums."""
+"""Losses and accuracy on the validation rows: each worker evaluates its shards, and all get the same means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from copy import deepcopy
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core import Graph, Loss, ParameterLayout, Plan, Program, registered
 from workers.data.rows import Batches
 from workers.data.splitting import Rows, split_evenly
-from workers.exchange.zeromq import Exchange, Kind, Membership
-from workers.machine.device import HOST, Device, Mirror
-from workers.machine.threads import Threads
+from workers.exchange.control import TableGather
+from workers.exchange.vectors import Vector
+from workers.job.recipe import Recipe
+from workers.machine.device import Mirror
+from workers.training.runtime import Runtime
 
-# Rows of one forward pass; a shard's last one may be shorter.
+# Rows of one forward pass; the last one of a shard may have fewer.
 MAX_ROWS = 1024
 
-# Both are computed on every classifier, with their default settings, so that a model trained on one can be read in
-# the other.
+# Both are computed for every classifier, with their default settings, so that models trained with different losses can
+# be compared.
 COMPARED_LOSSES = ("hinge", "softmax")
 
 
 class DistributedEvaluation:
-    """Evaluates the current parameters of a classifier with its loss on the validation rows; adds to its graph."""
+    """Evaluates the current parameters of a classifier, with its own loss and others, on the validation rows."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        layout: ParameterLayout,
-        parameters: NDArray[Any],
-        *,
-        rows: Rows,
-        exchange: Exchange,
-        membership: Membership,
-        shards: int,
-        threads: int,
-        device: Device = HOST,
-    ) -> None:
-        self._rows, self._exchange, self._device = rows, exchange, device
+    def __init__(self, recipe: Recipe, runtime: Runtime, parameters: Vector, rows: Rows) -> None:
+        self._rows, self._threads, self._device = rows, runtime.threads, runtime.device
+        membership, shards, layout = runtime.exchange.membership, recipe.shards, recipe.layout
         owned = split_evenly(shards, membership.workers)
         self._mine = owned[membership.rank]
         self._cuts = split_evenly(len(rows), shards)
+        graph = deepcopy(recipe.graph)
         self._outputs = _add_compared_losses(graph)
         self._table = np.zeros((shards, len(self._outputs) + 1))
-        self._threads = Threads(threads)
-        self._parameters = device.mirror([parameters])
-        self._results = device.mirror([self._table[self._mine.start : self._mine.stop]])
-        parts = split_evenly(len(self._mine), min(threads if device.threaded else 1, len(self._mine)))
-        shards_of = [self._mine[part.start : part.stop] for part in parts]
+        self._parameters = self._device.mirror([parameters])
+        self._results = self._device.mirror([self._table[self._mine.start : self._mine.stop]])
+        parts = split_evenly(len(self._mine), min(runtime.lanes, len(self._mine)))
+        lane_shards = [self._mine[part.start : part.stop] for part in parts]
         outputs = (*self._outputs.values(), "scores")
         programs = {
             size: Program.compile(graph, outputs, batch=size, dtype=parameters.dtype, backward=False)
             for size in self._sizes(self._mine)
         }
-        self._lanes = [(owned, self._plans(programs, layout, owned)) for owned in shards_of]
-        tables = {rank: [self._table[part.start : part.stop]] for rank, part in enumerate(owned)}
-        exchange.receive_into(
-            Kind.EVALUATION, {rank: table for rank, table in tables.items() if rank != membership.rank}
-        )
+        self._lanes = [(lane, self._plans(programs, layout, lane)) for lane in lane_shards]
+        self._gather = TableGather(runtime.exchange, self._table, [slice(part.start, part.stop) for part in owned])
 
     def _plans(
         self, programs: Mapping[int, Program], layout: ParameterLayout, shards: range
@@ -75,7 +63,7 @@ class DistributedEvaluation:
         return {len(block) for shard in shards for block in _blocks(self._cuts[shard])}
 
     def run(self, step: int, batches: Batches) -> dict[str, float]:
-        """Means over the validation rows, by the names of the metrics; nothing where there are no such rows.
+        """Compute means over the validation rows, by name of the metric; empty where there are no such rows.
 
         All workers call this after the same step.
         """
@@ -84,12 +72,11 @@ class DistributedEvaluation:
         self._parameters.upload()
         self._threads.run(lambda lane: self._evaluate(batches, *lane), self._lanes)
         self._results.download()
-        self._exchange.send_to_all(Kind.EVALUATION, step, [self._table[self._mine.start : self._mine.stop]])
-        self._exchange.receive(Kind.EVALUATION, step)
+        self._gather.run(step)
         means = (self._table.sum(axis=0) / len(self._rows)).tolist()
         return dict(zip((*self._outputs, "val/accuracy"), means, strict=True))
 
-    @np.errstate(over="ignore", invalid="ignore")  # the trainer looks at every step's loss
+    @np.errstate(over="ignore", invalid="ignore")  # the trainer checks every step's loss
     def _evaluate(self, batches: Batches, shards: range, plans: dict[int, tuple[Plan, Mirror]]) -> None:
         xp, (results,) = self._device.xp, self._results.device
         for shard in shards:
@@ -103,13 +90,9 @@ class DistributedEvaluation:
                     sums[column] += plan.value(output).sum(dtype=np.float64)
                 sums[-1] += xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
 
-    def close(self) -> None:
-        """End the threads."""
-        self._threads.close()
-
 
 def _add_compared_losses(graph: Graph) -> dict[str, str]:
-    """Add the losses that every classifier is read in; give the node that each metric is the mean of."""
+    """Add the losses that are computed for every classifier; returns the node of each metric, which is its mean."""
     outputs = {"val/loss": "loss"}
     for name in COMPARED_LOSSES:
         loss = cast("Loss", registered("loss")[name]())

@@ -6,41 +6,46 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from core import Graph, ParameterLayout, Plan, Program, RandomKey, aligned_zeros
+from core import Plan, Program, RandomKey, aligned_zeros
 from core.arrays import BLOCK as ELEMENTWISE_BLOCK
 from workers.data.rows import Batch
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import Subtree, complete_subtrees
 from workers.exchange.vectors import ACTIVE, CORRECT, LOSS, Addition, Table, Vector
 from workers.job.program import training_program
+from workers.job.recipe import Recipe
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
 
-# Rows times parameters that a thread should have to itself, about its multiplications in each direction: with less,
-# threads wait for the interpreter's lock between kernels that are too short. Measured on two cores, batches of 128:
+# Rows times parameters that a thread should have at least, about its multiplications in each direction. With less, the
+# kernels are so short that threads wait for the interpreter's lock. Measured on two cores, batches of 128:
 # 784-10 takes 200 us on one thread and 340 on two, 784-64-10 520 and 550, 784-128-10 (6.5 million) 810 and 730,
 # 784-256-10 1,480 and 1,180.
 SMALLEST_SHARE = 5_000_000
 
 
 class _Lane:
-    """What one thread needs to sum its shards: a buffer for each open addition, and plans that write into them."""
+    """The shards that one thread sums: a buffer for each open addition, and plans that write into the buffers.
+
+    `sums` are the buffers of the lane's subtrees. `cuts` are the shards' places in a batch, by the batch's size, and
+    `programs` what a shard computes, by its number of rows. `figures` are the rows of the table, by shard.
+    """
 
     def __init__(
         self,
-        programs: Mapping[int, Program],
-        layout: ParameterLayout,
+        recipe: Recipe,
         parameters: Vector,
-        seed: int,
+        *,
+        programs: Mapping[int, Program],
         cuts: Mapping[int, Sequence[range]],
         sums: Mapping[Subtree, Vector],
         figures: Mapping[int, Table],
         device: Device,
     ) -> None:
-        self._seed, self._cuts, self._xp = seed, cuts, device.xp
-        # What is added to a sum, by its depth: a right child's sum is done with before another of its depth begins.
+        self._seed, self._cuts, self._xp = recipe.seed, cuts, device.xp
+        # The right operands by their depth: one is added before another of its depth is begun.
         scratch = [
-            aligned_zeros((layout.size,), parameters.dtype, device.xp)
+            aligned_zeros((recipe.layout.size,), parameters.dtype, device.xp)
             for _ in range(max(subtree.depth() for subtree in sums))
         ]
         # Each shard, its plans by number of rows, its row of the figures, and the additions that follow it.
@@ -50,12 +55,14 @@ class _Lane:
             for shard, target, additions in _in_order(subtree, total, scratch):
                 plans_into = plans.setdefault(id(target), {})
                 for rows in {len(cut[shard]) for cut in cuts.values()} - plans_into.keys():
-                    plan = Plan(programs[rows], layout=layout, parameters=parameters, gradients=target, xp=device.xp)
+                    plan = Plan(
+                        programs[rows], layout=recipe.layout, parameters=parameters, gradients=target, xp=device.xp
+                    )
                     plans_into[rows] = plan, device.rows(plan)
                 self._shards.append((shard, plans_into, figures[shard], additions))
 
     def compute(self, batch: Batch) -> None:
-        """Sum the gradients of the lane's subtrees, and fill in their shards' figures."""
+        """Sum the gradients of the lane's subtrees, and write the figures of its shards."""
         xp, cuts = self._xp, self._cuts[len(batch.rows)]
         for shard, plans, figures, additions in self._shards:
             cut = cuts[shard]
@@ -87,58 +94,53 @@ def _in_order(
 class ShardGradients:
     """Gradient sums over the shards that a worker owns.
 
-    `sums` are where those of its complete subtrees go, `subtrees` of all `shards`. `compute` leaves each in parts, one
-    for each lane; `additions`, pairs of what is added to and what is added, are what is left to do. `table` (owned
-    shards, 3) gets each shard's loss sum, its correct samples, and its samples whose loss gradient is not zero.
+    `sums` receive the sums over the complete subtrees of the `owned` shards. `compute` leaves each in parts, one for
+    each lane, and `additions` are what is left to do. `table` (owned shards, 3) gets each shard's sum of losses, its
+    correct samples, and its samples whose loss gradient is not zero.
     """
 
     def __init__(
         self,
-        graph: Graph,
-        layout: ParameterLayout,
-        parameters: Vector,
+        recipe: Recipe,
+        owned: range,
         *,
-        seed: int,
-        subtrees: Sequence[Subtree],
+        parameters: Vector,
         sums: Sequence[Vector],
         table: Table,
-        shards: int,
-        batch_sizes: Collection[int],
         threads: Threads,
         device: Device = HOST,
     ) -> None:
-        owned = range(subtrees[0].start, subtrees[-1].stop)
-        # Which shard is computed where changes no bit.
-        work = max(batch_sizes) * len(owned) // shards * layout.size
+        shards, size = recipe.shards, recipe.layout.size
+        # The bits do not depend on which lane computes a shard.
+        work = max(recipe.batch_sizes) * len(owned) // shards * size
         lanes = min(threads.count if device.threaded else 1, len(owned), max(1, work // SMALLEST_SHARE))
         self._threads = threads
         self._parameters, self._results = device.mirror([parameters]), device.mirror([table, *sums])
         figures, *totals = self._results.device
-        cuts = {size: split_evenly(size, shards) for size in batch_sizes}
-        rows = {len(cut[shard]) for cut in cuts.values() for shard in owned}
-        programs = {each: training_program(graph, each, parameters.dtype) for each in rows}
+        cuts = {rows: split_evenly(rows, shards) for rows in recipe.batch_sizes}
+        rows_of_shards = {len(cut[shard]) for cut in cuts.values() for shard in owned}
+        programs = {rows: training_program(recipe.graph, rows, parameters.dtype) for rows in rows_of_shards}
         parts = [complete_subtrees(owned[part.start : part.stop], shards) for part in split_evenly(len(owned), lanes)]
         self.additions: list[Addition] = []
         buffers: dict[Subtree, Vector] = {}
-        for subtree, total in zip(subtrees, totals, strict=True):
+        for subtree, total in zip(complete_subtrees(owned, shards), totals, strict=True):
             found, additions = _divide(subtree, total, {part for of_lane in parts for part in of_lane})
             buffers |= found
             self.additions += additions
         # A thread's part of every addition.
         self._joins = [
             [(into[part.start : part.stop], source[part.start : part.stop]) for into, source in self.additions]
-            for part in split_evenly(layout.size, min(threads.count, -(-layout.size // ELEMENTWISE_BLOCK)))
+            for part in split_evenly(size, min(threads.count, -(-size // ELEMENTWISE_BLOCK)))
         ]
         self._lanes = [
             _Lane(
-                programs,
-                layout,
+                recipe,
                 self._parameters.device[0],
-                seed,
-                cuts,
-                {part: buffers[part] for part in of_lane},
-                {shard: figures[shard - owned.start] for shard in owned},
-                device,
+                programs=programs,
+                cuts=cuts,
+                sums={part: buffers[part] for part in of_lane},
+                figures={shard: figures[shard - owned.start] for shard in owned},
+                device=device,
             )
             for of_lane in parts
         ]
@@ -150,14 +152,14 @@ class ShardGradients:
         self._results.download()
 
     def join(self) -> None:
-        """Make the additions, so that `sums` are whole."""
+        """Make the additions that are left, so that `sums` are complete."""
         self._threads.run(_add_up, self._joins)
 
 
 def _divide(
     subtree: Subtree, total: Vector, parts: Collection[Subtree]
 ) -> tuple[dict[Subtree, Vector], list[Addition]]:
-    """A buffer for each part of a sum, the sum's own for the first, and the additions that make the sum out of them."""
+    """Buffers for the parts of a sum, the first of which is `total`, and the additions that make the sum of them."""
     if subtree in parts:
         return {subtree: total}, []
     left, right = subtree.children()

@@ -5,108 +5,63 @@ from __future__ import annotations
 import math
 import mmap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from core import ParameterLayout, build_classifier, initialize, with_loss
-from workers.data.dataset import DatasetInfo, open_dataset
+from workers.data.dataset import open_dataset
 from workers.data.read_ahead import ReadAhead, advise
 from workers.data.rows import Batch, Batches
-from workers.data.scaling import Scaling
-from workers.data.splitting import batches_of, epoch_order
-from workers.exchange.zeromq import LEADER, Exchange, Membership, Order
-from workers.job.objects import (
-    augmentations_of,
-    blocks_of,
-    clipping_of,
-    layers_of,
-    loss_of,
-    optimizer_of,
-    parts_of,
-    penalty_of,
-)
+from workers.data.splitting import Rows, batches_of, epoch_order, steps_per_epoch
+from workers.exchange.control import Order
+from workers.exchange.zeromq import Exchange
+from workers.job.objects import augmentations_of, blocks_of, parts_of
+from workers.job.recipe import Recipe
 from workers.job.spec import JobSpec
 from workers.machine.device import HOST, Gpu
 from workers.machine.fingerprint import differences, fingerprint
-from workers.record.checkpoint import (
-    BestSoFar,
-    Origin,
-    PatienceSoFar,
-    Snapshot,
-    computation_sha256,
-    read_checkpoint,
-)
-from workers.record.checkpoint_writer import CheckpointWriter, DueDates
-from workers.record.events import Event, Progress, Started
-from workers.record.history import History, thinned
-from workers.record.history_files import read_history
+from workers.machine.threads import Threads
+from workers.record.checkpoint import Snapshot, read_checkpoint
+from workers.record.events import Event, Started
 from workers.record.selection import Best, Patience
+from workers.training.assignment import Assignment, End
 from workers.training.evaluation import DistributedEvaluation
-from workers.training.step import DistributedStep, StepResult
+from workers.training.leader import Leader
+from workers.training.runtime import Runtime
+from workers.training.step import DistributedStep
+from workers.training.validation import Validation
 
-REPORT_INTERVAL = 0.2  # seconds
 ADVICE = "a smaller learning rate, or features on a smaller scale, may help"
 
 
 class PoisonedStepError(ArithmeticError):
-    """A step's loss is not a finite number, and so neither are the parameters after it."""
+    """The loss of a step or the parameters after it are not finite numbers."""
 
 
-class End(Enum):
-    """How training ended: after the last epoch or early, after the step it was assigned, or stopped from outside."""
+class _EpochStart(NamedTuple):
+    """When the part of an epoch began that is trained without interruption."""
 
-    COMPLETED = auto()
-    EARLY = auto()
-    REACHED = auto()
-    STOPPED = auto()
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What the workers of an attempt are to do.
-
-    `spec` is a resolved spec as JSON, `directory` the job's. Every point up to `reported_step` is known already, and
-    workers may be lost `restarts_left` times more. Where `until_step` is given, the attempt ends after that step, with
-    a checkpoint from which another one goes on.
-    """
-
-    job: str
-    attempt: int
-    spec: Mapping[str, Any]
-    dataset: DatasetInfo
-    scaling: Scaling | None
-    directory: Path
-    reported_step: int = 0
-    restarts_left: int = 0
-    until_step: int | None = None
-
-    @property
-    def computation(self) -> str:
-        """SHA-256 of what the bits of the result depend on."""
-        return computation_sha256(self.spec, self.dataset.digest)
+    step: int
+    time: float
+    exchange_seconds: float
 
 
 class Trainer:
-    """Trains an assignment together with the attempt's other workers, from a checkpoint where one is given.
+    """Trains an assignment together with the attempt's other workers, from a checkpoint if one is given.
 
-    The worker of rank 0 calls `report` with the attempt's events, from two threads, and `ordered` once a step: what it
-    answers is done by all workers after that step.
-    Raises `DatasetError` when the data can not be opened, `DeviceError` where a GPU is asked for and there is none, and
-    `CheckpointError` when the checkpoint can not be used.
+    The leader calls `report` with the attempt's events, from two threads, and `ordered` once a step: all workers do
+    what it returns after that step.
+    Raises `DatasetError` if the data cannot be opened, `DeviceError` if a GPU is required and there is none, and
+    `CheckpointError` if the checkpoint cannot be used.
     """
 
     def __init__(
         self,
         assignment: Assignment,
-        membership: Membership,
         exchange: Exchange,
         *,
         checkpoint: Path | None = None,
@@ -114,255 +69,169 @@ class Trainer:
         ordered: Callable[[], Order],
     ) -> None:
         spec, dataset = JobSpec.model_validate(assignment.spec), assignment.dataset
-        if spec.training.shards is None:
-            raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
         self._assignment, self._training = assignment, spec.training
-        self._report, self._ordered = report, ordered
-        self._leads = membership.rank == LEADER
 
         features, labels = open_dataset(dataset)
         self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
-        self._rows, validation = parts_of(spec, dataset, labels)
+        self._rows, validation_rows = parts_of(spec, dataset, labels)
         self._blocks = blocks_of(spec)
-        sizes = [len(batch) for batch in batches_of(self._rows, spec.training.batch_size)]
-        self._steps_per_epoch = len(sizes)
-        self._total_steps = spec.training.epochs * len(sizes)
+        self._steps_per_epoch = steps_per_epoch(len(self._rows), spec.training.batch_size)
 
-        graph = with_loss(build_classifier(layers_of(spec), dataset.features), loss_of(spec))
-        self._layout = ParameterLayout(graph.parameters())
-        self._optimizer = optimizer_of(spec)
-        shards, threads = spec.training.shards, spec.resources.cpus_per_worker
         device = Gpu() if spec.resources.gpus_per_worker else HOST
         self._fingerprint = fingerprint() | device.fingerprint()
-        self._step = DistributedStep(
-            graph,
-            self._layout,
-            initialize(self._layout, spec.training.seed),
-            optimizer=self._optimizer,
-            penalty=penalty_of(spec),
-            clipping=clipping_of(spec),
-            seed=spec.training.seed,
-            exchange=exchange,
-            membership=membership,
-            shards=shards,
-            batch_sizes=set(sizes),
-            threads=threads,
-            device=device,
-        )
+        self._threads = Threads(spec.resources.cpus_per_worker)
+        runtime = Runtime(exchange, self._threads, device)
+        self._recipe = Recipe.of(spec, dataset.features, len(self._rows))
+        self._step = DistributedStep(self._recipe, runtime)
         self._parameters = self._step.parameters
-        self._evaluation = DistributedEvaluation(
-            graph,
-            self._layout,
-            self._parameters,
-            rows=validation,
-            exchange=exchange,
-            membership=membership,
-            shards=shards,
-            threads=threads,
-            device=device,
-        )
 
         stopping = spec.training.early_stopping
-        self._patience = Patience(stopping.metric, stopping.patience, stopping.min_delta) if stopping else None
-        # Of what is only for the checkpoint the leader keeps track alone.
-        tracked = self._leads and len(validation) > 0
-        self._best = Best(spec.checkpoints.best, np.zeros_like(self._parameters)) if tracked else None
-        self._begun_at, changed = self._go_on_from(checkpoint) if checkpoint else (0, {})
-        if self._leads:
-            self._started = Started(self._begun_at, membership.workers, self._fingerprint, changed)
-            self._history = History(self._begun_at, self._total_steps)
-            if self._is_early():
-                self._history.last_step = self._begun_at
-            self._due_dates = DueDates(spec.checkpoints, self._steps_per_epoch)
-            self._writer = CheckpointWriter(
-                assignment.directory, self._origin(), self._layout, keep=spec.checkpoints.keep, report=report
+        patience = Patience(stopping.metric, stopping.patience, stopping.min_delta) if stopping else None
+        # The best parameters are needed for checkpoints only, which the leader writes.
+        tracked = exchange.leads and len(validation_rows) > 0
+        best = Best(spec.checkpoints.best, np.zeros_like(self._parameters)) if tracked else None
+        evaluation = DistributedEvaluation(self._recipe, runtime, self._parameters, validation_rows)
+        self._validation = Validation(evaluation, best, patience)
+
+        self._done, changed = self._restore(checkpoint) if checkpoint else (0, {})
+        self._leader: Leader | None = None
+        if exchange.leads:
+            started = Started(self._done, exchange.membership.workers, self._fingerprint, changed)
+            self._leader = Leader(
+                assignment,
+                spec,
+                self._recipe.layout,
+                started,
+                steps_per_epoch=self._steps_per_epoch,
+                report=report,
+                ordered=ordered,
             )
+            if self._validation.stops_training:
+                self._leader.set_last_step(self._done)
 
-    def _origin(self) -> Origin:
-        assignment = self._assignment
-        return Origin(
-            job=assignment.job,
-            attempt=assignment.attempt,
-            spec=assignment.spec,
-            computation=assignment.computation,
-            inputs=vars(assignment.scaling) if assignment.scaling else {},
-            fingerprint=self._fingerprint,
-        )
-
-    def _go_on_from(self, checkpoint: Path) -> tuple[int, dict[str, str]]:
-        """Take over a checkpoint's state; give its step, and what of its fingerprint is not this machine's."""
-        assignment = self._assignment
-        snapshot, taken_on = read_checkpoint(
-            checkpoint, assignment.job, assignment.computation, self._layout, self._optimizer.slots
+    def _restore(self, checkpoint: Path) -> tuple[int, dict[str, str]]:
+        """Restore a checkpoint's state; returns its step, and how its fingerprint differs from this machine's."""
+        job, computation = self._assignment.job, self._assignment.computation
+        snapshot, its_fingerprint = read_checkpoint(
+            checkpoint, job, computation, self._recipe.layout, self._recipe.optimizer.slots
         )
         np.copyto(self._parameters, snapshot.parameters)
         for slot, vector in snapshot.state.items():
             np.copyto(self._step.state[slot], vector)
-        if self._best is not None and snapshot.best is not None and snapshot.best.metric == self._best.metric:
-            self._best.offer(snapshot.best.value, snapshot.best.step, snapshot.best.parameters)
-        if self._patience is not None and snapshot.patience is not None:
-            self._patience.value = snapshot.patience.value
-            self._patience.stale_epochs = snapshot.patience.stale_epochs
-        return snapshot.step, differences(taken_on, self._fingerprint)
+        self._validation.restore(snapshot)
+        return snapshot.step, differences(its_fingerprint, self._fingerprint)
 
     def run(self) -> End:
-        """Train to the end, or until it is ordered to stop.
+        """Train to the end, or until an order to stop.
 
-        Raises `PoisonedStepError`, `PeerSilentError`, and OSError when the last checkpoint can not be written.
+        Raises `PoisonedStepError`, `PeerSilentError`, and OSError if the last checkpoint cannot be written.
         """
         with ExitStack() as stack:
-            # BLAS gives other bits with more threads: threads here are whole shards.
+            # BLAS gives other bits with more threads. A thread of ours computes whole shards.
             stack.enter_context(threadpool_limits(1))
-            stack.enter_context(closing(self._step))
-            stack.enter_context(closing(self._evaluation))
-            if self._leads:
-                stack.enter_context(closing(self._writer))
-                self._report(self._started)
-                self._report_what_was_not()
+            stack.enter_context(closing(self._threads))
+            if self._leader is not None:
+                stack.enter_context(closing(self._leader))
+                self._leader.begin()
             end = self._train()
             if end is not End.STOPPED:
                 self._checkpoint(last=True)
         return end
 
-    def _report_what_was_not(self) -> None:
-        """Report the points before the checkpoint that whoever listened has not heard."""
-        table = read_history(self._assignment.directory, after=self._assignment.reported_step, upto=self._begun_at)
-        if table.num_rows:
-            series = thinned(table, self._history.stride, self._history.last_step)
-            self._report(Progress(self._begun_at // self._steps_per_epoch, self._begun_at, series))
-        self._reported_at = -math.inf  # the first loss is reported at once
-
     def _train(self) -> End:
-        training = self._training
-        self._done = self._begun_at
         if (end := self._end()) is not None:
             return end
-        for epoch in range(self._done // self._steps_per_epoch, training.epochs):
-            self._epoch_began = time.monotonic(), self._step.exchange_seconds, self._done
-            visited = epoch_order(self._rows, training.seed, epoch, self._blocks)
-            read_ahead = ReadAhead(self._batches.features, visited, self._blocks) if self._blocks else None
-            batches = batches_of(visited, training.batch_size)
-            first = self._done % self._steps_per_epoch
-            for number, rows in enumerate(batches[first:], first):
-                if read_ahead is not None:
-                    read_ahead.visit(number * training.batch_size)
-                order = self._train_on(rows, epoch)
-                if (end := self._end()) is not None:
-                    return end
-                if Order.CHECKPOINT in order:
-                    self._checkpoint(last=Order.STOP in order)
-                if Order.STOP in order:
-                    self._flush()
-                    return End.STOPPED
+        for epoch in range(self._done // self._steps_per_epoch, self._training.epochs):
+            if (end := self._train_epoch(epoch)) is not None:
+                return end
         return End.COMPLETED
 
     def _end(self) -> End | None:
-        """Whether the steps that are done were the last ones, and why."""
+        """Why training ends after the steps that are done; None if it continues."""
         until = self._assignment.until_step
-        if self._done == self._total_steps:
+        if self._done == self._training.epochs * self._steps_per_epoch:
             return End.COMPLETED
-        if self._is_early():
+        if self._validation.stops_training:
             return End.EARLY
         if until is not None and self._done >= until:
             return End.REACHED
         return None
 
-    def _is_early(self) -> bool:
-        return self._patience is not None and self._patience.exhausted
+    def _train_epoch(self, epoch: int) -> End | None:
+        """Train on the batches of an epoch that are left; returns why training ends, if it does."""
+        first, size = self._done % self._steps_per_epoch, self._training.batch_size
+        start = _EpochStart(self._done, time.monotonic(), self._step.exchange_seconds)
+        order = epoch_order(self._rows, self._training.seed, epoch, self._blocks)
+        read_ahead = ReadAhead(self._batches.features, order, self._blocks) if self._blocks else None
+        for number, rows in enumerate(batches_of(order, size)[first:], first):
+            if read_ahead is not None:
+                read_ahead.visit(number * size)
+            ordered = self._train_on(rows, epoch)
+            if self._done % self._steps_per_epoch == 0:
+                self._end_epoch(start)
+            if self._leader is not None:
+                self._leader.report_if_due(self._done)
+            if (end := self._end()) is not None:
+                return end
+            if Order.CHECKPOINT in ordered:
+                self._checkpoint(last=Order.STOP in ordered)
+            if Order.STOP in ordered:
+                self._report()
+                return End.STOPPED
+        return None
 
-    def _train_on(self, rows: NDArray[np.int64], epoch: int) -> Order:
-        """Train on one batch, and evaluate where it is the epoch's last; give what was ordered for after it."""
-        rate = self._optimizer.learning_rate(self._done, self._total_steps)
+    def _train_on(self, rows: Rows, epoch: int) -> Order:
+        """Train on one batch; returns what was ordered for after it."""
         step = self._done + 1
-        order = Order.NONE
-        if self._leads:
-            order = self._ordered()
-            if self._due_dates.due(step):
-                order |= Order.CHECKPOINT
+        rate = self._recipe.optimizer.learning_rate(self._done, self._training.epochs * self._steps_per_epoch)
+        order = self._leader.order(step) if self._leader is not None else Order.NONE
         result = self._step.run(Batch(self._batches, rows, epoch, step), rate, order=order)
-        self._record(step, result)
+        if not math.isfinite(result.loss):
+            self._report()  # the last losses before it show what happened
+            raise PoisonedStepError(f"the loss became {result.loss} in step {step}; {ADVICE}")
+        if self._leader is not None:
+            self._leader.record_step(step, result)
         self._done = step
-        if step % self._steps_per_epoch == 0:
-            self._end_epoch()
-        if self._leads and time.monotonic() - self._reported_at > REPORT_INTERVAL:
-            self._flush()
         return result.order
 
-    def _record(self, step: int, result: StepResult) -> None:
-        loss = result.data_loss + result.penalty
-        if not math.isfinite(loss):
-            # The last losses before it show how it came to this.
-            self._flush()
-            raise PoisonedStepError(f"the loss became {loss} in step {step}; {ADVICE}")
-        if self._leads:
-            self._history.record_step(
-                step,
-                (
-                    loss,
-                    result.data_loss,
-                    result.penalty,
-                    result.accuracy,
-                    result.active_fraction,
-                    result.gradient_norm,
-                ),
-            )
-
-    def _end_epoch(self) -> None:
-        began, exchanged, done = self._epoch_began
+    def _end_epoch(self, start: _EpochStart) -> None:
         if self._blocks:
-            advise(self._batches.features, mmap.MADV_NORMAL)  # rows for validation are visited in the file's order
-        metrics = self._evaluation.run(self._done, self._batches)
-        if self._best is not None:
-            self._best.offer(metrics[self._best.metric], self._done, self._parameters)
-        if self._patience is not None:
-            self._patience.offer(metrics[self._patience.metric])
-        if self._leads:
-            if self._is_early():
-                self._history.last_step = self._done
-            steps = self._done - done
-            self._history.record_epoch(
-                {
-                    **metrics,
-                    "weights/norm": self._weight_norm(),
-                    "time/step_ms": (time.monotonic() - began) * 1000 / steps,
-                    "time/exchange_ms": (self._step.exchange_seconds - exchanged) * 1000 / steps,
-                }
-            )
+            advise(self._batches.features, mmap.MADV_NORMAL)  # validation reads rows in the file's order
+        metrics = self._validation.run(self._done, self._batches, self._parameters)
+        if self._leader is not None:
+            if self._validation.stops_training:
+                self._leader.set_last_step(self._done)
+            metrics["weights/norm"] = self._weight_norm()
+            steps = self._done - start.step
+            metrics["time/step_ms"] = (time.monotonic() - start.time) * 1000 / steps
+            metrics["time/exchange_ms"] = (self._step.exchange_seconds - start.exchange_seconds) * 1000 / steps
+            self._leader.record_epoch(metrics)
 
     def _weight_norm(self) -> float:
-        weights = (self._parameters[start:stop] for start, stop in self._layout.penalized)
+        weights = (self._parameters[start:stop] for start, stop in self._recipe.layout.penalized)
         return math.sqrt(sum(float(np.vdot(weight, weight)) for weight in weights))
 
-    def _flush(self) -> None:
-        """Report what was recorded."""
-        if self._leads:
-            self._reported_at = time.monotonic()
-            self._report(Progress(self._done // self._steps_per_epoch, self._done, self._history.unreported()))
+    def _report(self) -> None:
+        if self._leader is not None:
+            self._leader.report(self._done)
 
     def _checkpoint(self, *, last: bool) -> None:
-        """Write a checkpoint: the last one before anything goes on, another one meanwhile."""
+        """Write a checkpoint. Training waits for the last one only."""
         if not np.isfinite(self._parameters).all():  # the loss of a step is computed before its update
-            self._flush()
-            raise PoisonedStepError(f"the parameters are no finite numbers after step {self._done}; {ADVICE}")
+            self._report()
+            raise PoisonedStepError(f"the parameters are not finite numbers after step {self._done}; {ADVICE}")
         self._step.gather_state(self._done)
-        if not self._leads:
-            return
-        if last:
-            self._flush()
-            self._writer.write_last(self._snapshot(), self._history.unkept())
-        else:
-            self._writer.write(self._snapshot(), self._history.unkept())
+        if self._leader is not None:
+            write = self._leader.write_last_checkpoint if last else self._leader.write_checkpoint
+            write(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        """A copy of the state: training goes on while it is written."""
-        best, patience = self._best, self._patience
+        """A copy of the state: training changes it while the copy is written."""
         return Snapshot(
             epoch=self._done // self._steps_per_epoch,
             step=self._done,
             parameters=self._parameters.copy(),
             state={slot: vector.copy() for slot, vector in self._step.state.items()},
-            best=BestSoFar(best.metric, best.value, best.step, best.parameters.copy())
-            if best is not None and best.value is not None
-            else None,
-            patience=PatienceSoFar(patience.value, patience.stale_epochs) if patience is not None else None,
+            best=self._validation.best_so_far(),
+            patience=self._validation.patience_so_far(),
         )

@@ -1,4 +1,4 @@
-"""From gradient sums to new parameters, on the slice that a worker owns."""
+"""The update of the parameters from gradient sums, on the slice that a worker owns."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from core import Clipping, Optimizer, ParameterLayout, Penalty, aligned_zeros, u
 from core.arrays import BLOCK as ELEMENTWISE_BLOCK
 from core.arrays import overlaps
 from workers.data.splitting import split_evenly
+from workers.exchange.collective import Collective
 from workers.exchange.partition import BLOCK
 from workers.exchange.vectors import Addition, Vector
+from workers.job.recipe import Recipe
 from workers.machine.threads import Threads
 
 
 class _Block:
-    """The update of a block, short enough to stay in the cache from its first kernel to its last.
+    """The update of a block that is short enough to stay in the cache from the first kernel to the last.
 
-    `additions` make `gradient`, the sum over all shards, out of sums over some. All vectors are cut to the block, which
-    is `place` in the flat vector of all parameters.
+    `additions` make `gradient`, the sum over all shards, out of sums over some of them. All vectors are cut to the
+    block, which is `place` in the flat vector of all parameters.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class _Block:
         self._has_statistics = any(overlaps(layout.statistics, place))
 
     def sum(self, rows: int, penalty: Penalty | None, scratch: Vector) -> None:
-        """Make the gradient of the loss over a batch of so many rows, and the squares of its blocks."""
+        """Compute the gradient of the mean loss over a batch of `rows`, and the sums of squares of its blocks."""
         for into, source in self._additions:
             np.add(into, source, out=into)
         gradient = self._gradient
@@ -55,7 +57,7 @@ class _Block:
         sum_squares_by_block(gradient, self._squares)
 
     def clip(self, clipping: Clipping, norm: float) -> None:
-        """Bring the gradient under a limit, given the norm of the whole one."""
+        """Clip the gradient, given the norm of the gradient of all parameters."""
         clipping.clip(np, self._gradient, norm)
 
     def move(self, optimizer: Optimizer, learning_rate: float, step: int, scratch: Vector) -> None:
@@ -75,42 +77,31 @@ class _Block:
 class SliceUpdate:
     """The update of the slice `mine` of the parameters, on threads.
 
-    `gradient` and `additions` are on that slice alone; see `_Block`. `parameters`, `state` and `squares` are whole.
+    `additions` make the collective's gradient, on that slice, out of sums over some of the shards.
     """
 
     def __init__(
-        self,
-        layout: ParameterLayout,
-        mine: slice,
-        *,
-        additions: Sequence[Addition],
-        gradient: Vector,
-        parameters: Vector,
-        state: Mapping[str, Vector],
-        squares: Vector,
-        optimizer: Optimizer,
-        penalty: Penalty | None,
-        threads: Threads,
+        self, recipe: Recipe, mine: slice, collective: Collective, additions: Sequence[Addition], threads: Threads
     ) -> None:
-        self._optimizer, self._penalty, self._threads = optimizer, penalty, threads
+        self._optimizer, self._penalty, self._threads = recipe.optimizer, recipe.penalty, threads
         blocks = []
         for start in range(mine.start, mine.stop, ELEMENTWISE_BLOCK):
             place = slice(start, min(start + ELEMENTWISE_BLOCK, mine.stop))
             part = slice(place.start - mine.start, place.stop - mine.start)
             blocks.append(
                 _Block(
-                    layout,
+                    recipe.layout,
                     place,
                     additions=[(into[part], source[part]) for into, source in additions],
-                    gradient=gradient[part],
-                    parameters=parameters[place],
-                    state={slot: vector[place] for slot, vector in state.items()},
-                    squares=squares[place.start // BLOCK : -(-place.stop // BLOCK)],
+                    gradient=collective.gradient[part],
+                    parameters=collective.parameters[place],
+                    state={slot: vector[place] for slot, vector in collective.state.items()},
+                    squares=collective.squares[place.start // BLOCK : -(-place.stop // BLOCK)],
                 )
             )
         # A thread's blocks, and its scratch.
         self._lanes = [
-            (blocks[part.start : part.stop], aligned_zeros((ELEMENTWISE_BLOCK,), parameters.dtype))
+            (blocks[part.start : part.stop], aligned_zeros((ELEMENTWISE_BLOCK,), collective.parameters.dtype))
             for part in split_evenly(len(blocks), min(len(blocks), threads.count) or 1)
         ]
 
@@ -123,7 +114,7 @@ class SliceUpdate:
         self._threads.run(walk, self._lanes)
 
     def sum(self, rows: int) -> None:
-        """Make the gradient, and the squares of its blocks."""
+        """Compute the gradient and the sums of squares of its blocks."""
         self._each(lambda block, scratch: block.sum(rows, self._penalty, scratch))
 
     def clip_and_move(self, clipping: Clipping, norm: float, learning_rate: float, step: int) -> None:
@@ -136,7 +127,7 @@ class SliceUpdate:
         self._each(work)
 
     def sum_and_move(self, rows: int, learning_rate: float, step: int) -> None:
-        """Make the gradient and move the parameters along it, where nothing has to look at all of it in between."""
+        """Compute the gradient and move the parameters along it, where nothing needs the whole gradient in between."""
 
         def work(block: _Block, scratch: Vector) -> None:
             block.sum(rows, self._penalty, scratch)

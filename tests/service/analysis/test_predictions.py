@@ -17,7 +17,7 @@ from workers.record.checkpoint import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 
 def predictions_of(given: Assignment) -> Predictions:

@@ -11,7 +11,7 @@ from workers.cluster.attempt import AttemptLostError
 if TYPE_CHECKING:
     from workers.job.spec import ResourcesSpec
     from workers.record.events import Event
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 
 @dataclass

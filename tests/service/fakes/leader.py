@@ -14,7 +14,7 @@ from service.scheduling.leadership import Leadership
 from service.settings import Settings
 from service.store import Database, lease
 from tests.service.fakes.cluster import FakeAttempt, FakeCluster
-from workers.training.trainer import Assignment
+from workers.training.assignment import Assignment
 
 
 class LoudCluster(FakeCluster):

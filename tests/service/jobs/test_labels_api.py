@@ -9,7 +9,7 @@ from sqlalchemy import event
 from service.client import Client
 from service.jobs.repository import get_job
 from tests.service.fixtures.support import hinge_job
-from workers.training.trainer import Assignment
+from workers.training.assignment import Assignment
 
 if TYPE_CHECKING:
     import httpx

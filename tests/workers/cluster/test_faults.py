@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from workers.record.events import Event
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.usefixtures("ray_cluster")]
 

@@ -12,7 +12,7 @@ from ray.exceptions import ActorUnavailableError
 from workers.cluster import group
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Place
-from workers.training.trainer import End
+from workers.training.assignment import End
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, group
-from workers.exchange.zeromq import MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
+from workers.exchange.control import Order
+from workers.exchange.zeromq import MAX_FRAME, Address, Exchange, Kind, Membership, PeerSilentError
 
 
 def buffers() -> list[np.ndarray[Any, Any]]:
@@ -132,7 +133,7 @@ def test_the_leaders_order_waits_for_its_step() -> None:
         here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
         orders = {1: Order.NONE, 2: Order.CHECKPOINT, 3: Order.STOP | Order.CHECKPOINT}
         for step, order in orders.items():
-            leader.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)], order=order)
+            leader.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)], note=order)
         for step, order in orders.items():
             slow.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)])
             assert here.receive(Kind.GRADIENTS, step) == order
@@ -141,8 +142,8 @@ def test_the_leaders_order_waits_for_its_step() -> None:
 def test_only_the_leaders_orders_count() -> None:
     with group(3) as (leader, here, other):
         here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
-        leader.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], order=Order.CHECKPOINT)
-        other.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], order=Order.STOP)
+        leader.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], note=Order.CHECKPOINT)
+        other.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], note=Order.STOP)
         assert here.receive(Kind.GRADIENTS, 1) == Order.CHECKPOINT
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core.arrays import ALIGNMENT
-from workers.exchange.shared_memory import NAME, NONCE_BYTES, Offer, SharedMemory
+from workers.exchange.shared_memory import NAME, NONCE_BYTES, MemoryOffer, SharedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is share
 ROOT = Path(__file__).parents[3]
 DECLARED: list[Declaration] = [((3,), np.float32), ((0,), np.float32), ((40, 3), np.float64), ((5000,), np.float32)]
 
-# Offers memory, writes what is said on a line into its arrays, and answers with what it finds there.
+# Creates memory, writes what it reads from a line into its arrays, and answers with what it finds there.
 WORKER = f"""
 import sys
 from workers.exchange.shared_memory import SharedMemory
@@ -67,12 +67,12 @@ def write_line(worker: subprocess.Popen[str], line: str) -> None:
     worker.stdin.flush()
 
 
-def offer_of(worker: subprocess.Popen[str]) -> Offer:
+def offer_of(worker: subprocess.Popen[str]) -> MemoryOffer:
     process, descriptor, nonce = read_line(worker).split()
-    return Offer(int(process), int(descriptor), bytes.fromhex(nonce))
+    return MemoryOffer(int(process), int(descriptor), bytes.fromhex(nonce))
 
 
-def opened(offer: Offer) -> SharedMemory:
+def opened(offer: MemoryOffer) -> SharedMemory:
     memory = SharedMemory.open(offer)
     assert memory is not None
     return memory
@@ -144,7 +144,7 @@ def test_what_is_no_workers_memory_is_not_opened(memory: SharedMemory, tmp_path:
     if what == "nothing":
         os.close(descriptor)
     try:
-        assert SharedMemory.open(Offer(process, descriptor, memory.offer.nonce)) is None
+        assert SharedMemory.open(MemoryOffer(process, descriptor, memory.offer.nonce)) is None
     finally:
         if what != "nothing":
             os.close(descriptor)

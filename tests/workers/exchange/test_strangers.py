@@ -15,7 +15,8 @@ import pytest
 import zmq
 
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, group
-from workers.exchange.zeromq import KEY_BYTES, MAX_FRAME, Address, Exchange, Kind, Membership, Order, PeerSilentError
+from workers.exchange.control import Order
+from workers.exchange.zeromq import KEY_BYTES, MAX_FRAME, Address, Exchange, Kind, Membership, PeerSilentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,9 @@ from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetInfo
 from workers.exchange.partition import Partition
 from workers.job.memory import memory_per_worker
-from workers.job.objects import layers_of, loss_of, optimizer_of
+from workers.job.objects import layers_of, loss_of
 from workers.job.program import training_program
+from workers.job.recipe import Recipe
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.machine.threads import Threads
@@ -61,26 +62,21 @@ def test_a_worker_takes_no_more_than_was_foretold_nor_much_less(
     changes = {"model.layers.0.units": 2000, "training.shards": shards, "training.batch_size": batch}
     changes |= {"resources.workers": workers, "resources.cpus_per_worker": cpus}
     job = resolve(JobSpec.model_validate(hinge_job(**changes)), DATA)
-    graph = with_loss(build_classifier(layers_of(job.spec), DATA.features), loss_of(job.spec))
-    layout = ParameterLayout(graph.parameters())
+    recipe = Recipe.of(job.spec, DATA.features, job.train_rows)
+    layout = recipe.layout
     partition = Partition(shards, layout.size, workers)
-    sizes = {batch, job.train_rows % batch or batch}
-    threads = Threads(cpus)
+    owned, threads = range(shards)[partition.rows[0]], Threads(cpus)
 
     def make() -> object:
         parameters = np.zeros(layout.size, np.float32)
         sums = [np.zeros(layout.size, np.float32) for _ in partition.subtrees[0]]
-        others = [np.zeros(layout.size, np.float32) for _ in (*optimizer_of(job.spec).slots, "best")]
+        others = [np.zeros(layout.size, np.float32) for _ in (*recipe.optimizer.slots, "best")]
         gradients = ShardGradients(
-            graph,
-            layout,
-            parameters,
-            seed=0,
-            subtrees=partition.subtrees[0],
+            recipe,
+            owned,
+            parameters=parameters,
             sums=sums,
-            table=np.zeros((len(range(shards)[partition.rows[0]]), 3)),
-            shards=shards,
-            batch_sizes=sizes,
+            table=np.zeros((len(owned), 3)),
             threads=threads,
         )
         return gradients, others

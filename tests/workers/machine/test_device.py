@@ -11,11 +11,11 @@ import pytest
 
 from tests.fixtures import cupy_stand_in
 from tests.workers.fixtures.helpers import EVERYTHING, assignment, blobs, completed, job, last_checkpoint, train
-from workers.exchange.zeromq import Order
+from workers.exchange.control import Order
 from workers.machine.device import DeviceError, Gpu
 from workers.record.checkpoint import CheckpointError
 from workers.record.events import Started
-from workers.training.trainer import End
+from workers.training.assignment import End
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,5 +120,5 @@ def test_without_a_gpu_a_worker_says_so(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
 
     monkeypatch.setattr(cupy_stand_in.cupy.cuda.runtime, "getDeviceProperties", none)
-    with pytest.raises(DeviceError, match="no GPU that it could use: cudaErrorNoDevice"):
+    with pytest.raises(DeviceError, match="no usable GPU: cudaErrorNoDevice"):
         Gpu()

@@ -6,7 +6,7 @@ import pytest
 
 from tests.workers.fixtures.checkpoints import header_of, read_safetensors, sha256_in_order_of_name
 from tests.workers.fixtures.helpers import assignment, blobs, checkpoint_files, completed, job, last_checkpoint
-from workers.training.trainer import End
+from workers.training.assignment import End
 
 if TYPE_CHECKING:
     from pathlib import Path

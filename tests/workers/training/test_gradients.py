@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import (
+    SGD,
     Linear,
     ParameterLayout,
     Plan,
@@ -23,6 +24,7 @@ from workers.data.rows import Batch, Batches
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
 from workers.exchange.vectors import COLUMNS
+from workers.job.recipe import Recipe
 from workers.machine.device import HOST
 from workers.machine.threads import Threads
 from workers.training.gradients import ShardGradients
@@ -58,17 +60,18 @@ def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradie
     shards = len(table)
     subtrees = complete_subtrees(owned, shards)
     sums = [aligned_zeros((LAYOUT.size,), np.float32) for _ in subtrees]
-    local = ShardGradients(
+    recipe = Recipe(
         GRAPH,
         LAYOUT,
-        PARAMETERS,
+        SGD(),
+        penalty=None,
+        clipping=None,
         seed=1,
-        subtrees=subtrees,
-        sums=sums,
-        table=table[owned.start : owned.stop],
         shards=shards,
-        batch_sizes={len(BATCH.rows), 1},
-        threads=threads,
+        batch_sizes=frozenset({len(BATCH.rows), 1}),
+    )
+    local = ShardGradients(
+        recipe, owned, parameters=PARAMETERS, sums=sums, table=table[owned.start : owned.stop], threads=threads
     )
     return local, subtrees, sums
 

@@ -23,15 +23,15 @@ from tests.workers.fixtures.helpers import (
     points_of,
     train,
 )
-from workers.exchange.zeromq import Order
+from workers.exchange.control import Order
 from workers.record.checkpoint import latest, latest_whole
 from workers.record.events import Checkpointed, Progress, Started
 from workers.record.history import EPOCH_METRICS, STEP_METRICS
 from workers.record.history_files import read_history
-from workers.training.trainer import End
+from workers.training.assignment import End
 
 if TYPE_CHECKING:
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 pytestmark = pytest.mark.usefixtures("no_disk")
 

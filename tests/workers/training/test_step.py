@@ -26,14 +26,17 @@ from core import (
     ReLU,
     aligned_zeros,
     build_classifier,
-    initialize,
     registered,
     with_loss,
 )
 from tests.workers.fixtures.helpers import instances
 from workers.data.rows import Batch, Batches
+from workers.exchange.control import Order
 from workers.exchange.partition import BLOCK
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
+from workers.job.recipe import Recipe
+from workers.machine.threads import Threads
+from workers.training.runtime import Runtime
 from workers.training.step import DistributedStep, StepResult
 from workers.training.update import sum_squares_by_block
 
@@ -148,7 +151,16 @@ def steps(
     )
     orders = [random.permutation(ROWS)[:BATCH_SIZE] for _ in range(4)]
     graph = with_loss(build_classifier([Linear(units=hidden), ReLU(), Linear(units=CLASSES)], FEATURES), Hinge())
-    layout = ParameterLayout(graph.parameters())
+    recipe = Recipe(
+        graph,
+        ParameterLayout(graph.parameters()),
+        optimizer,
+        L2(0.01),
+        NormClipping(0.5),
+        seed=9,
+        shards=SHARDS,
+        batch_sizes=frozenset({BATCH_SIZE}),
+    )
     key = secrets.token_bytes(KEY_BYTES)
     exchanges = [Exchange(Membership(rank, workers, 1, key), "127.0.0.1", 30) for rank in range(workers)]
     addresses = [exchange.address for exchange in exchanges]
@@ -159,27 +171,15 @@ def steps(
             exchange.connect(
                 [(without_memory if (rank, owner) in unshared else addresses)[owner] for owner in range(workers)]
             )
-            step = DistributedStep(
-                graph,
-                layout,
-                initialize(layout, seed=9),
-                optimizer=optimizer,
-                penalty=L2(0.01),
-                clipping=NormClipping(0.5),
-                seed=9,
-                exchange=exchange,
-                membership=Membership(rank, workers, 1, key),
-                shards=SHARDS,
-                batch_sizes={BATCH_SIZE},
-                threads=threads,
-            )
+            pool = Threads(threads)
+            step = DistributedStep(recipe, Runtime(exchange, pool))
             results = [
                 # Each worker asks for something else; the leader is heard.
                 step.run(Batch(batches, rows, 0, number), 0.1, order=ORDERS[(rank + number) % len(ORDERS)])
                 for number, rows in enumerate(orders, start=1)
             ]
             step.gather_state(len(orders))
-            step.close()
+            pool.close()
         return results, step.parameters.tobytes(), [vector.tobytes() for vector in step.state.values()]
 
     # Small as it is, on as many threads as it may.

@@ -24,15 +24,17 @@ from tests.workers.fixtures.helpers import (
 )
 from workers.data.dataset import open_dataset
 from workers.data.splitting import epoch_order, split
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
+from workers.exchange.control import Order
+from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.record.events import Checkpointed, Event, Progress, Started
-from workers.training.trainer import End, PoisonedStepError, Trainer
+from workers.training.assignment import End
+from workers.training.trainer import PoisonedStepError, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from workers.data.dataset import DatasetInfo
-    from workers.training.trainer import Assignment
+    from workers.training.assignment import Assignment
 
 Float64 = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -270,9 +272,8 @@ def test_all_workers_stop_after_the_same_step(tmp_path: Path, dataset: DatasetIn
 
 @contextmanager
 def lone_trainer(given: Assignment, report: Callable[[Event], None], ordered: Callable[[], Order]) -> Iterator[Trainer]:
-    membership = Membership(0, 1, 1, bytes(KEY_BYTES))
-    with Exchange(membership, "127.0.0.1", 1) as exchange:
-        yield Trainer(given, membership, exchange, report=report, ordered=ordered)
+    with Exchange(Membership(0, 1, 1, bytes(KEY_BYTES)), "127.0.0.1", 1) as exchange:
+        yield Trainer(given, exchange, report=report, ordered=ordered)
 
 
 def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -> None:

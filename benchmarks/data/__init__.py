@@ -1,0 +1,1 @@
+"""Loading rows into a batch, compared with numpy.take and PyTorch's DataLoader."""

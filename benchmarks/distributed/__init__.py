@@ -1,0 +1,1 @@
+"""Steps, exchange and start of a distributed job, compared with PyTorch, gloo and Ray."""

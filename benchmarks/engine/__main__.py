@@ -1,0 +1,103 @@
+"""Compare a training step of the engine with PyTorch: `make bench-engine`, or with ARGS=--quick.
+
+All subjects of a row (the engine, PyTorch eager and compiled, the matrix products alone) run in one process and take
+turns within each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from benchmarks.common.processors import seconds_of_others
+from benchmarks.common.results import installed, machine
+from benchmarks.common.timing import rotated, seconds
+from benchmarks.common.workload import Workload, workloads
+from benchmarks.engine import memory, report
+from benchmarks.engine.gradfleet import Floor, GradfleetStep
+
+TURN = 0.02  # seconds that a subject's turn within a round takes at least
+ROUNDS = 41
+
+
+def subjects_of(workload: Workload, *, compiled: bool) -> dict[str, Any]:
+    """Return the subjects by name, warmed up, after a check that they compute the same."""
+    ours = GradfleetStep(workload)
+    subjects: dict[str, Any] = {"gradfleet": ours, "floor": Floor(workload)}
+    if installed("torch"):
+        from benchmarks.engine.pytorch import TorchStep  # noqa: PLC0415
+
+        weights = ours.weights()
+        subjects["eager"] = TorchStep(workload, weights, compiled=False)
+        if compiled:
+            subjects["compiled"] = TorchStep(workload, weights, compiled=True)
+    for each in subjects.values():
+        for _ in range(5):
+            each()
+    # Adam's first steps depend on the signs of the gradients, not on their size, so that rounding matters.
+    for name in subjects.keys() & {"eager", "compiled"}:
+        if not np.isclose(ours.loss(), subjects[name].loss(), rtol=1e-2):
+            raise AssertionError(f"{workload.name}: losses {ours.loss()} and, {name}, {subjects[name].loss()}")
+    return subjects
+
+
+def measure(workload: Workload, budget: float, *, compiled: bool) -> tuple[dict[str, list[float]], float | None]:
+    """Return microseconds per step, by subject and round, and the CPUs that other processes used meanwhile."""
+    subjects = subjects_of(workload, compiled=compiled)
+    repeats = {name: max(1, int(TURN / seconds(step, 3))) for name, step in subjects.items()}
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    names = list(subjects)
+    gc.collect()
+    gc.disable()
+    try:
+        start, others = perf_counter(), seconds_of_others()
+        for turn in range(ROUNDS):
+            if turn >= 5 and perf_counter() - start > budget:
+                break
+            for name in rotated(names, turn):
+                seconds(subjects[name], 1 + repeats[name] // 10)
+                times[name].append(1e6 * seconds(subjects[name], repeats[name]))
+        after = seconds_of_others()
+        taken = None if others is None or after is None else (after - others) / (perf_counter() - start)
+    finally:
+        gc.enable()
+        for each in subjects.values():
+            each.close()
+    return times, taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no torch.compile, no memory, no files")
+    parser.add_argument("--only", default="", help="rows whose name contains this: '784-10 at', 'adam, 1 thread'")
+    parser.add_argument("--name", help="name of the files in benchmarks/results; default: engine and the date")
+    arguments = parser.parse_args()
+    quick: bool = arguments.quick
+
+    openblas = ThreadpoolController().select(internal_api="openblas")
+    setting = machine()
+    rows = []
+    print(report.HEADER, flush=True)
+    with openblas.limit(limits=1):
+        for position, workload in enumerate(workloads()):
+            if arguments.only not in workload.name:
+                continue
+            kept: dict[str, float | None] = {}
+            if not quick and workload.threads == 1:
+                subjects = ["gradfleet"] + ["eager"] * (setting["torch"] is not None)
+                kept = {subject: memory.peak(position, subject) for subject in subjects}
+            times, others = measure(workload, 1.5 if quick else 5, compiled=not quick)
+            rows.append(report.row(workload, times, kept, others))
+            print(report.line(rows[-1]), flush=True)
+    print(f"\n{report.summary(rows)}")
+    if arguments.name or not quick:
+        print(report.write(setting, rows, arguments.name or f"engine-{setting['date']}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What a job computes, as the engine's objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from core import Clipping, Graph, Optimizer, ParameterLayout, Penalty, build_classifier, initialize, with_loss
+from workers.job.objects import clipping_of, layers_of, loss_of, optimizer_of, penalty_of
+from workers.job.spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the bits of a job's result depend on, besides the data: not which workers, threads or devices compute it.
+
+    `graph` is the network with its loss, and `batch_sizes` the numbers of rows that its batches have.
+    """
+
+    graph: Graph
+    layout: ParameterLayout
+    optimizer: Optimizer
+    penalty: Penalty | None
+    clipping: Clipping | None
+    seed: int
+    shards: int
+    batch_sizes: frozenset[int]
+
+    @classmethod
+    def of(cls, spec: JobSpec, features: int, train_rows: int) -> Recipe:
+        """Build the recipe of a resolved spec for rows of so many features; ValueError if the spec is not resolved."""
+        training = spec.training
+        if training.shards is None:
+            raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
+        graph = with_loss(build_classifier(layers_of(spec), features), loss_of(spec))
+        full, rest = divmod(train_rows, training.batch_size)
+        sizes = [training.batch_size] * bool(full) + [rest] * bool(rest)
+        return cls(
+            graph,
+            ParameterLayout(graph.parameters()),
+            optimizer_of(spec),
+            penalty_of(spec),
+            clipping_of(spec),
+            training.seed,
+            training.shards,
+            frozenset(sizes),
+        )
+
+    def initial_parameters(self) -> NDArray[Any]:
+        """A new flat vector, float32, of the parameters that the seed draws."""
+        return initialize(self.layout, self.seed)

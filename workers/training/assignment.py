@@ -1,0 +1,47 @@
+"""What the workers of an attempt train, and how training ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+from workers.data.dataset import DatasetInfo
+from workers.data.scaling import Scaling
+from workers.record.checkpoint import computation_sha256
+
+
+class End(Enum):
+    """How training ended: after the last epoch, by early stopping, after `until_step`, or by an order to stop."""
+
+    COMPLETED = auto()
+    EARLY = auto()
+    REACHED = auto()
+    STOPPED = auto()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the workers of an attempt train.
+
+    `spec` is a resolved spec as JSON, and `directory` the directory of the job. Points up to `reported_step` were
+    reported by earlier attempts. Workers may be lost `restarts_left` more times. With `until_step`, the attempt ends
+    after that step with a checkpoint, from which another one continues.
+    """
+
+    job: str
+    attempt: int
+    spec: Mapping[str, Any]
+    dataset: DatasetInfo
+    scaling: Scaling | None
+    directory: Path
+    reported_step: int = 0
+    restarts_left: int = 0
+    until_step: int | None = None
+
+    @property
+    def computation(self) -> str:
+        """SHA-256 of what the bits of the result depend on."""
+        return computation_sha256(self.spec, self.dataset.digest)

@@ -1,0 +1,114 @@
+"""What the worker of rank 0 does besides training: it gives the orders, reports progress, and writes checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from core import ParameterLayout
+from workers.exchange.control import Order
+from workers.job.spec import JobSpec
+from workers.record.checkpoint import Origin, Snapshot
+from workers.record.checkpoint_writer import CheckpointWriter, DueDates
+from workers.record.events import Event, Progress, Series, Started
+from workers.record.history import History, thinned
+from workers.record.history_files import read_history
+from workers.training.assignment import Assignment
+from workers.training.step import StepResult
+
+REPORT_INTERVAL = 0.2  # seconds
+
+
+class Leader:
+    """The leader of an attempt that has `started` after a step.
+
+    `report` takes the attempt's events, from two threads. `ordered` returns what was ordered from outside.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        spec: JobSpec,
+        layout: ParameterLayout,
+        started: Started,
+        *,
+        steps_per_epoch: int,
+        report: Callable[[Event], None],
+        ordered: Callable[[], Order],
+    ) -> None:
+        self._directory, self._reported_before = assignment.directory, assignment.reported_step
+        self._started, self._steps_per_epoch = started, steps_per_epoch
+        self._report, self._ordered = report, ordered
+        self._history = History(started.step, spec.training.epochs * steps_per_epoch)
+        self._reported_at = -math.inf  # the first loss is reported at once
+        self._due_dates = DueDates(spec.checkpoints, steps_per_epoch)
+        origin = Origin(
+            job=assignment.job,
+            attempt=assignment.attempt,
+            spec=assignment.spec,
+            computation=assignment.computation,
+            inputs=vars(assignment.scaling) if assignment.scaling else {},
+            fingerprint=started.fingerprint,
+        )
+        self._writer = CheckpointWriter(assignment.directory, origin, layout, keep=spec.checkpoints.keep, report=report)
+
+    def begin(self) -> None:
+        """Report that training starts, and the points before that step that were recorded but not reported."""
+        self._report(self._started)
+        step = self._started.step
+        table = read_history(self._directory, after=self._reported_before, upto=step)
+        if table.num_rows:
+            self._report_progress(step, thinned(table, self._history.stride, self._history.last_step))
+
+    def order(self, step: int) -> Order:
+        """The order for all workers after a step: what was ordered from outside, and a checkpoint if one is due."""
+        return self._ordered() | (Order.CHECKPOINT if self._due_dates.due(step) else Order.NONE)
+
+    def record_step(self, step: int, result: StepResult) -> None:
+        """Record the figures of a step."""
+        self._history.record_step(
+            step,
+            (
+                result.loss,
+                result.data_loss,
+                result.penalty,
+                result.accuracy,
+                result.active_fraction,
+                result.gradient_norm,
+            ),
+        )
+
+    def record_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Record metrics after the last step, which ended an epoch."""
+        self._history.record_epoch(metrics)
+
+    def set_last_step(self, step: int) -> None:
+        """Note that training ends early after a step, the points of which are then reported in any case."""
+        self._history.last_step = step
+
+    def report_if_due(self, step: int) -> None:
+        """Report what was recorded up to a step, unless the last report was a moment ago."""
+        if time.monotonic() - self._reported_at > REPORT_INTERVAL:
+            self.report(step)
+
+    def report(self, step: int) -> None:
+        """Report what was recorded up to a step."""
+        self._reported_at = time.monotonic()
+        self._report_progress(step, self._history.unreported())
+
+    def _report_progress(self, step: int, series: Mapping[str, Series]) -> None:
+        self._report(Progress(step // self._steps_per_epoch, step, series))
+
+    def write_checkpoint(self, snapshot: Snapshot) -> None:
+        """Begin to write a checkpoint, while training continues."""
+        self._writer.write(snapshot, self._history.unkept())
+
+    def write_last_checkpoint(self, snapshot: Snapshot) -> None:
+        """Report what was recorded, and write a checkpoint; raises OSError if it cannot be written."""
+        self.report(snapshot.step)
+        self._writer.write_last(snapshot, self._history.unkept())
+
+    def close(self) -> None:
+        """Wait for the checkpoint that is being written. Its error is raised here."""
+        self._writer.close()
