@@ -20,7 +20,7 @@ from core.graph.node import Layer, Loss, Node, ParameterDeclaration
 from core.graph.recurrence import unroll
 from core.graph.table import summary
 from core.initializers.base import Initializer
-from core.optimizers.base import Optimizer
+from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
 from core.plan.layout import ParameterLayout, initialize
 from core.plan.plan import Plan
@@ -52,6 +52,7 @@ __all__ = [
     "RandomKey",
     "Registered",
     "Schedule",
+    "Step",
     "aligned_empty",
     "aligned_zeros",
     "build_classifier",

@@ -32,14 +32,14 @@ def compile_loop(loop: Loop) -> Loop | None:
 
 
 def run_fused(xp: Namespace, loop: Loop, vectors: tuple[Array, ...], scalars: tuple[float, ...]) -> bool:
-    """Call `loop(*vectors, *scalars)` compiled, the scalars rounded to the vectors' dtype.
+    """Call `loop(*vectors, scalars)` compiled, the scalars rounded to the vectors' dtype.
 
-    False, with nothing done, for short vectors, on a GPU, and without Numba: the caller then takes NumPy's form.
+    Return False, with nothing done, for short vectors, on a GPU, and without Numba: the caller then runs NumPy's form.
     """
     if vectors[0].size < SHORTEST or xp is not np:
         return False
     compiled = compile_loop(loop)
     if compiled is None:
         return False
-    compiled(*vectors, *map(vectors[0].dtype.type, scalars))
+    compiled(*vectors, tuple(map(vectors[0].dtype.type, scalars)))
     return True
