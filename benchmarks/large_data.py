@@ -19,7 +19,7 @@ import workload as _  # noqa: F401  puts the checkout on the path
 from service.datasets.preparation.writing import write_dataset
 from workers.data.dataset import DatasetInfo
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership, Order
-from workers.job.objects import scaling_of
+from workers.job.data import scaling_of
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.training.trainer import Assignment, Trainer

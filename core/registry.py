@@ -122,13 +122,14 @@ def to_spec(thing: Registered) -> dict[str, Any]:
     """Return the JSON-able form, `{"type": ..., field: value, ...}`, with every field."""
     spec: dict[str, Any] = {"type": thing.type}
     for field in dataclasses.fields(thing):
-        spec[field.name] = _to_json(getattr(thing, field.name))
+        spec[field.name] = to_json(getattr(thing, field.name))
     return spec
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """Return the JSON-able form of the value of a registered class's field."""
     if isinstance(value, tuple):
-        return [_to_json(each) for each in value]
+        return [to_json(each) for each in value]
     return to_spec(value) if isinstance(value, Registered) else value
 
 

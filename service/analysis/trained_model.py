@@ -10,7 +10,6 @@ from safetensors.numpy import load_file
 
 from core import ParameterLayout, Plan, build_classifier
 from workers.data.scaling import Scaling
-from workers.job.objects import layers_of
 from workers.job.spec import JobSpec
 from workers.record.checkpoint import BEST, MODEL, CheckpointError, computation_sha256, latest, verify
 
@@ -54,7 +53,7 @@ def load_trained_model(
     header = verify(place, job, computation_sha256(spec, dataset.digest))
     best = None if last else header["best"]
     tensors = load_file(place / (MODEL if best is None else BEST))
-    graph = build_classifier(layers_of(JobSpec.model_validate(spec)), dataset.features)
+    graph = build_classifier(JobSpec.model_validate(spec).model.layers, dataset.features)
     layout = ParameterLayout(graph.parameters())
     parameters = np.zeros(layout.size, np.float32)
     for name, view in layout.views(parameters).items():

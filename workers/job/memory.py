@@ -11,7 +11,6 @@ from core.plan.arena import place
 from core.plan.program import lifetimes, needed_steps
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
-from workers.job.objects import layers_of, loss_of, optimizer_of
 
 if TYPE_CHECKING:
     from workers.job.resolve import ResolvedJob
@@ -28,7 +27,7 @@ def memory_per_worker(job: ResolvedJob, features: int) -> int:
     training, resources = spec.training, spec.resources
     if training.shards is None:
         raise ValueError("training.shards is not set: the spec must be resolved first")
-    graph = with_loss(build_classifier(layers_of(spec), features), loss_of(spec))
+    graph = with_loss(build_classifier(spec.model.layers, features), spec.loss)
     layout = ParameterLayout(graph.parameters())
     owned = split_evenly(training.shards, resources.workers)[0]
     lanes = min(len(owned), resources.lanes // resources.workers)
@@ -40,7 +39,7 @@ def memory_per_worker(job: ResolvedJob, features: int) -> int:
     # A thread has a buffer for each sum that is open at once, and plans that write into it.
     sums = sum(1 + subtree.depth() for subtree in subtrees)
     tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
-    vectors = tracked + len(optimizer_of(spec).slots) + sums
+    vectors = tracked + len(spec.optimizer.slots) + sums
     last_batch = job.train_rows % training.batch_size or training.batch_size
     sizes = {len(cut) for batch in (training.batch_size, last_batch) for cut in split_evenly(batch, training.shards)}
     plans = sums * sum(plan_bytes(graph, rows) for rows in sizes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
 from workers.data.splitting import steps_per_epoch
-from workers.job.objects import augmentations_of, layers_of, loss_of, part_sizes
+from workers.job.data import augmentations_of, part_sizes
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
@@ -134,7 +134,7 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: 
         return 0
     last = f"model.layers.{len(spec.model.layers) - 1}"
     try:
-        graph = build_classifier(layers_of(spec), dataset.features)
+        graph = build_classifier(spec.model.layers, dataset.features)
     except ModelError as error:
         field = f"model.layers.{error.entry}"
         problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
@@ -170,12 +170,11 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: 
 
 
 def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> None:
-    loss = loss_of(spec)
-    if loss.target != "labels":
+    if spec.loss.target != "labels":
         problems.append(FieldProblem("loss", "compares predictions with values, but a job's data has class labels"))
         return
     try:
-        with_loss(graph, loss).shapes()
+        with_loss(graph, spec.loss).shapes()
     except GraphError as error:
         problems.append(FieldProblem("loss", f"{error}; a job's model gives one score per class"))
 

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from core import registered
+from core import Augmentation, Clipping, Loss, Optimizer, Part, Penalty, registered
+from core.penalties.elastic_net import ElasticNet
+from core.penalties.l1 import L1
+from core.penalties.l2 import L2
+from workers.data.splitting import Blocks
 from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
 
 if TYPE_CHECKING:
-    LayerSpec: TypeAlias = StrictModel
-    LossSpec: TypeAlias = StrictModel
-    OptimizerSpec: TypeAlias = StrictModel
-    ClippingSpec: TypeAlias = StrictModel
-    AugmentationSpec: TypeAlias = StrictModel
+    LayerSpec: TypeAlias = Part
+    LossSpec: TypeAlias = Loss
+    OptimizerSpec: TypeAlias = Optimizer
+    ClippingSpec: TypeAlias = Clipping
+    AugmentationSpec: TypeAlias = Augmentation
 else:
     LayerSpec = layer_union()
     # A classifier is trained on labels; the losses of real targets have no place here.
@@ -125,6 +129,12 @@ class DataSpec(StrictModel):
             raise ValueError(f"has both split and {other}: a split by a column has its own list of validation values")
         return self
 
+    @property
+    def blocks(self) -> Blocks | None:
+        """The blocks in which the rows are shuffled; None if all are shuffled together."""
+        shuffle = self.shuffle
+        return Blocks(shuffle.block, shuffle.window) if isinstance(shuffle, BlockShuffle) else None
+
 
 class ModelSpec(StrictModel):
     """Layers from the features to one score per class.
@@ -143,6 +153,15 @@ class RegularizationSpec(StrictModel):
 
     l1: float = Field(0.0, ge=0, description="Factor of the sum of absolute weights.")
     l2: float = Field(0.0, ge=0, description="Factor of the sum of squared weights (no factor 1/2).")
+
+    @property
+    def penalty(self) -> Penalty | None:
+        """The penalty in the form with the fewest passes over the weights; None without one."""
+        if self.l1 and self.l2:
+            return ElasticNet(self.l1, self.l2)
+        if self.l1:
+            return L1(self.l1)
+        return L2(self.l2) if self.l2 else None
 
 
 class EarlyStoppingSpec(StrictModel):

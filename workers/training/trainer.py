@@ -23,16 +23,7 @@ from workers.data.rows import Batch, Batches
 from workers.data.scaling import Scaling
 from workers.data.splitting import batches_of, epoch_order
 from workers.exchange.zeromq import LEADER, Exchange, Membership, Order
-from workers.job.objects import (
-    augmentations_of,
-    blocks_of,
-    clipping_of,
-    layers_of,
-    loss_of,
-    optimizer_of,
-    parts_of,
-    penalty_of,
-)
+from workers.job.data import augmentations_of, parts_of
 from workers.job.spec import JobSpec
 from workers.machine.device import HOST, Gpu
 from workers.machine.fingerprint import differences, fingerprint
@@ -123,14 +114,14 @@ class Trainer:
         features, labels = open_dataset(dataset)
         self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
         self._rows, validation = parts_of(spec, dataset, labels)
-        self._blocks = blocks_of(spec)
+        self._blocks = spec.data.blocks
         sizes = [len(batch) for batch in batches_of(self._rows, spec.training.batch_size)]
         self._steps_per_epoch = len(sizes)
         self._total_steps = spec.training.epochs * len(sizes)
 
-        graph = with_loss(build_classifier(layers_of(spec), dataset.features), loss_of(spec))
+        graph = with_loss(build_classifier(spec.model.layers, dataset.features), spec.loss)
         self._layout = ParameterLayout(graph.parameters())
-        self._optimizer = optimizer_of(spec)
+        self._optimizer = spec.optimizer
         shards, threads = spec.training.shards, spec.resources.cpus_per_worker
         device = Gpu() if spec.resources.gpus_per_worker else HOST
         self._fingerprint = fingerprint() | device.fingerprint()
@@ -139,8 +130,8 @@ class Trainer:
             self._layout,
             initialize(self._layout, spec.training.seed),
             optimizer=self._optimizer,
-            penalty=penalty_of(spec),
-            clipping=clipping_of(spec),
+            penalty=spec.regularization.penalty,
+            clipping=spec.training.clipping,
             seed=spec.training.seed,
             exchange=exchange,
             membership=membership,

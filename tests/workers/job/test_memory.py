@@ -11,7 +11,6 @@ from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetInfo
 from workers.exchange.partition import Partition
 from workers.job.memory import memory_per_worker, plan_bytes
-from workers.job.objects import layers_of, loss_of, optimizer_of
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.machine.threads import Threads
@@ -37,7 +36,7 @@ def allocated(make: Callable[[], object]) -> int:
 @pytest.mark.parametrize("rows", [128, 1000])
 def test_a_plan_takes_what_was_foretold(rows: int) -> None:
     spec = JobSpec.model_validate(hinge_job(**{"model.layers.0.units": 500}))
-    graph = with_loss(build_classifier(layers_of(spec), 64), loss_of(spec))
+    graph = with_loss(build_classifier(spec.model.layers, 64), spec.loss)
     layout = ParameterLayout(graph.parameters())
     vector = np.zeros(layout.size, np.float32)
 
@@ -66,7 +65,7 @@ def test_a_worker_takes_no_more_than_was_foretold_nor_much_less(
     changes = {"model.layers.0.units": 2000, "training.shards": shards, "training.batch_size": batch}
     changes |= {"resources.workers": workers, "resources.cpus_per_worker": cpus}
     job = resolve(JobSpec.model_validate(hinge_job(**changes)), DATA)
-    graph = with_loss(build_classifier(layers_of(job.spec), DATA.features), loss_of(job.spec))
+    graph = with_loss(build_classifier(job.spec.model.layers, DATA.features), job.spec.loss)
     layout = ParameterLayout(graph.parameters())
     partition = Partition(shards, layout.size, workers)
     sizes = {batch, job.train_rows % batch or batch}
@@ -75,7 +74,7 @@ def test_a_worker_takes_no_more_than_was_foretold_nor_much_less(
     def make() -> object:
         parameters = np.zeros(layout.size, np.float32)
         sums = [np.zeros(layout.size, np.float32) for _ in partition.subtrees[0]]
-        others = [np.zeros(layout.size, np.float32) for _ in (*optimizer_of(job.spec).slots, "best")]
+        others = [np.zeros(layout.size, np.float32) for _ in (*job.spec.optimizer.slots, "best")]
         gradients = ShardGradients(
             graph,
             layout,
