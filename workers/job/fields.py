@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, create_model
 
@@ -19,7 +19,6 @@ from core import Part, Registered, registered, to_spec
 from core.registry import item_type, to_json
 
 BOUNDS = ("ge", "gt", "le", "lt")
-Thing = TypeVar("Thing", bound=Registered)
 
 
 class StrictModel(BaseModel):
@@ -83,64 +82,55 @@ def _kind_within(annotation: Any) -> str | None:
 
 @cache
 def spec_union(kind: str, names: tuple[str, ...] | None = None) -> Any:
-    """Type of a field that holds one registered object of a kind, or of the named types; its `type` selects the class.
+    """Type of a field that holds a registered object of a kind, or of the named types; its `type` selects the class.
 
-    An error that the class itself raises, such as for a lower bound above the upper one, is the field's.
+    An error that the class itself raises, such as for a lower bound above the upper one, is reported for the field.
     """
-    return _union(
-        ((spec_model(kind, name), partial(_build, registered(kind)[name])) for name in names or registered(kind)),
-        to_spec,
-    )
+    classes = registered(kind)
+    return _union({spec_model(kind, name): partial(_build, classes[name]) for name in names or classes}, to_spec)
 
 
-def _build(cls: type[Thing], spec: StrictModel) -> Thing:
+def _build(cls: type[Registered], spec: StrictModel) -> Any:
     return cls(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cls)})
 
 
-@cache
-def layer_model(name: str) -> type[StrictModel]:
-    """Pydantic model of an entry of a job's model: a registered layer, and its place among the others."""
-    place: dict[str, Any] = {
-        "name": (
-            NodeName | None,
-            _left_out("Name by which later layers read this one; by default its position and type, as in `0_linear`."),
-        ),
-        "inputs": (
-            Annotated[list[NodeName], Field(min_length=1, max_length=64)] | None,
-            _left_out("Names of the earlier layers that this one reads, or `features`; by default the one before it."),
-        ),
-        "share": (NodeName | None, _left_out("Name of the earlier layer whose parameters this one uses.")),
-    }
+class _Place(StrictModel):
+    """Place of a layer among the others of a model."""
+
+    name: NodeName | None = Field(
+        None,
+        description="Name by which later layers read this one; by default its position and type, as in `0_linear`.",
+    )
+    inputs: Annotated[list[NodeName], Field(min_length=1, max_length=64)] | None = Field(
+        None,
+        description="Names of the earlier layers that this one reads, or `features`; by default the one before it.",
+    )
+    share: NodeName | None = Field(None, description="Name of the earlier layer whose parameters this one uses.")
+
+
+def _layer_model(name: str) -> type[StrictModel]:
     base, cls = spec_model("layer", name), registered("layer")[name]
-    return create_model(f"{cls.__name__}Layer", __base__=base, __doc__=base.__doc__, **place)
-
-
-def _left_out(description: str) -> Any:
-    """Optional field of a layer, which is left out of the JSON where it is not given."""
-    return Field(None, description=description, exclude_if=lambda value: value is None)
+    return create_model(f"{cls.__name__}Layer", __base__=(_Place, base), __doc__=base.__doc__)
 
 
 @cache
 def layer_union() -> Any:
     """Type of a field that holds a `Part` with any registered layer."""
-    layers = registered("layer").items()
-    return _union(((layer_model(name), partial(_build_part, cls)) for name, cls in layers), _part_to_spec)
+    return _union({_layer_model(name): partial(_build_part, cls) for name, cls in registered("layer").items()}, _dump)
 
 
-def _build_part(cls: type[Any], layer: Any) -> Part:
+def _build_part(cls: type[Registered], layer: Any) -> Part:
     return Part(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share)
 
 
-def _part_to_spec(part: Any) -> dict[str, Any]:
+def _dump(part: Any) -> dict[str, Any]:
     place = {"name": part.name, "inputs": part.inputs and list(part.inputs), "share": part.share}
     return to_spec(part.node) | {name: value for name, value in place.items() if value is not None}
 
 
-def _union(
-    members: Iterable[tuple[type[StrictModel], Callable[[Any], object]]], to_spec: Callable[[Any], dict[str, Any]]
-) -> Any:
-    """Type of a field that one of the models validates, which its function builds, and which `to_spec` serialises."""
-    choices = tuple(Annotated[model, AfterValidator(build)] for model, build in members)
+def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Callable[[Any], dict[str, Any]]) -> Any:
+    """Type of a field that one of the models validates and its function builds; `dump` gives the JSON form."""
+    choices = tuple(Annotated[model, AfterValidator(build)] for model, build in models.items())
     # Defaults are JSON already. A lambda has no return type, so the JSON schema of the output is that of the models.
-    serializer = PlainSerializer(lambda thing: thing if isinstance(thing, dict) else to_spec(thing))
+    serializer = PlainSerializer(lambda thing: thing if isinstance(thing, dict) else dump(thing))
     return Annotated[Union[choices], Field(discriminator="type"), serializer]  # noqa: UP007
