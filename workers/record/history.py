@@ -47,11 +47,11 @@ Steps = NDArray[np.int64]
 
 
 class _Block:
-    """Points of `BLOCK` steps; those of step `first` stand in row 0."""
+    """Points of `BLOCK` steps, in a column for each metric; those of step `first` come first."""
 
     def __init__(self, first: int) -> None:
         self.first = first
-        self.values = np.empty((BLOCK, len(STEP_METRICS)))
+        self.values = np.empty((len(STEP_METRICS), BLOCK))
         self.times = np.empty(BLOCK, np.int64)
 
 
@@ -72,7 +72,7 @@ class History:
         if row == BLOCK:
             block, row = _Block(step), 0
             self._blocks.append(block)
-        block.values[row] = values
+        block.values[:, row] = values
         block.times[row] = time.time_ns() // 1_000_000
         self._step = step
 
@@ -103,11 +103,10 @@ class History:
         values, times = [], []
         for block in self._blocks:
             rows = slice(max(0, after + 1 - block.first), min(BLOCK, self._step + 1 - block.first))
-            values.append(block.values[rows])
+            values.append(block.values[:, rows])
             times.append(block.times[rows])
         steps = np.arange(after + 1, self._step + 1)
-        columns = [array_of(column) for column in (steps, np.concatenate(times))]
-        columns += [array_of(np.ascontiguousarray(column)) for column in np.concatenate(values).T]
+        columns = [array_of(column) for column in (steps, np.concatenate(times), *np.concatenate(values, axis=1))]
         for name in EPOCH_METRICS:
             column, nulls = np.zeros(len(steps)), np.ones(len(steps), np.bool_)
             for step, metrics in self._epochs.items():
