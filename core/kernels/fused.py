@@ -22,7 +22,7 @@ SHORTEST = 65_536
 
 @cache
 def compile_loop(loop: Loop) -> Loop | None:
-    """Return the loop compiled, without fast math, to run outside the interpreter's lock; None without Numba."""
+    """Return the loop compiled without fast math, to run without the interpreter's lock; None without Numba."""
     try:
         import numba  # noqa: PLC0415 - optional, and slow to import
     except ImportError:

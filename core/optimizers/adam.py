@@ -15,7 +15,7 @@ from core.registry import hyperparameter
 def move_by_moments(
     weights: Array, gradients: Array, gradient_sums: Array, square_sums: Array, factors: tuple[np.floating[Any], ...]
 ) -> None:
-    """Do what `Adam.move` does, as one loop; see `core.kernels.fused`."""
+    """Compute the same as `Adam.move` in one loop; see `core.kernels.fused`."""
     beta1, beta2, epsilon, rate = factors
     for i in range(weights.size):
         gradient = gradients[i]
@@ -26,13 +26,13 @@ def move_by_moments(
 
 
 class Adam(Optimizer):
-    """Steps by the mean gradient over the root of its mean square, both fading, each parameter for itself.
+    """Steps by the mean gradient over the root of the mean square, both exponential moving averages.
 
     `m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g²`, then, at step t,
     `w = w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)`, as in PyTorch.
 
     The slots hold `m / (1 - beta1)` and `v / (1 - beta2)`, sums in which each gradient enters with a factor of 1; the
-    missing factors, with those of the bias, are worked into the learning rate and epsilon.
+    missing factors and the bias correction are part of the learning rate and of epsilon.
 
     Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
     """
@@ -40,14 +40,14 @@ class Adam(Optimizer):
     type: ClassVar[str] = "adam"
 
     lr: float = hyperparameter(default=0.001, doc="Learning rate before the schedule's factor.", gt=0)
-    beta1: float = hyperparameter(default=0.9, doc="How much of the mean gradient is kept each step.", ge=0, lt=1)
-    beta2: float = hyperparameter(default=0.999, doc="How much of the mean square is kept each step.", ge=0, lt=1)
-    # Above 0 in float32 too, so that a parameter that never had a gradient is not moved by 0 / 0.
+    beta1: float = hyperparameter(default=0.9, doc="Decay of the mean gradient per step.", ge=0, lt=1)
+    beta2: float = hyperparameter(default=0.999, doc="Decay of the mean square per step.", ge=0, lt=1)
+    # Above 0 in float32 too: a parameter that never had a gradient must not become 0 / 0.
     epsilon: float = hyperparameter(default=1e-8, doc="Added to the root of the mean square.", ge=1e-30, le=1)
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Fading sums of the gradients and of their squares."""
+        """Decaying sums of the gradients and of their squares."""
         return ("gradient_sum", "square_sum")
 
     def move(

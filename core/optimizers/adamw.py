@@ -7,9 +7,9 @@ from core.registry import hyperparameter
 
 
 class AdamW(Adam):
-    """Adam after `w = (1 - lr weight_decay) w`, which the gradient's mean square does not divide, as in PyTorch.
+    """Adam with decoupled weight decay: each step starts with `w = (1 - lr weight_decay) w`, as in PyTorch.
 
-    The decay leaves out what no penalty counts, such as biases. It is no part of the loss.
+    The decay applies to weights, not to biases and other parameters without a penalty. It is not part of the loss.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
     """
@@ -17,5 +17,5 @@ class AdamW(Adam):
     type: ClassVar[str] = "adamw"
 
     weight_decay: float = hyperparameter(
-        default=0.01, doc="A step takes the share lr weight_decay of each weight.", ge=0
+        default=0.01, doc="Each step multiplies the weights by 1 - lr weight_decay.", ge=0
     )

@@ -12,8 +12,8 @@ class Lion(Optimizer):
     """`w = w - lr (sign(beta1 m + (1 - beta1) g) + weight_decay w); m = beta2 m + (1 - beta2) g`.
 
     Each step moves each parameter by the learning rate, which is therefore chosen 3 to 10 times smaller than Adam's.
-    The slot holds `m / (1 - beta2)`, a sum in which each gradient enters with a factor of 1. The decay leaves out what
-    no penalty counts, such as biases.
+    The slot holds `m / (1 - beta2)`, a sum in which each gradient enters with a factor of 1. The decay applies to
+    weights, not to biases and other parameters without a penalty.
 
     Source: Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, algorithm 2.
     """
@@ -21,15 +21,15 @@ class Lion(Optimizer):
     type: ClassVar[str] = "lion"
 
     lr: float = hyperparameter(default=0.0001, doc="Learning rate before the schedule's factor.", gt=0)
-    beta1: float = hyperparameter(default=0.9, doc="Weight of the past gradients in the step's direction.", ge=0, lt=1)
-    beta2: float = hyperparameter(default=0.99, doc="How much of the mean gradient is kept each step.", ge=0, lt=1)
+    beta1: float = hyperparameter(default=0.9, doc="Weight of the mean gradient in the direction.", ge=0, lt=1)
+    beta2: float = hyperparameter(default=0.99, doc="Decay of the mean gradient per step.", ge=0, lt=1)
     weight_decay: float = hyperparameter(
-        default=0.0, doc="A step takes the share lr weight_decay of each weight.", ge=0
+        default=0.0, doc="Each step multiplies the weights by 1 - lr weight_decay.", ge=0
     )
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The fading sum of the gradients."""
+        """The decaying sum of the gradients."""
         return ("gradient_sum",)
 
     def move(

@@ -12,8 +12,8 @@ from core.registry import hyperparameter
 class RMSProp(Optimizer):
     """`v = decay v + (1 - decay) g²; w = w - lr g / (sqrt(v) + epsilon)`, as in PyTorch, not centered.
 
-    The slot holds `v / (1 - decay)`, a sum in which each square enters with a factor of 1; the missing factor is worked
-    into the learning rate and epsilon.
+    The slot holds `v / (1 - decay)`, a sum in which each square enters with a factor of 1; the missing factor is part
+    of the learning rate and of epsilon.
 
     Source: Tieleman and Hinton, "Lecture 6.5: rmsprop", Coursera, 2012.
     """
@@ -21,12 +21,12 @@ class RMSProp(Optimizer):
     type: ClassVar[str] = "rmsprop"
 
     lr: float = hyperparameter(default=0.01, doc="Learning rate before the schedule's factor.", gt=0)
-    decay: float = hyperparameter(default=0.99, doc="How much of the mean square is kept each step.", ge=0, lt=1)
+    decay: float = hyperparameter(default=0.99, doc="Decay of the mean square per step.", ge=0, lt=1)
     epsilon: float = hyperparameter(default=1e-8, doc="Added to the root of the mean square.", ge=1e-30, le=1)
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The fading sum of the gradients' squares."""
+        """The decaying sum of the gradients' squares."""
         return ("square_sum",)
 
     def move(

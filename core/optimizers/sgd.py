@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, plain, with momentum, or with Nesterov's."""
+"""Stochastic gradient descent, plain, with momentum, or with Nesterov's momentum."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from core.registry import hyperparameter
 def move_with_momentum(
     weights: Array, gradients: Array, velocities: Array, factors: tuple[np.floating[Any], ...]
 ) -> None:
-    """Do what `SGD.move` does with momentum, as one loop; see `core.kernels.fused`."""
+    """Compute the same as `SGD.move` with momentum in one loop; see `core.kernels.fused`."""
     momentum, learning_rate = factors
     for i in range(weights.size):
         velocity = momentum * velocities[i] + gradients[i]
@@ -25,8 +25,8 @@ def move_with_momentum(
 class SGD(Optimizer):
     """`v = momentum v + g; w = w - lr v`; without momentum, which is plain gradient descent, `w = w - lr g`.
 
-    With `nesterov` the step looks ahead along the velocity: `w = w - lr (g + momentum v)`. As in PyTorch; Caffe
-    multiplies the learning rate into `v`, which is the same while the rate stays the same.
+    With `nesterov`, `w = w - lr (g + momentum v)`. As in PyTorch; Caffe multiplies the learning rate into `v`, which is
+    the same as long as the rate is constant.
 
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Sutskever et al., "On the
     importance of initialization and momentum in deep learning", ICML 2013.
@@ -34,12 +34,12 @@ class SGD(Optimizer):
 
     type: ClassVar[str] = "sgd"
 
-    momentum: float = hyperparameter(default=0.0, doc="How much of the last step is kept; 0 for none.", ge=0, lt=1)
-    nesterov: bool = hyperparameter(default=False, doc="Whether the step looks ahead along the velocity.")
+    momentum: float = hyperparameter(default=0.0, doc="Decay of the velocity per step; 0 for none.", ge=0, lt=1)
+    nesterov: bool = hyperparameter(default=False, doc="Whether to use Nesterov's momentum.")
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
+        """The velocity, if there is momentum."""
         return ("velocity",) if self.momentum > 0 else ()
 
     def move(
