@@ -51,7 +51,7 @@ class CheckpointWriter:
         self._unwritten: list[Table] = []
 
     def write(self, snapshot: Snapshot, history: Table) -> None:
-        """Start writing a checkpoint once the previous one is written; a failure is reported, and training continues."""
+        """Start writing a checkpoint once the previous one is written; a failure is reported and training continues."""
         self._wait()
         self._unwritten.append(history)
         self._pending = self._thread.submit(self._try_to_write, snapshot)
