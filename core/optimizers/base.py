@@ -54,23 +54,20 @@ class Optimizer(Registered):
         the result. `scratch` has the same dtype and at least min(their length, `core.arrays.BLOCK`) elements.
         `penalized` lists the ranges [start, stop) of these vectors that weight decay applies to.
         """
-        kept = 1 - step.learning_rate * self.weight_decay
         for block in blocks(parameters.size):
             if self.weight_decay:
-                for start, stop in overlaps(penalized, block):
-                    xp.multiply(parameters[start:stop], kept, out=parameters[start:stop])
+                self._decay(xp, [parameters[start:stop] for start, stop in overlaps(penalized, block)], step)
             weights = parameters[block]
             slots = {name: slot[block] for name, slot in state.items()}
             self.move(xp, weights, gradients[block], slots, scratch[: weights.size], step)
 
+    def _decay(self, xp: Namespace, ranges: Sequence[Array], step: Step) -> None:
+        kept = 1 - step.learning_rate * self.weight_decay
+        for weights in ranges:
+            xp.multiply(weights, kept, out=weights)
+
     def move(
-        self,
-        xp: Namespace,
-        weights: Array,
-        gradient: Array,
-        state: Mapping[str, Array],
-        change: Array,
-        step: Step,
+        self, xp: Namespace, weights: Array, gradient: Array, state: Mapping[str, Array], change: Array, step: Step
     ) -> None:
         """Take the step on a block that fits into the cache. All arrays have its length; `change` is scratch memory.
 

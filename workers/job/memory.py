@@ -1,4 +1,4 @@
-"""Estimate of the memory of a job's arrays, before any of them is allocated."""
+"""How much memory a job's arrays will take, known before any of them is there."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DTYPE = np.dtype(np.float32)
 
 
 def memory_per_worker(job: ResolvedJob, features: int) -> int:
-    """Upper estimate of the bytes of the arrays of a job's first worker; no other worker has more shards.
+    """Bytes of the arrays of a job's first worker, estimated from above; the others have no more shards than it.
 
-    The memory of Python, its libraries and cached rows of the dataset is not included.
+    Python, its libraries and the rows of the data that the system keeps in memory come on top.
     """
     spec = job.spec
     training, resources = spec.training, spec.resources
@@ -36,7 +36,7 @@ def memory_per_worker(job: ResolvedJob, features: int) -> int:
         for part in split_evenly(len(owned), lanes)
         for subtree in complete_subtrees(owned[part.start : part.stop], training.shards)
     ]
-    # A thread has one buffer for each sum that is unfinished at the same time, and plans that write into it.
+    # A thread has a buffer for each sum that is open at once, and plans that write into it.
     sums = sum(1 + subtree.depth() for subtree in subtrees)
     tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
     vectors = tracked + len(spec.optimizer.slots) + sums
