@@ -22,7 +22,7 @@ from core.graph.recurrence import unroll
 from core.graph.table import summary
 from core.initializers.base import Initializer
 from core.model import Model, split_tensors
-from core.optimizers.base import Optimizer
+from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
 from core.plan.layout import ParameterLayout, initialize
 from core.plan.plan import Plan
@@ -57,6 +57,7 @@ __all__ = [
     "RandomKey",
     "Registered",
     "Schedule",
+    "Step",
     "aligned_empty",
     "aligned_zeros",
     "build_classifier",

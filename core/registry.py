@@ -1,4 +1,4 @@
-"""Layers, losses, optimisers, schedules and initialisers are declared once, as a class, and found here by name."""
+"""Registry of the classes that a job spec can name: layers, losses, optimizers, schedules, initializers and so on."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def hyperparameter(
     le: float | None = None,
     lt: float | None = None,
 ) -> Any:
-    """Declare a field of a `Registered` class, with its meaning and the bounds that are checked on construction."""
+    """Declare a field of a `Registered` class, with its description and the bounds that are checked on construction."""
     metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(hyperparameter,))
 class Registered:
-    """Base of everything that a job's spec can name.
+    """Base class of everything that a job spec can name.
 
-    A direct subclass that sets `kind` opens a kind; a class below it that sets `type` is registered under that name.
-    Each becomes a frozen dataclass of its annotated fields: int, float, bool, str, a `Literal` of texts, or the base
-    class of another kind; a tuple of any length of these, which is a list in JSON; or one of these or None.
+    A direct subclass that sets `kind` defines a kind; a class below it that sets `type` is registered under that name.
+    Each becomes a frozen dataclass of its annotated fields. A field is an int, float, bool, str, a `Literal` of strings
+    or the base class of a kind; a tuple of any number of these, which is a list in JSON; or one of these or None.
     """
 
     kind: ClassVar[str]
@@ -62,7 +62,7 @@ class Registered:
                 raise TypeError(f"{cls.kind} {cls.type!r} is declared twice: by {present!r} and by {cls!r}")
 
     def __post_init__(self) -> None:
-        """Check types and bounds; a whole number given for a float becomes one, so that equal specs are equal text."""
+        """Check types and bounds; an integer for a float becomes a float, so that equal specs are equal as text."""
         for field in dataclasses.fields(self):
             value = _checked(f"{self.type}.{field.name}", getattr(self, field.name), self.annotations[field.name])
             object.__setattr__(self, field.name, value)
@@ -106,7 +106,7 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:
 
 
 def registered(kind: str) -> Mapping[str, type[Registered]]:
-    """Return the classes of a kind by their type name, in order of name. An unknown kind raises ValueError."""
+    """Return the classes of a kind by type name, in order of name. Raises ValueError for an unknown kind."""
     if kind not in _registry:
         raise ValueError(f"unknown kind {kind!r}; the kinds are {_listed(_registry)}")
     return MappingProxyType(dict(sorted(_registry[kind].items())))
@@ -119,24 +119,25 @@ def classes() -> Iterator[type[Registered]]:
 
 
 def to_spec(thing: Registered) -> dict[str, Any]:
-    """Return the JSON-able form, `{"type": ..., field: value, ...}`, with every field."""
+    """Return the JSON form, `{"type": ..., field: value, ...}`, with every field."""
     spec: dict[str, Any] = {"type": thing.type}
     for field in dataclasses.fields(thing):
-        spec[field.name] = _to_json(getattr(thing, field.name))
+        spec[field.name] = to_json(getattr(thing, field.name))
     return spec
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """Return the JSON form of a field's value."""
     if isinstance(value, tuple):
-        return [_to_json(each) for each in value]
+        return [to_json(each) for each in value]
     return to_spec(value) if isinstance(value, Registered) else value
 
 
 def from_spec(kind: str, spec: Mapping[str, Any]) -> Registered:
-    """Build the thing that a spec describes; the inverse of `to_spec`.
+    """Build the object that a spec describes; the inverse of `to_spec`.
 
-    Raises ValueError for a type, a field or a missing field that is not right, naming it and what would be, and
-    TypeError for a value of the wrong type.
+    Raises ValueError for an unknown type, an unknown or missing field or a value out of bounds, and TypeError for a
+    value of the wrong type. The message names the field and what is allowed.
     """
     classes = registered(kind)
     name = spec.get("type")
@@ -157,7 +158,7 @@ def from_spec(kind: str, spec: Mapping[str, Any]) -> Registered:
 
 
 def _from_json(value: Any, annotation: Any) -> Any:
-    """Build what is described within a field's value, and leave the rest for the class to check."""
+    """Build the registered objects within a field's value; the class checks the rest."""
     if (item := item_type(annotation)) is not None and isinstance(value, (list, tuple)):
         return tuple(_from_json(each, item) for each in value)
     if isinstance(value, Mapping) and isinstance(annotation, type) and issubclass(annotation, Registered):
@@ -170,6 +171,6 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def import_modules(package: str, path: Iterable[str]) -> None:
-    """Import every module in a package and below it, in order of name, so that their classes register themselves."""
+    """Import every module of a package, at any depth, in order of name, so that their classes are registered."""
     for module in sorted(pkgutil.walk_packages(path, f"{package}."), key=lambda module: module.name):
         importlib.import_module(module.name)

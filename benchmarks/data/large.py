@@ -19,7 +19,7 @@ from service.datasets.preparation.writing import write_dataset
 from workers.data.dataset import DatasetInfo
 from workers.exchange.control import Order
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
-from workers.job.objects import scaling_of
+from workers.job.data import scaling_of
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.training.assignment import Assignment

@@ -16,6 +16,7 @@ from core import (
     Plan,
     Program,
     ReLU,
+    Step,
     aligned_empty,
     aligned_zeros,
     build_classifier,
@@ -113,7 +114,7 @@ class GradfleetStep:
         (parameters, gradient, *others), state, scratch = self._slices[lane]
         for other in others:
             np.add(gradient, other, out=gradient)
-        self._optimizer.update(np, parameters, gradient, state, scratch, learning_rate=LEARNING_RATE, step=self._steps)
+        self._optimizer.update(np, parameters, gradient, state, scratch, Step(LEARNING_RATE, self._steps))
 
     def loss(self) -> float:
         """Return the mean loss of the last step, as PyTorch defines it."""

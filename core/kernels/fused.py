@@ -41,5 +41,5 @@ def run_fused(xp: Namespace, loop: Loop, vectors: tuple[Array, ...], scalars: tu
     compiled = compile_loop(loop)
     if compiled is None:
         return False
-    compiled(*vectors, *map(vectors[0].dtype.type, scalars))
+    compiled(*vectors, tuple(map(vectors[0].dtype.type, scalars)))
     return True

@@ -1,10 +1,10 @@
 """Adagrad."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
-from core.arrays import Array, Namespace, blocks
-from core.optimizers.base import Optimizer
+from core.arrays import Array, Namespace
+from core.optimizers.base import Optimizer, Step
 from core.registry import hyperparameter
 
 
@@ -24,26 +24,15 @@ class Adagrad(Optimizer):
         """The sum of the gradients' squares."""
         return ("square_sum",)
 
-    def update(
-        self,
-        xp: Namespace,
-        parameters: Array,
-        gradients: Array,
-        state: Mapping[str, Array],
-        scratch: Array,
-        *,
-        learning_rate: float,
-        step: int,
-        penalized: Sequence[tuple[int, int]] = (),
+    def move(
+        self, xp: Namespace, weights: Array, gradient: Array, state: Mapping[str, Array], change: Array, step: Step
     ) -> None:
-        """Take one step in place; see `Optimizer.update`."""
-        for block in blocks(parameters.size):
-            weights, gradient, square_sum = parameters[block], gradients[block], state["square_sum"][block]
-            change = scratch[: weights.size]
-            xp.multiply(gradient, gradient, out=change)
-            xp.add(square_sum, change, out=square_sum)
-            xp.sqrt(square_sum, out=change)
-            xp.add(change, self.epsilon, out=change)
-            xp.divide(gradient, change, out=change)
-            xp.multiply(change, learning_rate, out=change)
-            xp.subtract(weights, change, out=weights)
+        """Take the step on a block; see `Optimizer.move`."""
+        square_sum = state["square_sum"]
+        xp.multiply(gradient, gradient, out=change)
+        xp.add(square_sum, change, out=square_sum)
+        xp.sqrt(square_sum, out=change)
+        xp.add(change, self.epsilon, out=change)
+        xp.divide(gradient, change, out=change)
+        xp.multiply(change, step.learning_rate, out=change)
+        xp.subtract(weights, change, out=weights)

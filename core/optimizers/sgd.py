@@ -1,20 +1,21 @@
-"""Stochastic gradient descent, plain, with momentum, or with Nesterov's."""
+"""Stochastic gradient descent, plain, with momentum, or with Nesterov's momentum."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from core.arrays import Array, Namespace, blocks
+from core.arrays import Array, Namespace
 from core.kernels.fused import run_fused
-from core.optimizers.base import Optimizer
+from core.optimizers.base import Optimizer, Step
 from core.registry import hyperparameter
 
 
 def move_with_momentum(
-    weights: Array, gradients: Array, velocities: Array, momentum: np.floating[Any], learning_rate: np.floating[Any]
+    weights: Array, gradients: Array, velocities: Array, factors: tuple[np.floating[Any], ...]
 ) -> None:
-    """Do what `SGD.update` does with momentum, as one loop; see `core.kernels.fused`."""
+    """Compute the same as `SGD.move` with momentum in one loop; see `core.kernels.fused`."""
+    momentum, learning_rate = factors
     for i in range(weights.size):
         velocity = momentum * velocities[i] + gradients[i]
         velocities[i] = velocity
@@ -24,8 +25,8 @@ def move_with_momentum(
 class SGD(Optimizer):
     """`v = momentum v + g; w = w - lr v`; without momentum, which is plain gradient descent, `w = w - lr g`.
 
-    With `nesterov` the step looks ahead along the velocity: `w = w - lr (g + momentum v)`. As in PyTorch; Caffe
-    multiplies the learning rate into `v`, which is the same while the rate stays the same.
+    With `nesterov`, `w = w - lr (g + momentum v)`. As in PyTorch; Caffe multiplies the learning rate into `v`, which is
+    the same as long as the rate is constant.
 
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Sutskever et al., "On the
     importance of initialization and momentum in deep learning", ICML 2013.
@@ -33,40 +34,28 @@ class SGD(Optimizer):
 
     type: ClassVar[str] = "sgd"
 
-    momentum: float = hyperparameter(default=0.0, doc="How much of the last step is kept; 0 for none.", ge=0, lt=1)
-    nesterov: bool = hyperparameter(default=False, doc="Whether the step looks ahead along the velocity.")
+    momentum: float = hyperparameter(default=0.0, doc="Decay of the velocity per step; 0 for none.", ge=0, lt=1)
+    nesterov: bool = hyperparameter(default=False, doc="Whether to use Nesterov's momentum.")
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
+        """The velocity, if there is momentum."""
         return ("velocity",) if self.momentum > 0 else ()
 
-    def update(
-        self,
-        xp: Namespace,
-        parameters: Array,
-        gradients: Array,
-        state: Mapping[str, Array],
-        scratch: Array,
-        *,
-        learning_rate: float,
-        step: int,
-        penalized: Sequence[tuple[int, int]] = (),
+    def move(
+        self, xp: Namespace, weights: Array, gradient: Array, state: Mapping[str, Array], change: Array, step: Step
     ) -> None:
-        """Take one step in place; see `Optimizer.update`."""
-        if self.momentum > 0 and not self.nesterov:
-            vectors = parameters, gradients, state["velocity"]
-            if run_fused(xp, move_with_momentum, vectors, (self.momentum, learning_rate)):
+        """Take the step on a block; see `Optimizer.move`."""
+        direction = gradient
+        if self.momentum > 0:
+            direction = state["velocity"]
+            vectors, factors = (weights, gradient, direction), (self.momentum, step.learning_rate)
+            if not self.nesterov and run_fused(xp, move_with_momentum, vectors, factors):
                 return
-        for block in blocks(parameters.size):
-            weights, direction = parameters[block], gradients[block]
-            change = scratch[: weights.size]
-            if self.momentum > 0:
-                gradient, direction = direction, state["velocity"][block]
-                xp.multiply(direction, self.momentum, out=direction)
-                xp.add(direction, gradient, out=direction)
-                if self.nesterov:
-                    xp.multiply(direction, self.momentum, out=change)
-                    direction = xp.add(change, gradient, out=change)
-            xp.multiply(direction, learning_rate, out=change)
-            xp.subtract(weights, change, out=weights)
+            xp.multiply(direction, self.momentum, out=direction)
+            xp.add(direction, gradient, out=direction)
+            if self.nesterov:
+                xp.multiply(direction, self.momentum, out=change)
+                direction = xp.add(change, gradient, out=change)
+        xp.multiply(direction, step.learning_rate, out=change)
+        xp.subtract(weights, change, out=weights)

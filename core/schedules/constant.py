@@ -1,4 +1,4 @@
-"""No change."""
+"""Constant learning rate."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from core.schedules.base import Schedule
 
 
 class Constant(Schedule):
-    """The learning rate as given, at every step."""
+    """The same learning rate at every step."""
 
     type: ClassVar[str] = "constant"
 

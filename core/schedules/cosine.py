@@ -1,4 +1,4 @@
-"""Half a cosine."""
+"""Cosine decay."""
 
 from math import cos, pi
 from typing import ClassVar

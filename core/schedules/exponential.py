@@ -11,7 +11,7 @@ class ExponentialDecay(Schedule):
 
     type: ClassVar[str] = "exponential"
 
-    decay: float = hyperparameter(doc="Factor of one optimizer step, a little below 1.", gt=0, le=1)
+    decay: float = hyperparameter(doc="Factor per optimizer step, a little below 1.", gt=0, le=1)
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return the factor, in (0, 1]."""

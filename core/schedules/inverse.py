@@ -1,4 +1,4 @@
-"""Decay by the inverse of time."""
+"""Inverse time decay."""
 
 from typing import ClassVar
 
@@ -11,8 +11,8 @@ class InverseDecay(Schedule):
 
     type: ClassVar[str] = "inverse"
 
-    decay: float = hyperparameter(doc="With power 1, half the rate is left after 1 / decay optimizer steps.", ge=0)
-    power: float = hyperparameter(default=1.0, doc="How fast it falls in the long run.", ge=0)
+    decay: float = hyperparameter(doc="With power 1, the rate is halved after 1 / decay optimizer steps.", ge=0)
+    power: float = hyperparameter(default=1.0, doc="Exponent of the decay in the long run.", ge=0)
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return the factor, in [0, 1]."""

@@ -1,4 +1,4 @@
-"""A staircase."""
+"""Step decay."""
 
 from typing import ClassVar
 
@@ -7,7 +7,7 @@ from core.schedules.base import Schedule
 
 
 class StepDecay(Schedule):
-    """`decay^floor(step / every)`: multiplied by `decay` once every so many steps. Source: Caffe, "step"."""
+    """`decay^floor(step / every)`: multiplied by `decay` once every `every` steps. Source: Caffe, "step"."""
 
     type: ClassVar[str] = "step"
 

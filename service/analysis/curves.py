@@ -9,7 +9,7 @@ import numpy as np
 from service.analysis.style import BLUE, ORANGE, panels, style_axes
 from workers.data.arrow import nulls_of, values_of
 from workers.data.splitting import steps_per_epoch
-from workers.job.objects import part_sizes
+from workers.job.data import part_sizes
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from service.analysis.predictions import predict
 from service.analysis.style import png
 from service.analysis.templates import draw_weight_templates
 from service.analysis.trained_model import load_trained_model
-from workers.job.objects import layers_of, loss_of
 from workers.job.spec import JobSpec
 from workers.record.checkpoint import latest
 from workers.record.history_files import read_history
@@ -79,7 +78,7 @@ def draw_pictures(subject: Subject) -> Pictures:
 
 def _graph(subject: Subject) -> bytes:
     job = JobSpec.model_validate(subject.spec)
-    return to_svg(with_loss(build_classifier(layers_of(job), subject.dataset.features), loss_of(job))).encode()
+    return to_svg(with_loss(build_classifier(job.model.layers, subject.dataset.features), job.loss)).encode()
 
 
 def _curves(subject: Subject, kept: int | None) -> Figure | None:

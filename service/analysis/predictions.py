@@ -11,7 +11,7 @@ from core import Purpose, generator
 from core.kernels.gather import gather
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split_evenly
-from workers.job.objects import parts_of
+from workers.job.data import parts_of
 from workers.job.spec import JobSpec
 from workers.training.evaluation import MAX_ROWS
 

@@ -12,7 +12,6 @@ from core.random import Purpose, generator
 from service.cli.spec_file import SpecFileError, read_spec
 from service.http.field_errors import document_problems
 from service.jobs.schemas import JobRequest
-from workers.job.objects import layers_of, loss_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +40,7 @@ def _graph(spec: JobRequest, rows: int) -> Graph:
     if spec.model.inputs is None:
         raise SpecFileError("model.inputs is needed here: the number of features in a row")
     try:
-        graph = with_loss(build_classifier(layers_of(spec), spec.model.inputs), loss_of(spec))
+        graph = with_loss(build_classifier(spec.model.layers, spec.model.inputs), spec.loss)
         graph.shapes(rows)
     except ModelError as error:
         field = "" if error.field is None else f".{error.field}"

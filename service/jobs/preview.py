@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
@@ -11,11 +11,11 @@ from core import BATCH, build_classifier
 from service.http.problems import FieldProblemView
 from service.jobs.schemas import BESIDE_SPEC
 from workers.job.memory import memory_per_worker
-from workers.job.objects import layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from core import Layer
     from service.settings import Settings
     from workers.job.resolve import ResolvedJob
 
@@ -61,13 +61,13 @@ def preview(job: ResolvedJob, features: int, settings: Settings) -> JobPreview:
 
 
 def _layers(job: ResolvedJob, features: int) -> Iterator[LayerPreview]:
-    graph = build_classifier(layers_of(job.spec), features)
+    graph = build_classifier(job.spec.model.layers, features)
     shapes, symbolic = graph.shapes(), graph.symbolic_shapes()
-    for (name, _), layer in zip(graph.nodes.items(), job.spec.model.layers, strict=True):
+    for name, layer in zip(graph.nodes, job.spec.model.layers, strict=True):
         own = graph.parameters_of(name, shapes) if graph.owner(name) == name else ()
         yield LayerPreview(
             name=name,
-            type=layer.model_dump()["type"],
+            type=cast("Layer", layer.node).type,
             shape=["batch" if size is BATCH else size for size in symbolic[name]],
             parameters=sum(prod(declared.shape) for declared in own if not declared.statistic),
         )

@@ -16,7 +16,7 @@ from service.jobs.repository import (
     record_restart,
     record_result,
 )
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import record_points
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
 from service.store.models import Attempt
 from workers.job.spec import JobSpec
@@ -64,14 +64,7 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
             }
             record_event(session, job_id, attempt, "training_started", data=data)
         case Progress():
-            points = (
-                Point(name, step, value, moment)
-                for name, series in event.series.items()
-                for step, value, moment in zip(
-                    series.steps.tolist(), series.values.tolist(), series.times.tolist(), strict=True
-                )
-            )
-            record_points(session, job_id, attempt, points)
+            record_points(session, job_id, attempt, event.series)
             record_progress(session, job_id, attempt, epoch=event.epoch, step=event.step)
         case Checkpointed():
             record_result(session, job_id, attempt, params_sha256=event.params_sha256)

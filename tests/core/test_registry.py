@@ -26,7 +26,7 @@ def test_nested_specs_and_defaults():
 
 
 def test_kinds_are_listed_in_order_of_name():
-    assert list(registered("optimizer")) == ["adagrad", "adam", "adamw", "rmsprop", "sgd"]
+    assert list(registered("optimizer")) == ["adagrad", "adam", "adamw", "lion", "rmsprop", "sgd"]
     assert registered("loss")["hinge"] is Hinge
     with pytest.raises(ValueError, match=r"unknown kind 'lost'; the kinds are .*loss"):
         registered("lost")

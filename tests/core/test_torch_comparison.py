@@ -62,6 +62,7 @@ from core import (
     Sqrt,
     Square,
     SquaredError,
+    Step,
     Subtract,
     Sum,
     Swish,
@@ -326,9 +327,8 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
             plan.gradients,
             state,
             scratch,
-            learning_rate=optimizer.learning_rate(step - 1, STEPS),
-            step=step,
-            penalized=plan.layout.penalized,
+            Step(optimizer.learning_rate(step - 1, STEPS), step),
+            plan.layout.penalized,
         )
 
         other.zero_grad()

@@ -16,7 +16,7 @@ from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
 from workers.exchange.control import Order
 from workers.exchange.zeromq import PeerSilentError
-from workers.job.objects import scaling_of
+from workers.job.data import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.device import DeviceError
 from workers.machine.error_text import text_of

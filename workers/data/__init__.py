@@ -1,1 +1,1 @@
-"""From a dataset's file to the rows of a batch."""
+"""Data of a job: from the file of a dataset to the rows of a batch."""

@@ -1,6 +1,6 @@
-"""Arrow arrays as NumPy arrays and back, without a copy.
+"""Conversion between Arrow and NumPy arrays without a copy.
 
-Arrow's own conversions import pandas where there is one, which takes a worker most of a second before its first step.
+Arrow's own conversions import pandas if it is installed, which delays a worker's first step by most of a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TYPES = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
 
 
 def values_of(array: pa.Array) -> NDArray[Any]:
-    """The values of an array of numbers, read-only; what stands at a null is undefined."""
+    """The values of an array of numbers, read-only; undefined at nulls."""
     dtype = np.dtype(DTYPES[array.type])
     buffer = array.buffers()[1]
     if buffer is None:

@@ -1,4 +1,4 @@
-"""Datasets: an Arrow file that every worker maps into memory."""
+"""Datasets: Arrow files that every worker maps into memory."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from workers.data.arrow import values_of
 
 FEATURES, LABEL, TARGET, SPLIT = "features", "label", "target", "split"
 
-# What features are kept in. Published images are bytes, and four times as many of them fit into memory as float32;
-# every other number is computed with as float32 anyway.
+# Storage types of features. Images are bytes, of which four times as many fit into memory as of float32; all other
+# numbers are used as float32 in any case.
 FEATURE_TYPES = {"float32": pa.float32(), "uint8": pa.uint8()}
 
 
 class DatasetError(ValueError):
-    """A file that can not be used as a dataset; the message says which column or row is at fault."""
+    """A file that cannot be used as a dataset; the message names the column or row."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset without reading it.
+    """Description of a dataset.
 
     `path` is the Arrow file, `digest` the SHA-256 (hexadecimal) of its content: features, labels, class names and split
-    column. `features` is the width of a row, `dtype` what its numbers are kept in (a key of `FEATURE_TYPES`) and
-    `shape` what a row is as an image (height, width, channels), if it is one. Without classes each row has `targets`
-    numbers instead.
-    `splits` has the values of the split column, if there is one, in ascending order, and how many rows have each.
+    column. `features` is the width of a row, `dtype` the type of its stored numbers (a key of `FEATURE_TYPES`) and
+    `shape` its shape as an image (height, width, channels), if it is one. Without classes each row has `targets`
+    numbers instead. `splits` has the values of the split column, if there is one, in ascending order, with the number
+    of rows of each.
     """
 
     path: str
@@ -46,7 +46,7 @@ class DatasetInfo:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """From its fields as JSON, among others; those that a record of before lacks have their defaults."""
+        """Build from JSON that has the fields among others; missing fields have their defaults."""
         known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
         shape = known.get("shape")
         return cls(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})
@@ -61,11 +61,10 @@ def schema_of(info: DatasetInfo) -> pa.Schema:
 
 
 def open_dataset(info: DatasetInfo) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Map a dataset into memory, read-only, nothing copied.
+    """Map a dataset into memory, read-only and without a copy.
 
-    Gives the features (rows, features) in the dataset's dtype, and the labels (rows,) as int64 or, where there are no
-    classes, the targets (rows, targets) as float32. Raises `DatasetError` when the file is gone or is not what was
-    registered.
+    Returns the features (rows, features) in the dataset's dtype, and the labels (rows,) as int64 or, without classes,
+    the targets (rows, targets) as float32. Raises `DatasetError` if the file is missing or is not the registered one.
     """
     batch = _open(info)
     features = _numbers(batch.column(FEATURES)).reshape(-1, info.features)
@@ -75,22 +74,19 @@ def open_dataset(info: DatasetInfo) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def open_splits(info: DatasetInfo) -> NDArray[np.uint8]:
-    """Map the split column of a dataset that has one into memory: positions in `info.splits` (rows,).
-
-    Raises `DatasetError` like `open_dataset`.
-    """
+    """Map the split column of a dataset into memory: positions (rows,) in `info.splits`. Raises like `open_dataset`."""
     return _numbers(_open(info).column(SPLIT))
 
 
 def _open(info: DatasetInfo) -> pa.RecordBatch:
     try:
         batch = pa.ipc.open_file(pa.memory_map(info.path)).get_batch(0)
-        batch.validate()  # lengths and sizes, so that a damaged file ends in an error and not in a crash
+        batch.validate()  # lengths and sizes, so that a damaged file causes an error and not a crash
     except FileNotFoundError as error:
         raise DatasetError("the dataset's file is gone from the data directory; register the dataset again") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        # What Arrow says of files as files has their paths in it.
-        said = "it can not be read" if isinstance(error, OSError) else error
+        # Arrow's messages of an OSError contain paths.
+        said = "it cannot be read" if isinstance(error, OSError) else error
         raise DatasetError(f"the dataset's file is damaged ({said}); register the dataset again") from error
     if batch.schema != schema_of(info) or batch.num_rows != info.rows:
         raise DatasetError(
@@ -101,9 +97,9 @@ def _open(info: DatasetInfo) -> pa.RecordBatch:
 
 
 def _numbers(column: pa.Array) -> NDArray[Any]:
-    """Every number of a column, lists and tensors flat."""
+    """All numbers of a column; lists and tensors are flattened."""
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
     values = storage.values if pa.types.is_fixed_size_list(storage.type) else storage
     if values.null_count:
-        raise DatasetError("the dataset's file has nulls, which none had when registered; register the dataset again")
+        raise DatasetError("the dataset's file has nulls, which it had not when registered; register the dataset again")
     return values_of(values)

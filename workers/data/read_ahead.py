@@ -1,4 +1,4 @@
-"""What a shuffle in blocks tells the system of the file that is mapped: what it reads next, and that nothing else."""
+"""Advice to the operating system about which part of a mapped file a shuffle in blocks reads next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from workers.data.splitting import Blocks, Rows
 
-# Rows with less than this between them are asked for as one part of the file: rows for validation lie between them.
+# Bytes. Rows with at most this much between them, such as validation rows, are requested as one part of the file.
 NEAR = 65_536
 
 _madvise = ctypes.CDLL(None, use_errno=True).madvise
@@ -21,11 +21,11 @@ _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class ReadAhead:
-    """Has the rows of an epoch's next window read while those of this one are visited.
+    """Requests the rows of an epoch's next window while those of the current one are visited.
 
-    `features` (rows, features) are mapped from a file, `order` has the epoch's row numbers. By itself the system reads
-    up to megabytes around each row that it does not have in memory: of 4 GB with room for one, 220 rows a second were
-    read so, and 830,000 with this.
+    `features` (rows, features) are mapped from a file, `order` has the epoch's row numbers. Without advice the system
+    reads up to megabytes around each row that is not in memory. Measured on a file of 4 GB with 1 GB of memory: 220
+    rows a second without it, 830,000 with it.
     """
 
     def __init__(self, features: NDArray[Any], order: Rows, blocks: Blocks) -> None:
@@ -33,7 +33,7 @@ class ReadAhead:
         self._asked = 0
 
     def visit(self, place: int) -> None:
-        """Say that the row at this place of the order, and those after it, are visited now."""
+        """Note that the rows from this place of the order on are visited next."""
         window = place // self._window
         start = max(self._asked, window * self._window)
         self._asked = max(self._asked, (window + 2) * self._window)
@@ -45,7 +45,7 @@ class ReadAhead:
 
 
 def parts(rows: Rows, near: int) -> list[tuple[int, int]]:
-    """First and last of the row numbers, in any order, that follow each other with `near` or fewer between them."""
+    """First and last number of each run of rows, given in any order, with at most `near` missing rows between two."""
     ascending = np.sort(rows)
     ends = np.flatnonzero(np.diff(ascending) > near + 1)
     first, last = ascending[np.append(0, ends + 1)], ascending[np.append(ends, len(rows) - 1)]
@@ -53,6 +53,6 @@ def parts(rows: Rows, near: int) -> list[tuple[int, int]]:
 
 
 def advise(values: NDArray[Any], advice: int) -> None:
-    """Give the system advice (`mmap.MADV_...`) on the pages of contiguous values; what it does not take is no harm."""
+    """Advise the system (`mmap.MADV_...`) on the pages of contiguous values; errors are ignored."""
     start = values.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
     _madvise(start, values.ctypes.data + values.nbytes - start, advice)

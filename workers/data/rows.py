@@ -1,4 +1,4 @@
-"""From rows on disk to a plan's input buffers."""
+"""Copies rows from disk into a plan's input buffers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from workers.machine.device import Mirror
 
 @dataclass(frozen=True)
 class Batches:
-    """Memory-mapped features (rows, features), as they are stored, and labels (rows,).
+    """Memory-mapped features (rows, features) in their stored dtype, and labels (rows,).
 
-    With them, how features are scaled, and how images are changed at random in training.
+    Also holds how features are scaled, and how images are augmented in training.
     """
 
     features: NDArray[Any]
@@ -28,13 +28,13 @@ class Batches:
     augmentations: Augmentations | None = None
 
     def load(self, rows: Rows, inputs: Mirror) -> None:
-        """Copy the given rows into a plan's inputs, as float32, and scaled; allocates a piece of them at most."""
+        """Copy the given rows into a plan's inputs as float32, scaled; allocates at most one piece of them."""
         features, _ = inputs.host
         gather(self.features, rows, features, self._scale)
         self._finish(rows, inputs)
 
     def load_augmented(self, batch: Batch, places: range, inputs: Mirror) -> None:
-        """Copy the rows at some places of a batch, like `load`, and change them on the way as training wants it."""
+        """Copy the rows at some places of a batch like `load`, and augment them."""
         rows = batch.rows[places.start : places.stop]
         if self.augmentations is None:
             self.load(rows, inputs)
@@ -52,14 +52,14 @@ class Batches:
         return (self.scaling.mean, self.scaling.deviation) if self.scaling else None
 
     def _finish(self, rows: Rows, inputs: Mirror) -> None:
-        # mode="clip" lets NumPy write straight into `out`; the row numbers are in range by construction.
+        # With mode="clip" NumPy writes directly into `out`; the row numbers are always in range.
         np.take(self.labels, rows, out=inputs.host[1], mode="clip")
         inputs.upload()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's rows (batch,) of the data, and its place in the job: the epoch from 0, the step from 1."""
+    """Row numbers (batch,) of one step, its epoch, counted from 0, and its number, counted from 1."""
 
     data: Batches
     rows: Rows

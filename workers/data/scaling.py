@@ -1,4 +1,4 @@
-"""How features are scaled on their way into a plan: by given numbers, or their statistics over the training rows."""
+"""Scaling of features, by given numbers or by statistics over the training rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from workers.data.splitting import Rows
 
 Totals = NDArray[np.float64]
 
-BLOCK = 2**20  # numbers of float64 that are in memory at once
+BLOCK = 2**20  # float64 numbers in memory at the same time
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is subtracted from each feature, and what it is then divided by: float32 of shape (features,)."""
+    """Number that is subtracted from each feature, and its divisor: float32 of shape (features,)."""
 
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
@@ -27,7 +27,7 @@ class Scaling:
 def standardization(features: NDArray[Any], rows: Rows) -> Scaling:
     """Mean and standard deviation of each feature over the given rows, computed in float64, block by block.
 
-    A feature that never changes gets the deviation 1, so that it becomes 0 and not NaN.
+    A constant feature gets the deviation 1, so that it becomes 0 and not NaN.
     """
     mean = _totals(features, rows, lambda values: values) / len(rows)
     squares = _totals(features, rows, lambda values: np.square(values - mean))
@@ -37,9 +37,9 @@ def standardization(features: NDArray[Any], rows: Rows) -> Scaling:
 
 
 def _totals(features: NDArray[Any], rows: Rows, of: Callable[[Totals], Totals]) -> Totals:
-    """Sum `of` the rows' values in float64, feature by feature, with the bits that NumPy's sum of all rows has."""
+    """Sum `of` the rows' values in float64 for each feature, with the same bits as NumPy's sum of all rows."""
     count = max(1, BLOCK // features.shape[1])
-    # NumPy adds rows one after another: the sum so far goes first among the next rows.
+    # NumPy adds rows one after another, so the sum so far is put before the next rows.
     total: Totals = of(features[rows[:count]].astype(np.float64)).sum(axis=0)
     for start in range(count, len(rows), count):
         block = of(features[rows[start : start + count]].astype(np.float64))

@@ -1,4 +1,4 @@
-"""Which rows train and which validate, and in what order an epoch visits them: pure functions of the seed."""
+"""Training and validation rows, and the order in which an epoch visits them: pure functions of the seed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Rows = NDArray[np.int64]
 
 
 def validation_rows(rows: int, share: float) -> int:
-    """Number of rows that are kept for validation: the share, rounded to the nearest row."""
+    """Number of validation rows: the share of the rows, rounded to the nearest row."""
     return round(rows * share)
 
 
 def split(rows: int, share: float, seed: int, labels: NDArray[np.int64] | None = None) -> tuple[Rows, Rows]:
     """Row numbers for training and for validation, each in ascending order.
 
-    The seed draws the validation rows; the order within each part is the file's, which reads best from disk. With
-    `labels` (rows,) it draws the share of each class, to the nearest row by which the whole is the share of all rows.
+    The seed draws the validation rows. Each part is in the order of the file, which is fastest to read. With `labels`
+    (rows,) the share is drawn from each class, rounded so that the total is the share of all rows.
     """
     order = generator(seed, Purpose.SPLIT).permutation(rows)
     count = validation_rows(rows, share)
@@ -33,9 +33,9 @@ def split(rows: int, share: float, seed: int, labels: NDArray[np.int64] | None =
 
 
 def split_by_value(values: NDArray[np.uint8], train: Collection[int], validation: Collection[int]) -> tuple[Rows, Rows]:
-    """Row numbers for training and for validation, each in ascending order: those of `values` (rows,) that are named.
+    """Row numbers for training and for validation, each in ascending order, by their `values` (rows,).
 
-    Rows of other values are in neither.
+    Rows with other values are in neither.
     """
     named = np.zeros((2, 256), np.bool_)
     named[0, list(train)] = named[1, list(validation)] = True
@@ -43,11 +43,11 @@ def split_by_value(values: NDArray[np.uint8], train: Collection[int], validation
 
 
 def _beyond_share(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """False for `count` of the labels (rows,): of each class the first ones, as many as are its share; else True."""
+    """False for `count` of the labels (rows,), the first ones of each class according to its share; True for others."""
     sizes = np.bincount(labels)
     shares = sizes * count / max(1, len(labels))
     counts = shares.astype(np.int64)
-    # The largest remainders are rounded up; of equal ones the first class's.
+    # The largest remainders are rounded up; of equal ones that of the first class.
     counts[np.argsort(counts - shares, kind="stable")[: count - counts.sum()]] += 1
     by_class = np.argsort(labels, kind="stable")
     within = np.empty(len(labels), np.int64)
@@ -57,36 +57,36 @@ def _beyond_share(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
 
 
 def steps_per_epoch(train_rows: int, batch_size: int) -> int:
-    """Number of batches that hold all the rows; the last one may not be full."""
+    """Number of batches of all the rows; the last one may be smaller."""
     return -(-train_rows // batch_size)
 
 
 def batches_of(order: Rows, batch_size: int) -> list[Rows]:
-    """Cut an epoch's order into batches; the last one may not be full."""
+    """Cut an epoch's order into batches; the last one may be smaller."""
     starts = range(0, len(order), batch_size)
     return [order[start : start + batch_size] for start in starts]
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A shuffle of data larger than memory: so many rows that lie together are a block, so many blocks a window."""
+    """A shuffle of data larger than memory: `rows` adjacent rows are a block, `window` blocks a window."""
 
     rows: int
     window: int
 
 
 def epoch_order(train: Rows, seed: int, epoch: int, blocks: Blocks | None = None) -> Rows:
-    """The training rows in the order in which this epoch (from 0) visits them.
+    """The training rows in the order in which an epoch, counted from 0, visits them.
 
-    With `blocks` their blocks are in random order, and the rows within each window of them: what a window reads of a
-    file are a few large parts of it.
+    With `blocks`, blocks of rows are in random order, and so are the rows within each window of blocks: a window reads
+    a few large parts of the file.
     """
     random = generator(seed, Purpose.ORDER, epoch=epoch)
     if blocks is None:
         return random.permutation(train)
     starts = random.permutation(-(-len(train) // blocks.rows)) * blocks.rows
     order = np.concatenate([train[start : start + blocks.rows] for start in starts])
-    # One block of the file may not be full, so a window is as many rows, wherever it begins.
+    # The last block of the file may be smaller, so windows are counted in rows.
     for window in range(0, len(order), blocks.rows * blocks.window):
         random.shuffle(order[window : window + blocks.rows * blocks.window])
     return order

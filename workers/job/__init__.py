@@ -1,1 +1,1 @@
-"""The job's spec: its fields, what it resolves to, and the engine's objects that it describes."""
+"""The job spec: its fields, the checks against a dataset, the rows that it selects, and the memory that it needs."""

@@ -1,24 +1,28 @@
-"""Pydantic models made from the engine's registered classes: their fields are the schema, and nothing is said twice."""
+"""Field types of a job spec, made from the engine's registered classes.
+
+Pydantic validates an entry such as `{"type": "sgd", "lr": 0.1}` with a model generated from the class; the field then
+holds the registered object itself, here `SGD(lr=0.1)`, and is serialised to the same JSON.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import operator
 import types
 import typing
-from functools import cache, reduce
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, create_model
 
-from core import Registered, from_spec, registered, to_spec
-from core.registry import item_type
+from core import Part, Registered, registered, to_spec
+from core.registry import item_type, to_json
 
 BOUNDS = ("ge", "gt", "le", "lt")
 
 
 class StrictModel(BaseModel):
-    """A part of a spec: unknown fields are refused, "10" is no integer, and a number is finite."""
+    """A part of a spec: unknown fields are refused, "10" is not an integer, and a number is finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -40,23 +44,18 @@ def spec_model(kind: str, name: str) -> type[StrictModel]:
     fields: dict[str, Any] = {"type": (Literal[cls.type], ...)}
     for field in dataclasses.fields(cls):
         bounds = {bound: field.metadata[bound] for bound in BOUNDS if field.metadata.get(bound) is not None}
-        default = ... if field.default is dataclasses.MISSING else _in_spec(field.default)
+        default = ... if field.default is dataclasses.MISSING else to_json(field.default)
         annotation = _type_in_spec(cls.annotations[field.name], bounds, kind)
-        fields[field.name] = (annotation, Field(default, description=field.metadata["doc"]))
-
-    def check_whole(spec: StrictModel) -> StrictModel:
-        """Let the class itself look at what no single field shows, such as a lower bound above the upper one."""
-        from_spec(kind, spec.model_dump(include=set(fields)))
-        return spec
-
-    validators: Any = {"check_whole": model_validator(mode="after")(check_whole)}
-    return create_model(
-        f"{cls.__name__}Spec", __base__=StrictModel, __doc__=cls.__doc__, __validators__=validators, **fields
-    )
+        # A default is JSON too, so validating it builds what it describes.
+        fields[field.name] = (annotation, Field(default, description=field.metadata["doc"], validate_default=True))
+    return create_model(f"{cls.__name__}Spec", __base__=StrictModel, __doc__=cls.__doc__, **fields)
 
 
 def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
-    """Type of a field in a spec for its type in a registered class of the kind `inside`; numbers have the bounds."""
+    """Type of a spec's field for the type of a field in a class of the kind `inside`; the bounds are those of numbers.
+
+    A class made of others of its kind, such as a sum of losses, takes those that are not made of others themselves.
+    """
     if (item := item_type(annotation)) is not None:
         return list[_type_in_spec(item, bounds, inside)]  # type: ignore[misc]
     if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
@@ -65,7 +64,6 @@ def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
     if typing.get_origin(annotation) is Literal:
         return annotation
     if issubclass(annotation, Registered):
-        # What is made of others of its kind, such as a sum of losses, is made of simple ones.
         return spec_union(annotation.kind, simple_types(inside) if annotation.kind == inside else None)
     return Annotated[annotation, Field(**bounds)]
 
@@ -82,46 +80,57 @@ def _kind_within(annotation: Any) -> str | None:
     return part.kind if isinstance(part, type) and issubclass(part, Registered) else None
 
 
-def _in_spec(default: Any) -> Any:
-    if isinstance(default, tuple):
-        return [_in_spec(each) for each in default]
-    return spec_model(default.kind, default.type)(**to_spec(default)) if isinstance(default, Registered) else default
-
-
 @cache
 def spec_union(kind: str, names: tuple[str, ...] | None = None) -> Any:
-    """One registered thing of a kind, or of those named, told apart by its `type`."""
-    return _told_apart([spec_model(kind, name) for name in names or registered(kind)])
+    """Type of a field that holds a registered object of a kind, or of the named types; its `type` selects the class.
+
+    An error that the class itself raises, such as for a lower bound above the upper one, is reported for the field.
+    """
+    classes = registered(kind)
+    return _union({spec_model(kind, name): partial(_build, classes[name]) for name in names or classes}, to_spec)
 
 
-@cache
-def layer_model(name: str) -> type[StrictModel]:
-    """Pydantic model of an entry of a job's model: a registered layer, and where it stands among the others."""
-    place: dict[str, Any] = {
-        "name": (
-            NodeName | None,
-            _left_out("Name by which later layers read this one; by default its position and type, as in `0_linear`."),
-        ),
-        "inputs": (
-            Annotated[list[NodeName], Field(min_length=1, max_length=64)] | None,
-            _left_out("Names of the earlier layers that this one reads, or `features`; by default the one before it."),
-        ),
-        "share": (NodeName | None, _left_out("Name of the earlier layer whose parameters this one uses.")),
-    }
+def _build(cls: type[Registered], spec: StrictModel) -> Any:
+    return cls(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cls)})
+
+
+class _Place(StrictModel):
+    """Place of a layer among the others of a model."""
+
+    name: NodeName | None = Field(
+        None,
+        description="Name by which later layers read this one; by default its position and type, as in `0_linear`.",
+    )
+    inputs: Annotated[list[NodeName], Field(min_length=1, max_length=64)] | None = Field(
+        None,
+        description="Names of the earlier layers that this one reads, or `features`; by default the one before it.",
+    )
+    share: NodeName | None = Field(None, description="Name of the earlier layer whose parameters this one uses.")
+
+
+def _layer_model(name: str) -> type[StrictModel]:
     base, cls = spec_model("layer", name), registered("layer")[name]
-    return create_model(f"{cls.__name__}Layer", __base__=base, __doc__=base.__doc__, **place)
-
-
-def _left_out(description: str) -> Any:
-    """A field that is in no document unless somebody has given it: a plain chain stays plain."""
-    return Field(None, description=description, exclude_if=lambda value: value is None)
+    return create_model(f"{cls.__name__}Layer", __base__=(_Place, base), __doc__=base.__doc__)
 
 
 @cache
 def layer_union() -> Any:
-    """Anything that a job's model can name."""
-    return _told_apart([layer_model(name) for name in registered("layer")])
+    """Type of a field that holds a `Part` with any registered layer."""
+    return _union({_layer_model(name): partial(_build_part, cls) for name, cls in registered("layer").items()}, _dump)
 
 
-def _told_apart(models: list[Any]) -> Any:
-    return Annotated[reduce(operator.or_, models), Field(discriminator="type")]
+def _build_part(cls: type[Registered], layer: Any) -> Part:
+    return Part(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share)
+
+
+def _dump(part: Any) -> dict[str, Any]:
+    place = {"name": part.name, "inputs": part.inputs and list(part.inputs), "share": part.share}
+    return to_spec(part.node) | {name: value for name, value in place.items() if value is not None}
+
+
+def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Callable[[Any], dict[str, Any]]) -> Any:
+    """Type of a field that one of the models validates and its function builds; `dump` gives the JSON form."""
+    choices = tuple(Annotated[model, AfterValidator(build)] for model, build in models.items())
+    # Defaults are JSON already. A lambda has no return type, so the JSON schema of the output is that of the models.
+    serializer = PlainSerializer(lambda thing: thing if isinstance(thing, dict) else dump(thing))
+    return Annotated[Union[choices], Field(discriminator="type"), serializer]  # noqa: UP007

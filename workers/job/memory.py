@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core import ParameterLayout, build_classifier, with_loss
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
-from workers.job.objects import layers_of, loss_of, optimizer_of
 from workers.job.program import training_program
+from workers.job.recipe import Recipe
 
 if TYPE_CHECKING:
     from workers.job.resolve import ResolvedJob
@@ -24,23 +23,19 @@ def memory_per_worker(job: ResolvedJob, features: int) -> int:
     Python, its libraries and the rows of the data that the system keeps in memory come on top.
     """
     spec = job.spec
-    training, resources = spec.training, spec.resources
-    if training.shards is None:
-        raise ValueError("training.shards is not set: the spec must be resolved first")
-    graph = with_loss(build_classifier(layers_of(spec), features), loss_of(spec))
-    layout = ParameterLayout(graph.parameters())
-    owned = split_evenly(training.shards, resources.workers)[0]
+    resources = spec.resources
+    recipe = Recipe.of(spec, features, job.train_rows)
+    owned = split_evenly(recipe.shards, resources.workers)[0]
     lanes = min(len(owned), resources.lanes // resources.workers)
     subtrees = [
         subtree
         for part in split_evenly(len(owned), lanes)
-        for subtree in complete_subtrees(owned[part.start : part.stop], training.shards)
+        for subtree in complete_subtrees(owned[part.start : part.stop], recipe.shards)
     ]
     # A thread has a buffer for each sum that is open at once, and plans that write into it.
     sums = sum(1 + subtree.depth() for subtree in subtrees)
     tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
-    vectors = tracked + len(optimizer_of(spec).slots) + sums
-    last_batch = job.train_rows % training.batch_size or training.batch_size
-    sizes = {len(cut) for batch in (training.batch_size, last_batch) for cut in split_evenly(batch, training.shards)}
-    plans = sums * sum(training_program(graph, rows).nbytes for rows in sizes)
-    return vectors * layout.size * DTYPE.itemsize + plans
+    vectors = tracked + len(recipe.optimizer.slots) + sums
+    sizes = {len(cut) for batch in recipe.batch_sizes for cut in split_evenly(batch, recipe.shards)}
+    plans = sums * sum(training_program(recipe.graph, rows).nbytes for rows in sizes)
+    return vectors * recipe.layout.size * DTYPE.itemsize + plans

@@ -8,7 +8,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from core import Clipping, Graph, Optimizer, ParameterLayout, Penalty, build_classifier, initialize, with_loss
-from workers.job.objects import clipping_of, layers_of, loss_of, optimizer_of, penalty_of
 from workers.job.spec import JobSpec
 
 
@@ -34,15 +33,15 @@ class Recipe:
         training = spec.training
         if training.shards is None:
             raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
-        graph = with_loss(build_classifier(layers_of(spec), features), loss_of(spec))
+        graph = with_loss(build_classifier(spec.model.layers, features), spec.loss)
         full, rest = divmod(train_rows, training.batch_size)
         sizes = [training.batch_size] * bool(full) + [rest] * bool(rest)
         return cls(
             graph,
             ParameterLayout(graph.parameters()),
-            optimizer_of(spec),
-            penalty_of(spec),
-            clipping_of(spec),
+            spec.optimizer,
+            spec.regularization.penalty,
+            training.clipping,
             training.seed,
             training.shards,
             frozenset(sizes),

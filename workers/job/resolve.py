@@ -1,4 +1,4 @@
-"""Holds a spec against the dataset that it names: what will run, or every reason why it can not."""
+"""Checks a spec against its dataset: the resolved job, or every reason why it cannot run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
 from workers.data.splitting import steps_per_epoch
-from workers.job.objects import augmentations_of, layers_of, loss_of, part_sizes
+from workers.job.data import augmentations_of, part_sizes
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
@@ -21,17 +21,14 @@ BYTES_PER_VALUE = 4
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """One thing that is wrong with a spec: the dotted path of the field, and what would be right."""
+    """An error in a spec: the dotted path of the field, and what is allowed."""
 
     field: str
     message: str
 
 
 class SpecError(ValueError):
-    """A spec that can not run on its dataset.
-
-    `problems` lists everything that was found wrong, field by field.
-    """
+    """A spec that cannot run on its dataset; `problems` lists all errors, field by field."""
 
     def __init__(self, problems: list[FieldProblem]) -> None:
         self.problems = problems
@@ -40,7 +37,7 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may be at most: numbers that it trains, and bytes of all its layers' values for one batch."""
+    """Largest job that is accepted: its number of parameters, and the bytes of all layers' outputs for one batch."""
 
     parameters: int = 100_000_000
     batch_bytes: int = 8_000_000_000
@@ -48,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A spec with every default filled in, and the figures that follow from it and its dataset."""
+    """A spec with every default filled in, and the numbers that follow from it and its dataset."""
 
     spec: JobSpec
     parameters: int
@@ -58,23 +55,23 @@ class ResolvedJob:
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the whole job."""
+        """Optimizer steps of the whole job."""
         return self.steps_per_epoch * self.spec.training.epochs
 
     @property
     def validation_field(self) -> str:
-        """Dotted path of the field that says which rows are for validation."""
+        """Dotted path of the field that selects the validation rows."""
         return "data.validation" if self.spec.data.split is None else "data.split.validation"
 
 
 def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> ResolvedJob:
-    """Fill in what the spec leaves open and check it against the dataset.
+    """Fill in the defaults that depend on the dataset, and check the spec against it.
 
-    Raises `SpecError` with every problem found: shapes that do not fit, a last layer that does not give one score per
-    class, more shards than rows in a batch, a model beyond the limits, and so on.
+    Raises `SpecError` with every problem: shapes that do not fit, a last layer that does not give one score per class,
+    more shards than rows in a batch, a model beyond the limits, and so on.
     """
     problems: list[FieldProblem] = []
-    # Where the split is wrong, nothing is said of the rows that it leaves.
+    # With a wrong split the number of rows is unknown, so it is not checked.
     train, validation = part_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
     parameters = _check_model(spec, dataset, limits, problems)
     shards = _check_training(spec, train, problems)
@@ -84,7 +81,7 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
         problems.append(
             FieldProblem(
                 "data.validation",
-                f"{spec.data.validation:g} of {dataset.rows} rows is no row at all: use 0, or at least "
+                f"{spec.data.validation:g} of {dataset.rows} rows is less than one row: use 0, or at least "
                 f"{1 / dataset.rows:g}",
             )
         )
@@ -114,7 +111,7 @@ def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
 
 
 def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem]) -> int:
-    """Check the shapes; give the number of parameters (0 where the shapes do not fit)."""
+    """Check the shapes; return the number of parameters (0 if the shapes do not fit)."""
     if spec.model.inputs not in {None, dataset.features}:
         problems.append(
             FieldProblem(
@@ -127,14 +124,14 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: 
         problems.append(
             FieldProblem(
                 "data.dataset",
-                f"{spec.data.dataset!r} has numbers to predict and no classes, but a job trains a classifier: must be "
+                f"{spec.data.dataset!r} has target values and no classes, but a job trains a classifier: must be "
                 "a dataset with a label column",
             )
         )
         return 0
     last = f"model.layers.{len(spec.model.layers) - 1}"
     try:
-        graph = build_classifier(layers_of(spec), dataset.features)
+        graph = build_classifier(spec.model.layers, dataset.features)
     except ModelError as error:
         field = f"model.layers.{error.entry}"
         problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
@@ -170,18 +167,17 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: 
 
 
 def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> None:
-    loss = loss_of(spec)
-    if loss.target != "labels":
+    if spec.loss.target != "labels":
         problems.append(FieldProblem("loss", "compares predictions with values, but a job's data has class labels"))
         return
     try:
-        with_loss(graph, loss).shapes()
+        with_loss(graph, spec.loss).shapes()
     except GraphError as error:
         problems.append(FieldProblem("loss", f"{error}; a job's model gives one score per class"))
 
 
 def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
-    """Check that there is a number for each channel or each feature, where there is a list of them."""
+    """Check that a list has one number for each channel or each feature."""
     if spec.data.scale is None:
         return
     channels = {dataset.shape[-1]: "channels"} if dataset.shape else {}
@@ -221,7 +217,7 @@ def _check_augmentation(spec: JobSpec, dataset: DatasetInfo, problems: list[Fiel
 
 
 def _check_split(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> bool:
-    """Check the values of a split by a column; whether all of them are there."""
+    """Check the values of a split by a column; return whether the dataset has all of them."""
     if spec.data.split is None:
         return True
     if not dataset.splits:
@@ -248,7 +244,7 @@ def _check_split(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
 
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:
-    """Check batch and shards; give the number of shards."""
+    """Check batch and shards; return the number of shards."""
     training, resources = spec.training, spec.resources
     if training.batch_size > train_rows:
         problems.append(

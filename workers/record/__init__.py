@@ -1,1 +1,1 @@
-"""What a job leaves behind: events, history, checkpoints."""
+"""What a job records: events, history, checkpoints."""

@@ -1,9 +1,9 @@
-"""Checkpoints: the whole state between two steps, from which any number of workers goes on with the same bits.
+"""Checkpoints: the whole state between two steps, from which any number of workers continues with the same bits.
 
-`checkpoints/<step>/` holds `model.safetensors` (the parameters by name, and `inputs.*`, what rows are prepared with),
-`optimizer.safetensors` (the optimiser's state, `<slot>.<parameter>`), `best.safetensors` (like the model, of the best
-step so far) and `checkpoint.json`, which names the files with their SHA-256 and has one of its own. A directory gets
-its name only when all of it is on disk. What does not fit its checksums is refused, and the checkpoint before it used.
+`checkpoints/<step>/` holds `model.safetensors` (the parameters by name, and `inputs.*`, the scaling of the rows),
+`optimizer.safetensors` (the optimizer's state, `<slot>.<parameter>`), `best.safetensors` (like the model, of the best
+step so far) and `checkpoint.json`, which lists the files with their SHA-256 and has a checksum of its own. A directory
+gets its name only when all of it is on disk. If a checksum does not match, the checkpoint before it is used.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Vector = NDArray[Any]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that can not be used: torn, damaged, or of another job; the message says why."""
+    """A checkpoint that cannot be used: incomplete, damaged, or of another job; the message says why."""
 
 
 @dataclass(frozen=True)
 class BestSoFar:
-    """The parameters (flat vector) that had the best value of a metric, and the step after which."""
+    """The parameters (flat vector) with the best value of a metric, and the step after which they had it."""
 
     metric: str
     value: float
@@ -50,7 +50,7 @@ class BestSoFar:
 
 @dataclass(frozen=True)
 class PatienceSoFar:
-    """How long early stopping has waited: the best value that it has seen, and the epochs since."""
+    """State of early stopping: the best value so far, and the number of epochs since."""
 
     value: float | None
     stale_epochs: int
@@ -58,7 +58,7 @@ class PatienceSoFar:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of training after `step` steps: flat vectors of parameters and of each of the optimiser's slots."""
+    """The state of training after `step` steps: flat vectors of the parameters and of each slot of the optimizer."""
 
     epoch: int
     step: int
@@ -70,10 +70,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose checkpoints these are.
+    """The job and attempt that write checkpoints.
 
-    `computation` is the SHA-256 of all that the result depends on, and `inputs` what the rows are prepared with, by
-    name.
+    `computation` is the SHA-256 of everything that the result depends on, `inputs` the scaling of the rows, by name.
     """
 
     job: str
@@ -85,9 +84,9 @@ class Origin:
 
 
 def computation_sha256(spec: Mapping[str, Any], dataset_digest: str) -> str:
-    """SHA-256 (hexadecimal) of what the bits of a job's result depend on.
+    """SHA-256 (hexadecimal) of everything that the bits of a job's result depend on.
 
-    Not among that are its name, where it runs, unless that is on GPUs, and when its checkpoints are taken.
+    This excludes its name, its resources, except for the use of GPUs, and the times of its checkpoints.
     """
     parts = ("data", "model", "loss", "regularization", "optimizer", "training")
     computation = {part: spec[part] for part in parts} | {"dataset_digest": dataset_digest}
@@ -105,10 +104,10 @@ def params_sha256(layout: ParameterLayout, parameters: Vector) -> str:
 
 
 def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, snapshot: Snapshot) -> str:
-    """Write a checkpoint below a job's directory and give the SHA-256 of its parameters.
+    """Write a checkpoint below a job's directory and return the SHA-256 of its parameters.
 
-    One of the same step that is there and whole is left as it is: it holds the same. Raises OSError, and leaves nothing
-    behind, when it can not be written.
+    An existing intact checkpoint of the same step is kept, since it is equal. Raises OSError, and leaves no files, if
+    the checkpoint cannot be written.
     """
     digest = params_sha256(layout, snapshot.parameters)
     files = {
@@ -169,7 +168,7 @@ def _is_same(place: Path, header: Mapping[str, Any]) -> bool:
 
 
 def verify(place: Path, job: str, computation: str) -> dict[str, Any]:
-    """Give the header of a checkpoint that is whole and belongs to the job, else raise `CheckpointError`."""
+    """Return the header of a checkpoint that is intact and belongs to the job, else raise `CheckpointError`."""
     header = _header(place)
     if header["job"] != job:
         raise CheckpointError(f"checkpoint {place.name} is of job {header['job']}, not of {job}")
@@ -185,7 +184,7 @@ def _header(place: Path) -> dict[str, Any]:
         header = json.loads((place / HEADER).read_bytes())
         checksum = header.pop("sha256")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {place.name} has no header that can be read: {text_of(error)}") from error
+        raise CheckpointError(f"checkpoint {place.name} has no readable header: {text_of(error)}") from error
     if hashlib.sha256(_canonical(header)).hexdigest() != checksum:
         raise CheckpointError(f"checkpoint {place.name} is damaged: {HEADER} does not have its checksum")
     return dict(header)
@@ -195,7 +194,7 @@ def _read(place: Path, name: str, digest: str) -> bytes:
     try:
         content = (place / name).read_bytes()
     except OSError as error:
-        raise CheckpointError(f"checkpoint {place.name} has no {name} that can be read: {text_of(error)}") from error
+        raise CheckpointError(f"checkpoint {place.name} has no readable {name}: {text_of(error)}") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"checkpoint {place.name} is damaged: {name} does not have its checksum")
     return content
@@ -204,7 +203,7 @@ def _read(place: Path, name: str, digest: str) -> bytes:
 def read_checkpoint(
     place: Path, job: str, computation: str, layout: ParameterLayout, slots: Sequence[str]
 ) -> tuple[Snapshot, dict[str, str]]:
-    """Read a checkpoint: the snapshot, and the fingerprint of where it was taken. Raises `CheckpointError`."""
+    """Return the snapshot of a checkpoint and the fingerprint of the machine that took it. Raises `CheckpointError`."""
     header = verify(place, job, computation)
 
     def tensors(name: str) -> dict[str, Vector]:
@@ -242,13 +241,13 @@ def _vector(place: Path, source: str, tensors: Mapping[str, Vector], layout: Par
 
 
 def latest(directory: Path) -> Path | None:
-    """The newest checkpoint below a job's directory, whole or not."""
+    """The newest checkpoint below a job's directory, intact or not."""
     found = _checkpoints(directory)
     return found[-1] if found else None
 
 
 def latest_whole(directory: Path, job: str, computation: str) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that can be used, and why newer ones can not: those are set aside."""
+    """The newest usable checkpoint, and why newer ones, which are set aside, are not usable."""
     refused: list[str] = []
     for place in reversed(_checkpoints(directory)):
         try:
@@ -262,25 +261,25 @@ def latest_whole(directory: Path, job: str, computation: str) -> tuple[Path | No
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    """From the oldest to the newest."""
+    """Checkpoints from the oldest to the newest."""
     if not (directory / CHECKPOINTS).is_dir():
         return []
     return sorted(place for place in (directory / CHECKPOINTS).iterdir() if NAME.fullmatch(place.name))
 
 
 def set_aside(place: Path) -> None:
-    """Take its name from a checkpoint that can not be used; the last one of a step is kept to be looked at."""
+    """Rename a checkpoint that cannot be used; the last one of a step is kept for inspection."""
     refused = place.with_name(f"{place.name}.refused")
     shutil.rmtree(refused, ignore_errors=True)
     place.rename(refused)
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints, and what a process that was killed has left half-written."""
+    """Remove all but the newest `keep` checkpoints, and incomplete ones of killed processes."""
     for partial in (directory / CHECKPOINTS).glob(".*.partial"):
         shutil.rmtree(partial)
     for place in _checkpoints(directory)[:-keep]:
-        # Without its name first: nobody shall see it half gone.
+        # Renamed first, so that no reader sees it partly deleted.
         removed = place.with_name(f".{place.name}.partial")
         place.rename(removed)
         shutil.rmtree(removed)

@@ -1,4 +1,4 @@
-"""When checkpoints are due, and how they are written while training goes on."""
+"""When checkpoints are due, and the thread that writes them during training."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workers.record.events import Checkpointed, Event, Noted
 from workers.record.history import Table
 from workers.record.history_files import append_history
 
-PATIENCE = 300.0  # seconds that the last checkpoint waits for a disk that takes it
+PATIENCE = 300.0  # seconds for which writing the last checkpoint is retried
 RETRY_WAIT = 1.0  # seconds
 
 
 class DueDates:
-    """Tells after which steps a checkpoint is due; the clock starts with this object."""
+    """Decides after which steps a checkpoint is due; the clock starts when it is created."""
 
     def __init__(self, spec: CheckpointsSpec, steps_per_epoch: int) -> None:
         self._seconds = spec.every_seconds
@@ -29,7 +29,7 @@ class DueDates:
         self._last = time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether to write one after this step; the next one is due that much later."""
+        """Whether a checkpoint is due after this step; if so, the interval in seconds starts again."""
         due = any(step % every == 0 for every in self._every)
         if self._seconds is not None and time.monotonic() - self._last >= self._seconds:
             due = True
@@ -39,7 +39,7 @@ class DueDates:
 
 
 class CheckpointWriter:
-    """Writes the history and the checkpoints of one job, in a thread of its own, one after another."""
+    """Writes the history and the checkpoints of one job in a separate thread, one after another."""
 
     def __init__(
         self, directory: Path, origin: Origin, layout: ParameterLayout, *, keep: int, report: Callable[[Event], None]
@@ -51,13 +51,13 @@ class CheckpointWriter:
         self._unwritten: list[Table] = []
 
     def write(self, snapshot: Snapshot, history: Table) -> None:
-        """Begin to write; waits for the one before. A disk that does not take it is noted, and training goes on."""
+        """Start writing a checkpoint once the previous one is written; a failure is reported and training continues."""
         self._wait()
         self._unwritten.append(history)
         self._pending = self._thread.submit(self._try_to_write, snapshot)
 
     def write_last(self, snapshot: Snapshot, history: Table) -> None:
-        """Write a checkpoint that must be there; raises OSError when the disk does not take it for `PATIENCE`."""
+        """Write a checkpoint that must not be lost; raises OSError if writing fails for `PATIENCE` seconds."""
         self._wait()
         self._unwritten.append(history)
         deadline = time.monotonic() + PATIENCE
@@ -82,7 +82,7 @@ class CheckpointWriter:
         return True
 
     def _write(self, snapshot: Snapshot) -> None:
-        # The points first: whoever goes on from the checkpoint does not compute them again.
+        # The points first: an attempt that continues from the checkpoint does not compute them again.
         while self._unwritten:
             append_history(self._directory, self._unwritten[0])
             del self._unwritten[0]
@@ -91,11 +91,11 @@ class CheckpointWriter:
         self._report(Checkpointed(snapshot.step, digest))
 
     def _wait(self) -> None:
-        pending, self._pending = self._pending, None  # an error of its is raised once
+        pending, self._pending = self._pending, None  # so that its error is raised only once
         if pending is not None:
             pending.result()
 
     def close(self) -> None:
-        """Wait for what is being written, and end the thread."""
+        """Wait until everything is written, and end the thread."""
         self._thread.shutdown()
         self._wait()

@@ -1,4 +1,4 @@
-"""The events of an attempt, in order, until whoever listens has them safe."""
+"""The events of an attempt, in order, kept until the receiver has stored them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections import deque
 
 from workers.record.events import Ended, Event, Progress
 
-POLL_WAIT = 1.0  # seconds that a poll waits for news
+POLL_WAIT = 1.0  # seconds that a poll waits for an event
 
 
 class EventLog:
-    """Numbered events, from 1. `reported_step` is the last step whose points have come."""
+    """Events numbered from 1. `reported_step` is the last step whose points were appended."""
 
     def __init__(self, reported_step: int = 0) -> None:
         self.reported_step = reported_step
         self.ended = False
         self._events: deque[tuple[int, Event]] = deque()
         self._last = 0
-        self._news = asyncio.Condition()
+        self._changed = asyncio.Condition()
 
     async def append(self, event: Event) -> None:
-        """Append an event; what comes after the end is dropped."""
-        async with self._news:
+        """Append an event; events after the end are dropped."""
+        async with self._changed:
             if self.ended:
                 return
             self.ended = isinstance(event, Ended)
@@ -30,18 +30,18 @@ class EventLog:
                 self.reported_step = max(self.reported_step, event.step)
             self._last += 1
             self._events.append((self._last, event))
-            self._news.notify_all()
+            self._changed.notify_all()
 
     async def poll(self, after: int) -> list[tuple[int, Event]]:
-        """Events with numbers above `after`, as soon as there are any; none when `POLL_WAIT` brings none.
+        """Return the events with numbers above `after` as soon as there are any, or none after `POLL_WAIT` seconds.
 
-        Events up to `after` are forgotten: who asks has them safe.
+        Events up to `after` are deleted: the caller has stored them.
         """
-        async with self._news:
+        async with self._changed:
             while self._events and self._events[0][0] <= after:
                 self._events.popleft()
             try:
-                await asyncio.wait_for(self._news.wait_for(lambda: bool(self._events)), POLL_WAIT)
+                await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._events)), POLL_WAIT)
             except TimeoutError:
                 return []
             return list(self._events)

@@ -1,4 +1,4 @@
-"""What a supervisor tells the control plane, in order."""
+"""Events that a supervisor sends to the control plane, in order."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Started:
-    """Workers train, from step `step` on: 0 at the beginning, else that of the checkpoint from which they go on.
+    """Workers train from step `step` on: 0 at the beginning, else the step of the checkpoint that they continue from.
 
-    `changed` says what of the fingerprint differs from the checkpoint's: the last bits may then differ, too.
+    `changed` holds the differences between the fingerprint and the checkpoint's; the last bits may then differ too.
     """
 
     step: int
@@ -34,7 +34,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """The job has done `step` steps and `epoch` whole epochs; new points of its metrics, by name."""
+    """The job has completed `step` steps and `epoch` epochs; `series` has the new points of its metrics, by name."""
 
     epoch: int
     step: int
@@ -43,7 +43,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """A checkpoint of these parameters is on disk."""
+    """A checkpoint with these parameters is on disk."""
 
     step: int
     params_sha256: str
@@ -51,9 +51,9 @@ class Checkpointed:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The workers were lost and new ones are started, which go on from the last checkpoint.
+    """The workers were lost and new ones are started, which continue from the last checkpoint.
 
-    `reason` is a word for programs, `message` a sentence for people.
+    `reason` is an identifier for programs, `message` a sentence for people.
     """
 
     reason: str
@@ -62,7 +62,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Noted:
-    """Something that people should be able to read later: `kind` is a word for programs, `data` fits into JSON."""
+    """An event that is kept for people to read: `kind` is an identifier for programs, `data` is JSON."""
 
     kind: str
     data: Mapping[str, Any]
@@ -70,9 +70,9 @@ class Noted:
 
 @dataclass(frozen=True)
 class Ended:
-    """The attempt is over: `outcome` is succeeded, cancelled, paused or failed, or lost where a new one may go better.
+    """The attempt is over: `outcome` is succeeded, cancelled, paused, failed, or lost if a new attempt may succeed.
 
-    `reason` is a word for programs, `message` a sentence for people.
+    `reason` is an identifier for programs, `message` a sentence for people.
     """
 
     outcome: str

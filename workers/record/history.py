@@ -1,7 +1,7 @@
-"""The points of a run's metrics: recorded in arrays at every step, reported in batches, kept as Arrow files.
+"""The points of a job's metrics: recorded in arrays at every step, reported in batches, kept as Arrow files.
 
-Every step is kept in the job's directory. What is reported, and with it what a database has to take, is thinned out for
-long jobs by a rule that depends on nothing but the length of the job.
+Every step is kept in the job's directory. The points that are reported, and so stored in the database, are thinned out
+for long jobs by a rule that depends only on the length of the job.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ Steps = NDArray[np.int64]
 
 
 class _Block:
-    """Points of `BLOCK` steps; those of step `first` stand in row 0."""
+    """Points of `BLOCK` steps, in a column for each metric; those of step `first` come first."""
 
     def __init__(self, first: int) -> None:
         self.first = first
-        self.values = np.empty((BLOCK, len(STEP_METRICS)))
+        self.values = np.empty((len(STEP_METRICS), BLOCK))
         self.times = np.empty(BLOCK, np.int64)
 
 
 class History:
-    """What was recorded after step `start` of a job of `total_steps` steps, or less where `last_step` says so later."""
+    """Points after step `start` of a job of `total_steps` steps; a job that ends early sets `last_step`."""
 
     def __init__(self, start: int, total_steps: int) -> None:
         self.stride = -(-total_steps // MOST_REPORTED)
@@ -66,13 +66,13 @@ class History:
         self._step = self._reported = self._kept = start
 
     def record_step(self, step: int, values: tuple[float, ...]) -> None:
-        """Record the `STEP_METRICS` of the step after the last one; they get the time of this call for good."""
+        """Record the `STEP_METRICS` of the next step, with the time of this call."""
         block = self._blocks[-1]
         row = step - block.first
         if row == BLOCK:
             block, row = _Block(step), 0
             self._blocks.append(block)
-        block.values[row] = values
+        block.values[:, row] = values
         block.times[row] = time.time_ns() // 1_000_000
         self._step = step
 
@@ -81,14 +81,14 @@ class History:
         self._epochs[self._step] = metrics
 
     def unreported(self) -> dict[str, Series]:
-        """Points that were not handed over before, thinned out."""
+        """Return the points that were not returned before, thinned out."""
         table = self._table(self._reported)
         self._reported = self._step
         self._forget()
         return thinned(table, self.stride, self.last_step) if table.num_rows else {}
 
     def unkept(self) -> Table:
-        """All that was not handed over before to be kept, a row for each step."""
+        """Return a row for each step that was not returned before."""
         table = self._table(self._kept)
         self._kept = self._step
         self._forget()
@@ -103,11 +103,10 @@ class History:
         values, times = [], []
         for block in self._blocks:
             rows = slice(max(0, after + 1 - block.first), min(BLOCK, self._step + 1 - block.first))
-            values.append(block.values[rows])
+            values.append(block.values[:, rows])
             times.append(block.times[rows])
         steps = np.arange(after + 1, self._step + 1)
-        columns = [array_of(column) for column in (steps, np.concatenate(times))]
-        columns += [array_of(np.ascontiguousarray(column)) for column in np.concatenate(values).T]
+        columns = [array_of(column) for column in (steps, np.concatenate(times), *np.concatenate(values, axis=1))]
         for name in EPOCH_METRICS:
             column, nulls = np.zeros(len(steps)), np.ones(len(steps), np.bool_)
             for step, metrics in self._epochs.items():
@@ -119,13 +118,13 @@ class History:
 
 
 def is_reported(steps: Steps, stride: int, last_step: int) -> NDArray[np.bool_]:
-    """Which steps of a job are reported: the first, the last, and every `stride`-th."""
+    """Whether each of the steps of a job is reported: the first, the last, and every `stride`-th."""
     chosen: NDArray[np.bool_] = (steps % stride == 0) | (steps == 1) | (steps == last_step)
     return chosen
 
 
 def thinned(table: Table, stride: int, last_step: int) -> dict[str, Series]:
-    """The points of a table that are reported, by metric; points of epochs are all reported."""
+    """The points of a table that are reported, by metric; all points of epochs are."""
     whole = table.combine_chunks().to_batches()[0]
     steps, times = values_of(whole.column("step")), values_of(whole.column("time_ms"))
     chosen = is_reported(steps, stride, last_step)

@@ -1,7 +1,7 @@
 """A job's full history on disk: Arrow files of consecutive steps, `history/<first>-<last>.arrow`.
 
-They are written before the checkpoint that ends with their last step, so whoever goes on from a checkpoint finds every
-point before it. What was computed again after a fault may stand in two files: the points are the same.
+They are written before the checkpoint of their last step, so that an attempt which continues from a checkpoint finds
+every point before it. Points that were computed again after a failure may be in two files; they are equal.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from workers.machine.files import replace_file
 from workers.record.history import SCHEMA, Table
 
 DIRECTORY = "history"
-ADDED = "time/exchange_ms"  # the last column, which files of the first versions lack
-SMALL_FILE = 1 << 20  # bytes; a smaller file is written again together with what follows it
+ADDED = "time/exchange_ms"  # the last column, missing in files of the first versions
+SMALL_FILE = 1 << 20  # bytes; a smaller file is rewritten together with the rows that follow it
 
 
 def append_history(directory: Path, table: Table) -> None:
-    """Keep rows of consecutive steps below a job's directory. Raises OSError."""
+    """Append rows of consecutive steps to the history in a job's directory. Raises OSError."""
     if not table.num_rows:
         return
     folder = directory / DIRECTORY
@@ -41,7 +41,7 @@ def append_history(directory: Path, table: Table) -> None:
 
 
 def read_history(directory: Path, *, after: int = 0, upto: int | None = None) -> Table:
-    """Rows of the steps above `after`, up to and with `upto`, each step once, in order of step."""
+    """Rows of the steps above `after`, up to and including `upto`, each step once, in order of step."""
     tables, seen = [Table.from_batches([], SCHEMA)], after
     for path in _files(directory / DIRECTORY):
         first, last = _steps(path)
@@ -67,7 +67,7 @@ def _read(path: Path) -> Table:
             table = reader.read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise OSError(f"the history file {path.name} can not be read: {text_of(error)}") from error
+        raise OSError(f"the history file {path.name} cannot be read: {text_of(error)}") from error
     if ADDED not in table.column_names:
         missing = array_of(np.zeros(len(table)), np.ones(len(table), np.bool_))
         table = table.append_column(SCHEMA.field(ADDED), missing)

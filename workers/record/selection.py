@@ -1,4 +1,4 @@
-"""Which parameters were the best so far, and whether it is time to stop: functions of the validation metrics alone."""
+"""The best parameters so far, and early stopping; both depend only on the validation metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HIGHER_IS_BETTER = frozenset({"val/accuracy"})
 
 
 def is_better(metric: str, value: float, than: float | None, by: float = 0.0) -> bool:
-    """Whether a value of a metric is better than another one by more than `by`; one that is not finite never is."""
+    """Whether a value of a metric is better than another by more than `by`; a value that is not finite never is."""
     if not math.isfinite(value) or than is None:
         return math.isfinite(value)
     return value > than + by if metric in HIGHER_IS_BETTER else value < than - by
@@ -21,7 +21,7 @@ def is_better(metric: str, value: float, than: float | None, by: float = 0.0) ->
 
 @dataclass
 class Best:
-    """The parameters with the best value of a metric so far; `parameters` is a vector of their own."""
+    """The parameters with the best value of a metric so far; `parameters` is a vector that belongs to this object."""
 
     metric: str
     parameters: NDArray[Any]
@@ -29,7 +29,7 @@ class Best:
     step: int = 0
 
     def offer(self, value: float, step: int, parameters: NDArray[Any]) -> None:
-        """Take over a copy of the parameters if their value is better; of equal ones the first stays."""
+        """Copy the parameters if their value is better; of equal values the first is kept."""
         if is_better(self.metric, value, self.value):
             self.value, self.step = value, step
             np.copyto(self.parameters, parameters)
@@ -37,7 +37,7 @@ class Best:
 
 @dataclass
 class Patience:
-    """Counts the epochs since a metric last got better by more than `min_delta`; stops after `patience` of them."""
+    """Counts the epochs since a metric last improved by more than `min_delta`; stops after `patience` of them."""
 
     metric: str
     patience: int
@@ -46,7 +46,7 @@ class Patience:
     stale_epochs: int = 0
 
     def offer(self, value: float) -> None:
-        """Look at the value after an epoch."""
+        """Record the value after an epoch."""
         if is_better(self.metric, value, self.value, self.min_delta):
             self.value, self.stale_epochs = value, 0
         else:
@@ -54,5 +54,5 @@ class Patience:
 
     @property
     def exhausted(self) -> bool:
-        """Whether to stop."""
+        """Whether training should stop."""
         return self.stale_epochs >= self.patience

@@ -19,7 +19,7 @@ from workers.data.rows import Batch, Batches
 from workers.data.splitting import Rows, batches_of, epoch_order, steps_per_epoch
 from workers.exchange.control import Order
 from workers.exchange.zeromq import Exchange
-from workers.job.objects import augmentations_of, blocks_of, parts_of
+from workers.job.data import augmentations_of, parts_of
 from workers.job.recipe import Recipe
 from workers.job.spec import JobSpec
 from workers.machine.device import HOST, Gpu
@@ -74,7 +74,7 @@ class Trainer:
         features, labels = open_dataset(dataset)
         self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
         self._rows, validation_rows = parts_of(spec, dataset, labels)
-        self._blocks = blocks_of(spec)
+        self._blocks = spec.data.blocks
         self._steps_per_epoch = steps_per_epoch(len(self._rows), spec.training.batch_size)
 
         device = Gpu() if spec.resources.gpus_per_worker else HOST

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from core import Clipping, Optimizer, ParameterLayout, Penalty, aligned_zeros, update_statistics
+from core import Clipping, Optimizer, ParameterLayout, Penalty, Step, aligned_zeros, update_statistics
 from core.arrays import BLOCK as ELEMENTWISE_BLOCK
 from core.arrays import overlaps
 from workers.data.splitting import split_evenly
@@ -62,16 +62,8 @@ class _Block:
 
     def move(self, optimizer: Optimizer, learning_rate: float, step: int, scratch: Vector) -> None:
         """Move the parameters along the gradient."""
-        optimizer.update(
-            np,
-            self._parameters,
-            self._gradient,
-            self._state,
-            scratch,
-            learning_rate=learning_rate,
-            step=step,
-            penalized=self._penalized,
-        )
+        moved = self._parameters, self._gradient, self._state
+        optimizer.update(np, *moved, scratch, Step(learning_rate, step), self._penalized)
 
 
 class SliceUpdate:

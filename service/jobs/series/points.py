@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Double, insert, select, type_coerce, update
@@ -16,9 +16,11 @@ from service.jobs.series.thinning import thinned
 from service.store.models import Job, Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from sqlalchemy.orm import Session
+
+    from workers.record.events import Series as NewPoints
 
 # Times differ from run to run by nature.
 EXEMPT_PREFIX = "time/"
@@ -45,35 +47,33 @@ class Series(NamedTuple):
         return Series([self.steps[index] for index in kept], [self.values[index] for index in kept])
 
 
-def record_points(session: Session, job_id: str, attempt: int, points: Iterable[Point]) -> bool:
-    """Record points; False, and nothing recorded, when `attempt` is not the job's current one or the job has ended.
+def record_points(session: Session, job_id: str, attempt: int, series: Mapping[str, NewPoints]) -> bool:
+    """Record points of some series, by name.
 
-    The first value of a (name, step) stays. A later one must be equal to the bit (NaN equals NaN); where some are not,
-    one `determinism_violation` event tells the first of them and how many there are. Series under "time/" are exempt.
+    Return False, with nothing recorded, if `attempt` is not the job's current one or the job has ended. The first value
+    of a (name, step) stays. A later one must be equal to the bit (NaN equals NaN); where some are not, one
+    `determinism_violation` event tells the first of them and how many there are. Series under "time/" are exempt.
     """
     # The update comes first: it fences off a stale attempt and holds the job's row until the points are in.
     if not changed(session, update(Job).where(*held(job_id, attempt)).values(attempt=attempt)):
         return False
-    points = list(points)
-    if not points:
-        return True
-    recorded = _recorded(session, job_id, points)
-    fresh: list[Point] = []
-    differing: list[tuple[Point, float]] = []
-    for point in points:
-        series_point = point.name, point.step
-        if series_point not in recorded:
-            recorded[series_point] = point.value
-            fresh.append(point)
-        elif not same(recorded[series_point], point.value) and not point.name.startswith(EXEMPT_PREFIX):
-            differing.append((point, recorded[series_point]))
+    recorded = _recorded(session, job_id, series)
+    fresh: list[dict[str, Any]] = []
+    differing: list[dict[str, Any]] = []
+    for name, points in series.items():
+        columns = points.steps.tolist(), points.values.tolist(), points.times.tolist()
+        for step, value, time_ms in zip(*columns, strict=True):
+            if (name, step) not in recorded:
+                recorded[name, step] = value
+                fresh.append({"job_id": job_id, "name": name, "step": step, "value": value, "time_ms": time_ms})
+            elif not same(recorded[name, step], value) and not name.startswith(EXEMPT_PREFIX):
+                first = repr(recorded[name, step])
+                differing.append({"name": name, "step": step, "recorded": first, "recomputed": repr(value)})
     if fresh:
-        session.execute(insert(Metric), [{"job_id": job_id, **point._asdict()} for point in fresh])
+        session.execute(insert(Metric), fresh)
         _update_latest(session, job_id, fresh)
     if differing:
-        point, first = differing[0]
-        data = {"name": point.name, "step": point.step, "recorded": repr(first), "recomputed": repr(point.value)}
-        data["differing_points"] = len(differing)
+        data = {**differing[0], "differing_points": len(differing)}
         add_event(session, job_id, "determinism_violation", attempt=attempt, data=data)
     return True
 
@@ -109,20 +109,23 @@ def read_series(
     return series
 
 
-def _recorded(session: Session, job_id: str, points: list[Point]) -> dict[tuple[str, int], float]:
-    """What is already there of the series and the range of steps that the points are from."""
-    steps = [point.step for point in points]
+def _recorded(session: Session, job_id: str, series: Mapping[str, NewPoints]) -> dict[tuple[str, int], float]:
+    """What is already there of the series, in the range of steps that the points are from."""
+    steps = np.concatenate([np.zeros(0, np.int64), *(points.steps for points in series.values())])
+    if not steps.size:
+        return {}
     query = select(Metric.name, Metric.step, Metric.value).where(
         Metric.job_id == job_id,
-        Metric.name.in_({point.name for point in points}),
-        Metric.step.between(min(steps), max(steps)),
+        Metric.name.in_(series),
+        Metric.step.between(int(steps.min()), int(steps.max())),
     )
     return {(name, step): value for name, step, value in session.execute(query)}
 
 
-def _update_latest(session: Session, job_id: str, points: list[Point]) -> None:
+def _update_latest(session: Session, job_id: str, points: Iterable[Mapping[str, Any]]) -> None:
     latest = dict(session.scalars(select(Job.latest_metrics).where(Job.id == job_id)).one())
     for point in points:
-        if point.name not in latest or point.step > latest[point.name][0]:
-            latest[point.name] = [point.step, point.value if math.isfinite(point.value) else None]
+        name, step, value = point["name"], point["step"], point["value"]
+        if name not in latest or step > latest[name][0]:
+            latest[name] = [step, value if math.isfinite(value) else None]
     changed(session, update(Job).where(Job.id == job_id).values(latest_metrics=latest))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import SGD, Adam, AdamW
+from core import SGD, Adam, AdamW, Step
 from core.arrays import BLOCK
 from core.kernels import fused
 
@@ -39,9 +39,8 @@ class Vectors:
                     gradients[part],
                     {slot: vector[part] for slot, vector in self.state.items()},
                     np.empty(BLOCK, dtype),
-                    learning_rate=0.01,
-                    step=step,
-                    penalized=[(0, stop - start)],
+                    Step(0.01, step),
+                    [(0, stop - start)],
                 )
 
     def bits(self):
@@ -83,7 +82,8 @@ def test_a_compiled_loop_has_the_bits_of_the_numpy_form_wherever_it_is_cut(optim
 def test_long_vectors_are_compiled_and_short_ones_are_not():
     taken = []
 
-    def scale(vector, factor):
+    def scale(vector, factors):
+        (factor,) = factors
         for i in range(vector.size):
             vector[i] *= factor
 

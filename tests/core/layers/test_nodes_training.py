@@ -23,6 +23,7 @@ from core import (
     RandomKey,
     ReLU,
     SoftmaxCrossEntropy,
+    Step,
     build_classifier,
     generator,
     initialize,
@@ -276,7 +277,7 @@ def test_no_optimizer_moves_statistics(cls):
             gradients[start:stop] = 0
         scratch = np.empty_like(parameters)
         penalized = LAYOUT.penalized
-        optimizer.update(np, parameters, gradients, state, scratch, learning_rate=0.1, step=step, penalized=penalized)
+        optimizer.update(np, parameters, gradients, state, scratch, Step(0.1, step), penalized)
     changed = parameters != before
     assert changed.any()
     assert not any(changed[start:stop].any() for start, stop in LAYOUT.statistics)

@@ -10,18 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import (
+    L2,
     SGD,
     Adagrad,
     Adam,
     AdamW,
     Cosine,
     Linear,
+    Lion,
     ParameterLayout,
     Plan,
     Program,
     RMSProp,
     Sigmoid,
     SoftmaxCrossEntropy,
+    Step,
     Warmup,
     build_classifier,
     from_spec,
@@ -46,6 +49,9 @@ OPTIMIZERS = [
     RMSProp(lr=0.05, decay=0.5, epsilon=0.01),
     Adagrad(),
     Adagrad(lr=0.5, epsilon=0.1),
+    Lion(lr=0.01),
+    Lion(lr=0.05, beta1=0.6, beta2=0.8, weight_decay=0.3),
+    Lion(lr=0.02, beta1=0.0, beta2=0.5),
 ]
 TOTAL = 7
 SIZE = 4321
@@ -86,9 +92,8 @@ class Walk:
                 gradients[piece],
                 {name: slot[piece] for name, slot in self.state.items()},
                 self.scratch,
-                learning_rate=rate,
-                step=self.done,
-                penalized=within(self.penalized, piece),
+                Step(rate, self.done),
+                within(self.penalized, piece),
             )
 
     @property
@@ -149,7 +154,7 @@ def test_alignment_changes_no_bit(optimizer, shift):
             np.abs(value, out=vector)
         parameters, gradients, *slots = vectors
         state = dict(zip(optimizer.slots, slots, strict=True))
-        optimizer.update(np, parameters, gradients, state, np.empty(1000, np.float32), learning_rate=0.1, step=5)
+        optimizer.update(np, parameters, gradients, state, np.empty(1000, np.float32), Step(0.1, 5))
         results.append([parameters, *slots])
     assert same_bits(*results)
 
@@ -176,6 +181,9 @@ def textbook(optimizer, w, gradients):
                 case Adagrad(epsilon=epsilon):
                     v[i] += g * g
                     w[i] -= lr * g / (sqrt(v[i]) + epsilon)
+                case Lion(beta1=beta1, beta2=beta2, weight_decay=decay):
+                    w[i] -= lr * (np.sign(beta1 * m[i] + (1 - beta1) * g) + decay * w[i])
+                    m[i] = beta2 * m[i] + (1 - beta2) * g
     return w
 
 
@@ -315,10 +323,37 @@ def test_adams_first_step_is_the_learning_rate_whatever_the_gradient():
     np.testing.assert_allclose(taken.parameters, -0.25 * np.sign(gradients), rtol=1e-13)
 
 
-def test_adamw_decays_what_penalties_count_and_nothing_else():
-    taken = Walk(AdamW(lr=0.5, weight_decay=0.1), np.ones(8), penalized=[(1, 3), (6, 7)])
+@pytest.mark.parametrize("optimizer", [AdamW(lr=0.5, weight_decay=0.1), Lion(lr=0.5, weight_decay=0.1)], ids=str)
+def test_decoupled_decay_applies_to_what_penalties_count_and_nothing_else(optimizer):
+    taken = Walk(optimizer, np.ones(8), penalized=[(1, 3), (6, 7)])
     taken.step(np.zeros(8))
     np.testing.assert_allclose(taken.parameters, [1, 0.95, 0.95, 1, 1, 1, 0.95, 1], rtol=1e-15)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.1, momentum=0.9), Adam(lr=0.1)], ids=str)
+def test_coupled_decay_is_the_gradient_of_the_l2_penalty(optimizer):
+    """The momentum and the mean square see it, as they do in PyTorch with `weight_decay` = 2 l2."""
+    start, gradients = np.array([1.0, -2.0, 3.0]), np.zeros(3)
+    taken = Walk(optimizer, start, penalized=[(0, 3)])
+    w, v, m, s = start.copy(), 0.0, 0.0, 0.0
+    for t in range(1, 4):
+        g = 0.5 * w
+        v = 0.9 * v + g
+        m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g
+        w -= 0.1 * v if isinstance(optimizer, SGD) else 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
+        gradients[:] = 0
+        L2(0.25).add_gradient(np, taken.parameters, gradients, np.empty(3))
+        taken.step(gradients)
+    np.testing.assert_allclose(taken.parameters, w, rtol=1e-12)
+
+
+def test_lion_steps_by_the_sign_of_what_it_interpolates():
+    """By hand: m = 0.1 (8, 8, 0), so that 0.9 m + 0.1 g of the second step is -0.28, 0.82 and 0.1."""
+    taken = Walk(Lion(lr=0.5, beta2=0.9), np.zeros(3))
+    taken.step(np.array([8.0, 8.0, 0.0]))
+    np.testing.assert_array_equal(taken.parameters, [-0.5, -0.5, 0])
+    taken.step(np.array([-10.0, 1.0, 1.0]))
+    np.testing.assert_array_equal(taken.parameters, [0, -1, -0.5])
 
 
 def test_learning_rate_is_the_product():
@@ -363,4 +398,5 @@ def test_a_hundred_steps_agree_with_pytorch(name):
 
 
 def test_peers_cover_every_optimizer():
-    assert {type(optimizer) for optimizer, _, _ in PEERS.values()} == set(registered("optimizer").values())
+    """PyTorch has no Lion."""
+    assert {type(optimizer) for optimizer, _, _ in PEERS.values()} == set(registered("optimizer").values()) - {Lion}

@@ -253,7 +253,7 @@ def test_what_can_not_be_drawn_leaves_the_rest(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     pictures = draw_pictures(subject)
     assert set(pictures.files) == {*PNGS, "graph.svg"} - {"learning_curves.png"}
-    assert "can not be read" in pictures.failures["learning_curves.png"]
+    assert "cannot be read" in pictures.failures["learning_curves.png"]
 
     gone = replace(subject, dataset=replace(subject.dataset, path=str(tmp_path / "gone.arrow")))
     pictures = draw_pictures(gone)

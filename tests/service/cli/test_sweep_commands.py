@@ -13,9 +13,10 @@ from service.cli.connection import JOB_FAILED
 from service.cli.live.live_sweep import follow_sweep
 from service.client import Client
 from service.jobs.repository import move, start_attempt
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.sweeps.schemas import LOSSES_SWEEP
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import run, train, wait_until
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from sqlalchemy import func, select
 
 from service.client import ApiError, Client
 from service.jobs.repository import finish_attempt, move, start_attempt
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import TERMINAL, State
 from service.store.models import Attempt, Event, Job, Label, Metric, MlflowRun
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ import pytest
 from service.jobs.recording import end_attempt
 from service.jobs.repository import count_by_state, create_job, get_job, move, start_attempt
 from service.jobs.requests import delete_job
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.store.models import Base
 from service.telemetry.instruments import UNTOLD_POINTS
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
 from service.tracking.mlflow.api import RejectedError, Run
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job
 from workers.record.events import Ended
 

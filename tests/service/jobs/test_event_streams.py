@@ -13,9 +13,10 @@ from sqlalchemy.exc import OperationalError
 from service.jobs.live import streams
 from service.jobs.live.streams import News, Watcher
 from service.jobs.repository import finish_attempt, move, record_event, record_progress, start_attempt
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.stack.app import create_app
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ import httpx
 import pytest
 
 from service.jobs.repository import finish_attempt, move, record_progress, record_result, start_attempt
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.settings import Settings
 from service.stack.app import create_app
 from service.store import Database
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, served
 
 JOB_FIELDS = {

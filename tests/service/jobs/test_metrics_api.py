@@ -10,8 +10,9 @@ import pytest
 
 from service.jobs.repository import move, start_attempt
 from service.jobs.series.formats import ARROW
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:

@@ -26,10 +26,11 @@ from service.jobs.repository import (
     record_result,
     start_attempt,
 )
-from service.jobs.series.points import Point, Series, read_series, record_points
+from service.jobs.series.points import Point, Series, read_series
 from service.jobs.states import MOVES, TERMINAL, State
 from service.store.models import Event, Job
 from service.store.types import Float64
+from tests.service.fixtures.points import record_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from service.jobs.recording import record_events
 from service.jobs.repository import create_job, get_job, move, start_attempt
 from service.jobs.requests import make_request
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import Request, State
 from service.monitoring.prometheus import Exposition
 from service.scheduling.scheduler import Scheduler
@@ -23,6 +23,7 @@ from service.store.models import Event
 from service.telemetry.instruments import REGISTRY, REQUEST_DURATION, REQUESTS
 from service.tracking import MlflowExporter
 from tests.service.fakes.cluster import FakeCluster
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import free_port, hinge_job, served, wait_until
 from workers.job.spec import JobSpec
 from workers.record.events import Ended, Noted, Progress, Restarted, Series, Started

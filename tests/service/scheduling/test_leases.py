@@ -24,13 +24,14 @@ from service.jobs.repository import (
     record_result,
     start_attempt,
 )  # fmt: skip
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.lease import FencedDatabase, LeaseLostError, Term, check_token, read_lease, renew, take_over
 from service.store.models import Base, Job, Sweep, now
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
 

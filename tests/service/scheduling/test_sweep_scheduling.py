@@ -11,7 +11,7 @@ import pytest
 from service.jobs.events import list_events
 from service.jobs.repository import get_attempt, get_job, jobs_in, move, start_attempt
 from service.jobs.requests import NotPossibleError, delete_job, make_request
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import TERMINAL, Request, State
 from service.scheduling.scheduler import Scheduler
 from service.store.lease import LeaseLostError
@@ -19,6 +19,7 @@ from service.sweeps.judging import standings, stop
 from service.sweeps.repository import create_sweep, state_of, states_of
 from service.sweeps.stopping import Standing, SuccessiveHalving
 from tests.service.fakes.cluster import FakeCluster
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.job.spec import JobSpec
 from workers.record.events import Ended, Progress, Series, Started

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.jobs.repository import jobs_in, move, record_result, start_attempt
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.store.models import Job, MlflowRun, Sweep
 from service.sweeps.comparison import compare
 from service.sweeps.schemas import LOSSES_SWEEP, ComparisonView
+from tests.service.fixtures.points import record_points
 
 if TYPE_CHECKING:
     import httpx

@@ -22,7 +22,7 @@ from service.jobs.repository import (
 )
 from service.jobs.requests import make_request
 from service.jobs.schemas import job_view
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import Request, State
 from service.settings import Settings
 from service.store.models import Event, MlflowRun
@@ -44,6 +44,7 @@ from tests.service.fixtures.exported_jobs import (
     versions_of,
 )
 from tests.service.fixtures.models import BEST, LOAD, python, rows, scores_of
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import free_port, hinge_job
 from workers.record.history import STEP_METRICS, History
 from workers.record.history_files import append_history

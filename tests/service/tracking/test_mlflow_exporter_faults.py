@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.models import Event
@@ -30,6 +30,7 @@ from tests.service.fixtures.exported_jobs import (
     trained_job,
     versions_of,
 )
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import free_port
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.jobs.series.points import record_points
 from service.jobs.states import State
 from service.settings import Settings
 from service.store.models import MlflowRun
@@ -20,6 +19,7 @@ from service.tracking.job_export import POINTS_PER_CALL
 from service.tracking.mlflow import api as mlflow_api
 from tests.service.fakes.flaky_proxy import Answer, Fault, HangUp, LoseAnswer, Slow, flaky
 from tests.service.fixtures.exported_jobs import end_job, is_finished, queue_job, run_job, run_of, series
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import wait_until
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.jobs.repository import create_job, move, start_attempt
-from service.jobs.series.points import Point, record_points
+from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.settings import Settings
 from service.store import Database, migrate
@@ -20,6 +20,7 @@ from service.tracking import job_export
 from service.tracking.job_export import JobExport
 from service.tracking.mlflow.api import Run, UnavailableError
 from service.tracking.series import MOST, bucket_width, chosen
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job
 from workers.record.history import is_reported
 

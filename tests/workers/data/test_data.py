@@ -20,7 +20,7 @@ from workers.data.dataset import open_dataset
 from workers.data.rows import Batch, Batches
 from workers.data.scaling import Scaling
 from workers.exchange.control import Order
-from workers.job.objects import augmentations_of, parts_of
+from workers.job.data import augmentations_of, parts_of
 from workers.job.spec import JobSpec
 from workers.machine.device import Mirror
 

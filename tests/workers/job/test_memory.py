@@ -11,7 +11,6 @@ from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetInfo
 from workers.exchange.partition import Partition
 from workers.job.memory import memory_per_worker
-from workers.job.objects import layers_of, loss_of
 from workers.job.program import training_program
 from workers.job.recipe import Recipe
 from workers.job.resolve import resolve
@@ -39,7 +38,7 @@ def allocated(make: Callable[[], object]) -> int:
 @pytest.mark.parametrize("rows", [128, 1000])
 def test_a_plan_takes_what_was_foretold(rows: int) -> None:
     spec = JobSpec.model_validate(hinge_job(**{"model.layers.0.units": 500}))
-    graph = with_loss(build_classifier(layers_of(spec), 64), loss_of(spec))
+    graph = with_loss(build_classifier(spec.model.layers, 64), spec.loss)
     layout = ParameterLayout(graph.parameters())
     vector = np.zeros(layout.size, np.float32)
 

@@ -11,7 +11,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from core import SGD, Hinge, Linear, Registered, SoftmaxCrossEntropy, from_spec, registered, to_spec
+from core import (
+    L1,
+    L2,
+    SGD,
+    Cosine,
+    ElasticNet,
+    Hinge,
+    Linear,
+    NormClipping,
+    Part,
+    Penalty,
+    Registered,
+    ReLU,
+    SoftmaxCrossEntropy,
+    from_spec,
+    registered,
+    to_spec,
+)
 from core.registry import item_type
 from tests.workers.fixtures.helpers import JOB, KINDS, REGISTERED, instances, job
 from workers.job.fields import simple_types, spec_model, spec_union
@@ -85,7 +102,10 @@ def test_a_spec_and_its_model_say_the_same(kind: str, name: str, data: st.DataOb
     assert validated.model_dump() == spec
     assert from_spec(kind, validated.model_dump()) == thing
     assert model.model_validate_json(json.dumps(spec)) == validated
-    assert TypeAdapter(spec_union(kind)).validate_python(spec) == validated
+    adapter = TypeAdapter(spec_union(kind))
+    assert adapter.validate_python(spec) == thing
+    assert adapter.dump_python(thing) == spec
+    assert json.loads(adapter.dump_json(thing)) == spec
 
 
 @each_registered
@@ -160,6 +180,31 @@ def test_unknown_fields_and_types_are_refused(kind: str, name: str) -> None:
 def test_a_kind_takes_only_its_types(kind: str, wrong: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(spec_union(kind)).validate_python(wrong)
+
+
+def test_fields_hold_registered_objects() -> None:
+    changes = {"loss": {"type": "hinge", "margin": 2.0}, "training.clipping": {"type": "norm", "limit": 1.0}}
+    spec = JobSpec.model_validate(job(**changes))
+    assert spec.loss == Hinge(margin=2.0)
+    assert spec.optimizer == SGD(lr=0.05, momentum=0.9, schedule=Cosine())
+    assert spec.training.clipping == NormClipping(limit=1.0)
+    assert spec.model.layers == [Part(Linear(units=32)), Part(ReLU()), Part(Linear(units=3))]
+    assert spec.regularization.penalty == L2(0.001)
+
+
+def test_an_error_of_the_class_is_its_fields() -> None:
+    losses = {"type": "weighted_sum", "losses": [{"type": "hinge"}], "weights": [1.0, 2.0]}
+    with pytest.raises(ValidationError, match="weights") as caught:
+        JobSpec.model_validate(job(loss=losses))
+    assert locations(caught.value) == ["loss.weighted_sum"]
+
+
+@pytest.mark.parametrize(
+    ("l1", "l2", "penalty"), [(0, 0, None), (2, 0, L1(2)), (0, 3, L2(3)), (2, 3, ElasticNet(2, 3))]
+)
+def test_the_penalty_of_a_job(l1: float, l2: float, penalty: Penalty | None) -> None:
+    spec = JobSpec.model_validate(job(regularization={"l1": l1, "l2": l2}))
+    assert spec.regularization.penalty == penalty
 
 
 def test_defaults_of_a_job() -> None:

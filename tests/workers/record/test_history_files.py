@@ -185,5 +185,5 @@ def test_a_file_of_something_else_is_named(tmp_path: Path, flawed: str) -> None:
 
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "history" / "000000000001-000000000020.arrow").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"000000000001-000000000020\.arrow can not be read"):
+    with pytest.raises(OSError, match=r"000000000001-000000000020\.arrow cannot be read"):
         read_history(tmp_path)

@@ -24,6 +24,7 @@ from core import (
     Optimizer,
     ParameterLayout,
     ReLU,
+    Step,
     aligned_zeros,
     build_classifier,
     registered,
@@ -105,9 +106,7 @@ def test_an_optimizer_gives_the_same_bits_on_any_slices(
         for start, stop in pairwise(ends):
             part = slice(start, stop)
             slots = {slot: vector[part] for slot, vector in state.items()}
-            optimizer.update(
-                np, parameters[part], gradients[part], slots, scratch, learning_rate=rate, step=2, penalized=()
-            )
+            optimizer.update(np, parameters[part], gradients[part], slots, scratch, Step(rate, 2))
         return [vector.tobytes() for vector in (parameters, *state.values())]
 
     assert updated(ends) == updated([0, ends[-1]])
