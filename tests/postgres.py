@@ -83,12 +83,14 @@ class PostgresServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         log = self._directory / "log"
-        with log.open("ab") as output:
+        self._alive, inherited = os.pipe()
+        with log.open("ab") as output, os.fdopen(inherited):
             self.process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data],
                 stdout=output,
                 stderr=output,
                 cwd=self._directory,
+                pass_fds=[inherited],
                 start_new_session=True,  # whatever interrupts the tests leaves it to them to stop it
                 preexec_fn=_die_with_parent,  # noqa: PLW1509  it takes no lock that another thread could hold
                 **self._identity,
@@ -101,14 +103,26 @@ class PostgresServer:
 
     def kill(self) -> None:
         """End every process of it at once, as a machine that fails does."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        server = self.process.pid
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, server, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # from now on it starts no more of them
+        for process in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+            os.kill(int(process), signal.SIGKILL)
+        self.process.kill()
+        self._wait()
 
     def remove(self) -> None:
         """Stop it and remove its data."""
-        self.process.send_signal(signal.SIGQUIT)  # which waits for nobody
-        self.process.wait()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)  # which waits for nobody
+            self._wait()
         shutil.rmtree(self._directory)
+
+    def _wait(self) -> None:
+        """Until every process of it has ended: while one is left, its data can not be served again."""
+        self.process.wait()
+        with os.fdopen(self._alive, "rb") as pipe:  # each of them holds the other end
+            pipe.read()
 
     def create_database(self, template: str = "template1") -> str:
         """Make a database and give its SQLAlchemy URL; `template` is the name of one that it begins as a copy of."""

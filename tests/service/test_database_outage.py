@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from service.access import lookup
@@ -49,6 +52,16 @@ def api(api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch) 
     with database.writing() as session:
         api.headers["Authorization"] = f"Bearer {add_token(session, 'a caller', Role.SUBMIT)[1]}"
     return api
+
+
+def test_a_server_that_was_killed_starts_again(server: PostgresServer) -> None:
+    """A process of it that would not notice for a while, as on a busy machine, keeps nothing from the next one."""
+    with psycopg.connect(server.create_database()) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGSTOP)
+        server.kill()
+        server.start()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
 
 
 @pytest.mark.usefixtures("digits")
