@@ -5,6 +5,9 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +21,10 @@ from service.jobs.metrics import Point, record_points
 from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.schemas import HINGE_JOB
 from service.jobs.states import State
+from service.store import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from click.testing import Result
     from fastapi import FastAPI
@@ -48,6 +51,15 @@ def write_parquet(path: Path, seed: int = 0) -> None:
     columns: dict[str, Any] = {f"x{index}": random.normal(size=ROWS) for index in range(FEATURES)}
     columns["label"] = np.arange(ROWS) % CLASSES
     pq.write_table(pa.table(columns), path)
+
+
+@cache
+def sqlite_template() -> bytes:
+    """A file with the tables of the newest schema: a copy of it is made in a moment."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "template.db")
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 def run(url: str, *arguments: str) -> Result:

@@ -11,6 +11,7 @@ import pytest
 
 from service.access import lookup
 from service.access.tokens import Role, add_token
+from service.store import migrate
 from tests.postgres import PostgresServer, find_programs
 from tests.service.support import hinge_job
 
@@ -37,7 +38,9 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def database_url(server: PostgresServer) -> str:
-    return server.create_database()
+    url = server.create_database()
+    migrate(url)
+    return url
 
 
 @pytest.fixture(params=[False, True], ids=["without tokens", "with tokens"])
