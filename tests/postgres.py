@@ -129,8 +129,10 @@ class PostgresServer:
         self._databases += 1
         name = f"test_{self._databases}"
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+            if connection.info.server_version >= 150_000:  # before there was no other way
+                statement += sql.SQL(" STRATEGY file_copy")  # half the work of a copy that goes through the log
+            connection.execute(statement)
         return self._url(name)
 
     def drop_database(self, url: str) -> None:
