@@ -20,12 +20,12 @@ help:  ## list the commands
 demo: .venv/installed  ## train hinge and softmax on real digits and compare them
 	$(BIN)/gradfleet demo $(ARGS)
 
-# Tests that start whole stacks wait for the most part, so they run beside the others.
+# Tests that start whole stacks wait for the most part, so they run beside the others, and of those two at a time.
 test: .venv/installed  ## every test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-stacks
 
 test-parts: .venv/installed
-	$(BIN)/python -m pytest --ignore tests/chaos --ignore tests/e2e --ignore tests/cluster
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/chaos --ignore tests/e2e --ignore tests/cluster
 
 test-stacks: .venv/installed
 	$(BIN)/python -m pytest tests/chaos tests/e2e

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -28,6 +29,12 @@ RAY_CPUS = 4
 # A slow example on a busy machine is no failure; against a hang each test has its time limit.
 settings.register_profile("gradfleet", deadline=None, print_blob=True)
 settings.load_profile("gradfleet")
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: no collection of garbage needs to go through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -46,9 +46,11 @@ NODES = 3
 def local_nodes() -> Iterator[tuple[Cluster, list[Any]]]:
     """A cluster of nodes of one CPU; on the first one live this process and what the cluster can not do without."""
     directory = tempfile.mkdtemp(prefix="gradfleet-")  # Ray's sockets need a short path
+    # Not an argument of the nodes: a cluster's address goes to this place alone, whose folder only a node makes.
+    os.environ["RAY_TMPDIR"] = directory
     cluster = Cluster()
     try:
-        small = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024, "temp_dir": directory}
+        small = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
         nodes = [cluster.add_node(**small, include_dashboard=False) for _ in range(NODES)]
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.WARNING)
         yield cluster, nodes

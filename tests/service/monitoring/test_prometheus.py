@@ -179,6 +179,7 @@ def test_a_job_from_its_post_to_its_first_loss(
     passes = sample("scheduler_pass_seconds_count")
     job_id = add_job(database)
     caplog.set_level("INFO", logger="service")
+    began = time.time()
     scheduler.start()
     wait_until(lambda: cluster.attempts, "an attempt")
     attempt = cluster.attempts[0]
@@ -197,7 +198,7 @@ def test_a_job_from_its_post_to_its_first_loss(
         pytest.approx(exchanges[1] + 0.05),
     )
     assert sample("scheduler_pass_seconds_count") > passes
-    assert time.time() - sample("scheduler_last_pass_timestamp_seconds") < 20
+    assert began <= sample("scheduler_last_pass_timestamp_seconds") <= time.time()
     told = [record for record in caplog.records if getattr(record, "job_id", None) == job_id]
     assert [record.getMessage() for record in told] == [
         f"job {job_id} starts",
@@ -246,7 +247,7 @@ def test_passes_that_break_off_are_counted(
 
 def test_how_far_mlflow_is_behind(database: Database, settings: Settings) -> None:
     job_id, number = run_job(database)
-    minute_ago = round(1000 * (time.time() - 60))
+    minute_ago = int(1000 * (time.time() - 60))
     points = [Point("train/loss", step, 0.5, minute_ago) for step in range(5)]
     with database.writing() as session:
         record_points(session, job_id, number, points)
@@ -254,7 +255,7 @@ def test_how_far_mlflow_is_behind(database: Database, settings: Settings) -> Non
     exporter = MlflowExporter(database, nobody)
     exporter.start()
     wait_until(lambda: sample("mlflow_untold_points") == 5, "five points wait")
-    assert 60 <= sample("mlflow_untold_seconds") < 120
+    assert 60 <= sample("mlflow_untold_seconds") <= time.time() - minute_ago / 1000
     exporter.stop()
     assert (sample("mlflow_untold_points"), sample("mlflow_untold_seconds")) == (0, 0)
 

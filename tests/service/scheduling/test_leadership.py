@@ -53,6 +53,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leadership_module, "LOOK", 0.05)
 
 
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that do not run out while a test lasts."""
+    for module in (lease, leadership_module):
+        monkeypatch.setattr(module, "LEASE", 1000.0)
+
+
 @contextmanager
 def campaigning(
     database: Database, settings: Settings, cluster: FakeCluster, *, alone: bool = False
@@ -128,7 +135,7 @@ def is_in(database: Database, job_id: str, state: State) -> bool:
         return job is not None and job.state == state
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "endless")
 def test_one_leads_and_another_follows_at_once_when_it_stops(
     database: Database, settings: Settings, cluster: FakeCluster
 ) -> None:
@@ -140,11 +147,9 @@ def test_one_leads_and_another_follows_at_once_when_it_stops(
             wait_until(lambda: cluster.attempts, "the attempt")
             wait_until(lambda: state_of(database).renewals >= 2, "renewals")
             assert not second.leads
-            begun = time.monotonic()
             first.stop()
             assert not first.leads
             wait_until(lambda: second.leads, "the second leads")
-            assert time.monotonic() - begun < lease.LEASE, "it has not waited for the lease to run out"
             cluster.attempts[0].tell(STARTED, SUCCEEDED)
             wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the second follows the attempt")
     assert len(cluster.attempts) == 1
@@ -229,10 +234,9 @@ def test_a_database_that_fails_ends_no_leadership(
         assert leadership.leads
 
 
+@pytest.mark.usefixtures("endless")
 def test_a_process_that_is_alone_does_not_wait(database: Database, settings: Settings, cluster: FakeCluster) -> None:
     with database.writing() as session:
         lease.take_over(session, read_lease(session), "a process that was killed")
-    begun = time.monotonic()
     with campaigning(database, settings, cluster, alone=True) as leadership:
         wait_until(lambda: leadership.leads, "it leads")
-    assert time.monotonic() - begun < lease.LEASE / 2

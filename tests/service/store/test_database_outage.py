@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from service.access import lookup
 from service.access.tokens import Role, add_token
+from service.store import migrate
 from tests.fixtures.postgres import PostgresServer, find_programs
 from tests.service.fixtures.support import hinge_job
 
@@ -34,7 +38,9 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def database_url(server: PostgresServer) -> str:
-    return server.create_database()
+    url = server.create_database()
+    migrate(url)
+    return url
 
 
 @pytest.fixture(params=[False, True], ids=["without tokens", "with tokens"])
@@ -49,6 +55,16 @@ def api(api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch) 
     with database.writing() as session:
         api.headers["Authorization"] = f"Bearer {add_token(session, 'a caller', Role.SUBMIT)[1]}"
     return api
+
+
+def test_a_server_that_was_killed_starts_again(server: PostgresServer) -> None:
+    """A process of it that would not notice for a while, as on a busy machine, keeps nothing from the next one."""
+    with psycopg.connect(server.create_database()) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGSTOP)
+        server.kill()
+        server.start()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
 
 
 @pytest.mark.usefixtures("digits")

