@@ -8,7 +8,7 @@ BIN := .venv/bin
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-# The stamp is newer than the lock file exactly when what is installed is what is locked.
+# The stamp is newer than the lock file if and only if the locked versions are installed.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gradfleet needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -20,7 +20,7 @@ help:  ## list the commands
 demo: .venv/installed  ## train hinge and softmax on real digits and compare them
 	$(BIN)/gradfleet demo $(ARGS)
 
-# Tests that start whole stacks wait for the most part, so they run beside the others, and of those two at a time.
+# Tests that start whole stacks spend most of their time waiting, so they run in parallel with the others.
 test: .venv/installed  ## every test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-stacks
 
@@ -33,13 +33,13 @@ test-stacks: .venv/installed
 env:  ## write .env with new secrets for docker compose
 	$(PYTHON) deploy/write-env
 
-cluster-test: .venv/installed  ## the compose cluster on a Docker engine: scaled, its containers killed, compared bit by bit
+cluster-test: .venv/installed  ## tests of the Compose cluster on a Docker engine: scaling, killed containers, bitwise comparison
 	$(BIN)/python -m pytest --timeout 3600 -s tests/cluster
 
-chaos: .venv/installed  ## the tests of faults in their longer form; GRADFLEET_CHAOS_SEED=... repeats one
+chaos: .venv/installed  ## the longer version of the fault tests; GRADFLEET_CHAOS_SEED=... repeats one run
 	GRADFLEET_CHAOS_ROUNDS=$${GRADFLEET_CHAOS_ROUNDS:-5} $(BIN)/python -m pytest tests/chaos
 
-fuzz: .venv/installed  ## the API against its own description, in the longer form; GRADFLEET_FUZZ_SEED=... repeats one
+fuzz: .venv/installed  ## the longer version of the API's schema tests; GRADFLEET_FUZZ_SEED=... repeats one run
 	GRADFLEET_FUZZ_SEED=$${GRADFLEET_FUZZ_SEED:-$$(date +%s)} GRADFLEET_FUZZ_EXAMPLES=$${GRADFLEET_FUZZ_EXAMPLES:-300} $(BIN)/python -m pytest --timeout 3600 tests/service/http/test_schemathesis.py
 
 lint: .venv/installed  ## ruff, mypy, import-linter
@@ -48,11 +48,11 @@ lint: .venv/installed  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/installed  ## let ruff format and mend
+format: .venv/installed  ## format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What runs in containers is what was tested, without what tests it.
+# The images contain the tested versions, without the test dependencies.
 LOCK_IMAGE = $(BIN)/uv pip compile --quiet pyproject.toml - --constraint requirements.lock --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
 
@@ -62,37 +62,37 @@ lock: .venv/installed  ## resolve the dependencies again
 	echo hatchling | $(LOCK_IMAGE) --extra fast --output-file deploy/requirements.lock
 	echo hatchling 'cupy-cuda12x[ctk]' | tr ' ' '\n' | $(LOCK_IMAGE) --extra fast --extra cuda --output-file deploy/requirements-gpu.lock
 
-# PyTorch is heavy and the engine needs NumPy only, so what compares with it has an environment of its own.
+# PyTorch is large and the engine needs NumPy only, so the comparisons with PyTorch use a separate environment.
 .venv-bench/installed: pyproject.toml
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check numpy numba pyarrow threadpoolctl torch pytest pytest-timeout hypothesis
 	touch $@
 
-bench-engine: .venv-bench/installed  ## a training step beside PyTorch's; ARGS=--quick for a short form
+bench-engine: .venv-bench/installed  ## compare a training step with PyTorch; ARGS=--quick for a short version
 	.venv-bench/bin/python -m benchmarks.engine $(ARGS)
 
-bench-data: .venv-bench/installed  ## rows into a batch beside numpy.take and PyTorch's DataLoader; ARGS=--quick
+bench-data: .venv-bench/installed  ## compare loading a batch with numpy.take and PyTorch's DataLoader; ARGS=--quick
 	.venv-bench/bin/python -m benchmarks.data $(ARGS)
 
-# A distributed job stands beside Ray's own tools, whose extras (a dashboard, pandas) the project does not need. Its own stack
-# is started as a user starts it, from the project's environment.
+# Ray's own tools need extra packages (a dashboard, pandas) that the project does not need, so they are installed here. The
+# stack under test is started from the project's environment, as a user starts it.
 .venv-bench/distributed: .venv-bench/installed
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check pyzmq 'ray[default,train]'
 	touch $@
 
-bench-distributed: .venv/installed .venv-bench/distributed  ## steps, exchange and start of a distributed job beside its peers'; ARGS=--quick
+bench-distributed: .venv/installed .venv-bench/distributed  ## compare steps, exchange and start of a distributed job with other tools; ARGS=--quick
 	.venv-bench/bin/python -m benchmarks.distributed $(ARGS)
 
-bench-service: .venv/installed  ## the REST API under load; ARGS=--quick
+bench-service: .venv/installed  ## measure the REST API under load; ARGS=--quick
 	$(BIN)/python -m benchmarks.service $(ARGS)
 
-scaling: .venv/installed  ## measure what messages cost and write docs/scaling.md, the model of the exchange
+scaling: .venv/installed  ## measure the cost of messages and write docs/scaling.md
 	$(BIN)/python -m benchmarks.scaling
 
 test-torch: .venv-bench/installed  ## the tests that need PyTorch
 	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/optimizers/test_optimizers.py
 
-# The next `make` that finds the lock file changed takes CuPy away again.
+# The next `make` after a change of the lock file removes CuPy again.
 test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on the machine
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --editable '.[cuda]'
 	$(BIN)/python -m pytest tests/gpu
@@ -100,5 +100,5 @@ test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on th
 reference: .venv/installed  ## write docs/reference from the docstrings
 	$(BIN)/python docs/make_reference.py
 
-clean:  ## remove what make made
+clean:  ## remove everything that make created
 	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
-"""Writes the reference pages: what a job's spec can name, from the classes themselves.
+"""Generate the reference pages in docs/reference from the registered classes and their docstrings.
 
-`make reference` runs it; `--check` only says which pages are not what it would write.
+Run by `make reference`. With `--check`, only report which pages are out of date.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ PAGES = {
     "augmentation": ("augmentations", "Augmentations"),
 }
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-# Methods whose docstring says more than the class's, and under which word.
+# Methods whose docstrings are added to that of the class, and the label of each.
 ASPECTS = {"parameters": "Learns", "infer": "Output", "backward": "Gradients"}
-MADE = "Made from the docstrings by `make reference`; do not edit.\n"
+MADE = "Generated from the docstrings by `make reference`; do not edit.\n"
 
 
 def pages() -> dict[str, str]:
-    """Return the text of each page by its file name."""
+    """Return the text of each page, by file name."""
     texts = {f"{PAGES[kind][0]}.md": _page(kind) for kind in PAGES}
     return {"README.md": _index()} | texts
 
 
 def _index() -> str:
     lines = ["# Reference", "", MADE]
-    lines += ["What the JSON of a job can name. How layers are put together into a model: [models](../models.md).", ""]
+    lines += ["Everything that the spec of a job can use. [Models](../models.md) explains how layers form a model.", ""]
     for kind, (file, title) in PAGES.items():
         lines += [f"## [{title}]({file}.md)", ""]
         lines += [f"- [`{name}`]({file}.md#{name}): {_first_sentence(cls)}" for name, cls in registered(kind).items()]
@@ -64,8 +64,8 @@ def _page(kind: str) -> str:
         if aspects:
             parts.append("\n".join(f"- {aspect}" for aspect in aspects))
         table = _table(cls)
-        parts.append("\n".join(table) if table else "It has no hyper-parameters.")
-        parts.append(f"In [`{source}`](../../{source}).")
+        parts.append("\n".join(table) if table else "No hyper-parameters.")
+        parts.append(f"Defined in [`{source}`](../../{source}).")
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -75,14 +75,14 @@ def _first_sentence(cls: type[Registered]) -> str:
 
 
 def _aspects(cls: type[Registered]) -> Iterator[str]:
-    """Yield what the docstrings of the class's own methods add to its docstring."""
+    """Yield labelled sentences from the docstrings of the class's own methods, for what its docstring leaves out."""
     has_derivative = re.search("gradient|derivative", cls.__doc__ or "")
     for method, word in ASPECTS.items():
         doc = getattr(vars(cls).get(method), "__doc__", None)
         if issubclass(cls, Node) and doc and not (method == "backward" and has_derivative):
             said = " ".join(inspect.cleandoc(doc).split())
             verb, _, rest = said.partition(" ")
-            # The method says what it does; here stands what comes of it.
+            # A method's docstring begins with what it does; the page shows only the result.
             yield f"{word}: {rest if verb in {'Return', 'Write'} else said[0].lower() + said[1:]}"
 
 
@@ -117,7 +117,7 @@ def _json(value: typing.Any) -> typing.Any:
     if isinstance(value, tuple):
         return [_json(each) for each in value]
     if isinstance(value, Registered):
-        # Of a part, what differs from its own defaults.
+        # Only the fields that differ from their defaults.
         own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         defaults = {field.name: field.default for field in dataclasses.fields(value)}
         return {"type": value.type} | {key: _json(each) for key, each in own.items() if each != defaults[key]}
@@ -135,9 +135,9 @@ def _present() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the pages, or check them."""
+    """Write the pages, or check them with `--check`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
     check = parser.parse_args().check
     wanted, present = pages(), _present()
     differing = sorted(name for name in wanted | present if wanted.get(name) != present.get(name))

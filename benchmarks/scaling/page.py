@@ -107,7 +107,7 @@ def curve_table(curve: Curve) -> str:
         for point in curve
     ]
     header = ["workers", "compute", "exchange", "halving", "at wire speed"]
-    return table([*header, "speed-up", "then", "efficiency", "then"], rows)
+    return table([*header, "speed-up", "improved", "efficiency", "improved"], rows)
 
 
 def uneven_table() -> str:
@@ -123,12 +123,12 @@ def uneven_table() -> str:
 def conclusions(curves: list[tuple[Network, Curve]]) -> str:
     def worth_it(curve: Curve, exchange: str) -> str:
         workers, speedup = last_worth_it(strong(curve, exchange))
-        return "one is best" if workers == 1 else f"up to {workers}, {speedup:.1f} times as fast as one"
+        return "one worker" if workers == 1 else f"up to {workers} workers, {speedup:.1f} times as fast as one"
 
     return "\n".join(
-        f"- **{network.name}** ({network.parameters:,} parameters). Workers that are worth it for the same batch: "
-        f"{worth_it(curve, 'exchange')}; then {worth_it(curve, 'wire')}. At least half efficient, with the same batch "
-        f"for every worker: up to {last_efficient(weak(curve, 'exchange'))}; then up to "
+        f"- **{network.name}** ({network.parameters:,} parameters). Worthwhile for the same batch: "
+        f"{worth_it(curve, 'exchange')}; improved: {worth_it(curve, 'wire')}. At least 50% efficient, with the same "
+        f"batch for every worker: up to {last_efficient(weak(curve, 'exchange'))}; improved: up to "
         f"{last_efficient(weak(curve, 'wire'))}."
         for network, curve in curves
     )

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a database for the service and one for MLflow, each with an owner that sees no other; run once, on an empty volume.
+# Creates a database for the service and one for MLflow. The owner of each cannot connect to the other. Runs once, on an empty volume.
 set -eu
 for name in gradfleet mlflow; do
   case $name in
