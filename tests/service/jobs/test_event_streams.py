@@ -190,8 +190,11 @@ def test_streams_do_not_keep_the_server_from_stopping(settings: Settings, databa
 def test_a_quiet_stream_has_a_heartbeat(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HEARTBEAT_PERIOD", 0.05)
     with watching(api, submit(api)) as stream:
-        found = [next(stream) for _ in range(4)]
-    assert found[2:] == [{":": "heartbeat"}] * 2
+        beats, told = 0, 0
+        while beats < 2 or told < 2:  # on a busy machine one may come before all is told that there is
+            beat = next(stream) == {":": "heartbeat"}
+            beats, told = beats + beat, told + (not beat)
+    assert told == 2
 
 
 def test_a_database_that_does_not_answer_makes_streams_late_and_no_worse(

@@ -31,7 +31,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a supervisor takes longer to start than is waited for one that hangs."""
-    monkeypatch.setattr("workers.cluster.CALL_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr(f"{Attempt.__module__}.CALL_TIMEOUT", TIMEOUT)
 
 
 def living() -> set[str]:
