@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, tuple_
 
+from service.errors import NotFoundError
+from service.http.field_errors import unknown
 from service.store.models import Dataset
 from workers.data.dataset import DatasetInfo
 
@@ -49,12 +51,14 @@ def add_dataset(
     return dataset, True
 
 
-def get_dataset(session: Session, reference: str) -> Dataset | None:
-    """What a name such as "digits" (the newest version) or "digits@2" stands for, or None."""
+def find_dataset(session: Session, reference: str) -> Dataset:
+    """The dataset "digits" in its newest version, or the version that "digits@2" names. Raises NotFoundError."""
     newest = select(Dataset).where(Dataset.name == reference).order_by(Dataset.version.desc()).limit(1)
     found = session.scalar(newest)
     if found is None and (parts := re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)):
-        return session.get(Dataset, (parts[1], int(parts[2])))
+        found = session.get(Dataset, (parts[1], int(parts[2])))
+    if found is None:
+        raise NotFoundError(unknown(reference, (dataset.name for dataset in list_datasets(session)), "dataset"))
     return found
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from service.http.problems import ProblemError
+from service.errors import NotAcceptableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ def negotiate(request: Request, offered: Sequence[str]) -> str:
     if chosen := preferred(accept, offered):
         return chosen
     message = f"There is nothing here that is {accept}; there is {', '.join(offered)}."
-    raise ProblemError(HTTPStatus.NOT_ACCEPTABLE, message, headers=VARIES)
+    raise NotAcceptableError(message, headers=VARIES)
 
 
 def accept_of(request: Request) -> str:

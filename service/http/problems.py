@@ -14,16 +14,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
+from service.errors import InvalidError, ServiceError
 from service.http.field_errors import field_problems
 from service.http.observed import REQUEST_ID
 from service.store.database import does_not_answer
 from service.telemetry.logs import request_id
-from workers.job.resolve import FieldProblem, SpecError
+from workers.job.resolve import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastapi import FastAPI, Request
+
+    from workers.job.resolve import FieldProblem
 
 logger = logging.getLogger(__name__)
 
@@ -63,30 +66,6 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, object]] = {
 }
 
 
-class ProblemError(HTTPException):
-    """Raised by an endpoint, answered as problem details."""
-
-    def __init__(
-        self,
-        status: HTTPStatus,
-        detail: str,
-        *,
-        errors: Sequence[FieldProblem] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(status, detail, headers)
-        self.errors = errors
-
-
-def invalid(*problems: FieldProblem) -> ProblemError:
-    """422 that names the fields."""
-    first, *others = problems
-    detail = f"{first.field}: {first.message}"
-    if others:
-        detail += f" (and {len(others)} more)"
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=problems)
-
-
 def problem_response(
     status: int,
     detail: str,
@@ -120,26 +99,29 @@ def no_database(method: str, path: str, error: SQLAlchemyError) -> Response:
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of `app` as problem details."""
 
-    @app.exception_handler(HTTPException)
-    def http_error(request: Request, error: HTTPException) -> Response:
-        detail = error.detail
-        if type(error) is HTTPException and error.status_code == HTTPStatus.NOT_FOUND:
-            detail = f"There is nothing at {request.url.path}; the API is described at /docs."
-        headers = error.headers
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = ", ".join(_methods_at(request))
-            headers = {"Allow": allowed}
-            detail = f"{request.method} is not possible at {request.url.path}; allowed: {allowed}."
-        errors = error.errors if isinstance(error, ProblemError) else ()
-        return problem_response(error.status_code, detail, instance=request.url.path, errors=errors, headers=headers)
+    @app.exception_handler(ServiceError)
+    def service_error(request: Request, error: ServiceError) -> Response:
+        path = request.url.path
+        return problem_response(error.status, str(error), instance=path, errors=error.problems, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return http_error(request, invalid(*field_problems(error, request)))
+        return service_error(request, InvalidError(*field_problems(error, request)))
 
     @app.exception_handler(SpecError)
     def spec_error(request: Request, error: SpecError) -> Response:
-        return http_error(request, invalid(*error.problems))
+        return service_error(request, InvalidError(*error.problems))
+
+    @app.exception_handler(HTTPException)
+    def framework_error(request: Request, error: HTTPException) -> Response:
+        path, detail, headers = request.url.path, error.detail, error.headers
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            detail = f"There is nothing at {path}; the API is described at /docs."
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(_methods_at(request))
+            headers = {"Allow": allowed}
+            detail = f"{request.method} is not possible at {path}; allowed: {allowed}."
+        return problem_response(error.status_code, detail, instance=path, headers=headers)
 
     @app.exception_handler(SQLAlchemyError)
     def database_error(request: Request, error: SQLAlchemyError) -> Response:

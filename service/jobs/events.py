@@ -29,20 +29,30 @@ def add_event(
     kind: str,
     *,
     attempt: int | None = None,
-    from_state: State | None = None,
-    to_state: State | None = None,
+    moved: tuple[State | None, State | None] = (None, None),
     reason: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
     """Add an event to a job's history.
 
-    Numbers are handed out when a row is written, not when it is committed. The transaction takes the job's row first
-    and keeps it, so the events of one job are committed in the order of their ids: who has seen one has seen all
-    before it. It must not hold a row of the job's attempts without the job's own, lest two wait for each other.
+    `moved` has the states from and to which the job moved. Ids are assigned when a row is written, not when it is
+    committed. The transaction locks the job's row first and keeps the lock, so the events of one job are committed in
+    the order of their ids: a reader that has seen one event has seen all before it. To avoid a deadlock, the
+    transaction must not have locked rows of the job's attempts before.
     """
     session.execute(select(Job.id).where(Job.id == job_id).with_for_update(key_share=True))
-    moved = {"from_state": from_state, "to_state": to_state}
-    session.add(Event(job_id=job_id, kind=kind, attempt=attempt, reason=reason, data=data, **moved))
+    from_state, to_state = moved
+    session.add(
+        Event(
+            job_id=job_id,
+            kind=kind,
+            attempt=attempt,
+            from_state=from_state,
+            to_state=to_state,
+            reason=reason,
+            data=data,
+        )
+    )
     if kind in INCIDENTS:
         session.add(Incident(kind=kind, count=INCIDENTS[kind](data or {})))
     session.flush()

@@ -9,15 +9,16 @@ from __future__ import annotations
 import secrets
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 from sqlalchemy import func, literal, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from service.jobs.events import add_event
+from service.jobs.labels import parse_filter
 from service.jobs.states import LIVE, MOVES, TERMINAL, State
 from service.store.models import Attempt, EndedJobs, Job, Label, now
+from service.store.rows import add_once
 from service.store.types import UtcDateTime
 
 if TYPE_CHECKING:
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Update
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
+    from service.jobs.schemas import JobFilter
+
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-
-
-class IdempotencyMismatchError(Exception):
-    """An idempotency key came again with another body."""
 
 
 class _Moments:
@@ -64,68 +63,48 @@ def new_id(kind: str) -> tuple[str, datetime]:
     return _first_id(created_at, kind) + secrets.token_hex(6), created_at
 
 
-def create_job(
-    session: Session,
-    *,
-    spec: dict[str, Any],
-    dataset: dict[str, Any],
-    total_steps: int,
-    body_sha256: str,
-    labels: dict[str, str] | None = None,
-    priority: int = 0,
-    idempotency_key: str | None = None,
-    sweep_id: str | None = None,
-    overrides: dict[str, Any] | None = None,
-) -> tuple[Job, bool]:
-    """Add a queued job; gives the job and whether it is new.
+class NewJob(TypedDict):
+    """Columns of a job to create: its resolved spec, a snapshot of its dataset, and what the request said beside them.
 
-    A member of a sweep takes its `sweep_id`, and the fields in which it differs from the others.
-
-    `spec` is the resolved spec and `dataset` the snapshot of what it names. The same `idempotency_key` with the same
-    body gives the first job again; with another body it raises IdempotencyMismatchError.
+    A member of a sweep has `overrides`: the fields in which it differs from the other members.
     """
-    if idempotency_key is not None and (first := find_replay(session, idempotency_key, body_sha256)):
-        return first, False
+
+    spec: dict[str, Any]
+    dataset: dict[str, Any]
+    total_steps: int
+    body_sha256: str
+    labels: NotRequired[dict[str, str]]
+    priority: NotRequired[int]
+    overrides: NotRequired[dict[str, Any]]
+
+
+def create_job(
+    session: Session, *, idempotency_key: str | None = None, sweep_id: str | None = None, **new: Unpack[NewJob]
+) -> tuple[Job, bool]:
+    """Add a queued job; returns the job and whether it is new.
+
+    The same `idempotency_key` with the same body returns the first job again. Raises IdempotencyMismatchError where the
+    body differs.
+    """
     job_id, created_at = new_id("job")
-    job = Job(
-        id=job_id,
-        name=spec["name"],
-        experiment=spec["experiment"],
-        state=State.QUEUED,
-        spec=spec,
-        labels=[Label(key=key, value=value) for key, value in sorted((labels or {}).items())],
-        priority=priority,
-        dataset=dataset,
-        total_steps=total_steps,
-        body_sha256=body_sha256,
-        idempotency_key=idempotency_key,
-        sweep_id=sweep_id,
-        overrides=overrides,
-        created_at=created_at,
+    labels, spec = new.pop("labels", {}), new["spec"]
+    job, created = add_once(
+        session,
+        Job(
+            **new,
+            id=job_id,
+            name=spec["name"],
+            experiment=spec["experiment"],
+            state=State.QUEUED,
+            labels=[Label(key=key, value=value) for key, value in sorted(labels.items())],
+            idempotency_key=idempotency_key,
+            sweep_id=sweep_id,
+            created_at=created_at,
+        ),
     )
-    try:
-        with session.begin_nested():
-            session.add(job)
-    except IntegrityError:
-        # Where writers do not exclude each other, another request with this key can have come first.
-        if idempotency_key is None or not (first := find_replay(session, idempotency_key, body_sha256)):
-            raise
-        return first, False
-    add_event(session, job.id, "state", to_state=State.QUEUED)
-    return job, True
-
-
-def find_replay(session: Session, idempotency_key: str, body_sha256: str) -> Job | None:
-    """The job that was made with this key; IdempotencyMismatchError when its body was another."""
-    job = session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))
-    if job is not None and job.body_sha256 != body_sha256:
-        raise IdempotencyMismatchError(idempotency_key)
-    return job
-
-
-def get_job(session: Session, job_id: str) -> Job | None:
-    """The job, or None."""
-    return session.get(Job, job_id, populate_existing=True)
+    if created:
+        add_event(session, job.id, "state", moved=(None, State.QUEUED))
+    return job, created
 
 
 def lock_job(session: Session, job_id: str) -> Job | None:
@@ -137,43 +116,29 @@ def lock_job(session: Session, job_id: str) -> Job | None:
     return session.get(Job, job_id, populate_existing=True, with_for_update={"key_share": True})
 
 
-def list_jobs(
-    session: Session,
-    *,
-    limit: int,
-    starting_after: str | None = None,
-    state: State | None = None,
-    experiment: str | None = None,
-    sweep_id: str | None = None,
-    labels: Iterable[tuple[str, str]] = (),
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-) -> tuple[Sequence[Job], bool]:
-    """Jobs, newest first, that come after the job `starting_after`; and whether there are more.
-
-    Only those with all the `labels`, made at `created_after` or later and before `created_before`.
-    """
+def list_jobs(session: Session, wanted: JobFilter) -> tuple[Sequence[Job], bool]:
+    """A page of jobs, newest first, and whether there are more."""
     query = select(Job).options(selectinload(Job.attempts), joinedload(Job.mlflow_run), selectinload(Job.labels))
     job_id: InstrumentedAttribute[str] = Job.id
-    for key, value in labels:
+    for key, value in map(parse_filter, wanted.label):
         label = aliased(Label)
         query = query.join(label, (label.job_id == job_id) & (label.key == key) & (label.value == value))
         # The order that is asked for is then that of the labels' index: nothing is sorted and no other job looked at.
         job_id = label.job_id
-    if starting_after is not None:
-        query = query.where(job_id < starting_after)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if experiment is not None:
-        query = query.where(Job.experiment == experiment)
-    if sweep_id is not None:
-        query = query.where(Job.sweep_id == sweep_id)
-    if created_after is not None:
-        query = query.where(job_id >= _first_id(created_after))
-    if created_before is not None:
-        query = query.where(job_id < _first_id(created_before))
-    jobs = session.scalars(query.order_by(job_id.desc()).limit(limit + 1)).all()
-    return jobs[:limit], len(jobs) > limit
+    if wanted.starting_after is not None:
+        query = query.where(job_id < wanted.starting_after)
+    if wanted.state is not None:
+        query = query.where(Job.state == wanted.state)
+    if wanted.experiment is not None:
+        query = query.where(Job.experiment == wanted.experiment)
+    if wanted.sweep is not None:
+        query = query.where(Job.sweep_id == wanted.sweep)
+    if wanted.created_after is not None:
+        query = query.where(job_id >= _first_id(wanted.created_after))
+    if wanted.created_before is not None:
+        query = query.where(job_id < _first_id(wanted.created_before))
+    jobs = session.scalars(query.order_by(job_id.desc()).limit(wanted.limit + 1)).all()
+    return jobs[: wanted.limit], len(jobs) > wanted.limit
 
 
 def jobs_in(session: Session, states: Iterable[State]) -> Sequence[Job]:
@@ -210,7 +175,7 @@ def move(
         return False
     if to in TERMINAL:
         count_ended(session, to, 1)
-    add_event(session, job_id, "state", attempt=attempt, from_state=from_, to_state=to, reason=reason)
+    add_event(session, job_id, "state", attempt=attempt, moved=(from_, to), reason=reason)
     return True
 
 

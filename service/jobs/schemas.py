@@ -1,12 +1,14 @@
-"""Jobs as the API shows them."""
+"""Jobs as the API accepts and returns them."""
 
-from datetime import datetime
-from typing import Any
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from service.jobs.labels import Labels
+from service.jobs.labels import MAX_LABELS, LabelFilter, Labels
 from service.jobs.mlflow_pages import run_page
+from service.jobs.series.thinning import FEWEST
 from service.jobs.states import State
 from service.store.models import Job
 from workers.job.fields import StrictModel
@@ -63,6 +65,38 @@ class JobChange(StrictModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"resources": {"workers": 1}}]})
 
     resources: ResourcesChange
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie within the years 1 and 9999") from None
+
+
+def _with_a_date(text: str) -> str:
+    # Pydantic would read a number as seconds since 1970.
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+    return text
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
+
+
+class JobFilter(BaseModel):
+    """Query parameters of the list of jobs."""
+
+    limit: int = Field(20, ge=1, le=100)
+    starting_after: str | None = Field(None, description="Id of the last job of the previous page.")
+    state: State | None = None
+    experiment: str | None = None
+    sweep: str | None = Field(None, description="Only members of the sweep with this id.")
+    label: list[LabelFilter] = Field(
+        [], max_length=MAX_LABELS, description="Only jobs with this label, key:value; may be repeated."
+    )
+    created_after: Time | None = Field(None, description="Only jobs created at this time or later.")
+    created_before: Time | None = Field(None, description="Only jobs created before this time.")
 
 
 class ProgressView(BaseModel):
@@ -215,6 +249,24 @@ class EventList(BaseModel):
 
     data: list[EventView]
     has_more: bool = Field(description="Whether events follow; ask again with starting_after = the last id here.")
+
+
+Step = Annotated[int, Field(ge=0, lt=2**63)]  # SQL integers have 64 bits
+
+
+class MetricsQuery(BaseModel):
+    """Query parameters of a job's metrics."""
+
+    name: list[str] = Field([], description="Only these series; may be repeated.")
+    from_step: Step | None = None
+    to_step: Step | None = None
+    max_points: int | None = Field(
+        None,
+        ge=FEWEST,
+        lt=2**63,
+        description="Maximum number of points of a series. A longer series is cut into equal pieces, and the first, "
+        "last, smallest and largest value of each piece are kept.",
+    )
 
 
 class SeriesView(BaseModel):

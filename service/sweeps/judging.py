@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import TypeAdapter
 from sqlalchemy import Double, select, type_coerce
 
-from service.jobs.requests import NotPossibleError, make_request
+from service.errors import ConflictError, NotFoundError
+from service.jobs.requests import make_request
 from service.jobs.states import Request, State
 from service.store.models import Job, Metric, Sweep
 from service.sweeps.stopping import Standing, Stopping, SuccessiveHalving, verdict_of
@@ -60,7 +61,7 @@ def stop(session: Session, job_id: str, reason: str) -> bool:
     """Cancel a member; False where it has ended meanwhile, or is being cancelled already."""
     try:
         return make_request(session, job_id, Request.CANCEL, reason=reason)
-    except (NotPossibleError, LookupError):
+    except (ConflictError, NotFoundError):
         return False
 
 

@@ -7,13 +7,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import case, func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload
 
-from service.jobs.repository import IdempotencyMismatchError, create_job, new_id
-from service.jobs.requests import NotPossibleError, make_request
+from service.errors import ConflictError, NotFoundError
+from service.jobs.repository import create_job, new_id
+from service.jobs.requests import make_request
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Request, State
 from service.store.models import Job, Metric, Sweep
+from service.store.rows import add_once
 from service.sweeps.schemas import SweepState
 from workers.job.spec import ValidationMetric
 from workers.record.selection import HIGHER_IS_BETTER
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from service.jobs.repository import NewJob
+
 STOPPED = "stopped"  # in the place of a state
 
 
@@ -30,39 +33,33 @@ def create_sweep(
     session: Session,
     *,
     spec: dict[str, Any],
-    members: Iterable[Mapping[str, Any]],
+    members: Iterable[NewJob],
     body_sha256: str,
     idempotency_key: str | None = None,
 ) -> tuple[Sweep, bool]:
-    """Add a sweep with its jobs; gives the sweep and whether it is new.
+    """Add a sweep with its jobs; returns the sweep and whether it is new.
 
-    `members` are the arguments of `create_job`. The same `idempotency_key` with the same body gives the first sweep
-    again; with another body it raises IdempotencyMismatchError.
+    The same `idempotency_key` with the same body returns the first sweep again. Raises IdempotencyMismatchError where
+    the body differs.
     """
-    if idempotency_key is not None and (first := _find_replay(session, idempotency_key, body_sha256)):
-        return first, False
     sweep_id, created_at = new_id("sweep")
-    sweep = Sweep(
-        id=sweep_id,
-        name=spec["name"],
-        experiment=spec["experiment"],
-        spec=spec,
-        parallel=spec["parallel"],
-        idempotency_key=idempotency_key,
-        body_sha256=body_sha256,
-        created_at=created_at,
+    sweep, created = add_once(
+        session,
+        Sweep(
+            id=sweep_id,
+            name=spec["name"],
+            experiment=spec["experiment"],
+            spec=spec,
+            parallel=spec["parallel"],
+            idempotency_key=idempotency_key,
+            body_sha256=body_sha256,
+            created_at=created_at,
+        ),
     )
-    try:
-        with session.begin_nested():
-            session.add(sweep)
-    except IntegrityError:
-        # Where writers do not exclude each other, another request with this key can have come first.
-        if idempotency_key is None or not (first := _find_replay(session, idempotency_key, body_sha256)):
-            raise
-        return first, False
-    for member in members:
-        create_job(session, sweep_id=sweep_id, **member)
-    return sweep, True
+    if created:
+        for member in members:
+            create_job(session, sweep_id=sweep_id, **member)
+    return sweep, created
 
 
 def list_sweeps(session: Session, *, limit: int, starting_after: str | None = None) -> tuple[Sequence[Sweep], bool]:
@@ -106,7 +103,7 @@ def cancel_sweep(session: Session, sweep_id: str) -> bool:
     for job_id in session.scalars(query).all():
         try:
             changes |= make_request(session, job_id, Request.CANCEL)
-        except (NotPossibleError, LookupError):
+        except (ConflictError, NotFoundError):
             continue  # it has ended meanwhile
     return changes
 
@@ -139,10 +136,3 @@ def parallel_limits(session: Session, jobs: Iterable[Job]) -> dict[str | None, i
         return {}
     rows = session.execute(select(Sweep.id, Sweep.parallel).where(Sweep.id.in_(sweep_ids)))
     return {sweep_id: parallel for sweep_id, parallel in rows if parallel is not None}
-
-
-def _find_replay(session: Session, idempotency_key: str, body_sha256: str) -> Sweep | None:
-    sweep = session.scalar(select(Sweep).where(Sweep.idempotency_key == idempotency_key))
-    if sweep is not None and sweep.body_sha256 != body_sha256:
-        raise IdempotencyMismatchError(idempotency_key)
-    return sweep

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.datasets.files.remote import fetch, is_remote
-from service.http.problems import invalid
+from service.errors import InvalidError
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ HINT = "give a path as seen from the service's uploads, or from one of the direc
 def find_files(field: str, path: str, settings: Settings, workspace: Path) -> tuple[list[Path], str]:
     """The files at a path or an address, which are fetched into `workspace`, and the source as it is recorded.
 
-    Raises ProblemError, which names the `field` of the request, unless they lie where datasets are taken from.
+    Raises InvalidError, which names the `field` of the request, unless they lie where datasets are taken from.
     """
     if is_remote(path):
         return fetch(field, path, settings.allowed_uris, workspace / field, settings.max_dataset_bytes), path
@@ -48,11 +48,11 @@ def _find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
     # A relative path is one below a root; an absolute one replaces it.
     below = [candidate for root in roots if (candidate := _resolve(root / path)).is_relative_to(root)]
     if not below:
-        raise invalid(FieldProblem(field, f"{path!r} is outside the directories for datasets; {HINT}"))
+        raise InvalidError(FieldProblem(field, f"{path!r} is outside the directories for datasets; {HINT}"))
     for candidate in below:
         if os.path.isfile(candidate) or os.path.isdir(candidate):  # noqa: PTH112, PTH113 - Path's raise on some names
             return candidate
-    raise invalid(FieldProblem(field, f"{path!r} is not a file or folder there; {HINT}"))
+    raise InvalidError(FieldProblem(field, f"{path!r} is not a file or folder there; {HINT}"))
 
 
 def _files_of(field: str, folder: Path, roots: Sequence[Path]) -> list[Path]:
@@ -66,11 +66,11 @@ def _files_of(field: str, folder: Path, roots: Sequence[Path]) -> list[Path]:
             path = _resolve(Path(directory) / name)
             if not any(path.is_relative_to(root) for root in roots):
                 message = f"{name!r} in that folder is a link that leads outside the directories for datasets"
-                raise invalid(FieldProblem(field, message))
+                raise InvalidError(FieldProblem(field, message))
             if path.is_file():
                 found.append(path)
         if len(found) > MOST_FILES:
-            raise invalid(FieldProblem(field, f"that folder has more than {MOST_FILES} files"))
+            raise InvalidError(FieldProblem(field, f"that folder has more than {MOST_FILES} files"))
     return found
 
 

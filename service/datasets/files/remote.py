@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from service.datasets.files.unpacking import plain_name
-from service.http.problems import invalid
+from service.errors import InvalidError
 from workers.data.dataset import DatasetError
 from workers.job.resolve import FieldProblem
 
@@ -31,14 +31,14 @@ def is_remote(path: str) -> bool:
 def fetch(field: str, uri: str, allowed: Sequence[str], directory: Path, max_bytes: int) -> list[Path]:
     """Copy the object, or all below that prefix, into `directory`, which is made.
 
-    Raises ProblemError for an address below none of `allowed`, DatasetError where there is nothing or too much.
+    Raises InvalidError for an address below none of `allowed`, DatasetError where there is nothing or too much.
     """
     scheme, _, path = uri.partition("://")
     # Anything else in an address (a user, a query, an escape) could mean another place than the one that is allowed.
     plain = re.fullmatch(r"[^/?#@%\s:]+(/[^/?#%\s]+)*/?", path) and not {".", ".."} & set(path.split("/"))
     if not plain or not any(_is_below(uri, prefix) for prefix in allowed):
         known = f"those that begin with {', '.join(allowed)}" if allowed else "none (its setting allowed_uris)"
-        raise invalid(FieldProblem(field, f"{uri!r} is not an address that this service reads; it reads {known}"))
+        raise InvalidError(FieldProblem(field, f"{uri!r} is not an address that this service reads; it reads {known}"))
     directory.mkdir()
     try:
         return list(_copy(_filesystem(scheme), uri, path.rstrip("/"), directory, max_bytes))

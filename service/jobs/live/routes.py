@@ -1,4 +1,4 @@
-"""The endpoint of a job's events: pages, or a live stream."""
+"""REST endpoint of a job's events: pages, or a live stream."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -8,18 +8,18 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from service.errors import UnavailableError
 from service.http.dependencies import Services, ServicesDependency
 from service.http.json_body import StrictJsonRoute
 from service.http.negotiation import VARIES, accept_of, preferred
-from service.http.problems import PROBLEM_RESPONSES, ProblemError
-from service.jobs.checks import unknown_job
 from service.jobs.events import list_events
 from service.jobs.live.streams import EventStreams, Watcher
-from service.jobs.repository import get_job
 from service.jobs.schemas import EventList, EventView, LiveView
 from service.jobs.states import TERMINAL
+from service.store.models import Job
+from service.store.rows import find_or_404
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=StrictJsonRoute)  # a part of the router of jobs
 
 PAGES, STREAM = "application/json", "text/event-stream"
 STREAM_EXAMPLE = """\
@@ -115,14 +115,13 @@ async def get_events(
     if streams.closed or streams.full:
         why = "is stopping" if streams.closed else f"has {len(streams)} open event streams, its limit"
         message = f"The service {why}. GET {request.url.path} as {PAGES} gives the events in pages."
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, message, headers=VARIES | {"Retry-After": "5"})
+        raise UnavailableError(message, headers=VARIES)
     return WatcherResponse(Watcher(job_id, cursor), streams)
 
 
 def _page(job_id: str, services: Services, limit: int, starting_after: int | None) -> EventList:
     with services.database.reading() as session:
-        if get_job(session, job_id) is None:
-            raise unknown_job(job_id)
+        find_or_404(session, Job, job_id)
         events, has_more = list_events(session, job_id, limit=limit, starting_after=starting_after)
         return EventList(data=[EventView.model_validate(event) for event in events], has_more=has_more)
 
@@ -130,7 +129,5 @@ def _page(job_id: str, services: Services, limit: int, starting_after: int | Non
 def _over(job_id: str, services: Services, cursor: int) -> bool:
     """Whether a job has ended and nothing is told of it after the event `cursor`: a browser then asks no more."""
     with services.database.reading() as session:
-        job = get_job(session, job_id)
-        if job is None:
-            raise unknown_job(job_id)
+        job = find_or_404(session, Job, job_id)
         return job.state in TERMINAL and not list_events(session, job_id, limit=1, starting_after=cursor)[0]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.jobs.recording import end_attempt
-from service.jobs.repository import count_by_state, create_job, get_job, move, start_attempt
+from service.jobs.repository import count_by_state, create_job, move, start_attempt
 from service.jobs.requests import delete_job
 from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
-from service.store.models import Base
+from service.store.models import Base, Job
 from service.telemetry.instruments import UNTOLD_POINTS
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
@@ -103,7 +103,7 @@ def test_it_ends_quietly_and_leaves_nothing(
         # Without its first file the second one of the checkpoint is not sent either.
         assert len(api.calls) == {0: 0, 1: 4, 2: 4, 3: 4}.get(number, CALLS - (number <= UPLOAD)), api.calls
     with database.reading() as session:
-        assert get_job(session, job_id) is None
+        assert session.get(Job, job_id) is None
         assert set(count_by_state(session).values()) == {0}
         tables = [table for table in Base.metadata.sorted_tables if "job_id" in table.columns]
         assert [table.name for table in tables if session.execute(table.select()).all()] == []

@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from service.jobs.repository import (
-    IdempotencyMismatchError,
     create_job,
     finish_attempt,
-    get_job,
     jobs_in,
     move,
     note_waiting,
@@ -29,6 +27,7 @@ from service.jobs.repository import (
 from service.jobs.series.points import Point, Series, read_series, record_points
 from service.jobs.states import MOVES, TERMINAL, State
 from service.store.models import Event, Job
+from service.store.rows import IdempotencyMismatchError
 from service.store.types import Float64
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def test_the_table_of_moves_is_the_law(database: Database, origin: State, target
         before = len(events(session, job_id, "state"))
         if target in MOVES[origin]:
             assert move(session, job_id, from_=origin, to=target, reason="because")
-            job = get_job(session, job_id)
+            job = session.get(Job, job_id)
             assert job is not None
             assert (job.state, job.reason) == (target, "because")
             assert (job.finished_at is not None) == (target in TERMINAL)
@@ -134,7 +133,7 @@ STALE_WRITES: dict[str, Callable[[Session, str, int], bool]] = {
 
 
 def snapshot(session: Session, job_id: str) -> Any:
-    job = get_job(session, job_id)
+    job = session.get(Job, job_id)
     assert job is not None
     session.refresh(job, ["attempts"])
     columns = {column.name: getattr(job, column.name) for column in Job.__table__.columns}
@@ -206,7 +205,7 @@ def test_progress_never_goes_back(database: Database, running: tuple[str, int]) 
     with database.writing() as session:
         for epoch, step in ((1, 10), (2, 20), (1, 12), (2, 20), (3, 20)):
             record_progress(session, job_id, attempt, epoch=epoch, step=step)
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         assert (job.epoch, job.step) == (3, 20)
 
@@ -243,7 +242,7 @@ def test_points_are_recorded_once_and_differing_ones_reported(database: Database
         assert repr(series["train/loss"]) == repr(Series([1, 2, 3], [0.5, nan, 0.25]))
         assert series["grad/norm"] == Series([1, 2], [infinity, 0.0])
         assert series["time/step_ms"].values == [3.0]
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         assert job.latest_metrics == {
             "train/loss": [3, 0.25], "grad/norm": [2, 0.0], "time/step_ms": [1, 3.0],
@@ -255,7 +254,7 @@ def test_the_latest_value_is_that_of_the_last_step(database: Database, running: 
     with database.writing() as session:
         record_points(session, job_id, attempt, [Point("val/loss", 7, 0.7, 1), Point("val/loss", 5, 0.5, 1)])
         record_points(session, job_id, attempt, [Point("val/loss", 6, 0.6, 1)])
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         assert job.latest_metrics == {"val/loss": [7, 0.7]}
 
@@ -352,4 +351,4 @@ def test_a_block_that_raises_writes_nothing(database: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     with database.reading() as session:
-        assert get_job(session, made[0]) is None
+        assert session.get(Job, made[0]) is None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.jobs.repository import create_job, get_job
+from service.jobs.repository import create_job
 from service.jobs.states import State
 from service.processes import die_with_parent
 from service.scheduling import leadership as leadership_module
@@ -22,6 +22,7 @@ from service.scheduling.leadership import Leadership
 from service.settings import Settings
 from service.store import lease
 from service.store.lease import LeaseState, read_lease
+from service.store.models import Job
 from tests.service.fakes.cluster import FakeCluster
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.job.spec import JobSpec, ResourcesSpec
@@ -124,7 +125,7 @@ def add_job(database: Database) -> str:
 
 def is_in(database: Database, job_id: str, state: State) -> bool:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         return job is not None and job.state == state
 
 

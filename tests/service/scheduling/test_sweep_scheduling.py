@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from service.errors import ConflictError
 from service.jobs.events import list_events
-from service.jobs.repository import get_attempt, get_job, jobs_in, move, start_attempt
-from service.jobs.requests import NotPossibleError, delete_job, make_request
+from service.jobs.repository import get_attempt, jobs_in, move, start_attempt
+from service.jobs.requests import delete_job, make_request
 from service.jobs.series.points import Point, record_points
 from service.jobs.states import TERMINAL, Request, State
 from service.scheduling.scheduler import Scheduler
@@ -62,7 +63,7 @@ def add_sweep(database: Database, stopping: dict[str, Any], members: list[dict[s
 
 def job_of(database: Database, job_id: str) -> Job:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         return job
 
@@ -183,7 +184,7 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     for job_id in ids[:3]:
         wait_until(lambda: job_of(database, job_id).reason == reason, "the reason")  # noqa: B023
         assert job_of(database, job_id).state == State.QUEUED
-    with database.writing() as session, pytest.raises(NotPossibleError, match="queued"):
+    with database.writing() as session, pytest.raises(ConflictError, match="queued"):
         delete_job(session, ids[0])
 
     ask(database, ids[1], Request.PAUSE)
@@ -193,7 +194,7 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     wait_until(lambda: len(cluster.attempts) == 5, "the best to go on")
     assert (cluster.attempts[4].assignment.job, cluster.attempts[4].assignment.until_step) == (ids[0], 2 * STEPS)
     assert [job_of(database, job_id).state for job_id in ids[1:]] == ["paused", "paused", "failed"]
-    with database.writing() as session, pytest.raises(NotPossibleError, match="compares other jobs with"):
+    with database.writing() as session, pytest.raises(ConflictError, match="compares other jobs with"):
         delete_job(session, ids[3])
 
     ask(database, ids[2], Request.RESUME)
