@@ -1,4 +1,4 @@
-"""What a classifier's scores say beyond its accuracy: margins, confidences, calibration, losses and their gradients.
+"""What a classifier's scores say beyond its accuracy: margins, confidences, calibration and losses.
 
 Scores are finite numbers (rows, classes) of at least one row and two classes, labels integers (rows,) in [0, classes);
 all is computed in float64.
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 CALIBRATION_BINS = 15  # as Guo et al. have it
-LABEL, WRONG = 0, 1
 
 
 def accuracy(scores: Scores, labels: Labels) -> float:
@@ -93,42 +92,17 @@ def calibration(scores: Scores, labels: Labels, bins: int = CALIBRATION_BINS) ->
         return Calibration(edges, counts, total / counts, right / counts)
 
 
-def loss_and_gradient(loss: Loss, scores: Scores, labels: Labels) -> tuple[Numbers, Numbers]:
-    """A loss of each row, (rows,), and its gradient on the scores, (rows, classes), by the engine itself."""
+def losses(loss: Loss, scores: Scores, labels: Labels) -> Numbers:
+    """A loss of each row, (rows,), computed by the engine."""
     _check(scores, labels)
     graph = Graph()
     graph.input("scores", (BATCH, scores.shape[1]))
     graph.input("labels", (BATCH,), integer=True)
     graph.add("loss", loss, "scores", "labels")
-    plan = Plan(graph, ["loss"], batch=len(scores), dtype=np.float64, wrt=["scores"])
+    plan = Plan(graph, ["loss"], batch=len(scores), dtype=np.float64)
     plan.inputs["scores"][:], plan.inputs["labels"][:] = scores, labels
     plan.forward()
-    plan.backward({"loss": 1.0})
-    return plan.value("loss").copy(), plan.gradient("scores").copy()
-
-
-def active_fraction(gradient: Numbers) -> float:
-    """Share of the rows whose gradient on the scores, (rows, classes), is not zero: those that still teach a model."""
-    return float(np.mean(np.any(gradient != 0, axis=1)))
-
-
-def gradient_norms(gradient: Numbers) -> Numbers:
-    """The Euclidean norm of each row's gradient on the scores, (rows,): how hard the row pulls on the model."""
-    norms: Numbers = np.linalg.norm(gradient, axis=1)
-    return norms
-
-
-def outlier(loss: Loss, distances: Numbers) -> tuple[Numbers, Numbers]:
-    """The loss of a row of two classes whose label trails by each of the distances, and the norm of its gradient.
-
-    With d the distance and a margin of 1, hinge is `max(0, d + 1)`, with a norm of `sqrt(2)` however far the row lies;
-    the squared hinge `max(0, d + 1)^2`, with `2 sqrt(2) (d + 1)`; softmax `log(1 + e^d)`, with one that goes
-    to `sqrt(2)`.
-    """
-    scores = np.zeros((len(distances), 2))
-    scores[:, WRONG] = distances
-    losses, gradient = loss_and_gradient(loss, scores, np.full(len(distances), LABEL))
-    return losses, gradient_norms(gradient)
+    return plan.value("loss").copy()
 
 
 def _check(scores: Scores, labels: Labels) -> None:

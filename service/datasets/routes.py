@@ -101,13 +101,13 @@ def get_one_dataset(name: str, services: ServicesDependency) -> DatasetDetail:
     """Get a dataset with its columns, statistics and versions: its newest version, or the version of name@version."""
     with services.database.reading() as session:
         dataset = find_dataset(session, name)
-        profile = dataset.profile or {}
+        profile = dataset.profile
         return DatasetDetail(
             **_view(dataset, services.settings).model_dump(),
-            columns=profile.get("columns", []),
-            target_columns=profile.get("targets", []),
-            statistics=profile.get("statistics"),
-            class_counts=profile.get("class_counts", []),
+            columns=profile["columns"],
+            target_columns=profile["targets"],
+            statistics=profile["statistics"],
+            class_counts=profile["class_counts"],
             versions=list_versions(session, dataset.name),
         )
 

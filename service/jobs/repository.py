@@ -164,8 +164,6 @@ def move(
         allowed = ", ".join(sorted(MOVES[from_])) or "nothing: it is final"
         raise ValueError(f"a job cannot move from {from_} to {to}; from {from_} it can move to {allowed}")
     changes: dict[str, Any] = {"state": to, "reason": reason}
-    if to is State.CANCELLING or (to is State.CANCELLED and from_ is not State.CANCELLING):
-        changes["cancel_requested"] = True
     if to in TERMINAL:
         changes["finished_at"] = now()
     statement = update(Job).where(Job.id == job_id, Job.state == from_).values(changes)

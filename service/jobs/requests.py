@@ -12,7 +12,7 @@ from service.errors import ConflictError
 from service.jobs.events import add_event
 from service.jobs.repository import changed, count_ended, move
 from service.jobs.states import REQUESTS, TERMINAL, Request, State
-from service.store.models import UNTOLD, Attempt, Event, Job, Label, Metric, MlflowRun, OrphanedRun, Sweep
+from service.store.models import UNEXPORTED, Attempt, Event, Job, Label, Metric, MlflowRun, OrphanedRun, Sweep
 from service.store.rows import find_or_404
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def delete_job(session: Session, job_id: str) -> None:
             f"The stopping rule of {job.sweep_id} compares other jobs with {job_id}: wait until all of them have "
             "ended, then delete it."
         )
-    orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNTOLD)
+    orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNEXPORTED)
     session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
     for table in (Metric, Event, Attempt, Label, MlflowRun):
         session.execute(delete(table).where(table.job_id == job_id))

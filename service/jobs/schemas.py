@@ -28,23 +28,18 @@ HINGE_JOB: dict[str, Any] = {
 
 
 class JobRequest(JobSpec):
-    """A training job, with what is said about it and not part of it: no result depends on that.
-
-    A field that is left at its default is left out: the body's hash is the one from before there was the field.
-    """
+    """A training job with its labels and priority, on which no result depends."""
 
     labels: Labels = Field(
         {},
         description="Up to 32 keys of letters, digits and ._/- with a text each.",
         examples=[{"team": "vision"}],
-        exclude_if=lambda labels: not labels,
     )
     priority: int = Field(
         0,
         ge=-100,
         le=100,
         description="Jobs of a higher priority start first; those of the same one, first come first served.",
-        exclude_if=lambda priority: priority == 0,
     )
 
 

@@ -59,11 +59,6 @@ class Leadership:
         self._thread = threading.Thread(target=self._run, name="leadership")
 
     @property
-    def leads(self) -> bool:
-        """Whether this process schedules."""
-        return self._scheduler is not None
-
-    @property
     def scheduler(self) -> LeadersPart:
         """The scheduler, where this process leads."""
         return LeadersPart(lambda: self._scheduler)

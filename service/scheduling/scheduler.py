@@ -166,11 +166,10 @@ class Scheduler:
         for job in jobs:
             with self._database.reading() as session:
                 row = get_attempt(session, job.id, job.attempt)
-            found = Attempt.find(job.id, row.number, row.supervisor) if row.supervisor is not None else None
+            found = Attempt.find(job.id, row.number, row.supervisor)
             if found is None:
-                if row.supervisor is not None:
-                    # It must not begin the attempt yet: a start may be under way, of another process that has stalled.
-                    self._supervisors.end(row.supervisor)
+                # Another process that has stalled may be starting the attempt: the supervisor must not begin it.
+                self._supervisors.end(row.supervisor)
                 self._write_end(job.id, row.number, self._missing)
             else:
                 self._follow(job.id, row.number, found, last_event=row.last_event)

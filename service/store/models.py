@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, false
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from service.store.types import Float64, Text, UtcDateTime
@@ -51,10 +51,9 @@ class Job(Base):
     experiment: Mapped[str]
     state: Mapped[str]
     reason: Mapped[str | None]
-    cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt: Mapped[int] = mapped_column(default=0)
-    restarts: Mapped[int] = mapped_column(default=0, server_default="0")
-    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    restarts: Mapped[int] = mapped_column(default=0)
+    priority: Mapped[int] = mapped_column(default=0)
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -66,9 +65,8 @@ class Job(Base):
     latest_metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     params_sha256: Mapped[str | None]
     # Whether MLflow knows all there will ever be: the exporter looks at the others each second.
-    mlflow_finished: Mapped[bool] = mapped_column(default=False, server_default=false())
-    # No foreign key: SQLite could not take the column away again without making the whole table anew.
-    sweep_id: Mapped[str | None]
+    mlflow_finished: Mapped[bool] = mapped_column(default=False)
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"))
     overrides: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -79,8 +77,8 @@ class Job(Base):
     mlflow_run: Mapped[MlflowRun | None] = relationship(viewonly=True)
 
 
-UNTOLD = ~Job.mlflow_finished
-Index("ix_jobs_untold", Job.id, sqlite_where=UNTOLD, postgresql_where=UNTOLD)
+UNEXPORTED = ~Job.mlflow_finished
+Index("ix_jobs_unexported", Job.id, sqlite_where=UNEXPORTED, postgresql_where=UNEXPORTED)
 
 
 class Sweep(Base):
@@ -99,11 +97,11 @@ class Sweep(Base):
     mlflow_experiment_id: Mapped[str | None]
     mlflow_run_id: Mapped[str | None]
     # Whether its run in MLflow says all there is to say.
-    mlflow_finished: Mapped[bool] = mapped_column(default=False, server_default=false())
+    mlflow_finished: Mapped[bool] = mapped_column(default=False)
 
 
-UNTOLD_SWEEP = ~Sweep.mlflow_finished
-Index("ix_sweeps_untold", Sweep.id, sqlite_where=UNTOLD_SWEEP, postgresql_where=UNTOLD_SWEEP)
+UNEXPORTED_SWEEP = ~Sweep.mlflow_finished
+Index("ix_sweeps_unexported", Sweep.id, sqlite_where=UNEXPORTED_SWEEP, postgresql_where=UNEXPORTED_SWEEP)
 
 
 class EndedJobs(Base):
@@ -136,8 +134,8 @@ class Attempt(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    supervisor: Mapped[str | None]
-    last_event: Mapped[int] = mapped_column(default=0, server_default="0")
+    supervisor: Mapped[str]
+    last_event: Mapped[int] = mapped_column(default=0)
     outcome: Mapped[str | None]
     reason: Mapped[str | None]
     started_at: Mapped[datetime]
@@ -195,24 +193,24 @@ class Dataset(Base):
     `profile` is what was seen in the rows when they were registered, for people to read.
     """
 
-    __tablename__ = "dataset_versions"
+    __tablename__ = "datasets"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     path: Mapped[str]
     digest: Mapped[str]
     rows: Mapped[int] = mapped_column(BigInteger)
     features: Mapped[int]
     classes: Mapped[list[str]]
-    dtype: Mapped[str] = mapped_column(default="float32", server_default="float32")
+    dtype: Mapped[str]
     shape: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
-    targets: Mapped[int] = mapped_column(default=0, server_default="0")
+    targets: Mapped[int]
     label: Mapped[str | None]
     split_column: Mapped[str | None]
-    splits: Mapped[dict[str, int]] = mapped_column(default=dict)
-    format: Mapped[str] = mapped_column(default="parquet", server_default="parquet")
+    splits: Mapped[dict[str, int]]
+    format: Mapped[str]
     source: Mapped[str]
-    profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    profile: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

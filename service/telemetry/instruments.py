@@ -72,13 +72,13 @@ SCHEDULER_LAST_PASS = Gauge(
     registry=REGISTRY,
 )
 
-UNTOLD_POINTS = Gauge(
-    "gradfleet_mlflow_untold_points",
+UNEXPORTED_POINTS = Gauge(
+    "gradfleet_mlflow_unexported_points",
     "Recorded points that MLflow has not taken yet; 0 where this process does not export.",
     registry=REGISTRY,
 )
-UNTOLD_SECONDS = Gauge(
-    "gradfleet_mlflow_untold_seconds",
+UNEXPORTED_SECONDS = Gauge(
+    "gradfleet_mlflow_unexported_seconds",
     "Age of the oldest recorded point that MLflow has not taken yet; 0 where there is none.",
     registry=REGISTRY,
 )

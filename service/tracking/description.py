@@ -31,7 +31,7 @@ def tags_of(job: Job, fingerprint: Mapping[str, str]) -> dict[str, str]:
 
 
 def dataset_input(job: Job) -> dict[str, Any]:
-    """The job's dataset as an input of its run; where its file lies stays untold."""
+    """The job's dataset as an input of its run; without the path of its file."""
     name, digest = job.spec["data"]["dataset"], job.dataset["digest"]
     return {
         "tags": [{"key": "mlflow.data.context", "value": "training"}],

@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.parts import PartStatus
 from service.store.lease import LeaseLostError
-from service.telemetry.instruments import UNTOLD_POINTS, UNTOLD_SECONDS
-from service.tracking.backlog import measure_backlog, orphaned_runs, untold_jobs, untold_sweeps
+from service.telemetry.instruments import UNEXPORTED_POINTS, UNEXPORTED_SECONDS
+from service.tracking.backlog import measure_backlog, orphaned_runs, unexported_jobs, unexported_sweeps
 from service.tracking.job_export import JobExport
 from service.tracking.mending import Mending
 from service.tracking.mlflow.api import MlflowApi, RejectedError, UnavailableError
@@ -39,10 +39,10 @@ ANSWER_SECONDS = 2.0  # that MLflow has for its last answer when the export stop
 class Export(Protocol):
     """Who tells MLflow of one kind of thing."""
 
-    def tell(self, untold_id: str, /) -> bool:
+    def tell(self, unexported_id: str, /) -> bool:
         """Send what is new; whether there is more than fits into one batch."""
 
-    def note_refusal(self, untold_id: str, error: RejectedError, /) -> None:
+    def note_refusal(self, unexported_id: str, error: RejectedError, /) -> None:
         """Take note that MLflow does not take it at all."""
 
 
@@ -81,12 +81,12 @@ class MlflowExporter:
         self._failures: Counter[str] = Counter()
         self._failed_rounds = 0
         self._set_aside: set[str] = set()
-        self._oldest_untold: float | None = None  # when the point was measured, in seconds since 1970
+        self._oldest_unexported: float | None = None  # when the point was measured, in seconds since 1970
 
     def start(self) -> None:
         """Begin to export."""
         if self._api is not None:
-            UNTOLD_SECONDS.set_function(self._untold_seconds)
+            UNEXPORTED_SECONDS.set_function(self._unexported_seconds)
             self._thread.start()
 
     def stop(self) -> None:
@@ -100,8 +100,8 @@ class MlflowExporter:
             self._exports.jobs.close()
         if self._api is not None:
             self._api.close()
-            self._oldest_untold = None
-            UNTOLD_POINTS.set(0)
+            self._oldest_unexported = None
+            UNEXPORTED_POINTS.set(0)
 
     def status(self) -> PartStatus:
         """Whether MLflow takes what it is told."""
@@ -115,19 +115,19 @@ class MlflowExporter:
 
     def step(self) -> float:
         """Send what is there, at most one batch of points per job; gives the seconds to wait before the next step."""
-        wait = self._send_batches(self._untold())
+        wait = self._send_batches(self._unexported())
         self._measure()
         return wait
 
-    def _send_batches(self, untold: Sequence[tuple[Export, str]]) -> float:
+    def _send_batches(self, unexported: Sequence[tuple[Export, str]]) -> float:
         more = False
         # What failed before comes last, so that it keeps nothing else waiting.
-        for export, untold_id in sorted(untold, key=lambda turn: self._failures[turn[1]]):
+        for export, unexported_id in sorted(unexported, key=lambda turn: self._failures[turn[1]]):
             try:
-                more |= self._export(export, untold_id)
-                self._failures.pop(untold_id, None)
+                more |= self._export(export, unexported_id)
+                self._failures.pop(unexported_id, None)
             except UnavailableError as error:
-                self._failures[untold_id] += 1
+                self._failures[unexported_id] += 1
                 self._failed_rounds += 1
                 if self._failed_rounds == 1 and not self._stopping.is_set():
                     logger.warning("MLflow cannot be told, trying again until it can: %s", error)
@@ -152,34 +152,34 @@ class MlflowExporter:
                 logger.exception("the database does not answer")
                 wait = IDLE_SECONDS
 
-    def _untold(self) -> list[tuple[Export, str]]:
+    def _unexported(self) -> list[tuple[Export, str]]:
         if self._exports is None:
             return []  # nobody is to be told
         turns: list[tuple[Export, str]] = []
         with self._database.reading() as session:
-            turns += [(self._exports.jobs, job_id) for job_id in untold_jobs(session)]
-            sweeps = untold_sweeps(session, without=self._set_aside)
+            turns += [(self._exports.jobs, job_id) for job_id in unexported_jobs(session)]
+            sweeps = unexported_sweeps(session, without=self._set_aside)
             turns += [(self._exports.sweeps, sweep_id) for sweep_id in sweeps]
             turns += [(self._exports.orphans, run_id) for run_id in orphaned_runs(session)]
         if self._exports.mending.due:
             turns.append((self._exports.mending, "mending"))
-        return [(export, untold_id) for export, untold_id in turns if untold_id not in self._set_aside]
+        return [(export, unexported_id) for export, unexported_id in turns if unexported_id not in self._set_aside]
 
     def _measure(self) -> None:
         with self._database.reading() as session:
             backlog = measure_backlog(session, without=self._set_aside)
-        UNTOLD_POINTS.set(backlog.points)
-        self._oldest_untold = None if backlog.oldest_ms is None else backlog.oldest_ms / 1000
+        UNEXPORTED_POINTS.set(backlog.points)
+        self._oldest_unexported = None if backlog.oldest_ms is None else backlog.oldest_ms / 1000
 
-    def _untold_seconds(self) -> float:
-        return 0.0 if self._oldest_untold is None else time.time() - self._oldest_untold
+    def _unexported_seconds(self) -> float:
+        return 0.0 if self._oldest_unexported is None else time.time() - self._oldest_unexported
 
-    def _export(self, export: Export, untold_id: str) -> bool:
+    def _export(self, export: Export, unexported_id: str) -> bool:
         """Tell MLflow what is new about a job or a sweep; whether there is more than fitted into one batch."""
         try:
-            return export.tell(untold_id)
+            return export.tell(unexported_id)
         except RejectedError as error:
             # Nothing can be done about it until somebody has changed something; a restart tries again.
-            self._set_aside.add(untold_id)
-            export.note_refusal(untold_id, error)
+            self._set_aside.add(unexported_id)
+            export.note_refusal(unexported_id, error)
             return False

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from core import Hinge, SoftmaxCrossEntropy
-from service.analysis.measures import gradient_norms, loss_and_gradient, outlier
+from core import BATCH, Graph, Hinge, Loss, Plan, SoftmaxCrossEntropy
 from service.cli.demo.experiment import BASE, MISLABELLED, SEEDS, VALIDATION
 from service.sweeps.schemas import SweepRequest
 
@@ -18,25 +17,39 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "hinge-vs-softmax.md").read_text()
 
 
+def losses_and_norms(loss: Loss, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of each row, and the Euclidean norm of its gradient with respect to the scores."""
+    graph = Graph()
+    graph.input("scores", (BATCH, scores.shape[1]))
+    graph.input("labels", (BATCH,), integer=True)
+    graph.add("loss", loss, "scores", "labels")
+    plan = Plan(graph, ["loss"], batch=len(scores), dtype=np.float64, wrt=["scores"])
+    plan.inputs["scores"][:], plan.inputs["labels"][:] = scores, labels
+    plan.forward()
+    plan.backward({"loss": 1.0})
+    return plan.value("loss").copy(), np.linalg.norm(plan.gradient("scores"), axis=1)
+
+
 def test_the_table_of_outliers() -> None:
     rows = re.findall(r"^\| (−?\d+) \|(.+)\|$", PAGE.partition("| d |")[2], re.MULTILINE)
     assert [distance for distance, _ in rows] == ["−5", "−1", "0", "1", "5", "20"]
     distances = np.array([float(distance.replace("−", "-")) for distance, _ in rows])
-    columns = [
-        column for loss in (Hinge(), Hinge(squared=True), SoftmaxCrossEntropy()) for column in outlier(loss, distances)
-    ]
+    scores, labels = np.stack([np.zeros(len(rows)), distances], axis=1), np.zeros(len(rows), int)
+    columns = []
+    for loss in (Hinge(), Hinge(squared=True), SoftmaxCrossEntropy()):
+        columns += losses_and_norms(loss, scores, labels)
     shown = [[float(cell) for cell in cells.split("|")] for _, cells in rows]
     assert np.array(shown) == pytest.approx(np.stack(columns, axis=1), abs=0.0005)
 
 
 def test_how_hard_a_row_of_ten_classes_can_pull() -> None:
     trailing, label = np.array([[0.0] + [5.0] * 9]), np.array([0])
-    norm = gradient_norms(loss_and_gradient(Hinge(), trailing, label)[1])[0]
+    norm = losses_and_norms(Hinge(), trailing, label)[1][0]
     assert f"which is {norm:.2f}\nfor ten" in PAGE
     random = np.random.default_rng(0)
     scores, labels = random.normal(scale=20, size=(500, 10)), random.integers(0, 10, 500)
     for loss in (SoftmaxCrossEntropy(), Hinge(form="crammer_singer")):
-        assert gradient_norms(loss_and_gradient(loss, scores, labels)[1]).max() <= 2**0.5 + 1e-12
+        assert losses_and_norms(loss, scores, labels)[1].max() <= 2**0.5 + 1e-12
 
 
 def test_the_sweep_is_the_demos_experiment() -> None:

@@ -13,7 +13,7 @@ from service.jobs.requests import delete_job
 from service.jobs.series.points import Point, record_points
 from service.jobs.states import State
 from service.store.models import Base, Job
-from service.telemetry.instruments import UNTOLD_POINTS
+from service.telemetry.instruments import UNEXPORTED_POINTS
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
 from service.tracking.mlflow.api import RejectedError, Run
@@ -78,7 +78,7 @@ def ended_job(database: Database, settings: Settings) -> str:
 def test_it_ends_quietly_and_leaves_nothing(
     database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, number: int, refuses: bool
 ) -> None:
-    """Call 0 stands for the moment between the look at what is untold and the job's own turn."""
+    """Call 0 stands for the moment between the look at what is unexported and the job's own turn."""
     job_id = ended_job(database, settings)
     exporter = MlflowExporter(database, settings)
 
@@ -112,5 +112,5 @@ def test_it_ends_quietly_and_leaves_nothing(
         api.calls.clear()
         exporter.step()
         assert expected is None or api.calls == expected, "the run that the job has left is ended, once"
-    assert UNTOLD_POINTS._value.get() == 0
+    assert UNEXPORTED_POINTS._value.get() == 0
     exporter.stop()

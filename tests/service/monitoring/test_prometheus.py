@@ -252,10 +252,10 @@ def test_how_far_mlflow_is_behind(database: Database, settings: Settings) -> Non
     nobody = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
     exporter = MlflowExporter(database, nobody)
     exporter.start()
-    wait_until(lambda: sample("mlflow_untold_points") == 5, "five points wait")
-    assert 60 <= sample("mlflow_untold_seconds") < 120
+    wait_until(lambda: sample("mlflow_unexported_points") == 5, "five points wait")
+    assert 60 <= sample("mlflow_unexported_seconds") < 120
     exporter.stop()
-    assert (sample("mlflow_untold_points"), sample("mlflow_untold_seconds")) == (0, 0)
+    assert (sample("mlflow_unexported_points"), sample("mlflow_unexported_seconds")) == (0, 0)
 
 
 def test_without_a_database_there_are_the_figures_of_the_process(settings: Settings) -> None:

@@ -133,8 +133,9 @@ def test_datasets_are_in_the_order_of_their_names(database: Database) -> None:
     names = ["a", "B", "_", "á", "b", "-1", "0"]
     with database.writing() as session:
         for name in names:
-            row = {"path": "p", "digest": "0", "rows": 1, "features": 1, "classes": ["a"], "label": "l", "source": "s"}
-            session.add(Dataset(name=name, **row))
+            row = {"path": "p", "digest": "0", "rows": 1, "features": 1, "classes": ["a"], "dtype": "float32"}
+            row |= {"targets": 0, "splits": {}, "format": "csv", "source": "s", "profile": {}}
+            session.add(Dataset(name=name, version=1, **row))
     with database.reading() as session:
         assert [dataset.name for dataset in list_datasets(session)] == sorted(names)
 

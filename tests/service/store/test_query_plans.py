@@ -17,7 +17,7 @@ from service.store.lease import check_token, read_lease
 from service.store.models import Base, Job, Metric
 from service.sweeps.judging import judge
 from service.sweeps.repository import best_values, create_sweep, jobs_of, states_of
-from service.tracking.backlog import measure_backlog, untold_jobs, untold_sweeps
+from service.tracking.backlog import measure_backlog, unexported_jobs, unexported_sweeps
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 # Tables of a few rows, and indexes that have only what MLflow does not know all of.
 MAY_BE_SCANNED = {
-    "SCAN jobs USING INDEX ix_jobs_untold",
-    "SCAN jobs USING COVERING INDEX ix_jobs_untold",
-    "SCAN sweeps USING INDEX ix_sweeps_untold",
-    "SCAN sweeps USING COVERING INDEX ix_sweeps_untold",
+    "SCAN jobs USING INDEX ix_jobs_unexported",
+    "SCAN jobs USING COVERING INDEX ix_jobs_unexported",
+    "SCAN sweeps USING INDEX ix_sweeps_unexported",
+    "SCAN sweeps USING COVERING INDEX ix_sweeps_unexported",
     "SCAN ended_jobs",
     "SCAN incidents",
 }
@@ -91,8 +91,8 @@ def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], A
 @pytest.mark.parametrize(
     "ask",
     [
-        untold_jobs,
-        lambda session: untold_sweeps(session, without=["job_1"]),
+        unexported_jobs,
+        lambda session: unexported_sweeps(session, without=["job_1"]),
         lambda session: measure_backlog(session, without=[]),
         lambda session: measure_backlog(session, without=["job_1"]),
         lambda session: jobs_in(session, [State.QUEUED, *LIVE]),
@@ -104,7 +104,7 @@ def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], A
         lambda session: list_jobs(session, JobFilter(sweep="sweep_1")),
     ],
     ids=[
-        *("untold", "untold sweeps", "backlog", "backlog without", "scheduler", "lease", "token"),
+        *("unexported", "unexported sweeps", "backlog", "backlog without", "scheduler", "lease", "token"),
         *("states", "members", "bests", "page"),
     ],
 )
