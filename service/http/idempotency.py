@@ -18,7 +18,12 @@ from service.http.dependencies import ServicesDependency
 
 IdempotencyKey = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", min_length=1, max_length=255, description="Makes it safe to repeat the request."),
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="A request that is repeated with the same key has no further effect.",
+    ),
 ]
 
 
@@ -29,7 +34,7 @@ def _take_key(
             alias="Idempotency-Key",
             min_length=1,
             max_length=255,
-            description="Accepted but not needed: this request is safe to repeat without a key.",
+            description="Accepted but not needed: this request can be repeated safely without a key.",
         ),
     ] = None,
 ) -> None:
