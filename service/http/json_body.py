@@ -1,4 +1,4 @@
-"""Strict JSON: what is ambiguous, has no exact meaning, or cannot be stored is refused when it is read."""
+"""Strict JSON: values that are ambiguous, not exact or cannot be stored are rejected when they are parsed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LARGEST_INTEGER = 2**63
 
 
 class DuplicateKeyError(ValueError):
-    """An object has a key twice."""
+    """An object has a duplicate key."""
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text; BadRequestError or InvalidError says where it is wrong.
+    """Parse a JSON text.
 
-    Refused, beyond what is no JSON at all: NaN and Infinity, numbers beyond float64 or 64-bit integers, a key that
-    occurs twice in an object, strings with NUL or with half a surrogate pair, and nesting deeper than 32.
+    Raises BadRequestError or InvalidError for invalid JSON, and for NaN and Infinity, numbers beyond float64 or 64-bit
+    integers, duplicate keys, strings with NUL or with half a surrogate pair, and nesting deeper than 32.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_int=_parse_int)
@@ -59,10 +59,10 @@ class StrictJsonRequest(Request):
 
 
 class StrictJsonRoute(APIRoute):
-    """A route that takes strict JSON and nothing else."""
+    """A route that accepts only strict JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Handler that looks at the body's media type, then at the body."""
+        """Handler that checks the body's media type, then the body."""
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
 
@@ -90,7 +90,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_int(digits: str) -> float:
-    # int() refuses thousands of digits with an error of its own; such a number is as wrong as infinity.
+    # int() raises another error for thousands of digits; such a number is rejected like infinity.
     return int(digits) if len(digits) <= 20 else math.inf
 
 
@@ -99,7 +99,7 @@ def _too_deep() -> BadRequestError:
 
 
 def _faults(root: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every place, with what is wrong there."""
+    """The path and the problem of every wrong value."""
     stack: list[tuple[tuple[str | int, ...], Any]] = [((), root)]
     while stack:
         path, value = stack.pop()

@@ -1,4 +1,4 @@
-"""The history of jobs: a row for each thing that happened."""
+"""The history of jobs: one row per event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-# Events that are counted for good, and how much each of them counts.
+# Kinds of events that are counted permanently, and by how much each of them counts.
 INCIDENTS: dict[str, Callable[[dict[str, Any]], int]] = {
     "restarted": lambda _: 1,
     "determinism_violation": lambda data: int(data["differing_points"]),
@@ -59,7 +59,7 @@ def add_event(
 
 
 def count_incidents(session: Session) -> dict[str, int]:
-    """How much has gone wrong since the database was made, by the kind of event."""
+    """Number of incidents since the database was created, by the kind of event."""
     query = select(Incident.kind, func.sum(Incident.count)).group_by(Incident.kind)
     return {kind: int(count) for kind, count in session.execute(query)}
 
@@ -67,7 +67,7 @@ def count_incidents(session: Session) -> dict[str, int]:
 def list_events(
     session: Session, job_id: str, *, limit: int, starting_after: int | None = None
 ) -> tuple[Sequence[Event], bool]:
-    """What happened to a job, oldest first, after the event `starting_after`; and whether there is more."""
+    """Events of a job, oldest first, after the event `starting_after`; and whether there are more."""
     query = select(Event).where(Event.job_id == job_id)
     if starting_after is not None:
         query = query.where(Event.id > starting_after)
@@ -76,6 +76,6 @@ def list_events(
 
 
 def queued_at(session: Session, job_id: str) -> datetime:
-    """When a job came into the queue, the last time that it did."""
+    """When a job last entered the queue."""
     query = select(Event.time).where(Event.job_id == job_id, Event.to_state == State.QUEUED)
     return session.scalars(query.order_by(Event.id.desc()).limit(1)).one()

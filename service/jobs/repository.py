@@ -1,7 +1,7 @@
-"""The rows of jobs: created, found, moved from state to state.
+"""Database operations on jobs: create, find, move from state to state.
 
-Every function works in the caller's transaction. A function that a scheduler calls takes the attempt for which it
-speaks; where that is no longer the job's current one, nothing changes and the answer is False.
+Every function works in the caller's transaction. Functions that record something about an attempt return False, and
+change nothing, where it is no longer the job's current attempt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class _Moments:
-    """Times of creation, each later than the one before within one process."""
+    """Strictly increasing times of creation within one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,13 +52,13 @@ _moments = _Moments()
 
 
 def _first_id(time: datetime, kind: str = "job") -> str:
-    """What the ids of all jobs made at `time` begin with: ids are in the order of creation."""
+    """Prefix of the ids created at `time`: ids are in the order of creation."""
     microseconds = (time - EPOCH) // MICROSECOND
     return f"{kind}_{min(max(microseconds, 0), 16**14 - 1):014x}"
 
 
 def new_id(kind: str) -> tuple[str, datetime]:
-    """An id that begins with `kind`, and its moment of creation; ids of a kind are in the order of creation."""
+    """An id that begins with `kind`, and its time of creation; ids of a kind are in the order of creation."""
     created_at = _moments.next()
     return _first_id(created_at, kind) + secrets.token_hex(6), created_at
 
@@ -110,8 +110,7 @@ def create_job(
 def lock_job(session: Session, job_id: str) -> Job | None:
     """The job, or None; no other writer changes it before the transaction ends.
 
-    A transaction that writes to a job and to its attempts takes the job first, so that none waits for one that waits
-    for it.
+    A transaction that writes to a job and to its attempts locks the job first, which avoids deadlocks.
     """
     return session.get(Job, job_id, populate_existing=True, with_for_update={"key_share": True})
 
@@ -123,7 +122,7 @@ def list_jobs(session: Session, wanted: JobFilter) -> tuple[Sequence[Job], bool]
     for key, value in map(parse_filter, wanted.label):
         label = aliased(Label)
         query = query.join(label, (label.job_id == job_id) & (label.key == key) & (label.value == value))
-        # The order that is asked for is then that of the labels' index: nothing is sorted and no other job looked at.
+        # The requested order is then that of the labels' index: no sorting, and no other job is read.
         job_id = label.job_id
     if wanted.starting_after is not None:
         query = query.where(job_id < wanted.starting_after)
@@ -142,7 +141,7 @@ def list_jobs(session: Session, wanted: JobFilter) -> tuple[Sequence[Job], bool]
 
 
 def jobs_in(session: Session, states: Iterable[State]) -> Sequence[Job]:
-    """Jobs in any of these states in order of turn: those of the highest priority first, of these the oldest."""
+    """Jobs in any of these states, by descending priority, then the oldest first."""
     return session.scalars(select(Job).where(Job.state.in_(list(states))).order_by(Job.priority.desc(), Job.id)).all()
 
 
@@ -157,8 +156,8 @@ def move(
 ) -> bool:
     """Move a job from one state to another and record the event.
 
-    False when the job is not in `from_`, or `attempt` is given and is not its current one. A move that the table of
-    states does not have raises ValueError.
+    Returns False when the job is not in `from_`, or `attempt` is given and is not its current one. Raises ValueError
+    for a move that is not in the table of states.
     """
     if to not in MOVES[from_]:
         allowed = ", ".join(sorted(MOVES[from_])) or "nothing: it is final"
@@ -178,9 +177,9 @@ def move(
 
 
 def start_attempt(session: Session, job_id: str, supervisor: str) -> int:
-    """Begin the job's next attempt and give its number; whatever the one before still writes is stale from here on.
+    """Create the job's next attempt and return its number; writes of the previous attempt have no effect any more.
 
-    `supervisor` is the name of the actor that will have it, by which it is found again.
+    `supervisor` is the name of the actor that will run it.
     """
     started = now()
     statement = (
@@ -198,12 +197,12 @@ def start_attempt(session: Session, job_id: str, supervisor: str) -> int:
 
 
 def get_attempt(session: Session, job_id: str, number: int) -> Attempt:
-    """The attempt; NoResultFound when there is none."""
+    """The attempt. Raises NoResultFound."""
     return session.get_one(Attempt, (job_id, number), populate_existing=True)
 
 
 def finish_attempt(session: Session, job_id: str, attempt: int, *, outcome: str, reason: str | None = None) -> bool:
-    """Record how an attempt ended; False when it is not the job's current one, or has ended already."""
+    """Record how an attempt ended; returns False if it is not the job's current one, or has already ended."""
     current = select(Job.attempt).where(Job.id == job_id).scalar_subquery()
     ended = changed(
         session,
@@ -226,7 +225,7 @@ def record_event(
     reason: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> bool:
-    """Record something that happened in an attempt."""
+    """Record an event of an attempt."""
     if not changed(session, update(Job).where(*held(job_id, attempt)).values(attempt=attempt)):
         return False
     add_event(session, job_id, kind, attempt=attempt, reason=reason, data=data)
@@ -234,16 +233,16 @@ def record_event(
 
 
 def record_restart(session: Session, job_id: str, attempt: int, *, reason: str, message: str) -> bool:
-    """Record that the job goes on from its last checkpoint, and count it; `reason` is a word, `message` a sentence."""
+    """Record and count a restart from the last checkpoint; `reason` is a word, `message` a sentence."""
     if not changed(session, update(Job).where(*held(job_id, attempt)).values(restarts=Job.restarts + 1)):
         return False
     return record_event(session, job_id, attempt, "restarted", reason=reason, data={"message": message})
 
 
 def record_progress(session: Session, job_id: str, attempt: int, *, epoch: int, step: int) -> bool:
-    """Record how far training has come: epochs and global optimiser steps that are done.
+    """Record the completed epochs and global optimiser steps.
 
-    After a restart steps are computed again: what is less than was recorded before changes nothing, either.
+    Steps are computed again after a restart; progress below the recorded one changes nothing.
     """
     further = Job.epoch <= epoch, Job.step <= step
     return changed(session, update(Job).where(*held(job_id, attempt), *further).values(epoch=epoch, step=step))
@@ -255,23 +254,23 @@ def record_result(session: Session, job_id: str, attempt: int, *, params_sha256:
 
 
 def held(job_id: str, attempt: int) -> tuple[ColumnElement[bool], ...]:
-    """Conditions under which `attempt` may write to the job: it is the current one and has not ended."""
+    """Conditions for a write of `attempt` to the job: it is the current attempt and has not ended."""
     return Job.id == job_id, Job.attempt == attempt, Job.state.in_(LIVE)
 
 
 def changed(session: Session, statement: Update) -> bool:
-    """Run a conditional update of one row; whether it found its row."""
+    """Run a conditional update of one row; returns whether the row was found."""
     result = session.execute(statement, execution_options={"synchronize_session": False})
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def note_waiting(session: Session, job_id: str, reason: str) -> bool:
-    """Tell what a queued job waits for."""
+    """Record what a queued job waits for."""
     return changed(session, update(Job).where(Job.id == job_id, Job.state == State.QUEUED).values(reason=reason))
 
 
 def count_by_state(session: Session) -> dict[State, int]:
-    """How many jobs are in each state."""
+    """Number of jobs in each state."""
     others = [state for state in State if state not in TERMINAL]
     counted = select(Job.state, func.count()).where(Job.state.in_(others)).group_by(Job.state)
     rows = [*session.execute(counted), *session.execute(select(EndedJobs.state, EndedJobs.count))]
@@ -279,11 +278,11 @@ def count_by_state(session: Session) -> dict[State, int]:
 
 
 def count_ended(session: Session, state: State, more: int) -> None:
-    """Count jobs that ended in `state`, or that are deleted where `more` is negative; their rows are taken before."""
+    """Add to the number of jobs that ended in `state`; their rows are locked before."""
     changed(session, update(EndedJobs).where(EndedJobs.state == state).values(count=EndedJobs.count + more))
 
 
 def progress_of(session: Session, job_id: str) -> tuple[int, datetime]:
-    """How many steps of a job are recorded, and when it was created."""
+    """Number of recorded steps of a job, and its time of creation."""
     step, created_at = session.execute(select(Job.step, Job.created_at).where(Job.id == job_id)).one()
     return step, created_at

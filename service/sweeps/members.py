@@ -1,4 +1,4 @@
-"""The jobs of a sweep, each held against its dataset and the cluster before any is made."""
+"""The jobs of a sweep, each checked against its dataset and the cluster before any is created."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
             raise InvalidError(FieldProblem("over", str(error))) from None
         except (SpecError, InvalidError) as error:
             for problem in error.problems:
-                problems.setdefault((problem.field, problem.message), _told(problem, number, overrides))
+                problems.setdefault((problem.field, problem.message), _located(problem, number, overrides))
         if len(problems) >= MOST_PROBLEMS:
             break
     if problems:
@@ -68,7 +68,7 @@ def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], service
 
 
 def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
-    """Refuse a rule that could never act on a member."""
+    """Reject a stopping rule that could never act on a member."""
     if sweep.stopping is None:
         return
     problems = []
@@ -83,7 +83,7 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
         raise SpecError(problems)
 
 
-def _told(problem: FieldProblem, number: int, overrides: dict[str, Any]) -> FieldProblem:
+def _located(problem: FieldProblem, number: int, overrides: dict[str, Any]) -> FieldProblem:
     differences: Sequence[str] = [f"{field} = {quote(value)}" for field, value in overrides.items()]
     of = f" (member {number}: {', '.join(differences)})" if differences else ""
     return FieldProblem(f"base.{problem.field}", problem.message + of)

@@ -1,4 +1,4 @@
-"""The rows of sweeps. Every function works in the caller's transaction."""
+"""Database operations on sweeps. Every function works in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from service.jobs.repository import NewJob
 
-STOPPED = "stopped"  # in the place of a state
+STOPPED = "stopped"  # instead of a state
 
 
 def create_sweep(
@@ -63,7 +63,7 @@ def create_sweep(
 
 
 def list_sweeps(session: Session, *, limit: int, starting_after: str | None = None) -> tuple[Sequence[Sweep], bool]:
-    """Sweeps, newest first, that come after the sweep `starting_after`; and whether there are more."""
+    """Sweeps, newest first, after the sweep `starting_after`; and whether there are more."""
     query = select(Sweep).order_by(Sweep.id.desc()).limit(limit + 1)
     if starting_after is not None:
         query = query.where(Sweep.id < starting_after)
@@ -72,7 +72,7 @@ def list_sweeps(session: Session, *, limit: int, starting_after: str | None = No
 
 
 def states_of(session: Session, sweep_ids: Collection[str]) -> dict[str, Counter[str]]:
-    """How many jobs of each sweep are in each state; those that its rule has cancelled are `STOPPED`."""
+    """Number of jobs of each sweep in each state; those that its stopping rule has cancelled are `STOPPED`."""
     by_rule = (Job.state == State.CANCELLED) & Job.reason.startswith(STOPPED_BY_SWEEP, autoescape=True)
     standing = case((by_rule, STOPPED), else_=Job.state).label("standing")
     query = select(Job.sweep_id, standing, func.count()).where(Job.sweep_id.in_(sweep_ids))
@@ -84,7 +84,7 @@ def states_of(session: Session, sweep_ids: Collection[str]) -> dict[str, Counter
 
 
 def state_of(jobs: Mapping[str, int]) -> SweepState:
-    """A sweep's state, from how many of its jobs are in each."""
+    """A sweep's state, from the number of its jobs in each state."""
     if not any(jobs.values()):
         return SweepState.EMPTY
     present = {State(state) for state, count in jobs.items() if count and state != STOPPED}
@@ -97,19 +97,19 @@ def state_of(jobs: Mapping[str, int]) -> SweepState:
 
 
 def cancel_sweep(session: Session, sweep_id: str) -> bool:
-    """Cancel every job of a sweep that has not ended; False when none is left to cancel."""
+    """Cancel all jobs of a sweep that have not ended; returns False if there is none."""
     query = select(Job.id).where(Job.sweep_id == sweep_id, Job.state.not_in(TERMINAL)).order_by(Job.id)
     changes = False
     for job_id in session.scalars(query).all():
         try:
             changes |= make_request(session, job_id, Request.CANCEL)
         except (ConflictError, NotFoundError):
-            continue  # it has ended meanwhile
+            continue  # the job has ended in the meantime
     return changes
 
 
 def jobs_of(session: Session, sweep_id: str) -> Sequence[Job]:
-    """The jobs of a sweep, in the order in which they were made, each with its run in MLflow."""
+    """The jobs of a sweep in the order of creation, each with its run in MLflow."""
     query = select(Job).options(joinedload(Job.mlflow_run)).where(Job.sweep_id == sweep_id).order_by(Job.id)
     return session.scalars(query).all()
 
@@ -130,7 +130,7 @@ def best_values(session: Session, sweep_id: str) -> dict[str, dict[str, float]]:
 
 
 def parallel_limits(session: Session, jobs: Iterable[Job]) -> dict[str | None, int]:
-    """How many jobs of a sweep may run at once, of the sweeps of these jobs that say so."""
+    """Maximum number of running jobs, by sweep, of the sweeps of these jobs that have one."""
     sweep_ids = {job.sweep_id for job in jobs} - {None}
     if not sweep_ids:
         return {}

@@ -63,9 +63,9 @@ def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: Annotated[Su
 def get_sweeps(
     services: ServicesDependency,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    starting_after: Annotated[str | None, Query(description="Id of the last sweep of the page before.")] = None,
+    starting_after: Annotated[str | None, Query(description="Id of the last sweep of the previous page.")] = None,
 ) -> SweepList:
-    """Sweeps, newest first."""
+    """List sweeps, newest first."""
     link = services.settings.mlflow_link
     with services.database.reading() as session:
         sweeps, has_more = list_sweeps(session, limit=limit, starting_after=starting_after)
@@ -75,7 +75,7 @@ def get_sweeps(
 
 @router.get("/{sweep_id}", response_description="The sweep")
 def get_one_sweep(sweep_id: str, services: ServicesDependency) -> SweepView:
-    """One sweep."""
+    """Get a sweep."""
     with services.database.reading() as session:
         return _view(session, find_or_404(session, Sweep, sweep_id), services.settings.mlflow_link)
 
@@ -86,10 +86,10 @@ def compare_members(
     services: ServicesDependency,
     metric: Annotated[
         ValidationMetric,
-        Query(description="By whose mean the best are found: of an accuracy the highest, else lowest."),
+        Query(description="Metric by whose mean groups are ranked: the highest accuracy or the lowest loss is best."),
     ] = "val/accuracy",
 ) -> ComparisonView:
-    """The members of a sweep side by side, those that differ in the seed only taken together, and which are best."""
+    """Compare the members of a sweep, grouped by everything but the seed, and find the best groups."""
     with services.database.reading() as session:
         sweep = find_or_404(session, Sweep, sweep_id)
         jobs, bests = jobs_of(session, sweep_id), best_values(session, sweep_id)
@@ -101,10 +101,10 @@ def compare_members(
     status_code=HTTPStatus.ACCEPTED,
     dependencies=[IDEMPOTENT],
     response_description="The sweep, its jobs being cancelled",
-    responses={200: {"model": SweepView, "description": "No job was left to cancel"}},
+    responses={200: {"model": SweepView, "description": "There was no job to cancel"}},
 )
 def cancel_one_sweep(sweep_id: str, response: Response, services: ServicesDependency) -> SweepView:
-    """Cancel every job of a sweep that has not ended. Cancelling again changes nothing."""
+    """Cancel all jobs of a sweep that have not ended. Cancelling again changes nothing."""
     with services.database.writing() as session:
         sweep = find_or_404(session, Sweep, sweep_id)
         changed = cancel_sweep(session, sweep_id)
@@ -117,7 +117,7 @@ def cancel_one_sweep(sweep_id: str, response: Response, services: ServicesDepend
 
 
 def sweep_view(sweep: Sweep, jobs: Mapping[str, int], mlflow_link: str | None) -> SweepView:
-    """A sweep's row as the API shows it, with how many of its jobs are in each state.
+    """A sweep's row as the API returns it, with the number of its jobs in each state.
 
     `mlflow_link` is the base of links to MLflow.
     """
