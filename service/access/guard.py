@@ -13,7 +13,7 @@ from service.access.lookup import TokenLookup
 from service.access.rate import RateLimit
 from service.access.tokens import Role
 from service.http.problems import no_database, problem_response
-from service.store.database import does_not_answer
+from service.store.database import is_unavailable
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -62,7 +62,7 @@ class TokenGuard:
             caller = await self.lookup.find(token.strip()) if scheme.lower() == "bearer" else None
         except SQLAlchemyError as error:
             # The framework's error handlers are inside this middleware.
-            if does_not_answer(error):
+            if is_unavailable(error):
                 return no_database(scope["method"], scope["path"], error)
             raise
         return _nobody(scope, sent=bool(scheme)) if caller is None else self._limit(scope, caller)

@@ -61,7 +61,7 @@ def predict(model: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) 
     """Scores of a job's validation rows, or of its training rows where it has no others, in the dataset's order.
 
     They are the bits that the job's metrics were computed from, as long as all the rows are taken.
-    Raises DatasetError where the data can not be read.
+    Raises DatasetError where the data cannot be read.
     """
     job = JobSpec.model_validate(spec)
     features, labels = open_dataset(dataset)

@@ -59,8 +59,8 @@ class Replica:
 def read_replica(directory: Path, job: str, spec: Mapping[str, Any], dataset: DatasetInfo) -> Replica:
     """Read a job that has succeeded from its directory.
 
-    Raises OSError for a damaged history, CheckpointError for a checkpoint that can not be used, DatasetError where the
-    data can not be read.
+    Raises OSError for a damaged history, CheckpointError for a checkpoint that cannot be used, DatasetError where the
+    data cannot be read.
     """
     model = load_trained_model(directory, job, spec, dataset, last=True)
     found = predict(model, spec, dataset)

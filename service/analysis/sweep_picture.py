@@ -36,7 +36,7 @@ class Member:
 def draw_sweep(name: str, members: Sequence[Member]) -> Figure | None:
     """Draw a sweep; None where none of its members has succeeded.
 
-    Raises what `read_replica` does where a job's files can not be read.
+    Raises what `read_replica` does where a job's files cannot be read.
     """
     by_overrides: dict[str, list[Member]] = {}
     for member in members:

@@ -1,4 +1,4 @@
-"""The rows of datasets."""
+"""Database operations on datasets."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ INFO_FIELDS = [field.name for field in fields(DatasetInfo)]
 def add_dataset(
     session: Session, *, name: str, selection: Selection, source: str, prepared: Prepared
 ) -> tuple[Dataset, bool]:
-    """Register content under a name; gives its version and whether it is new.
+    """Record content under a name; returns its version and whether it is new.
 
-    Other content than that of every version so far is the next version.
+    Content that differs from all versions so far is the next version.
     """
     versions = list_versions(session, name)
     for version in versions:
@@ -63,13 +63,13 @@ def find_dataset(session: Session, reference: str) -> Dataset:
 
 
 def is_recorded(database: Transactions, file: Path) -> bool:
-    """Whether a file, which is called after its digest, is that of a dataset."""
+    """Whether a file, whose name is its digest, belongs to a dataset."""
     with database.reading() as session:
         return session.scalar(select(Dataset.version).where(Dataset.digest == file.stem).limit(1)) is not None
 
 
 def list_versions(session: Session, name: str) -> Sequence[Dataset]:
-    """Every version of a dataset, the newest first."""
+    """All versions of a dataset, newest first."""
     return session.scalars(select(Dataset).where(Dataset.name == name).order_by(Dataset.version.desc())).all()
 
 
@@ -77,10 +77,10 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
     """The newest version of every dataset, in order of name."""
     newest = select(Dataset.name, func.max(Dataset.version)).group_by(Dataset.name)
     found = session.scalars(select(Dataset).where(tuple_(Dataset.name, Dataset.version).in_(newest)))
-    # Sorted here: each database has an order of its own.
+    # Sorted here, since databases order text differently.
     return sorted(found, key=lambda dataset: dataset.name)
 
 
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
-    """What a job keeps of its dataset, as JSON."""
+    """The snapshot of its dataset that a job stores, as JSON."""
     return {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}

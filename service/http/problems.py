@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from service.errors import InvalidError, ServiceError
 from service.http.field_errors import field_problems
 from service.http.observed import REQUEST_ID
-from service.store.database import does_not_answer
+from service.store.database import is_unavailable
 from service.telemetry.logs import request_id
 from workers.job.resolve import SpecError
 
@@ -125,7 +125,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     def database_error(request: Request, error: SQLAlchemyError) -> Response:
-        if not does_not_answer(error):
+        if not is_unavailable(error):
             return unexpected_error(request, error)
         return no_database(request.method, request.url.path, error)
 

@@ -149,7 +149,7 @@ class MlflowExporter:
             except LeaseLostError:
                 return  # another process goes on
             except SQLAlchemyError:
-                logger.exception("the database does not answer")
+                logger.exception("the database does not respond")
                 wait = IDLE_SECONDS
 
     def _unexported(self) -> list[tuple[Export, str]]:

@@ -47,7 +47,7 @@ class Mending:
         return False
 
     def note_refusal(self, _: str, error: RejectedError) -> None:
-        """Take note that it can not be done."""
+        """Take note that it cannot be done."""
         self.due = False
         logger.error("MLflow does not let its runs be mended: %s", error)
 

@@ -1,4 +1,4 @@
-"""The body of a request as a file."""
+"""Uploads: the body of a request is written to a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEDIA_TYPE = "application/octet-stream"
 
 
 def check_media_type(request: Request) -> None:
-    """Raise a problem (415) for any other type: those of forms are what pages of other sites can send unasked."""
+    """Raise UnsupportedMediaTypeError for any other type: pages of other sites can send those of forms."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != MEDIA_TYPE:
         message = f"The body must be {MEDIA_TYPE}, the file as it is, not {given or 'without a Content-Type'}."
@@ -29,7 +29,7 @@ def check_media_type(request: Request) -> None:
 
 
 async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seconds: float) -> None:
-    """Write the body to a new file as it comes.
+    """Write the body to a new file while it arrives.
 
     Raises TooLargeError above `max_bytes`, RequestTimeoutError when nothing arrives for `max_seconds`, and
     BadRequestError for an empty or incomplete body.
@@ -43,7 +43,7 @@ async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seco
                 await run_in_threadpool(file.write, block)
             elif size > max_bytes + DRAIN_BYTES or (declared.isdigit() and int(declared) > max_bytes + DRAIN_BYTES):
                 break
-    # What came beyond was taken in and thrown away: who still sends would never see the answer.
+    # The rest was read and discarded: a client that is still sending would not get the response.
     if size > max_bytes:
         raise TooLargeError(
             f"The file is larger than {max_bytes} bytes, the limit of this service for an upload.",
@@ -54,7 +54,7 @@ async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seco
 
 
 async def _blocks(request: Request, max_seconds: float) -> AsyncIterator[bytes]:
-    """The body in pieces of about a megabyte, each worth a thread's while."""
+    """The body in blocks of about a megabyte, large enough to be written in a thread."""
     pieces = aiter(request.stream())
     block = bytearray()
     try:
@@ -68,8 +68,8 @@ async def _blocks(request: Request, max_seconds: float) -> AsyncIterator[bytes]:
                 yield bytes(block)
                 block.clear()
     except TimeoutError:
-        message = f"Nothing of the body came for {max_seconds:g} seconds, the limit of this service."
+        message = f"Nothing of the body arrived for {max_seconds:g} seconds, the limit of this service."
         raise RequestTimeoutError(message, headers={"Connection": "close"}) from None
     except ClientDisconnect:
-        raise BadRequestError("The body was cut short.") from None
+        raise BadRequestError("The body is incomplete.") from None
     yield bytes(block)

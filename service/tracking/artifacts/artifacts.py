@@ -50,7 +50,7 @@ class Artifacts:
         return self._pictures.are_being_drawn(job_id)
 
     def send(self, job: Job, record: MlflowRun) -> bool:
-        """Send all there is; what can not be sent is noted with the job and the rest goes on.
+        """Send all there is; what cannot be sent is noted with the job and the rest goes on.
 
         False while pictures are being drawn, for which the rest does not wait: they are sent by a later call.
         Raises UnavailableError, and RejectedError where the run is no more.

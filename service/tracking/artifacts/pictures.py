@@ -92,7 +92,7 @@ class DrawnPictures:
         try:
             failures = json.loads((place / FAILURES).read_bytes())
         except ValueError as error:
-            raise OSError(f"{FAILURES} can not be read") from error
+            raise OSError(f"{FAILURES} cannot be read") from error
         return Drawn(
             {_path(file.name): file for file in sorted(place.iterdir()) if file.name != FAILURES},
             {_path(name): reason for name, reason in failures.items()},

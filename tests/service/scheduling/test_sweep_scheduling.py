@@ -180,7 +180,7 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     for attempt, value in ((best, 0.9), (good, 0.8), (bad, 0.1)):
         tell_epochs(attempt, [value], 1, 1)
         attempt.tell(REACHED)
-    reason = "waiting_for_sweep: other members have not come to the end of epoch 1 yet"
+    reason = "waiting_for_sweep: other members have not reached the end of epoch 1"
     for job_id in ids[:3]:
         wait_until(lambda: job_of(database, job_id).reason == reason, "the reason")  # noqa: B023
         assert job_of(database, job_id).state == State.QUEUED
