@@ -181,7 +181,7 @@ class JobView(BaseModel):
     labels: dict[str, str]
     priority: int
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
-    dataset: JobDatasetView | None = Field(description="The version of the dataset.")
+    dataset: JobDatasetView | None = Field(description="Version of the dataset; null if it has none.")
     progress: ProgressView
     metrics: dict[str, float | None] = Field(description="The latest value of each series; null if it is not finite.")
     attempts: list[AttemptView]

@@ -28,7 +28,7 @@ class ResourceView(BaseModel):
 class MlflowServerView(BaseModel):
     """The MLflow server."""
 
-    told: bool = Field(description="Whether jobs are exported to it.")
+    enabled: bool = Field(description="Whether jobs are exported to it.")
     url: str | None = Field(description="Address of its pages.", examples=["http://127.0.0.1:5000"])
 
 
@@ -68,7 +68,7 @@ def system_view(services: Services) -> SystemView:
         jobs=jobs,
         limits=_limits(settings),
         database=services.database.engine.dialect.name,
-        mlflow=MlflowServerView(told=settings.mlflow_url is not None, url=settings.mlflow_link),
+        mlflow=MlflowServerView(enabled=settings.mlflow_url is not None, url=settings.mlflow_link),
     )
 
 

@@ -26,7 +26,7 @@ class Reader(Protocol):
     """The rows of files of one format, in blocks whose size does not depend on that of the files.
 
     `typed` is whether the format itself says what is a number and what is text, and `features` a pattern of the columns
-    that are features where nobody says which.
+    that are features by default.
     """
 
     typed: ClassVar[bool]
