@@ -1,4 +1,4 @@
-"""What works beside the API in one process, and how it says that it can."""
+"""The parts of a process beside the API, and their status."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ if TYPE_CHECKING:
 
 
 class PartStatus(NamedTuple):
-    """Whether a part can work, and a sentence on why not, or on what it does."""
+    """Whether a part is ready, and why it is not or what it does."""
 
     ready: bool
     detail: str
 
 
 class Part(Protocol):
-    """A part that can be asked how it is."""
+    """A part with a status."""
 
     def status(self) -> PartStatus:
-        """How it is; answers at once, on any thread."""
+        """Status of the part; returns immediately, on any thread."""
 
 
 class ClusterPart(Part, Protocol):
-    """The cluster, which has resources as well."""
+    """The cluster, which also has resources."""
 
     @property
     def resources(self) -> Mapping[str, float]:
-        """CPUs and GPUs that it has for workers, busy or not, by Ray's names."""
+        """All CPUs and GPUs for workers, by Ray's names."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of this process; None for one that it does not have."""
+    """The parts of this process; None for a part that it does not have."""
 
     cluster: ClusterPart | None = None
     scheduler: Part | None = None

@@ -1,4 +1,4 @@
-"""Settings of the service, read from the environment (`GRADFLEET_DATA_DIR` and so on)."""
+"""Settings of the service, from environment variables such as `GRADFLEET_DATA_DIR`."""
 
 from __future__ import annotations
 
@@ -15,61 +15,71 @@ from workers.job.resolve import Limits
 
 
 class Settings(BaseSettings):
-    """Where the service keeps its data, what it talks to, and what it accepts."""
+    """Paths, addresses and limits of the service."""
 
     model_config = SettingsConfigDict(env_prefix="GRADFLEET_", extra="ignore", hide_input_in_errors=True)
 
-    data_dir: Path = Field(Path("gradfleet-data"), description="Database, datasets, results and uploads live below it.")
-    host: str = Field("127.0.0.1", description="Address to listen on; on any but a loopback one, tokens are required.")
+    data_dir: Path = Field(
+        Path("gradfleet-data"), description="Directory of the database, datasets, results and uploads."
+    )
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; tokens are required on any but a loopback address."
+    )
     require_token: bool = Field(False, description="Whether a token is required on a loopback address as well.")
     allowed_hosts: list[str] = Field(
-        [], description="Further names of this machine that requests may be for, where no token is required."
+        [], description="Additional host names that requests may use where no token is required."
     )
-    # Both may have a password in them.
+    # Both may contain a password.
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; default: SQLite in data_dir.")
-    mlflow_url: SecretStr | None = Field(None, description="MLflow server that gets the runs; without it none is told.")
+    mlflow_url: SecretStr | None = Field(
+        None, description="MLflow server to which jobs are exported; default: no export."
+    )
     # Read by `gradfleet migrate` only.
-    admin_token: SecretStr | None = Field(None, description="Token that `gradfleet migrate` lets in as admin.")
-    metrics_token: SecretStr | None = Field(None, description="Token that `gradfleet migrate` lets in to read.")
+    admin_token: SecretStr | None = Field(
+        None, description="Token that `gradfleet migrate` stores with the role admin."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="Token that `gradfleet migrate` stores with the role read."
+    )
     ray_address: str = Field(
         "127.0.0.1:6379",
         pattern=r"^[^/]+:\d+$",
-        description="Head of the Ray cluster that `gradfleet serve` joins; host:port.",
+        description="Head of the Ray cluster that `gradfleet serve` connects to; host:port.",
     )
-    mlflow_public_url: str | None = Field(None, description="MLflow as a browser reaches it; default: mlflow_url.")
+    mlflow_public_url: str | None = Field(None, description="Address of MLflow for browsers; default: mlflow_url.")
     data_roots: list[Path] | None = Field(
         None, description="Directories from which datasets may be registered; default: uploads in data_dir."
     )
     allowed_uris: list[str] = Field(
-        [], description="Beginnings of the addresses from which datasets may be registered, such as s3://bucket/folder."
+        [], description="Prefixes of addresses from which datasets may be registered, such as s3://bucket/folder."
     )
-    max_upload_bytes: int = Field(4 * 1024**3, gt=0, description="Largest file that may be uploaded.")
+    max_upload_bytes: int = Field(4 * 1024**3, gt=0, description="Maximum size of an uploaded file.")
     max_dataset_bytes: int = Field(
-        64 * 1024**3, gt=0, description="Most bytes of one dataset, and most to which its files may be unpacked."
+        64 * 1024**3, gt=0, description="Maximum size of a dataset, and of its unpacked files."
     )
     cluster_cpus: int | None = Field(
         None,
         gt=0,
-        description="CPUs of the cluster, which `gradfleet up` starts with as many; a job that needs more is refused.",
+        description="CPUs of the cluster that `gradfleet up` starts; a job that needs more is rejected.",
     )
     cluster_gpus: int | None = Field(
         None,
         ge=0,
-        description="GPUs of the cluster, with which `gradfleet up` starts; default: those that Ray finds there, and "
-        "none elsewhere. A job that needs more is refused.",
+        description="GPUs of the cluster that `gradfleet up` starts; default: those that Ray finds, and none with "
+        "`gradfleet serve`. A job that needs more is rejected.",
     )
     max_running_jobs: int | None = Field(
-        None, gt=0, description="Most jobs that run at once, however many would fit; default: as many as fit."
+        None, gt=0, description="Maximum number of running jobs; default: as many as the cluster has resources for."
     )
-    max_event_streams: int = Field(500, ge=0, description="Most live streams of events at once in one process.")
-    max_body_bytes: int = Field(1024 * 1024, gt=0, description="Largest body of a request.")
-    max_body_seconds: float = Field(30, gt=0, description="Longest time that a request may take to send its body.")
-    max_parameters: int = Field(Limits.parameters, gt=0, description="Most numbers that a job may train.")
+    max_event_streams: int = Field(500, ge=0, description="Maximum number of open event streams per process.")
+    max_body_bytes: int = Field(1024 * 1024, gt=0, description="Maximum size of a request's body.")
+    max_body_seconds: float = Field(30, gt=0, description="Maximum time in which the body of a request must arrive.")
+    max_parameters: int = Field(Limits.parameters, gt=0, description="Maximum number of trained parameters of a job.")
     max_batch_bytes: int = Field(
-        Limits.batch_bytes, gt=0, description="Most memory for the values of all a job's layers for one batch."
+        Limits.batch_bytes, gt=0, description="Maximum memory of the values of all layers of a job for one batch."
     )
     requests_per_second: float = Field(
-        100, ge=1, description="Requests that one token may make, where one is required, on average over a second."
+        100, ge=1, description="Maximum average number of requests per token, where tokens are required."
     )
 
     @field_validator("database_url")
@@ -78,7 +88,7 @@ class Settings(BaseSettings):
         try:
             make_url(url.get_secret_value() if url else "sqlite://")
         except (ArgumentError, ValueError):
-            # What is said there quotes what stands where a port should, which may be a piece of the password.
+            # The original message quotes the port's place in the URL, which may hold a part of the password.
             raise ValueError(
                 "is not a URL such as postgresql+psycopg://user:password@host:5432/name; in a password, @ is "
                 "written as %40, : as %3A and / as %2F"
@@ -87,7 +97,7 @@ class Settings(BaseSettings):
 
     @property
     def asks_for_token(self) -> bool:
-        """Whether the API answers only to those who have a token."""
+        """Whether requests need a token. By default, requests on a loopback address need no authentication."""
         return self.require_token or not is_loopback(self.host)
 
     @property
@@ -99,7 +109,7 @@ class Settings(BaseSettings):
 
     @property
     def dataset_dir(self) -> Path:
-        """Directory of the registered datasets' Arrow files."""
+        """Directory of the Arrow files of registered datasets."""
         return self.data_dir / "datasets"
 
     @property
@@ -109,12 +119,12 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """What a job may be at most."""
+        """Limits on the size of a job."""
         return Limits(parameters=self.max_parameters, batch_bytes=self.max_batch_bytes)
 
     @property
     def mlflow_link(self) -> str | None:
-        """Base of the links to MLflow's pages, without the credentials that the service itself may use."""
+        """Base of links to MLflow's pages, without credentials."""
         url = self.mlflow_public_url or (self.mlflow_url and self.mlflow_url.get_secret_value())
         if not url:
             return None
@@ -122,9 +132,9 @@ class Settings(BaseSettings):
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
     def job_dir(self, job_id: str) -> Path:
-        """Directory of one job's checkpoints and results."""
+        """Directory of a job's checkpoints and results."""
         return self.data_dir / "jobs" / job_id
 
     def sweep_dir(self, sweep_id: str) -> Path:
-        """Directory of one sweep's picture."""
+        """Directory of a sweep's picture."""
         return self.data_dir / "sweeps" / sweep_id

@@ -1,1 +1,1 @@
-"""Who may ask the API for what: tokens and their roles, the names it answers to, and headers that browsers heed."""
+"""Access to the API: tokens and roles, allowed host names, and security headers for browsers."""

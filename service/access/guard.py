@@ -1,4 +1,4 @@
-"""Lets nobody in without a token, below the framework: a route that is added later is guarded like the others."""
+"""Authentication and authorization by token, as ASGI middleware, so that it covers every route."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.access.lookup import TokenLookup
 from service.access.rate import RateLimit
 from service.access.tokens import Role
 from service.http.problems import no_database, problem_response
-from service.store.database import does_not_answer
+from service.store.database import is_unavailable
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from service.access.lookup import Caller
     from service.store import Database
 
-# Probes have no token, and the API's description is no secret. All else, also what is not there, needs one.
+# Probes have no token, and the API's description is public. Every other path needs one, whether it exists or not.
 OPEN = {"/", "/docs", "/openapi.json", "/healthz", "/readyz"}
 OPEN_BELOW = "/docs/"
 
-# Deleting destroys results for good; whatever else is not reading is work that can be stopped.
+# Deleting cannot be undone; any other request that does not read is work that can be cancelled.
 NEEDED = {"GET": Role.READ, "HEAD": Role.READ, "OPTIONS": Role.READ, "DELETE": Role.ADMIN}
 
 CHALLENGE = 'Bearer realm="gradfleet"'
 
 
 def needed_role(method: str) -> Role:
-    """Role that a token needs for a method of HTTP."""
+    """Role that a token needs for an HTTP method."""
     return NEEDED.get(method, Role.SUBMIT)
 
 
 class TokenGuard:
-    """ASGI middleware that answers 401 without a token in the database, and 403 to one whose role is too low.
+    """ASGI middleware that responds 401 without a valid token, and 403 to a token whose role is too low.
 
-    A token that asks more often than `requests_per_second` is answered 429.
+    A token with more than `requests_per_second` requests gets 429.
     """
 
     def __init__(self, app: ASGIApp, database: Database, requests_per_second: float) -> None:
@@ -61,8 +61,8 @@ class TokenGuard:
         try:
             caller = await self.lookup.find(token.strip()) if scheme.lower() == "bearer" else None
         except SQLAlchemyError as error:
-            # The framework's handlers are within this layer.
-            if does_not_answer(error):
+            # The framework's error handlers are inside this middleware.
+            if is_unavailable(error):
                 return no_database(scope["method"], scope["path"], error)
             raise
         return _nobody(scope, sent=bool(scheme)) if caller is None else self._limit(scope, caller)
@@ -71,7 +71,7 @@ class TokenGuard:
         if wait := self.rate.take(caller.token_id):
             return problem_response(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"This token may make {self.requests_per_second:g} requests per second; ask again in {wait:.2g} s.",
+                f"This token may make {self.requests_per_second:g} requests per second; try again in {wait:.2g} s.",
                 instance=scope["path"],
                 headers={"Retry-After": str(math.ceil(wait))},
             )
@@ -87,15 +87,15 @@ class TokenGuard:
 
 
 def _nobody(scope: Scope, *, sent: bool) -> Response:
-    """The answer to who has no token, or `sent` one that is none."""
+    """401 response without a token, or if an invalid one was `sent`."""
     if sent:
         challenge = f'{CHALLENGE}, error="invalid_token"'
-        detail = "There is no such token, or it is revoked; `gradfleet tokens list` shows the tokens there are."
+        detail = "The token does not exist or is revoked; `gradfleet tokens list` shows all tokens."
     else:
         challenge = CHALLENGE
         detail = (
             "A token is needed: send the header 'Authorization: Bearer TOKEN', or set GRADFLEET_TOKEN for the "
-            "client and the command line. `gradfleet tokens add` makes one, on the service's machine."
+            "client and the command line. `gradfleet tokens add` creates one, on the service's machine."
         )
     headers = {"WWW-Authenticate": challenge}
     return problem_response(HTTPStatus.UNAUTHORIZED, detail, instance=scope["path"], headers=headers)

@@ -1,4 +1,4 @@
-"""Headers that keep a browser from making more of an answer than it is."""
+"""Security headers for browsers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# Answers about jobs and data are for who asked, and old by the next step.
+# Responses about jobs and data are private and change with every step.
 NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds the headers which an answer does not have yet."""
+    """ASGI middleware that adds the security headers which a response does not have."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

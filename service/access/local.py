@@ -1,4 +1,4 @@
-"""Keeps the pages of other sites, in a browser on this machine, away from a service that asks for no token."""
+"""Protection from other sites' pages in a local browser, for a service without tokens."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 class LocalOnly:
-    """ASGI middleware that answers only to names of this machine, and to no page but the service's own.
+    """ASGI middleware that accepts only requests for this machine's names, from no page but the service's own.
 
-    A site can let its own name stand for 127.0.0.1 (DNS rebinding): the request then has that name as its Host, and is
-    answered 421. It can also post to 127.0.0.1 without reading the answer (CSRF), which is answered 403.
+    A site can resolve its own name to 127.0.0.1 (DNS rebinding): the request then has that name as its Host, and gets
+    421. A site can also post to 127.0.0.1 without reading the response (CSRF), which gets 403.
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
@@ -41,13 +41,13 @@ class LocalOnly:
         if not all(map(self._is_allowed, headers.getlist("host") or [""])):
             status = HTTPStatus.MISDIRECTED_REQUEST
             detail = (
-                "Without tokens this service answers only to the names of this machine: localhost, 127.0.0.1, [::1]. "
-                "To have it answer to another one, set GRADFLEET_ALLOWED_HOSTS='[\"NAME\"]'."
+                "Without tokens this service accepts only the names of this machine: localhost, 127.0.0.1, [::1]. "
+                "To allow another name, set GRADFLEET_ALLOWED_HOSTS='[\"NAME\"]'."
             )
         elif scope["method"] not in SAFE_METHODS and _is_cross_origin(headers):
             status = HTTPStatus.FORBIDDEN
             detail = (
-                "A page of another site asked for this. Ask with the command line, the client, or the page at /docs; "
+                "The request comes from a page of another site. Use the command line, the client or /docs; "
                 "or start the service with GRADFLEET_REQUIRE_TOKEN=true."
             )
         else:
@@ -62,7 +62,7 @@ class LocalOnly:
 
 
 def _is_cross_origin(headers: Headers) -> bool:
-    """Whether a browser sends the request for a page of another origin; what is no browser sends neither header."""
+    """Whether a browser sends the request for a page of another origin; other clients send neither header."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site not in {"same-origin", "none"}

@@ -1,17 +1,17 @@
-"""A limit on how often somebody asks."""
+"""Rate limit of requests."""
 
 from __future__ import annotations
 
 from time import monotonic
 
 WINDOW = 1.0  # seconds
-MANY = 10_000  # keys, after which those that were not seen for a while are forgotten
+MANY = 10_000  # number of keys above which full buckets are removed
 
 
 class RateLimit:
-    """Lets each key take `per_second` a second on average, and as many at once (a token bucket).
+    """Token bucket per key: `per_second` requests a second on average, and as many at once.
 
-    All that is known of a bucket is when it will be full again, as in the generic cell rate algorithm.
+    Of a bucket only the time at which it will be full again is stored, as in the generic cell rate algorithm.
     """
 
     def __init__(self, per_second: float) -> None:
@@ -19,7 +19,7 @@ class RateLimit:
         self._full_at: dict[str, float] = {}
 
     def take(self, key: str) -> float:
-        """Take one; gives 0, or where there is none, the seconds until there is."""
+        """Take one request; returns 0, or the seconds to wait where the bucket is empty."""
         now = monotonic()
         full_at = max(self._full_at.get(key, now), now) + self._interval
         if full_at > now + WINDOW:

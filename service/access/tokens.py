@@ -1,4 +1,4 @@
-"""Tokens in the database: made, looked up, revoked. What is stored does not let anybody in."""
+"""Tokens in the database. Only a hash of the secret is stored."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 SECRET_BYTES = 32
-GIVEN = re.compile(r"tok_[0-9a-f]{16}\.[A-Za-z0-9_-]{40,}")  # a secret as long as one that is made here, or nearly
+GIVEN = re.compile(r"tok_[0-9a-f]{16}\.[A-Za-z0-9_-]{40,}")  # a secret about as long as a generated one
 
 
 class TokenFormatError(ValueError):
-    """A token that somebody has made up and that is not of the form of tokens."""
+    """A given token does not have the form of tokens."""
 
 
 class Role(StrEnum):
-    """What a token allows, in ascending order; each one allows what those before it do."""
+    """Roles of tokens in ascending order; each one includes those before it."""
 
     READ = "read"
     SUBMIT = "submit"
@@ -41,7 +41,7 @@ class Role(StrEnum):
 
 
 def add_token(session: Session, name: str, role: Role) -> tuple[Token, str]:
-    """Make a token; gives its row and the text that its owner sends, which can not be had again."""
+    """Create a token; returns its row and the text that its owner sends, which is not stored."""
     secret = secrets.token_urlsafe(SECRET_BYTES)
     token = Token(id=f"tok_{secrets.token_hex(8)}", name=name, role=role, secret_sha256=_digest(secret))
     session.add(token)
@@ -50,9 +50,9 @@ def add_token(session: Session, name: str, role: Role) -> tuple[Token, str]:
 
 
 def keep_token(session: Session, name: str, role: Role, text: str) -> None:
-    """Let the owner of `text` in, who has made it up: tok_, 16 hexadecimal digits, a dot and a long secret.
+    """Store a given token: tok_, 16 hexadecimal digits, a dot and a long secret.
 
-    One that is there stays as it is, revoked too. Raises TokenFormatError for text of another form.
+    An existing token is not changed, even if it is revoked. Raises TokenFormatError for text of another form.
     """
     if not GIVEN.fullmatch(text):
         raise TokenFormatError(
@@ -70,7 +70,7 @@ def list_tokens(session: Session) -> list[Token]:
 
 
 def revoke_token(session: Session, token_id: str) -> Token | None:
-    """Let nobody in with a token from now on; None when there is none with this id. Again changes nothing."""
+    """Revoke a token; returns None if it does not exist. Revoking again changes nothing."""
     token = session.get(Token, token_id)
     if token is not None and token.revoked_at is None:
         token.revoked_at = now()
@@ -78,17 +78,17 @@ def revoke_token(session: Session, token_id: str) -> Token | None:
 
 
 def find_token(session: Session, text: str) -> Token | None:
-    """The token as it was sent; None for one that was never made or is revoked."""
+    """The token with this text; None if it does not exist or is revoked."""
     token_id, _, secret = text.partition(".")
     token = session.get(Token, token_id)
     if token is None or token.revoked_at is not None:
         return None
-    # The id may be known to anybody; the time that this comparison takes tells nothing of the secret.
+    # The id may be public; the time of this comparison reveals nothing about the secret.
     return token if hmac.compare_digest(token.secret_sha256, _digest(secret)) else None
 
 
 def has_token(url: str) -> bool:
-    """Whether the database at `url` has a token that is not revoked; one that is not there yet is not made."""
+    """Whether the database at `url` has a token that is not revoked; a missing database is not created."""
     location = make_url(url)
     if location.get_backend_name() == "sqlite" and location.database and not Path(location.database).exists():
         return False
@@ -103,5 +103,5 @@ def has_token(url: str) -> bool:
 
 
 def _digest(secret: str) -> str:
-    # Slow hashes with salt are for passwords, which can be guessed. A secret of 256 random bits can not.
+    # Slow hashes with salt are for passwords, which can be guessed. A secret of 256 random bits cannot.
     return hashlib.sha256(secret.encode()).hexdigest()

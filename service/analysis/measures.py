@@ -1,4 +1,4 @@
-"""Measures of a classifier's scores: accuracy, margins, confidence, calibration, losses and their gradients.
+"""Measures of a classifier's scores: accuracy, margins, confidence, calibration and losses.
 
 Scores are finite numbers (rows, classes) with at least one row and two classes, labels are integers (rows,) in
 [0, classes). Everything is computed in float64.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Labels = NDArray[np.integer[Any]]
     Numbers = NDArray[np.float64]
 
-CALIBRATION_BINS = 15  # as in Guo et al.
+CALIBRATION_BINS = 15  # as Guo et al. have it
 
 
 def accuracy(scores: Scores, labels: Labels) -> float:
@@ -92,18 +92,17 @@ def calibration(scores: Scores, labels: Labels, bins: int = CALIBRATION_BINS) ->
         return Calibration(edges, counts, total / counts, right / counts)
 
 
-def loss_and_gradient(loss: Loss, scores: Scores, labels: Labels) -> tuple[Numbers, Numbers]:
-    """Return the loss of each row, (rows,), and its gradient with respect to the scores, (rows, classes)."""
+def losses(loss: Loss, scores: Scores, labels: Labels) -> Numbers:
+    """Return the loss of each row, (rows,)."""
     _check(scores, labels)
     graph = Graph()
     graph.input("scores", (BATCH, scores.shape[1]))
     graph.input("labels", (BATCH,), integer=True)
     graph.add("loss", loss, "scores", "labels")
-    plan = Plan(Program.compile(graph, ["loss"], batch=len(scores), dtype=np.float64, wrt=["scores"]))
+    plan = Plan(Program.compile(graph, ["loss"], batch=len(scores), dtype=np.float64, backward=False))
     plan.inputs["scores"][:], plan.inputs["labels"][:] = scores, labels
     plan.forward()
-    plan.backward({"loss": 1.0})
-    return plan.value("loss").copy(), plan.gradient("scores").copy()
+    return plan.value("loss").copy()
 
 
 def _check(scores: Scores, labels: Labels) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core import Hinge, SoftmaxCrossEntropy
-from service.analysis.measures import accuracy, calibration, loss_and_gradient, margins
+from service.analysis.measures import accuracy, calibration, losses, margins
 from service.analysis.predictions import predict
 from service.analysis.trained_model import load_trained_model
 from workers.data.arrow import nulls_of, values_of
@@ -47,8 +47,8 @@ class Replica:
         """Return the final figures by name."""
         return {
             "accuracy": accuracy(self.scores, self.labels),
-            "hinge": float(loss_and_gradient(Hinge(), self.scores, self.labels)[0].mean()),
-            "softmax": float(loss_and_gradient(SoftmaxCrossEntropy(), self.scores, self.labels)[0].mean()),
+            "hinge": float(losses(Hinge(), self.scores, self.labels).mean()),
+            "softmax": float(losses(SoftmaxCrossEntropy(), self.scores, self.labels).mean()),
             "calibration error": calibration(self.scores, self.labels).error,
             "median margin": float(np.median(margins(self.scores, self.labels))),
             "active": float(self.course["train/active_fraction"][-1]),

@@ -1,1 +1,1 @@
-"""Datasets: registered by path, named by jobs."""
+"""Datasets: registration, versions and previews."""

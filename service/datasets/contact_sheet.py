@@ -1,12 +1,12 @@
-"""Some images of a dataset in one picture, to see at a glance what they are."""
+"""Some images of a dataset in one picture."""
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from workers.data.dataset import DatasetError, open_dataset
 
@@ -23,12 +23,12 @@ GAP = 2
 
 
 def contact_sheet(info: DatasetInfo) -> bytes:
-    """A PNG with the first images of each class in a row of its own; DatasetError where the rows are no images.
+    """A PNG with one row of images per class, the first ones of each; without classes, or with many, the first images.
 
-    Without classes, or with many, the first images of all.
+    Raises DatasetError if the rows are not images or the file cannot be read.
     """
     if info.shape is None:
-        raise DatasetError("its rows are no images; give their shape when it is registered")
+        raise DatasetError("its rows are not images; images need a shape when they are registered")
     features, labels = open_dataset(info)
     first = labels[:SEARCHED_ROWS]
     if 0 < len(info.classes) <= MOST_CLASSES:
@@ -36,24 +36,14 @@ def contact_sheet(info: DatasetInfo) -> bytes:
     else:
         rows = np.array_split(np.arange(min(info.rows, IMAGES_IN_A_ROW**2)), IMAGES_IN_A_ROW)
     images = [[features[index].reshape(info.shape) for index in row] for row in rows]
-    return png(_sheet([[_tile(image) for image in row] for row in _in_bytes(images)]))
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels (height, width) in grey or (height, width, 3) in colour as a PNG."""
-    height, width = pixels.shape[:2]
-    lines = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each begins with its filter: none
-    lines[:, 1:] = pixels.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in parts
-    )
+    sheet = _sheet([[_tile(image) for image in row] for row in _in_bytes(images)])
+    png = io.BytesIO()
+    Image.fromarray(sheet).save(png, "png")
+    return png.getvalue()
 
 
 def _in_bytes(rows: list[list[NDArray[Any]]]) -> list[list[NDArray[np.uint8]]]:
-    """The images from black for the least number on the sheet, of bytes for 0, to white for the greatest."""
+    """The images as bytes, from black for the smallest number on the sheet (0 where it holds bytes) to white."""
     images = [image for row in rows for image in row]
     low = 0 if images[0].dtype == np.uint8 else min(image.min() for image in images)
     high = max(image.max() for image in images)
@@ -62,7 +52,7 @@ def _in_bytes(rows: list[list[NDArray[Any]]]) -> list[list[NDArray[np.uint8]]]:
 
 
 def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image (height, width, 3) of a size to look at."""
+    """An image (height, width, 3), enlarged or reduced to a size that can be seen."""
     step = -(-max(image.shape[:2]) // LARGEST)
     seen = image[::step, ::step]
     coloured = seen if seen.shape[2] == 3 else np.repeat(seen[:, :, :1], 3, axis=2)

@@ -1,52 +1,89 @@
-"""Files become a version of a dataset."""
+"""Registration: files become a version of a dataset."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
+from service.datasets.files.places import find_files
+from service.datasets.files.unpacking import plain_name
+from service.datasets.files.workspace import workspace
 from service.datasets.preparation.preparation import prepare
 from service.datasets.repository import add_dataset
-from service.http.problems import ProblemError, invalid
+from service.errors import InvalidError, UnavailableError
 from workers.data.dataset import DatasetError
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from service.datasets.preparation.preparation import Prepared, Selection
+    from service.datasets.schemas import DatasetRequest
     from service.http.dependencies import Services
     from service.store.models import Dataset
 
 TRIES = 10
-# Each takes a core and the disk; requests of other kinds want threads as well.
+# Each takes a CPU and the disk, and requests of other kinds need threads as well.
 REGISTRATIONS_AT_ONCE = 4
 
 
 def check_room(services: Services) -> None:
-    """Raise a problem (503) while as many registrations are at work as may be at once."""
+    """Raise UnavailableError while the maximum number of registrations is running."""
     if services.registrations.locked():
-        message = f"{REGISTRATIONS_AT_ONCE} datasets are being registered, as many as may be at once; try again."
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, message, headers={"Retry-After": "5"})
+        raise UnavailableError(
+            f"{REGISTRATIONS_AT_ONCE} datasets are being registered, the maximum at the same time; try again."
+        )
+
+
+def register_path(services: Services, request: DatasetRequest) -> tuple[Dataset, bool]:
+    """Register the files that a request names; returns the version and whether it is new.
+
+    Raises InvalidError, which names the field that is wrong.
+    """
+    with workspace(services.settings.dataset_dir.absolute()) as scratch:
+        with _problems_of("path"):
+            files, source = find_files("path", request.path, services.settings, scratch)
+            if request.labels is not None:
+                files = files + find_files("labels", request.labels, services.settings, scratch)[0]
+        selection = request.selection(request.labels)
+        return register(services, request.name, files, selection, source=source, workspace=scratch)
+
+
+def uploaded_name(filename: str) -> str:
+    """The name under which an uploaded file is stored. Raises InvalidError for a name that no file can have."""
+    try:
+        name = plain_name(filename)
+    except DatasetError:
+        name = None
+    if name is None:
+        raise InvalidError(FieldProblem("filename", f"must be the name of a file, not {filename!r}"))
+    return name
 
 
 def register(
     services: Services, name: str, files: Sequence[Path], selection: Selection, *, source: str, workspace: Path
 ) -> tuple[Dataset, bool]:
-    """Prepare the files and record them under a name; gives the version and whether it is new.
+    """Prepare files and record them under a name; returns the version and whether it is new.
 
-    Raises ProblemError with what is wrong with the files.
+    Raises InvalidError for files that are not a dataset.
     """
     settings = services.settings
     directory = settings.dataset_dir.absolute()
-    try:
+    with _problems_of("path"):
         prepared = prepare(files, workspace, directory, selection, max_bytes=settings.max_dataset_bytes)
-    except DatasetError as error:
-        raise invalid(FieldProblem("path", str(error))) from error
     return _record(services, name, prepared, selection, source)
+
+
+@contextmanager
+def _problems_of(field: str) -> Iterator[None]:
+    """Report what is wrong with the files as a problem of a field of the request."""
+    try:
+        yield
+    except DatasetError as error:
+        raise InvalidError(FieldProblem(field, str(error))) from error
 
 
 def _record(
@@ -61,5 +98,5 @@ def _record(
                 session.expunge(dataset)
                 return dataset, created
         except IntegrityError:
-            continue  # somebody else made a version of that number in this moment
-    raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"Many versions of {name!r} are being made; try again.")
+            continue  # another request made a version with that number at the same time
+    raise UnavailableError(f"Many versions of {name!r} are being created; try again.")

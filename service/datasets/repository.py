@@ -1,4 +1,4 @@
-"""The rows of datasets."""
+"""Database operations on datasets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, tuple_
 
+from service.errors import NotFoundError
+from service.http.field_errors import unknown
 from service.store.models import Dataset
 from workers.data.dataset import DatasetInfo
 
@@ -26,9 +28,9 @@ INFO_FIELDS = [field.name for field in fields(DatasetInfo)]
 def add_dataset(
     session: Session, *, name: str, selection: Selection, source: str, prepared: Prepared
 ) -> tuple[Dataset, bool]:
-    """Register content under a name; gives its version and whether it is new.
+    """Record content under a name; returns its version and whether it is new.
 
-    Other content than that of every version so far is the next version.
+    Content that differs from all versions so far is the next version.
     """
     versions = list_versions(session, name)
     for version in versions:
@@ -49,23 +51,25 @@ def add_dataset(
     return dataset, True
 
 
-def get_dataset(session: Session, reference: str) -> Dataset | None:
-    """What a name such as "digits" (the newest version) or "digits@2" stands for, or None."""
+def find_dataset(session: Session, reference: str) -> Dataset:
+    """The dataset "digits" in its newest version, or the version that "digits@2" names. Raises NotFoundError."""
     newest = select(Dataset).where(Dataset.name == reference).order_by(Dataset.version.desc()).limit(1)
     found = session.scalar(newest)
     if found is None and (parts := re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)):
-        return session.get(Dataset, (parts[1], int(parts[2])))
+        found = session.get(Dataset, (parts[1], int(parts[2])))
+    if found is None:
+        raise NotFoundError(unknown(reference, (dataset.name for dataset in list_datasets(session)), "dataset"))
     return found
 
 
 def is_recorded(database: Transactions, file: Path) -> bool:
-    """Whether a file, which is called after its digest, is that of a dataset."""
+    """Whether a file, whose name is its digest, belongs to a dataset."""
     with database.reading() as session:
         return session.scalar(select(Dataset.version).where(Dataset.digest == file.stem).limit(1)) is not None
 
 
 def list_versions(session: Session, name: str) -> Sequence[Dataset]:
-    """Every version of a dataset, the newest first."""
+    """All versions of a dataset, newest first."""
     return session.scalars(select(Dataset).where(Dataset.name == name).order_by(Dataset.version.desc())).all()
 
 
@@ -73,10 +77,10 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
     """The newest version of every dataset, in order of name."""
     newest = select(Dataset.name, func.max(Dataset.version)).group_by(Dataset.name)
     found = session.scalars(select(Dataset).where(tuple_(Dataset.name, Dataset.version).in_(newest)))
-    # Sorted here: each database has an order of its own.
+    # Sorted here, since databases order text differently.
     return sorted(found, key=lambda dataset: dataset.name)
 
 
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
-    """What a job keeps of its dataset, as JSON."""
+    """The snapshot of its dataset that a job stores, as JSON."""
     return {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}

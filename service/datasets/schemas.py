@@ -1,4 +1,4 @@
-"""Datasets as the API takes and shows them."""
+"""Datasets as the API accepts and returns them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _one_segment(name: str) -> str:
     if "/" in name or name in {".", ".."}:
         raise ValueError("must not contain '/', nor be '.' or '..'")
     if re.search(r"@\d+$", name):
-        raise ValueError("must not end in '@' and a number, which stand for a version")
+        raise ValueError("must not end in '@' and a number, which denotes a version")
     return name
 
 
@@ -26,31 +26,30 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 ClassName = Annotated[str, AllowedText, Field(max_length=200)]
 FEATURES_HELP = (
     'Columns of the features, or patterns such as "pixel_*"; default: all but the label. Numbers, '
-    "lists of as many numbers in each row, or tensors."
+    "lists of the same length in each row, or tensors."
 )
-TARGETS_HELP = "Columns, or patterns of them, of numbers to predict, in place of a label."
+TARGETS_HELP = "Columns of numbers to predict, or patterns of them, instead of a label."
 CLASSES_HELP = (
-    "Names of the classes in their order; default: those that CIFAR's archives have, or else the labels in ascending "
-    "order."
+    "Names of the classes in order; default: those in CIFAR's archives, or else the labels in ascending order."
 )
 SPLIT_HELP = (
-    "Column that says of each row which part it belongs to, such as train and test: integers, booleans or text. It is "
-    "no feature; the `split` of a job names its values."
+    "Column with the part that each row belongs to, such as train and test: integers, booleans or text. It is not a "
+    "feature; the `split` of a job names its values."
 )
 PLACE_HELP = (
-    "File or folder on the service's machine, below one of the directories from which it takes datasets, or an "
-    "s3:// or gs:// address that it is set up to read."
+    "File or folder on the service's machine, in one of the directories allowed for datasets, or an s3:// or gs:// "
+    "address that the service is configured to read."
 )
 
 
 class DatasetForm(StrictModel):
-    """What a dataset is called, and what of the files is in it."""
+    """Name of a dataset, and the parts of its files that are used."""
 
     name: Annotated[str, AllowedText, AfterValidator(_one_segment)] = Field(
-        min_length=1, max_length=200, description="Name under which jobs find it."
+        min_length=1, max_length=200, description="Name by which jobs refer to it."
     )
     label: ColumnName | None = Field(
-        None, description='Column of the class, integers or text; default: "label", unless there are targets.'
+        None, description='Column of the class, integers or text; default: "label" unless there are targets.'
     )
     features: list[ColumnName] = Field([], max_length=1000, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=1000, description=TARGETS_HELP)
@@ -59,13 +58,13 @@ class DatasetForm(StrictModel):
     shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         [],
         max_length=3,
-        description="[height, width] or [height, width, channels] of a row that is an image; default: by the files.",
+        description="[height, width] or [height, width, channels] of rows that are images; default: from the files.",
     )
-    format: FormatName | None = Field(None, description="Format of the files; default: by their names.")
+    format: FormatName | None = Field(None, description="Format of the files; default: from their names.")
 
     def selection(self, labels: str | None = None) -> Selection:
-        """What of the files is the dataset; `labels` is the file that has its labels, if it is one of its own."""
-        # An array has no name but its file's.
+        """The parts of the files that are used; `labels` is a separate file of labels, if there is one."""
+        # An array has only the name of its file.
         default = PurePath(labels).stem if labels and labels.endswith(".npy") else "label"
         return Selection(
             label=None if self.targets else self.label or default,
@@ -97,21 +96,21 @@ class DatasetRequest(DatasetForm):
         None,
         min_length=1,
         max_length=4096,
-        description="File with the labels, where they are in one of their own: IDX and .npy.",
+        description="Separate file with the labels, for IDX and .npy.",
     )
 
 
 class UploadForm(DatasetForm):
     """A dataset whose file is the body of the request."""
 
-    model_config = ConfigDict(strict=False)  # everything in an address is text
+    model_config = ConfigDict(strict=False)  # query parameters are text
 
-    # An address is no place for more: servers take some ten thousand characters.
+    # Servers limit addresses to about ten thousand characters.
     features: list[ColumnName] = Field([], max_length=32, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=32, description=TARGETS_HELP)
     classes: list[ClassName] = Field([], max_length=128, description=CLASSES_HELP)
     filename: Annotated[str, AllowedText] = Field(
-        "upload", min_length=1, max_length=200, description="The file's name, by which its format is known."
+        "upload", min_length=1, max_length=200, description="Name of the file, from which its format is inferred."
     )
 
 
@@ -140,19 +139,21 @@ class DatasetView(BaseModel):
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [DIGITS]})
 
     name: str
-    version: int = Field(description="Jobs name this one as name@version; without it they get the newest.")
-    digest: str = Field(description="SHA-256 of the content, whatever the format it came in.")
+    version: int = Field(description="Jobs refer to it as name@version; without the version they get the newest one.")
+    digest: str = Field(description="SHA-256 of the content, independent of the format of the files.")
     rows: int
-    features: int = Field(description="Numbers in a row.")
-    dtype: str = Field(description="What the numbers are kept in: uint8, where all of them are such bytes, or float32.")
-    shape: list[int] | None = Field(description="[height, width, channels] of a row that is an image.")
+    features: int = Field(description="Numbers per row.")
+    dtype: str = Field(
+        description="Type in which the numbers are stored: uint8 if all of them are bytes, else float32."
+    )
+    shape: list[int] | None = Field(description="[height, width, channels] of rows that are images.")
     classes: list[str]
-    targets: int = Field(description="Numbers to predict for a row, where there are no classes.")
+    targets: int = Field(description="Numbers to predict per row, if there are no classes.")
     label: str | None
     split_column: str | None
     splits: dict[str, int] = Field(description="Rows of each value of the split column, in the values' order.")
     format: str
-    source: str = Field(description="The files, as seen from the directory from which they were taken.")
+    source: str = Field(description="Path of the files within the directory for datasets, or their address.")
     created_at: datetime
 
 
@@ -161,12 +162,14 @@ class ColumnView(BaseModel):
 
     name: str
     type: str
-    width: int = Field(description="Numbers in a row.")
-    exact: bool = Field(description="Whether each of its numbers is kept as it was, and not the nearest of 32 bits.")
+    width: int = Field(description="Numbers per row.")
+    exact: bool = Field(
+        description="Whether all its numbers are stored exactly; otherwise they are rounded to 32 bits."
+    )
 
 
 class StatisticsView(BaseModel):
-    """Figures of each feature, in their order."""
+    """Statistics of each feature, in the order of the features."""
 
     mean: list[float]
     std: list[float] = Field(description="Standard deviation over all rows.")
@@ -175,7 +178,7 @@ class StatisticsView(BaseModel):
 
 
 class VersionView(BaseModel):
-    """Which version of a dataset has which content."""
+    """A version of a dataset and its content."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -186,13 +189,13 @@ class VersionView(BaseModel):
 
 
 class DatasetDetail(DatasetView):
-    """A version of a dataset, and what was seen in its rows; datasets of before say nothing of these."""
+    """A version of a dataset with its columns, statistics and other versions."""
 
     columns: list[ColumnView]
     target_columns: list[ColumnView]
     statistics: StatisticsView | None
-    class_counts: list[int] = Field(description="Rows of each class, in the classes' order.")
-    versions: list[VersionView] = Field(description="Every version of the dataset, the newest first.")
+    class_counts: list[int] = Field(description="Rows of each class, in the order of the classes.")
+    versions: list[VersionView] = Field(description="All versions of the dataset, newest first.")
 
 
 class DatasetList(BaseModel):

@@ -1,4 +1,4 @@
-"""What endpoints are given."""
+"""FastAPI dependencies."""
 
 from asyncio import Semaphore
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from service.store import Database
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of the application; `on_change` wakes the scheduler once a change is committed.
+    """What endpoints use: the settings, the database and the other parts of this process.
 
-    `registrations` lets a few registrations of datasets work at once.
+    `on_change` wakes the scheduler after a change is committed; `registrations` limits concurrent registrations.
     """
 
     settings: Settings
@@ -26,7 +26,7 @@ class Services:
     registrations: Semaphore
 
 
-async def _services(request: Request) -> Services:  # else it would be sent to a thread of its own
+async def _services(request: Request) -> Services:  # FastAPI would run a plain function in a thread
     return cast("Services", request.app.state.services)
 
 

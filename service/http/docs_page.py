@@ -1,4 +1,4 @@
-"""The API's pages for people, which need nothing from the network: Swagger UI comes from an installed package."""
+"""The API's documentation page: Swagger UI from an installed package, without access to other servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ASSETS = "/docs/assets"
 START = "/docs/start.js"
 
-# FastAPI's own page has its script within it, which the policy does not let run.
+# FastAPI's own page has an inline script, which the content security policy forbids.
 PAGE = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -32,7 +32,7 @@ PAGE = f"""<!DOCTYPE html>
 """
 START_SCRIPT = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
 
-# Its icons are data in the style sheet, and it sets styles of single elements.
+# Swagger UI has icons as data URLs in its style sheet, and sets inline styles.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,7 +40,7 @@ POLICY = (
 
 
 def install_docs_page(app: FastAPI) -> None:
-    """Serve the OpenAPI page at /docs; / leads there."""
+    """Serve Swagger UI at /docs, and redirect / to it."""
     app.mount(ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
     @app.get(START, include_in_schema=False)

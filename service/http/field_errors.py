@@ -1,4 +1,4 @@
-"""Validation errors in the user's terms: the path of the field in the user's JSON, and a sentence in plain words."""
+"""Validation errors for users: the path of the field in the request's JSON, and a message."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MESSAGES = {
 
 
 def field_problems(error: RequestValidationError, request: Request) -> list[FieldProblem]:
-    """What was wrong with a request, once per field."""
+    """The problems of a request, one per field."""
     problems: dict[str, FieldProblem] = {}
     for entry in error.errors():
         source, *location = entry["loc"]
@@ -66,7 +66,7 @@ def field_problems(error: RequestValidationError, request: Request) -> list[Fiel
 
 
 def document_problems(error: ValidationError, document: Any, model: type[BaseModel]) -> list[FieldProblem]:
-    """What was wrong with a document that is no request, once per field."""
+    """The problems of a document that is not a request, one per field."""
     schema = model.model_json_schema()
     schema_at = partial(_schema_at, body=document, root=schema, definitions=schema["$defs"])
     problems: dict[str, FieldProblem] = {}
@@ -100,7 +100,7 @@ def quote(value: object) -> str:
 
 
 def unknown(value: object, known: Iterable[str], what: str) -> str:
-    """Sentence about a name that is not among those known, with the nearest ones where there are any."""
+    """Message about an unknown name, with the known names and the most similar one."""
     known = list(known)
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -108,7 +108,7 @@ def unknown(value: object, known: Iterable[str], what: str) -> str:
 
 
 def _path(location: Sequence[str | int], body: Any, kind: str) -> list[str | int]:
-    """The part of a location that is in the user's JSON; what pydantic adds (the tags of unions) is left out."""
+    """The part of a location that is in the user's JSON, without what pydantic adds (the tags of unions)."""
     path: list[str | int] = []
     value = body
     for position, part in enumerate(location):
@@ -146,7 +146,7 @@ def _message(entry: Mapping[str, Any], path: Sequence[str | int], schema_at: Sch
 
 
 def _schemas_of(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The API's own schema of a request's body, and those that it refers to."""
+    """The JSON schema of a request's body, and the schemas that it refers to."""
     content = _operation_of(request)["requestBody"]["content"]
     return content["application/json"]["schema"], request.app.openapi()["components"]["schemas"]
 
@@ -168,10 +168,10 @@ def _schema_at(
     """The schema of a place in the body."""
 
     def followed(schema: dict[str, Any], value: Any) -> dict[str, Any]:
-        """The schema with references followed, and of a union the member that the value's tag chooses."""
+        """The schema with references resolved, and of a union the member that the value's tag selects."""
         while True:
             if "anyOf" in schema:
-                # What may be left out: the other member is null.
+                # Of an optional field: the other member is null.
                 schema = schema["anyOf"][0]
             if "discriminator" in schema:
                 tag = value.get(schema["discriminator"]["propertyName"])
@@ -194,6 +194,6 @@ def _schema_below(schema: dict[str, Any], part: str | int) -> dict[str, Any]:
         return dict(schema["items"])
     if "properties" in schema:
         return dict(schema["properties"][part])
-    # The user has named it, and its name must match a pattern.
+    # An entry named by the user, whose name must match a pattern.
     (below,) = schema["patternProperties"].values()
     return dict(below)

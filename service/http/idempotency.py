@@ -1,17 +1,29 @@
-"""The Idempotency-Key of requests.
+"""The Idempotency-Key of POST requests, and the end that all POST requests which create something share.
 
-A client may send one with every POST. Only submitting a job or a sweep has to remember it: what the others ask for is
-there, or not, once and for all, so that asking again changes nothing and a stored answer would only be an old one.
+A client may send a key with every POST. Only jobs and sweeps have to store it: repeating any other POST changes
+nothing.
 """
 
-from typing import Annotated
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
-# Of a POST that makes something new each time.
+from service.http.dependencies import ServicesDependency
+
 IdempotencyKey = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", min_length=1, max_length=255, description="Makes a repeated request safe."),
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="A request that is repeated with the same key has no further effect.",
+    ),
 ]
 
 
@@ -22,7 +34,7 @@ def _take_key(
             alias="Idempotency-Key",
             min_length=1,
             max_length=255,
-            description="Accepted and not needed: this request can be repeated without harm.",
+            description="Accepted but not needed: this request can be repeated safely without a key.",
         ),
     ] = None,
 ) -> None:
@@ -31,3 +43,49 @@ def _take_key(
 
 # For `dependencies=` of a POST that is idempotent by nature.
 IDEMPOTENT = Depends(_take_key)
+
+
+class _WithId(Protocol):
+    id: str
+
+
+View = TypeVar("View", bound=_WithId)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """FastAPI dependency of a POST that queues jobs."""
+
+    response: Response
+    services: ServicesDependency
+    key: IdempotencyKey = None
+
+    def submit(self, path: str, create: Callable[[Session], tuple[View, bool]]) -> View:
+        """Commit what `create` adds, wake the scheduler if it is new, and set status and Location.
+
+        `create` returns the view and whether it is new; `path` is that of the collection.
+        """
+        with self.services.database.writing() as session:
+            view, created = create(session)
+        if created:
+            self.services.on_change()
+        set_location(self.response, f"{path}/{view.id}", created=created)
+        return view
+
+
+def body_digest(body: BaseModel) -> str:
+    """SHA-256 of a request's body, by which a repeated request is recognised."""
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+
+def set_location(response: Response, location: str, *, created: bool) -> None:
+    """Set the Location header, and the status 200 where nothing new was created."""
+    response.headers["Location"] = location
+    if not created:
+        response.status_code = HTTPStatus.OK
+
+
+def created_responses(view: type[BaseModel], name: str, existing: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of a POST that answers 201 with something new, or 200 with what exists."""
+    location = {"headers": {"Location": {"description": f"Path of the {name}.", "schema": {"type": "string"}}}}
+    return {201: location, 200: location | {"model": view, "description": existing}}

@@ -1,17 +1,16 @@
-"""Strict JSON: what is ambiguous, has no exact meaning, or cannot be stored is refused when it is read."""
+"""Strict JSON: values that are ambiguous, not exact or cannot be stored are rejected when they are parsed."""
 
 from __future__ import annotations
 
 import json
 import math
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from service.errors import BadRequestError, InvalidError, UnsupportedMediaTypeError
 from service.http.field_errors import quote
-from service.http.problems import ProblemError, invalid
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
@@ -22,30 +21,30 @@ LARGEST_INTEGER = 2**63
 
 
 class DuplicateKeyError(ValueError):
-    """An object has a key twice."""
+    """An object has a duplicate key."""
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text; ProblemError (400 or 422) says where it is wrong.
+    """Parse a JSON text.
 
-    Refused, beyond what is no JSON at all: NaN and Infinity, numbers beyond float64 or 64-bit integers, a key that
-    occurs twice in an object, strings with NUL or with half a surrogate pair, and nesting deeper than 32.
+    Raises BadRequestError or InvalidError for invalid JSON, and for NaN and Infinity, numbers beyond float64 or 64-bit
+    integers, duplicate keys, strings with NUL or with half a surrogate pair, and nesting deeper than 32.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_int=_parse_int)
     except json.JSONDecodeError as error:
         message = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        raise ProblemError(HTTPStatus.BAD_REQUEST, message) from None
+        raise BadRequestError(message) from None
     except UnicodeDecodeError as error:
         message = f"The body is not valid JSON: it is not UTF-8 at byte {error.start}."
-        raise ProblemError(HTTPStatus.BAD_REQUEST, message) from None
+        raise BadRequestError(message) from None
     except DuplicateKeyError as error:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, f"The body is not valid JSON: {error}.") from None
+        raise BadRequestError(f"The body is not valid JSON: {error}.") from None
     except RecursionError:
         raise _too_deep() from None
     problems = [FieldProblem(".".join(map(str, path)) or "body", message) for path, message in _faults(value)]
     if problems:
-        raise invalid(*problems)
+        raise InvalidError(*problems)
     return value
 
 
@@ -60,10 +59,10 @@ class StrictJsonRequest(Request):
 
 
 class StrictJsonRoute(APIRoute):
-    """A route that takes strict JSON and nothing else."""
+    """A route that accepts only strict JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Handler that looks at the body's media type, then at the body."""
+        """Handler that checks the body's media type, then the body."""
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
 
@@ -73,9 +72,10 @@ class StrictJsonRoute(APIRoute):
                 media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if media_type != "application/json":
                     message = f"The body must be application/json, not {media_type or 'without a Content-Type'}."
-                    raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+                    raise UnsupportedMediaTypeError(message)
                 if not await request.body():
-                    raise ProblemError(HTTPStatus.BAD_REQUEST, "The body is empty; a JSON object is expected.")
+                    raise BadRequestError("The body is empty; a JSON object is expected.")
+                await request.json()  # the framework would replace an error raised when it reads the body
             return await handle(request)
 
         return strict
@@ -90,16 +90,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_int(digits: str) -> float:
-    # int() refuses thousands of digits with an error of its own; such a number is as wrong as infinity.
+    # int() raises another error for thousands of digits; such a number is rejected like infinity.
     return int(digits) if len(digits) <= 20 else math.inf
 
 
-def _too_deep() -> ProblemError:
-    return ProblemError(HTTPStatus.BAD_REQUEST, f"The body is nested too deeply; at most {DEEPEST} levels are allowed.")
+def _too_deep() -> BadRequestError:
+    return BadRequestError(f"The body is nested too deeply; at most {DEEPEST} levels are allowed.")
 
 
 def _faults(root: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every place, with what is wrong there."""
+    """The path and the problem of every wrong value."""
     stack: list[tuple[tuple[str | int, ...], Any]] = [((), root)]
     while stack:
         path, value = stack.pop()

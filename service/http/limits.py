@@ -1,4 +1,4 @@
-"""Limits on the size of requests and on how long they take to come, below the framework."""
+"""Limits on the size of requests and on the time in which they must arrive, as ASGI middleware."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.http.problems import problem_response
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# How much of a refused body is still taken in, and for how long, so that the client gets to read the answer.
+# How much of a rejected body is still read, and for how long, so that the client can read the response.
 DRAIN_BYTES = 256 * 1024 * 1024
 DRAIN_SECONDS = 30
 
@@ -19,8 +19,9 @@ DRAIN_SECONDS = 30
 class BodyLimit:
     """ASGI middleware that answers 413 to a body above `max_bytes`, 408 to one that takes longer than `max_seconds`.
 
-    A declared length is judged at once; a streamed body as it comes. Requests within the limits reach the application
-    with their body read; those for one of the paths `unread` do with theirs unread, and are limited there.
+    A declared length is checked immediately, a streamed body while it arrives. The application gets a request within
+    the limits with its body already read. A POST to one of the paths `unread` passes with its body unread; its
+    endpoint applies its own limits.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float, unread: frozenset[str] = frozenset()) -> None:
@@ -47,7 +48,7 @@ class BodyLimit:
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
         except TimeoutError:
-            detail = f"The body did not come within {self.max_seconds:g} seconds, the limit of this service."
+            detail = f"The body did not arrive within {self.max_seconds:g} seconds, the limit of this service."
             answer = problem_response(
                 HTTPStatus.REQUEST_TIMEOUT, detail, instance=scope["path"], headers={"connection": "close"}
             )
@@ -72,7 +73,7 @@ class BodyLimit:
         )
         await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        # Closing a connection with unread input resets it: a client that is still sending would never see the answer.
+        # Closing a connection with unread input resets it: a client that is still sending would not get the response.
         drained = 0
         try:
             async with asyncio.timeout(DRAIN_SECONDS):

@@ -1,11 +1,10 @@
-"""Which form an answer takes, by the `Accept` header (RFC 9110, 12.5.1)."""
+"""Content negotiation by the `Accept` header (RFC 9110, 12.5.1)."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from service.http.problems import ProblemError
+from service.errors import NotAcceptableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,29 +15,29 @@ VARIES = {"Vary": "Accept"}
 
 
 def negotiate(request: Request, offered: Sequence[str]) -> str:
-    """The media type of `offered` that the request prefers; a 406 problem where it takes none of them."""
+    """The media type of `offered` that the request prefers. Raises NotAcceptableError where it accepts none."""
     accept = accept_of(request)
     if chosen := preferred(accept, offered):
         return chosen
-    message = f"There is nothing here that is {accept}; there is {', '.join(offered)}."
-    raise ProblemError(HTTPStatus.NOT_ACCEPTABLE, message, headers=VARIES)
+    message = f"Cannot produce {accept}; available: {', '.join(offered)}."
+    raise NotAcceptableError(message, headers=VARIES)
 
 
 def accept_of(request: Request) -> str:
-    """The request's `Accept`, in one line; without one, everything is accepted."""
+    """The request's `Accept` headers as one; without any, everything is accepted."""
     return ", ".join(request.headers.getlist("accept")) or "*/*"
 
 
 def preferred(accept: str, offered: Sequence[str]) -> str | None:
-    """The media type of `offered` that `accept` weighs highest, or None.
+    """The media type of `offered` with the highest weight in `accept`, or None.
 
-    Of equal weights the one that is named rather than covered by a wildcard, then the first one offered. Parameters
-    other than the weight make no difference here; an entry that can not be read counts for nothing.
+    Among equal weights, a type that is named comes before one that a wildcard matches, then the first one offered.
+    Parameters other than the weight and entries that cannot be parsed are ignored.
     """
     weights = dict(_weights(accept))
 
     def rank(media_type: str) -> tuple[float, int]:
-        """Weight by the entry that names the type most exactly, and how exact that is."""
+        """Weight of the most specific entry that matches the type, and how specific it is."""
         ranges = ("*/*", f"{media_type.partition('/')[0]}/*", media_type)
         entries = [(weights[range_], exact) for exact, range_ in enumerate(ranges) if range_ in weights]
         return entries[-1] if entries else (0, 0)

@@ -1,4 +1,4 @@
-"""Every request gets an id, is timed, counted and logged."""
+"""Request ids, metrics and access log."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = "X-Request-ID"
-# What a client may choose as an id: nothing that could pretend to be something else in a log or a header.
+# Ids that a client may choose: nothing that could be misread in a log or a header.
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# Methods that are labels; a client can make up others, each of which would be another series.
+# Methods that become labels; each other one that a client invents would be another series.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class Observed:
     """ASGI middleware that times, counts and logs every request.
 
-    The answer carries the request's id in X-Request-ID: the client's own, where it is one, or a new one.
+    The response has the request's id in X-Request-ID: the client's, if it is valid, or a new one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,18 +56,18 @@ class Observed:
         try:
             await self._app(scope, receive, send_observed)
         except Exception:
-            # The framework answers it outside of every middleware; whoever answers logs it.
+            # The framework's error handler, outside of all middleware, responds and logs it.
             status = status or HTTPStatus.INTERNAL_SERVER_ERROR
             raise
         finally:
             if streams:
                 EVENT_STREAMS.dec()
-            if status:  # else the client has gone
+            if status:  # otherwise the client has disconnected
                 _observe(scope, status, time.perf_counter() - begun, streams=streams)
 
 
 def _observe(scope: Scope, status: int, seconds: float, *, streams: bool) -> None:
-    # The route as it is written, never the path, which would be a series for each job, and never the query.
+    # The route's template: the path would make one series per job, and the query may hold private data.
     route = getattr(scope.get("route"), "path", "unmatched")
     method = scope["method"] if scope["method"] in METHODS else "other"
     REQUESTS.labels(method, route, int(status)).inc()

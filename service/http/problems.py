@@ -1,4 +1,4 @@
-"""Errors as the client sees them: RFC 9457 problem details, each with what was wrong and what would be right."""
+"""Errors as RFC 9457 problem details: what is wrong, and what would be right."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
+from service.errors import InvalidError, ServiceError
 from service.http.field_errors import field_problems
 from service.http.observed import REQUEST_ID
-from service.store.database import does_not_answer
+from service.store.database import is_unavailable
 from service.telemetry.logs import request_id
-from workers.job.resolve import FieldProblem, SpecError
+from workers.job.resolve import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastapi import FastAPI, Request
+
+    from workers.job.resolve import FieldProblem
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ RETRY_AFTER = "2"  # seconds
 
 
 class FieldProblemView(BaseModel):
-    """One field that is wrong."""
+    """A field that is wrong."""
 
     field: str = Field(description="Dotted path of the field in the request.", examples=["model.layers.0.units"])
     message: str = Field(description="What is wrong and what would be right.", examples=["must be at least 1, not -3"])
@@ -41,8 +44,8 @@ class FieldProblemView(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field("about:blank", description="Kind of problem; about:blank says no more than the status.")
-    title: str = Field(description="The status in words.", examples=["Unprocessable Entity"])
+    type: str = Field("about:blank", description="Kind of problem; about:blank means the one of the status.")
+    title: str = Field(description="Name of the status.", examples=["Unprocessable Entity"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["training.epochs: must be at least 1, not -3"])
     instance: str | None = Field(None, description="Path of the request.", examples=["/v1/jobs"])
@@ -51,40 +54,16 @@ class Problem(BaseModel):
 
 def _problem_schema() -> dict[str, object]:
     schema = Problem.model_json_schema()
-    # References would be looked up in the API's document, which does not have them.
+    # References would be resolved in the API's document, which does not have them.
     schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblemView"]
     return schema
 
 
-# For `responses=` of a router: FastAPI then leaves out its own form of a validation error.
+# For `responses=` of a router: FastAPI then omits its own schema of a validation error.
 PROBLEM_RESPONSES: dict[int | str, dict[str, object]] = {
-    "4XX": {"description": "What was wrong with the request", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
-    "5XX": {"description": "Why the service can not answer", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
+    "4XX": {"description": "The request is wrong", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
+    "5XX": {"description": "The service cannot respond", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
 }
-
-
-class ProblemError(HTTPException):
-    """Raised by an endpoint, answered as problem details."""
-
-    def __init__(
-        self,
-        status: HTTPStatus,
-        detail: str,
-        *,
-        errors: Sequence[FieldProblem] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(status, detail, headers)
-        self.errors = errors
-
-
-def invalid(*problems: FieldProblem) -> ProblemError:
-    """422 that names the fields."""
-    first, *others = problems
-    detail = f"{first.field}: {first.message}"
-    if others:
-        detail += f" (and {len(others)} more)"
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=problems)
 
 
 def problem_response(
@@ -95,7 +74,7 @@ def problem_response(
     errors: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The answer itself."""
+    """A response with problem details."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -103,63 +82,66 @@ def problem_response(
         instance=instance,
         errors=[FieldProblemView(field=error.field, message=error.message) for error in errors],
     )
-    # ASCII, since the request that is being quoted may hold what no encoding can write.
+    # ASCII, since quotes of the request may contain characters that cannot be encoded.
     content = json.dumps({"type": problem.type} | problem.model_dump(exclude_defaults=True))
     return Response(content, status, headers, MEDIA_TYPE)
 
 
 def no_database(method: str, path: str, error: SQLAlchemyError) -> Response:
-    """503 where the database does not answer."""
+    """503 response while the database does not respond."""
     cause = getattr(error, "orig", error)  # without the statement and its values
-    logger.warning("%s %s: the database does not answer: %s", method, path, cause)
-    detail = "The database does not answer. Nothing is lost; try again, with an Idempotency-Key where it is a POST."
+    logger.warning("%s %s: the database does not respond: %s", method, path, cause)
+    detail = "The database does not respond. Nothing is lost; try again, with an Idempotency-Key for a POST."
     headers = {"Retry-After": RETRY_AFTER}
     return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, instance=path, headers=headers)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` as problem details."""
+    """Respond to every error of `app` with problem details."""
 
-    @app.exception_handler(HTTPException)
-    def http_error(request: Request, error: HTTPException) -> Response:
-        detail = error.detail
-        if type(error) is HTTPException and error.status_code == HTTPStatus.NOT_FOUND:
-            detail = f"There is nothing at {request.url.path}; the API is described at /docs."
-        headers = error.headers
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = ", ".join(_methods_at(request))
-            headers = {"Allow": allowed}
-            detail = f"{request.method} is not possible at {request.url.path}; allowed: {allowed}."
-        errors = error.errors if isinstance(error, ProblemError) else ()
-        return problem_response(error.status_code, detail, instance=request.url.path, errors=errors, headers=headers)
+    @app.exception_handler(ServiceError)
+    def service_error(request: Request, error: ServiceError) -> Response:
+        path = request.url.path
+        return problem_response(error.status, str(error), instance=path, errors=error.problems, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return http_error(request, invalid(*field_problems(error, request)))
+        return service_error(request, InvalidError(*field_problems(error, request)))
 
     @app.exception_handler(SpecError)
     def spec_error(request: Request, error: SpecError) -> Response:
-        return http_error(request, invalid(*error.problems))
+        return service_error(request, InvalidError(*error.problems))
+
+    @app.exception_handler(HTTPException)
+    def framework_error(request: Request, error: HTTPException) -> Response:
+        path, detail, headers = request.url.path, error.detail, error.headers
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            detail = f"There is nothing at {path}; the API is described at /docs."
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(_methods_at(request))
+            headers = {"Allow": allowed}
+            detail = f"{request.method} is not possible at {path}; allowed: {allowed}."
+        return problem_response(error.status_code, detail, instance=path, headers=headers)
 
     @app.exception_handler(SQLAlchemyError)
     def database_error(request: Request, error: SQLAlchemyError) -> Response:
-        if not does_not_answer(error):
+        if not is_unavailable(error):
             return unexpected_error(request, error)
         return no_database(request.method, request.url.path, error)
 
     @app.exception_handler(Exception)
     def unexpected_error(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        detail = "The service failed to answer; the error is in its log."
-        # This answer passes no middleware, so it takes its own id along, by which the error is found in the log.
+        detail = "The service failed; the error is in its log."
+        # This response passes no middleware, so the request id, by which the error is found in the log, is added here.
         headers = {REQUEST_ID: identity} if (identity := request_id.get()) else None
         return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail, instance=request.url.path, headers=headers)
 
 
 def _methods_at(request: Request) -> list[str]:
-    """What a path can be asked for; the framework's own header names the methods of its first route only."""
+    """Methods of a path; the framework's own header has only those of the first matching route."""
     paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
     asked = request.url.path
-    # A path that is there by its own name is not meant as the id in another.
+    # A path that exists literally is not an id in another path.
     at = [asked] if asked in paths else [path for path in paths if compile_path(path)[0].match(asked)]
     return sorted({method.upper() for path in at for method in paths[path]}) or ["GET"]

@@ -1,1 +1,1 @@
-"""Jobs: their states, their rows, their endpoints."""
+"""Jobs: states, database rows and endpoints."""

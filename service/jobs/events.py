@@ -1,4 +1,4 @@
-"""The history of jobs: a row for each thing that happened."""
+"""The history of jobs: one row per event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-# Events that are counted for good, and how much each of them counts.
+# Kinds of events that are counted permanently, and by how much each of them counts.
 INCIDENTS: dict[str, Callable[[dict[str, Any]], int]] = {
     "restarted": lambda _: 1,
     "determinism_violation": lambda data: int(data["differing_points"]),
@@ -29,27 +29,37 @@ def add_event(
     kind: str,
     *,
     attempt: int | None = None,
-    from_state: State | None = None,
-    to_state: State | None = None,
+    moved: tuple[State | None, State | None] = (None, None),
     reason: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
     """Add an event to a job's history.
 
-    Numbers are handed out when a row is written, not when it is committed. The transaction takes the job's row first
-    and keeps it, so the events of one job are committed in the order of their ids: who has seen one has seen all
-    before it. It must not hold a row of the job's attempts without the job's own, lest two wait for each other.
+    `moved` has the states from and to which the job moved. Ids are assigned when a row is written, not when it is
+    committed. The transaction locks the job's row first and keeps the lock, so the events of one job are committed in
+    the order of their ids: a reader that has seen one event has seen all before it. To avoid a deadlock, the
+    transaction must not have locked rows of the job's attempts before.
     """
     session.execute(select(Job.id).where(Job.id == job_id).with_for_update(key_share=True))
-    moved = {"from_state": from_state, "to_state": to_state}
-    session.add(Event(job_id=job_id, kind=kind, attempt=attempt, reason=reason, data=data, **moved))
+    from_state, to_state = moved
+    session.add(
+        Event(
+            job_id=job_id,
+            kind=kind,
+            attempt=attempt,
+            from_state=from_state,
+            to_state=to_state,
+            reason=reason,
+            data=data,
+        )
+    )
     if kind in INCIDENTS:
         session.add(Incident(kind=kind, count=INCIDENTS[kind](data or {})))
     session.flush()
 
 
 def count_incidents(session: Session) -> dict[str, int]:
-    """How much has gone wrong since the database was made, by the kind of event."""
+    """Number of incidents since the database was created, by the kind of event."""
     query = select(Incident.kind, func.sum(Incident.count)).group_by(Incident.kind)
     return {kind: int(count) for kind, count in session.execute(query)}
 
@@ -57,7 +67,7 @@ def count_incidents(session: Session) -> dict[str, int]:
 def list_events(
     session: Session, job_id: str, *, limit: int, starting_after: int | None = None
 ) -> tuple[Sequence[Event], bool]:
-    """What happened to a job, oldest first, after the event `starting_after`; and whether there is more."""
+    """Events of a job, oldest first, after the event `starting_after`; and whether there are more."""
     query = select(Event).where(Event.job_id == job_id)
     if starting_after is not None:
         query = query.where(Event.id > starting_after)
@@ -66,6 +76,6 @@ def list_events(
 
 
 def queued_at(session: Session, job_id: str) -> datetime:
-    """When a job came into the queue, the last time that it did."""
+    """When a job last entered the queue."""
     query = select(Event.time).where(Event.job_id == job_id, Event.to_state == State.QUEUED)
     return session.scalars(query.order_by(Event.id.desc()).limit(1)).one()

@@ -1,4 +1,4 @@
-"""Labels: what users write on their jobs, to find them by."""
+"""Labels, by which users find their jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from workers.job.fields import AllowedText
 
 MAX_LABELS = 32
-# No colon: in a filter it ends the key.
+# No colon, since it ends the key in a filter.
 Key = Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 Value = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
 
@@ -22,7 +22,7 @@ Labels = Annotated[dict[Key, Value], Field(max_length=MAX_LABELS), AfterValidato
 
 
 def parse_filter(text: str) -> tuple[str, str]:
-    """Key and value of "key:value"; ValueError where it is not that."""
+    """Key and value of "key:value". Raises ValueError for other text."""
     key, colon, value = text.partition(":")
     if not (key and colon and value) or "\0" in text:
         raise ValueError("must be a key and a value with a colon between them, such as team:vision")

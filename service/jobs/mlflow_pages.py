@@ -1,21 +1,21 @@
-"""Where MLflow shows things: pages to append to the address of its server."""
+"""Paths of MLflow's pages, relative to the address of its server."""
 
 from __future__ import annotations
 
-# MLflow's pages open on another kind of work unless the link says otherwise.
+# Without it MLflow's pages open in another mode.
 TRAINING = "workflowType=machine_learning"
 
 
 def run_page(experiment_id: str, run_id: str) -> str:
-    """A run."""
+    """Page of a run."""
     return f"#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
 
 
 def runs_page(experiment_id: str, view: str) -> str:
-    """The runs of an experiment in a prepared view."""
+    """Page of the runs of an experiment in a prepared view."""
     return f"#/experiments/{experiment_id}/runs?{TRAINING}&viewStateShareKey={view}"
 
 
 def charts_page(experiment_id: str, view: str) -> str:
-    """The runs of a prepared view compared in charts."""
+    """Page that compares the runs of a prepared view in charts."""
     return f"{runs_page(experiment_id, view)}&compareRunsMode=CHART"

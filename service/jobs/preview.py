@@ -1,4 +1,4 @@
-"""What would run if a spec were submitted."""
+"""Preview of a job: what would run if a spec were submitted."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class LayerPreview(BaseModel):
 
     name: str = Field(examples=["0_linear"])
     type: str = Field(examples=["linear"])
-    shape: list[int | Literal["batch"]] = Field(description="Of what it gives.", examples=[["batch", 128]])
-    parameters: int = Field(description="Its own, without those that it shares with an earlier layer.")
+    shape: list[int | Literal["batch"]] = Field(description="Shape of its output.", examples=[["batch", 128]])
+    parameters: int = Field(description="Number of its parameters, without those shared with an earlier layer.")
 
 
 class JobPreview(BaseModel):
     """What would run."""
 
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
-    parameters: int = Field(description="Numbers that are trained.")
+    parameters: int = Field(description="Number of trained parameters.")
     layers: list[LayerPreview] = Field(description="In the order of the spec.")
     train_rows: int
     validation_rows: int
     steps_per_epoch: int
     total_steps: int
     memory_per_worker_bytes: int = Field(
-        description="Of a worker's arrays, estimated from above. Python and its libraries come on top."
+        description="Upper estimate of the memory of a worker's arrays, without Python and its libraries."
     )
-    warnings: list[FieldProblemView] = Field(description="What is allowed, but may not be what was meant.")
+    warnings: list[FieldProblemView] = Field(description="Settings that are allowed but may be mistakes.")
 
 
 def preview(job: ResolvedJob, features: int, settings: Settings) -> JobPreview:
-    """What would run of a resolved job on a dataset with this many features."""
+    """Preview of a resolved job on a dataset with this many features."""
     return JobPreview(
         spec=job.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
         parameters=job.parameters,
@@ -81,16 +81,16 @@ def _warnings(job: ResolvedJob, settings: Settings) -> Iterator[tuple[str, str]]
     if enough < resources.lanes:
         yield (
             "resources.workers",
-            f"{shards} shards on {resources.lanes} threads leave some with {most} and others with less: {enough} "
-            f"would be as fast, or training.shards of {most * resources.lanes}",
+            f"{shards} shards on {resources.lanes} threads: some threads compute {most} and others less. {enough} "
+            f"threads would be as fast; training.shards of {most * resources.lanes} would use all",
         )
     last = job.train_rows % training.batch_size
     if 0 < last < shards:
         yield (
             "training.batch_size",
-            f"the last batch of an epoch has {last} rows for {shards} shards: some compute nothing in that step",
+            f"the last batch of an epoch has {last} rows for {shards} shards: some shards are empty in that step",
         )
     if job.validation_rows == 0:
-        yield job.validation_field, "no row is kept for validation: there will be no metrics under val/"
+        yield job.validation_field, "there are no validation rows: there will be no metrics under val/"
     if settings.cluster_cpus is None:
-        yield "resources", f"it is not known here whether the cluster has {resources.total['CPU']} CPUs"
+        yield "resources", f"the service does not know whether the cluster has {resources.total['CPU']} CPUs"

@@ -1,7 +1,7 @@
-"""The rows of jobs: created, found, moved from state to state.
+"""Database operations on jobs: create, find, move from state to state.
 
-Every function works in the caller's transaction. A function that a scheduler calls takes the attempt for which it
-speaks; where that is no longer the job's current one, nothing changes and the answer is False.
+Every function works in the caller's transaction. Functions that record something about an attempt return False, and
+change nothing, where it is no longer the job's current attempt.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import secrets
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 from sqlalchemy import func, literal, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from service.jobs.events import add_event
+from service.jobs.labels import parse_filter
 from service.jobs.states import LIVE, MOVES, TERMINAL, State
 from service.store.models import Attempt, EndedJobs, Job, Label, now
+from service.store.rows import add_once
 from service.store.types import UtcDateTime
 
 if TYPE_CHECKING:
@@ -27,17 +28,15 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Update
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
+    from service.jobs.schemas import JobFilter
+
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-class IdempotencyMismatchError(Exception):
-    """An idempotency key came again with another body."""
-
-
 class _Moments:
-    """Times of creation, each later than the one before within one process."""
+    """Strictly increasing times of creation within one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,131 +52,96 @@ _moments = _Moments()
 
 
 def _first_id(time: datetime, kind: str = "job") -> str:
-    """What the ids of all jobs made at `time` begin with: ids are in the order of creation."""
+    """Prefix of the ids created at `time`: ids are in the order of creation."""
     microseconds = (time - EPOCH) // MICROSECOND
     return f"{kind}_{min(max(microseconds, 0), 16**14 - 1):014x}"
 
 
 def new_id(kind: str) -> tuple[str, datetime]:
-    """An id that begins with `kind`, and its moment of creation; ids of a kind are in the order of creation."""
+    """An id that begins with `kind`, and its time of creation; ids of a kind are in the order of creation."""
     created_at = _moments.next()
     return _first_id(created_at, kind) + secrets.token_hex(6), created_at
 
 
-def create_job(
-    session: Session,
-    *,
-    spec: dict[str, Any],
-    dataset: dict[str, Any],
-    total_steps: int,
-    body_sha256: str,
-    labels: dict[str, str] | None = None,
-    priority: int = 0,
-    idempotency_key: str | None = None,
-    sweep_id: str | None = None,
-    overrides: dict[str, Any] | None = None,
-) -> tuple[Job, bool]:
-    """Add a queued job; gives the job and whether it is new.
+class NewJob(TypedDict):
+    """Columns of a job to create: its resolved spec, a snapshot of its dataset, and what the request said beside them.
 
-    A member of a sweep takes its `sweep_id`, and the fields in which it differs from the others.
-
-    `spec` is the resolved spec and `dataset` the snapshot of what it names. The same `idempotency_key` with the same
-    body gives the first job again; with another body it raises IdempotencyMismatchError.
+    A member of a sweep has `overrides`: the fields in which it differs from the other members.
     """
-    if idempotency_key is not None and (first := find_replay(session, idempotency_key, body_sha256)):
-        return first, False
+
+    spec: dict[str, Any]
+    dataset: dict[str, Any]
+    total_steps: int
+    body_sha256: str
+    labels: NotRequired[dict[str, str]]
+    priority: NotRequired[int]
+    overrides: NotRequired[dict[str, Any]]
+
+
+def create_job(
+    session: Session, *, idempotency_key: str | None = None, sweep_id: str | None = None, **new: Unpack[NewJob]
+) -> tuple[Job, bool]:
+    """Add a queued job; returns the job and whether it is new.
+
+    The same `idempotency_key` with the same body returns the first job again. Raises IdempotencyMismatchError where the
+    body differs.
+    """
     job_id, created_at = new_id("job")
-    job = Job(
-        id=job_id,
-        name=spec["name"],
-        experiment=spec["experiment"],
-        state=State.QUEUED,
-        spec=spec,
-        labels=[Label(key=key, value=value) for key, value in sorted((labels or {}).items())],
-        priority=priority,
-        dataset=dataset,
-        total_steps=total_steps,
-        body_sha256=body_sha256,
-        idempotency_key=idempotency_key,
-        sweep_id=sweep_id,
-        overrides=overrides,
-        created_at=created_at,
+    labels, spec = new.pop("labels", {}), new["spec"]
+    job, created = add_once(
+        session,
+        Job(
+            **new,
+            id=job_id,
+            name=spec["name"],
+            experiment=spec["experiment"],
+            state=State.QUEUED,
+            labels=[Label(key=key, value=value) for key, value in sorted(labels.items())],
+            idempotency_key=idempotency_key,
+            sweep_id=sweep_id,
+            created_at=created_at,
+        ),
     )
-    try:
-        with session.begin_nested():
-            session.add(job)
-    except IntegrityError:
-        # Where writers do not exclude each other, another request with this key can have come first.
-        if idempotency_key is None or not (first := find_replay(session, idempotency_key, body_sha256)):
-            raise
-        return first, False
-    add_event(session, job.id, "state", to_state=State.QUEUED)
-    return job, True
-
-
-def find_replay(session: Session, idempotency_key: str, body_sha256: str) -> Job | None:
-    """The job that was made with this key; IdempotencyMismatchError when its body was another."""
-    job = session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))
-    if job is not None and job.body_sha256 != body_sha256:
-        raise IdempotencyMismatchError(idempotency_key)
-    return job
-
-
-def get_job(session: Session, job_id: str) -> Job | None:
-    """The job, or None."""
-    return session.get(Job, job_id, populate_existing=True)
+    if created:
+        add_event(session, job.id, "state", moved=(None, State.QUEUED))
+    return job, created
 
 
 def lock_job(session: Session, job_id: str) -> Job | None:
     """The job, or None; no other writer changes it before the transaction ends.
 
-    A transaction that writes to a job and to its attempts takes the job first, so that none waits for one that waits
-    for it.
+    A transaction that writes to a job and to its attempts locks the job first, which avoids deadlocks.
     """
     return session.get(Job, job_id, populate_existing=True, with_for_update={"key_share": True})
 
 
-def list_jobs(
-    session: Session,
-    *,
-    limit: int,
-    starting_after: str | None = None,
-    state: State | None = None,
-    experiment: str | None = None,
-    sweep_id: str | None = None,
-    labels: Iterable[tuple[str, str]] = (),
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-) -> tuple[Sequence[Job], bool]:
-    """Jobs, newest first, that come after the job `starting_after`; and whether there are more.
-
-    Only those with all the `labels`, made at `created_after` or later and before `created_before`.
-    """
+def list_jobs(session: Session, wanted: JobFilter) -> tuple[Sequence[Job], bool]:
+    """A page of jobs, newest first, and whether there are more."""
     query = select(Job).options(selectinload(Job.attempts), joinedload(Job.mlflow_run), selectinload(Job.labels))
     job_id: InstrumentedAttribute[str] = Job.id
-    for key, value in labels:
+    for key, value in map(parse_filter, wanted.label):
         label = aliased(Label)
         query = query.join(label, (label.job_id == job_id) & (label.key == key) & (label.value == value))
-        # The order that is asked for is then that of the labels' index: nothing is sorted and no other job looked at.
+        # The requested order is then that of the labels' index: no sorting, and no other job is read.
         job_id = label.job_id
-    if starting_after is not None:
-        query = query.where(job_id < starting_after)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if experiment is not None:
-        query = query.where(Job.experiment == experiment)
-    if sweep_id is not None:
-        query = query.where(Job.sweep_id == sweep_id)
-    if created_after is not None:
-        query = query.where(job_id >= _first_id(created_after))
-    if created_before is not None:
-        query = query.where(job_id < _first_id(created_before))
-    jobs = session.scalars(query.order_by(job_id.desc()).limit(limit + 1)).all()
-    return jobs[:limit], len(jobs) > limit
+    if wanted.starting_after is not None:
+        query = query.where(job_id < wanted.starting_after)
+    if wanted.state is not None:
+        query = query.where(Job.state == wanted.state)
+    if wanted.experiment is not None:
+        query = query.where(Job.experiment == wanted.experiment)
+    if wanted.sweep is not None:
+        query = query.where(Job.sweep_id == wanted.sweep)
+    if wanted.created_after is not None:
+        query = query.where(job_id >= _first_id(wanted.created_after))
+    if wanted.created_before is not None:
+        query = query.where(job_id < _first_id(wanted.created_before))
+    jobs = session.scalars(query.order_by(job_id.desc()).limit(wanted.limit + 1)).all()
+    return jobs[: wanted.limit], len(jobs) > wanted.limit
 
 
 def jobs_in(session: Session, states: Iterable[State]) -> Sequence[Job]:
-    """Jobs in any of these states in order of turn: those of the highest priority first, of these the oldest."""
+    """Jobs in any of these states, by descending priority, then the oldest first."""
     return session.scalars(select(Job).where(Job.state.in_(list(states))).order_by(Job.priority.desc(), Job.id)).all()
 
 
@@ -192,15 +156,13 @@ def move(
 ) -> bool:
     """Move a job from one state to another and record the event.
 
-    False when the job is not in `from_`, or `attempt` is given and is not its current one. A move that the table of
-    states does not have raises ValueError.
+    Returns False when the job is not in `from_`, or `attempt` is given and is not its current one. Raises ValueError
+    for a move that is not in the table of states.
     """
     if to not in MOVES[from_]:
         allowed = ", ".join(sorted(MOVES[from_])) or "nothing: it is final"
         raise ValueError(f"a job cannot move from {from_} to {to}; from {from_} it can move to {allowed}")
     changes: dict[str, Any] = {"state": to, "reason": reason}
-    if to is State.CANCELLING or (to is State.CANCELLED and from_ is not State.CANCELLING):
-        changes["cancel_requested"] = True
     if to in TERMINAL:
         changes["finished_at"] = now()
     statement = update(Job).where(Job.id == job_id, Job.state == from_).values(changes)
@@ -210,14 +172,14 @@ def move(
         return False
     if to in TERMINAL:
         count_ended(session, to, 1)
-    add_event(session, job_id, "state", attempt=attempt, from_state=from_, to_state=to, reason=reason)
+    add_event(session, job_id, "state", attempt=attempt, moved=(from_, to), reason=reason)
     return True
 
 
 def start_attempt(session: Session, job_id: str, supervisor: str) -> int:
-    """Begin the job's next attempt and give its number; whatever the one before still writes is stale from here on.
+    """Create the job's next attempt and return its number; writes of the previous attempt have no effect any more.
 
-    `supervisor` is the name of the actor that will have it, by which it is found again.
+    `supervisor` is the name of the actor that will run it.
     """
     started = now()
     statement = (
@@ -235,12 +197,12 @@ def start_attempt(session: Session, job_id: str, supervisor: str) -> int:
 
 
 def get_attempt(session: Session, job_id: str, number: int) -> Attempt:
-    """The attempt; NoResultFound when there is none."""
+    """The attempt. Raises NoResultFound."""
     return session.get_one(Attempt, (job_id, number), populate_existing=True)
 
 
 def finish_attempt(session: Session, job_id: str, attempt: int, *, outcome: str, reason: str | None = None) -> bool:
-    """Record how an attempt ended; False when it is not the job's current one, or has ended already."""
+    """Record how an attempt ended; returns False if it is not the job's current one, or has already ended."""
     current = select(Job.attempt).where(Job.id == job_id).scalar_subquery()
     ended = changed(
         session,
@@ -263,7 +225,7 @@ def record_event(
     reason: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> bool:
-    """Record something that happened in an attempt."""
+    """Record an event of an attempt."""
     if not changed(session, update(Job).where(*held(job_id, attempt)).values(attempt=attempt)):
         return False
     add_event(session, job_id, kind, attempt=attempt, reason=reason, data=data)
@@ -271,16 +233,16 @@ def record_event(
 
 
 def record_restart(session: Session, job_id: str, attempt: int, *, reason: str, message: str) -> bool:
-    """Record that the job goes on from its last checkpoint, and count it; `reason` is a word, `message` a sentence."""
+    """Record and count a restart from the last checkpoint; `reason` is a word, `message` a sentence."""
     if not changed(session, update(Job).where(*held(job_id, attempt)).values(restarts=Job.restarts + 1)):
         return False
     return record_event(session, job_id, attempt, "restarted", reason=reason, data={"message": message})
 
 
 def record_progress(session: Session, job_id: str, attempt: int, *, epoch: int, step: int) -> bool:
-    """Record how far training has come: epochs and global optimiser steps that are done.
+    """Record the completed epochs and global optimiser steps.
 
-    After a restart steps are computed again: what is less than was recorded before changes nothing, either.
+    Steps are computed again after a restart; progress below the recorded one changes nothing.
     """
     further = Job.epoch <= epoch, Job.step <= step
     return changed(session, update(Job).where(*held(job_id, attempt), *further).values(epoch=epoch, step=step))
@@ -292,23 +254,23 @@ def record_result(session: Session, job_id: str, attempt: int, *, params_sha256:
 
 
 def held(job_id: str, attempt: int) -> tuple[ColumnElement[bool], ...]:
-    """Conditions under which `attempt` may write to the job: it is the current one and has not ended."""
+    """Conditions for a write of `attempt` to the job: it is the current attempt and has not ended."""
     return Job.id == job_id, Job.attempt == attempt, Job.state.in_(LIVE)
 
 
 def changed(session: Session, statement: Update) -> bool:
-    """Run a conditional update of one row; whether it found its row."""
+    """Run a conditional update of one row; returns whether the row was found."""
     result = session.execute(statement, execution_options={"synchronize_session": False})
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def note_waiting(session: Session, job_id: str, reason: str) -> bool:
-    """Tell what a queued job waits for."""
+    """Record what a queued job waits for."""
     return changed(session, update(Job).where(Job.id == job_id, Job.state == State.QUEUED).values(reason=reason))
 
 
 def count_by_state(session: Session) -> dict[State, int]:
-    """How many jobs are in each state."""
+    """Number of jobs in each state."""
     others = [state for state in State if state not in TERMINAL]
     counted = select(Job.state, func.count()).where(Job.state.in_(others)).group_by(Job.state)
     rows = [*session.execute(counted), *session.execute(select(EndedJobs.state, EndedJobs.count))]
@@ -316,11 +278,11 @@ def count_by_state(session: Session) -> dict[State, int]:
 
 
 def count_ended(session: Session, state: State, more: int) -> None:
-    """Count jobs that ended in `state`, or that are deleted where `more` is negative; their rows are taken before."""
+    """Add to the number of jobs that ended in `state`; their rows are locked before."""
     changed(session, update(EndedJobs).where(EndedJobs.state == state).values(count=EndedJobs.count + more))
 
 
 def progress_of(session: Session, job_id: str) -> tuple[int, datetime]:
-    """How many steps of a job are recorded, and when it was created."""
+    """Number of recorded steps of a job, and its time of creation."""
     step, created_at = session.execute(select(Job.step, Job.created_at).where(Job.id == job_id)).one()
     return step, created_at

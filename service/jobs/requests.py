@@ -1,91 +1,100 @@
-"""What users ask of a job that is there: to cancel, pause, resume or delete it, and to run it on something else."""
+"""Requests of users about an existing job: cancel, pause, resume, delete it, or change its resources."""
 
 from __future__ import annotations
 
+import logging
+import shutil
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select, update
 
+from service.errors import ConflictError
 from service.jobs.events import add_event
-from service.jobs.repository import changed, count_ended, lock_job, move
+from service.jobs.repository import changed, count_ended, move
 from service.jobs.states import REQUESTS, TERMINAL, Request, State
-from service.store.models import UNTOLD, Attempt, Event, Job, Label, Metric, MlflowRun, OrphanedRun, Sweep
+from service.store.models import UNEXPORTED, Attempt, Event, Job, Label, Metric, MlflowRun, OrphanedRun, Sweep
+from service.store.rows import find_or_404
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.orm import Session
 
     from workers.job.spec import ResourcesSpec
 
-
-class NotPossibleError(Exception):
-    """The job is in a state in which what was asked can not be done; the text is a sentence that says why."""
+log = logging.getLogger(__name__)
 
 
 def make_request(session: Session, job_id: str, request: Request, *, reason: str | None = None) -> bool:
-    """Do what a user asks: at once where no worker has the job, else by moving it to a state that its workers are told.
+    """Cancel, pause or resume a job; returns False when that was done before.
 
-    A `reason` is given where it is not a user who asks.
-    False when that was done before. Raises NotPossibleError where the job's state does not allow it, LookupError for
-    an unknown job.
+    A job that no worker has moves to its new state immediately. Any other one moves to a state such as `cancelling`,
+    which the scheduler tells its workers. `reason` says who asks where it is not a user. Raises NotFoundError, and
+    ConflictError where the job's state does not allow the request.
     """
-    job = lock_job(session, job_id)
-    if job is None:
-        raise LookupError(job_id)
+    job = find_or_404(session, Job, job_id, lock=True)
     state = State(job.state)
     target = REQUESTS[request].get(state)
     if target is None:
-        raise NotPossibleError(_refusal(job_id, state, request))
+        raise ConflictError(_refusal(job_id, state, request))
     if target is state:
         return False
     return move(session, job_id, from_=state, to=target, reason=reason or f"{request}_requested")
 
 
 def change_resources(session: Session, job_id: str, resources: ResourcesSpec) -> bool:
-    """Change what a job runs on, from its next step on where it runs; False when it is the same already.
+    """Change the resources of a job, of a running one from its next step on; returns False when nothing changes.
 
-    Raises NotPossibleError for a job that has ended, LookupError for an unknown one.
+    Raises NotFoundError, and ConflictError for a job that has ended.
     """
-    job = lock_job(session, job_id)
-    if job is None:
-        raise LookupError(job_id)
+    job = find_or_404(session, Job, job_id, lock=True)
     before, after = job.spec["resources"], resources.model_dump(mode="json")
     if before == after and job.state not in TERMINAL:
         return False
     statement = update(Job).where(Job.id == job_id, Job.state.not_in(TERMINAL))
     if not changed(session, statement.values(spec={**job.spec, "resources": after})):
-        raise NotPossibleError(f"Job {job_id} has ended: {job.state}. It needs no other resources any more.")
+        raise ConflictError(f"Job {job_id} has ended: {job.state}. Its resources cannot be changed any more.")
     add_event(session, job_id, "resources_changed", data={"from": before, "to": after})
     return True
 
 
 def delete_job(session: Session, job_id: str) -> None:
-    """Remove an ended job and all that is known of it; its run in MLflow stays, and is ended if it was not.
+    """Delete a job that has ended, with its metrics, events and attempts; its run in MLflow remains.
 
-    Raises NotPossibleError for a job that has not ended, or with which its sweep still compares others, LookupError for
-    an unknown one.
+    A run that has not ended is recorded, so that the exporter ends it. Raises NotFoundError, and ConflictError for a
+    job that has not ended or with which the rule of its sweep still compares others.
     """
-    # Where writers do not exclude each other, the lock keeps new rows from referring to the job.
-    row = session.execute(select(Job.state, Job.sweep_id).where(Job.id == job_id).with_for_update()).one_or_none()
-    if row is None:
-        raise LookupError(job_id)
-    state, sweep_id = row
+    # On PostgreSQL writers run concurrently: with this lock no other transaction can add a row that refers to the job.
+    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+    job = find_or_404(session, Job, job_id)
+    state = State(job.state)
     if state not in TERMINAL:
-        raise NotPossibleError(f"Job {job_id} is {state}: cancel it and wait until it has ended, then delete it.")
-    if sweep_id is not None and _compares(session, sweep_id):
-        raise NotPossibleError(
-            f"The stopping rule of {sweep_id} compares other jobs with {job_id}: wait until all of them have ended, "
-            "then delete it."
+        raise ConflictError(f"Job {job_id} is {state}: cancel it and wait until it has ended, then delete it.")
+    if job.sweep_id is not None and _compares(session, job.sweep_id):
+        raise ConflictError(
+            f"The stopping rule of {job.sweep_id} compares other jobs with {job_id}: wait until all of them have "
+            "ended, then delete it."
         )
-    orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNTOLD)
+    orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNEXPORTED)
     session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
     for table in (Metric, Event, Attempt, Label, MlflowRun):
         session.execute(delete(table).where(table.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))
-    count_ended(session, State(state), -1)
+    count_ended(session, state, -1)
+
+
+def remove_files(directory: Path, job_id: str) -> None:
+    """Remove a deleted job's directory, after the transaction: a job that still exists needs its checkpoints."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        log.exception("job %s is deleted, but its directory %s could not be removed", job_id, directory)
 
 
 def _compares(session: Session, sweep_id: str) -> bool:
-    """Whether a sweep has a rule by which its jobs are stopped, and jobs that have not ended."""
+    """Whether a sweep has a stopping rule, and jobs that have not ended."""
     rule = session.scalar(select(Sweep.spec["stopping"]).where(Sweep.id == sweep_id))
     left = select(Job.id).where(Job.sweep_id == sweep_id, Job.state.not_in(TERMINAL)).limit(1)
     return rule is not None and session.scalar(left) is not None

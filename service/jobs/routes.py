@@ -1,149 +1,170 @@
-"""Endpoints that submit jobs and show them."""
+"""REST endpoints of jobs."""
 
-import hashlib
-import re
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Response
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from fastapi import APIRouter, Body, Depends, Query, Response
+from sqlalchemy.orm import Session
 
-from service.http.dependencies import ServicesDependency
-from service.http.idempotency import IDEMPOTENT, IdempotencyKey
+from service.http.dependencies import Services, ServicesDependency
+from service.http.idempotency import IDEMPOTENT, Submission, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
-from service.http.problems import PROBLEM_RESPONSES, invalid
-from service.jobs.checks import check_job, unknown_job
-from service.jobs.labels import MAX_LABELS, LabelFilter, parse_filter
+from service.http.problems import PROBLEM_RESPONSES
+from service.jobs.checks import check_job, checked_resources
+from service.jobs.live import routes as events
 from service.jobs.preview import JobPreview, preview
-from service.jobs.repository import IdempotencyMismatchError, create_job, get_job, list_jobs
-from service.jobs.schemas import (
-    BESIDE_SPEC,
-    HINGE_JOB,
-    JobList,
-    JobRequest,
-    JobView,
-    job_view,
-)
-from service.jobs.states import State
+from service.jobs.repository import create_job, list_jobs
+from service.jobs.requests import change_resources, delete_job, make_request, remove_files
+from service.jobs.schemas import BESIDE_SPEC, HINGE_JOB, JobChange, JobFilter, JobList, JobRequest, JobView, job_view
+from service.jobs.series import routes as metrics
+from service.jobs.states import Request, State
+from service.store.models import Job
+from service.store.rows import find_or_404
 from workers.data.dataset import DatasetInfo
-from workers.job.resolve import FieldProblem
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
+PATH = "/v1/jobs"
+
+router = APIRouter(prefix=PATH, tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 
 JobBody = Annotated[JobRequest, Body(examples=[HINGE_JOB, {**HINGE_JOB, "labels": {"team": "vision"}, "priority": 10}])]
 
-
-def _in_utc(time: datetime) -> datetime:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must lie within the years 1 and 9999") from None
-
-
-def _with_a_date(text: str) -> str:
-    # A number would be taken for seconds since 1970.
-    if not re.match(r"\d{4}-\d\d-\d\d", text):
-        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
-    return text
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
-
-
-LOCATION = {"headers": {"Location": {"description": "Path of the job.", "schema": {"type": "string"}}}}
+# States from which the scheduler or the workers complete a request.
+IN_PROGRESS = {State.CANCELLING, State.PAUSING, State.QUEUED}
 
 
 @router.post(
     "",
     status_code=HTTPStatus.CREATED,
     response_description="The job, queued",
-    responses={
-        201: LOCATION,
-        200: LOCATION | {"model": JobView, "description": "The job that the key had made before"},
-    },
+    responses=created_responses(JobView, "job", "The job that was created with this key before"),
 )
-def submit_job(
-    spec: JobBody,
-    response: Response,
-    services: ServicesDependency,
-    idempotency_key: IdempotencyKey = None,
-) -> JobView:
+def submit_job(spec: JobBody, submission: Annotated[Submission, Depends()]) -> JobView:
     """Queue a training job.
 
-    A spec that cannot run is refused here. The same `Idempotency-Key` with the same body gives the first job again.
+    A spec that cannot run is rejected. The same `Idempotency-Key` with the same body returns the first job again.
     """
+    services = submission.services
     dataset, resolved = check_job(spec, services)
-    try:
-        with services.database.writing() as session:
-            job, created = create_job(
-                session,
-                spec=resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
-                labels=spec.labels,
-                priority=spec.priority,
-                dataset=dataset,
-                total_steps=resolved.total_steps,
-                body_sha256=hashlib.sha256(spec.model_dump_json().encode()).hexdigest(),
-                idempotency_key=idempotency_key,
-            )
-            view = job_view(job, services.settings.mlflow_link)
-    except IdempotencyMismatchError:
-        message = "was used before with another body; use a new key for another job"
-        raise invalid(FieldProblem("Idempotency-Key", message)) from None
-    if created:
-        services.on_change()
-    else:
-        response.status_code = HTTPStatus.OK
-    response.headers["Location"] = f"/v1/jobs/{view.id}"
-    return view
+
+    def create(session: Session) -> tuple[JobView, bool]:
+        job, created = create_job(
+            session,
+            spec=resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
+            labels=spec.labels,
+            priority=spec.priority,
+            dataset=dataset,
+            total_steps=resolved.total_steps,
+            body_sha256=body_digest(spec),
+            idempotency_key=submission.key,
+        )
+        return job_view(job, services.settings.mlflow_link), created
+
+    return submission.submit(PATH, create)
 
 
 @router.post("/validate", dependencies=[IDEMPOTENT], response_description="What would run")
 def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
-    """Say what would run, and run nothing: the spec with every default, shapes, steps, memory, and what looks odd.
+    """Describe what would run, without running it: the spec with all defaults, shapes, steps, memory and warnings.
 
-    A spec that submitting would refuse is refused here in the same words.
+    A spec that cannot run is rejected with the same errors as when it is submitted.
     """
     dataset, resolved = check_job(spec, services)
     return preview(resolved, DatasetInfo.from_json(dataset).features, services.settings)
 
 
 @router.get("", response_description="A page of jobs")
-def get_jobs(
-    services: ServicesDependency,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    starting_after: Annotated[str | None, Query(description="Id of the last job of the page before.")] = None,
-    state: State | None = None,
-    experiment: str | None = None,
-    sweep: Annotated[str | None, Query(description="Only members of the sweep with this id.")] = None,
-    label: Annotated[
-        list[LabelFilter] | None,
-        Query(max_length=MAX_LABELS, description="Only jobs with this label, key:value; may be repeated."),
-    ] = None,
-    created_after: Annotated[Time | None, Query(description="Only jobs made at this time or later.")] = None,
-    created_before: Annotated[Time | None, Query(description="Only jobs made before this time.")] = None,
-) -> JobList:
-    """Jobs, newest first."""
+def get_jobs(services: ServicesDependency, query: Annotated[JobFilter, Query()]) -> JobList:
+    """List jobs, newest first."""
     with services.database.reading() as session:
-        jobs, has_more = list_jobs(
-            session,
-            limit=limit,
-            starting_after=starting_after,
-            state=state,
-            experiment=experiment,
-            sweep_id=sweep,
-            labels=map(parse_filter, label or ()),
-            created_after=created_after,
-            created_before=created_before,
-        )
+        jobs, has_more = list_jobs(session, query)
         return JobList(data=[job_view(job, services.settings.mlflow_link) for job in jobs], has_more=has_more)
 
 
 @router.get("/{job_id}", response_description="The job")
 def get_one_job(job_id: str, services: ServicesDependency) -> JobView:
-    """One job."""
+    """Get a job."""
     with services.database.reading() as session:
-        job = get_job(session, job_id)
-        if job is None:
-            raise unknown_job(job_id)
-        return job_view(job, services.settings.mlflow_link)
+        return job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    dependencies=[IDEMPOTENT],
+    response_description="The job, being cancelled",
+    responses={200: {"model": JobView, "description": "The job is cancelled"}},
+)
+def cancel_job(job_id: str, response: Response, services: ServicesDependency) -> JobView:
+    """Cancel a job: a queued or paused one immediately, a running one at its next step.
+
+    Cancelling again changes nothing.
+    """
+    return _request(job_id, Request.CANCEL, response, services)
+
+
+@router.post(
+    "/{job_id}/pause",
+    status_code=HTTPStatus.ACCEPTED,
+    dependencies=[IDEMPOTENT],
+    response_description="The job, being paused",
+    responses={200: {"model": JobView, "description": "The job is paused"}},
+)
+def pause_job(job_id: str, response: Response, services: ServicesDependency) -> JobView:
+    """Pause a job: a queued one immediately, a running one at its next step, with a checkpoint.
+
+    A paused job uses no CPUs. Pausing again changes nothing.
+    """
+    return _request(job_id, Request.PAUSE, response, services)
+
+
+@router.post(
+    "/{job_id}/resume",
+    status_code=HTTPStatus.ACCEPTED,
+    dependencies=[IDEMPOTENT],
+    response_description="The job, queued again",
+    responses={200: {"model": JobView, "description": "The job is not paused"}},
+)
+def resume_job(job_id: str, response: Response, services: ServicesDependency) -> JobView:
+    """Queue a paused job again; it continues from its last checkpoint, with the same result.
+
+    Resuming a queued or running job changes nothing. A job that is pausing can be resumed once it is paused.
+    """
+    return _request(job_id, Request.RESUME, response, services)
+
+
+@router.delete("/{job_id}", status_code=HTTPStatus.NO_CONTENT, response_description="The job is deleted")
+def remove_job(job_id: str, services: ServicesDependency) -> None:
+    """Delete a job that has ended, with its metrics, events, checkpoints and results.
+
+    Its run in MLflow remains. Its `Idempotency-Key` can be used again.
+    """
+    with services.database.writing() as session:
+        delete_job(session, job_id)
+    remove_files(services.settings.job_dir(job_id), job_id)
+
+
+@router.patch("/{job_id}", response_description="The changed job")
+def change_job(job_id: str, change: JobChange, services: ServicesDependency) -> JobView:
+    """Change the number of workers or of CPUs per worker, also while the job runs. The result does not change."""
+    with services.database.writing() as session:
+        job = find_or_404(session, Job, job_id, lock=True)
+        changed = change_resources(session, job_id, checked_resources(job, change.resources, services.settings))
+        view = job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
+    if changed:
+        services.on_change()
+    return view
+
+
+def _request(job_id: str, request: Request, response: Response, services: Services) -> JobView:
+    with services.database.writing() as session:
+        changed = make_request(session, job_id, request)
+        view = job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
+    if changed:
+        services.on_change()
+    if not changed or view.state not in IN_PROGRESS:
+        response.status_code = HTTPStatus.OK
+    return view
+
+
+router.include_router(metrics.router)
+router.include_router(events.router)

@@ -1,12 +1,14 @@
-"""Jobs as the API shows them."""
+"""Jobs as the API accepts and returns them."""
 
-from datetime import datetime
-from typing import Any
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from service.jobs.labels import Labels
+from service.jobs.labels import MAX_LABELS, LabelFilter, Labels
 from service.jobs.mlflow_pages import run_page
+from service.jobs.series.thinning import FEWEST
 from service.jobs.states import State
 from service.store.models import Job
 from workers.job.fields import StrictModel
@@ -26,47 +28,76 @@ HINGE_JOB: dict[str, Any] = {
 
 
 class JobRequest(JobSpec):
-    """A training job, with what is said about it and not part of it: no result depends on that.
-
-    A field that is left at its default is left out: the body's hash is the one from before there was the field.
-    """
+    """A training job with its labels and priority, on which no result depends."""
 
     labels: Labels = Field(
         {},
-        description="Up to 32 keys of letters, digits and ._/- with a text each.",
+        description="Up to 32 labels: keys of letters, digits and ._/- with text values.",
         examples=[{"team": "vision"}],
-        exclude_if=lambda labels: not labels,
     )
     priority: int = Field(
         0,
         ge=-100,
         le=100,
-        description="Jobs of a higher priority start first; those of the same one, first come first served.",
-        exclude_if=lambda priority: priority == 0,
+        description="Jobs of higher priority start first; jobs of the same priority in the order of submission.",
     )
 
 
-# Fields of a request that are no part of the job's spec.
+# Fields of a request that are not part of the job's spec.
 BESIDE_SPEC = JobRequest.model_fields.keys() - JobSpec.model_fields.keys()
 
 
 class ResourcesChange(StrictModel):
-    """What is to change of a job's resources; a field that is left out stays as it is."""
+    """Changes of a job's resources; omitted fields are not changed."""
 
     workers: int | None = Field(None, ge=1, le=1024, description="Worker processes.")
-    cpus_per_worker: int | None = Field(None, ge=1, le=1024, description="Threads of shards in each worker.")
+    cpus_per_worker: int | None = Field(
+        None, ge=1, le=1024, description="Threads of each worker, which compute shards."
+    )
 
 
 class JobChange(StrictModel):
-    """What is to change of a job."""
+    """Changes of a job."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"resources": {"workers": 1}}]})
 
     resources: ResourcesChange
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie within the years 1 and 9999") from None
+
+
+def _with_a_date(text: str) -> str:
+    # Pydantic would read a number as seconds since 1970.
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+    return text
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
+
+
+class JobFilter(BaseModel):
+    """Query parameters of the list of jobs."""
+
+    limit: int = Field(20, ge=1, le=100)
+    starting_after: str | None = Field(None, description="Id of the last job of the previous page.")
+    state: State | None = None
+    experiment: str | None = None
+    sweep: str | None = Field(None, description="Only members of the sweep with this id.")
+    label: list[LabelFilter] = Field(
+        [], max_length=MAX_LABELS, description="Only jobs with this label, key:value; may be repeated."
+    )
+    created_after: Time | None = Field(None, description="Only jobs created at this time or later.")
+    created_before: Time | None = Field(None, description="Only jobs created before this time.")
+
+
 class ProgressView(BaseModel):
-    """How far training has come: epochs and global optimiser steps that are done."""
+    """Completed epochs and global optimiser steps."""
 
     epoch: int
     step: int
@@ -74,12 +105,12 @@ class ProgressView(BaseModel):
 
 
 class AttemptView(BaseModel):
-    """One try at the job."""
+    """An attempt to run the job."""
 
     model_config = ConfigDict(from_attributes=True)
 
     number: int
-    outcome: str | None = Field(description="How it ended; null while it lasts.")
+    outcome: str | None = Field(description="How it ended; null while it runs.")
     reason: str | None
     started_at: datetime
     finished_at: datetime | None
@@ -90,11 +121,11 @@ class MlflowView(BaseModel):
 
     run_id: str
     url: str | None
-    complete: bool = Field(description="Whether the run has ended and MLflow has all of it.")
+    complete: bool = Field(description="Whether the run has ended and everything is exported.")
 
 
 class MembershipView(BaseModel):
-    """The sweep that made a job, and what the job has of its own in it."""
+    """The sweep that a job is a member of, and the fields in which it differs."""
 
     id: str
     overrides: dict[str, JsonValue] = Field(description="Values of the fields, by dotted paths, that the sweep set.")
@@ -146,33 +177,33 @@ class JobView(BaseModel):
     name: str
     experiment: str
     state: State
-    reason: str | None = Field(description="Why it is in this state, for a machine to read.")
+    reason: str | None = Field(description="Why it is in this state, as a word and a sentence.")
     labels: dict[str, str]
     priority: int
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
-    dataset: JobDatasetView | None = Field(description="Null for a job from before datasets had versions.")
+    dataset: JobDatasetView | None = Field(description="Version of the dataset; null if it has none.")
     progress: ProgressView
-    metrics: dict[str, float | None] = Field(
-        description="The latest value of each series; null is not a finite number."
-    )
+    metrics: dict[str, float | None] = Field(description="The latest value of each series; null if it is not finite.")
     attempts: list[AttemptView]
-    restarts: int = Field(description="How often it lost workers, or all it ran on, and went on from a checkpoint.")
+    restarts: int = Field(description="How often it was restarted from a checkpoint after a fault.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    mlflow: MlflowView | None = Field(description="Null until MLflow has been told.")
+    mlflow: MlflowView | None = Field(description="Null until the job is exported to MLflow.")
     params_sha256: str | None = Field(
         description="SHA-256 over the parameters' little-endian float32 bytes, in order of name; null before the first "
         "checkpoint."
     )
-    sweep: MembershipView | None = Field(description="Null for a job that was submitted by itself.")
+    sweep: MembershipView | None = Field(description="Null for a job that is not a member of a sweep.")
 
 
 class JobList(BaseModel):
-    """Some jobs, newest first."""
+    """A page of jobs, newest first."""
 
     data: list[JobView]
-    has_more: bool = Field(description="Whether jobs follow; ask again with starting_after = the last id here.")
+    has_more: bool = Field(
+        description="Whether there are more jobs; the next page has starting_after = the last id here."
+    )
 
 
 END: dict[str, JsonValue] = {
@@ -188,14 +219,14 @@ END: dict[str, JsonValue] = {
 
 
 class EventView(BaseModel):
-    """Something that happened to a job."""
+    """An event of a job."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [END]})
 
-    id: int = Field(description="Grows with time.")
+    id: int = Field(description="Increases with time.")
     time: datetime
     kind: str = Field(description="state, attempt_started, attempt_finished, training_started, restarted and others.")
-    attempt: int | None = Field(description="Number of the attempt that it is about.")
+    attempt: int | None = Field(description="Number of the attempt that it belongs to.")
     from_state: State | None
     to_state: State | None
     reason: str | None
@@ -203,7 +234,7 @@ class EventView(BaseModel):
 
 
 class LiveView(BaseModel):
-    """How a job stands, in the `progress` messages of its stream."""
+    """State and progress of a job, in the `progress` messages of its event stream."""
 
     state: State
     progress: ProgressView
@@ -211,17 +242,37 @@ class LiveView(BaseModel):
 
 
 class EventList(BaseModel):
-    """What happened to a job, oldest first."""
+    """A page of events of a job, oldest first."""
 
     data: list[EventView]
-    has_more: bool = Field(description="Whether events follow; ask again with starting_after = the last id here.")
+    has_more: bool = Field(
+        description="Whether there are more events; the next page has starting_after = the last id here."
+    )
+
+
+Step = Annotated[int, Field(ge=0, lt=2**63)]  # SQL integers have 64 bits
+
+
+class MetricsQuery(BaseModel):
+    """Query parameters of a job's metrics."""
+
+    name: list[str] = Field([], description="Only these series; may be repeated.")
+    from_step: Step | None = None
+    to_step: Step | None = None
+    max_points: int | None = Field(
+        None,
+        ge=FEWEST,
+        lt=2**63,
+        description="Maximum number of points of a series. A longer series is cut into equal pieces, and the first, "
+        "last, smallest and largest value of each piece are kept.",
+    )
 
 
 class SeriesView(BaseModel):
     """A series in columns."""
 
     steps: list[int] = Field(description="Global optimiser steps.")
-    values: list[float | None] = Field(description="Null is not a finite number.")
+    values: list[float | None] = Field(description="Null for a value that is not finite.")
 
 
 class MetricsView(BaseModel):
@@ -231,7 +282,7 @@ class MetricsView(BaseModel):
 
 
 def job_view(job: Job, mlflow_link: str | None) -> JobView:
-    """A job's row as the API shows it; `mlflow_link` is the base of links to MLflow."""
+    """A job's row as the API returns it; `mlflow_link` is the base of links to MLflow."""
     return JobView(
         id=job.id,
         name=job.name,
@@ -261,7 +312,7 @@ def latest_values(latest_metrics: dict[str, Any]) -> dict[str, float | None]:
 
 
 def mlflow_view(job: Job, mlflow_link: str | None) -> MlflowView | None:
-    """Its run in MLflow, as the API shows it; None until MLflow has been told."""
+    """A job's run in MLflow as the API returns it; None until it is exported."""
     run = job.mlflow_run
     if run is None:
         return None

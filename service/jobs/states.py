@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a job stands."""
+    """State of a job."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -24,9 +24,9 @@ class State(StrEnum):
         return not MOVES[self]
 
 
-# A job that loses its workers goes back to the queue, and its next attempt starts from there; one that was being paused
-# is paused then, for it goes on from the same checkpoint whoever lost the workers. A job being cancelled or paused may
-# still succeed or fail: its last step can be done before the request reaches the workers.
+# A job that loses its workers returns to the queue for its next attempt; a job that was pausing becomes paused. A job
+# that is being cancelled or paused may still succeed or fail: its last step can be complete before the request reaches
+# the workers.
 MOVES: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.STARTING, State.PAUSED, State.FAILED, State.CANCELLED}),
     State.STARTING: frozenset({State.RUNNING, State.QUEUED, State.FAILED, State.CANCELLING, State.PAUSING}),
@@ -41,25 +41,24 @@ MOVES: dict[State, frozenset[State]] = {
 
 TERMINAL = frozenset(state for state in State if state.terminal)
 
-# States in which an attempt has the job; only then may it write to it.
+# States in which an attempt runs the job and may write to it.
 LIVE = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.CANCELLING})
 
 
-# The word for programs in the reason of a member that its sweep's own rule has cancelled.
+# First word of the reason of a member that the stopping rule of its sweep has cancelled.
 STOPPED_BY_SWEEP = "stopped_by_sweep"
 
 
 class Request(StrEnum):
-    """What a user can ask of a job."""
+    """Request of a user about a job."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
     RESUME = "resume"
 
 
-# What a request makes of a job in each state: another state, the same one where it was done before, and where a state
-# is missing the request is refused. A job that is being paused can not be resumed: it would have to take back what its
-# workers may have done already.
+# The state to which a request moves a job: the same state if it was done before; a missing state means that the request
+# is rejected. A job that is pausing cannot be resumed, since its workers may already have stopped.
 REQUESTS: dict[Request, dict[State, State]] = {
     Request.CANCEL: {
         State.QUEUED: State.CANCELLED,

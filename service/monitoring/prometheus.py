@@ -1,20 +1,14 @@
-"""GET /metrics: what the process counted, and what the database knows, in Prometheus' text format."""
+"""Metrics for Prometheus: those that this process counts, and those that come from the database."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
-from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.http.dependencies import ServicesDependency
-from service.http.problems import PROBLEM_RESPONSES
 from service.jobs.events import count_incidents
 from service.jobs.repository import count_by_state
 from service.telemetry.instruments import REGISTRY
@@ -28,44 +22,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(tags=["health"], responses=PROBLEM_RESPONSES)
-
-# By the kind of event that is counted.
+# By the kind of event.
 INCIDENTS = {
-    "restarted": ("gradfleet_job_restarts", "Times that a job went on from its last checkpoint after a fault"),
+    "restarted": ("gradfleet_job_restarts", "Restarts of jobs from their last checkpoint after a fault"),
     "determinism_violation": (
         "gradfleet_determinism_violations",
-        "Points that were computed again and differed by a bit or more",
+        "Points that were computed again with different bits",
     ),
-    "messages_refused": ("gradfleet_refused_messages", "Messages between workers that belonged to no job of theirs"),
+    "messages_refused": (
+        "gradfleet_refused_messages",
+        "Messages that workers refused because they belonged to another job or attempt",
+    ),
 }
-SHARED = "in the database, so the same from every process."
-
-
-@router.get(
-    "/metrics",
-    response_class=PlainTextResponse,
-    responses={200: {"content": {"text/plain": {"example": 'gradfleet_jobs{state="running"} 2.0\n'}}}},
-)
-def metrics(services: ServicesDependency) -> PlainTextResponse:
-    """Figures for Prometheus, in its text format."""
-    return PlainTextResponse(generate_latest(Exposition(services.database)), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+SHARED = "from the database, so the same in every process."
 
 
 class Exposition(Collector):
-    """Everything that a scrape is told; without what the database knows, where it does not answer."""
+    """All metrics; without those from the database while it does not respond."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as they are now."""
+        """The current values."""
         yield from REGISTRY.collect()
         try:
             with self._database.reading() as session:
                 states, incidents = count_by_state(session), count_incidents(session)
         except SQLAlchemyError:
-            logger.exception("the database does not answer")
+            logger.exception("the database does not respond")
             return
         jobs = GaugeMetricFamily("gradfleet_jobs", f"Jobs by state, {SHARED}", labels=["state"])
         for state, count in states.items():

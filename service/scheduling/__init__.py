@@ -1,1 +1,1 @@
-"""From the queue to the cluster: admission, leadership, attempts that are followed."""
+"""Scheduling: admission, leadership, and following of attempts."""

@@ -1,4 +1,4 @@
-"""Who is next: which queued jobs start now, and what each of the others waits for."""
+"""Admission: which queued jobs start now, and what the others wait for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from service.store.models import Job
 
 NO_LIMITS: Mapping[str | None, int] = MappingProxyType({})
-NOBODY: Mapping[str, str] = MappingProxyType({})
+NONE_HELD: Mapping[str, str] = MappingProxyType({})
 
 
 def admission(
@@ -24,14 +24,14 @@ def admission(
     capacity: Mapping[str, float],
     max_running_jobs: int | None,
     parallel: Mapping[str | None, int] = NO_LIMITS,
-    held: Mapping[str, str] = NOBODY,
+    held: Mapping[str, str] = NONE_HELD,
 ) -> tuple[list[str], dict[str, str]]:
-    """Ids of the jobs that start, and the reason of each job that does not.
+    """Ids of the jobs that start, and for each other job the reason why it waits.
 
-    `queued` is in order of turn. A job starts when all its workers fit into what `live` leaves of the `capacity`; no
-    job overtakes one that waits, lest a big one waits for ever, but for one that the whole cluster could not hold, one
-    whose sweep has as many jobs running as `parallel` allows it, limits by the sweep's id, and one that is `held` back
-    for a reason, by its own id.
+    `queued` is in order of priority. A job starts when all its workers fit into the part of `capacity` that `live` jobs
+    do not use. No job overtakes a waiting one, so that large jobs are not starved. Exceptions are jobs that need more
+    than the whole cluster, jobs whose sweep runs as many as `parallel` allows (by sweep id), and jobs that are `held`
+    for a reason (by job id).
     """
     starting: list[str] = []
     waiting: dict[str, str] = {}
@@ -53,7 +53,7 @@ def admission(
             continue
         running = len(live) + len(starting)
         if ahead is not None:
-            # The job right before it, not the first one that waits: few reasons change when the queue moves on.
+            # The job directly ahead, not the first waiting one, so that few reasons change when the queue moves.
             waiting[job.id] = f"waiting_for_turn: behind {ahead}"
         elif max_running_jobs is not None and running >= max_running_jobs:
             waiting[job.id] = f"waiting_for_other_jobs: {running} of at most {max_running_jobs} jobs run"
@@ -72,11 +72,11 @@ def admission(
 
 
 def resources_of(job: Job) -> ResourcesSpec:
-    """What a job runs on."""
+    """Resources of a job."""
     return ResourcesSpec.model_validate(job.spec["resources"])
 
 
 def free_resources(live: Sequence[Job], capacity: Mapping[str, float]) -> dict[str, float]:
-    """What live jobs leave of a cluster, by Ray's names; none is left where the cluster has become too small."""
+    """Resources that live jobs do not use, by Ray's names; 0 if the cluster has become too small."""
     needs = [resources_of(job).total for job in live]
     return {name: max(there - sum(needed[name] for needed in needs), 0) for name, there in capacity.items()}

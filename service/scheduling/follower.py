@@ -1,4 +1,4 @@
-"""Follows one attempt: what its supervisor tells goes into the database, in order, until the attempt ends."""
+"""Follows an attempt: events of its supervisor are written to the database, in order, until the attempt ends."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from workers.job.spec import ResourcesSpec
     from workers.record.events import Event
 
-RETRY_WAIT = 1.0  # seconds before a database or a cluster that did not answer is asked again
+RETRY_WAIT = 1.0  # seconds before the next try when the database or the cluster does not respond
 
 log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Writes an attempt's events in a thread of its own.
+    """Writes the events of an attempt in its own thread.
 
-    An event is written first and confirmed to the supervisor with the next poll. Once the attempt's end is written,
-    `end` is set and `on_end` called, in the follower's thread. `resources` is for the scheduler: what the attempt was
-    told to run on, None where that is not known.
+    An event is written first and confirmed to the supervisor with the next poll. After the attempt's end is written,
+    `end` is set and `on_end` is called in the follower's thread. `resources` is for the scheduler: the last resources
+    that were sent to the attempt, None if they are unknown.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end after the poll that it waits for; the attempt goes on."""
+        """End the thread after the current poll; the attempt continues."""
         self._stopping.set()
 
     def join(self) -> None:
@@ -69,7 +69,7 @@ class Follower:
             try:
                 self._write(self._poll())
             except LeaseLostError:
-                return  # another process follows it now
+                return  # another process follows the attempt now
             except (SQLAlchemyError, RayError):
                 self._log.exception("the events of job %s could not be fetched or written; trying again", self._job_id)
                 self._stopping.wait(RETRY_WAIT)

@@ -1,4 +1,4 @@
-"""Leadership: of several processes on one database, the one that holds the lease schedules and tells MLflow."""
+"""Leadership: among the processes on one database, the holder of the lease schedules and exports to MLflow."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from service.store import Transactions
 
 RENEWAL = 2.5  # seconds between renewals: two may fail
-LOOK = 1.0  # seconds between a candidate's looks at the lease
+LOOK = 1.0  # seconds between a candidate's queries of the lease
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LeadersPart:
-    """A part that works in one process at a time; `find` gives it where that is this one."""
+    """A part that runs only in the leader; `find` returns it in that process."""
 
     find: Callable[[], Part | None]
 
     def status(self) -> PartStatus:
-        """How it is; a process that stands by for it is ready."""
+        """Status of the part; a process that stands by is ready."""
         part = self.find()
         return PartStatus(ready=True, detail="stands by: another process leads") if part is None else part.status()
 
 
 class Leadership:
-    """Campaigns for the lease in a thread of its own, and leads as long as it holds it, term after term.
+    """Campaigns for the lease in its own thread, and leads while it holds the lease.
 
-    `alone` says that no other process can be alive, so that a lease which one has left is taken at once.
+    With `alone` no other process can be running, so an existing lease is taken immediately.
     """
 
     def __init__(self, database: Transactions, settings: Settings, cluster: Cluster, *, alone: bool = False) -> None:
@@ -59,32 +59,27 @@ class Leadership:
         self._thread = threading.Thread(target=self._run, name="leadership")
 
     @property
-    def leads(self) -> bool:
-        """Whether this process schedules."""
-        return self._scheduler is not None
-
-    @property
     def scheduler(self) -> LeadersPart:
-        """The scheduler, where this process leads."""
+        """The scheduler, if this process leads."""
         return LeadersPart(lambda: self._scheduler)
 
     @property
     def exporter(self) -> LeadersPart:
-        """What tells MLflow, where this process leads."""
+        """The exporter to MLflow, if this process leads."""
         return LeadersPart(lambda: self._exporter)
 
     def start(self) -> None:
-        """Begin to campaign."""
+        """Start the campaign."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the jobs looked at now, where this process leads; another one that leads looks each second."""
+        """Start a pass of the scheduler, if this process leads; another leader makes one every second."""
         scheduler = self._scheduler
         if scheduler is not None:
             scheduler.wake()
 
     def stop(self) -> None:
-        """Step down and give the lease back. Attempts go on; who leads next adopts them."""
+        """Step down and release the lease. Attempts continue, and the next leader adopts them."""
         self._stopping.set()
         if self._term is not None:
             self._term.over.set()
@@ -96,12 +91,12 @@ class Leadership:
                 self._term = self._campaign()
                 if self._term is not None:
                     self._lead(self._term)
-            except Exception:  # whatever it was, somebody has to lead
-                log.exception("the lease could not be had or kept; trying again")
+            except Exception:  # the campaign must continue after any error
+                log.exception("the lease could not be taken or kept; trying again")
                 self._stopping.wait(LOOK)
 
     def _campaign(self) -> Term | None:
-        """Wait until the lease can be taken, and take it; None when this process is to stop."""
+        """Wait until the lease can be taken, and take it; returns None if this process stops."""
         seen, since = None, 0.0
         while not self._stopping.is_set():
             with self._database.reading() as session:
@@ -121,26 +116,26 @@ class Leadership:
     def _lead(self, term: Term) -> None:
         log.info("this process leads, under token %d", term.token)
         try:
-            with self._at_work(FencedDatabase(self._database, term)):
+            with self._leading(FencedDatabase(self._database, term)):
                 self._renew(term)
         finally:
             log.info("this process does not lead any more")
             term.end()
 
     def _renew(self, term: Term) -> None:
-        """Renew the lease until it is lost or given back."""
+        """Renew the lease until it is lost or released."""
         while not (self._stopping.is_set() or term.over.wait(RENEWAL)):
             try:
                 term.renew()
             except LeaseLostError as error:
                 log.warning("stepping down: %s", error)
                 return
-            except Exception:  # the term ends by itself where this goes on
+            except Exception:  # the term expires if this continues
                 log.exception("the lease could not be renewed; trying again")
 
     @contextmanager
-    def _at_work(self, database: Transactions) -> Iterator[None]:
-        """What a leader does, made anew for each term."""
+    def _leading(self, database: Transactions) -> Iterator[None]:
+        """Scheduler and exporter of the leader, new for each term."""
         self._exporter = exporter = MlflowExporter(database, self._settings)
         self._scheduler = scheduler = Scheduler(database, self._settings, self._cluster)
         exporter.start()

@@ -1,8 +1,8 @@
-"""The scheduler: takes jobs from the queue to the Ray cluster, and to the attempts that run there what users ask.
+"""The scheduler starts queued jobs on the Ray cluster, and passes requests of users to running attempts.
 
-The database is the truth and Ray is disposable. Every pass compares the two: live jobs that nobody follows are looked
-for on the cluster, attempts are told what their jobs' rows say, and queued jobs are started where they fit. A cluster
-that has died is started again, and its jobs go on from their checkpoints.
+The database is the source of truth and Ray is disposable. Every pass compares the two: live jobs without a follower are
+looked up on the cluster, requests in the database are passed to attempts, and queued jobs are started if they fit. A
+cluster that has died is restarted, and its jobs continue from their checkpoints.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from service.store import Transactions
     from service.sweeps.judging import Judgement
 
-IDLE_WAIT = 1.0  # seconds between passes when nothing wakes the scheduler
-LONGEST_PASS = 30.0  # seconds; starting the cluster again takes a part of it
-KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors are fit for another one
+IDLE_WAIT = 1.0  # seconds between passes without a wake-up
+LONGEST_PASS = 30.0  # seconds; includes a restart of the cluster
+KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors can run another attempt
 
 CLUSTER_LOST = Ended("lost", "cluster_lost", "the whole cluster died")
 DID_NOT_BEGIN = Ended("lost", "supervisor_lost", "the supervisor did not take the attempt")
@@ -49,52 +49,52 @@ log = logging.getLogger(__name__)
 
 
 class Cluster(Protocol):
-    """What the scheduler needs to know of the cluster as a whole."""
+    """The cluster as the scheduler uses it."""
 
     @property
     def resources(self) -> Mapping[str, float]:
-        """CPUs and GPUs that it has for workers, busy or not, by Ray's names."""
+        """All CPUs and GPUs for workers, by Ray's names."""
 
     def failed(self) -> bool:
-        """Whether it has died, so that calls of it may never come back."""
+        """Whether the cluster has died, so that calls may never return."""
 
     def restart(self) -> bool:
-        """Start it again, or join it again once somebody has; False as long as nobody has. Returns soon."""
+        """Restart the cluster, or reconnect to it after a restart; returns False while that is not possible."""
 
     def leave(self) -> None:
-        """Another process schedules on it from here on."""
+        """Give up the cluster, on which another process schedules now."""
 
 
 class Scheduler:
-    """Runs the queue in threads of its own, on the Ray cluster that this process is connected to."""
+    """Runs the queue in its own threads, on the Ray cluster that this process is connected to."""
 
     def __init__(self, database: Transactions, settings: Settings, cluster: Cluster) -> None:
         self._database, self._settings, self._cluster = database, settings, cluster
         self._supervisors = Supervisors()
-        self._missing = SERVICE_RESTARTED  # the end of an attempt that is not there
-        self._supervisor: str | None = None  # the one taken for the next attempt
+        self._missing = SERVICE_RESTARTED  # the end of an attempt that is not found
+        self._supervisor: str | None = None  # the supervisor for the next attempt
         self._followers: dict[tuple[str, int], Follower] = {}
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
         self._last_pass = time.monotonic()
 
     def start(self) -> None:
-        """Adopt what runs already, then serve the queue."""
+        """Adopt running attempts, then serve the queue."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the jobs now: one was added, a user has asked something of one, or one has ended."""
+        """Start a pass: a job was added, a user made a request, or a job ended."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End the threads. Attempts go on; a scheduler that starts later adopts them."""
+        """End the threads. Attempts continue; a scheduler that starts later adopts them."""
         self._stopping.set()
         self.wake()
         self._thread.join()
         self._stop_followers()
 
     def status(self) -> PartStatus:
-        """Whether the queue is served: passes come to their end."""
+        """Whether the queue is served: passes complete."""
         if not self._thread.is_alive():
             return PartStatus(ready=False, detail="it does not run")
         age = time.monotonic() - self._last_pass
@@ -110,15 +110,15 @@ class Scheduler:
                 SCHEDULER_LAST_PASS.set_to_current_time()
             except LeaseLostError:
                 return  # another process schedules now
-            except Exception:  # whatever it was, the other jobs want to go on
+            except Exception:  # the other jobs must continue after any error
                 SCHEDULER_FAILURES.inc()
-                log.exception("the database or the cluster did not answer; trying again")
+                log.exception("the database or the cluster does not respond; trying again")
             self._wake.wait(IDLE_WAIT)
 
     def _pass(self) -> None:
         if self._cluster.failed() and not self._replace_cluster():
             return
-        self._let_go()
+        self._release_supervisors()
         with self._database.reading() as session:
             jobs = jobs_in(session, [State.QUEUED, *LIVE])
             parallel = parallel_limits(session, jobs)
@@ -133,16 +133,16 @@ class Scheduler:
             self._supervisors.keep_warm()
 
     def _stop_members(self, judgement: Judgement) -> None:
-        """Cancel the members of sweeps that are hopeless, one by one: what is left of them is found again."""
+        """Cancel members of sweeps, one by one; after a crash the next pass finds the rest."""
         for job_id, reason in judgement.stop.items():
             with self._database.writing() as session:
                 stopped = stop(session, job_id, reason)
             if stopped:
                 log.info("job %s: %s", job_id, reason, extra={"job_id": job_id})
-                self.wake()  # an attempt has to be told
+                self.wake()  # the cancellation must reach the attempt
 
     def _replace_cluster(self) -> bool:
-        """Have the cluster again; False while that can not be. What is not on it any more goes back to the queue."""
+        """Replace a dead cluster; returns False while that is not possible. Its jobs are queued again."""
         if self._missing is DID_NOT_BEGIN:
             log.error("the cluster has died")
             self._missing = CLUSTER_LOST
@@ -151,8 +151,8 @@ class Scheduler:
         self._supervisors, self._supervisor = Supervisors(), None
         return self._cluster.restart()
 
-    def _let_go(self) -> None:
-        """Give back the supervisors of the attempts that have ended."""
+    def _release_supervisors(self) -> None:
+        """Release the supervisors of attempts that have ended."""
         for key, follower in list(self._followers.items()):
             if follower.end is not None:
                 del self._followers[key]
@@ -162,15 +162,14 @@ class Scheduler:
                     follower.attempt.dismiss()
 
     def _adopt(self, jobs: Sequence[Job]) -> None:
-        """Follow the attempts that nobody follows yet; the jobs of those that are not there go back to the queue."""
+        """Follow attempts that have no follower; the jobs of attempts that are not found are queued again."""
         for job in jobs:
             with self._database.reading() as session:
                 row = get_attempt(session, job.id, job.attempt)
-            found = Attempt.find(job.id, row.number, row.supervisor) if row.supervisor is not None else None
+            found = Attempt.find(job.id, row.number, row.supervisor)
             if found is None:
-                if row.supervisor is not None:
-                    # It must not begin the attempt yet: a start may be under way, of another process that has stalled.
-                    self._supervisors.end(row.supervisor)
+                # Another process that has stalled may be starting the attempt: the supervisor must not begin it.
+                self._supervisors.end(row.supervisor)
                 self._write_end(job.id, row.number, self._missing)
             else:
                 self._follow(job.id, row.number, found, last_event=row.last_event)
@@ -179,11 +178,11 @@ class Scheduler:
             self._missing = DID_NOT_BEGIN
 
     def _pass_on(self, jobs: Sequence[Job]) -> None:
-        """Tell attempts what their jobs' rows say."""
+        """Pass the requests in the jobs' rows to their attempts."""
         for job in jobs:
             follower, resources = self._followers.get((job.id, job.attempt)), resources_of(job)
             if follower is None:
-                continue  # it has just gone back to the queue
+                continue  # the job has just been queued again
             if job.state == State.CANCELLING:
                 follower.attempt.cancel()
             elif job.state == State.PAUSING:
@@ -195,7 +194,7 @@ class Scheduler:
     def _admit(
         self, queued: Sequence[Job], live: Sequence[Job], parallel: Mapping[str | None, int], judgement: Judgement
     ) -> None:
-        """Start the queued jobs whose turn it is, and tell the others what they wait for."""
+        """Start the jobs that fit, and record what the others wait for."""
         resources, most = self._cluster.resources, self._settings.max_running_jobs
         starting, waiting = admission(queued, live, resources, most, parallel, judgement.hold)
         for job_id in starting:
@@ -211,7 +210,7 @@ class Scheduler:
             self._supervisor = self._supervisors.take()
         with self._database.writing() as session:
             if not move(session, job_id, from_=State.QUEUED, to=State.STARTING):
-                return  # cancelled or paused meanwhile
+                return  # cancelled or paused in the meantime
             waited = now() - queued_at(session, job_id)
             number = start_attempt(session, job_id, self._supervisor)
             job = session.get_one(Job, job_id)
@@ -229,7 +228,7 @@ class Scheduler:
         QUEUE_WAIT.observe(waited.total_seconds())
         log.info("job %s starts", job_id, extra={"job_id": job_id, "attempt": number})
         supervisor, self._supervisor = self._supervisor, None
-        # Where this raises, the attempt may have begun all the same: the next pass finds that nobody follows it.
+        # If this raises, the attempt may have started anyway: the next pass finds it without a follower.
         attempt = Attempt.start(assignment, supervisor)
         self._follow(job_id, number, attempt, last_event=0)
         self._followers[job_id, number].resources = ResourcesSpec.model_validate(assignment.spec["resources"])

@@ -12,7 +12,6 @@ from fastapi.security import HTTPBearer
 from service.access.guard import TokenGuard
 from service.access.headers import SecurityHeaders
 from service.access.local import LocalOnly
-from service.datasets import preview_routes
 from service.datasets import routes as datasets
 from service.datasets.registration import REGISTRATIONS_AT_ONCE
 from service.http.dependencies import Services
@@ -20,13 +19,9 @@ from service.http.docs_page import install_docs_page
 from service.http.limits import BodyLimit
 from service.http.observed import Observed
 from service.http.problems import install_problem_handlers
-from service.jobs import control
 from service.jobs import routes as jobs
-from service.jobs.live import routes as event_routes
 from service.jobs.live.streams import EventStreams
-from service.jobs.series import routes as metric_routes
-from service.monitoring import health, system
-from service.monitoring import prometheus as exposition
+from service.monitoring import routes as monitoring
 from service.parts import Parts
 from service.sweeps import routes as sweeps
 
@@ -100,9 +95,9 @@ def create_app(
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
     asked = [BEARER] if settings.asks_for_token else []
-    for module in (jobs, control, metric_routes, event_routes, sweeps, datasets, preview_routes, system, exposition):
-        app.include_router(module.router, dependencies=asked)
-    app.include_router(health.router)
+    for domain in (jobs, sweeps, datasets, monitoring):
+        app.include_router(domain.router, dependencies=asked)
+    app.include_router(monitoring.probes)
     install_docs_page(app)
     app.add_middleware(Observed)  # after every other one, and so around them: it sees what they refuse
     return app

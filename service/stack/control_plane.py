@@ -25,7 +25,7 @@ START_TIMEOUT = 60.0  # seconds
 
 
 class StartError(RuntimeError):
-    """The service can not start here; the message says why and what to do."""
+    """The service cannot start here; the message says why and what to do."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise StartError(f"can not listen on {host} port {port}: {error.strerror}; try another --port") from error
+        raise StartError(f"cannot listen on {host} port {port}: {error.strerror}; try another --port") from error
     with listener:
         yield listener
 

@@ -1,4 +1,4 @@
-"""Connections and transactions: the one place that begins and commits."""
+"""Connections and transactions."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_S = 30
 IDLE_TIMEOUT_S = 10
-CONNECTIONS = 20  # of each process, kept open: a new one costs more than most transactions; a server takes 100
+CONNECTIONS = (
+    20  # open connections per process: opening one costs more than most transactions, and a server accepts 100
+)
 IMMEDIATE = "gradfleet_immediate"
-# A server whose machine has gone is noticed in seconds: by default TCP would try for a quarter of an hour.
-PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
-PATIENCE |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+# A server whose machine is down is detected within seconds; TCP's default is a quarter of an hour.
+TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
+TIMEOUTS |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
 class Transactions(Protocol):
-    """Who reads and writes, on a whole database or on one that is fenced."""
+    """The two kinds of transaction, of a database or of a fenced one."""
 
     def reading(self) -> AbstractContextManager[Session]:
-        """Session on a snapshot; what is changed in it is never written."""
+        """Session on a snapshot; changes are never written."""
 
     def writing(self) -> AbstractContextManager[Session]:
-        """Session whose changes are committed together, or not at all."""
+        """Session whose changes are committed atomically."""
 
 
 class Database:
@@ -46,18 +48,18 @@ class Database:
         self._writer = self.engine.execution_options(**{IMMEDIATE: True})
         self._reader = self.engine
         if self.engine.dialect.name == "postgresql":
-            # By default each statement there sees what was committed meanwhile.
+            # By default each statement sees what was committed before it.
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Session on a snapshot; what is changed in it is never written."""
+        """Session on a snapshot; changes are never written."""
         with Session(self._reader, autoflush=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Session whose changes are committed together, or not at all."""
+        """Session whose changes are committed atomically."""
         with Session(self._writer) as session, session.begin():
             yield session
 
@@ -66,15 +68,15 @@ class Database:
         self.engine.dispose()
 
 
-def does_not_answer(error: SQLAlchemyError) -> bool:
-    """Whether an error says that the database could not be reached, was busy for too long, or went away meanwhile."""
+def is_unavailable(error: SQLAlchemyError) -> bool:
+    """Whether an error means that the database could not be reached, was busy for too long, or disconnected."""
     return isinstance(error, OperationalError | InterfaceError | NoConnectionFreeError)
 
 
 def make_engine(url: str) -> Engine:
-    """Engine for `url`; PostgreSQL's driver is psycopg where the URL names none.
+    """Engine for `url`; the default driver of PostgreSQL is psycopg.
 
-    SQLite gets write-ahead logging, foreign keys and transactions that begin when they say so.
+    SQLite uses write-ahead logging, foreign keys and explicit transactions.
     """
     location = make_url(url)
     if location.drivername == "postgresql":
@@ -84,13 +86,13 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = create_engine(location, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=PATIENCE)
+    engine = create_engine(location, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=TIMEOUTS)
     event.listen(engine, "begin", _begin_postgresql)
     return engine
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    # The driver's own BEGIN comes late, before the first write: a transaction that has read could then fail to write.
+    # The driver sends BEGIN only before the first write: a transaction that has read could then fail to write.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -99,12 +101,12 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once and waits its turn there, so no transaction ever fails half-way for being second.
+    # A writer takes the lock when it begins, and waits for it, so that no transaction fails halfway.
     immediate = connection.get_execution_options().get(IMMEDIATE, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    # A writer that was stopped in the middle, or whose machine is gone, must not keep its locks.
+    # A writer that is stopped, or whose machine is down, must not keep its locks.
     if connection.get_execution_options().get(IMMEDIATE, False):
         connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'")

@@ -1,8 +1,8 @@
-"""The lease: of all the processes on one database, one at a time schedules, follows attempts and tells MLflow.
+"""The lease: among the processes on one database, one at a time schedules, follows attempts and exports to MLflow.
 
-Who holds the lease renews it; who wants it watches the renewals. Each takeover raises the lease's token, and every
-write of a holder checks its token in its own transaction. So a process that was stopped for a while and goes on, not
-knowing that another has taken over, writes nothing any more.
+The holder renews the lease, and candidates watch the renewals. Each takeover increments the lease's token, and every
+write of a holder checks its token in the same transaction. So a process that was stopped for a while, and continues
+without knowing that another has taken over, cannot write.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LeaseLostError(Exception):
 
 
 class LeaseState(NamedTuple):
-    """Who holds the lease, None when nobody does; its token; and how often the holder has renewed it."""
+    """Holder of the lease, or None; its token; and the number of renewals by the holder."""
 
     holder: str | None
     token: int
@@ -40,14 +40,14 @@ class LeaseState(NamedTuple):
 
 
 def read_lease(session: Session) -> LeaseState:
-    """The lease as it is."""
+    """The current lease."""
     columns = Lease.holder, Lease.token, Lease.renewals
     return LeaseState(*session.execute(select(*columns).where(Lease.name == SCHEDULER)).one())
 
 
 def take_over(session: Session, seen: LeaseState, holder: str) -> int | None:
-    """Take the lease if it is still as it was `seen`; gives its new token, None when another was quicker."""
-    # A holder's writes lock the row FOR KEY SHARE: this waits until those under way are committed.
+    """Take the lease if it is still as `seen`; returns its new token, or None if it has changed."""
+    # A holder's writes lock the row FOR KEY SHARE: this waits until running ones are committed.
     session.execute(select(Lease.name).where(Lease.name == SCHEDULER).with_for_update())
     if read_lease(session) != seen:
         return None
@@ -56,19 +56,19 @@ def take_over(session: Session, seen: LeaseState, holder: str) -> int | None:
 
 
 def renew(session: Session, token: int) -> bool:
-    """Renew the lease; False when it has another token."""
+    """Renew the lease; returns False if it has another token."""
     result = session.execute(_changing(token).values(renewals=Lease.renewals + 1))
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
-def give_back(session: Session, token: int) -> None:
-    """Let anybody take the lease at once."""
+def release(session: Session, token: int) -> None:
+    """Release the lease, so that another process can take it immediately."""
     session.execute(_changing(token).values(holder=None))
 
 
 def check_token(session: Session, token: int) -> None:
-    """Keep the lease with this token to the end of the transaction; LeaseLostError when it has another."""
-    # The weakest lock: it stops a takeover, but neither renewals nor the holder's other writes.
+    """Hold the lease to the end of the transaction. Raises LeaseLostError if it has another token."""
+    # The weakest lock: it blocks a takeover, but neither renewals nor the holder's other writes.
     query = select(Lease.token).where(Lease.name == SCHEDULER).with_for_update(read=True, key_share=True)
     found = session.scalar(query)
     if found != token:
@@ -80,10 +80,10 @@ def _changing(token: int) -> Update:
 
 
 class Term:
-    """The time for which this process holds the lease; `over` is set when it is lost, or shall be given back.
+    """The time for which this process holds the lease; `over` is set when it is lost or should be released.
 
-    No two clocks are compared. The holder counts `LEASE` seconds from before its last renewal, a candidate the same
-    from after it has seen that renewal: the holder stops first, also where it does not reach the database.
+    Clocks of different machines are not compared. The holder counts `LEASE` seconds from before its last renewal, a
+    candidate counts them from after it has seen that renewal: the holder stops first, even without the database.
     """
 
     def __init__(self, database: Transactions, token: int, begun: float) -> None:
@@ -91,19 +91,19 @@ class Term:
         self._database, self._until, self._lost = database, begun + LEASE, False
 
     def check(self) -> None:
-        """Raise LeaseLostError when the lease is lost, and see that it stays lost."""
+        """Raise LeaseLostError if the lease is lost or has expired."""
         if time.monotonic() > self._until:
             self.lose()
         if self._lost:
-            raise LeaseLostError(f"the lease under token {self.token} was not renewed in time, or is another's")
+            raise LeaseLostError(f"the lease under token {self.token} was not renewed in time, or was taken over")
 
     def lose(self) -> None:
-        """Take note that the lease is lost."""
+        """Mark the lease as lost."""
         self._lost = True
         self.over.set()
 
     def renew(self) -> None:
-        """Go on for `LEASE` seconds from now; LeaseLostError where another process has taken over."""
+        """Renew the lease for `LEASE` seconds. Raises LeaseLostError if another process has taken over."""
         begun = time.monotonic()
         self.check()
         with self._database.writing() as session:
@@ -114,10 +114,10 @@ class Term:
         self._until = begun + LEASE
 
     def end(self) -> None:
-        """Give the lease back; nothing is written under it from here on."""
+        """Release the lease; nothing is written under it any more."""
         self.lose()
         with self._database.writing() as session:
-            give_back(session, self.token)
+            release(session, self.token)
 
 
 class FencedDatabase:
@@ -135,7 +135,7 @@ class FencedDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Session whose changes are committed together while the lease is held, or not at all."""
+        """Session whose changes are committed atomically, and only while the lease is held."""
         self._term.check()
         with self._database.writing() as session:
             try:

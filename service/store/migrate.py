@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema."""
+"""Migration of a database to the newest schema."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ MIGRATION_LOCK = 0x67726164666C6565  # "gradflee": PostgreSQL's advisory locks h
 
 
 def migrate(url: str) -> None:
-    """Create the database if there is none and apply every migration that it lacks, in one transaction.
+    """Create the database if it does not exist and apply the missing migrations, in one transaction.
 
-    Where several processes start at once, they do so one after the other.
+    Several processes that start at the same time migrate one after another. Raises CommandError for a database with a
+    newer schema.
     """
     location = make_url(url)
     if location.get_backend_name() == "sqlite" and location.database:

@@ -1,21 +1,21 @@
-"""The tables."""
+"""Tables of the database."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, false
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from service.store.types import Float64, Text, UtcDateTime
 
-# SQLite numbers rows only in a column that is INTEGER to the letter.
+# SQLite numbers rows only in a column of the type INTEGER.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Base(DeclarativeBase):
-    """Base of every table; constraints are named, so that a later migration can name them."""
+    """Base class of the tables; constraints have names, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -35,7 +35,7 @@ class Base(DeclarativeBase):
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -43,7 +43,7 @@ class Job(Base):
     """A training job; `attempt` is the current attempt's number and 0 before the first."""
 
     __tablename__ = "jobs"
-    # With the id, so that a filtered page of the list is read in its order.
+    # With the id, so that a filtered page is read in the order of the list.
     __table_args__ = (Index(None, "experiment", "id"), Index(None, "state", "id"), Index(None, "sweep_id", "id"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -51,10 +51,9 @@ class Job(Base):
     experiment: Mapped[str]
     state: Mapped[str]
     reason: Mapped[str | None]
-    cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt: Mapped[int] = mapped_column(default=0)
-    restarts: Mapped[int] = mapped_column(default=0, server_default="0")
-    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    restarts: Mapped[int] = mapped_column(default=0)
+    priority: Mapped[int] = mapped_column(default=0)
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -62,13 +61,12 @@ class Job(Base):
     total_steps: Mapped[int] = mapped_column(BigInteger)
     epoch: Mapped[int] = mapped_column(BigInteger, default=0)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
-    # {name: [step, value]}; NaN and infinity, which JSON lacks, as null.
+    # {name: [step, value]}; null for NaN and infinity, which JSON does not have.
     latest_metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     params_sha256: Mapped[str | None]
-    # Whether MLflow knows all there will ever be: the exporter looks at the others each second.
-    mlflow_finished: Mapped[bool] = mapped_column(default=False, server_default=false())
-    # No foreign key: SQLite could not take the column away again without making the whole table anew.
-    sweep_id: Mapped[str | None]
+    # Whether everything is exported to MLflow: the exporter queries the other jobs every second.
+    mlflow_finished: Mapped[bool] = mapped_column(default=False)
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"))
     overrides: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -79,12 +77,12 @@ class Job(Base):
     mlflow_run: Mapped[MlflowRun | None] = relationship(viewonly=True)
 
 
-UNTOLD = ~Job.mlflow_finished
-Index("ix_jobs_untold", Job.id, sqlite_where=UNTOLD, postgresql_where=UNTOLD)
+UNEXPORTED = ~Job.mlflow_finished
+Index("ix_jobs_unexported", Job.id, sqlite_where=UNEXPORTED, postgresql_where=UNEXPORTED)
 
 
 class Sweep(Base):
-    """Jobs that were made together; `parallel` of them run at once, or any number. Its state is that of its jobs."""
+    """A set of jobs, of which at most `parallel` run at the same time; its state follows from those of its jobs."""
 
     __tablename__ = "sweeps"
 
@@ -98,16 +96,16 @@ class Sweep(Base):
     created_at: Mapped[datetime]
     mlflow_experiment_id: Mapped[str | None]
     mlflow_run_id: Mapped[str | None]
-    # Whether its run in MLflow says all there is to say.
-    mlflow_finished: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Whether everything is exported to MLflow.
+    mlflow_finished: Mapped[bool] = mapped_column(default=False)
 
 
-UNTOLD_SWEEP = ~Sweep.mlflow_finished
-Index("ix_sweeps_untold", Sweep.id, sqlite_where=UNTOLD_SWEEP, postgresql_where=UNTOLD_SWEEP)
+UNEXPORTED_SWEEP = ~Sweep.mlflow_finished
+Index("ix_sweeps_unexported", Sweep.id, sqlite_where=UNEXPORTED_SWEEP, postgresql_where=UNEXPORTED_SWEEP)
 
 
 class EndedJobs(Base):
-    """How many jobs there are that ended in a state: counted one by one, for there are ever more of them."""
+    """Number of jobs that ended in a state: a counter, since counting the rows would take ever longer."""
 
     __tablename__ = "ended_jobs"
 
@@ -116,7 +114,7 @@ class EndedJobs(Base):
 
 
 class Label(Base):
-    """What a user wrote on a job, to find it by."""
+    """A label of a job."""
 
     __tablename__ = "labels"
     __table_args__ = (Index(None, "key", "value", "job_id"),)
@@ -127,17 +125,17 @@ class Label(Base):
 
 
 class Attempt(Base):
-    """One try at a job; `outcome` is empty while it lasts.
+    """An attempt to run a job; `outcome` is null while it runs.
 
-    `supervisor` is the name of the actor that has it, and `last_event` the number of its last event that is written.
+    `supervisor` is the name of the actor that runs it, and `last_event` the number of its last recorded event.
     """
 
     __tablename__ = "attempts"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    supervisor: Mapped[str | None]
-    last_event: Mapped[int] = mapped_column(default=0, server_default="0")
+    supervisor: Mapped[str]
+    last_event: Mapped[int] = mapped_column(default=0)
     outcome: Mapped[str | None]
     reason: Mapped[str | None]
     started_at: Mapped[datetime]
@@ -145,7 +143,7 @@ class Attempt(Base):
 
 
 class Event(Base):
-    """Something that happened to a job, in order of `id`."""
+    """An event of a job, in the order of `id`."""
 
     __tablename__ = "events"
     __table_args__ = (Index(None, "job_id", "id"), {"sqlite_autoincrement": True})
@@ -162,7 +160,7 @@ class Event(Base):
 
 
 class Incident(Base):
-    """Something that went wrong, `count` times; unlike the event that tells it, it stays when its job is deleted."""
+    """An incident that occurred `count` times; unlike events, it remains when its job is deleted."""
 
     __tablename__ = "incidents"
 
@@ -172,7 +170,7 @@ class Incident(Base):
 
 
 class Metric(Base):
-    """One point of one series; `id` grows in the order in which points were recorded and is the exporter's cursor."""
+    """A point of a series; `id` increases in the order of recording and is the exporter's cursor."""
 
     __tablename__ = "metrics"
     __table_args__ = (
@@ -190,34 +188,34 @@ class Metric(Base):
 
 
 class Dataset(Base):
-    """A version of a dataset, which jobs can name; its rows are in an Arrow file called after their digest.
+    """A version of a dataset; its rows are in an Arrow file whose name is their digest.
 
-    `profile` is what was seen in the rows when they were registered, for people to read.
+    `profile` has columns and statistics of the rows.
     """
 
-    __tablename__ = "dataset_versions"
+    __tablename__ = "datasets"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     path: Mapped[str]
     digest: Mapped[str]
     rows: Mapped[int] = mapped_column(BigInteger)
     features: Mapped[int]
     classes: Mapped[list[str]]
-    dtype: Mapped[str] = mapped_column(default="float32", server_default="float32")
+    dtype: Mapped[str]
     shape: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
-    targets: Mapped[int] = mapped_column(default=0, server_default="0")
+    targets: Mapped[int]
     label: Mapped[str | None]
     split_column: Mapped[str | None]
-    splits: Mapped[dict[str, int]] = mapped_column(default=dict)
-    format: Mapped[str] = mapped_column(default="parquet", server_default="parquet")
+    splits: Mapped[dict[str, int]]
+    format: Mapped[str]
     source: Mapped[str]
-    profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    profile: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class MlflowRun(Base):
-    """How far MLflow has been told about a job: points up to `metric_cursor`, then artifacts, then the end."""
+    """Progress of a job's export to MLflow: points up to `metric_cursor`, then artifacts, then the end."""
 
     __tablename__ = "mlflow_runs"
 
@@ -239,7 +237,7 @@ class OrphanedRun(Base):
 
 
 class Token(Base):
-    """Lets its owner use the API as far as its role goes, until it is revoked; the secret itself is not kept."""
+    """A token for the API, valid until it is revoked; the secret itself is not stored."""
 
     __tablename__ = "tokens"
 
@@ -252,7 +250,7 @@ class Token(Base):
 
 
 class Lease(Base):
-    """What one process at a time may do; `token` grows with each takeover, `renewals` while the holder is alive."""
+    """The lease of the leader; `token` increases with each takeover, `renewals` while the holder is alive."""
 
     __tablename__ = "leases"
 

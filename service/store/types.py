@@ -1,4 +1,4 @@
-"""Column types that read back exactly what was written, on every database."""
+"""Column types with the same behaviour on all databases."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Text(TypeDecorator[str]):
-    """Text; what no database takes, NUL and halves of surrogate pairs, is written and looked for as U+FFFD and "?".
+    """Text; NUL and halves of surrogate pairs, which databases do not store, are replaced by U+FFFD and "?".
 
-    A user's text that has them is refused before; an error's message can quote a damaged file.
+    They are rejected in requests, but an error's message can quote a damaged file.
     """
 
     impl = String
@@ -29,13 +29,13 @@ class Text(TypeDecorator[str]):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC; SQLite has no time zones and would give a naive one back."""
+    """An aware time in UTC; SQLite has no time zones and would return naive times."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Time to write; a naive one is refused."""
+        """Time to write. Raises ValueError for a naive time."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -50,7 +50,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Float64(TypeDecorator[float]):
-    """A float64 that may be NaN; SQLite keeps NaN as NULL (and -0.0 as 0.0)."""
+    """A float64 that may be NaN; SQLite stores NaN as NULL (and -0.0 as 0.0)."""
 
     impl = Double
     cache_ok = True

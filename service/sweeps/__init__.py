@@ -1,1 +1,1 @@
-"""Sweeps: jobs that differ in some fields, made, run and compared together."""
+"""Sweeps: jobs that differ in some fields, created, run and compared together."""

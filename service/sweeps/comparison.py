@@ -1,4 +1,4 @@
-"""The members of a sweep side by side, and their groups: what differs in nothing but the seed, taken together."""
+"""Comparison of the members of a sweep, and of groups of members that differ only in the seed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def compare(
     metric: ValidationMetric = "val/accuracy",
     mlflow_link: str | None = None,
 ) -> ComparisonView:
-    """A sweep's jobs in their order, their groups, and which groups are best by the mean of `metric`.
+    """A sweep's members and groups, and which groups are best by the mean of `metric`.
 
-    Of equal groups the first is best. `bests` has the best values of the validation metrics, by job; `mlflow_link` is
-    the base of links to MLflow.
+    Among equal groups the first is best. `bests` has the best values of the validation metrics, by job; `mlflow_link`
+    is the base of links to MLflow.
     """
     by_overrides: dict[str, list[Job]] = {}
     for job in jobs:
@@ -86,7 +86,7 @@ def _group(jobs: Sequence[Job]) -> GroupView:
 def _statistic(values: Iterable[float | None]) -> StatisticView:
     finite = [value for value in values if value is not None]
     return StatisticView(
-        # In fractions, so that neither large values nor their order matter.
+        # `mean` uses fractions, so that neither large values nor their order matter.
         mean=mean(finite) if finite else None,
         std=stdev(finite) if len(finite) > 1 else None,
         n=len(finite),

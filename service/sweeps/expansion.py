@@ -1,4 +1,4 @@
-"""From a sweep's spec to those of its members: pure functions."""
+"""Expansion of a sweep into the specs of its members; pure functions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SEED = "training.seed"
 
 
 class NoSuchPlaceError(ValueError):
-    """A dotted field leads through something that has no fields."""
+    """A dotted path leads through a value that has no fields."""
 
 
 def expand(over: Over | None, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The overrides of every member, in order: those of `over`, and each of them with every seed."""
+    """The overrides of all members in order: those of `over`, each with every seed."""
     combinations = [{}] if over is None else list(_combinations(over))
     if not seeds:
         return combinations
@@ -32,9 +32,9 @@ def expand(over: Over | None, seeds: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `base` with dotted fields changed, one after another; objects on the way that are not there are made.
+    """A copy of `base` with values set at dotted paths, in order; missing objects on the path are created.
 
-    Raises NoSuchPlaceError for a way through anything else, and for an entry that a list does not have.
+    Raises NoSuchPlaceError for a path through any other value, and for an index that a list does not have.
     """
     spec: dict[str, Any] = copy.deepcopy(dict(base))
     for field, value in overrides.items():
@@ -52,7 +52,7 @@ def _key(place: Any, part: str, field: str) -> str | int:
     if isinstance(place, dict):
         return part
     if not isinstance(place, list):
-        raise NoSuchPlaceError(f"{field} leads through what is no object and no list, at {part!r}")
+        raise NoSuchPlaceError(f"{field} leads through a value that is neither an object nor a list, at {part!r}")
     if not (part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(place)):
         raise NoSuchPlaceError(f"{field} names entry {part!r} of a list of {len(place)}, which are numbered from 0")
     return int(part)
@@ -74,7 +74,7 @@ def _samples(search: RandomSearch) -> Iterator[dict[str, Any]]:
 
 
 def _drawn(draw: Draw, seed: int, field: str, sample: int) -> Any:
-    # By name and number, so that another field or more samples leave all that was drawn before as it is.
+    # By name and number, so that other fields or more samples do not change the values drawn so far.
     stream = int.from_bytes(hashlib.sha256(field.encode()).digest()[:8], "big")
     random = generator(seed, Purpose.SWEEP, step=sample, stream=stream)
     match draw:
@@ -88,9 +88,9 @@ def _drawn(draw: Draw, seed: int, field: str, sample: int) -> Any:
         case Draw(log_uniform=(low, high)):
             share = random.random()
             return _within(low, high, math.exp((1 - share) * math.log(low) + share * math.log(high)))
-    raise ValueError("there is nothing to draw from")
+    raise ValueError("the draw has no distribution")
 
 
 def _within(low: float, high: float, value: float) -> float:
-    """Rounding can lead a little past the ends."""
+    """The value within the bounds, which rounding can exceed."""
     return min(max(value, low), high)

@@ -1,4 +1,4 @@
-"""Where the members of sweeps stand by the database, and what their sweeps' rules make of it."""
+"""Application of the stopping rules of sweeps to their members in the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import TypeAdapter
 from sqlalchemy import Double, select, type_coerce
 
-from service.jobs.requests import NotPossibleError, make_request
+from service.errors import ConflictError, NotFoundError
+from service.jobs.requests import make_request
 from service.jobs.states import Request, State
 from service.store.models import Job, Metric, Sweep
 from service.sweeps.stopping import Standing, Stopping, SuccessiveHalving, verdict_of
@@ -23,9 +24,9 @@ RULE: TypeAdapter[Stopping] = TypeAdapter(Stopping)
 
 
 class Judgement(NamedTuple):
-    """What the rules of all sweeps make of jobs, by their ids.
+    """Decisions of the rules of all sweeps, by job id.
 
-    Whom to stop and whom not to start yet, each with its reason, and the last step of an attempt that starts.
+    Jobs to stop and queued jobs to hold, each with its reason, and the last step of attempts that start.
     """
 
     stop: dict[str, str]
@@ -34,7 +35,7 @@ class Judgement(NamedTuple):
 
 
 def judge(session: Session, jobs: Iterable[Job]) -> Judgement:
-    """Apply the rules of the sweeps of these jobs; sweeps without one cost nothing."""
+    """Apply the rules of the sweeps of these jobs."""
     judgement = Judgement({}, {}, {})
     queued: dict[str | None, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -57,24 +58,24 @@ def judge(session: Session, jobs: Iterable[Job]) -> Judgement:
 
 
 def stop(session: Session, job_id: str, reason: str) -> bool:
-    """Cancel a member; False where it has ended meanwhile, or is being cancelled already."""
+    """Cancel a member; returns False if it has ended or is already being cancelled."""
     try:
         return make_request(session, job_id, Request.CANCEL, reason=reason)
-    except (NotPossibleError, LookupError):
+    except (ConflictError, NotFoundError):
         return False
 
 
 def standings(session: Session, sweep_id: str, rule: Stopping) -> list[Standing]:
-    """Where the members of a sweep stand, in the order of their numbers."""
+    """State and metric values of the members of a sweep, in the order of their numbers."""
     epochs = Job.spec["training"]["epochs"].as_integer()
     query = select(Job.id, Job.state, epochs, Job.total_steps // epochs, Job.latest_metrics[rule.metric])
     members = session.execute(query.where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
-    # There can be many: the column's own type would look at each value by itself.
+    # Many values: the column's own type would convert each in Python.
     value = type_coerce(Metric.value, Double)
     points = select(Metric.job_id, Metric.step, value).join(Job, Job.id == Metric.job_id)
     points = points.where(Job.sweep_id == sweep_id, Metric.name == rule.metric)
     if isinstance(rule, SuccessiveHalving):
-        # Of all the others, the last one of a member that has ended before a rung is enough.
+        # Values at the rungs are enough, with the last one of members that ended before.
         rungs = list(rule.rungs(max((member[2] for member in members), default=0)))
         points = points.where(Metric.step.in_({rung * member[3] for member in members for rung in rungs}))
     values: dict[str, dict[int, float]] = defaultdict(dict)

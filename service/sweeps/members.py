@@ -1,14 +1,14 @@
-"""The jobs of a sweep, each held against its dataset and the cluster before any is made."""
+"""The jobs of a sweep, each checked against its dataset and the cluster before any is created."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from service.errors import InvalidError
 from service.http.field_errors import document_problems, quote
-from service.http.problems import ProblemError, invalid
+from service.http.idempotency import body_digest
 from service.jobs.checks import check_job
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
@@ -18,36 +18,37 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.http.dependencies import Services
+    from service.jobs.repository import NewJob
     from service.sweeps.schemas import SweepRequest
     from workers.job.resolve import ResolvedJob
 
 MOST_PROBLEMS = 20
 
 
-def members_of(sweep: SweepRequest, services: Services) -> list[dict[str, Any]]:
-    """The arguments of `create_job` for every member; a problem (422) names the members' fields that are wrong.
+def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
+    """The jobs of a sweep, as `create_job` takes them.
 
-    What is wrong with several members in the same words is told of the first of them.
+    Raises InvalidError, which names the fields that are wrong; a problem that several members share is reported for
+    the first of them.
     """
-    members: list[dict[str, Any]] = []
+    members: list[NewJob] = []
     problems: dict[tuple[str, str], FieldProblem] = {}
     for number, overrides in enumerate(expand(sweep.over, sweep.seeds)):
         try:
             members.append(_member(sweep, number, overrides, services))
         except NoSuchPlaceError as error:
-            raise invalid(FieldProblem("over", str(error))) from None
-        except (SpecError, ProblemError) as error:
-            found = error.problems if isinstance(error, SpecError) else error.errors
-            for problem in found:
-                problems.setdefault((problem.field, problem.message), _told(problem, number, overrides))
+            raise InvalidError(FieldProblem("over", str(error))) from None
+        except (SpecError, InvalidError) as error:
+            for problem in error.problems:
+                problems.setdefault((problem.field, problem.message), _located(problem, number, overrides))
         if len(problems) >= MOST_PROBLEMS:
             break
     if problems:
-        raise invalid(*problems.values())
+        raise InvalidError(*problems.values())
     return members
 
 
-def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], services: Services) -> dict[str, Any]:
+def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], services: Services) -> NewJob:
     document = overridden(sweep.base, overrides) | {"name": f"{sweep.name}-{number}", "experiment": sweep.experiment}
     try:
         request = JobRequest.model_validate(document)
@@ -61,13 +62,13 @@ def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], service
         "priority": request.priority,
         "dataset": dataset,
         "total_steps": resolved.total_steps,
-        "body_sha256": hashlib.sha256(request.model_dump_json().encode()).hexdigest(),
+        "body_sha256": body_digest(request),
         "overrides": overrides,
     }
 
 
 def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
-    """Refuse a rule that could never act on a member."""
+    """Reject a stopping rule that could never act on a member."""
     if sweep.stopping is None:
         return
     problems = []
@@ -82,7 +83,7 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
         raise SpecError(problems)
 
 
-def _told(problem: FieldProblem, number: int, overrides: dict[str, Any]) -> FieldProblem:
+def _located(problem: FieldProblem, number: int, overrides: dict[str, Any]) -> FieldProblem:
     differences: Sequence[str] = [f"{field} = {quote(value)}" for field, value in overrides.items()]
     of = f" (member {number}: {', '.join(differences)})" if differences else ""
     return FieldProblem(f"base.{problem.field}", problem.message + of)

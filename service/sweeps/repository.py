@@ -1,4 +1,4 @@
-"""The rows of sweeps. Every function works in the caller's transaction."""
+"""Database operations on sweeps. Every function works in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import case, func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload
 
-from service.jobs.repository import IdempotencyMismatchError, create_job, new_id
-from service.jobs.requests import NotPossibleError, make_request
+from service.errors import ConflictError, NotFoundError
+from service.jobs.repository import create_job, new_id
+from service.jobs.requests import make_request
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Request, State
 from service.store.models import Job, Metric, Sweep
+from service.store.rows import add_once
 from service.sweeps.schemas import SweepState
 from workers.job.spec import ValidationMetric
 from workers.record.selection import HIGHER_IS_BETTER
@@ -23,50 +24,46 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-STOPPED = "stopped"  # in the place of a state
+    from service.jobs.repository import NewJob
+
+STOPPED = "stopped"  # instead of a state
 
 
 def create_sweep(
     session: Session,
     *,
     spec: dict[str, Any],
-    members: Iterable[Mapping[str, Any]],
+    members: Iterable[NewJob],
     body_sha256: str,
     idempotency_key: str | None = None,
 ) -> tuple[Sweep, bool]:
-    """Add a sweep with its jobs; gives the sweep and whether it is new.
+    """Add a sweep with its jobs; returns the sweep and whether it is new.
 
-    `members` are the arguments of `create_job`. The same `idempotency_key` with the same body gives the first sweep
-    again; with another body it raises IdempotencyMismatchError.
+    The same `idempotency_key` with the same body returns the first sweep again. Raises IdempotencyMismatchError where
+    the body differs.
     """
-    if idempotency_key is not None and (first := _find_replay(session, idempotency_key, body_sha256)):
-        return first, False
     sweep_id, created_at = new_id("sweep")
-    sweep = Sweep(
-        id=sweep_id,
-        name=spec["name"],
-        experiment=spec["experiment"],
-        spec=spec,
-        parallel=spec["parallel"],
-        idempotency_key=idempotency_key,
-        body_sha256=body_sha256,
-        created_at=created_at,
+    sweep, created = add_once(
+        session,
+        Sweep(
+            id=sweep_id,
+            name=spec["name"],
+            experiment=spec["experiment"],
+            spec=spec,
+            parallel=spec["parallel"],
+            idempotency_key=idempotency_key,
+            body_sha256=body_sha256,
+            created_at=created_at,
+        ),
     )
-    try:
-        with session.begin_nested():
-            session.add(sweep)
-    except IntegrityError:
-        # Where writers do not exclude each other, another request with this key can have come first.
-        if idempotency_key is None or not (first := _find_replay(session, idempotency_key, body_sha256)):
-            raise
-        return first, False
-    for member in members:
-        create_job(session, sweep_id=sweep_id, **member)
-    return sweep, True
+    if created:
+        for member in members:
+            create_job(session, sweep_id=sweep_id, **member)
+    return sweep, created
 
 
 def list_sweeps(session: Session, *, limit: int, starting_after: str | None = None) -> tuple[Sequence[Sweep], bool]:
-    """Sweeps, newest first, that come after the sweep `starting_after`; and whether there are more."""
+    """Sweeps, newest first, after the sweep `starting_after`; and whether there are more."""
     query = select(Sweep).order_by(Sweep.id.desc()).limit(limit + 1)
     if starting_after is not None:
         query = query.where(Sweep.id < starting_after)
@@ -75,7 +72,7 @@ def list_sweeps(session: Session, *, limit: int, starting_after: str | None = No
 
 
 def states_of(session: Session, sweep_ids: Collection[str]) -> dict[str, Counter[str]]:
-    """How many jobs of each sweep are in each state; those that its rule has cancelled are `STOPPED`."""
+    """Number of jobs of each sweep in each state; those that its stopping rule has cancelled are `STOPPED`."""
     by_rule = (Job.state == State.CANCELLED) & Job.reason.startswith(STOPPED_BY_SWEEP, autoescape=True)
     standing = case((by_rule, STOPPED), else_=Job.state).label("standing")
     query = select(Job.sweep_id, standing, func.count()).where(Job.sweep_id.in_(sweep_ids))
@@ -87,7 +84,7 @@ def states_of(session: Session, sweep_ids: Collection[str]) -> dict[str, Counter
 
 
 def state_of(jobs: Mapping[str, int]) -> SweepState:
-    """A sweep's state, from how many of its jobs are in each."""
+    """A sweep's state, from the number of its jobs in each state."""
     if not any(jobs.values()):
         return SweepState.EMPTY
     present = {State(state) for state, count in jobs.items() if count and state != STOPPED}
@@ -100,19 +97,19 @@ def state_of(jobs: Mapping[str, int]) -> SweepState:
 
 
 def cancel_sweep(session: Session, sweep_id: str) -> bool:
-    """Cancel every job of a sweep that has not ended; False when none is left to cancel."""
+    """Cancel all jobs of a sweep that have not ended; returns False if there is none."""
     query = select(Job.id).where(Job.sweep_id == sweep_id, Job.state.not_in(TERMINAL)).order_by(Job.id)
     changes = False
     for job_id in session.scalars(query).all():
         try:
             changes |= make_request(session, job_id, Request.CANCEL)
-        except (NotPossibleError, LookupError):
-            continue  # it has ended meanwhile
+        except (ConflictError, NotFoundError):
+            continue  # the job has ended in the meantime
     return changes
 
 
 def jobs_of(session: Session, sweep_id: str) -> Sequence[Job]:
-    """The jobs of a sweep, in the order in which they were made, each with its run in MLflow."""
+    """The jobs of a sweep in the order of creation, each with its run in MLflow."""
     query = select(Job).options(joinedload(Job.mlflow_run)).where(Job.sweep_id == sweep_id).order_by(Job.id)
     return session.scalars(query).all()
 
@@ -133,16 +130,9 @@ def best_values(session: Session, sweep_id: str) -> dict[str, dict[str, float]]:
 
 
 def parallel_limits(session: Session, jobs: Iterable[Job]) -> dict[str | None, int]:
-    """How many jobs of a sweep may run at once, of the sweeps of these jobs that say so."""
+    """Maximum number of running jobs, by sweep, of the sweeps of these jobs that have one."""
     sweep_ids = {job.sweep_id for job in jobs} - {None}
     if not sweep_ids:
         return {}
     rows = session.execute(select(Sweep.id, Sweep.parallel).where(Sweep.id.in_(sweep_ids)))
     return {sweep_id: parallel for sweep_id, parallel in rows if parallel is not None}
-
-
-def _find_replay(session: Session, idempotency_key: str, body_sha256: str) -> Sweep | None:
-    sweep = session.scalar(select(Sweep).where(Sweep.idempotency_key == idempotency_key))
-    if sweep is not None and sweep.body_sha256 != body_sha256:
-        raise IdempotencyMismatchError(idempotency_key)
-    return sweep

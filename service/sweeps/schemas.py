@@ -1,4 +1,4 @@
-"""Sweeps as the API takes and shows them."""
+"""Sweeps as the API accepts and returns them."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ from service.sweeps.stopping import Stopping
 from workers.job.fields import StrictModel
 from workers.job.spec import Name, ValidationMetric
 
-# The sweep names its members; see `SweepRequest.base`.
+# The sweep sets these fields of its members; see `SweepRequest.base`.
 NAMING = ("name", "experiment")
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -35,40 +35,40 @@ class SweepRequest(StrictModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [LOSSES_SWEEP]})
 
-    name: Name = Field(description="The members are called after it: name-0, name-1 and so on.")
+    name: Name = Field(description="Name of the sweep; its members are name-0, name-1 and so on.")
     experiment: Name = Field("default", description="Experiment in MLflow under which the members' runs appear.")
     base: dict[str, JsonValue] = Field(
-        description="A job without name and experiment. What the sweep goes over may be left out."
+        description="A job without name and experiment. Fields that the sweep sets may be omitted."
     )
-    over: Over | None = Field(None, description="What the members differ in, by dotted paths of fields.")
+    over: Over | None = Field(None, description="Fields in which the members differ, by dotted paths.")
     seeds: list[Seed] = Field(
-        [], max_length=MAX_MEMBERS, description=f"Each member is made once with each of them as {SEED}."
+        [], max_length=MAX_MEMBERS, description=f"Each member is created once with each of them as {SEED}."
     )
     parallel: int | None = Field(
-        None, ge=1, le=MAX_MEMBERS, description="How many members may run at once; default: as many as fit."
+        None, ge=1, le=MAX_MEMBERS, description="Maximum number of running members; default: as many as fit."
     )
     stopping: Stopping | None = Field(
-        None, description="Rule by which members that are hopeless are cancelled before their end; none without it."
+        None, description="Rule that cancels the worst members before their end; default: none."
     )
 
     @model_validator(mode="after")
     def check_whole(self) -> Self:
-        """Check what no single field shows."""
+        """Check combinations of fields."""
         size = (self.over.size if self.over else 1) * (len(self.seeds) or 1)
         if size > MAX_MEMBERS:
             raise ValueError(f"makes {size} jobs; at most {MAX_MEMBERS} are allowed")
         swept = self.over.swept if self.over else set()
         if named := swept.intersection(NAMING) or set(NAMING).intersection(self.base):
-            raise ValueError(f"{min(named)} is said by the sweep itself, not by its base or what it goes over")
+            raise ValueError(f"{min(named)} is set by the sweep itself, and must not be in base or over")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds has a seed twice")
+            raise ValueError("seeds has a duplicate seed")
         if self.seeds and SEED in swept:
-            raise ValueError(f"goes over {SEED} twice: give either seeds or that field")
+            raise ValueError(f"sets {SEED} twice: give either seeds or that field")
         return self
 
 
 class SweepState(StrEnum):
-    """How a sweep stands, from how its jobs stand."""
+    """State of a sweep, from the states of its jobs."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -80,9 +80,11 @@ class SweepState(StrEnum):
 
 
 class SweepMlflowView(MlflowView):
-    """The sweep's run in MLflow, under which those of its jobs stand."""
+    """The sweep's run in MLflow, the parent of the runs of its jobs."""
 
-    compare_url: str | None = Field(description="The jobs compared in charts, those that differ in the seed as one.")
+    compare_url: str | None = Field(
+        description="Page that compares the jobs in charts, grouped by everything but the seed."
+    )
 
 
 class SweepView(BaseModel):
@@ -92,24 +94,26 @@ class SweepView(BaseModel):
     name: str
     experiment: str
     state: SweepState = Field(
-        description="running: some have begun and some have not ended. Once all have ended: failed, or else cancelled, "
-        "if any of them is, those apart that the sweep's own rule has cancelled. empty: all were deleted."
+        description="running: some jobs have started and some have not ended. Once all have ended: failed or cancelled "
+        "if any job is, except for jobs that the stopping rule has cancelled. empty: all jobs were deleted."
     )
     jobs: dict[str, int] = Field(
-        description="How many jobs are in each state; those that the sweep's own rule has cancelled count as stopped.",
+        description="Number of jobs in each state; those that the stopping rule has cancelled count as stopped.",
         examples=[{"running": 2, "queued": 9, "stopped": 1}],
     )
-    spec: dict[str, Any] = Field(description="The sweep as it was asked for.")
+    spec: dict[str, Any] = Field(description="The sweep as it was submitted.")
     parallel: int | None
     created_at: datetime
-    mlflow: SweepMlflowView | None = Field(description="Null until MLflow has been told.")
+    mlflow: SweepMlflowView | None = Field(description="Null until the sweep is exported to MLflow.")
 
 
 class SweepList(BaseModel):
-    """Some sweeps, newest first."""
+    """A page of sweeps, newest first."""
 
     data: list[SweepView]
-    has_more: bool = Field(description="Whether sweeps follow; ask again with starting_after = the last id here.")
+    has_more: bool = Field(
+        description="Whether there are more sweeps; the next page has starting_after = the last id here."
+    )
 
 
 class MemberView(BaseModel):
@@ -120,50 +124,48 @@ class MemberView(BaseModel):
     overrides: dict[str, JsonValue] = Field(description="Values of the fields, by dotted paths, that the sweep set.")
     state: State
     reason: str | None
-    metrics: dict[str, float | None] = Field(
-        description="The latest value of each series; null is not a finite number."
-    )
+    metrics: dict[str, float | None] = Field(description="The latest value of each series; null if it is not finite.")
     best: dict[str, float] = Field(description="The best finite value of each validation metric.")
-    steps: int = Field(description="Global optimiser steps that are done.")
-    seconds: float | None = Field(description="From its start to its end; null before that.")
+    steps: int = Field(description="Completed global optimiser steps.")
+    seconds: float | None = Field(description="From start to end; null until it has ended.")
     params_sha256: str | None
     mlflow: MlflowView | None
 
 
 class StatisticView(BaseModel):
-    """What several members have of a metric at their ends."""
+    """Statistics of the last values of a metric over several members."""
 
-    mean: float | None = Field(description="Null where no value is finite.")
-    std: float | None = Field(description="Sample standard deviation (n - 1); null of fewer than two values.")
-    n: int = Field(description="How many values there are; those that are not finite do not count.")
+    mean: float | None = Field(description="Null if no value is finite.")
+    std: float | None = Field(description="Sample standard deviation (n - 1); null for fewer than two values.")
+    n: int = Field(description="Number of finite values.")
 
 
 class GroupView(BaseModel):
-    """The members that differ in the seed only."""
+    """Members that differ only in the seed."""
 
-    overrides: dict[str, JsonValue] = Field(description=f"What they have in common: all but {SEED}.")
-    loss: str = Field(description="Type of their loss.")
-    jobs: list[str] = Field(description="Ids of all of them.")
-    n: int = Field(description="How many have succeeded: the metrics are theirs.")
-    left_out: int = Field(description="How many have not, or not yet.")
+    overrides: dict[str, JsonValue] = Field(description=f"The overrides that they share: all but {SEED}.")
+    loss: str = Field(description="Type of the loss.")
+    jobs: list[str] = Field(description="Ids of all members.")
+    n: int = Field(description="Number of members that succeeded, from which the metrics are.")
+    left_out: int = Field(description="Number of members that have not succeeded.")
     metrics: dict[str, StatisticView]
 
 
 class ComparisonView(BaseModel):
-    """A sweep's members side by side, and taken together over the seeds."""
+    """A sweep's members, and their groups over the seeds."""
 
-    id: str = Field(description="The sweep's.")
-    mlflow: SweepMlflowView | None = Field(description="Null until MLflow has been told.")
-    metric: ValidationMetric = Field(description="By its mean the best ones are found.")
-    members: list[MemberView] = Field(description="In the order in which they were made.")
+    id: str = Field(description="Id of the sweep.")
+    mlflow: SweepMlflowView | None = Field(description="Null until the sweep is exported to MLflow.")
+    metric: ValidationMetric = Field(description="Metric by whose mean groups are ranked.")
+    members: list[MemberView] = Field(description="In the order of creation.")
     groups: list[GroupView] = Field(description="In the order of their first members.")
-    left_out: int = Field(description="How many members no group's metrics have, for they have not succeeded.")
-    best: int | None = Field(description="Position of the best group; null as long as none has the metric.")
+    left_out: int = Field(description="Number of members that have not succeeded and are in no statistic.")
+    best: int | None = Field(description="Position of the best group; null while no group has the metric.")
     best_per_loss: dict[str, int] = Field(description="Position of the best group of each type of loss.")
 
 
 def sweep_mlflow_view(sweep: Sweep, mlflow_link: str | None) -> SweepMlflowView | None:
-    """The sweep's run in MLflow, as the API shows it; None until MLflow has been told."""
+    """The sweep's run in MLflow as the API returns it; None until it is exported."""
     if sweep.mlflow_run_id is None or sweep.mlflow_experiment_id is None:
         return None
     url = compare_url = None

@@ -1,4 +1,4 @@
-"""What a sweep goes over, as its spec says it."""
+"""Search spaces of sweeps."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class Draw(StrictModel):
-    """What one field of a random search is drawn from: exactly one of these."""
+    """Distribution of a field of a random search: exactly one of these."""
 
-    choices: list[JsonValue] | None = Field(None, min_length=1, max_length=MAX_MEMBERS, description="Each as likely.")
-    uniform: tuple[float, float] | None = Field(None, strict=False, description="Numbers from low to high.")
+    choices: list[JsonValue] | None = Field(
+        None, min_length=1, max_length=MAX_MEMBERS, description="Values with equal probability."
+    )
+    uniform: tuple[float, float] | None = Field(None, strict=False, description="Uniform between low and high.")
     log_uniform: tuple[float, float] | None = Field(
-        None, strict=False, description="Numbers from low, above 0, to high, whose logarithms are uniform."
+        None, strict=False, description="Log-uniform between low, above 0, and high."
     )
     integers: tuple[Integer, Integer] | None = Field(
-        None, strict=False, description="Integers from low to high, both included."
+        None, strict=False, description="Integers from low to high, inclusive."
     )
 
     @model_validator(mode="after")
     def check_whole(self) -> Self:
-        """One distribution, whose low is not above its high."""
+        """Check that there is one distribution, and that low is at most high."""
         _exactly_one(self)
         for bounds in (self.uniform, self.log_uniform, self.integers):
             if bounds is not None and bounds[0] > bounds[1]:
@@ -44,38 +46,41 @@ class Draw(StrictModel):
 
 
 class RandomSearch(StrictModel):
-    """Every field drawn anew for every sample."""
+    """Random search: every field is drawn independently for every sample."""
 
-    fields: dict[Dotted, Draw] = Field(min_length=1, max_length=32, description="By the path of the field.")
-    samples: int = Field(ge=1, le=MAX_MEMBERS, description="How many are drawn.")
-    seed: int = Field(0, ge=0, lt=2**63, description="The same seed draws the same; more samples go on from it.")
+    fields: dict[Dotted, Draw] = Field(min_length=1, max_length=32, description="Distributions by dotted path.")
+    samples: int = Field(ge=1, le=MAX_MEMBERS, description="Number of samples.")
+    seed: int = Field(0, ge=0, lt=2**63, description="The same seed draws the same samples; more samples extend them.")
 
 
 class Over(StrictModel):
-    """What a sweep goes over: exactly one of these."""
+    """Search space of a sweep: exactly one of these."""
 
     grid: dict[Dotted, Values] | None = Field(
-        None, min_length=1, max_length=32, description="Values by field: every combination, the last field fastest."
+        None,
+        min_length=1,
+        max_length=32,
+        description="Grid search: values by field; all combinations, the last field varies fastest.",
     )
-    list: Members | None = Field(None, description="As they stand.")
+    list: Members | None = Field(None, description="A list of overrides, one per member.")
     random: RandomSearch | None = Field(None, description="Random search.")
 
     @model_validator(mode="after")
     def check_whole(self) -> Self:
-        """One way to search."""
+        """Check that there is one kind of search."""
         _exactly_one(self)
         return self
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of combinations."""
         if self.grid is not None:
             return math.prod(len(values) for values in self.grid.values())
         return len(self.list) if self.list is not None else self.random.samples if self.random else 0
 
     @property
     def swept(self) -> set[str]:
-        """The fields that are overridden."""
+        """Fields that are overridden."""
         if self.list is not None:
             return {field for overrides in self.list for field in overrides}
         return set(self.grid or (self.random.fields if self.random else ()))

@@ -1,7 +1,7 @@
-"""Rules by which a sweep stops members that are hopeless: what a spec says of them, and what follows.
+"""Stopping rules of sweeps.
 
-What follows is a pure function of where the members stand, and nothing of it is kept: whoever asks again, after
-whatever crash between two of its moves, is told the same.
+The decisions are a pure function of the members' states and metric values, and are not stored: after a crash they are
+computed again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class MedianStopping(StrictModel):
     """
 
     type: Literal["median"]
-    metric: ValidationMetric = Field(description="What members are compared by.")
+    metric: ValidationMetric = Field(description="Metric by which members are compared.")
     after_epochs: Epochs = Field(5, description="No member is stopped before the end of this epoch.")
-    members: int = Field(3, ge=1, le=1000, description="How many others must have come as far to compare with.")
+    members: int = Field(3, ge=1, le=1000, description="Minimum number of other members that have reached the epoch.")
 
     @property
     def begins(self) -> int:
@@ -42,15 +42,15 @@ class MedianStopping(StrictModel):
 
 
 class SuccessiveHalving(StrictModel):
-    """Lets all members train up to a rung, the best of them up to the next one, and so on.
+    """Trains all members to the first rung, the best of them to the next rung, and so on.
 
     Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization (AISTATS 2016).
     """
 
     type: Literal["halving"]
-    metric: ValidationMetric = Field(description="What members are compared by, at the end of a rung's epoch.")
+    metric: ValidationMetric = Field(description="Metric by which members are compared at the end of a rung's epoch.")
     factor: int = Field(
-        3, ge=2, le=1000, description="Of so many members one goes on; the next rung is so many times further."
+        3, ge=2, le=1000, description="One of this many members continues; the next rung is this many times later."
     )
     first: Epochs = Field(1, description="Epoch of the first rung.")
 
@@ -60,7 +60,7 @@ class SuccessiveHalving(StrictModel):
         return self.first
 
     def rungs(self, epochs: int) -> Iterator[int]:
-        """The rungs of members that train so many epochs at most."""
+        """Rungs of members that train at most this many epochs."""
         rung = self.first
         while rung < epochs:
             yield rung
@@ -71,7 +71,7 @@ Stopping = Annotated[MedianStopping | SuccessiveHalving, Field(discriminator="ty
 
 
 class Standing(NamedTuple):
-    """Where a member stands: the epochs that it is to train, and the values of the metric after those it has."""
+    """State of a member: the epochs that it trains, and the values of the metric by epoch."""
 
     id: str
     state: State
@@ -80,9 +80,9 @@ class Standing(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a rule makes of a sweep: whom to stop and whom not to start yet, by their ids, and why.
+    """Decision of a rule about a sweep: members to stop and members to hold, by id, with reasons.
 
-    Who starts trains up to the end of the epoch `until`, or, without one, to its own end.
+    Members that start train up to the end of the epoch `until`, or, without it, to their own end.
     """
 
     stop: Mapping[str, str]
@@ -91,7 +91,7 @@ class Verdict(NamedTuple):
 
 
 def verdict_of(rule: Stopping, members: Sequence[Standing]) -> Verdict:
-    """What a rule makes of where the members stand. A paused member is left alone until it is resumed."""
+    """Decision of a rule. A paused member is not stopped before it is resumed."""
     return _median(rule, members) if isinstance(rule, MedianStopping) else _halving(rule, members)
 
 
@@ -116,16 +116,16 @@ def _median(rule: MedianStopping, members: Sequence[Standing]) -> Verdict:
 def _halving(rule: SuccessiveHalving, members: Sequence[Standing]) -> Verdict:
     racing, stop = list(members), dict[str, str]()
     for rung in rule.rungs(max((member.epochs for member in members), default=0)):
-        # Who has a value here takes part here, whatever has become of it since: no later event changes a decision.
+        # Every member with a value at the rung takes part, whatever its state: no later event changes a decision.
         values = {member.id: _value_at(member, rung) for member in racing}
         costs = {id_: _cost(rule.metric, value) for id_, value in values.items() if value is not None}
         if any(member.id not in costs and member.state not in TERMINAL for member in racing):
-            reason = f"waiting_for_sweep: other members have not come to the end of epoch {rung} yet"
+            reason = f"waiting_for_sweep: other members have not reached the end of epoch {rung}"
             hold = {member.id: reason for member in racing if member.id in costs and member.state is State.QUEUED}
             return Verdict(stop, hold, rung)
         best = set(sorted(costs, key=lambda id_: (costs[id_], id_))[: math.ceil(len(costs) / rule.factor)])
         for member in racing:
-            # One that still runs is about to end at this rung.
+            # A member that still runs ends at this rung.
             if member.id in costs and member.id not in best and member.state is State.QUEUED:
                 stop[member.id] = (
                     f"{STOPPED_BY_SWEEP}: {rule.metric} {_text(rule, costs[member.id])} at epoch {rung} is not among "
@@ -136,26 +136,26 @@ def _halving(rule: SuccessiveHalving, members: Sequence[Standing]) -> Verdict:
 
 
 def _value_at(member: Standing, epoch: int) -> float | None:
-    """The value after an epoch; of a member that has succeeded earlier, the last one it had."""
+    """The value after an epoch; for a member that has succeeded earlier, its last value."""
     if epoch not in member.values and member.state is State.SUCCEEDED:
         epoch = max((earlier for earlier in member.values if earlier < epoch), default=0)
     return member.values.get(epoch)
 
 
 def _running_averages(metric: str, member: Standing) -> dict[int, float]:
-    """By epoch, the average cost up to there."""
+    """By epoch, the average cost so far."""
     epochs = sorted(member.values)
     sums = accumulate(_cost(metric, member.values[epoch]) for epoch in epochs)
     return {epoch: total / count for count, (epoch, total) in enumerate(zip(epochs, sums, strict=True), start=1)}
 
 
 def _cost(metric: str, value: float) -> float:
-    """A value so that less is better; what is no number is the worst."""
+    """The value with its sign chosen so that lower is better; NaN is the worst."""
     if math.isnan(value):
         return math.inf
     return -value if metric in HIGHER_IS_BETTER else value
 
 
 def _text(rule: Stopping, cost: float) -> str:
-    """The value that has this cost."""
+    """The value with this cost."""
     return f"{_cost(rule.metric, cost):.6g}" if math.isfinite(cost) else "not a finite number"

@@ -1,1 +1,1 @@
-"""Logs, and the figures that a process counts for Prometheus."""
+"""Logs and Prometheus metrics of a process."""

@@ -1,4 +1,4 @@
-"""The log: one JSON object in a line, with the job and the request that it is about."""
+"""The log: one JSON object per line, with the ids of the job and the request."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 FILE_BYTES = 32 * 1024 * 1024
 OLD_FILES = 3
 
-# What a record can carry as `extra=`.
+# Fields that a record can have from `extra=`.
 FIELDS = ("job_id", "attempt", "method", "route", "status", "duration_ms")
 
-# Every request is served in a context of its own, so what is set there ends with it.
+# Every request has its own context, so the value ends with the request.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 class JsonFormatter(logging.Formatter):
-    """Records as lines of JSON: time, level, logger, message; where known the request's id, `FIELDS`, the exception."""
+    """Records as lines of JSON: time, level, logger, message, and if known the request's id, `FIELDS` and exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to(path: Path | None = None) -> None:
-    """Write the process's log to a file, of which a few old ones are kept, or else to the standard error.
+    """Write the log of the process to a rotating file, or to standard error.
 
     The file's directory must exist.
     """
@@ -51,5 +51,5 @@ def log_to(path: Path | None = None) -> None:
     )
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    for talkative in ("alembic.runtime.plugins", "httpx"):  # the latter has a line for each request to MLflow
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+    for verbose in ("alembic.runtime.plugins", "httpx"):  # httpx logs each request to MLflow
+        logging.getLogger(verbose).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What jobs tell about their training, as figures of this process."""
+"""Metrics of training, from the events of jobs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from workers.record.events import Event
 
-# By the series that says how long the steps of an epoch took, in milliseconds.
+# By the series with the duration of an epoch's steps, in milliseconds.
 TIMES = {"time/exchange_ms": EXCHANGE_TIME, "time/step_ms": STEP_TIME}
 
 
 def observe_training(events: Sequence[tuple[int, Event]], before: int, after: int, created_at: datetime) -> None:
-    """Observe what was just recorded of a job: events by which its recorded steps went from `before` to `after`.
+    """Observe recorded events of a job, by which its recorded steps went from `before` to `after`.
 
-    Steps that a restart computes again are recorded already, and are no progress.
+    Steps that are computed again after a restart are recorded already and do not count.
     """
     STEPS.inc(after - before)
     if before == 0 < after:

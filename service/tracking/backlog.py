@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, case, exists, func, or_, select
 
 from service.jobs.states import TERMINAL, State
-from service.store.models import UNTOLD, UNTOLD_SWEEP, Job, Metric, MlflowRun, OrphanedRun, Sweep
+from service.store.models import UNEXPORTED, UNEXPORTED_SWEEP, Job, Metric, MlflowRun, OrphanedRun, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,7 +38,7 @@ def pending_jobs(session: Session) -> Sequence[str]:
     """Return the jobs with data that is not exported, oldest first."""
     points = exists().where(Metric.job_id == Job.id, Metric.id > MlflowRun.metric_cursor)
     news = or_(MlflowRun.status != case(STATUS, value=Job.state), ~MlflowRun.params_logged, points)
-    query = select(Job.id).outerjoin(MlflowRun).where(UNTOLD, or_(MlflowRun.job_id.is_(None), news))
+    query = select(Job.id).outerjoin(MlflowRun).where(UNEXPORTED, or_(MlflowRun.job_id.is_(None), news))
     # A job that is starting needs the CPU for its first step, and will have more to export soon.
     return session.scalars(query.where(Job.state != State.STARTING).order_by(Job.id)).all()
 
@@ -46,8 +46,8 @@ def pending_jobs(session: Session) -> Sequence[str]:
 def pending_sweeps(session: Session, *, without: Collection[str]) -> Sequence[str]:
     """Return the sweeps whose end is not exported, but all jobs are, except for the jobs in `without`."""
     waits = or_(Job.state.not_in(TERMINAL), Job.id.not_in(without))
-    waiting = exists().where(Job.sweep_id == Sweep.id, UNTOLD, waits)
-    return session.scalars(select(Sweep.id).where(UNTOLD_SWEEP, ~waiting).order_by(Sweep.id)).all()
+    waiting = exists().where(Job.sweep_id == Sweep.id, UNEXPORTED, waits)
+    return session.scalars(select(Sweep.id).where(UNEXPORTED_SWEEP, ~waiting).order_by(Sweep.id)).all()
 
 
 def orphaned_runs(session: Session) -> Sequence[str]:
@@ -59,6 +59,6 @@ def measure_backlog(session: Session, *, without: Collection[str]) -> Backlog:
     """Return the backlog of all jobs except those in `without`."""
     waiting = and_(Metric.job_id == Job.id, Metric.id > func.coalesce(MlflowRun.metric_cursor, 0))
     query = select(func.count(), func.min(Metric.id)).select_from(Job).outerjoin(MlflowRun).join(Metric, waiting)
-    points, first = session.execute(query.where(UNTOLD, Job.id.not_in(without))).one()
+    points, first = session.execute(query.where(UNEXPORTED, Job.id.not_in(without))).one()
     # With None, SQLite would scan the whole table.
     return Backlog(points, None if first is None else session.get_one(Metric, first).time_ms)

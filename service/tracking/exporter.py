@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.parts import PartStatus
 from service.store.lease import LeaseLostError
-from service.telemetry.instruments import UNTOLD_POINTS, UNTOLD_SECONDS
+from service.telemetry.instruments import UNEXPORTED_POINTS, UNEXPORTED_SECONDS
 from service.tracking.backlog import measure_backlog, orphaned_runs, pending_jobs, pending_sweeps
 from service.tracking.job_export import JobExport
 from service.tracking.mending import Mending
@@ -86,7 +86,7 @@ class MlflowExporter:
     def start(self) -> None:
         """Start the thread."""
         if self._api is not None:
-            UNTOLD_SECONDS.set_function(self._pending_seconds)
+            UNEXPORTED_SECONDS.set_function(self._pending_seconds)
             self._thread.start()
 
     def stop(self) -> None:
@@ -101,7 +101,7 @@ class MlflowExporter:
         if self._api is not None:
             self._api.close()
             self._oldest_pending = None
-            UNTOLD_POINTS.set(0)
+            UNEXPORTED_POINTS.set(0)
 
     def status(self) -> PartStatus:
         """Return whether the export works."""
@@ -149,7 +149,7 @@ class MlflowExporter:
             except LeaseLostError:
                 return  # another process exports now
             except SQLAlchemyError:
-                logger.exception("the database does not answer")
+                logger.exception("the database does not respond")
                 wait = IDLE_SECONDS
 
     def _pending(self) -> list[tuple[Export, str]]:
@@ -168,7 +168,7 @@ class MlflowExporter:
     def _measure(self) -> None:
         with self._database.reading() as session:
             backlog = measure_backlog(session, without=self._set_aside)
-        UNTOLD_POINTS.set(backlog.points)
+        UNEXPORTED_POINTS.set(backlog.points)
         self._oldest_pending = None if backlog.oldest_ms is None else backlog.oldest_ms / 1000
 
     def _pending_seconds(self) -> float:

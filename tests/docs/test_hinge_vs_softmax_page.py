@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from core import Hinge, Loss, SoftmaxCrossEntropy
-from service.analysis.measures import loss_and_gradient
+from core import BATCH, Graph, Hinge, Loss, Plan, Program, SoftmaxCrossEntropy
 from service.cli.demo.experiment import BASE, MISLABELLED, SEEDS, VALIDATION
 from service.sweeps.schemas import SweepRequest
 
@@ -20,8 +19,15 @@ PAGE = (DOCS / "hinge-vs-softmax.md").read_text()
 
 def losses_and_norms(loss: Loss, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The loss of each row, and the Euclidean norm of its gradient with respect to the scores."""
-    losses, gradient = loss_and_gradient(loss, scores, labels)
-    return losses, np.linalg.norm(gradient, axis=1)
+    graph = Graph()
+    graph.input("scores", (BATCH, scores.shape[1]))
+    graph.input("labels", (BATCH,), integer=True)
+    graph.add("loss", loss, "scores", "labels")
+    plan = Plan(Program.compile(graph, ["loss"], batch=len(scores), dtype=np.float64, wrt=["scores"]))
+    plan.inputs["scores"][:], plan.inputs["labels"][:] = scores, labels
+    plan.forward()
+    plan.backward({"loss": 1.0})
+    return plan.value("loss").copy(), np.linalg.norm(plan.gradient("scores"), axis=1)
 
 
 def test_the_table_of_outliers() -> None:

@@ -25,7 +25,7 @@ def test_probes_figures_and_the_log_of_a_job(client: Client, stack: Stack) -> No
     assert job["state"] == "succeeded"
     epochs = "gradfleet_training_step_seconds_count"  # what is observed last
     wait_until(lambda: figures(stack)[epochs] == before[epochs] + job["progress"]["epoch"], 10, "all is observed")
-    wait_until(lambda: figures(stack)["gradfleet_mlflow_untold_points"] == 0, 30, "MLflow knows all points")
+    wait_until(lambda: figures(stack)["gradfleet_mlflow_unexported_points"] == 0, 30, "MLflow knows all points")
     after = figures(stack)
     grown = {name: after[name] - before[name] for name in after if name in before}
     assert grown["gradfleet_job_queue_wait_seconds_count"] == 1

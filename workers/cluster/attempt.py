@@ -152,8 +152,3 @@ def _is_ready(actor: Any) -> bool:
         return bool(ray.get(actor.ready.remote(), timeout=CALL_TIMEOUT))
     except (RayActorError, GetTimeoutError):
         return False
-
-
-def cluster_cpus() -> float:
-    """CPUs that the cluster has for workers, busy or idle."""
-    return float(ray.cluster_resources().get("CPU", 0))

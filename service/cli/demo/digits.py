@@ -47,7 +47,7 @@ def mislabel(labels: NDArray[np.int64], share: float, *, validation: float, seed
     random = np.random.default_rng(RULE)
     order = random.permutation(np.flatnonzero(changeable))
     if count > len(order):
-        raise ValueError(f"{count} rows can not be mislabelled: only {len(order)} train with every seed")
+        raise ValueError(f"{count} rows cannot be mislabelled: only {len(order)} train with every seed")
     steps = random.integers(1, CLASSES, len(order))
     changed = labels.copy()
     changed[order[:count]] = (labels[order[:count]] + steps[:count]) % CLASSES

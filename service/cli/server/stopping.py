@@ -19,7 +19,7 @@ class StopSignal:
 
     def wait(self, seconds: float) -> bool:
         """Wait so long at most; whether a signal has come."""
-        # A Ray that was connected to meanwhile has put its own handlers in place, in a thread that can not restore any.
+        # A Ray that was connected to meanwhile has put its own handlers in place, in a thread that cannot restore any.
         self._handle()
         return self._heard.wait(seconds)
 

@@ -1,4 +1,4 @@
-"""Where the files of a dataset may lie, and which files that are."""
+"""Allowed places of a dataset's files, and the files there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.datasets.files.remote import fetch, is_remote
-from service.http.problems import invalid
+from service.errors import InvalidError
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 MOST_FILES = 10_000
 
-# Which directories they are is not for everybody who may ask.
+# The message does not reveal the directories.
 HINT = "give a path as seen from the service's uploads, or from one of the directories of its setting data_roots"
 
 
 def find_files(field: str, path: str, settings: Settings, workspace: Path) -> tuple[list[Path], str]:
-    """The files at a path or an address, which are fetched into `workspace`, and the source as it is recorded.
+    """The files at a path or an address, and the source to record; remote files are copied into `workspace`.
 
-    Raises ProblemError, which names the `field` of the request, unless they lie where datasets are taken from.
+    Raises InvalidError, which names the `field` of the request, for a place that is not allowed.
     """
     if is_remote(path):
         return fetch(field, path, settings.allowed_uris, workspace / field, settings.max_dataset_bytes), path
@@ -34,29 +34,29 @@ def find_files(field: str, path: str, settings: Settings, workspace: Path) -> tu
 
 
 def shown_source(source: str, settings: Settings) -> str:
-    """A recorded source with no path of the machine."""
+    """A recorded source without paths of the machine."""
     if is_remote(source):
         return source
     path = Path(source)
-    # Of a directory from which datasets are no longer taken, the file's name is left.
+    # Of a directory that is no longer allowed, only the file's name is shown.
     below = [path.relative_to(root) for root in map(_resolve, settings.allowed_roots) if path.is_relative_to(root)]
     return str(below[0] if below else path.name)
 
 
 def _find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
-    """The file or folder, with every link followed; a problem unless it lies below one of `roots`."""
-    # A relative path is one below a root; an absolute one replaces it.
+    """The file or folder with all links resolved. Raises InvalidError unless it is below one of `roots`."""
+    # A relative path is relative to each root; an absolute path replaces the root.
     below = [candidate for root in roots if (candidate := _resolve(root / path)).is_relative_to(root)]
     if not below:
-        raise invalid(FieldProblem(field, f"{path!r} is outside the directories for datasets; {HINT}"))
+        raise InvalidError(FieldProblem(field, f"{path!r} is outside the directories for datasets; {HINT}"))
     for candidate in below:
         if os.path.isfile(candidate) or os.path.isdir(candidate):  # noqa: PTH112, PTH113 - Path's raise on some names
             return candidate
-    raise invalid(FieldProblem(field, f"{path!r} is not a file or folder there; {HINT}"))
+    raise InvalidError(FieldProblem(field, f"{path!r} is not a file or folder there; {HINT}"))
 
 
 def _files_of(field: str, folder: Path, roots: Sequence[Path]) -> list[Path]:
-    """Every file below a folder that is not hidden; a problem where one is a link that leads out of `roots`."""
+    """All files below a folder that are not hidden. Raises InvalidError for a link that leads out of `roots`."""
     found: list[Path] = []
     for directory, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
@@ -66,11 +66,11 @@ def _files_of(field: str, folder: Path, roots: Sequence[Path]) -> list[Path]:
             path = _resolve(Path(directory) / name)
             if not any(path.is_relative_to(root) for root in roots):
                 message = f"{name!r} in that folder is a link that leads outside the directories for datasets"
-                raise invalid(FieldProblem(field, message))
+                raise InvalidError(FieldProblem(field, message))
             if path.is_file():
                 found.append(path)
         if len(found) > MOST_FILES:
-            raise invalid(FieldProblem(field, f"that folder has more than {MOST_FILES} files"))
+            raise InvalidError(FieldProblem(field, f"that folder has more than {MOST_FILES} files"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Files in object stores."""
+"""Files in object stores (S3 and GCS)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from service.datasets.files.unpacking import plain_name
-from service.http.problems import invalid
+from service.errors import InvalidError
 from workers.data.dataset import DatasetError
 from workers.job.resolve import FieldProblem
 
@@ -24,28 +24,30 @@ SECONDS = 30
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is an address."""
+    """Whether a path is an address with a scheme."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
 
 
 def fetch(field: str, uri: str, allowed: Sequence[str], directory: Path, max_bytes: int) -> list[Path]:
-    """Copy the object, or all below that prefix, into `directory`, which is made.
+    """Copy an object, or all objects below a prefix, into `directory`, which is created.
 
-    Raises ProblemError for an address below none of `allowed`, DatasetError where there is nothing or too much.
+    Raises InvalidError for an address that is not allowed, and DatasetError if there is nothing or too much.
     """
     scheme, _, path = uri.partition("://")
-    # Anything else in an address (a user, a query, an escape) could mean another place than the one that is allowed.
+    # Any other address (with a user, a query or an escape) could denote another place than the allowed one.
     plain = re.fullmatch(r"[^/?#@%\s:]+(/[^/?#%\s]+)*/?", path) and not {".", ".."} & set(path.split("/"))
     if not plain or not any(_is_below(uri, prefix) for prefix in allowed):
         known = f"those that begin with {', '.join(allowed)}" if allowed else "none (its setting allowed_uris)"
-        raise invalid(FieldProblem(field, f"{uri!r} is not an address that this service reads; it reads {known}"))
+        raise InvalidError(
+            FieldProblem(field, f"{uri!r} is not an address that this service may read; it may read {known}")
+        )
     directory.mkdir()
     try:
         return list(_copy(_filesystem(scheme), uri, path.rstrip("/"), directory, max_bytes))
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # the disk's own
-        raise DatasetError(f"{uri} can not be read: {error}") from error
+            raise  # an error of the local disk
+        raise DatasetError(f"{uri} cannot be read: {error}") from error
 
 
 def _is_below(uri: str, prefix: str) -> bool:
@@ -55,7 +57,7 @@ def _is_below(uri: str, prefix: str) -> bool:
 
 def _filesystem(scheme: str) -> pafs.FileSystem:
     if scheme == "s3":
-        # Where S3 is spoken elsewhere, every other client of it looks into this variable.
+        # The usual variable for stores that are compatible with S3.
         endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
         return pafs.S3FileSystem(
             endpoint_override=endpoint.netloc or None,
@@ -65,7 +67,7 @@ def _filesystem(scheme: str) -> pafs.FileSystem:
         )
     if scheme == "gs":
         return pafs.GcsFileSystem()
-    raise DatasetError(f"{scheme}:// is no kind of address that can be read; s3:// and gs:// are")
+    raise DatasetError(f"{scheme}:// is not supported; s3:// and gs:// are")
 
 
 def _copy(store: pafs.FileSystem, uri: str, path: str, directory: Path, max_bytes: int) -> Iterator[Path]:

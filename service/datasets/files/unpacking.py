@@ -1,4 +1,4 @@
-"""Compressed files and archives, expanded into plain files as far as a limit allows."""
+"""Expansion of compressed files and archives, up to a limit."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ MOST_MEMBERS = 10_000
 
 
 class Unpacker:
-    """Expands files into `directory`, to at most `max_bytes` in all.
-
-    A small file may hold zeros without end.
-    """
+    """Expands files into `directory`, to at most `max_bytes` in all: a small archive can expand to any size."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self._directory = directory
@@ -36,9 +33,9 @@ class Unpacker:
         self._folders = 0
 
     def unpack(self, file: Path, depth: int = 0) -> list[Path]:
-        """The plain files in a .gz, .zip (.npz is one) or .tar, also within each other; `file` itself if it is none.
+        """The files in a .gz, .zip (or .npz) or .tar, also nested; `file` itself if it is none of these.
 
-        Raises DatasetError when it is damaged or holds more than the limit.
+        Raises DatasetError if it is damaged or exceeds the limit.
         """
         try:
             kind = _kind(file)
@@ -51,10 +48,10 @@ class Unpacker:
             folder.mkdir()
             return [plain for part in self._expand(kind, file, folder) for plain in self.unpack(part, depth + 1)]
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
-            # RuntimeError is what a zip file raises that has a password.
+            # zipfile raises RuntimeError for a file with a password.
             if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
-                raise  # the disk's own; an archive may only send its reader to a place before its start
-            raise DatasetError(f"{file.name} can not be unpacked: {error}") from error
+                raise  # an error of the local disk; a damaged archive can only cause EINVAL, by a negative offset
+            raise DatasetError(f"{file.name} cannot be unpacked: {error}") from error
 
     def _expand(self, kind: str, file: Path, folder: Path) -> Iterator[Path]:
         if kind == "gzip":
@@ -88,7 +85,7 @@ def _kind(file: Path) -> str | None:
         with file.open("rb") as opened:
             start = opened.read(262)
     except OSError as error:
-        raise DatasetError(f"{file.name} can not be read: {text_of(error)}") from error
+        raise DatasetError(f"{file.name} cannot be read: {text_of(error)}") from error
     if start.startswith(b"\x1f\x8b"):
         return "gzip"
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -97,7 +94,7 @@ def _kind(file: Path) -> str | None:
 
 
 def _members(kind: str, file: Path) -> Iterator[tuple[str, Reading]]:
-    """Names, without folders, and contents; links and what is hidden are left out."""
+    """Names, without folders, and contents of files; links and hidden files are skipped."""
     if kind == "zip":
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
@@ -113,10 +110,10 @@ def _members(kind: str, file: Path) -> Iterator[tuple[str, Reading]]:
 
 
 def plain_name(name: str) -> str | None:
-    """A file's name without folders, None for one that is hidden; DatasetError for one that no disk takes."""
+    """A file's name without folders, None for a hidden file. Raises DatasetError for a name that no file can have."""
     plain = PurePosixPath(name).name
     if len(plain.encode()) > 200 or "\0" in plain:
-        raise DatasetError(f"an archive has a file of the name {plain[:40]!r}, which no disk takes")
+        raise DatasetError(f"an archive has a file of the name {plain[:40]!r}, which no file can have")
     return None if plain.startswith(".") or plain == ".." else plain
 
 

@@ -1,17 +1,16 @@
-"""The body of a request as a file."""
+"""Uploads: the body of a request is written to a file."""
 
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from service.errors import BadRequestError, RequestTimeoutError, TooLargeError, UnsupportedMediaTypeError
 from service.http.limits import DRAIN_BYTES
-from service.http.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,17 +21,18 @@ MEDIA_TYPE = "application/octet-stream"
 
 
 def check_media_type(request: Request) -> None:
-    """Raise a problem (415) for any other type: those of forms are what pages of other sites can send unasked."""
+    """Raise UnsupportedMediaTypeError for any other type: pages of other sites can send those of forms."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != MEDIA_TYPE:
         message = f"The body must be {MEDIA_TYPE}, the file as it is, not {given or 'without a Content-Type'}."
-        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+        raise UnsupportedMediaTypeError(message)
 
 
 async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seconds: float) -> None:
-    """Write the body to a new file as it comes.
+    """Write the body to a new file while it arrives.
 
-    Raises ProblemError for more than `max_bytes` (413), for silence of `max_seconds` (408), and for nothing at all.
+    Raises TooLargeError above `max_bytes`, RequestTimeoutError when nothing arrives for `max_seconds`, and
+    BadRequestError for an empty or incomplete body.
     """
     declared = request.headers.get("content-length", "")
     size = 0
@@ -43,19 +43,18 @@ async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seco
                 await run_in_threadpool(file.write, block)
             elif size > max_bytes + DRAIN_BYTES or (declared.isdigit() and int(declared) > max_bytes + DRAIN_BYTES):
                 break
-    # What came beyond was taken in and thrown away: who still sends would never see the answer.
+    # The rest was read and discarded: a client that is still sending would not get the response.
     if size > max_bytes:
-        raise ProblemError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        raise TooLargeError(
             f"The file is larger than {max_bytes} bytes, the limit of this service for an upload.",
             headers={"Connection": "close"},
         )
     if not size:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "The body is empty; it must be the file.")
+        raise BadRequestError("The body is empty; it must be the file.")
 
 
 async def _blocks(request: Request, max_seconds: float) -> AsyncIterator[bytes]:
-    """The body in pieces of about a megabyte, each worth a thread's while."""
+    """The body in blocks of about a megabyte, large enough to be written in a thread."""
     pieces = aiter(request.stream())
     block = bytearray()
     try:
@@ -69,8 +68,8 @@ async def _blocks(request: Request, max_seconds: float) -> AsyncIterator[bytes]:
                 yield bytes(block)
                 block.clear()
     except TimeoutError:
-        message = f"Nothing of the body came for {max_seconds:g} seconds, the limit of this service."
-        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, message, headers={"Connection": "close"}) from None
+        message = f"Nothing of the body arrived for {max_seconds:g} seconds, the limit of this service."
+        raise RequestTimeoutError(message, headers={"Connection": "close"}) from None
     except ClientDisconnect:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "The body was cut short.") from None
+        raise BadRequestError("The body is incomplete.") from None
     yield bytes(block)

@@ -1,4 +1,4 @@
-"""A directory for what is not yet a dataset, which is gone afterwards, whatever happens."""
+"""Temporary directories for the registration of datasets, removed afterwards."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PLACED = "placed"
 
 @contextmanager
 def workspace(directory: Path) -> Iterator[Path]:
-    """A new directory in `directory`, so that a file in it can be renamed to one there; removed in the end.
+    """A new directory in `directory`, so that its files can be renamed into that; removed in the end.
 
-    It is locked for as long as this process lives, by which `remove_leftovers` of another process knows it; and so is,
-    together with others at work, `directory`, in which a file may be found that is then recorded.
+    It is locked while this process lives, so that `remove_leftovers` of another process ignores it. `directory` has a
+    shared lock, since a registration may find an existing file there and then record it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory, fcntl.LOCK_SH):
@@ -37,38 +37,38 @@ def workspace(directory: Path) -> Iterator[Path]:
 
 
 def place(file: Path, directory: Path) -> None:
-    """Rename a file of a workspace to one in its directory.
+    """Rename a file of a workspace into its directory.
 
-    A note of it stays in the workspace for as long as something may stop the dataset from being recorded.
+    A note of it remains in the workspace until the dataset is recorded.
     """
     (file.parent / PLACED).write_text(file.name)
     file.replace(directory / file.name)
 
 
 def remove_leftovers(directory: Path, is_recorded: Callable[[Path], bool]) -> None:
-    """Remove the workspaces of processes that were killed, and what they have placed and nobody has recorded."""
+    """Remove the workspaces of killed processes, and files that they placed but did not record."""
     for path in directory.glob(f"{PREFIX}*"):
         try:
             with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 if (path / PLACED).exists():
-                    # Somebody at work may have found the file there, and be about to record it.
+                    # Another registration may have found the file, and be about to record it.
                     with _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):
                         _remove_placed(directory / (path / PLACED).read_text(), is_recorded)
                         _remove(path)
                 else:
                     _remove(path)
         except (BlockingIOError, FileNotFoundError):
-            continue  # somebody is at work there, or was until now
+            continue  # the workspace is in use, or has just been removed
 
 
 def _remove_placed(file: Path, is_recorded: Callable[[Path], bool]) -> None:
-    # The process may have been killed before the note's content was on the disk.
+    # The process may have been killed before the note was written.
     if file.is_file() and not is_recorded(file):
         file.unlink()
 
 
 def _remove(path: Path, *, note: bool = True) -> None:
-    """Remove a workspace, or, without `note`, what is beside its note."""
+    """Remove a workspace, or, without `note`, everything except its note."""
     if note:
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -81,7 +81,7 @@ def _remove(path: Path, *, note: bool = True) -> None:
 
 @contextmanager
 def _locked(path: Path, operation: int) -> Iterator[None]:
-    """Hold a lock on a directory; BlockingIOError when another has it, and it is not to be waited for."""
+    """Hold a lock on a directory. Raises BlockingIOError if it is taken and `operation` does not wait."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, operation)

@@ -1,1 +1,1 @@
-"""From the columns of a file to a dataset: features, labels, split, statistics."""
+"""Preparation of a dataset from columns: features, labels, split, statistics."""

@@ -1,4 +1,4 @@
-"""Columns of few different values, such as labels."""
+"""Columns with few different values, such as labels."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def categories_of(
     rows: Rows, name: str, what: str, *, booleans: bool = False
 ) -> tuple[list[int | str], NDArray[np.int32]]:
-    """The different values of a column in the order in which they come, and for each row (rows,) which of them it has.
+    """The distinct values of a column in the order of appearance, and for each row (rows,) the index of its value.
 
-    Raises DatasetError where a row has no value or one that is neither an integer nor text; messages call it `what`.
-    With `booleans` these are taken as well, as the text "false" and "true".
+    Raises DatasetError for a row without a value, or with one that is neither an integer nor text; messages call it
+    `what`. With `booleans`, booleans are accepted as the text "false" and "true".
     """
     column = rows.batch.column(name)
     if pt.is_dictionary(column.type):

@@ -1,4 +1,4 @@
-"""Names of classes, from the text files that formats are published with."""
+"""Names of classes, from the text files in published archives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# By format and label column: what the file is called, and how many lines with a name it has.
+# By format and label column: name of the file, and number of its lines.
 FILES: dict[tuple[str, str | None], tuple[str, int]] = {
     ("cifar10", "label"): ("batches.meta.txt", 10),
     ("cifar100", "label"): ("fine_label_names.txt", 100),
@@ -20,7 +20,7 @@ LONGEST = 64 * 1024  # bytes of such a file
 
 
 def published_names(files: Sequence[Path], format_name: str, label: str | None) -> list[str] | None:
-    """The names of a label's classes in their order, None where `files` have no file of them.
+    """The names of a label's classes in order; None if `files` do not include them.
 
     Raises DatasetError where the file has another number of names than there are classes, or is no text.
     """

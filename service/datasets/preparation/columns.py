@@ -1,4 +1,4 @@
-"""Which columns are features, and their values as matrices."""
+"""Selection of feature columns, and their values as matrices."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def choose(names: Sequence[str], patterns: Sequence[str], besides: Sequence[str]) -> list[str]:
-    """The columns of the given names or patterns, of each pattern in the file's order, without those of `besides`."""
+    """The columns with the given names or patterns, for each pattern in the order of the file, without `besides`."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        # A name may have brackets or stars in it.
+        # A column's name may contain brackets or stars.
         found = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
         if not found:
             raise DatasetError(f"has no column {pattern!r}; its columns are {listed(names)}")
@@ -35,7 +35,7 @@ def choose(names: Sequence[str], patterns: Sequence[str], besides: Sequence[str]
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message, the first of many."""
+    """The first names, for a message."""
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return ", ".join(names[:20]) + more
 
@@ -49,9 +49,9 @@ def image_shape(kind: pa.DataType) -> tuple[int, ...] | None:
 
 
 def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
-    """The numbers of a column (rows, width) in a dtype of their own; with `width` None, as wide as the first row is.
+    """The numbers of a column (rows, width) in its own dtype; without `width`, it is that of the first row.
 
-    Raises DatasetError where something is missing, no number, or a list of another length.
+    Raises DatasetError for missing values, values that are not numbers, and lists of different lengths.
     """
     column = rows.batch.column(name)
     if isinstance(column, pa.ExtensionArray):
@@ -77,7 +77,7 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
 
 
 def place(rows: Rows, name: str, index: int) -> str:
-    """Where something is, in words."""
+    """Description of a place in a file, for a message."""
     return f"{rows.file}: column {name!r} in row {rows.start + index}"
 
 
@@ -98,7 +98,7 @@ def _first(mask: pa.Array) -> int:
 
 
 def type_name(kind: pa.DataType) -> str:
-    """A type as people write it."""
+    """Name of a type, for people."""
     if isinstance(kind, pa.FixedShapeTensorType):
         return f"{kind.value_type}[{', '.join(map(str, kind.shape))}]"
     return f"{kind.value_type}[{kind.list_size}]" if pt.is_fixed_size_list(kind) else str(kind)

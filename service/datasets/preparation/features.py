@@ -1,4 +1,4 @@
-"""Columns of numbers side by side, as a matrix of bytes or of float32."""
+"""Columns of numbers as a matrix of uint8 or float32."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from service.datasets.readers.reader import Reader, Rows
 
-EXACT_INTEGERS = 2**24  # float32 has each of them up to here
+EXACT_INTEGERS = 2**24  # float32 represents all integers up to this one
 
 
 class FeatureColumns:
-    """Some columns, whose widths the first rows tell, and whether float32 has each of their numbers as it is."""
+    """Columns of numbers: their widths, from the first rows, and whether float32 represents all numbers exactly."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
@@ -29,11 +29,11 @@ class FeatureColumns:
 
     @property
     def width(self) -> int:
-        """How many numbers a row has."""
+        """Numbers per row."""
         return sum(width or 0 for width in self._widths)
 
     def block(self, rows: Rows, dtype: type[np.generic] | None = None) -> NDArray[Any]:
-        """The rows' numbers (rows, width): uint8 where all of them are such bytes, unless `dtype` is float32."""
+        """The numbers (rows, width): uint8 if all of them are bytes, unless `dtype` is float32."""
         parts = [matrix_of(rows, name, width) for name, width in zip(self.names, self._widths, strict=True)]
         self._widths = [part.shape[1] for part in parts]
         if dtype is None and all(_are_bytes(part) for part in parts):
@@ -54,7 +54,7 @@ class FeatureColumns:
             raise DatasetError(f"{place(rows, self.names[index], row)} has a value that is not a finite 32-bit number")
 
     def described(self, reader: Reader) -> list[dict[str, Any]]:
-        """Name, type in the source and width of each column, and whether its numbers are kept as they were."""
+        """Name, source type and width of each column, and whether its numbers are stored exactly."""
         return [
             {
                 "name": name,
@@ -80,7 +80,7 @@ def _is_exact(part: NDArray[Any], kept: NDArray[np.float32]) -> bool:
 
 def _side_by_side(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
     if len(parts) == 1:
-        with np.errstate(over="ignore"):  # what 32 bits can not hold becomes infinite and is refused
+        with np.errstate(over="ignore"):  # numbers beyond 32 bits become infinite and are rejected
             return parts[0].astype(dtype, copy=False)
     block = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), dtype)
     start = 0

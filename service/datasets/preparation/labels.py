@@ -1,4 +1,4 @@
-"""Labels as numbers of classes, whose names are known when all rows have been seen."""
+"""Labels as numbers of classes, whose names are known after all rows are read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MOST_CLASSES = 65536
 
 
 class LabelEncoder:
-    """Numbers the labels of a column in the order in which they come, and in the end the classes in theirs.
+    """Numbers the labels of a column in the order of appearance, and finally the classes in their own order.
 
-    With `names`, text labels must be among them and integer labels are their numbers from 0 on. Without, the classes
-    are the labels there are in ascending order. Where a format is not `typed`, what looks like an integer is one.
+    With `names`, text labels must be among them and integer labels are indices from 0. Without, the classes are the
+    labels in ascending order. If a format is not `typed`, text that looks like an integer is one.
     """
 
     def __init__(self, column: str, names: Sequence[str] | None, *, typed: bool) -> None:
@@ -36,7 +36,7 @@ class LabelEncoder:
         self._seen: dict[int | str, int] = {}
 
     def encode(self, rows: Rows) -> NDArray[np.int64]:
-        """Numbers of the labels, each that of its first occurrence; DatasetError where a row has none that can be."""
+        """Numbers of the labels, in the order of appearance. Raises DatasetError for one that is missing or invalid."""
         labels, indices = categories_of(rows, self._column, "label")
         numbers = np.empty(len(labels), np.int64)
         for index, label in enumerate(labels):
@@ -62,7 +62,7 @@ class LabelEncoder:
             )
 
     def classes(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """The classes' names, and the number of the class for each number that `encode` gave."""
+        """The names of the classes, and the class number for each number from `encode`."""
         labels = list(self._seen)
         if self._names is not None:
             numbers = [_number_of(label, self._names, typed=self._typed) for label in labels]
@@ -86,6 +86,6 @@ def _number_of(label: int | str, names: Sequence[str], *, typed: bool) -> int | 
 
 
 def _is_integer(label: int | str) -> bool:
-    # In the form in which numbers are written: 007 is a name.
+    # Only the canonical form of an integer: 007 is a name.
     text = str(label)
     return len(text) < 20 and text.removeprefix("-").isdecimal() and text == str(int(text))

@@ -1,8 +1,7 @@
-"""From the files that people have to a dataset: one pass checks every row and keeps it in the form of training.
+"""Preparation of a dataset: one pass checks every row and stores it in the form used by training.
 
-What a row's numbers are kept in follows from the numbers: bytes where every one, of every column, is an integer within
-0 and 255, and else float32, to whose nearest number all others are rounded. So the same content in another format is
-the same dataset.
+The type of the stored numbers follows from their values: uint8 if all numbers of all columns are integers from 0 to
+255, else float32, to which all numbers are rounded. So the same content in another format is the same dataset.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ BLOCK_ROWS = 1024 * 1024
 
 @dataclass(frozen=True)
 class Selection:
-    """What of some files is the dataset.
+    """The parts of some files that are used.
 
-    `features` are names or patterns of columns, None those of the format; either `label` is the column of the class and
-    `classes` may name the classes, or `targets` are names or patterns of columns with numbers to predict. `split` is
-    the column that says which rows train, if there is one. `shape` is what a row is as an image: (height, width) or
-    (height, width, channels).
+    `features` are names or patterns of columns, None for those of the format. Either `label` is the column of the class
+    and `classes` may name the classes, or `targets` are names or patterns of columns with numbers to predict. `split`
+    is the column of the parts, if there is one. `shape` is (height, width) or (height, width, channels) of rows that
+    are images.
     """
 
     label: str | None = "label"
@@ -59,7 +58,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset that lies in its file, and what was seen on the way.
+    """A dataset in its file, and a profile of its rows.
 
     `profile` has, as JSON, the `columns` that are features, the `targets`, `statistics` with a number for each feature,
     and `class_counts` with the rows of each class.
@@ -73,10 +72,10 @@ class Prepared:
 def prepare(
     files: Sequence[Path], workspace: Path, directory: Path, selection: Selection, *, max_bytes: int
 ) -> Prepared:
-    """Check the rows of some files and write them as `directory/<digest>.arrow`, with the help of a workspace there.
+    """Check the rows of some files and write them as `directory/<digest>.arrow`, by way of a workspace there.
 
-    Compressed files are expanded first; neither that nor the numbers may come to more than `max_bytes`. Memory holds a
-    few pieces of rows at a time. Raises `DatasetError` where a file can not be read or a row not be used.
+    Compressed files are expanded first; neither their content nor the numbers may exceed `max_bytes`. Only a few blocks
+    of rows are in memory at a time. Raises DatasetError for a file that cannot be read or a row that cannot be used.
     """
     unpacker = Unpacker(workspace, max_bytes)
     plain = [part for file in files for part in unpacker.unpack(file)]
@@ -87,7 +86,7 @@ def prepare(
 
 
 class _Pass:
-    """The one pass over the rows."""
+    """The pass over the rows."""
 
     def __init__(self, reader: Reader, name: FormatName, selection: Selection, workspace: Path, max_bytes: int) -> None:
         self._reader, self._format, self._selection = reader, name, selection
@@ -102,7 +101,7 @@ class _Pass:
             if column is not None and column not in names:
                 raise DatasetError(f"has no {what} column {column!r}; its columns are {listed(names)}")
         if selection.split in {*targets, self._label} - {None}:
-            raise DatasetError(f"column {selection.split!r} is to be predicted; it can not be the split column as well")
+            raise DatasetError(f"column {selection.split!r} is to be predicted; it cannot be the split column as well")
         self._categories = [column for column in (self._label, selection.split) if column is not None]
         besides = [*targets, *self._categories]
         self._features = FeatureColumns(choose(names, selection.features or [reader.features], besides))
@@ -175,7 +174,7 @@ class _Pass:
 
 
 def _renumber(numbers: NDArray[Any] | None, order: NDArray[Any] | None, count: int) -> list[int]:
-    """Give each row's category the number that `order` has for it, in place; how many rows each of them has."""
+    """Replace each row's category by its number in `order`, in place; returns the number of rows per category."""
     counts = np.zeros(count, np.int64)
     if numbers is not None and order is not None:
         for start in range(0, len(numbers), BLOCK_ROWS):

@@ -1,4 +1,4 @@
-"""The column that says which part of a dataset each row belongs to, as numbers of its few values."""
+"""The split column, which has the part that each row belongs to, as numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ MOST_SPLITS = 256
 
 
 class SplitEncoder:
-    """Numbers the values of a split column in the order in which they come, and in the end in ascending order.
+    """Numbers the values of a split column in the order of appearance, and finally in ascending order.
 
-    That is the order of text, which integers and booleans become: no format says more of a value than how it is
-    written.
+    Integers and booleans are ordered as text, since some formats have only text.
     """
 
     def __init__(self, column: str) -> None:
@@ -29,7 +28,7 @@ class SplitEncoder:
         self._seen: dict[str, int] = {}
 
     def encode(self, rows: Rows) -> NDArray[np.uint8]:
-        """Numbers of the values, each that of its first occurrence; DatasetError where a row has none that can be."""
+        """Numbers of the values, in the order of appearance. Raises DatasetError for one that is missing or invalid."""
         values, indices = categories_of(rows, self._column, "split", booleans=True)
         for value in values:
             self._seen.setdefault(str(value), len(self._seen))
@@ -42,6 +41,6 @@ class SplitEncoder:
         return codes
 
     def values(self) -> tuple[list[str], NDArray[np.uint8]]:
-        """The values, and the position among them for each number that `encode` gave."""
+        """The values, and the position among them for each number from `encode`."""
         ordered = sorted(self._seen)
         return ordered, np.array([ordered.index(value) for value in self._seen], np.uint8)

@@ -1,4 +1,4 @@
-"""Columns on the disk while their type and their length are not yet known."""
+"""Columns on disk, whose type and length are not known in advance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class Spool:
-    """Rows of numbers in a file: as bytes, until one comes that is none and all are made float32 (or int64, ...)."""
+    """Rows of numbers in a file: as bytes, until a number needs a wider type, to which all are converted then."""
 
     def __init__(self, path: Path, dtype: type[np.generic], max_bytes: int) -> None:
         self._path = path
@@ -27,7 +27,7 @@ class Spool:
         self._file = path.open("xb")
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add rows; DatasetError above the limit."""
+        """Add rows. Raises DatasetError above the limit."""
         if rows.dtype != self.dtype:
             if not np.can_cast(rows.dtype, self.dtype):
                 self._widen(rows.dtype)
@@ -49,10 +49,10 @@ class Spool:
         before.unlink()
 
     def finish(self) -> NDArray[Any]:
-        """All numbers, flat, mapped into memory; they may be changed in their place."""
+        """All numbers, flat and memory-mapped; they may be changed in place."""
         self._file.close()
         return np.memmap(self._path, self.dtype, "r+")
 
     def close(self) -> None:
-        """Take no more."""
+        """Close the file."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""What the numbers of each feature are like, from one pass over the rows."""
+"""Statistics of each feature, from one pass over the rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK_BYTES = 4 * 1024 * 1024
 
 
 class RunningStatistics:
-    """Mean, variance and range of each feature, of blocks of rows one after another.
+    """Mean, variance and range of each feature, updated by blocks of rows.
 
     Each block's own mean and sum of squared differences are merged into those of the rows before it (Chan, Golub and
     LeVeque, 1983): the sum of squares less the square of the sum would lose all digits where the mean is large.
@@ -27,7 +27,7 @@ class RunningStatistics:
         self._max = np.full(width, -np.inf)
 
     def update(self, rows: NDArray[Any]) -> None:
-        """Take in some rows (rows, width)."""
+        """Add rows (rows, width)."""
         step = max(1, BLOCK_BYTES // max(1, 8 * rows.shape[1]))
         for start in range(0, len(rows), step):
             self._merge(rows[start : start + step])
@@ -45,7 +45,7 @@ class RunningStatistics:
         self.count = count
 
     def summary(self) -> dict[str, list[float]]:
-        """For each feature its mean, standard deviation (that of all rows, not of a sample), least and greatest."""
+        """Mean, standard deviation (of the population), minimum and maximum of each feature."""
         return {
             "mean": self._mean.tolist(),
             "std": np.sqrt(self._squares / max(1, self.count)).tolist(),

@@ -1,4 +1,4 @@
-"""The Arrow file of a dataset, whole or not there at all."""
+"""Atomic writing of a dataset's Arrow file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def digest_of(info: DatasetInfo, columns: Sequence[NDArray[Any]]) -> str:
-    """SHA-256 of the content, whatever the format it came in: the numbers of each column, the classes."""
-    # What a dataset does not have is not told of: those of before there were such things have the digests they had.
+    """SHA-256 of the content, independent of the source format: the numbers of each column and the classes."""
+    # Properties that a dataset does not have are not part of its digest.
     kind = (info.dtype, info.shape, info.targets)
     head = repr((info.rows, info.features)) + ("" if kind == ("float32", None, 0) else repr(kind))
     if info.splits:
@@ -42,11 +42,10 @@ def write_dataset(
     workspace: Path,
     directory: Path,
 ) -> DatasetInfo:
-    """Write flat columns as `directory/<digest>.arrow`; gives `info` with path and digest.
+    """Write flat columns as `directory/<digest>.arrow`; returns `info` with path and digest.
 
-    They are the features, the labels or targets, and the positions in `info.splits`, if there are such.
-
-    The file is made in `workspace`, on the same disk. One that is there has this content and is left alone.
+    The columns are the features, the labels or targets, and the positions in `info.splits`, if there are splits. The
+    file is created in `workspace`, on the same disk. An existing file with this digest is kept.
     """
     columns = (features, labels) if splits is None else (features, labels, splits)
     digest = digest_of(info, columns)
@@ -55,8 +54,8 @@ def write_dataset(
         schema = schema_of(info)
         arrays = [_column(field.type, values) for field, values in zip(schema, columns, strict=True)]
         with (workspace / path.name).open("xb") as file:
-            # One batch, so that a reader sees each column as one array without copying it.
-            # Without the option Arrow writes no column of more than 2 ** 31 numbers, such as 4 GB of bytes.
+            # One batch, so that a reader gets each column as one array without a copy.
+            # Without the option Arrow cannot write columns of more than 2 ** 31 numbers, such as 4 GB of bytes.
             with pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(allow_64bit=True)) as writer:
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
             file.flush()
@@ -67,7 +66,7 @@ def write_dataset(
 
 
 def _column(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
-    """A column over mapped memory, nothing copied."""
+    """A column over mapped memory, without a copy."""
     storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     if pa.types.is_fixed_size_list(storage):
         lists = pa.FixedSizeListArray.from_arrays(_flat(storage.value_type, values), storage.list_size)

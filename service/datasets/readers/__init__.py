@@ -1,1 +1,1 @@
-"""One file for each format that datasets come in."""
+"""Readers of the supported formats, one module per format."""

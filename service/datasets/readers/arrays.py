@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def column_type(dtype: np.dtype[Any], shape: tuple[int, ...]) -> pa.DataType:
-    """Type of a column whose rows are arrays of this shape; TypeError where the dtype is not one of plain numbers."""
+    """Type of a column whose rows are arrays of this shape. Raises TypeError for a dtype that is not numeric."""
     if dtype.kind not in "buif" or dtype.itemsize > 8:
         raise TypeError(f"has dtype {dtype}; features are numbers of at most 64 bits")
     kind = pa.from_numpy_dtype(dtype.newbyteorder("="))

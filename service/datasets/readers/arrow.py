@@ -20,7 +20,7 @@ MAGIC = b"ARROW1"
 
 
 class ArrowReader:
-    """One Arrow file or stream (Feather is the same), or several of the same columns one after another."""
+    """One or more Arrow files or streams (also Feather) with the same columns."""
 
     typed: ClassVar = True
     features: ClassVar = "*"
@@ -31,7 +31,7 @@ class ArrowReader:
             self.schema = schema
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows of every file, mapped into memory: one of its batches may be as large as the file."""
+        """The rows of all files, memory-mapped, since a batch may be as large as the file."""
         columns = [*numbers, *categories]
         for file in self._files:
             with _opened(file) as (schema, batches):
@@ -41,7 +41,7 @@ class ArrowReader:
                     if missing:
                         raise DatasetError(f"{file.name} has no column {missing[0]!r}, which {self._files[0].name} has")
                     chosen = batch.select(columns)
-                    chosen.validate(full=True)  # so that a damaged file ends in an error and not in a crash
+                    chosen.validate(full=True)  # so that a damaged file causes an error and not a crash
                     size = rows_at_once(row_bytes(schema, columns))
                     for first in range(0, chosen.num_rows, size):
                         part = chosen.slice(first, size)
@@ -60,10 +60,14 @@ def _opened(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
                 mapped.seek(0)
                 with pa.ipc.open_stream(mapped) as stream:
                     yield stream.schema, iter(stream)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one of a name that is no text
-        raise DatasetError(f"{path.name} can not be read as an Arrow file or stream: {_said(error)}") from error
+    except (
+        pa.ArrowException,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:  # the last one for a column name that is not UTF-8
+        raise DatasetError(f"{path.name} cannot be read as an Arrow file or stream: {_said(error)}") from error
 
 
 def _said(error: BaseException) -> str:
-    # What Arrow itself says of files as files has their paths in it.
+    # Arrow's own messages about files contain their paths.
     return text_of(error) if not isinstance(error, OSError) or error.errno is not None else "it is damaged"

@@ -19,7 +19,7 @@ HEIGHT, WIDTH, CHANNELS = 32, 32, 3
 
 
 class CifarReader:
-    """Records of one byte for each of `labels` and 3 x 32 x 32 of a picture, which becomes the column "image".
+    """Records of one byte per column of `labels` and 3 x 32 x 32 bytes of an image, which becomes the column "image".
 
     The files keep the colours apart, all of red first; images here have the three values of a point side by side.
     """
@@ -38,7 +38,7 @@ class CifarReader:
         self.schema = pa.schema({"image": image} | dict.fromkeys(labels, pa.uint8()))
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows of every file."""
+        """The rows of all files."""
         columns = [*numbers, *categories]
         size = rows_at_once(self._record)
         for path in self._files:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-BLOCK_BYTES = 8 * 1024 * 1024  # and so the longest line
+BLOCK_BYTES = 8 * 1024 * 1024  # also the maximum length of a line
 
 NO_NUMBER = re.compile(
     r"In CSV column #(?P<column>\d+): (?:Row #(?P<line>\d+): )?CSV conversion error to double: "
@@ -29,7 +29,7 @@ NO_NUMBER = re.compile(
 
 
 class CsvReader:
-    """One CSV file with the columns' names in its first line, or several of the same columns one after another.
+    """One or more CSV files with the same columns, whose names are in the first line.
 
     Nothing in it says what is a number: a column is of integers where none of its numbers has a fraction.
     """
@@ -49,7 +49,7 @@ class CsvReader:
         self.schema: pa.Schema = pa.schema({name: pa.float64() for name in names})
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows of every file."""
+        """The rows of all files."""
         columns = [*numbers, *categories]
         types = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(categories, pa.string())
         for file in self._files:
@@ -73,19 +73,23 @@ def _opened(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pc.CSVStre
             pa.memory_map(str(path)) as file,
             pc.open_csv(
                 file,
-                # One thread, so that errors tell the line.
+                # One thread, so that errors include the line.
                 read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
                 parse_options=pc.ParseOptions(
                     delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
                 ),
-                # "NA" and "null" may be classes; what is empty is none.
+                # "NA" and "null" may be classes; an empty value is missing.
                 convert_options=pc.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
             ) as reader,
         ):
             names = reader.schema.names
             yield reader
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one of a name that is no text
-        raise DatasetError(f"{path.name} can not be read as CSV: {_said(error, names or list(types))}") from error
+    except (
+        pa.ArrowException,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:  # the last one for a column name that is not UTF-8
+        raise DatasetError(f"{path.name} cannot be read as CSV: {_said(error, names or list(types))}") from error
 
 
 def _said(error: BaseException, names: Sequence[str]) -> str:
@@ -102,15 +106,15 @@ def _integers_if_all_are(array: pa.Array) -> pa.Array:
     if array.null_count or not pa.types.is_floating(array.type):
         return array
     values = values_of(array)
-    with np.errstate(invalid="ignore"):  # what 64 bits can not hold comes back as another number
+    with np.errstate(invalid="ignore"):  # numbers beyond 64 bits do not convert back to themselves
         integers = values.astype(np.int64)
-    # Bit by bit, since -0.0 is equal to 0 and is not the same.
+    # Compared by bits, since -0.0 equals 0.
     same = np.array_equal(integers.astype(np.float64).view(np.int64), values.view(np.int64))
     return pa.array(integers) if same else array
 
 
 def _look_like_data(names: Sequence[str]) -> bool:
-    # Libraries call columns without names 0, 1, 2 and so on.
+    # Libraries name columns without names 0, 1, 2 and so on.
     try:
         numbers = [float(name) for name in names]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which format some files have, by their names."""
+"""Recognition of formats by file names."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ FormatName = Literal["parquet", "arrow", "csv", "npy", "idx", "cifar10", "cifar1
 
 
 class _Format(NamedTuple):
-    # The first one that any file has is the one that counts: the published archives hold training and test files.
+    # Only the first pattern that any file matches counts: published archives have training and test files.
     patterns: tuple[str, ...]
     reader: Callable[[Sequence[Path]], Reader]
-    # What its training and its test files are called, where it says so.
+    # Names of the training and test files, if the format defines them.
     parts: Mapping[str, str] = MappingProxyType({})
 
 
@@ -51,7 +51,7 @@ FORMATS: dict[FormatName, _Format] = {
 
 
 def open_reader(files: Sequence[Path], name: FormatName | None, split: str | None) -> tuple[FormatName, Reader]:
-    """A reader of those of `files` that are of one format, in order of name: of the format `name` or the first found.
+    """A reader of the files of one format, in order of name: of the format `name`, or of the first that is found.
 
     Of training and test files it reads the training ones, or both where `split` is the column that says which is which.
     Raises DatasetError when no file is of a format, or a file is not what its format says.
@@ -65,10 +65,10 @@ def open_reader(files: Sequence[Path], name: FormatName | None, split: str | Non
             if found := _matching(files, pattern):
                 return candidate, reader(found)
     if name and files:
-        return name, FORMATS[name].reader(sorted(files))  # whatever they are called
+        return name, FORMATS[name].reader(sorted(files))  # with any file names
     raise DatasetError(
-        f"nothing says what format {_names(files)} has; name it in `format`, or call the file after it (such as "
-        f"{', '.join(one.patterns[0] for one in FORMATS.values())})"
+        f"the format of {_names(files)} is unknown; set `format`, or use a file name such as "
+        f"{', '.join(one.patterns[0] for one in FORMATS.values())}"
     )
 
 

@@ -29,7 +29,7 @@ class _Header(NamedTuple):
     offset: int
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Some of the rows."""
+        """A range of rows."""
         size = self.dtype.itemsize * prod(self.shape[1:])
         with self.path.open("rb") as file:
             file.seek(self.offset + start * size)
@@ -37,7 +37,7 @@ class _Header(NamedTuple):
 
 
 class IdxReader:
-    """The column "image" of a file of arrays, and the column "label" of one of numbers, one for each of the arrays."""
+    """The column "image" from a file of arrays, and the column "label" from a file with a number for each array."""
 
     typed: ClassVar = True
     features: ClassVar = "image"
@@ -52,7 +52,7 @@ class IdxReader:
         self.schema = pa.schema({name: column_type(one.dtype, one.shape[1:]) for name, one in self._columns.items()})
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows; DatasetError unless there are as many labels as images."""
+        """The rows. Raises DatasetError unless there are as many labels as images."""
         columns = [*numbers, *categories]
         headers = [self._columns[name] for name in columns]
         first = headers[0]

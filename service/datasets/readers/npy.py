@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NpyReader:
-    """Arrays whose first axis is the rows; each file is a column that is called after it."""
+    """Arrays whose first axis is the rows; each file is a column with the name of the file."""
 
     typed: ClassVar = True
     features: ClassVar = "*"
@@ -36,7 +36,7 @@ class NpyReader:
         self.schema = pa.schema(fields)
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows; DatasetError unless all of these arrays have as many."""
+        """The rows. Raises DatasetError unless all arrays have the same number."""
         columns = [*numbers, *categories]
         arrays = {name: self._arrays[name] for name in columns}
         lengths = {name: len(array) for name, array in arrays.items()}
@@ -52,10 +52,10 @@ class NpyReader:
 
 def _mapped(path: Path) -> NDArray[Any]:
     try:
-        # Unlike numpy.load it takes nothing else for an array, and has no way to unpickle.
+        # Unlike numpy.load it reads only arrays, and cannot unpickle.
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{path.name} can not be read as an array of NumPy's: {text_of(error)}") from error
+        raise DatasetError(f"{path.name} cannot be read as an array of NumPy's: {text_of(error)}") from error
     if array.ndim == 0:
         raise DatasetError(f"{path.name} is a single number; its first axis must be the rows")
     return array

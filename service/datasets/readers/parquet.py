@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-# How much of each column is read from the file at once, where a row group may be as large as the file.
+# Bytes of each column that are read at once, since a row group may be as large as the file.
 BUFFER_BYTES = 64 * 1024
 
 
 class ParquetReader:
-    """One Parquet file, or several of the same columns one after another."""
+    """One or more Parquet files with the same columns."""
 
     typed: ClassVar = True
     features: ClassVar = "*"
@@ -33,7 +33,7 @@ class ParquetReader:
             self.schema: pa.Schema = parquet.schema_arrow
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows of every file; the columns that nobody asked for are not read."""
+        """The rows of all files; only the selected columns are read."""
         columns = [*numbers, *categories]
         for file in self._files:
             with _opened(file) as parquet:
@@ -50,8 +50,12 @@ class ParquetReader:
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        # Given a file and not its name, the library can neither say where it lies nor make columns of its folders.
+        # With an open file instead of a path, the library neither reveals the path nor adds columns for its folders.
         with path.open("rb") as file, pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
             yield parquet
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one of a name that is no text
-        raise DatasetError(f"{path.name} can not be read as a Parquet file: {text_of(error)}") from error
+    except (
+        pa.ArrowException,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:  # the last one for a column name that is not UTF-8
+        raise DatasetError(f"{path.name} cannot be read as a Parquet file: {text_of(error)}") from error

@@ -1,4 +1,4 @@
-"""The files to train on and those to test on, as formats publish them, one after another."""
+"""Published training and test files as one table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMN = "split"
 
 
 class PartsReader:
-    """The rows of several readers of images, and the column "split" with the name of the one that each is from."""
+    """The rows of several readers of images, with the column "split" for the name of the part."""
 
     typed: ClassVar = True
     features: ClassVar = "image"
@@ -35,7 +35,7 @@ class PartsReader:
         self.schema = reader.schema.append(pa.field(COLUMN, pa.string()))
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows of every part."""
+        """The rows of all parts."""
         for name, reader in self._parts.items():
             for rows in reader.read(numbers, [column for column in categories if column != COLUMN]):
                 part = pa.repeat(pa.scalar(name), rows.batch.num_rows)

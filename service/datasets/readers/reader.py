@@ -1,4 +1,4 @@
-"""What every format is read through."""
+"""Common interface of the readers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-# Of what is read at once: enough for whole columns to be worked on, and little beside the memory of any machine.
+# Size of a block: large enough for columnar operations, small compared with any machine's memory.
 CHUNK_BYTES = 16 * 1024 * 1024
 CHUNK_ROWS = 8192
 
 
 class Rows(NamedTuple):
-    """Some rows as they stand in `file`, from its row `start` on."""
+    """A block of rows of `file`, from its row `start` on."""
 
     batch: pa.RecordBatch
     file: str
@@ -23,10 +23,10 @@ class Rows(NamedTuple):
 
 
 class Reader(Protocol):
-    """The rows of files of one format, in pieces that memory holds whatever the size of the files.
+    """The rows of files of one format, in blocks whose size does not depend on that of the files.
 
     `typed` is whether the format itself says what is a number and what is text, and `features` a pattern of the columns
-    that are features where nobody says which.
+    that are features by default.
     """
 
     typed: ClassVar[bool]
@@ -34,9 +34,9 @@ class Reader(Protocol):
     schema: pa.Schema
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
-        """The rows in their order, with the columns of numbers and of few values; DatasetError for a broken file."""
+        """The rows in order, with the numeric and the categorical columns. Raises DatasetError for a damaged file."""
 
 
 def rows_at_once(row_bytes: int) -> int:
-    """How many rows make a piece."""
+    """Number of rows of a block."""
     return max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(1, row_bytes)))

@@ -1,4 +1,4 @@
-"""How much of a table is read at once."""
+"""Estimated size of rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def row_bytes(schema: pa.Schema, columns: Sequence[str]) -> int:
-    """About how many bytes a row of these columns takes; lists of any length count as a thousand numbers."""
+    """Approximate bytes of a row with these columns; lists of variable length count as a thousand numbers."""
     return sum(_bytes(schema.field(name).type) for name in columns)
 
 

@@ -1,4 +1,4 @@
-"""The endpoint of a job's events: pages, or a live stream."""
+"""REST endpoint of a job's events: pages, or a live stream."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -8,18 +8,18 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from service.errors import UnavailableError
 from service.http.dependencies import Services, ServicesDependency
 from service.http.json_body import StrictJsonRoute
 from service.http.negotiation import VARIES, accept_of, preferred
-from service.http.problems import PROBLEM_RESPONSES, ProblemError
-from service.jobs.checks import unknown_job
 from service.jobs.events import list_events
 from service.jobs.live.streams import EventStreams, Watcher
-from service.jobs.repository import get_job
 from service.jobs.schemas import EventList, EventView, LiveView
 from service.jobs.states import TERMINAL
+from service.store.models import Job
+from service.store.rows import find_or_404
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=StrictJsonRoute)  # a part of the router of jobs
 
 PAGES, STREAM = "application/json", "text/event-stream"
 STREAM_EXAMPLE = """\
@@ -33,7 +33,7 @@ id: 12
 
 """
 
-# Models that are part of another answer have their place in the API's description; this one has its own here.
+# Models of responses are in the API's components; this one is described only here.
 LIVE_SCHEMA = LiveView.model_json_schema(ref_template="#/components/schemas/{model}")
 del LIVE_SCHEMA["$defs"]
 
@@ -41,7 +41,7 @@ del LIVE_SCHEMA["$defs"]
 MESSAGE_SCHEMA = {
     "type": "object",
     "properties": {
-        "id": {"type": "string", "description": "That of the event; `progress` has none."},
+        "id": {"type": "string", "description": "Id of the event; `progress` has none."},
         "event": {"type": "string", "description": "The event's kind, or `progress`."},
         "data": {
             "type": "string",
@@ -54,16 +54,16 @@ MESSAGE_SCHEMA = {
 
 
 class WatcherResponse(EventSourceResponse):
-    """A stream that is forgotten when it ends, whoever ends it."""
+    """An event stream that is unregistered when it ends."""
 
     def __init__(self, watcher: Watcher, streams: EventStreams) -> None:
-        # No cache keeps it and no proxy collects it.
+        # Caches must not store it and proxies must not buffer it.
         super().__init__(watcher, headers=VARIES | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._watcher, self._streams = watcher, streams
         streams.add(watcher)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it until the job has ended, the client has gone, or the service stops."""
+        """Serve the stream until the job ends, the client disconnects, or the service stops."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -75,19 +75,21 @@ class WatcherResponse(EventSourceResponse):
     response_model=EventList,
     responses={
         200: {
-            "description": "Events, oldest first; the stream ends when the job has",
+            "description": "Events, oldest first; the stream ends with the job",
             "content": {STREAM: {"itemSchema": MESSAGE_SCHEMA, "example": STREAM_EXAMPLE}},
         },
-        204: {"description": "To a stream: the job has ended, and there is nothing after that event"},
+        204: {"description": "For a stream: the job has ended, and there are no more events"},
     },
 )
 async def get_events(
     job_id: str,
     request: Request,
     services: ServicesDependency,
-    limit: Annotated[int, Query(ge=1, le=100, description="Of a page; a stream has no limit.")] = 20,
+    limit: Annotated[
+        int, Query(ge=1, le=100, description="Maximum number of events of a page; a stream has no limit.")
+    ] = 20,
     starting_after: Annotated[
-        int | None, Query(ge=0, lt=2**63, description="Id of the last event that is known already.")
+        int | None, Query(ge=0, lt=2**63, description="Id of the last event that the client has.")
     ] = None,
     last_event_id: Annotated[
         int | None,
@@ -95,42 +97,39 @@ async def get_events(
             alias="Last-Event-ID",
             ge=0,
             lt=2**63,
-            description="Of a stream: id of the last event that came; goes before starting_after.",
+            description="For a stream: id of the last event that the client has; overrides starting_after.",
         ),
     ] = None,
 ) -> Response:
-    """What happened to a job, oldest first: every move from state to state, every attempt, every restart.
+    """List the events of a job, oldest first: every change of state, every attempt, every restart.
 
-    With `Accept: text/event-stream` they come as they happen, as server-sent events with the event's id, its kind and
-    the event as JSON. Between them messages without an id, of the kind `progress`, give state, progress and metrics
-    when these have changed. After a break, `Last-Event-ID` goes on where the stream was.
+    With `Accept: text/event-stream` they are sent as they happen, as server-sent events with the event's id, its kind
+    and the event as JSON. Messages of the kind `progress`, without an id, have the state, progress and metrics when
+    these have changed. After a disconnection, `Last-Event-ID` continues the stream.
     """
     if preferred(accept_of(request), (PAGES, STREAM)) != STREAM:
         page = await run_in_threadpool(_page, job_id, services, limit, starting_after)
         return Response(page.model_dump_json(), media_type=PAGES, headers=VARIES)
     cursor = last_event_id if last_event_id is not None else starting_after or 0
-    if await run_in_threadpool(_over, job_id, services, cursor):
+    if await run_in_threadpool(_is_complete, job_id, services, cursor):
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=VARIES)
     streams: EventStreams = request.app.state.streams
     if streams.closed or streams.full:
         why = "is stopping" if streams.closed else f"has {len(streams)} open event streams, its limit"
         message = f"The service {why}. GET {request.url.path} as {PAGES} gives the events in pages."
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, message, headers=VARIES | {"Retry-After": "5"})
+        raise UnavailableError(message, headers=VARIES)
     return WatcherResponse(Watcher(job_id, cursor), streams)
 
 
 def _page(job_id: str, services: Services, limit: int, starting_after: int | None) -> EventList:
     with services.database.reading() as session:
-        if get_job(session, job_id) is None:
-            raise unknown_job(job_id)
+        find_or_404(session, Job, job_id)
         events, has_more = list_events(session, job_id, limit=limit, starting_after=starting_after)
         return EventList(data=[EventView.model_validate(event) for event in events], has_more=has_more)
 
 
-def _over(job_id: str, services: Services, cursor: int) -> bool:
-    """Whether a job has ended and nothing is told of it after the event `cursor`: a browser then asks no more."""
+def _is_complete(job_id: str, services: Services, cursor: int) -> bool:
+    """Whether a job has ended and has no event after `cursor`; browsers then do not reconnect."""
     with services.database.reading() as session:
-        job = get_job(session, job_id)
-        if job is None:
-            raise unknown_job(job_id)
+        job = find_or_404(session, Job, job_id)
         return job.state in TERMINAL and not list_events(session, job_id, limit=1, starting_after=cursor)[0]

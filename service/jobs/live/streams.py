@@ -1,4 +1,4 @@
-"""What happens to jobs, live: one look at the database, four times a second, serves everyone who watches."""
+"""Live event streams: the database is queried four times a second for all streams together."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from service.store import Database
 
-PERIOD = 0.25  # seconds between looks
-PROGRESS_PERIOD = 0.5  # least seconds between two messages of progress
-HEARTBEAT_PERIOD = 15.0  # a connection that says nothing for longer is cut by what lies between
+PERIOD = 0.25  # seconds between queries
+PROGRESS_PERIOD = 0.5  # minimum seconds between two messages of progress
+HEARTBEAT_PERIOD = 15.0  # proxies close connections that are silent for longer
 HEARTBEAT = b": heartbeat\n\n"
-PAGE = 1000  # most events of a job in one look
-MOST_BEHIND = 2000  # messages that wait for a client that does not read; it can come back for them
+PAGE = 1000  # maximum number of events of a job per query
+MOST_BEHIND = 2000  # pending messages of a client that does not read; it can reconnect to get the rest
 
 log = logging.getLogger(__name__)
 
 
 class News(NamedTuple):
-    """What one look finds of a job: how it stands, its events with their ids, and whether these are its last."""
+    """What a query finds about a job: its progress, its new events with their ids, and whether these are the last."""
 
     progress: bytes
     events: list[tuple[int, bytes]]
@@ -49,12 +49,12 @@ class Watcher:
         self._ended = False
         self._woken = asyncio.Event()
 
-    def tell(self, news: News) -> None:
-        """Pass on what is new to this one."""
+    def receive(self, news: News) -> None:
+        """Queue the messages that this stream does not have yet."""
         now = time.monotonic()
         if news.progress != self._progress and (news.done or now - self._progress_at >= PROGRESS_PERIOD):
             if self._waiting and self._waiting[-1] is self._progress:
-                self._waiting.pop()  # nobody has read it, and it is out of date
+                self._waiting.pop()  # not sent yet, and out of date
             self._progress, self._progress_at = news.progress, now
             self._waiting.append(news.progress)
             self._woken.set()
@@ -67,12 +67,12 @@ class Watcher:
             self.end()
 
     def end(self) -> None:
-        """End the stream after what it was told so far."""
+        """End the stream after the queued messages."""
         self._ended = True
         self._woken.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """What the client gets."""
+        """The messages for the client."""
         while self._waiting or not self._ended:
             if self._waiting:
                 messages, self._waiting = self._waiting, []
@@ -87,13 +87,13 @@ class Watcher:
 
 
 class EventStreams:
-    """All streams of this process. They live in the server's event loop; `close` may be called in any thread."""
+    """All streams of this process. They run in the server's event loop; `close` may be called in any thread."""
 
     def __init__(self, database: Database, most: int) -> None:
         self._database, self._most = database, most
         self._watchers: set[Watcher] = set()
         self._added = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._querying: asyncio.Task[None] | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -106,53 +106,53 @@ class EventStreams:
 
     @property
     def full(self) -> bool:
-        """Whether there is no place for another one."""
+        """Whether the maximum number of streams is open."""
         return len(self._watchers) >= self._most
 
     def add(self, watcher: Watcher) -> None:
-        """Tell it what happens to its job, from the next look on."""
+        """Add a stream, from the next query on."""
         self._watchers.add(watcher)
         self._added.set()
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_on(), name="event streams")
+        if self._querying is None or self._querying.done():
+            self._querying = asyncio.create_task(self._query_jobs(), name="event streams")
 
     def remove(self, watcher: Watcher) -> None:
-        """Tell it no more."""
+        """Remove a stream."""
         self._watchers.discard(watcher)
 
     def close(self) -> None:
-        """End every stream soon, so that the server can stop."""
+        """End all streams soon, so that the server can stop."""
         self._closed = True
 
-    async def _look_on(self) -> None:
-        """Look at the watched jobs until nobody watches any more."""
+    async def _query_jobs(self) -> None:
+        """Query the watched jobs until no stream is open."""
         while self._watchers and not self._closed:
             self._added.clear()
             cursors: dict[str, int] = {}
             for watcher in self._watchers:
                 cursors[watcher.job_id] = min(watcher.cursor, cursors.get(watcher.job_id, watcher.cursor))
             try:
-                self._hand_out(cursors, await asyncio.to_thread(look, self._database, cursors))
-            except Exception:  # whatever it was, those who watch want to be told the rest
-                log.exception("the watched jobs could not be looked at; the event streams are late")
+                self._distribute(cursors, await asyncio.to_thread(look, self._database, cursors))
+            except Exception:  # the streams must continue after any error
+                log.exception("the watched jobs could not be queried; the event streams are late")
             try:
                 async with asyncio.timeout(PERIOD):
-                    await self._added.wait()  # who is new is not kept waiting
+                    await self._added.wait()  # a new stream does not wait
             except TimeoutError:
                 pass
         for watcher in self._watchers:
             watcher.end()
 
-    def _hand_out(self, asked: Mapping[str, int], found: Mapping[str, News]) -> None:
+    def _distribute(self, asked: Mapping[str, int], found: Mapping[str, News]) -> None:
         for watcher in self._watchers:
             if watcher.job_id in found:
-                watcher.tell(found[watcher.job_id])
+                watcher.receive(found[watcher.job_id])
             elif watcher.job_id in asked:
                 watcher.end()  # the job has been deleted
 
 
 def look(database: Database, cursors: Mapping[str, int]) -> dict[str, News]:
-    """News of jobs that are there, in one snapshot; `cursors` has the last event that is known of each."""
+    """News of the jobs that exist, in one snapshot; `cursors` has the last known event of each."""
     last = select(func.max(Event.id)).where(Event.job_id == Job.id).scalar_subquery()
     columns = Job.id, Job.state, Job.epoch, Job.step, Job.total_steps, Job.latest_metrics, last
     found: dict[str, News] = {}

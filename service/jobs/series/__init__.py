@@ -1,1 +1,1 @@
-"""The series of a job's metrics: recorded, thinned, read back in several formats."""
+"""Series of a job's metrics: recording, thinning and formats."""

@@ -24,7 +24,7 @@ ARROW_SCHEMA = pa.schema(
 
 
 def as_json(series: Mapping[str, Series]) -> bytes:
-    """Columns by name of series; a value that is not finite is null."""
+    """Columns by name of series; values that are not finite are null."""
     view = MetricsView(
         data={
             name: SeriesView(steps=steps, values=[value if math.isfinite(value) else None for value in values])
@@ -35,7 +35,7 @@ def as_json(series: Mapping[str, Series]) -> bytes:
 
 
 def as_csv(series: Mapping[str, Series]) -> bytes:
-    """Rows of step, name and value, which reads back as the same float64."""
+    """Rows of step, name and value; values parse to the same float64."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("step", "name", "value"))

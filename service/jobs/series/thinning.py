@@ -1,4 +1,4 @@
-"""Fewer points for the same curve."""
+"""Thinning of series for drawing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-FEWEST = 4  # a bucket's points
+FEWEST = 4  # points of a bucket
 
 
 def thinned(values: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.intp]:
     """Indices, in order, of at most `most` (4 or more) values that draw the same curve as all of them.
 
-    Where there are more, they are cut into buckets of about equal size, and of each is kept what `turning_points` says.
+    More values are cut into buckets of about equal size; those of `turning_points` are kept.
     """
     if len(values) <= most:
         return np.arange(len(values))
@@ -26,8 +26,8 @@ def thinned(values: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.intp]:
 def turning_points(values: npt.NDArray[np.float64], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Indices, in order, of the first, the last, the smallest and the largest value of each bucket.
 
-    Bucket k, which is not empty, holds the values from `edges[k]` to before `edges[k + 1]`. NaN counts as neither small
-    nor large; a series that ends in one still does.
+    Bucket k has the values from `edges[k]` up to, but not including, `edges[k + 1]`, and is not empty. NaN is neither
+    the smallest nor the largest value, but is kept as the first or last.
     """
     bucket = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
     absent = np.isnan(values)

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.access.guard import OPEN, needed_role
-from service.access.lookup import BELIEVED_SECONDS, Caller, TokenLookup
+from service.access.lookup import CACHED_SECONDS, Caller, TokenLookup
 from service.access.tokens import Role, add_token, find_token, has_token, revoke_token
 from service.cli.main import app as command_line
 from service.client import ApiError, Client, TokenFormError
@@ -121,12 +121,12 @@ def test_the_database_is_believed_for_a_second(
     assert find(token) == Caller(token_id, Role.READ)
     with database.writing() as session:
         revoke_token(session, token_id)
-    clock += 0.9 * BELIEVED_SECONDS
+    clock += 0.9 * CACHED_SECONDS
     assert find(token) == Caller(token_id, Role.READ)
     assert find(token + "x") is None
-    clock += 0.2 * BELIEVED_SECONDS  # being believed does not prolong it
+    clock += 0.2 * CACHED_SECONDS  # being believed does not prolong it
     assert find(token) is None
-    clock -= 0.2 * BELIEVED_SECONDS
+    clock -= 0.2 * CACHED_SECONDS
     assert find(token) is None, "what was found wrong is not believed again"
 
 

@@ -11,8 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from service.datasets.contact_sheet import png
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -53,7 +51,7 @@ def test_the_first_rows(api: httpx.Client, uploads: Path) -> None:
     for path in ("unknown/preview", "t@3/preview", "unknown/contact-sheet"):
         assert api.get(f"/v1/datasets/{path}").status_code == 404
     refused = api.get("/v1/datasets/t/contact-sheet")
-    assert (refused.status_code, "no images" in refused.json()["detail"]) == (409, True)
+    assert (refused.status_code, "not images" in refused.json()["detail"]) == (409, True)
 
 
 def test_what_was_seen_in_the_rows(api: httpx.Client, uploads: Path) -> None:
@@ -119,13 +117,6 @@ def test_a_contact_sheet_of_small_images_in_grey(api: httpx.Client, uploads: Pat
     assert (found[..., 0] == found[..., 1]).all()
     assert found.max() == 255
     assert len(set(found[:32:4, 0, 0].tolist())) > 1 or rows > 100
-
-
-def test_a_png_is_what_others_read() -> None:
-    random = np.random.default_rng(0)
-    for shape in ((1, 1), (3, 5), (4, 2, 3)):
-        pixels = random.integers(0, 256, shape, dtype=np.uint8)
-        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png(pixels)))), pixels)
 
 
 def test_a_dataset_whose_file_is_gone(api: httpx.Client, uploads: Path, settings: Settings) -> None:

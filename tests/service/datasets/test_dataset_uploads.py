@@ -221,7 +221,7 @@ def test_files_in_an_object_store(
     before = sorted(settings.dataset_dir.iterdir())
     for path, words in (
         ("s3://data/tables/missing.parquet", "nothing at s3://data/tables/missing.parquet"),
-        ("s3://data/tables/cut.parquet", "cut.parquet can not be read as a Parquet file"),
+        ("s3://data/tables/cut.parquet", "cut.parquet cannot be read as a Parquet file"),
         ("s3://secret/t.parquet", "begin with s3://data/tables"),
         ("s3://data/tablesX/t.parquet", "begin with"),
         ("s3://data/tables/../tablesX/t.parquet", "begin with"),

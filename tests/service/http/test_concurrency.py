@@ -13,13 +13,15 @@ import httpx
 import numpy as np
 import pytest
 
+from service.errors import ConflictError
 from service.jobs.events import list_events
 from service.jobs.recording import end_attempt, record_events
-from service.jobs.repository import create_job, get_job, move, start_attempt
-from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.repository import create_job, move, start_attempt
+from service.jobs.requests import change_resources, make_request
 from service.jobs.series.points import read_series
 from service.jobs.states import LIVE, Request, State
 from service.store.lease import FencedDatabase
+from service.store.models import Job
 from tests.service.fixtures.support import hinge_job
 from tests.service.scheduling.test_leases import take
 from workers.job.spec import ResourcesSpec
@@ -64,13 +66,13 @@ def user(database: Database, job_id: str, choice: random.Random) -> None:
                 change_resources(session, job_id, ResourcesSpec(workers=choice.randint(1, 3)))
             else:
                 make_request(session, job_id, choice.choice([Request.PAUSE, Request.RESUME, Request.RESUME]))
-        except NotPossibleError:
+        except ConflictError:
             pass
 
 
 def scheduler(database: Transactions, job_id: str, choice: random.Random) -> None:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
     with database.writing() as session:
         if job.state == State.QUEUED:
@@ -82,7 +84,7 @@ def scheduler(database: Transactions, job_id: str, choice: random.Random) -> Non
 
 def follower(database: Transactions, job_id: str, choice: random.Random) -> None:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
     if not job.attempt:
         return
@@ -123,7 +125,7 @@ def test_users_and_a_leader_on_the_same_jobs(database: Database) -> None:
             result.result()  # a deadlock would be an error
     with database.reading() as session:
         for job_id in made:
-            job = get_job(session, job_id)
+            job = session.get(Job, job_id)
             assert job is not None
             moves = [event for event in list_events(session, job_id, limit=10_000)[0] if event.kind == "state"]
             assert all(before.to_state == after.from_state for before, after in pairwise(moves)), f"seed {seed}"

@@ -108,3 +108,11 @@ def test_examples_are_what_they_show(app: FastAPI, model: type[BaseModel], examp
         return
     assert model.model_validate(example).model_dump(mode="json") == example
     assert app.openapi()["components"]["schemas"][model.__name__]["examples"], "though without its nulls"
+
+
+def test_names_of_schemas_are_short_and_unique(app: FastAPI) -> None:
+    names = list(app.openapi()["components"]["schemas"])
+    # FastAPI puts the module before the name of a model where two models share it, and "-Input" after it where a
+    # model differs between requests and responses.
+    assert [name for name in names if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name)] == []
+    assert len({name.lower() for name in names}) == len(names)

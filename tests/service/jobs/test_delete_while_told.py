@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.jobs.recording import end_attempt
-from service.jobs.repository import count_by_state, create_job, get_job, move, start_attempt
+from service.jobs.repository import count_by_state, create_job, move, start_attempt
 from service.jobs.requests import delete_job
 from service.jobs.series.points import Point
 from service.jobs.states import State
-from service.store.models import Base
-from service.telemetry.instruments import UNTOLD_POINTS
+from service.store.models import Base, Job
+from service.telemetry.instruments import UNEXPORTED_POINTS
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
 from service.tracking.mlflow.api import RejectedError, Run
@@ -79,7 +79,7 @@ def ended_job(database: Database, settings: Settings) -> str:
 def test_it_ends_quietly_and_leaves_nothing(
     database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, number: int, refuses: bool
 ) -> None:
-    """Call 0 stands for the moment between the look at what is untold and the job's own turn."""
+    """Call 0 stands for the moment between the look at what is unexported and the job's own turn."""
     job_id = ended_job(database, settings)
     exporter = MlflowExporter(database, settings)
 
@@ -104,7 +104,7 @@ def test_it_ends_quietly_and_leaves_nothing(
         # Without its first file the second one of the checkpoint is not sent either.
         assert len(api.calls) == {0: 0, 1: 4, 2: 4, 3: 4}.get(number, CALLS - (number <= UPLOAD)), api.calls
     with database.reading() as session:
-        assert get_job(session, job_id) is None
+        assert session.get(Job, job_id) is None
         assert set(count_by_state(session).values()) == {0}
         tables = [table for table in Base.metadata.sorted_tables if "job_id" in table.columns]
         assert [table.name for table in tables if session.execute(table.select()).all()] == []
@@ -113,5 +113,5 @@ def test_it_ends_quietly_and_leaves_nothing(
         api.calls.clear()
         exporter.step()
         assert expected is None or api.calls == expected, "the run that the job has left is ended, once"
-    assert UNTOLD_POINTS._value.get() == 0
+    assert UNEXPORTED_POINTS._value.get() == 0
     exporter.stop()

@@ -239,18 +239,18 @@ def test_a_client_that_does_not_read_is_told_the_latest_progress_and_not_for_eve
 
     watcher = Watcher("job", 5)
     for step in range(10):
-        watcher.tell(News(b"progress %d." % step, [], done=False))
-    watcher.tell(News(b"progress 9.", [(5, b"old."), (6, b"six.")], done=False))
-    watcher.tell(News(b"progress 10.", [(6, b"six."), (7, b"seven.")], done=True))
+        watcher.receive(News(b"progress %d." % step, [], done=False))
+    watcher.receive(News(b"progress 9.", [(5, b"old."), (6, b"six.")], done=False))
+    watcher.receive(News(b"progress 10.", [(6, b"six."), (7, b"seven.")], done=True))
     assert asyncio.run(read(watcher)) == b"progress 9.six.progress 10.seven."
     behind = Watcher("job", 0)
-    behind.tell(News(b"", [(number, b"%d." % number) for number in range(1, 5)], done=False))
+    behind.receive(News(b"", [(number, b"%d." % number) for number in range(1, 5)], done=False))
     assert asyncio.run(read(behind)) == b"1.2.3.4.", "it ends, and the client comes back for the rest"
 
 
 def test_progress_is_told_twice_a_second_at_most_but_at_the_end() -> None:
     watcher = Watcher("job", 0)
     for step in range(3):
-        watcher.tell(News(b"%d." % step, [(1, b"one.")], done=False))
-    watcher.tell(News(b"3.", [(2, b"two.")], done=True))
+        watcher.receive(News(b"%d." % step, [(1, b"one.")], done=False))
+    watcher.receive(News(b"3.", [(2, b"two.")], done=True))
     assert asyncio.run(read(watcher)) == b"0.one.3.two."

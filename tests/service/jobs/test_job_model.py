@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 from sqlalchemy import select
 
+from service.errors import ConflictError
 from service.jobs.events import list_events
 from service.jobs.recording import end_attempt, record_events
-from service.jobs.repository import IdempotencyMismatchError, count_by_state, create_job, get_job, move, start_attempt
-from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.repository import count_by_state, create_job, move, start_attempt
+from service.jobs.requests import change_resources, make_request
 from service.jobs.series.points import read_series
 from service.jobs.states import Request, State
 from service.store.models import Job
+from service.store.rows import IdempotencyMismatchError
 from tests.service.fixtures.support import hinge_job
 from workers.job.spec import ResourcesSpec
 from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
@@ -176,7 +178,7 @@ class JobMachine(RuleBasedStateMachine):
         with self.database.writing() as session:
             try:
                 assert make_request(session, job_id, request) is expected
-            except NotPossibleError:
+            except ConflictError:
                 assert expected is None
 
     @rule(job_id=jobs, workers=st.integers(1, 3))
@@ -185,7 +187,7 @@ class JobMachine(RuleBasedStateMachine):
         with self.database.writing() as session:
             try:
                 assert change_resources(session, job_id, ResourcesSpec(workers=workers)) == (model.workers != workers)
-            except NotPossibleError:
+            except ConflictError:
                 assert model.state in ENDED
             else:
                 assert model.state not in ENDED
@@ -251,7 +253,7 @@ class JobMachine(RuleBasedStateMachine):
     def rows_are_as_in_the_model(self) -> None:
         with self.database.reading() as session:
             for job_id, model in self.model.items():
-                job = get_job(session, job_id)
+                job = session.get(Job, job_id)
                 assert job is not None
                 values = job.state, job.attempt, job.restarts, job.step, job.params_sha256
                 assert values == (model.state, model.attempt, model.restarts, model.step, model.digest)

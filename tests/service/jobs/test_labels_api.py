@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from service.client import Client
-from service.jobs.repository import get_job
+from service.store.models import Job
 from tests.service.fixtures.support import hinge_job
 from workers.training.assignment import Assignment
 
@@ -27,7 +27,7 @@ def test_labels_are_shown_and_are_no_part_of_the_spec(api: httpx.Client, databas
     assert job["spec"] == plain["spec"], "so that the computation is the same"
     assert api.get(f"/v1/jobs/{job['id']}").json() == job
     with database.reading() as session:
-        row = get_job(session, job["id"])
+        row = session.get(Job, job["id"])
         assert row is not None
         assert "labels" not in row.spec
     assert "labels" not in Assignment.__annotations__

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.errors import ConflictError, NotFoundError
 from service.jobs.events import list_events
-from service.jobs.repository import create_job, get_job
-from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.repository import create_job
+from service.jobs.requests import change_resources, make_request
 from service.jobs.states import LIVE, MOVES, REQUESTS, TERMINAL, Request, State
 from service.store.models import Job
 from tests.service.fixtures.support import hinge_job
@@ -48,7 +49,7 @@ def test_requests_in_every_state(database: Database, request_: Request, state: S
         job = put_in(session, state)
         target = EXPECTED[request_].get(state)
         if target is None:
-            with pytest.raises(NotPossibleError, match=f"Job {job.id} .*{state}"):
+            with pytest.raises(ConflictError, match=f"Job {job.id} .*{state}"):
                 make_request(session, job.id, request_)
         else:
             assert make_request(session, job.id, request_) == (target is not state)
@@ -61,10 +62,10 @@ def test_requests_in_every_state(database: Database, request_: Request, state: S
         )
 
 
-def test_an_unknown_job_is_none(database: Database) -> None:
+def test_an_unknown_job_is_not_found(database: Database) -> None:
     with database.writing() as session:
         for request in Request:
-            with pytest.raises(LookupError):
+            with pytest.raises(NotFoundError):
                 make_request(session, "job_unknown", request)
 
 
@@ -81,12 +82,12 @@ def test_resources_change_until_the_end(database: Database, state: State) -> Non
         job = put_in(session, state)
         before = job.spec
         if state in TERMINAL:
-            with pytest.raises(NotPossibleError, match=state):
+            with pytest.raises(ConflictError, match=state):
                 change_resources(session, job.id, ResourcesSpec(workers=4))
             return
         assert change_resources(session, job.id, ResourcesSpec(workers=4))
         assert not change_resources(session, job.id, ResourcesSpec(workers=4))
-        changed = get_job(session, job.id)
+        changed = session.get(Job, job.id)
         assert changed is not None
         assert changed.spec == {**before, "resources": {"workers": 4, "cpus_per_worker": 1, "gpus_per_worker": 0}}
         (event,) = (event for event in list_events(session, job.id, limit=10)[0] if event.kind == "resources_changed")

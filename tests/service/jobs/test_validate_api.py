@@ -75,7 +75,11 @@ def test_validate_refuses_what_submitting_refuses(
     ("changes", "field", "message"),
     [
         ({}, None, ""),
-        ({"resources.workers": 3}, "resources.workers", "2 would be as fast, or training.shards of 6"),
+        (
+            {"resources.workers": 3},
+            "resources.workers",
+            "2 threads would be as fast; training.shards of 6 would use all",
+        ),
         ({"training.batch_size": 239}, "training.batch_size", "has 1 rows for 4 shards"),
         ({"data.validation": 0}, "data.validation", "no metrics under val/"),
     ],

@@ -47,7 +47,7 @@ def test_every_part_is_named(settings: Settings, database: Database) -> None:
     assert answer.json() == {
         "status": "ready",
         "parts": {
-            "database": {"ready": True, "detail": "it answers"},
+            "database": {"ready": True, "detail": "it responds"},
             "cluster": {"ready": True, "detail": "works"},
             "scheduler": {"ready": True, "detail": "stands by"},
             "mlflow": {"ready": True, "detail": "works"},
@@ -81,8 +81,8 @@ def test_a_database_that_does_not_answer(settings: Settings, caplog: pytest.LogC
         assert client.get("/healthz").status_code == 200
     lost.close()
     assert answer.status_code == 503
-    assert answer.json()["parts"] == {"database": {"ready": False, "detail": "it does not answer"}}
-    assert "the database does not answer" in caplog.text
+    assert answer.json()["parts"] == {"database": {"ready": False, "detail": "it does not respond"}}
+    assert "the database does not respond" in caplog.text
 
 
 def test_a_scheduler_is_ready_while_its_passes_come_to_their_end(

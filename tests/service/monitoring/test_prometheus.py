@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import delete
 
 from service.jobs.recording import record_events
-from service.jobs.repository import create_job, get_job, move, start_attempt
+from service.jobs.repository import create_job, move, start_attempt
 from service.jobs.requests import make_request
 from service.jobs.series.points import Point
 from service.jobs.states import Request, State
@@ -19,7 +19,7 @@ from service.monitoring.prometheus import Exposition
 from service.scheduling.scheduler import Scheduler
 from service.stack.app import create_app
 from service.store import Database
-from service.store.models import Event
+from service.store.models import Event, Job
 from service.telemetry.instruments import REGISTRY, REQUEST_DURATION, REQUESTS
 from service.tracking import MlflowExporter
 from tests.service.fakes.cluster import FakeCluster
@@ -209,7 +209,7 @@ def test_a_job_from_its_post_to_its_first_loss(
 
 def ended(database: Database, job_id: str) -> bool:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         return job is not None and State(job.state).terminal
 
 
@@ -231,7 +231,7 @@ def test_a_wait_begins_when_the_job_comes_back_into_the_queue(
 
 def age(database: Database, job_id: str) -> float:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         return time.time() - job.created_at.timestamp()
 
@@ -254,10 +254,10 @@ def test_how_far_mlflow_is_behind(database: Database, settings: Settings) -> Non
     nobody = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
     exporter = MlflowExporter(database, nobody)
     exporter.start()
-    wait_until(lambda: sample("mlflow_untold_points") == 5, "five points wait")
-    assert 60 <= sample("mlflow_untold_seconds") <= time.time() - minute_ago / 1000
+    wait_until(lambda: sample("mlflow_unexported_points") == 5, "five points wait")
+    assert 60 <= sample("mlflow_unexported_seconds") <= time.time() - minute_ago / 1000
     exporter.stop()
-    assert (sample("mlflow_untold_points"), sample("mlflow_untold_seconds")) == (0, 0)
+    assert (sample("mlflow_unexported_points"), sample("mlflow_unexported_seconds")) == (0, 0)
 
 
 def test_without_a_database_there_are_the_figures_of_the_process(settings: Settings) -> None:

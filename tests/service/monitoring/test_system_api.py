@@ -48,7 +48,7 @@ def test_what_runs_here_and_what_there_is_room_for(settings: Settings, database:
     assert set(system["versions"]) == {"gradfleet", "ray", "mlflow"}
     assert system["limits"]["max_body_bytes"] == 123456
     assert system["database"] == database.engine.dialect.name
-    assert system["mlflow"] == {"told": True, "url": "http://mlflow.example"}
+    assert system["mlflow"] == {"enabled": True, "url": "http://mlflow.example"}
     for secret in ("hunter2", str(settings.data_dir), socket.gethostname()):
         assert secret not in answer.text
 
@@ -58,4 +58,4 @@ def test_a_process_without_cluster_and_without_mlflow(settings: Settings, databa
     with served(create_app(settings, database=database)) as url:
         system = httpx.get(f"{url}/v1/system", trust_env=False).raise_for_status().json()
     assert system["cluster"] is None
-    assert system["mlflow"] == {"told": False, "url": None}
+    assert system["mlflow"] == {"enabled": False, "url": None}

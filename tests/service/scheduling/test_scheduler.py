@@ -11,10 +11,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from ray.exceptions import RayError
 
+from service.errors import ConflictError
 from service.jobs.events import list_events
 from service.jobs.recording import max_restarts, record_events
-from service.jobs.repository import create_job, get_attempt, get_job, move, start_attempt
-from service.jobs.requests import NotPossibleError, change_resources, make_request
+from service.jobs.repository import create_job, get_attempt, move, start_attempt
+from service.jobs.requests import change_resources, make_request
 from service.jobs.series.points import read_series
 from service.jobs.states import LIVE, TERMINAL, Request, State
 from service.scheduling.scheduler import Scheduler
@@ -43,7 +44,7 @@ def add_job(database: Database, *, priority: int = 0, **changes: Any) -> str:
 
 def job_of(database: Database, job_id: str) -> Job:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         return job
 
@@ -362,7 +363,7 @@ def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database
     job_id = add_job(database)
     with database.writing() as session:
         for count, step in enumerate(steps, 1):
-            job = get_job(session, job_id)
+            job = session.get(Job, job_id)
             assert job is not None
             if job.state == State.QUEUED:
                 start_attempt(session, job_id, "supervisor")
@@ -370,7 +371,7 @@ def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database
             if isinstance(step, Request):
                 try:
                     make_request(session, job_id, step)
-                except NotPossibleError:
+                except ConflictError:
                     continue
             elif job.attempt:
                 if isinstance(step, Restarted) and job.restarts == 3:
@@ -378,7 +379,7 @@ def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database
                 # Workers that end say first that they have started.
                 events = [STARTED, step] if step == SUCCEEDED else [step]
                 record_events(session, job_id, job.attempt, [(count * 2 + n, each) for n, each in enumerate(events)])
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         events = list_events(session, job_id, limit=1000)[0]
         moves = [event for event in events if event.kind == "state"]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from service.errors import ConflictError
 from service.jobs.events import list_events
-from service.jobs.repository import get_attempt, get_job, jobs_in, move, start_attempt
-from service.jobs.requests import NotPossibleError, delete_job, make_request
+from service.jobs.repository import get_attempt, jobs_in, move, start_attempt
+from service.jobs.requests import delete_job, make_request
 from service.jobs.series.points import Point
 from service.jobs.states import TERMINAL, Request, State
 from service.scheduling.scheduler import Scheduler
@@ -63,7 +64,7 @@ def add_sweep(database: Database, stopping: dict[str, Any], members: list[dict[s
 
 def job_of(database: Database, job_id: str) -> Job:
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         return job
 
@@ -180,11 +181,11 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     for attempt, value in ((best, 0.9), (good, 0.8), (bad, 0.1)):
         tell_epochs(attempt, [value], 1, 1)
         attempt.tell(REACHED)
-    reason = "waiting_for_sweep: other members have not come to the end of epoch 1 yet"
+    reason = "waiting_for_sweep: other members have not reached the end of epoch 1"
     for job_id in ids[:3]:
         wait_until(lambda: job_of(database, job_id).reason == reason, "the reason")  # noqa: B023
         assert job_of(database, job_id).state == State.QUEUED
-    with database.writing() as session, pytest.raises(NotPossibleError, match="queued"):
+    with database.writing() as session, pytest.raises(ConflictError, match="queued"):
         delete_job(session, ids[0])
 
     ask(database, ids[1], Request.PAUSE)
@@ -194,7 +195,7 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     wait_until(lambda: len(cluster.attempts) == 5, "the best to go on")
     assert (cluster.attempts[4].assignment.job, cluster.attempts[4].assignment.until_step) == (ids[0], 2 * STEPS)
     assert [job_of(database, job_id).state for job_id in ids[1:]] == ["paused", "paused", "failed"]
-    with database.writing() as session, pytest.raises(NotPossibleError, match="compares other jobs with"):
+    with database.writing() as session, pytest.raises(ConflictError, match="compares other jobs with"):
         delete_job(session, ids[3])
 
     ask(database, ids[2], Request.RESUME)

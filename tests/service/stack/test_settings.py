@@ -62,7 +62,7 @@ def test_passwords_get_into_no_log_and_no_answer(secretive: Settings, caplog: py
     try:
         with served(create_app(secretive, database=database)) as url:
             answers = [httpx.get(url + path) for path in ("/readyz", "/v1/jobs/x", "/v1/jobs")]
-        wait_until(lambda: "the database does not answer" in caplog.text, "the exporter has logged its failure")
+        wait_until(lambda: "the database does not respond" in caplog.text, "the exporter has logged its failure")
     finally:
         exporter.stop()
         database.close()

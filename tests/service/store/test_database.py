@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from service.datasets.repository import list_datasets
 from service.jobs.events import add_event, list_events
-from service.jobs.repository import create_job, get_job, lock_job
+from service.jobs.repository import create_job, lock_job
 from service.store import database as database_module
-from service.store.models import Dataset
+from service.store.models import Dataset, Job
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def test_a_reader_sees_one_snapshot(database: Database) -> None:
 def test_what_a_reader_changes_is_not_written(database: Database) -> None:
     job_id = add_job(database)
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         job.reason = "changed"
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         assert job.reason is None
 
@@ -109,7 +109,7 @@ def test_a_writer_that_stalls_gives_its_locks_back(database: Database, monkeypat
     writer.join()
     assert len(errors) == 1
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         assert job.step == 0
 
@@ -133,8 +133,9 @@ def test_datasets_are_in_the_order_of_their_names(database: Database) -> None:
     names = ["a", "B", "_", "á", "b", "-1", "0"]
     with database.writing() as session:
         for name in names:
-            row = {"path": "p", "digest": "0", "rows": 1, "features": 1, "classes": ["a"], "label": "l", "source": "s"}
-            session.add(Dataset(name=name, **row))
+            row = {"path": "p", "digest": "0", "rows": 1, "features": 1, "classes": ["a"], "dtype": "float32"}
+            row |= {"targets": 0, "splits": {}, "format": "csv", "source": "s", "profile": {}}
+            session.add(Dataset(name=name, version=1, **row))
     with database.reading() as session:
         assert [dataset.name for dataset in list_datasets(session)] == sorted(names)
 

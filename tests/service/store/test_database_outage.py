@@ -51,7 +51,7 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
 @pytest.fixture
 def api(api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch) -> httpx.Client:
     """The API, for a caller whose token is looked up in the database each time."""
-    monkeypatch.setattr(lookup, "BELIEVED_SECONDS", 0)
+    monkeypatch.setattr(lookup, "CACHED_SECONDS", 0)
     with database.writing() as session:
         api.headers["Authorization"] = f"Bearer {add_token(session, 'a caller', Role.SUBMIT)[1]}"
     return api

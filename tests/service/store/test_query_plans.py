@@ -9,6 +9,7 @@ from sqlalchemy import event, select
 
 from service.jobs.live.streams import look
 from service.jobs.repository import create_job, jobs_in, list_jobs
+from service.jobs.schemas import JobFilter
 from service.jobs.series.points import Point
 from service.jobs.states import LIVE, State
 from service.monitoring.prometheus import Exposition
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 # Tables of a few rows, and indexes that have only what MLflow does not know all of.
 MAY_BE_SCANNED = {
-    "SCAN jobs USING INDEX ix_jobs_untold",
-    "SCAN jobs USING COVERING INDEX ix_jobs_untold",
-    "SCAN sweeps USING INDEX ix_sweeps_untold",
-    "SCAN sweeps USING COVERING INDEX ix_sweeps_untold",
+    "SCAN jobs USING INDEX ix_jobs_unexported",
+    "SCAN jobs USING COVERING INDEX ix_jobs_unexported",
+    "SCAN sweeps USING INDEX ix_sweeps_unexported",
+    "SCAN sweeps USING COVERING INDEX ix_sweeps_unexported",
     "SCAN ended_jobs",
     "SCAN incidents",
 }
@@ -100,10 +101,10 @@ def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], A
         lambda session: states_of(session, ["sweep_1"]),
         lambda session: jobs_of(session, "sweep_1"),
         lambda session: best_values(session, "sweep_1"),
-        lambda session: list_jobs(session, limit=20, sweep_id="sweep_1"),
+        lambda session: list_jobs(session, JobFilter(sweep="sweep_1")),
     ],
     ids=[
-        *("untold", "untold sweeps", "backlog", "backlog without", "scheduler", "lease", "token"),
+        *("unexported", "unexported sweeps", "backlog", "backlog without", "scheduler", "lease", "token"),
         *("states", "members", "bests", "page"),
     ],
 )

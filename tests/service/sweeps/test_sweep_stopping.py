@@ -171,7 +171,7 @@ HALVING = SuccessiveHalving(type="halving", metric="val/accuracy", factor=2, fir
 
 def test_the_words_of_halving() -> None:
     members = [standing("a", 0.25), standing("b", 0.5), standing("c", math.nan), standing("d")]
-    waiting = "waiting_for_sweep: other members have not come to the end of epoch 1 yet"
+    waiting = "waiting_for_sweep: other members have not reached the end of epoch 1"
     assert verdict_of(HALVING, members) == ({}, dict.fromkeys("abc", waiting), 1)
     stop, hold, until = verdict_of(HALVING, [*members[:3], standing("d", 0.25, state=State.RUNNING)])
     assert stop == {"c": "stopped_by_sweep: val/accuracy not a finite number at epoch 1 is not among the best 2 of 4"}

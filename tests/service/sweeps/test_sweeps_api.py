@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.jobs.repository import get_job, jobs_in
+from service.jobs.repository import jobs_in
 from service.jobs.states import State
+from service.store.models import Job
 from service.sweeps.repository import state_of
 from service.sweeps.schemas import LOSSES_SWEEP, SweepState
 from tests.service.fixtures.support import train
@@ -46,7 +47,7 @@ def test_a_sweep_makes_its_jobs(api: httpx.Client, database: Database, woken: li
 def test_a_job_beside_sweeps_has_none(api: httpx.Client, database: Database) -> None:
     job_id = api.post("/v1/jobs", json={**LOSSES_SWEEP["base"], "name": "alone"}).json()["id"]
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         assert (job.sweep_id, job.overrides) == (None, None)
 

@@ -15,7 +15,6 @@ import yaml
 from sqlalchemy import select
 
 from service.jobs.repository import (
-    get_job,
     move,
     record_event,
     start_attempt,
@@ -25,7 +24,7 @@ from service.jobs.schemas import job_view
 from service.jobs.series.points import Point
 from service.jobs.states import Request, State
 from service.settings import Settings
-from service.store.models import Event, MlflowRun
+from service.store.models import Event, Job, MlflowRun
 from service.tracking import MlflowExporter
 from service.tracking.job_export import POINTS_PER_CALL
 from service.tracking.mlflow.entries import flatten
@@ -120,7 +119,7 @@ def test_a_run_follows_its_job(
     assert "model/spec.yaml" in {file["path"] for file in files}
 
     with database.reading() as session:
-        job = get_job(session, job_id)
+        job = session.get(Job, job_id)
         assert job is not None
         view = job_view(job, settings.mlflow_link).mlflow
     assert view is not None
