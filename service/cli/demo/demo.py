@@ -78,7 +78,7 @@ def _stack(data_dir: Path) -> Iterator[str]:
     """Run `gradfleet up` beside this process; gives the API's address."""
     data_dir.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "service.cli.main", "up", "--port", "0", "--data-dir", str(data_dir)],
+        [sys.executable, "-m", "gradfleet", "up", "--port", "0", "--data-dir", str(data_dir)],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for the demo, which then stops it
