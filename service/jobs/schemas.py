@@ -1,16 +1,18 @@
 """Jobs as the API shows them."""
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from service.jobs.labels import Labels
 from service.jobs.mlflow_pages import run_page
 from service.jobs.states import State
-from service.store.models import Job
 from workers.job.fields import StrictModel
 from workers.job.spec import JobSpec
+
+if TYPE_CHECKING:
+    from service.store.models import Job  # `gradfleet gradcheck` reads specs without SQLAlchemy
 
 HINGE_JOB: dict[str, Any] = {
     "name": "digits-hinge",
@@ -230,7 +232,7 @@ class MetricsView(BaseModel):
     data: dict[str, SeriesView]
 
 
-def job_view(job: Job, mlflow_link: str | None) -> JobView:
+def job_view(job: "Job", mlflow_link: str | None) -> JobView:
     """A job's row as the API shows it; `mlflow_link` is the base of links to MLflow."""
     return JobView(
         id=job.id,
@@ -260,7 +262,7 @@ def latest_values(latest_metrics: dict[str, Any]) -> dict[str, float | None]:
     return {name: value for name, (_, value) in sorted(latest_metrics.items())}
 
 
-def mlflow_view(job: Job, mlflow_link: str | None) -> MlflowView | None:
+def mlflow_view(job: "Job", mlflow_link: str | None) -> MlflowView | None:
     """Its run in MLflow, as the API shows it; None until MLflow has been told."""
     run = job.mlflow_run
     if run is None:
