@@ -1,4 +1,4 @@
-"""Something of the service's, as its owner holds it: what jobs and sweeps have in common."""
+"""Base class of jobs and sweeps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ Data = TypeVar("Data", JobData, SweepData)
 
 
 class Handle(Generic[Data]):
-    """A thing as it was when it was last asked for; `refresh()` asks again.
+    """A job or sweep as the API last returned it; `refresh()` fetches it again.
 
-    `data` is all that the API says of it, and `handle["field"]` one field of it, also one that this client does not
-    know.
+    `data` is the API's answer, and `handle["field"]` one of its fields, even one that this client does not know.
     """
 
-    PLACE: ClassVar[str]  # path of all things of its kind
+    COLLECTION: ClassVar[str]  # path of all jobs or sweeps
 
     def __init__(self, transport: Transport, streams: Streams, data: Data) -> None:
         self.data: Data = data
@@ -38,24 +37,24 @@ class Handle(Generic[Data]):
 
     @property
     def id(self) -> str:
-        """Its id, which begins with its kind."""
+        """Id: job_... or sweep_..."""
         return self.data["id"]
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name."""
         return self.data["name"]
 
     def refresh(self) -> Self:
-        """Ask how it is now."""
-        return self._take(self._call("GET"))
+        """Fetch the current state."""
+        return self._update(self._call("GET"))
 
-    def _call(self, method: str, what: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
-        return self._transport.call(method, self._path(what), body=body)
+    def _call(self, method: str, suffix: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
+        return self._transport.call(method, self._path(suffix), body=body)
 
-    def _take(self, response: httpx.Response) -> Self:
+    def _update(self, response: httpx.Response) -> Self:
         self.data = response.json()
         return self
 
-    def _path(self, what: str = "") -> str:
-        return f"{self.PLACE}/{quote(self.id, safe='')}{what}"
+    def _path(self, suffix: str = "") -> str:
+        return f"{self.COLLECTION}/{quote(self.id, safe='')}{suffix}"
