@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from service.cli.connection import fail
 from service.cli.spec_file import SpecFileError
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def gradcheck(
     try:
         report = check_spec(file, rows, seed)
     except SpecFileError as error:
-        print(f"gradfleet: {error}", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1) from error
+        fail(str(error))
     _show(report, rows)
     if not report.ok:
         raise typer.Exit(1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import quote
 
 from service.client.views import JobData, SweepData
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import httpx
 
     from service.client.stream import Streams
@@ -23,6 +26,7 @@ class Handle(Generic[Data]):
     """
 
     COLLECTION: ClassVar[str]  # path of all jobs or sweeps
+    TERMINAL: ClassVar[frozenset[str]]  # states that never change again
 
     def __init__(self, transport: Transport, streams: Streams, data: Data) -> None:
         self.data: Data = data
@@ -45,9 +49,40 @@ class Handle(Generic[Data]):
         """Name."""
         return self.data["name"]
 
+    @property
+    def state(self) -> str:
+        """State.
+
+        Jobs: queued, starting, running, pausing, paused, cancelling, succeeded, failed or cancelled. Sweeps: queued,
+        running, paused, succeeded, failed, cancelled, or empty (all its jobs have been deleted).
+        """
+        return self.data["state"]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job, or every job of the sweep, has succeeded, failed or been cancelled."""
+        return self.state in self.TERMINAL
+
+    def cancel(self) -> Self:
+        """Cancel the job, or all jobs of the sweep: at their next step if they are running, otherwise at once."""
+        return self._update(self._call("POST", "/cancel"))
+
     def refresh(self) -> Self:
         """Fetch the current state."""
         return self._update(self._call("GET"))
+
+    def _updates(self, deadline: float | None) -> Iterator[None]:
+        raise NotImplementedError
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for _ in self._updates(deadline):
+            if not self.ended and deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{type(self).__name__.lower()} {self.id} is {self.state} after {timeout:g} s")
+
+    def _refresh_within(self, deadline: float | None) -> None:
+        left = float("inf") if deadline is None else deadline - time.monotonic()
+        self._update(self._transport.call("GET", self._path(), patience=min(self._transport.patience, left)))
 
     def _call(self, method: str, suffix: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
         return self._transport.call(method, self._path(suffix), body=body)

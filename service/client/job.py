@@ -23,27 +23,14 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 
 class Job(Handle[JobData]):
-    """A job as the API last returned it; `refresh()` fetches it again.
+    """A training job; see `Handle`."""
 
-    `data` is the API's answer, and `job["field"]` one of its fields, even one that this client does not know.
-    """
-
-    COLLECTION = "/v1/jobs"
-
-    @property
-    def state(self) -> str:
-        """State: queued, starting, running, pausing, paused, cancelling, succeeded, failed or cancelled."""
-        return self.data["state"]
+    COLLECTION, TERMINAL = "/v1/jobs", TERMINAL
 
     @property
     def reason(self) -> str | None:
         """Why the job is in this state."""
         return self.data["reason"]
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job has succeeded, failed or been cancelled: it never changes again."""
-        return self.state in TERMINAL
 
     @property
     def progress(self) -> Progress:
@@ -54,10 +41,6 @@ class Job(Handle[JobData]):
     def latest(self) -> dict[str, float | None]:
         """The latest value of each series; None if it is not finite."""
         return self.data["metrics"]
-
-    def cancel(self) -> Self:
-        """Cancel the job: at once if it is queued or paused, at its next step if it is running."""
-        return self._update(self._call("POST", "/cancel"))
 
     def pause(self) -> Self:
         """Pause the job. It writes a checkpoint and frees its CPUs."""
@@ -84,10 +67,7 @@ class Job(Handle[JobData]):
         TimeoutError after `timeout` seconds; UnreachableError if the service is down for the client's `patience`, or
         until the timeout.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for _ in self._updates(deadline):
-            if not self.ended and deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"job {self.id} is {self.state} after {timeout:g} s")
+        self._wait(timeout)
         if raise_on_failure and self.state == "failed":
             raise JobFailedError(self)
         if raise_on_failure and self.state == "cancelled":
@@ -190,9 +170,3 @@ class Job(Handle[JobData]):
                     break
             else:
                 time.sleep(POLL_SECONDS if deadline is None else max(0, min(POLL_SECONDS, deadline - time.monotonic())))
-
-    def _refresh_within(self, deadline: float | None) -> None:
-        patience = self._transport.patience
-        if deadline is not None:
-            patience = min(patience, deadline - time.monotonic())
-        self._update(self._transport.call("GET", self._path(), patience=patience))

@@ -19,31 +19,14 @@ POLL_SECONDS = 0.5
 
 
 class Sweep(Handle[SweepData]):
-    """A sweep as the API last returned it; `refresh()` fetches it again.
+    """A sweep; see `Handle`."""
 
-    `data` is the API's answer, and `sweep["field"]` one of its fields, even one that this client does not know.
-    """
-
-    COLLECTION = "/v1/sweeps"
-
-    @property
-    def state(self) -> str:
-        """State: queued, running, paused, succeeded, failed, cancelled, or empty (all its jobs have been deleted)."""
-        return self.data["state"]
+    COLLECTION, TERMINAL = "/v1/sweeps", TERMINAL_OF_SWEEPS
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of jobs in each state. Jobs that the sweep's own rule has cancelled count as `stopped`."""
         return self.data["jobs"]
-
-    @property
-    def ended(self) -> bool:
-        """Whether all jobs have ended."""
-        return self.state in TERMINAL_OF_SWEEPS
-
-    def cancel(self) -> Self:
-        """Cancel every job that has not ended."""
-        return self._update(self._call("POST", "/cancel"))
 
     def jobs(self, *, state: str | None = None) -> list[Job]:
         """Return the jobs, oldest first: all, or those in a state."""
@@ -65,10 +48,7 @@ class Sweep(Handle[SweepData]):
         Raises TimeoutError after `timeout` seconds; UnreachableError if the service is down for the client's
         `patience`, or until the timeout.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for _ in self._updates(deadline):
-            if not self.ended and deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"sweep {self.id} is {self.state} after {timeout:g} s")
+        self._wait(timeout)
         return self
 
     def watch(self) -> Iterator[Self]:
@@ -79,10 +59,8 @@ class Sweep(Handle[SweepData]):
     def _updates(self, deadline: float | None) -> Iterator[None]:
         """Keep `data` up to date until all jobs have ended; yields after every update."""
         while True:
-            left = float("inf") if deadline is None else deadline - time.monotonic()
-            patience = min(self._transport.patience, left)
-            self._update(self._transport.call("GET", self._path(), patience=patience))
+            self._refresh_within(deadline)
             yield
             if self.ended:
                 return
-            time.sleep(max(0, min(POLL_SECONDS, left)))
+            time.sleep(POLL_SECONDS if deadline is None else max(0, min(POLL_SECONDS, deadline - time.monotonic())))

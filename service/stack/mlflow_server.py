@@ -16,6 +16,7 @@ import httpx
 
 from service.client.http import http_client
 from service.processes import child_environment, die_with_parent
+from service.stack.control_plane import StartError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,14 +72,14 @@ class MlflowServer:
             )
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Wait until the server answers. Raises TimeoutError after `timeout` seconds, RuntimeError if it has ended."""
+        """Wait until the server answers. Raises StartError after `timeout` seconds, or if it has ended."""
         deadline = time.monotonic() + timeout
         with http_client(self.url, timeout=1) as client:
             while not _answers(client):
                 if self._process is None or self._process.poll() is not None:
-                    raise RuntimeError(f"the MLflow server ended while it started; see {self._log}")
+                    raise StartError(f"the MLflow server ended while it started; see {self._log}")
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
+                    raise StartError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
                 time.sleep(0.1)
 
     def restart_if_ended(self) -> None:

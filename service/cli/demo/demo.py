@@ -17,7 +17,8 @@ from rich.console import Console
 
 from service.cli.demo import experiment
 from service.cli.live.live_sweep import follow_sweep
-from service.cli.server.up import DataDir
+from service.cli.server.stopping import StopSignal
+from service.cli.server.up import POLL_SECONDS, DataDir
 from service.cli.tables import PIPE_WIDTH
 from service.client import Client
 from service.processes import die_with_parent
@@ -66,7 +67,9 @@ def demo(
             console.print(f"  charts:    {sweep.name:<12} {sweep['mlflow']['compare_url']}", soft_wrap=True)
         if keep:
             console.print(f"\nStill running: API {url}, docs {url}/docs. Ctrl-C stops it.")
-            _wait_for_signal()
+            stop = StopSignal()
+            while not stop.wait(POLL_SECONDS):
+                pass
         else:
             again = "" if data_dir == Path("gradfleet-data") else f" --data-dir {data_dir}"
             console.print(f"\nEverything is kept in {data_dir}. To see the runs in MLflow and the API's docs:")
@@ -156,11 +159,3 @@ def _exported(sweep: Sweep) -> int:
     """The number of exported runs: of the sweep and of its jobs."""
     runs = [sweep.refresh()["mlflow"], *(member["mlflow"] for member in sweep.comparison()["members"])]
     return sum(run is not None and run["complete"] for run in runs)
-
-
-def _wait_for_signal() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    stop.wait()

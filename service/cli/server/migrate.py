@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import typer
+from service.cli.connection import fail, say
 
 
 def migrate() -> None:
@@ -26,8 +26,7 @@ def migrate() -> None:
                 if text is not None:
                     keep_token(session, name, role, text.get_secret_value())
     except TokenFormatError as error:
-        typer.echo(f"gradfleet: {error}", err=True)
-        raise typer.Exit(2) from error
+        fail(str(error), code=2)
     finally:
         database.close()
-    typer.echo("the database has this version's schema")
+    say("the database has this version's schema")

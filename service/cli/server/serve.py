@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
+from service.cli.connection import fail
 from service.cli.server.stopping import StopSignal
-from service.cli.server.up import LOOPBACK, Host, check_host
+from service.cli.server.up import LOOPBACK, POLL_SECONDS, Host, check_host
 from service.telemetry.logs import log_to
-
-POLL_SECONDS = 1.0
 
 
 def serve(
@@ -48,11 +46,6 @@ def serve(
             while not stop.wait(POLL_SECONDS):
                 pass
     except StartError as error:
-        _fail(str(error), error)
+        fail(str(error))
     except OperationalError as error:
-        _fail(f"the database of GRADFLEET_DATABASE_URL does not answer: {error.orig}", error)
-
-
-def _fail(message: str, error: Exception) -> None:
-    print(f"gradfleet: {message}", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(1) from error
+        fail(f"the database of GRADFLEET_DATABASE_URL does not answer: {error.orig}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.connection import fail
 from service.cli.server.command import ServerCommand
 from service.cli.server.up import DataDir
 
@@ -66,8 +67,7 @@ def revoke(
     with _writing(data_dir) as session:
         found = revoke_token(session, token_id) is not None
     if not found:
-        typer.echo("gradfleet: there is no token with this id; `gradfleet tokens list` shows all tokens", err=True)
-        raise typer.Exit(1)
+        fail("there is no token with this id; `gradfleet tokens list` shows all tokens")
     typer.echo(f"{token_id} revoked")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.addresses import is_loopback
+from service.cli.connection import fail
 from service.cli.server.stopping import StopSignal
 from service.telemetry.logs import log_to
 
@@ -50,8 +50,7 @@ def up(
                 stack.mlflow.restart_if_ended()
             print("Gradfleet is stopping.", flush=True)  # noqa: T201
     except StartError as error:
-        print(f"gradfleet: {error}", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1) from error
+        fail(str(error))
 
 
 def check_host(host: str, settings: Settings, where: str = "") -> None:
@@ -60,10 +59,9 @@ def check_host(host: str, settings: Settings, where: str = "") -> None:
 
     if is_loopback(host) or has_token(settings.database):
         return
-    print(  # noqa: T201
-        f"gradfleet: {host} is not a loopback address: other machines can reach it, so the API requires a token, and "
+    fail(
+        f"{host} is not a loopback address: other machines can reach it, so the API requires a token, and "
         f"there is none. Create one with `gradfleet tokens add NAME{where}`, or listen on this machine only: "
         "--host 127.0.0.1.",
-        file=sys.stderr,
+        code=2,
     )
-    raise typer.Exit(2)
