@@ -53,14 +53,14 @@ format: .venv/installed  ## format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 
 # The images contain the tested versions, without the test dependencies.
-LOCK_IMAGE = $(BIN)/uv pip compile --quiet pyproject.toml - --constraint requirements.lock --universal --python-version 3.11 \
+LOCK_IMAGE = $(BIN)/uv pip compile --quiet pyproject.toml - --extra service --constraint requirements.lock --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
 
 lock: .venv/installed  ## resolve the dependencies again
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra service --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.lock
 	echo hatchling | $(LOCK_IMAGE) --extra fast --output-file deploy/requirements.lock
-	echo hatchling 'cupy-cuda12x[ctk]' | tr ' ' '\n' | $(LOCK_IMAGE) --extra fast --extra cuda --output-file deploy/requirements-gpu.lock
+	echo 'cupy-cuda12x[ctk]' | $(LOCK_IMAGE) --extra cuda --output-file deploy/requirements-gpu.lock
 
 # PyTorch is large and the engine needs NumPy only, so the comparisons with PyTorch use a separate environment.
 .venv-bench/installed: pyproject.toml
@@ -94,7 +94,7 @@ test-torch: .venv-bench/installed  ## the tests that need PyTorch
 
 # The next `make` after a change of the lock file removes CuPy again.
 test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on the machine
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --editable '.[cuda]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --editable '.[service,cuda]'
 	$(BIN)/python -m pytest tests/gpu
 
 reference: .venv/installed  ## write docs/reference from the docstrings

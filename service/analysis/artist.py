@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -12,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from service.processes import die_with_parent
+from service.processes import child_environment, die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,10 +137,7 @@ class Artist:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        # The process must not see the password of the database or a token.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADFLEET_")} | {
-            f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")
-        }
+        environment = child_environment() | {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
         with self._log.open("ab") as output:
             return subprocess.Popen(  # noqa: S603
                 self._command,

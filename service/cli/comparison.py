@@ -1,4 +1,4 @@
-"""The table of a sweep's comparison: on a terminal, in a pipe, and as CSV."""
+"""The comparison of a sweep's jobs as a table and as CSV."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from service.cli.tables import print_table
 if TYPE_CHECKING:
     from service.client.views import Comparison, Group
 
-# Those that models of different losses can be compared by.
+# Metrics that are comparable between models with different losses.
 SHOWN = ("val/accuracy", "val/hinge", "val/softmax")
 MARKS = {"": "", "loss": "*", "overall": "**"}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print a line for each group, mean ± standard deviation over its n seeds, and which are best."""
+    """Print a row for each group: mean ± standard deviation over its n seeds, and which groups are best."""
     metrics = [comparison["metric"], *(name for name in SHOWN if name != comparison["metric"])]
     fields = _fields(comparison)
     rows = [
@@ -38,7 +38,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """The groups with the mean, deviation and n of every metric."""
+    """Return the groups as CSV, with the mean, standard deviation and n of every metric."""
     fields = _fields(comparison)
     names = sorted({name for group in comparison["groups"] for name in group["metrics"]})
     text = io.StringIO()
@@ -57,7 +57,7 @@ def _fields(comparison: Comparison) -> list[str]:
 
 
 def _short(fields: list[str]) -> list[str]:
-    """The last words of fields, "loss" for "loss.type", or the whole fields where these would be the same."""
+    """The last parts of the fields' names, such as "loss" for "loss.type"; the whole names if these are not unique."""
     short = [field.removesuffix(".type").rpartition(".")[2] for field in fields]
     return short if len(set(short)) == len(short) else fields
 

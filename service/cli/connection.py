@@ -1,4 +1,4 @@
-"""What the commands that ask a service have in common."""
+"""Options, connection and output of the commands that talk to a service."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 Url = Annotated[str, typer.Option(envvar="GRADFLEET_URL", help="Address of the API.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
-SpecFile = Annotated[Path, typer.Argument(help="Spec, YAML or JSON.", show_default=False)]
+SpecFile = Annotated[Path, typer.Argument(help="Spec in YAML or JSON.", show_default=False)]
 
 JOB_FAILED = 3  # exit status
 
-# At a terminal somebody waits: a service that is not there is reported within a second. `watch`, once begun, waits on.
+# A user is waiting, so an unreachable service is reported within a second. While `watch` runs, it waits longer.
 RETRIES = 2
 
 output = Console(highlight=False)
@@ -31,21 +31,21 @@ errors = Console(stderr=True, highlight=False)
 
 @contextmanager
 def connected(url: str) -> Iterator[Client]:
-    """Client whose errors end the command with one clear message."""
+    """Yield a client whose errors end the command with a message."""
     try:
         with Client(url, retries=RETRIES) as client:
             yield client
     except UnreachableError as error:
-        hint = "; start the service with `gradfleet up`, or name another address with --url"
+        hint = "; start the service with `gradfleet up`, or give another address with --url"
         fail(f"{error}{hint if isinstance(error.__cause__, httpx.ConnectError) else ''}")
     except httpx.InvalidURL as error:
-        fail(f"{url} could not be asked: {error}")
+        fail(f"{url} is not a valid URL: {error}")
     except (ApiError, TokenFormError) as error:
         fail(str(error))
 
 
 def spec_in(file: Path) -> dict[str, Any]:
-    """The spec in a file; the command ends where there is none."""
+    """Read the spec in a file; end the command with a message if there is none."""
     try:
         return read_spec(file)
     except SpecFileError as error:
@@ -53,11 +53,11 @@ def spec_in(file: Path) -> dict[str, Any]:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Say what is wrong and exit."""
+    """Print an error and exit."""
     errors.print(f"gradfleet: {message}", markup=False, soft_wrap=True, style="red")
     raise typer.Exit(code)
 
 
 def say(text: str) -> None:
-    """Print a line as it is."""
+    """Print text without markup or wrapping."""
     output.print(text, markup=False, soft_wrap=True)

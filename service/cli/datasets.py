@@ -20,29 +20,29 @@ SHOWN_NUMBERS = 8
 
 @datasets.command("add")
 def add_dataset(
-    name: Annotated[str, typer.Argument(help="Name under which jobs find it.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of the dataset.", show_default=False)],
     file: Annotated[
         str,
         typer.Argument(
-            help="File or folder below the service's uploads, or an s3:// or gs:// address: Parquet, Arrow, CSV, .npy, "
-            ".npz, IDX or CIFAR's binary format, also gzipped, in a .zip or a .tar.",
+            help="File or directory in the service's uploads, or an s3:// or gs:// URI: Parquet, Arrow, CSV, .npy, "
+            ".npz, IDX or CIFAR's binary format, optionally gzipped or in a .zip or .tar.",
             show_default=False,
         ),
     ],
     label: Annotated[str | None, typer.Option(help="Column of the class; default: label.")] = None,
-    labels: Annotated[str | None, typer.Option(help="File with the labels, where it is another one.")] = None,
-    feature: Annotated[list[str] | None, typer.Option(help="Column, or pattern of columns; may be repeated.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Column to predict, in place of a label.")] = None,
-    class_name: Annotated[list[str] | None, typer.Option("--class", help="Name of a class, in their order.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Separate file with the labels.")] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="Feature column, or a pattern; repeatable.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Column to predict instead of a label; repeatable.")] = None,
+    class_name: Annotated[list[str] | None, typer.Option("--class", help="Name of the next class; repeatable.")] = None,
     split_column: Annotated[
-        str | None, typer.Option(help="Column that says which rows train and which validate.")
+        str | None, typer.Option(help="Column that divides the rows into training and validation rows.")
     ] = None,
-    shape: Annotated[str | None, typer.Option(help="What a row is as an image, such as 28x28 or 32x32x3.")] = None,
-    format_name: Annotated[str | None, typer.Option("--format", help="Format; default: by the files' names.")] = None,
-    upload: Annotated[bool, typer.Option("--upload", help="Send the file, which is on this machine.")] = False,
+    shape: Annotated[str | None, typer.Option(help="Shape of a row as an image, such as 28x28 or 32x32x3.")] = None,
+    format_name: Annotated[str | None, typer.Option("--format", help="Format; default: by the file names.")] = None,
+    upload: Annotated[bool, typer.Option("--upload", help="Upload the file from this machine.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Register files under a name; other content under the same name is its next version."""
+    """Register files as a dataset. New content under an existing name becomes its next version."""
     options: DatasetOptions = {
         "features": feature or [],
         "targets": target or [],
@@ -54,7 +54,7 @@ def add_dataset(
     if format_name:
         options["format"] = format_name
     if upload and labels:
-        fail("--upload sends one file; put the labels beside the images in a .zip or a .tar")
+        fail("--upload sends one file; put labels and images into one .zip or .tar")
     with connected(url) as client:
         if upload:
             if not Path(file).is_file():
@@ -67,7 +67,7 @@ def add_dataset(
 
 @datasets.command("list")
 def list_datasets(url: Url = DEFAULT_URL) -> None:
-    """List the datasets, each in its newest version."""
+    """List the newest version of each dataset."""
     with connected(url) as client:
         found = client.datasets()
     rows = [
@@ -89,13 +89,13 @@ def list_datasets(url: Url = DEFAULT_URL) -> None:
 @datasets.command("show")
 def show_dataset(
     name: Annotated[str, typer.Argument(help="Name, or name@version.", show_default=False)],
-    rows: Annotated[int, typer.Option(min=1, max=100, help="How many rows to show.")] = 5,
+    rows: Annotated[int, typer.Option(min=1, max=100, help="Number of rows to show.")] = 5,
     contact_sheet: Annotated[
-        Path | None, typer.Option(help="Write some of its images to this PNG file, a row for each class.")
+        Path | None, typer.Option(help="Write some of the images to this PNG file, a row for each class.")
     ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Show what is known of a dataset, and its first rows."""
+    """Show a dataset and its first rows."""
     with connected(url) as client:
         dataset = client.dataset(name)
         preview = client.preview_dataset(name, rows)
@@ -106,7 +106,7 @@ def show_dataset(
         parts = ", ".join(f"{value} {count}" for value, count in dataset["splits"].items())
         say(f"rows by {dataset['split_column']}: {parts}")
     for version in dataset["versions"]:
-        say(f"  version {version['version']}: {version['rows']} rows, made {version['created_at']}")
+        say(f"  version {version['version']}: {version['rows']} rows, created {version['created_at']}")
     _print_rows(dataset, preview)
     if contact_sheet:
         contact_sheet.write_bytes(picture)
@@ -130,7 +130,7 @@ def _summary(dataset: Dataset) -> str:
 
 
 def _print_rows(dataset: DatasetDetail, preview: list[PreviewRow]) -> None:
-    """The rows, with the first of their features."""
+    """Print rows with their first features."""
     shown = min(dataset["features"], SHOWN_NUMBERS)
     more = ("...",) if dataset["features"] > shown else ()
     one_each = all(column["width"] == 1 for column in dataset["columns"]) and dataset["columns"]

@@ -1,8 +1,7 @@
-"""`gradfleet gradcheck`: the gradients of a job's model and loss against differences of its forward pass."""
+"""`gradfleet gradcheck`: compare the gradients of a job's model and loss with finite differences."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,31 +9,31 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from service.cli.connection import fail
 from service.cli.spec_file import SpecFileError
 
 if TYPE_CHECKING:
     from core.gradcheck.report import GradientReport
 
-WIDTH_OF_FILES = 200
+PIPE_WIDTH = 200
 
 
 def gradcheck(
-    file: Annotated[Path, typer.Argument(help="Job spec, YAML or JSON; model.inputs is needed.", show_default=False)],
-    rows: Annotated[int, typer.Option(min=1, max=1024, help="Samples to check on.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws parameters, samples and labels.")] = 0,
+    file: Annotated[Path, typer.Argument(help="Job spec in YAML or JSON, with model.inputs.", show_default=False)],
+    rows: Annotated[int, typer.Option(min=1, max=1024, help="Number of samples.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the parameters, samples and labels.")] = 0,
 ) -> None:
-    """Check every gradient of a job's model and loss, on random samples and parameters, in float64.
+    """Check every gradient of a job's model and loss on random samples and parameters, in float64.
 
-    Shows the worst entry of each: its index, what backward says, what differences of the forward pass say, and how far
-    apart they are. Exits with 1 when one is wrong.
+    For each gradient, the entry with the largest error is shown: its index, its value by backward, its value by finite
+    differences of the forward pass, and the relative error. The exit status is 1 if a gradient is wrong.
     """
     from service.cli.gradients import check_spec  # noqa: PLC0415
 
     try:
         report = check_spec(file, rows, seed)
     except SpecFileError as error:
-        print(f"gradfleet: {error}", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1) from error
+        fail(str(error))
     _show(report, rows)
     if not report.ok:
         raise typer.Exit(1)
@@ -56,7 +55,7 @@ def _show(report: GradientReport, rows: int) -> None:
             "[green]ok[/]" if each.ok else "[red]FAILED[/]",
         )
     console = Console(highlight=False)
-    (console if console.is_terminal else Console(width=WIDTH_OF_FILES)).print(table, highlight=False)
+    (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table, highlight=False)
     for breach in report.breaches:
         console.print(f"FAILED: {breach}", markup=False, style="red", soft_wrap=True)
     wrong = sum(not each.ok for each in report.tensors) + len(report.breaches)

@@ -1,4 +1,4 @@
-"""The gradients of a job's model and loss, checked on random samples."""
+"""Check of the gradients of a job's model and loss on random samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_spec(file: Path, rows: int, seed: int) -> GradientReport:
-    """Check the gradients of the loss of a spec's model, in float64; SpecFileError where there is none to check."""
+    """Check the gradients of the model and loss of a spec in float64. Raises SpecFileError if the spec is invalid."""
     graph = _graph(_spec(file), rows)
     return check_graph(graph, "loss", _samples(graph, rows, seed), seed)
 
@@ -38,7 +38,7 @@ def _spec(file: Path) -> JobRequest:
 
 def _graph(spec: JobRequest, rows: int) -> Graph:
     if spec.model.inputs is None:
-        raise SpecFileError("model.inputs is needed here: the number of features in a row")
+        raise SpecFileError("model.inputs is required here: the number of features of a row")
     try:
         graph = with_loss(build_classifier(spec.model.layers, spec.model.inputs), spec.loss)
         graph.shapes(rows)
@@ -51,7 +51,7 @@ def _graph(spec: JobRequest, rows: int) -> Graph:
 
 
 def _samples(graph: Graph, rows: int, seed: int) -> dict[str, Array]:
-    """Standard normal numbers, and labels drawn evenly from the classes that the loss knows."""
+    """Standard normal features, and labels with equal probabilities for the classes."""
     random, shapes, loss = generator(seed, Purpose.CHECK, stream=1), graph.shapes(rows), graph.nodes["loss"]
     classes = loss.node.index_limits(*(shapes[name] for name in loss.inputs)).get(1, 0)
     return {

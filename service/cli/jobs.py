@@ -1,4 +1,4 @@
-"""The commands about jobs."""
+"""Commands for jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JobId = Annotated[str, typer.Argument(help="Id of the job: job_...", show_defaul
 
 
 class Format(StrEnum):
-    """How points are written."""
+    """Format of points."""
 
     CSV = "csv"
     ARROW = "arrow"
@@ -35,7 +35,7 @@ MEDIA_TYPES = {Format.CSV: "text/csv", Format.ARROW: ARROW}
 def submit(
     file: SpecFile,
     url: Url = DEFAULT_URL,
-    watch: Annotated[bool, typer.Option("--watch", help="Then watch it until it ends, as `watch` does.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends, as `watch` does.")] = False,
 ) -> None:
     """Submit a job and print its id."""
     spec = spec_in(file)
@@ -48,7 +48,7 @@ def submit(
 
 @jobs_app.command()
 def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
-    """Say what would run if a job were submitted, and run nothing."""
+    """Show what would run if a job were submitted; nothing runs."""
     spec = spec_in(file)
     with connected(url) as client:
         preview = client.validate(spec)
@@ -57,9 +57,9 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
         for layer in preview["layers"]
     ]
     print_table(("layer", "type", "output", "parameters"), rows)
-    say(f"{preview['parameters']:,} parameters, {preview['memory_per_worker_bytes'] / 2**20:,.1f} MiB of each worker")
+    say(f"{preview['parameters']:,} parameters, {preview['memory_per_worker_bytes'] / 2**20:,.1f} MiB in each worker")
     say(f"{preview['train_rows']:,} rows to train on, {preview['validation_rows']:,} to validate on")
-    say(f"{preview['total_steps']:,} steps, {preview['steps_per_epoch']:,} in an epoch")
+    say(f"{preview['total_steps']:,} steps, {preview['steps_per_epoch']:,} in each epoch")
     for warning in preview["warnings"]:
         text = f"warning: {warning['field']}: {warning['message']}"
         errors.print(text, markup=False, soft_wrap=True, style="yellow")
@@ -69,10 +69,10 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
 def jobs(
     url: Url = DEFAULT_URL,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20,
-    state: Annotated[str | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
-    experiment: Annotated[str | None, typer.Option(help="Only those of this experiment.", show_default=False)] = None,
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.", show_default=False)] = None,
+    experiment: Annotated[str | None, typer.Option(help="Only jobs of this experiment.", show_default=False)] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="Only those with this label, key:value; repeatable.", show_default=False)
+        list[str] | None, typer.Option(help="Only jobs with this label, key:value; repeatable.", show_default=False)
     ] = None,
 ) -> None:
     """List the newest jobs."""
@@ -95,14 +95,14 @@ def jobs(
 
 @jobs_app.command()
 def show(job_id: JobId, url: Url = DEFAULT_URL) -> None:
-    """Show everything about a job, as JSON."""
+    """Show all fields of a job as JSON."""
     with connected(url) as client:
         say(json.dumps(client.job(job_id).data, indent=2))
 
 
 @jobs_app.command()
 def watch(job_id: JobId, url: Url = DEFAULT_URL) -> None:
-    """Watch a job until it ends; exits with 3 when it did not succeed."""
+    """Watch a job until it ends. The exit status is 3 if it does not succeed."""
     with connected(url) as client:
         _watch(client.job(job_id))
 
@@ -111,20 +111,20 @@ def watch(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 def metrics(
     job_id: JobId,
     url: Url = DEFAULT_URL,
-    form: Annotated[Format, typer.Option("--format", help="Text, or an Arrow stream.")] = Format.CSV,
+    form: Annotated[Format, typer.Option("--format", help="CSV text or an Arrow stream.")] = Format.CSV,
     name: Annotated[list[str] | None, typer.Option(help="Only this series; repeatable.", show_default=False)] = None,
 ) -> None:
     """Write the points of a job to standard output."""
     stream = typer.get_binary_stream("stdout")
     if form is Format.ARROW and stream.isatty():
-        fail("an Arrow stream is not for a terminal; write it to a file: gradfleet metrics ... > metrics.arrow")
+        fail("an Arrow stream is binary; write it to a file: gradfleet metrics ... > metrics.arrow")
     with connected(url) as client:
         stream.write(client.job(job_id).export_metrics(MEDIA_TYPES[form], name))
 
 
 @jobs_app.command()
 def cancel(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a job, or of a sweep.", show_default=False)],
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a job or sweep.", show_default=False)],
     url: Url = DEFAULT_URL,
 ) -> None:
     """Cancel a job, or every job of a sweep that has not ended."""
@@ -135,7 +135,7 @@ def cancel(
 
 @jobs_app.command()
 def pause(job_id: JobId, url: Url = DEFAULT_URL) -> None:
-    """Pause a job: it frees its CPUs, and resuming it goes on from there."""
+    """Pause a job: it writes a checkpoint and frees its CPUs."""
     with connected(url) as client:
         say(f"{job_id} {client.job(job_id).pause().state}")
 
@@ -144,9 +144,9 @@ def pause(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 def resume(
     job_id: JobId,
     url: Url = DEFAULT_URL,
-    workers: Annotated[int | None, typer.Option(help="Go on with this many workers.", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of workers from now on.", show_default=False)] = None,
 ) -> None:
-    """Let a paused job go on."""
+    """Resume a paused job from its checkpoint."""
     with connected(url) as client:
         job = client.job(job_id)
         if workers is not None:
@@ -157,13 +157,13 @@ def resume(
 @jobs_app.command()
 def resize(
     job_id: JobId,
-    workers: Annotated[int, typer.Option(help="Worker processes.", show_default=False)],
+    workers: Annotated[int, typer.Option(help="Number of worker processes.", show_default=False)],
     url: Url = DEFAULT_URL,
     cpus_per_worker: Annotated[
-        int | None, typer.Option(help="Threads of shards in each worker.", show_default=False)
+        int | None, typer.Option(help="Number of threads in each worker.", show_default=False)
     ] = None,
 ) -> None:
-    """Change the number of a job's workers, also while it runs. No result depends on it."""
+    """Change a job's number of workers, even while it runs. Results do not depend on it."""
     with connected(url) as client:
         job = client.job(job_id).resize(workers=workers, cpus_per_worker=cpus_per_worker)
     resources = job["spec"]["resources"]

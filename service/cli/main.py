@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from service.cli.connection import say
 from service.cli.datasets import datasets
 from service.cli.demo.demo import demo
 from service.cli.gradcheck import gradcheck
 from service.cli.jobs import jobs_app
+from service.cli.server.command import ServerCommand
 from service.cli.server.migrate import migrate
 from service.cli.server.serve import serve
 from service.cli.server.tokens import tokens
@@ -16,16 +20,14 @@ from service.cli.sweeps import sweeps_app
 
 app = typer.Typer(
     help="Exact distributed batch training: jobs over REST, every loss recorded.",
-    epilog="Exit status: 0 done; 1 refused, or the service does not answer; 2 a wrong command line; 3 the job that was "
-    "watched has failed or was cancelled, or one of the sweep's.",
+    epilog="Exit status: 0 success; 1 refused, or the service does not answer; 2 wrong command line; 3 the watched "
+    "job, or a job of the watched sweep, failed or was cancelled.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(up)
-app.command()(serve)
-app.command()(migrate)
-app.command()(demo)
+for command in (up, serve, migrate, demo):
+    app.command(cls=ServerCommand)(command)
 app.add_typer(jobs_app)
 app.add_typer(sweeps_app)
 app.add_typer(datasets, name="datasets")
@@ -33,5 +35,18 @@ app.add_typer(tokens, name="tokens")
 app.command()(gradcheck)
 
 
-if __name__ == "__main__":
-    app()
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        say(f"gradfleet {version('gradfleet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass

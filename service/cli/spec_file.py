@@ -1,4 +1,4 @@
-"""Specs of jobs and sweeps in files."""
+"""Files with specs of jobs and sweeps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class SpecFileError(ValueError):
-    """A file that holds no spec; the message says where and why."""
+    """A file does not contain a spec; the message says where and why."""
 
 
 class SpecLoader(yaml.SafeLoader):
-    """YAML's plain data, with the numbers and the dates of JSON: 1e-4 is a number, 2024-01-01 a string."""
+    """YAML loader for plain data, in which 1e-4 is a number and 2024-01-01 a string, as in JSON."""
 
 
 SpecLoader.yaml_implicit_resolvers = {
@@ -32,17 +32,17 @@ SpecLoader.add_implicit_resolver(
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """The spec in a YAML or JSON file; SpecFileError when there is none."""
+    """Read the spec in a YAML or JSON file. Raises SpecFileError if there is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:
-        spec = json.loads(text) if path.suffix == ".json" else yaml.load(text, SpecLoader)  # noqa: S506 - a safe one
+        spec = json.loads(text) if path.suffix == ".json" else yaml.load(text, SpecLoader)  # noqa: S506 - a subclass of SafeLoader
     except json.JSONDecodeError as error:
         raise SpecFileError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from error
     except yaml.YAMLError as error:
         raise SpecFileError(f"{path}: {error}") from error
     if not isinstance(spec, dict):
-        raise SpecFileError(f"{path} holds no spec: fields such as name, data and model are expected at its top")
+        raise SpecFileError(f"{path} does not contain a spec, a mapping with fields such as name, data and model")
     return spec

@@ -1,4 +1,4 @@
-"""The commands about sweeps."""
+"""Commands for sweeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SweepId = Annotated[str, typer.Argument(help="Id of the sweep: sweep_...", show_
 def sweep(
     file: SpecFile,
     url: Url = DEFAULT_URL,
-    watch: Annotated[bool, typer.Option("--watch", help="Then watch it until it ends, and compare its jobs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch it until it ends, and compare its jobs.")] = False,
 ) -> None:
     """Submit a sweep and print its id."""
     spec = spec_in(file)
@@ -35,8 +35,8 @@ def sweep(
 
 
 @sweeps_app.command()
-def sweeps(url: Url = DEFAULT_URL, limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20) -> None:
-    """List sweeps, newest first."""
+def sweeps(url: Url = DEFAULT_URL, limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20) -> None:
+    """List the newest sweeps."""
     with connected(url) as client:
         found = list(client.sweeps(limit=limit))
     rows = [(each.id, each.name, each["experiment"], each.state, counts_of(each)) for each in found]
@@ -48,11 +48,11 @@ def compare(
     sweep_id: SweepId,
     url: Url = DEFAULT_URL,
     metric: Annotated[
-        str, typer.Option(help="Find the best by this: val/accuracy, val/loss, val/hinge or val/softmax.")
+        str, typer.Option(help="Metric for the best: val/accuracy, val/loss, val/hinge or val/softmax.")
     ] = "val/accuracy",
-    as_csv: Annotated[bool, typer.Option("--csv", help="Every metric, as CSV.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print every metric as CSV.")] = False,
 ) -> None:
-    """Compare the jobs of a sweep: those that differ in the seed only taken together, and the best of each loss."""
+    """Compare the jobs of a sweep, grouped over seeds, and show the best of each loss."""
     with connected(url) as client:
         comparison = client.find_sweep(sweep_id).comparison(metric)
     if as_csv:

@@ -1,6 +1,6 @@
-"""The Python client: `from service.client import Client`.
+"""Python client of the REST API: `from gradfleet import Client`.
 
-It loads nothing of the service: what it needs is httpx, and pyarrow where metrics are read as a table.
+It needs httpx, and pyarrow to read metrics as a table.
 """
 
 from service.client.client import Client

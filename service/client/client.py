@@ -1,4 +1,4 @@
-"""The way to a service."""
+"""REST API client."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
     from service.client.views import Dataset, DatasetDetail, DatasetOptions, JobData, Preview, PreviewRow, SweepData
 
-REGISTRATION = 3600  # seconds without an answer, while every row of a file is being checked
+REGISTRATION_TIMEOUT = 3600  # seconds; the service checks every row of a file before it answers
 
 
 class Client:
-    """The API at `base_url`; a context manager, and safe to use from several threads.
+    """Client of the API at `base_url`. It is a context manager and can be shared by threads.
 
-    `token` is what `gradfleet tokens add` printed; default: the environment's GRADFLEET_TOKEN, or none.
+    `token` is a token that `gradfleet tokens add` printed; default: the environment variable GRADFLEET_TOKEN, if set.
 
-    A call that meets a broken connection, silence for `timeout` seconds, or a service that is busy or away, is repeated
-    up to `retries` times within `patience` seconds; `wait()`, `watch()` and `events()` of a job put up with a service
-    that is away for as long as the patience lasts. No repetition makes a second job.
+    A request is retried when the connection breaks, when no answer comes within `timeout` seconds, and when the service
+    is busy or down: up to `retries` times within `patience` seconds. While `wait()`, `watch()` and `events()` follow a
+    job, the service may be down for `patience` seconds at a time. A retry never creates a second job.
 
-    Raises ApiError for a request that the service refuses, UnreachableError when no answer came, TokenFormError for a
-    token in a wrong form.
+    Raises ApiError if the service refuses a request, UnreachableError if it does not answer, TokenFormError if the
+    token contains characters that no token has.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Client:
     def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
         """Submit a job.
 
-        Each call makes one job, however often its request has to be repeated. With a key of yours, so do several calls
-        with that key and the same spec, in whatever process.
+        Each call creates one job, however often its request is retried. Calls with the same `idempotency_key` and the
+        same spec, in any process, create one job between them.
         """
         headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return self._job(self._transport.call("POST", "/v1/jobs", body=spec, headers=headers).json())
 
     def job(self, job_id: str) -> Job:
-        """One job."""
+        """Return a job."""
         return self._job(self._transport.call("GET", f"/v1/jobs/{quote(job_id, safe='')}").json())
 
     def jobs(
@@ -88,10 +88,10 @@ class Client:
         created_before: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Jobs, newest first: all, or at most `limit`. They are fetched page by page, as far as they are taken.
+        """Iterate over jobs, newest first: all, or at most `limit`. Pages are fetched as needed.
 
-        Only those with all the `labels`, made at `created_after` or later and before `created_before`, which need a
-        time zone.
+        `labels` selects the jobs that have all of them. `created_after` is inclusive, `created_before` exclusive; both
+        need a time zone.
         """
         filters: dict[str, Any] = {
             "state": state,
@@ -104,24 +104,24 @@ class Client:
             yield self._job(data)
 
     def sweep(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Sweep:
-        """Submit a sweep: all of its jobs, or none where one of them is refused.
+        """Submit a sweep. If one of its jobs is refused, none is created.
 
-        Each call makes one sweep, as each call of `submit` makes one job; a key of yours does the same here.
+        `idempotency_key` works as in `submit`.
         """
         headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return self._sweep(self._transport.call("POST", "/v1/sweeps", body=spec, headers=headers).json())
 
     def sweeps(self, *, limit: int | None = None) -> Iterator[Sweep]:
-        """Sweeps, newest first: all, or at most `limit`. They are fetched page by page, as far as they are taken."""
+        """Iterate over sweeps, newest first: all, or at most `limit`. Pages are fetched as needed."""
         for data in entries(self._transport, "/v1/sweeps", limit=limit):
             yield self._sweep(data)
 
     def find_sweep(self, sweep_id: str) -> Sweep:
-        """One sweep that is there."""
+        """Return a sweep."""
         return self._sweep(self._transport.call("GET", f"/v1/sweeps/{quote(sweep_id, safe='')}").json())
 
     def validate(self, spec: Mapping[str, Any]) -> Preview:
-        """What would run if the spec were submitted; nothing runs."""
+        """Return what would run if the spec were submitted; nothing runs."""
         preview: Preview = self._transport.call("POST", "/v1/jobs/validate", body=spec).json()
         return preview
 
@@ -134,44 +134,44 @@ class Client:
         labels: Path | str | None = None,
         **options: Unpack[DatasetOptions],
     ) -> Dataset:
-        """Register a file or folder on the service's machine, or at an address that it may read, under a name.
+        """Register a file or directory on the service's machine, or a URI that the service may read, under a name.
 
-        `label` is the column of the class, "label" unless there are targets; `labels` the file that has them, where
-        that is another one.
+        `label` is the column of the class; default: "label", unless there are targets. `labels` is a separate file with
+        the labels.
         """
         body: dict[str, Any] = {"name": name, "path": str(path), "label": label, **options}
         body["labels"] = None if labels is None else str(labels)
-        dataset: Dataset = self._transport.call("POST", "/v1/datasets", body=body, silence=REGISTRATION).json()
+        dataset: Dataset = self._transport.call("POST", "/v1/datasets", body=body, timeout=REGISTRATION_TIMEOUT).json()
         return dataset
 
     def upload_dataset(
         self, name: str, file: Path | str, label: str | None = None, **options: Unpack[DatasetOptions]
     ) -> Dataset:
-        """Send a file of this machine, or a .zip or .tar of several, and register it under a name."""
+        """Upload a file from this machine, or several in a .zip or .tar, and register it under a name."""
         path = Path(file)
         query: dict[str, Any] = {"name": name, "filename": path.name, "label": label, **options}
         dataset: Dataset = self._transport.call(
-            "POST", "/v1/datasets/upload", query=query, file=path, silence=REGISTRATION
+            "POST", "/v1/datasets/upload", query=query, body=path, timeout=REGISTRATION_TIMEOUT
         ).json()
         return dataset
 
     def dataset(self, name: str) -> DatasetDetail:
-        """One dataset: its newest version, or one such as "digits@2"."""
+        """Return the newest version of a dataset, or the one that a name such as "digits@2" selects."""
         found: DatasetDetail = self._transport.call("GET", f"/v1/datasets/{quote(name, safe='')}").json()
         return found
 
     def preview_dataset(self, name: str, rows: int = 5) -> list[PreviewRow]:
-        """The first rows of a dataset."""
+        """Return the first rows of a dataset."""
         path = f"/v1/datasets/{quote(name, safe='')}/preview"
         found: list[PreviewRow] = self._transport.call("GET", path, query={"rows": rows}).json()["rows"]
         return found
 
     def contact_sheet(self, name: str) -> bytes:
-        """Some images of a dataset, as one PNG."""
+        """Return some images of a dataset in one PNG image."""
         return self._transport.call("GET", f"/v1/datasets/{quote(name, safe='')}/contact-sheet").content
 
     def datasets(self) -> list[Dataset]:
-        """Every dataset in its newest version, in order of name."""
+        """Return the newest version of every dataset, sorted by name."""
         found: list[Dataset] = self._transport.call("GET", "/v1/datasets").json()["data"]
         return found
 
@@ -183,8 +183,8 @@ class Client:
 
 
 def _authorization(token: str) -> dict[str, str]:
-    token = token.strip()  # of a file, with the end of its line
-    # An error of the HTTP library would quote the secret.
+    token = token.strip()  # a token read from a file ends with a newline
+    # The HTTP library would refuse it with an error that contains the secret.
     if not re.fullmatch(r"[\w.~+/=-]*", token, re.ASCII):
-        raise TokenFormError("the token has characters that no token has; give what `gradfleet tokens add` printed")
+        raise TokenFormError("the token contains invalid characters; use the token that `gradfleet tokens add` printed")
     return {"Authorization": f"Bearer {token}"} if token else {}

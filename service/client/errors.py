@@ -1,4 +1,4 @@
-"""What goes wrong with a call, or with a job."""
+"""Errors of the client."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 class GradfleetError(Exception):
-    """Any error of the client."""
+    """Base class of the client's errors."""
 
 
 class ApiError(GradfleetError):
-    """The API refused a request; `problem` is what it answered (RFC 9457), and the text names every wrong field."""
+    """The API refused a request. `problem` is its answer (RFC 9457); the message names every invalid field."""
 
     def __init__(self, problem: dict[str, Any]) -> None:
         self.problem = problem
@@ -24,15 +24,15 @@ class ApiError(GradfleetError):
 
 
 class UnreachableError(GradfleetError):
-    """No answer came, however often the request was repeated; `__cause__` is the last try's httpx.TransportError."""
+    """No answer, in spite of retries; `__cause__` is the httpx.TransportError of the last try."""
 
 
 class TokenFormError(GradfleetError, ValueError):
-    """What was given as a token is none; the message does not repeat it."""
+    """The token contains invalid characters; the message does not contain it."""
 
 
 class JobNotSucceededError(GradfleetError):
-    """A job that was waited for has ended without success; `job` is that job."""
+    """A job that was waited for did not succeed; `job` is the job."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -40,7 +40,7 @@ class JobNotSucceededError(GradfleetError):
 
 
 class JobFailedError(JobNotSucceededError):
-    """The job has failed; its `reason` says why."""
+    """The job failed; its `reason` says why."""
 
 
 class JobCancelledError(JobNotSucceededError):

@@ -1,13 +1,16 @@
-"""Something of the service's, as its owner holds it: what jobs and sweeps have in common."""
+"""Base class of jobs and sweeps."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import quote
 
 from service.client.views import JobData, SweepData
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import httpx
 
     from service.client.stream import Streams
@@ -17,13 +20,13 @@ Data = TypeVar("Data", JobData, SweepData)
 
 
 class Handle(Generic[Data]):
-    """A thing as it was when it was last asked for; `refresh()` asks again.
+    """A job or sweep as the API last returned it; `refresh()` fetches it again.
 
-    `data` is all that the API says of it, and `handle["field"]` one field of it, also one that this client does not
-    know.
+    `data` is the API's answer, and `handle["field"]` one of its fields, even one that this client does not know.
     """
 
-    PLACE: ClassVar[str]  # path of all things of its kind
+    COLLECTION: ClassVar[str]  # path of all jobs or sweeps
+    TERMINAL: ClassVar[frozenset[str]]  # states that never change again
 
     def __init__(self, transport: Transport, streams: Streams, data: Data) -> None:
         self.data: Data = data
@@ -38,24 +41,55 @@ class Handle(Generic[Data]):
 
     @property
     def id(self) -> str:
-        """Its id, which begins with its kind."""
+        """Id: job_... or sweep_..."""
         return self.data["id"]
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name."""
         return self.data["name"]
 
+    @property
+    def state(self) -> str:
+        """State.
+
+        Jobs: queued, starting, running, pausing, paused, cancelling, succeeded, failed or cancelled. Sweeps: queued,
+        running, paused, succeeded, failed, cancelled, or empty (all its jobs have been deleted).
+        """
+        return self.data["state"]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job, or every job of the sweep, has succeeded, failed or been cancelled."""
+        return self.state in self.TERMINAL
+
+    def cancel(self) -> Self:
+        """Cancel the job, or all jobs of the sweep: at their next step if they are running, otherwise at once."""
+        return self._update(self._call("POST", "/cancel"))
+
     def refresh(self) -> Self:
-        """Ask how it is now."""
-        return self._take(self._call("GET"))
+        """Fetch the current state."""
+        return self._update(self._call("GET"))
 
-    def _call(self, method: str, what: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
-        return self._transport.call(method, self._path(what), body=body)
+    def _updates(self, deadline: float | None) -> Iterator[None]:
+        raise NotImplementedError
 
-    def _take(self, response: httpx.Response) -> Self:
+    def _wait(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for _ in self._updates(deadline):
+            if not self.ended and deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{type(self).__name__.lower()} {self.id} is {self.state} after {timeout:g} s")
+
+    def _refresh_within(self, deadline: float | None) -> None:
+        left = float("inf") if deadline is None else deadline - time.monotonic()
+        self._update(self._transport.call("GET", self._path(), patience=min(self._transport.patience, left)))
+
+    def _call(self, method: str, suffix: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
+        return self._transport.call(method, self._path(suffix), body=body)
+
+    def _update(self, response: httpx.Response) -> Self:
         self.data = response.json()
         return self
 
-    def _path(self, what: str = "") -> str:
-        return f"{self.PLACE}/{quote(self.id, safe='')}{what}"
+    def _path(self, suffix: str = "") -> str:
+        return f"{self.COLLECTION}/{quote(self.id, safe='')}{suffix}"

@@ -10,9 +10,9 @@ from service.addresses import is_loopback
 
 
 def http_client(base_url: str, timeout: float, headers: dict[str, str] | None = None) -> httpx.Client:
-    """Client for one server; `timeout` in seconds, `headers` go with every request.
+    """Return a client of one server; `timeout` in seconds, `headers` are sent with every request.
 
-    A proxy of the environment is not asked for loopback addresses.
+    Proxies from the environment are not used for loopback addresses.
     """
     return httpx.Client(
         base_url=base_url,

@@ -1,4 +1,4 @@
-"""A job, as its owner holds it."""
+"""A training job."""
 
 from __future__ import annotations
 
@@ -23,72 +23,51 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 
 class Job(Handle[JobData]):
-    """A job as it was when it was last asked for; `refresh()` asks again.
+    """A training job; see `Handle`."""
 
-    `data` is all that the API says of it, and `job["field"]` one field of it, also one that this client does not
-    know.
-    """
-
-    PLACE = "/v1/jobs"
-
-    @property
-    def state(self) -> str:
-        """Where it stands: queued, starting, running, pausing, paused, cancelling, succeeded, failed or cancelled."""
-        return self.data["state"]
+    COLLECTION, TERMINAL = "/v1/jobs", TERMINAL
 
     @property
     def reason(self) -> str | None:
-        """Why it is in this state."""
+        """Why the job is in this state."""
         return self.data["reason"]
 
     @property
-    def ended(self) -> bool:
-        """Whether it has succeeded, failed or been cancelled, and never changes again."""
-        return self.state in TERMINAL
-
-    @property
     def progress(self) -> Progress:
-        """Epochs and steps that are done, and how many steps there are."""
+        """Epochs and steps done, and the number of steps."""
         return self.data["progress"]
 
     @property
     def latest(self) -> dict[str, float | None]:
-        """The latest value of each series; None is not a finite number."""
+        """The latest value of each series; None if it is not finite."""
         return self.data["metrics"]
 
-    def cancel(self) -> Self:
-        """Stop it for good: a queued or paused job at once, a running one at its next step."""
-        return self._take(self._call("POST", "/cancel"))
-
     def pause(self) -> Self:
-        """Stop it for now, with a checkpoint: its CPUs are free then."""
-        return self._take(self._call("POST", "/pause"))
+        """Pause the job. It writes a checkpoint and frees its CPUs."""
+        return self._update(self._call("POST", "/pause"))
 
     def resume(self) -> Self:
-        """Let it go on after a pause."""
-        return self._take(self._call("POST", "/resume"))
+        """Resume the job after a pause."""
+        return self._update(self._call("POST", "/resume"))
 
     def resize(self, *, workers: int | None = None, cpus_per_worker: int | None = None) -> Self:
-        """Change what it runs on, also while it runs; what is None stays. No result depends on it."""
-        wanted = {"workers": workers, "cpus_per_worker": cpus_per_worker}
-        resources = {name: value for name, value in wanted.items() if value is not None}
-        return self._take(self._call("PATCH", body={"resources": resources}))
+        """Change the job's resources, even while it runs; None keeps a value. Results do not depend on them."""
+        changes = {"workers": workers, "cpus_per_worker": cpus_per_worker}
+        resources = {name: value for name, value in changes.items() if value is not None}
+        return self._update(self._call("PATCH", body={"resources": resources}))
 
     def delete(self) -> None:
-        """Delete it, with all that is known of it; only a job that has ended can be."""
+        """Delete the job with everything that belongs to it. The job must have ended."""
         self._call("DELETE")
 
     def wait(self, timeout: float | None = None, *, raise_on_failure: bool = True) -> Self:
-        """Wait until it has ended, through pauses and restarts, of the service too.
+        """Wait until the job has ended. Pauses and restarts, also of the service, do not end the wait.
 
-        Raises JobFailedError or JobCancelledError when it has not succeeded, unless `raise_on_failure` is False;
-        TimeoutError after `timeout` seconds; UnreachableError when the service is away for the client's `patience`, or
-        until then.
+        Raises JobFailedError or JobCancelledError if the job did not succeed, unless `raise_on_failure` is False;
+        TimeoutError after `timeout` seconds; UnreachableError if the service is down for the client's `patience`, or
+        until the timeout.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for _ in self._looks(deadline):
-            if not self.ended and deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"job {self.id} is {self.state} after {timeout:g} s")
+        self._wait(timeout)
         if raise_on_failure and self.state == "failed":
             raise JobFailedError(self)
         if raise_on_failure and self.state == "cancelled":
@@ -96,26 +75,26 @@ class Job(Handle[JobData]):
         return self
 
     def watch(self) -> Iterator[Self]:
-        """This job, now and whenever its state, progress or metrics have changed, until it has ended."""
+        """Yield this job now, and whenever its state, progress or metrics have changed, until it has ended."""
         shown: JobData | None = None
-        for _ in self._looks(None):
+        for _ in self._updates(None):
             if self.data != shown:
                 shown = self.data
                 yield self
 
     def events(self, *, after: int = 0) -> Iterator[Event]:
-        """What happens to it, oldest first and then as it happens, until it has ended.
+        """Iterate over the job's events, oldest first and then live, until the job has ended.
 
-        Every event after the one with the id `after` comes once, however often the connection breaks.
+        Each event after the one with the id `after` is yielded once, however often the connection breaks.
         """
         while True:
             for message in self._streams.messages(self._path("/events"), str(after) if after else None):
-                # Those without an id tell of progress.
+                # Messages without an id report progress.
                 if message.id is not None and int(message.id) > after:
                     yield json.loads(message.data)
                     after = int(message.id)
-            # First the state: a job that has ended has no events to come.
-            self._refresh_patiently(None)
+            # The state is fetched before the events: once a job has ended, no events follow.
+            self._refresh_within(None)
             for event in self.history(after=after):
                 yield event
                 after = event["id"]
@@ -124,7 +103,7 @@ class Job(Handle[JobData]):
             time.sleep(POLL_SECONDS)
 
     def history(self, *, after: int = 0) -> Iterator[Event]:
-        """What has happened to it so far, oldest first; only what came after the event with the id `after`."""
+        """Iterate over the job's past events after the one with the id `after`, oldest first."""
         more = True
         while more:
             query = {"starting_after": after, "limit": 100}
@@ -144,12 +123,12 @@ class Job(Handle[JobData]):
         to_step: int | None = None,
         max_points: int | None = None,
     ) -> pa.Table:
-        """Its points as an Arrow table: name (dictionary of strings), step (int64), value (float64).
+        """Return the job's points as an Arrow table: name (dictionary of strings), step (int64), value (float64).
 
-        All series or those with these `names`, in order of name and step; of each at most `max_points`, which keep the
-        form of its curve.
+        The rows are sorted by name and step. `names` selects series; default: all. With `max_points`, each series is
+        thinned to so many points, which keep the shape of its curve.
         """
-        import pyarrow as pa  # noqa: PLC0415  the client is light without it
+        import pyarrow as pa  # noqa: PLC0415  slow to import
 
         content = self.export_metrics(ARROW, names, from_step=from_step, to_step=to_step, max_points=max_points)
         return pa.ipc.open_stream(content).read_all()
@@ -163,37 +142,31 @@ class Job(Handle[JobData]):
         to_step: int | None = None,
         max_points: int | None = None,
     ) -> bytes:
-        """Its points as a file: `text/csv`, `application/json`, or `application/vnd.apache.arrow.stream`."""
+        """Return the job's points as `text/csv`, `application/json` or `application/vnd.apache.arrow.stream`."""
         query = {"name": names and list(names), "from_step": from_step, "to_step": to_step, "max_points": max_points}
         path = self._path("/metrics")
         return self._transport.call("GET", path, query=query, headers={"Accept": media_type}).content
 
-    def _looks(self, deadline: float | None) -> Iterator[None]:
-        """Keep the data up to date: yields after every look until the job has ended, or for ever."""
+    def _updates(self, deadline: float | None) -> Iterator[None]:
+        """Keep `data` up to date until the job has ended; yields after every update."""
         last_id = None
         while True:
-            self._refresh_patiently(deadline)
+            self._refresh_within(deadline)
             yield
             if self.ended:
                 return
-            # A stream may be silent for long: close to the deadline, asking is more exact.
+            # A stream may be silent for a long time. Close to the deadline, polling is more exact.
             near = deadline is not None and deadline - time.monotonic() < SILENCE_SECONDS
             for message in () if near else self._streams.messages(self._path("/events"), last_id):
                 last_id = message.id or last_id
                 if message.event == "progress":
-                    news = json.loads(message.data)
-                    if news["state"] != self.state:
-                        break  # more is new than stands here
-                    self.data = {**self.data, **news}
+                    progress = json.loads(message.data)
+                    if progress["state"] != self.state:
+                        break  # other fields have changed too
+                    self.data = {**self.data, **progress}
                 if message.event in {"progress", HEARTBEAT}:
                     yield
                 if deadline is not None and deadline - time.monotonic() < SILENCE_SECONDS:
                     break
             else:
                 time.sleep(POLL_SECONDS if deadline is None else max(0, min(POLL_SECONDS, deadline - time.monotonic())))
-
-    def _refresh_patiently(self, deadline: float | None) -> None:
-        patience = self._transport.patience
-        if deadline is not None:
-            patience = min(patience, deadline - time.monotonic())
-        self._take(self._transport.call("GET", self._path(), patience=patience))

@@ -1,4 +1,4 @@
-"""Lists that the API gives in pages."""
+"""Paginated lists of the API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST_PAGE = 100
 def entries(
     transport: Transport, path: str, filters: Mapping[str, Any] | None = None, limit: int | None = None
 ) -> Iterator[Any]:
-    """The entries of a list, all or at most `limit`; pages are fetched as far as they are taken."""
+    """Iterate over the entries of a list: all, or at most `limit`. Pages are fetched as needed."""
     last, more = None, True
     while more and limit != 0:
         size = LARGEST_PAGE if limit is None else min(limit, LARGEST_PAGE)

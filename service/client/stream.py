@@ -1,4 +1,4 @@
-"""Server-sent events: how they are read, and what happens where there are none."""
+"""Server-sent events."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MEDIA_TYPE = "text/event-stream"
-# The service sends something every 15 s; twice as long without a word, and the connection is dead.
+# The service sends something every 15 s: after twice as long, the connection is considered dead.
 SILENCE_SECONDS = 30.0
-# For how long no stream is asked for after the service refused one.
-REFUSED_SECONDS = 30.0
-# There is no more to come; or the request has not arrived.
-NO_REFUSALS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+# After the service has refused a stream, none is requested for this long.
+RETRY_SECONDS = 30.0
+# Status codes that do not mean refusal: no more events, or a proxy could not reach the service.
+NOT_REFUSED = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 HEARTBEAT = "heartbeat"
 LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 
 class Message(NamedTuple):
-    """One message; `id` is None where it has none, and a comment comes as an empty one of the kind `heartbeat`."""
+    """One message. `id` is None if it has none. A comment becomes an empty message with the event `heartbeat`."""
 
     id: str | None
     event: str
@@ -32,32 +32,32 @@ class Message(NamedTuple):
 
 
 class Streams:
-    """The event streams of one service, as long as it gives any."""
+    """Event streams of one service."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
-        self._again = 0.0
+        self._next_try = 0.0
 
     def messages(self, path: str, last_id: str | None) -> Iterator[Message]:
-        """Messages after the one with `last_id`, until the stream ends, breaks off, or is refused.
+        """Iterate over the messages after the one with `last_id`, until the stream ends, breaks or is refused.
 
-        It does not say which: the caller asks what has become of things meanwhile, and then for the rest.
+        The iterator ends the same way in each case: the caller then fetches the current state, and calls again.
         """
-        if time.monotonic() < self._again:
+        if time.monotonic() < self._next_try:
             return
         headers = {"Accept": MEDIA_TYPE} | ({} if last_id is None else {"Last-Event-ID": last_id})
         try:
             with self._http.stream("GET", path, headers=headers, timeout=SILENCE_SECONDS) as response:
                 if response.headers.get("content-type", "").startswith(MEDIA_TYPE):
                     yield from decode(response.iter_bytes())
-                elif response.status_code not in NO_REFUSALS:
-                    self._again = time.monotonic() + REFUSED_SECONDS
+                elif response.status_code not in NOT_REFUSED:
+                    self._next_try = time.monotonic() + RETRY_SECONDS
         except httpx.TransportError:
             return
 
 
 def decode(chunks: Iterable[bytes]) -> Iterator[Message]:
-    """The messages of a stream that comes in pieces; one that is cut off by the end is none."""
+    """Decode a stream that arrives in chunks. An incomplete message at the end is dropped."""
     identity: str | None = None
     event = ""
     data: list[str] = []
@@ -80,7 +80,7 @@ def decode(chunks: Iterable[bytes]) -> Iterator[Message]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The lines that have come in full. A carriage return at the end of a chunk may be half of a line's end."""
+    """Iterate over the complete lines. A carriage return at the end of a chunk may be half of a line's end."""
     rest = b""
     for chunk in chunks:
         *lines, rest = LINE_END.split(rest + chunk)

@@ -1,10 +1,11 @@
-"""Calls that repeat themselves until they are answered."""
+"""Requests with retries."""
 
 from __future__ import annotations
 
 import json
 import uuid
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,18 +15,16 @@ from service.client.retries import RETRIED_STATUSES, Retries, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
-
-BLOCK_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 
 
 class Transport:
-    """Calls of one service.
+    """Requests to one service.
 
-    A call is repeated when the connection breaks, when no answer comes in time, and when the service says that it is
-    busy or not there; at most `retries` times, and within `patience` seconds. A POST carries an Idempotency-Key, one
-    for all repetitions; the API's other methods are idempotent by nature.
+    A request is retried when the connection breaks, when no answer comes in time, and when the service says that it is
+    busy or unavailable: at most `retries` times, within `patience` seconds. All retries of a POST carry the same
+    Idempotency-Key; the API's other methods are idempotent.
     """
 
     def __init__(self, http: httpx.Client, *, retries: int, patience: float) -> None:
@@ -39,29 +38,27 @@ class Transport:
         path: str,
         *,
         query: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
-        file: Path | None = None,
+        body: Mapping[str, Any] | Path | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float | None = None,
-        silence: float | None = None,
+        timeout: float | None = None,
     ) -> httpx.Response:
-        """The answer to a request with JSON or a file for a body; parameters of the query that are None are left out.
+        """Send a request and return the answer. A body is sent as JSON, or is the content of a file.
 
-        `silence` is for how many seconds the service may say nothing, where that is not the client's timeout. With a
-        `patience` of its own it puts up with a service that is away for so many seconds, however many retries that
-        takes.
-        Raises ApiError for a refusal, UnreachableError when no answer came.
+        Parameters of the query that are None are left out. `timeout` in seconds replaces the client's. With `patience`
+        the number of retries is not limited, only their time in seconds.
+
+        Raises ApiError if the service refuses, UnreachableError if no answer comes.
         """
+        content, content_headers = _content(body)
         request = self.http.build_request(
             method,
             path,
             params={name: value for name, value in (query or {}).items() if value is not None},
-            # What JSON cannot hold (NaN) is for the service to refuse, in its own words.
-            content=_FileContent(file) if file else None if body is None else json.dumps(body).encode(),
-            timeout=httpx.Timeout(**self.http.timeout.as_dict() | ({} if silence is None else {"read": silence})),
+            content=content,
+            timeout=httpx.Timeout(**self.http.timeout.as_dict() | ({} if timeout is None else {"read": timeout})),
             headers={
-                **({} if body is None else {"Content-Type": "application/json"}),
-                **({} if file is None else _file_headers(file)),
+                **content_headers,
                 **({"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}),
                 **(headers or {}),
             },
@@ -71,33 +68,40 @@ class Transport:
             try:
                 response = self.http.send(request)
             except httpx.TransportError as error:
-                # The other two would be the same again.
-                hopeless = isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
-                if hopeless or not retries.pause():
+                permanent = isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
+                if permanent or not retries.pause():
                     raise UnreachableError(_unreachable(self.http.base_url, error)) from error
                 continue
             if method == "DELETE" and retries.done and response.status_code == HTTPStatus.NOT_FOUND:
-                return response  # an earlier try has deleted it, and its answer was lost
+                return response  # an earlier try deleted it, but its answer was lost
             wait = seconds_of(response.headers.get("retry-after"))
             if response.status_code not in RETRIED_STATUSES or not retries.pause(wait):
                 return _checked(response)
 
 
-def _file_headers(file: Path) -> dict[str, str]:
-    return {"Content-Type": "application/octet-stream", "Content-Length": str(file.stat().st_size)}
+def _content(body: Mapping[str, Any] | Path | None) -> tuple[bytes | _FileContent | None, dict[str, str]]:
+    """A body as bytes or chunks of bytes, with its headers."""
+    match body:
+        case None:
+            return None, {}
+        case Path():
+            size = str(body.stat().st_size)
+            return _FileContent(body), {"Content-Type": "application/octet-stream", "Content-Length": size}
+        case _:  # the service refuses values that JSON does not have (NaN)
+            return json.dumps(body).encode(), {"Content-Type": "application/json"}
 
 
 class _FileContent:
-    """A file's content, read again from its beginning for each repetition."""
+    """The content of a file; each retry reads it from the beginning."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __iter__(self) -> Iterator[bytes]:
-        """Pieces of it."""
+        """Read chunks."""
         with self._path.open("rb") as file:
-            while piece := file.read(BLOCK_BYTES):
-                yield piece
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
@@ -113,4 +117,4 @@ def _unreachable(url: httpx.URL, error: httpx.TransportError) -> str:
     address = str(url).rstrip("/")
     if isinstance(error, httpx.ConnectError):
         return f"nothing answers at {address}"
-    return f"{address} could not be asked: {error}"
+    return f"{address} cannot be reached: {error}"

@@ -1,4 +1,4 @@
-"""What the API answers. A newer service may send more than stands here; it is handed on as it is."""
+"""Types of the API's answers. Fields that a newer service adds are kept."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
-LAST_OF_SWEEPS = TERMINAL | {"empty"}
-STOPPED = "stopped"  # of a sweep's jobs: cancelled by its own rule
+TERMINAL_OF_SWEEPS = TERMINAL | {"empty"}
+STOPPED = "stopped"  # in the counts of a sweep: jobs that its own rule has cancelled
 
 
 class Progress(TypedDict):
-    """How far training has come: epochs and global optimiser steps that are done."""
+    """Progress of training: epochs and global optimizer steps done."""
 
     epoch: int
     step: int
@@ -19,7 +19,7 @@ class Progress(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One try at a job; times are in the form of ISO 8601."""
+    """An attempt at running a job; times are in ISO 8601 format."""
 
     number: int
     outcome: str | None
@@ -29,7 +29,7 @@ class Attempt(TypedDict):
 
 
 class MlflowRun(TypedDict):
-    """A job's run in MLflow; `complete` once MLflow has all of it."""
+    """A job's run in MLflow; `complete` once everything has been exported to it."""
 
     run_id: str
     url: str | None
@@ -37,7 +37,7 @@ class MlflowRun(TypedDict):
 
 
 class Membership(TypedDict):
-    """The sweep that made a job, and the fields that it set, by dotted paths."""
+    """The sweep that a job belongs to, and the fields that it set, by dotted paths."""
 
     id: str
     overrides: dict[str, Any]
@@ -76,13 +76,13 @@ class JobData(TypedDict):
 
 
 class SweepMlflowRun(MlflowRun):
-    """A sweep's run in MLflow, under which those of its jobs stand, and where MLflow compares them."""
+    """A sweep's run in MLflow, the parent of its jobs' runs; `compare_url` is MLflow's comparison of them."""
 
     compare_url: str | None
 
 
 class SweepData(TypedDict):
-    """A sweep; `jobs` is how many of its jobs are in each state."""
+    """A sweep; `jobs` is the number of jobs in each state."""
 
     id: str
     name: str
@@ -96,7 +96,7 @@ class SweepData(TypedDict):
 
 
 class Member(TypedDict):
-    """A job of a sweep; `metrics` are its latest values, and `best` those of the validation that were best."""
+    """A job of a sweep; `metrics` are its latest values, `best` its best validation metrics."""
 
     id: str
     name: str
@@ -112,7 +112,7 @@ class Member(TypedDict):
 
 
 class Statistic(TypedDict):
-    """What `n` members have of a metric; `std` is the sample standard deviation."""
+    """Statistics of a metric over `n` jobs; `std` is the sample standard deviation."""
 
     mean: float | None
     std: float | None
@@ -120,7 +120,7 @@ class Statistic(TypedDict):
 
 
 class Group(TypedDict):
-    """The members that differ in the seed only: `n` have succeeded, and the metrics are theirs."""
+    """Jobs that differ only in the seed; the metrics are those of the `n` that succeeded."""
 
     overrides: dict[str, Any]
     loss: str
@@ -131,7 +131,7 @@ class Group(TypedDict):
 
 
 class Comparison(TypedDict):
-    """The members of a sweep, their groups, and the positions of the best groups by the mean of `metric`."""
+    """The jobs of a sweep, their groups, and the positions of the groups with the best mean of `metric`."""
 
     id: str
     mlflow: SweepMlflowRun | None
@@ -144,7 +144,7 @@ class Comparison(TypedDict):
 
 
 class Event(TypedDict):
-    """Something that happened to a job."""
+    """An event of a job."""
 
     id: int
     time: str
@@ -177,7 +177,7 @@ class Dataset(TypedDict):
 
 
 class Column(TypedDict):
-    """A column of a dataset's source; `exact` where each of its numbers is kept as it was."""
+    """A column of a dataset's source; `exact` if its numbers are stored without rounding."""
 
     name: str
     type: str
@@ -186,7 +186,7 @@ class Column(TypedDict):
 
 
 class Statistics(TypedDict):
-    """Figures of each feature, in their order."""
+    """Statistics of each feature, in the order of the features."""
 
     mean: list[float]
     std: list[float]
@@ -195,7 +195,7 @@ class Statistics(TypedDict):
 
 
 class Version(TypedDict):
-    """Which version of a dataset has which content."""
+    """A version of a dataset and the digest of its content."""
 
     version: int
     digest: str
@@ -204,7 +204,7 @@ class Version(TypedDict):
 
 
 class DatasetDetail(Dataset):
-    """A version of a dataset, and what was seen in its rows."""
+    """A version of a dataset with its columns and statistics."""
 
     columns: list[Column]
     target_columns: list[Column]
@@ -214,7 +214,7 @@ class DatasetDetail(Dataset):
 
 
 class PreviewRow(TypedDict):
-    """A row of a dataset; it has a label or targets."""
+    """A row of a dataset, with a label or targets."""
 
     features: list[float]
     label: str | None
@@ -222,7 +222,7 @@ class PreviewRow(TypedDict):
 
 
 class DatasetOptions(TypedDict, total=False):
-    """What of some files is the dataset, where it does not follow from the files."""
+    """How files are read as a dataset, where it does not follow from the files."""
 
     features: Sequence[str]
     targets: Sequence[str]
@@ -233,7 +233,7 @@ class DatasetOptions(TypedDict, total=False):
 
 
 class Layer(TypedDict):
-    """A layer of a model; `shape` is that of what it gives, with "batch" for the number of rows."""
+    """A layer of a model; `shape` is that of its output, with "batch" for the number of rows."""
 
     name: str
     type: str
@@ -242,14 +242,14 @@ class Layer(TypedDict):
 
 
 class FieldNote(TypedDict):
-    """What is to be said of a field."""
+    """A message about a field."""
 
     field: str
     message: str
 
 
 class Preview(TypedDict):
-    """What would run."""
+    """What would run if a spec were submitted."""
 
     spec: dict[str, Any]
     parameters: int

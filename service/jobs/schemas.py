@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
@@ -10,9 +10,11 @@ from service.jobs.labels import MAX_LABELS, LabelFilter, Labels
 from service.jobs.mlflow_pages import run_page
 from service.jobs.series.thinning import FEWEST
 from service.jobs.states import State
-from service.store.models import Job
 from workers.job.fields import StrictModel
 from workers.job.spec import JobSpec
+
+if TYPE_CHECKING:
+    from service.store.models import Job  # `gradfleet gradcheck` reads specs without SQLAlchemy
 
 HINGE_JOB: dict[str, Any] = {
     "name": "digits-hinge",
@@ -281,7 +283,7 @@ class MetricsView(BaseModel):
     data: dict[str, SeriesView]
 
 
-def job_view(job: Job, mlflow_link: str | None) -> JobView:
+def job_view(job: "Job", mlflow_link: str | None) -> JobView:
     """A job's row as the API returns it; `mlflow_link` is the base of links to MLflow."""
     return JobView(
         id=job.id,
@@ -311,7 +313,7 @@ def latest_values(latest_metrics: dict[str, Any]) -> dict[str, float | None]:
     return {name: value for name, (_, value) in sorted(latest_metrics.items())}
 
 
-def mlflow_view(job: Job, mlflow_link: str | None) -> MlflowView | None:
+def mlflow_view(job: "Job", mlflow_link: str | None) -> MlflowView | None:
     """A job's run in MLflow as the API returns it; None until it is exported."""
     run = job.mlflow_run
     if run is None:

@@ -1,4 +1,4 @@
-"""What every service process has, whoever runs the parts beside it: the API, the queue and the export to MLflow."""
+"""The parts of every service process: the API, the scheduler and the export to MLflow."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
     class ServiceCluster(Cluster, ClusterPart, Protocol):
-        """A cluster that the scheduler uses, and that can be asked how it is."""
+        """A cluster for the scheduler, which reports its status."""
 
 
 START_TIMEOUT = 60.0  # seconds
 
 
 class StartError(RuntimeError):
-    """The service cannot start here; the message says why and what to do."""
+    """The service cannot start; the message says why and what to do."""
 
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket for the API; port 0 means any free one. Raises `StartError` where it is in use."""
+    """A socket for the API; port 0 selects a free port. Raises `StartError` if the port is in use."""
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -43,11 +43,11 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 def control_plane(
     settings: Settings, listener: socket.socket, cluster: ServiceCluster, *, alone: bool = False
 ) -> Iterator[str]:
-    """Serve the API, and as long as this process holds the lease the queue and the export to MLflow.
+    """Serve the API, and while this process holds the lease, schedule jobs and export them to MLflow.
 
-    Gives the API's address. `alone` says that no other process on this database can be alive.
+    Yields the API's address. `alone` means that no other process can be using this database.
     """
-    # Ray reads its environment when it is imported, which the scheduler does: not before the cluster is known.
+    # Importing the scheduler imports Ray, which reads its environment then; `cluster` has set it.
     import uvicorn  # noqa: PLC0415
 
     from service.datasets.files.workspace import remove_leftovers  # noqa: PLC0415
@@ -72,7 +72,7 @@ def control_plane(
             access_log=False,
             server_header=False,
             lifespan="off",
-            ws="none",  # what guards requests does not guard web sockets
+            ws="none",  # the middleware does not check web sockets
             timeout_graceful_shutdown=5,
         )
     )
@@ -83,7 +83,7 @@ def control_plane(
         stack.callback(leadership.stop)
         serving.start()
         stack.callback(_stop_serving, server, serving)
-        stack.callback(app.state.streams.close)  # the server waits for its answers to end
+        stack.callback(app.state.streams.close)  # the server waits until its responses have ended
         _wait_until_started(server, serving)
         address, port = listener.getsockname()[:2]
         yield f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
@@ -93,7 +93,7 @@ def _wait_until_started(server: uvicorn.Server, serving: threading.Thread) -> No
     deadline = time.monotonic() + START_TIMEOUT
     while not server.started:
         if not serving.is_alive() or time.monotonic() > deadline:
-            raise StartError("the API did not start; its log says why")
+            raise StartError("the API did not start; see its log")
         time.sleep(0.01)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stack:
-    """The addresses of a stack that is up, and its MLflow server, which must be looked after."""
+    """A running stack: the API's address, and the MLflow server, which the caller restarts when it ends."""
 
     api_url: str
     mlflow: MlflowServer
@@ -27,20 +27,20 @@ class Stack:
 
 @contextmanager
 def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
-    """Start everything, give the addresses once all of it answers, and stop it without leaving a process behind.
+    """Start every part, yield once all of them answer, and at the end stop them with all their processes.
 
-    Port 0 means any free one. Raises `StartError` when the data directory or the port is in use.
+    Port 0 selects a free port. Raises `StartError` if the data directory or the port is in use.
     """
     data_dir = data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(_lock(data_dir))
         listener = stack.enter_context(listen(host, port))
-        mlflow = stack.enter_context(MlflowServer(data_dir))  # takes longest: the rest starts meanwhile
+        mlflow = stack.enter_context(MlflowServer(data_dir))  # the slowest to start: the other parts start meanwhile
         cluster = stack.enter_context(ray_cluster(data_dir, Settings()))
         cpus, gpus = (int(cluster.resources[name]) for name in ("CPU", "GPU"))
         settings = Settings(data_dir=data_dir, host=host, mlflow_url=mlflow.url, cluster_cpus=cpus, cluster_gpus=gpus)
-        # The data directory is locked: whoever left a lease in its database is gone.
+        # The data directory is locked, so the process that left a lease in its database has ended.
         alone = settings.database_url is None
         url = stack.enter_context(control_plane(settings, listener, cluster, alone=alone))
         mlflow.wait_until_ready(START_TIMEOUT)
@@ -49,12 +49,12 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
 
 @contextmanager
 def _lock(data_dir: Path) -> Iterator[None]:
-    """Keep the data directory to this process; the lock goes with the process, however it ends."""
+    """Lock the data directory for this process. The operating system releases the lock when the process ends."""
     with (data_dir / "lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StartError(
-                f"the data directory {data_dir} is used by another gradfleet; stop that one, or name another --data-dir"
+                f"the data directory {data_dir} is in use by another gradfleet; stop it, or choose another --data-dir"
             ) from None
         yield

@@ -1,4 +1,4 @@
-"""The MLflow server of the embedded stack, as a child process on SQLite."""
+"""The embedded stack's MLflow server: a child process, with its data in SQLite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from service.client.http import http_client
-from service.processes import die_with_parent
+from service.processes import child_environment, die_with_parent
+from service.stack.control_plane import StartError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 USUAL_PORT = 5000
-STOP_TIMEOUT = 5.0  # seconds; what it has answered is in its database
+STOP_TIMEOUT = 5.0  # seconds; every request that it has answered is in its database
 
 log = logging.getLogger(__name__)
 
 
 class MlflowServer:
-    """An MLflow server below a data directory, on MLflow's usual port or another free one.
+    """An MLflow server with its files in a data directory, on MLflow's usual port or, if that is taken, a free one.
 
-    A context manager: entering starts it without waiting, leaving stops it and all that it has started.
+    A context manager: entering starts the server without waiting for it, leaving stops it and its child processes.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -54,37 +55,37 @@ class MlflowServer:
             *("--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"),
             *("--artifacts-destination", str(self._directory / "artifacts")),
         ]
-        # Not for it: the database's password, a token.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADFLEET_")} | {
+        environment = child_environment() | {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five more processes, for scoring language models
         }
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
+                cwd=self._directory,  # uvicorn, which MLflow starts, imports modules from its working directory
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for this process, which then stops the server
+                start_new_session=True,  # Ctrl-C reaches this process only, which then stops the server
                 preexec_fn=die_with_parent,  # noqa: PLW1509
             )
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Wait until the server answers; TimeoutError after `timeout` seconds, RuntimeError when it has ended."""
+        """Wait until the server answers. Raises StartError after `timeout` seconds, or if it has ended."""
         deadline = time.monotonic() + timeout
         with http_client(self.url, timeout=1) as client:
             while not _answers(client):
                 if self._process is None or self._process.poll() is not None:
-                    raise RuntimeError(f"the MLflow server ended while it started; see {self._log}")
+                    raise StartError(f"the MLflow server ended while it started; see {self._log}")
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
+                    raise StartError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
                 time.sleep(0.1)
 
     def restart_if_ended(self) -> None:
-        """Start the server again when it has ended by itself; what was not told yet it is told then."""
+        """Restart the server if it has ended."""
         if self._process is not None and self._process.poll() is not None:
-            log.warning("the MLflow server has ended (exit status %d); starting it again", self._process.returncode)
+            log.warning("the MLflow server has ended (exit status %d); restarting it", self._process.returncode)
             self._start()
 
     def __exit__(
@@ -92,7 +93,7 @@ class MlflowServer:
     ) -> None:
         if self._process is None:
             return
-        # The server is the leader of its own group, in which its worker processes are, too.
+        # The server leads a process group of its own, which contains its worker processes.
         _signal_group(self._process.pid, signal.SIGTERM)
         try:
             self._process.wait(STOP_TIMEOUT)
@@ -110,7 +111,7 @@ def _answers(client: httpx.Client) -> bool:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # all of it has ended
+    with contextlib.suppress(ProcessLookupError):  # every process of the group has ended
         os.killpg(group, number)
 
 
@@ -121,4 +122,4 @@ def _free_port() -> int:
                 return int(probe.getsockname()[1])
         except OSError:
             continue
-    raise OSError(f"no port is free on {HOST}")
+    raise OSError(f"no free port on {HOST}")

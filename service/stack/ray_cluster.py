@@ -1,8 +1,7 @@
-"""Ray on this machine, for this process alone."""
+"""A Ray cluster on this machine, for this process alone."""
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import shutil
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from service.parts import PartStatus
+from service.stack.ray_driver import configure_ray, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,28 +20,27 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
 
-OBJECT_STORE_BYTES = 100 * 1024 * 1024  # Ray's store carries specs and events; gradients go from worker to worker
-VITAL = {"gcs_server", "raylet"}  # without these of its processes Ray is dead
+OBJECT_STORE_BYTES = 100 * 1024 * 1024  # the store holds specs and events; gradients go from worker to worker
+REQUIRED = {"gcs_server", "raylet"}  # Ray does not work without these processes
 
 
 @contextmanager
 def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
-    """Start Ray on this machine, for this process alone, and stop it with all that runs on it.
+    """Start Ray on this machine, and stop it with everything that runs on it.
 
-    It has as many CPUs and GPUs for workers as the settings say; by default as many as the machine has.
+    The numbers of CPUs and GPUs for workers come from the settings; by default the machine's.
     """
-    # Ray reads these when it is imported. Its ports are bound to the loopback address and want a token.
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_urlsafe(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",  # workers are what this machine is for; Ray would have them wait for everybody else
-    }
+    configure_ray(
+        # Ray's ports are bound to the loopback address and require a token.
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=secrets.token_urlsafe(32),
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+        RAY_worker_niceness="0",  # Ray's default gives workers a lower priority than every other process
+    )
     import ray  # noqa: PLC0415
 
     with _directory(data_dir) as directory:
-        # A worker is one logical CPU: two workers must fit on a machine with one core, too.
+        # A worker takes one logical CPU: two workers must fit on a machine with one core, too.
         cluster = RayCluster(directory, settings.cluster_cpus or max(2, os.cpu_count() or 1), settings.cluster_gpus)
         try:
             cluster.start()
@@ -51,9 +50,9 @@ def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
 
 
 class RayCluster:
-    """A Ray of one node, with its sockets and logs below `directory`.
+    """Ray cluster of one node, with its sockets and logs in `directory`.
 
-    `resources` is what it has for workers, by Ray's names: CPUs, and GPUs, of which Ray looks for its own by default.
+    `resources` are the CPUs and GPUs for workers, by Ray's names. Without a number of GPUs, Ray detects them.
     """
 
     def __init__(self, directory: str, cpus: int, gpus: int | None) -> None:
@@ -65,39 +64,37 @@ class RayCluster:
         import ray  # noqa: PLC0415
 
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        ray.init(
+        connect(
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=self._directory,
         )
-        if threading.current_thread() is threading.main_thread():  # only there does Python set any
+        if threading.current_thread() is threading.main_thread():  # Python sets signal handlers in no other thread
             for number, handler in handlers.items():
-                signal.signal(number, handler)  # Ray has put its own in their place, which end the process at once
+                signal.signal(number, handler)  # in place of Ray's, which end the process at once
         found = ray.cluster_resources()
         self.resources = {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
 
     def failed(self) -> bool:
-        """Whether one of the processes without which Ray is dead has ended.
+        """Whether a process that Ray requires has ended.
 
-        That is known at once, whereas calls of a dead Ray hang, and end this process after a minute.
+        This is known at once, whereas calls to a dead Ray block, and end this process after a minute.
         """
-        from ray._private import worker  # noqa: PLC0415  Ray says it nowhere else
+        from ray._private import worker  # noqa: PLC0415  there is no public interface
 
         node = worker._global_node
-        return node is None or any(kind in VITAL for kind, _ in node.dead_processes())
+        return node is None or any(kind in REQUIRED for kind, _ in node.dead_processes())
 
     def status(self) -> PartStatus:
-        """What it has for workers; not ready while it is dead."""
+        """The resources for workers; not ready while Ray is dead."""
         if self.failed():
-            return PartStatus(ready=False, detail="Ray has died and is started again")
+            return PartStatus(ready=False, detail="Ray has died and is being restarted")
         return PartStatus(ready=True, detail=", ".join(f"{count:g} {name}s" for name, count in self.resources.items()))
 
     def restart(self) -> bool:
-        """Start Ray again, with nothing on it."""
+        """Restart Ray; nothing that ran on it continues."""
         import ray  # noqa: PLC0415
 
         ray.shutdown()
@@ -105,14 +102,17 @@ class RayCluster:
         return True
 
     def leave(self) -> None:
-        """Nothing: it is this process's own."""
+        """Do nothing: no other process uses this cluster."""
 
 
 @contextmanager
 def _directory(data_dir: Path) -> Iterator[str]:
-    """A directory for Ray's sockets and logs, for which the data directory's path may be too long: it has a link."""
+    """A temporary directory for Ray's sockets and logs, linked from the data directory.
+
+    The path of a socket must be short, and the data directory's may be too long.
+    """
     link = data_dir / "ray"
-    if link.is_symlink():  # the last one was not stopped but killed
+    if link.is_symlink():  # the last process was killed
         shutil.rmtree(link.readlink(), ignore_errors=True)
         link.unlink()
     with tempfile.TemporaryDirectory(prefix="gradfleet-", ignore_cleanup_errors=True) as directory:

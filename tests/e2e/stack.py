@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from service.client import Job
 
-GRADFLEET = (sys.executable, "-m", "service.cli.main")
+GRADFLEET = (sys.executable, "-m", "gradfleet")
 MARK = "GRADFLEET_TEST_RUN"
 
 
@@ -45,6 +45,7 @@ class Stack:
 
     data_dir: Path
     environment: dict[str, str] = field(default_factory=dict)
+    directory: Path | None = None  # in which it is started
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     api_url: str = ""
     mlflow_url: str = ""
@@ -53,6 +54,7 @@ class Stack:
     def start(self, *arguments: str) -> Stack:
         self.process = subprocess.Popen(
             [*GRADFLEET, "up", "--port", "0", "--data-dir", str(self.data_dir), *arguments],
+            cwd=self.directory,
             env=os.environ | self.environment | {MARK: self.mark},
             stdout=subprocess.PIPE,
             text=True,

@@ -1,4 +1,4 @@
-"""The demo, as a newcomer runs it."""
+"""The demo, in a directory whose modules it must not import."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from matplotlib import image
 
 from tests.e2e.stack import GRADFLEET, MARK, assert_no_process_left
+from tests.fixtures.hostile import hostile_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,7 @@ def test_demo(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     demo = subprocess.run(
         [*GRADFLEET, "demo", "--data-dir", str(data_dir)],
+        cwd=hostile_directory(tmp_path / "project"),
         env=os.environ | {MARK: mark, "COLUMNS": "200"},
         capture_output=True,
         text=True,

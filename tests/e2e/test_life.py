@@ -100,7 +100,7 @@ def test_a_data_directory_is_used_once(stack: Stack) -> None:
         check=False,
     )
     assert second.returncode == 1
-    assert f"the data directory {stack.data_dir} is used by another gradfleet" in second.stderr
+    assert f"the data directory {stack.data_dir} is in use by another gradfleet" in second.stderr
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`gradfleet demo`: hinge against softmax on real handwritten digits, from an empty machine to a comparison."""
+"""`gradfleet demo`: start a stack, train hinge and softmax classifiers on handwritten digits, and compare them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from rich.console import Console
 
 from service.cli.demo import experiment
 from service.cli.live.live_sweep import follow_sweep
-from service.cli.server.up import DataDir
-from service.cli.tables import WIDTH_OF_FILES
+from service.cli.server.stopping import StopSignal
+from service.cli.server.up import POLL_SECONDS, DataDir
+from service.cli.tables import PIPE_WIDTH
 from service.client import Client
 from service.processes import die_with_parent
 
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from service.client import Sweep
 
 START_TIMEOUT = 90.0  # seconds
-EXPORT_TIMEOUT = 180.0  # since a run was taken: what is drawn comes late
+EXPORT_TIMEOUT = 180.0  # seconds between two exported runs; pictures take time
 
 
 def demo(
     data_dir: DataDir = Path("gradfleet-data"),
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards, until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the stack running afterwards, until Ctrl-C.")] = False,
 ) -> None:
-    """Train hinge and softmax classifiers on real handwritten digits and compare them."""
+    """Train hinge and softmax classifiers on handwritten digits and compare them."""
     console = Console()
     console.print("[bold]Gradfleet demo[/]: hinge against softmax on 1,797 handwritten digits\n")
     console.print("Starting Ray, MLflow and the API ...")
@@ -56,7 +57,7 @@ def demo(
         groups, accuracies = _groups(client, losses, data_dir), experiment.accuracies(losses, mislabelled)
         for table in (experiment.table_of_groups(groups), experiment.table_of_accuracies(accuracies)):
             console.print()
-            (console if console.is_terminal else Console(width=WIDTH_OF_FILES)).print(table)
+            (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
         picture = data_dir / "demo" / f"{experiment.EXPERIMENT}.png"
         _draw(picture, groups, accuracies)
         console.print(f"\nPicture:     {picture}")
@@ -65,23 +66,25 @@ def demo(
             console.print(f"MLflow:      {sweep.name:<12} {sweep['mlflow']['url']}", soft_wrap=True)
             console.print(f"  charts:    {sweep.name:<12} {sweep['mlflow']['compare_url']}", soft_wrap=True)
         if keep:
-            console.print(f"\nStill up: API {url}, docs {url}/docs. Ctrl-C stops it.")
-            _wait_for_signal()
+            console.print(f"\nStill running: API {url}, docs {url}/docs. Ctrl-C stops it.")
+            stop = StopSignal()
+            while not stop.wait(POLL_SECONDS):
+                pass
         else:
             again = "" if data_dir == Path("gradfleet-data") else f" --data-dir {data_dir}"
-            console.print(f"\nAll of it is kept in {data_dir}. To see the runs in MLflow, and the API's docs:")
+            console.print(f"\nEverything is kept in {data_dir}. To see the runs in MLflow and the API's docs:")
             console.print(f"  {sys.argv[0]} up{again}", soft_wrap=True)
 
 
 @contextmanager
 def _stack(data_dir: Path) -> Iterator[str]:
-    """Run `gradfleet up` beside this process; gives the API's address."""
+    """Run `gradfleet up` as a child process; yields the API's address."""
     data_dir.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "service.cli.main", "up", "--port", "0", "--data-dir", str(data_dir)],
+        [sys.executable, "-m", "gradfleet", "up", "--port", "0", "--data-dir", str(data_dir)],
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the demo, which then stops it
+        start_new_session=True,  # Ctrl-C reaches the demo only, which then stops the child
         preexec_fn=die_with_parent,  # noqa: PLW1509
     )
     try:
@@ -101,7 +104,7 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> str:
                 return ready[1]
     finally:
         watchdog.cancel()
-    raise typer.Exit(process.wait() or 1)  # it has said why on standard error
+    raise typer.Exit(process.wait() or 1)  # it has printed the reason to standard error
 
 
 def _register_digits(client: Client, directory: Path) -> None:
@@ -114,7 +117,7 @@ def _register_digits(client: Client, directory: Path) -> None:
 
 
 def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
-    """Each classifier's jobs, read from the data directory."""
+    """Read each classifier's jobs from the data directory."""
     from service.analysis.comparison_figure import Group  # noqa: PLC0415
     from service.analysis.replica import read_replica  # noqa: PLC0415
     from service.settings import Settings  # noqa: PLC0415
@@ -133,7 +136,7 @@ def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
 
 
 def _draw(path: Path, groups: Sequence[Group], accuracies: Sequence[Accuracies]) -> None:
-    from service.analysis.comparison_figure import draw_comparison  # noqa: PLC0415  it takes half a second to import
+    from service.analysis.comparison_figure import draw_comparison  # noqa: PLC0415  slow to import
     from service.analysis.style import png  # noqa: PLC0415
 
     title = "Hinge against softmax on 1,797 handwritten digits: mean and standard deviation over the seeds"
@@ -142,25 +145,17 @@ def _draw(path: Path, groups: Sequence[Group], accuracies: Sequence[Accuracies])
 
 
 def _wait_for_export(sweeps: Sequence[Sweep]) -> None:
-    """Wait until MLflow has all of the sweeps and their jobs, as long as it gets more of them."""
-    known, deadline = -1, 0.0
-    while (told := sum(map(_told, sweeps))) < len(sweeps) + sum(sum(sweep.counts.values()) for sweep in sweeps):
-        if told > known:
-            known, deadline = told, time.monotonic() + EXPORT_TIMEOUT
+    """Wait until the sweeps and their jobs have been exported to MLflow; TimeoutError if the export stalls."""
+    last, deadline = -1, 0.0
+    while (exported := sum(map(_exported, sweeps))) < len(sweeps) + sum(sum(sweep.counts.values()) for sweep in sweeps):
+        if exported > last:
+            last, deadline = exported, time.monotonic() + EXPORT_TIMEOUT
         if time.monotonic() > deadline:
-            raise TimeoutError(f"MLflow has taken no run for {EXPORT_TIMEOUT:g} s")
+            raise TimeoutError(f"no run was exported to MLflow for {EXPORT_TIMEOUT:g} s")
         time.sleep(0.5)
 
 
-def _told(sweep: Sweep) -> int:
-    """How many runs MLflow has of a sweep, its own and those of its jobs."""
+def _exported(sweep: Sweep) -> int:
+    """The number of exported runs: of the sweep and of its jobs."""
     runs = [sweep.refresh()["mlflow"], *(member["mlflow"] for member in sweep.comparison()["members"])]
     return sum(run is not None and run["complete"] for run in runs)
-
-
-def _wait_for_signal() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    stop.wait()

@@ -1,4 +1,4 @@
-"""The demo's data: handwritten digits, as they are and with wrong labels among the training rows."""
+"""The demo's data: handwritten digits, with and without wrong labels in the training rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASSES = 10
-RULE = 0  # the seed of which labels are changed, and to what
+SEED = 0  # of the wrong labels
 
 
 def write_digits(path: Path, *, mislabelled: float = 0, validation: float, seeds: Sequence[int]) -> Path:
-    """Write the digits that scikit-learn brings along as a Parquet file, a share of the training rows mislabelled.
+    """Write scikit-learn's digits to a Parquet file, with wrong labels in a share of the training rows.
 
-    The rows that a job keeps for validation, with this share and any of these seeds, have their true labels.
+    Rows that a job with this share of validation rows and any of these seeds validates on keep their true labels.
     """
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -35,19 +35,19 @@ def write_digits(path: Path, *, mislabelled: float = 0, validation: float, seeds
 
 
 def mislabel(labels: NDArray[np.int64], share: float, *, validation: float, seeds: Sequence[int]) -> NDArray[np.int64]:
-    """A copy of the labels of which a share, of the rows that train, is wrong: any other class is as likely.
+    """Return a copy of the labels, shape (rows,), in which a share of the training rows has a random other class.
 
-    Only rows are changed that no job with one of the seeds validates on, and a larger share changes those of a smaller
-    one too. Raises ValueError where there are too few such rows.
+    A row is changed only if no job with one of the seeds validates on it. A larger share changes the rows of a smaller
+    one, and more. Raises ValueError if there are too few such rows.
     """
     changeable = np.ones(len(labels), np.bool_)
     for seed in seeds:
         changeable[split(len(labels), validation, seed)[1]] = False
     count = round(share * (len(labels) - validation_rows(len(labels), validation)))
-    random = np.random.default_rng(RULE)
+    random = np.random.default_rng(SEED)
     order = random.permutation(np.flatnonzero(changeable))
     if count > len(order):
-        raise ValueError(f"{count} rows cannot be mislabelled: only {len(order)} train with every seed")
+        raise ValueError(f"{count} rows cannot be mislabelled: only {len(order)} are training rows with every seed")
     steps = random.integers(1, CLASSES, len(order))
     changed = labels.copy()
     changed[order[:count]] = (labels[order[:count]] + steps[:count]) % CLASSES

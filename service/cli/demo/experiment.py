@@ -1,4 +1,4 @@
-"""The demo's experiment: hinge against softmax in numbers, over seeds, models and shares of mislabelled rows."""
+"""The demo's experiment: hinge and softmax with several seeds, models and shares of mislabelled rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BASE: dict[str, Any] = {
     "optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9, "schedule": {"type": "cosine"}},
     "training": {"epochs": 40, "batch_size": 128, "shards": 4},
 }
-# Digits after the point of each figure.
+# Decimal places of each figure.
 FIGURES = {
     "accuracy": 3,
     "hinge": 3,
@@ -41,12 +41,12 @@ FIGURES = {
 
 
 def losses_sweep() -> dict[str, Any]:
-    """Both losses on both models."""
+    """Return the spec of a sweep: both losses with both models."""
     return _sweep("losses", {"model.layers": list(MODELS.values()), "loss.type": list(LOSSES)})
 
 
 def mislabelled_sweep() -> dict[str, Any]:
-    """Both losses on a linear model, where a share of the training rows is mislabelled."""
+    """Return the spec of a sweep: both losses with the linear model, with mislabelled training rows."""
     wrong = [name for share, name in MISLABELLED.items() if share]
     return _sweep("mislabelled", {"data.dataset": wrong, "loss.type": list(LOSSES)})
 
@@ -56,13 +56,13 @@ def _sweep(name: str, grid: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_of(overrides: Mapping[str, Any]) -> str:
-    """The name of the model that a member of the first sweep has."""
+    """Return the name of the model of a job in the first sweep."""
     (name,) = (name for name, layers in MODELS.items() if layers == overrides["model.layers"])
     return name
 
 
 def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Accuracies]:
-    """The linear models' accuracies by share of mislabelled rows, as the service recorded them."""
+    """Return the recorded accuracies of the linear models by share of mislabelled rows."""
     from service.analysis.comparison_figure import Accuracies  # noqa: PLC0415
 
     members = [*losses.comparison()["members"], *mislabelled.comparison()["members"]]
@@ -77,7 +77,7 @@ def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Accuracies]:
 
 
 def table_of_groups(groups: Sequence[Group]) -> Table:
-    """What each classifier comes to: mean and standard deviation over the seeds."""
+    """Table of each classifier's figures: mean and standard deviation over the seeds."""
     table = Table(title="On the validation rows: mean ± standard deviation over the seeds", title_justify="left")
     for heading in ("classifier", "n", *FIGURES):
         table.add_column(heading, justify="left" if heading == "classifier" else "right")
@@ -94,7 +94,7 @@ def table_of_groups(groups: Sequence[Group]) -> Table:
 
 
 def table_of_accuracies(found: Sequence[Accuracies]) -> Table:
-    """Accuracy by share of mislabelled rows, and how much higher softmax's is than hinge's at equal seeds."""
+    """Table of accuracy by share of mislabelled rows, with the difference of softmax and hinge for each seed."""
     title = "Accuracy of the linear classifiers where training rows are mislabelled"
     table = Table(title=title, title_justify="left")
     for heading in ("mislabelled", *LOSSES, "softmax − hinge, by seed"):

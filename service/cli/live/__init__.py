@@ -1,1 +1,1 @@
-"""Live views of jobs and sweeps on a terminal."""
+"""Live views of jobs and sweeps in the terminal."""

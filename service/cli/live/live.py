@@ -1,4 +1,4 @@
-"""The live view of jobs: one bar each in a terminal, one line per news elsewhere."""
+"""Live view of jobs: a progress bar for each in a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = (
     TextColumn("{task.description}", markup=False),
     BarColumn(),
     MofNCompleteColumn(),
-    TextColumn("{task.fields[news]}", markup=False),
+    TextColumn("{task.fields[text]}", markup=False),
     TimeElapsedColumn(),
 )
 
@@ -33,48 +33,48 @@ def follow(jobs: Sequence[Job], console: Console) -> None:
 
 def _show_bars(jobs: Sequence[Job], console: Console) -> None:
     with Progress(*COLUMNS, console=console) as progress:
-        bars = {job.id: progress.add_task(job.name, total=None, news="") for job in jobs}
-        for job in _news(jobs):
-            done, news = job.progress, "  ".join([job.state, *figures(job)])
-            progress.update(bars[job.id], total=done["total_steps"], completed=done["step"], news=news)
+        bars = {job.id: progress.add_task(job.name, total=None, text="") for job in jobs}
+        for job in _changes(jobs):
+            done, text = job.progress, "  ".join([job.state, *figures(job)])
+            progress.update(bars[job.id], total=done["total_steps"], completed=done["step"], text=text)
             if job.ended:
                 progress.stop_task(bars[job.id])
 
 
 def _show_lines(jobs: Sequence[Job], console: Console) -> None:
-    told: dict[str, tuple[str, int]] = {}
-    for job in _news(jobs):
-        done, news = job.progress, (job.state, job.progress["epoch"])
-        if told.get(job.id) != news:
-            told[job.id] = news
+    shown: dict[str, tuple[str, int]] = {}
+    for job in _changes(jobs):
+        done, change = job.progress, (job.state, job.progress["epoch"])
+        if shown.get(job.id) != change:
+            shown[job.id] = change
             steps = f"step {done['step']}/{done['total_steps']}"
             line = "  ".join([job.name, job.state, f"epoch {done['epoch']}", steps, *figures(job)])
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _news(jobs: Sequence[Job]) -> Iterator[Job]:
-    """Each job, whenever there is news of it, until all have ended."""
+def _changes(jobs: Sequence[Job]) -> Iterator[Job]:
+    """Yield each job whenever it has changed, until all have ended."""
     if len(jobs) == 1:
         yield from jobs[0].watch()
         return
-    news: SimpleQueue[Job | Exception | None] = SimpleQueue()
+    queue: SimpleQueue[Job | Exception | None] = SimpleQueue()
 
     def watch(job: Job) -> None:
         try:
             for seen in job.watch():
-                news.put(seen)
-            news.put(None)
-        except Exception as error:  # noqa: BLE001  it is raised again where the news are read
-            news.put(error)
+                queue.put(seen)
+            queue.put(None)
+        except Exception as error:  # noqa: BLE001 - raised again by the reader of the queue
+            queue.put(error)
 
     for job in jobs:
-        # Ctrl-C is not to wait for a stream that may be silent for long.
+        # Daemon threads: Ctrl-C does not wait for a stream that is silent.
         threading.Thread(target=watch, args=[job], daemon=True).start()
-    lasting = len(jobs)
-    while lasting:
-        match news.get():
+    watched = len(jobs)
+    while watched:
+        match queue.get():
             case None:
-                lasting -= 1
+                watched -= 1
             case Exception() as error:
                 raise error
             case job:
@@ -82,6 +82,6 @@ def _news(jobs: Sequence[Job]) -> Iterator[Job]:
 
 
 def figures(job: Job) -> list[str]:
-    """The latest values that tell most, with their names."""
+    """The latest values of the most important series, with their names."""
     values = ((title, job.latest.get(name)) for name, title in SHOWN.items())
     return [f"{title} {value:.4f}" for title, value in values if value is not None]

@@ -1,4 +1,4 @@
-"""The live view of a sweep: one bar for all of it and one for each job that runs; one line per news elsewhere."""
+"""Live view of a sweep: progress bars for the sweep and each running job; elsewhere a line for each change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from service.client import Sweep
 
-MOST_BARS = 16  # of jobs, so that they fit into a terminal however many run
+MAX_BARS = 16  # of jobs; more would not fit into a terminal
 
 
 def follow_sweep(sweep: Sweep, console: Console) -> None:
@@ -26,28 +26,28 @@ def follow_sweep(sweep: Sweep, console: Console) -> None:
 
 def _show_bars(sweep: Sweep, console: Console) -> None:
     with Progress(*COLUMNS, console=console) as progress:
-        whole = progress.add_task(sweep.name, total=sum(sweep.counts.values()), news="")
+        whole = progress.add_task(sweep.name, total=sum(sweep.counts.values()), text="")
         bars: dict[str, TaskID] = {}
         for seen in sweep.watch():
-            progress.update(whole, total=sum(seen.counts.values()), completed=_ended(seen), news=counts_of(seen))
-            running = {job.id: job for job in seen.jobs(state="running")[:MOST_BARS]}
+            progress.update(whole, total=sum(seen.counts.values()), completed=_ended(seen), text=counts_of(seen))
+            running = {job.id: job for job in seen.jobs(state="running")[:MAX_BARS]}
             for job_id in bars.keys() - running.keys():
                 progress.remove_task(bars.pop(job_id))
             for job_id, job in running.items():
                 if job_id not in bars:
-                    bars[job_id] = progress.add_task(f"  {job.name}", total=None, news="")
+                    bars[job_id] = progress.add_task(f"  {job.name}", total=None, text="")
                 done = job.progress
                 progress.update(
-                    bars[job_id], total=done["total_steps"], completed=done["step"], news="  ".join(figures(job))
+                    bars[job_id], total=done["total_steps"], completed=done["step"], text="  ".join(figures(job))
                 )
 
 
 def _show_lines(sweep: Sweep, console: Console) -> None:
-    told = None
+    shown = None
     for seen in sweep.watch():
-        if seen.counts != told:
-            told = seen.counts
-            line = f"{seen.name}  {seen.state}  {_ended(seen)}/{sum(told.values())} ended  {counts_of(seen)}"
+        if seen.counts != shown:
+            shown = seen.counts
+            line = f"{seen.name}  {seen.state}  {_ended(seen)}/{sum(shown.values())} ended  {counts_of(seen)}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -56,5 +56,5 @@ def _ended(sweep: Sweep) -> int:
 
 
 def counts_of(sweep: Sweep) -> str:
-    """How many of its jobs are in each state."""
+    """The number of jobs in each state, as text."""
     return ", ".join(f"{count} {state}" for state, count in sweep.counts.items())

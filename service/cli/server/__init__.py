@@ -1,1 +1,1 @@
-"""The commands that run a service, or work on its database."""
+"""Commands that run a service or change its database."""

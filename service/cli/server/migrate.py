@@ -1,15 +1,15 @@
-"""`gradfleet migrate`: the database made ready for this version, before any service starts on it."""
+"""`gradfleet migrate`: prepare the database for this version before a service starts on it."""
 
 from __future__ import annotations
 
-import typer
+from service.cli.connection import fail, say
 
 
 def migrate() -> None:
-    """Bring the database (GRADFLEET_DATABASE_URL) to this version's schema.
+    """Migrate the database (GRADFLEET_DATABASE_URL) to this version's schema.
 
-    The service does the same when it starts; where several start, doing it first keeps them from waiting. Tokens that
-    the environment gives then let their owners in: GRADFLEET_ADMIN_TOKEN as admin, GRADFLEET_METRICS_TOKEN to read.
+    A service does the same when it starts. If several start at once, they need not wait for it. Tokens in the
+    environment become valid: GRADFLEET_ADMIN_TOKEN with the role admin, GRADFLEET_METRICS_TOKEN with the role read.
     """
     from service.access.tokens import Role, TokenFormatError, keep_token  # noqa: PLC0415
     from service.settings import Settings  # noqa: PLC0415
@@ -26,8 +26,7 @@ def migrate() -> None:
                 if text is not None:
                     keep_token(session, name, role, text.get_secret_value())
     except TokenFormatError as error:
-        typer.echo(f"gradfleet: {error}", err=True)
-        raise typer.Exit(2) from error
+        fail(str(error), code=2)
     finally:
         database.close()
-    typer.echo("the database has this version's schema")
+    say("the database has this version's schema")

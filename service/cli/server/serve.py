@@ -1,32 +1,29 @@
-"""`gradfleet serve`: the API, the queue and the export to MLflow, beside parts that others run."""
+"""`gradfleet serve`: the API, the scheduler and the export to MLflow; other parts run elsewhere."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
+from service.cli.connection import fail
 from service.cli.server.stopping import StopSignal
-from service.cli.server.up import check_host
+from service.cli.server.up import LOOPBACK, POLL_SECONDS, Host, check_host
 from service.telemetry.logs import log_to
-
-LOOK_AFTER = 1.0  # seconds between looks for a signal
 
 
 def serve(
-    host: Annotated[
-        str, typer.Option(envvar="GRADFLEET_HOST", help="Address to listen on; any but a loopback one needs a token.")
-    ] = "127.0.0.1",
+    host: Host = LOOPBACK,
     port: Annotated[
-        int, typer.Option(envvar="GRADFLEET_PORT", min=0, max=65535, help="Port of the API; 0 for any free one.")
+        int, typer.Option(envvar="GRADFLEET_PORT", min=0, max=65535, help="Port of the API; 0 selects a free port.")
     ] = 8000,
 ) -> None:
     """Serve the API until Ctrl-C, on a node of a Ray cluster (GRADFLEET_RAY_ADDRESS).
 
     The database (GRADFLEET_DATABASE_URL), the MLflow server (GRADFLEET_MLFLOW_URL) and the directory that all nodes
-    share (GRADFLEET_DATA_DIR) are others', too. Of several such processes on one database, one schedules.
+    share (GRADFLEET_DATA_DIR) are provided separately. If several such processes use one database, one of them
+    schedules.
     """
     from service.settings import Settings  # noqa: PLC0415
 
@@ -46,14 +43,9 @@ def serve(
             listener = stack.enter_context(listen(host, port))
             url = stack.enter_context(control_plane(settings, listener, cluster))
             print(f"Gradfleet serves: API {url}  docs {url}/docs", flush=True)  # noqa: T201
-            while not stop.wait(LOOK_AFTER):
+            while not stop.wait(POLL_SECONDS):
                 pass
     except StartError as error:
-        _fail(str(error), error)
+        fail(str(error))
     except OperationalError as error:
-        _fail(f"the database of GRADFLEET_DATABASE_URL does not answer: {error.orig}", error)
-
-
-def _fail(message: str, error: Exception) -> None:
-    print(f"gradfleet: {message}", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(1) from error
+        fail(f"the database of GRADFLEET_DATABASE_URL does not answer: {error.orig}")

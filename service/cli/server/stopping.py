@@ -1,4 +1,4 @@
-"""Commands that run until Ctrl-C or SIGTERM."""
+"""Waiting for Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 
 class StopSignal:
-    """Hears SIGINT and SIGTERM from its making on; for the main thread."""
+    """Handles SIGINT and SIGTERM from its creation on. To be used in the main thread."""
 
     def __init__(self) -> None:
-        self._heard = threading.Event()
+        self._received = threading.Event()
         self._handle()
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long at most; whether a signal has come."""
-        # A Ray that was connected to meanwhile has put its own handlers in place, in a thread that cannot restore any.
+        """Wait at most so many seconds; return whether a signal has arrived."""
+        # Connecting to Ray replaces the handlers, and may happen in a thread that cannot restore them.
         self._handle()
-        return self._heard.wait(seconds)
+        return self._received.wait(seconds)
 
     def _handle(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._receive)
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        # A second signal must not break off the clean-up half-way.
-        self._heard.set()
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        # A second signal must not interrupt the clean-up.
+        self._received.set()

@@ -1,4 +1,4 @@
-"""`gradfleet tokens`: who may use the service, kept in its database on its machine."""
+"""`gradfleet tokens`: the API's tokens, in the service's database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.connection import fail
+from service.cli.server.command import ServerCommand
 from service.cli.server.up import DataDir
 
 if TYPE_CHECKING:
@@ -15,18 +17,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-tokens = typer.Typer(help="Make, list and revoke the tokens that the API asks for.", no_args_is_help=True)
+tokens = typer.Typer(help="Create, list and revoke the API's tokens.", no_args_is_help=True)
 
 DEFAULT_DATA_DIR = Path("gradfleet-data")
 
 
-@tokens.command("add")
+@tokens.command("add", cls=ServerCommand)
 def add(
-    name: Annotated[str, typer.Argument(help="Who or what it is for.", show_default=False)],
-    role: Annotated[str, typer.Option(help="read, submit (and read), or admin (and delete).")] = "submit",
+    name: Annotated[str, typer.Argument(help="Who or what the token is for.", show_default=False)],
+    role: Annotated[str, typer.Option(help="read, submit (includes read) or admin (includes delete).")] = "submit",
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make a token and print it, this once."""
+    """Create a token and print it. It cannot be shown again."""
     from service.access.tokens import Role, add_token  # noqa: PLC0415
 
     if role not in list(Role):
@@ -38,11 +40,12 @@ def add(
         token_id = token.id
     typer.echo(text)
     typer.echo(
-        f"This is shown once. Use it as GRADFLEET_TOKEN; `gradfleet tokens revoke {token_id}` takes it back.", err=True
+        f"Shown only once. Use it as GRADFLEET_TOKEN; revoke it with `gradfleet tokens revoke {token_id}`.",
+        err=True,
     )
 
 
-@tokens.command("list")
+@tokens.command("list", cls=ServerCommand)
 def list_(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """List the tokens, without their secrets."""
     from service.access.tokens import list_tokens  # noqa: PLC0415
@@ -53,25 +56,24 @@ def list_(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
             typer.echo(f"{token.id}  {token.role:<6}  {token.created_at:%Y-%m-%d %H:%M}  {state:<24}  {token.name}")
 
 
-@tokens.command("revoke")
+@tokens.command("revoke", cls=ServerCommand)
 def revoke(
     token_id: Annotated[str, typer.Argument(help="Id of the token: tok_...", show_default=False)],
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Let nobody in with a token from now on."""
+    """Revoke a token: the API no longer accepts it."""
     from service.access.tokens import revoke_token  # noqa: PLC0415
 
     with _writing(data_dir) as session:
         found = revoke_token(session, token_id) is not None
     if not found:
-        typer.echo("gradfleet: there is no token with this id; `gradfleet tokens list` shows those there are", err=True)
-        raise typer.Exit(1)
+        fail("there is no token with this id; `gradfleet tokens list` shows all tokens")
     typer.echo(f"{token_id} revoked")
 
 
 @contextmanager
 def _writing(data_dir: Path) -> Iterator[Session]:
-    """Transaction on the service's database, which is made where there is none: tokens come before the first start."""
+    """Transaction on the service's database, which is created if needed: tokens precede the first start."""
     from service.settings import Settings  # noqa: PLC0415
     from service.store import Database, migrate  # noqa: PLC0415
 

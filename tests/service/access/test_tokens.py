@@ -182,7 +182,7 @@ def test_a_token_of_wrong_characters_is_not_repeated(url: str, monkeypatch: pyte
     monkeypatch.setenv("GRADFLEET_TOKEN", "hidden é")
     done = CliRunner().invoke(command_line, ["jobs", "--url", url])
     assert done.exit_code == 1
-    assert "characters that no token has" in done.stderr
+    assert "the token contains invalid characters" in done.stderr
     assert "hidden" not in done.stderr
 
 

@@ -75,7 +75,7 @@ def test_yaml_numbers_are_those_of_json(tmp_path: Path) -> None:
     [
         ("a.json", '{"name": }', "line 1, column 10"),
         ("a.yaml", "name: [1", "line 1"),
-        ("a.yaml", "- a", "holds no spec"),
+        ("a.yaml", "- a", "does not contain a spec"),
         ("a.yaml", "!!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("absent.yaml", None, "cannot be read: No such file"),
     ],
@@ -258,7 +258,7 @@ def test_delete(url: str, client: Client) -> None:
 
 def test_the_help_says_what_the_exit_status_means() -> None:
     text = " ".join(CliRunner().invoke(command_line, ["--help"], terminal_width=200).stdout.split())
-    assert f"{JOB_FAILED} the job that was watched has failed or was cancelled" in text
+    assert f"{JOB_FAILED} the watched job, or a job of the watched sweep, failed or was cancelled" in text
 
 
 def test_the_command_line_starts_without_the_heavy_parts() -> None:

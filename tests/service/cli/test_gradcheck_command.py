@@ -110,7 +110,7 @@ def test_a_backward_that_drifts_is_shown(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": {"layers": LAYERS}}, "model.inputs is needed"),
+        ({"model": {"layers": LAYERS}}, "model.inputs is required"),
         ({"model": {"inputs": 5, "layers": [{"type": "linaer"}]}}, "model.layers.0: 'linaer' is not a known type"),
         ({"model": {"inputs": 5, "layers": [{"type": "linear", "unit": 3}]}}, "model.layers.0.units: is required"),
         ({"model": {"inputs": 5, "layers": [{"type": "linear", "unit": 3}]}}, "did you mean 'units'?"),

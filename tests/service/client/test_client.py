@@ -199,7 +199,7 @@ def test_the_client_knows_what_the_service_says(view: type, model: type[BaseMode
 def test_the_client_knows_which_states_are_the_last() -> None:
     assert set(TERMINAL) == views.TERMINAL
     lasting = {sweeps.SweepState.QUEUED, sweeps.SweepState.RUNNING, sweeps.SweepState.PAUSED}
-    assert set(sweeps.SweepState) - lasting == views.LAST_OF_SWEEPS
+    assert set(sweeps.SweepState) - lasting == views.TERMINAL_OF_SWEEPS
     assert views.STOPPED == STOPPED
 
 

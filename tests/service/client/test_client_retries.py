@@ -228,6 +228,6 @@ def test_an_answer_that_does_not_come_in_time(slept: list[float]) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8000"])
 def test_an_address_that_is_none(url: str, slept: list[float]) -> None:
-    with Client(url) as client, pytest.raises(UnreachableError, match="could not be asked"):
+    with Client(url) as client, pytest.raises(UnreachableError, match="cannot be reached"):
         client.datasets()
     assert slept == []

@@ -150,7 +150,7 @@ class Story:
         transport = httpx.MockTransport(self.answer)
         patch.setattr(client_module, "http_client", lambda url, *_: httpx.Client(base_url=url, transport=transport))
         patch.setattr(job_module, "POLL_SECONDS", 0)
-        patch.setattr(stream_module, "REFUSED_SECONDS", 0)
+        patch.setattr(stream_module, "RETRY_SECONDS", 0)
         return Client("http://story")
 
 
@@ -219,7 +219,7 @@ def test_a_stream_is_taken_up_where_it_broke_off(monkeypatch: pytest.MonkeyPatch
 def test_a_service_that_refuses_streams_is_not_asked_for_one_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     story = Story([event(number) for number in range(1, 9)] + [event(9, "succeeded")], [Visit(stream=False)] * 9)
     with story.client(monkeypatch) as client:
-        monkeypatch.setattr(stream_module, "REFUSED_SECONDS", 60)
+        monkeypatch.setattr(stream_module, "RETRY_SECONDS", 60)
         job = client.job("job_1")
         assert list(job.events()) == story.events
         assert job.wait().state == "succeeded"

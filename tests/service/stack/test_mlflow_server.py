@@ -4,12 +4,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
+import pytest
+
+from service.stack.control_plane import StartError
 from service.stack.mlflow_server import MlflowServer
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 class Healthy(BaseHTTPRequestHandler):
@@ -36,3 +37,8 @@ def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, monkeypatch: pyte
         finally:
             answering.shutdown()
             thread.join()
+
+
+def test_a_server_that_does_not_run_is_reported_as_such(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="the MLflow server ended while it started"):
+        MlflowServer(tmp_path).wait_until_ready(5)

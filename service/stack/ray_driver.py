@@ -1,0 +1,24 @@
+"""Connection of this process to Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from service.processes import SAFE_PATH
+
+
+def configure_ray(**variables: str) -> None:
+    """Set the environment of Ray and of the processes that it starts; to be called before Ray is imported."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **SAFE_PATH, **variables}
+
+
+def connect(**arguments: Any) -> None:
+    """Call `ray.init`. Workers do not import modules from this process's current directory."""
+    import ray  # noqa: PLC0415
+    from ray.job_config import JobConfig  # noqa: PLC0415
+
+    # Ray puts the driver's current directory first on its workers' module path, except for jobs of Ray's own client.
+    config = JobConfig(_client_job=True)
+    ray.init(job_config=config, log_to_driver=False, logging_level=logging.WARNING, **arguments)
