@@ -1,6 +1,6 @@
-"""What MLflow loads a trained model with: needs NumPy, safetensors and the engine, which lie beside it in the artifact.
+"""Loader of a trained model for MLflow. It needs NumPy, safetensors and the engine, which is part of the artifact.
 
-It goes into the artifact as it stands here, so it imports nothing else of this project.
+This file is copied into the artifact, so it imports nothing else of this project.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ModelFileError(ValueError):
 
 
 class Classifier:
-    """A trained model that goes forward only."""
+    """A trained model, for predictions only."""
 
     def __init__(self, description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
         self._features: int = description["features"]

@@ -1,4 +1,4 @@
-"""Logs the trained model of a job beside its run, and registers it where the spec asks."""
+"""Logs the trained model of a job with its run, and registers it if the spec says so."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ NAME = "model"  # MLflow finds it as runs:/<run>/model
 
 
 def log_model(api: MlflowApi, job: Job, run: MlflowRun, checkpoint: Path) -> None:
-    """Send the model that a checkpoint holds; harmless when done twice.
+    """Upload the model of a checkpoint; repeating it has no further effect.
 
-    Raises CheckpointError for a checkpoint that is not whole, OSError where it goes meanwhile.
+    Raises CheckpointError if the checkpoint is damaged, OSError if it is removed meanwhile.
     """
     computation = computation_sha256(job.spec, job.dataset["digest"])
-    verify(checkpoint, job.id, computation)  # first, so that no model is made that stays without files
+    verify(checkpoint, job.id, computation)  # first, so that no model is created without files
     model = api.find_model(run.experiment_id, run.run_id) or api.create_model(run.experiment_id, run.run_id, NAME)
     if not model.ready:
         files = model_files(
             checkpoint,
-            job=job.id,
-            computation=computation,
+            job.id,
+            computation,
             classes=job.dataset["classes"],
             dtype=DatasetInfo.from_json(job.dataset).dtype,
-            written=job.finished_at or job.created_at,
-            run_id=run.run_id,
-            model_id=model.model_id,
+            identity={
+                "run_id": run.run_id,
+                "model_id": model.model_id,
+                "utc_time_created": f"{job.finished_at or job.created_at:%Y-%m-%d %H:%M:%S.%f}",
+            },
         )
         for path, content in files.items():
             api.upload(model, path, content)

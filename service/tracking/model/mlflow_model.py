@@ -1,6 +1,6 @@
-"""The trained model as the files of an MLflow model, in the format that MLflow documents for its `python_function`.
+"""The trained model as the files of an MLflow model, in the documented format of the `python_function` flavor.
 
-Written by hand, since the mlflow package is not imported here. There is no pickle among them: the weights are
+The files are written without the mlflow package, which takes seconds to import. None is a pickle: the weights are
 safetensors, the rest is JSON, YAML and the source of the engine.
 """
 
@@ -22,30 +22,24 @@ from workers.record.checkpoint import BEST, MODEL, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
 LOADER = "gradfleet_pyfunc"
 CODE, DATA = "code.zip", "data"
 REQUIREMENTS = ("numpy", "safetensors")
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can give; the same code gives the same bytes
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; a fixed one gives the same bytes for the same code
 
 
 def model_files(
-    checkpoint: Path,
-    *,
-    job: str,
-    computation: str,
-    classes: Sequence[str],
-    dtype: str,
-    written: datetime,
-    run_id: str,
-    model_id: str,
+    checkpoint: Path, job: str, computation: str, *, classes: Sequence[str], dtype: str, identity: Mapping[str, str]
 ) -> dict[str, bytes | Path]:
-    """The files of a model by their path in its directory, from a checkpoint of the job on a dataset of that dtype.
+    """Return the files of a model by their path in its directory, from a checkpoint of the job.
 
-    The parameters are the best ones where the checkpoint has such, otherwise the last. Raises CheckpointError for a
-    checkpoint that is not whole or not the job's.
+    classes, dtype: of the dataset.
+    identity: run, model and time, as `MLmodel` names them.
+
+    The parameters are the best ones if the checkpoint has them, otherwise the last. Raises CheckpointError if the
+    checkpoint is damaged or belongs to another job.
     """
     header = verify(checkpoint, job, computation)
     weights = MODEL if header["best"] is None else BEST
@@ -62,9 +56,8 @@ def model_files(
     description["sha256"] = description_sha256(description)
     example = _example(checkpoint / weights, features, dtype)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
-    made = {"run_id": run_id, "model_id": model_id, "utc_time_created": f"{written:%Y-%m-%d %H:%M:%S.%f}"}
     texts = {
-        "MLmodel": _yaml(_mlmodel(features, len(classes), dtype) | made),
+        "MLmodel": _yaml(_mlmodel(features, len(classes), dtype) | identity),
         f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
         "input_example.json": json.dumps(example),
         "serving_input_example.json": json.dumps({"inputs": example}),
@@ -79,7 +72,7 @@ def model_files(
         ),
     }
     binaries: dict[str, bytes | Path] = {f"{DATA}/{WEIGHTS}": checkpoint / weights, CODE: _code()}
-    # Last the file without which there is no model: what was cut off half-way is none.
+    # MLmodel is last: without it, an upload that was interrupted is not a model.
     return binaries | {path: text.encode() for path, text in reversed(texts.items())}
 
 
@@ -111,22 +104,22 @@ def _tensor(dtype: str, *shape: int) -> dict[str, Any]:
 
 
 def _example(weights: Path, features: int, dtype: str) -> list[list[float]]:
-    """A row that shows the form and nobody's data: what scaling makes zero, such as the mean of the training rows."""
+    """Return an example row without real data: the row that scaling maps to zero, such as the mean of the training rows."""
     with safe_open(weights, framework="numpy") as tensors:
-        if "inputs.mean" in tensors.keys():  # noqa: SIM118 - it is no mapping
+        if "inputs.mean" in tensors.keys():  # noqa: SIM118 - not a mapping
             mean = tensors.get_tensor("inputs.mean")
             return [(mean.round().clip(0, 255).astype(dtype) if dtype == "uint8" else mean).tolist()]
     return [[0.0] * features]
 
 
 def _code() -> bytes:
-    """The engine and the loader as one file that Python imports from: one upload and not a hundred."""
+    """Return the engine and the loader as one zip file that Python can import from: one upload instead of a hundred."""
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w") as archive, as_file(files("core")) as engine:
         sources = {f"core/{path.relative_to(engine).as_posix()}": path.read_bytes() for path in engine.rglob("*.py")}
         sources[f"{LOADER}.py"] = files(__package__).joinpath(f"{LOADER}.py").read_bytes()
         for name, source in sorted(sources.items()):
-            archive.writestr(zipfile.ZipInfo(name, LONG_AGO), source, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), source, zipfile.ZIP_DEFLATED)
     return package.getvalue()
 
 

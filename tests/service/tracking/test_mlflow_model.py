@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -30,17 +29,8 @@ from workers.record.checkpoint import CheckpointError
 
 
 def files_of(checkpoint: Path, computation: str = COMPUTATION, dtype: str = "float32") -> dict[str, bytes]:
-    written = datetime(2026, 1, 1, tzinfo=UTC)
-    files = model_files(
-        checkpoint,
-        job=JOB,
-        computation=computation,
-        classes=CLASSES,
-        dtype=dtype,
-        written=written,
-        run_id="0" * 32,
-        model_id="m-" + "0" * 32,
-    )
+    identity = {"run_id": "0" * 32, "model_id": "m-" + "0" * 32, "utc_time_created": "2026-01-01 00:00:00.000000"}
+    files = model_files(checkpoint, JOB, computation, classes=CLASSES, dtype=dtype, identity=identity)
     return {path: file.read_bytes() if isinstance(file, Path) else file for path, file in files.items()}
 
 
