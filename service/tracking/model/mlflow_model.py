@@ -31,7 +31,7 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; a fixed on
 
 
 def model_files(
-    checkpoint: Path, job: str, computation: str, *, classes: Sequence[str], dtype: str, identity: Mapping[str, str]
+    checkpoint: Path, job: str, computation: str, *, classes: Sequence[str], dtype: str, identity: dict[str, str]
 ) -> dict[str, bytes | Path]:
     """Return the files of a model by their path in its directory, from a checkpoint of the job.
 
@@ -104,7 +104,7 @@ def _tensor(dtype: str, *shape: int) -> dict[str, Any]:
 
 
 def _example(weights: Path, features: int, dtype: str) -> list[list[float]]:
-    """Return an example row without real data: the row that scaling maps to zero, such as the mean of the training rows."""
+    """Return an example row without real data: the one that scaling maps to zero, such as the mean of all rows."""
     with safe_open(weights, framework="numpy") as tensors:
         if "inputs.mean" in tensors.keys():  # noqa: SIM118 - not a mapping
             mean = tensors.get_tensor("inputs.mean")
