@@ -15,7 +15,7 @@ from core.drawing.dot import to_dot
 from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
 from core.graph.checks import check_inputs
-from core.graph.classifier import ModelError, Part, build_classifier, part_from_spec, with_loss
+from core.graph.classifier import Entry, ModelError, build_classifier, entry_from_spec, with_loss
 from core.graph.graph import BATCH, Graph, GraphError
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration
 from core.graph.recurrence import unroll
@@ -37,6 +37,7 @@ __all__ = [
     "Array",
     "Augmentation",
     "Clipping",
+    "Entry",
     "Graph",
     "GraphError",
     "Initializer",
@@ -49,7 +50,6 @@ __all__ = [
     "Optimizer",
     "ParameterDeclaration",
     "ParameterLayout",
-    "Part",
     "Penalty",
     "Plan",
     "Program",
@@ -62,11 +62,11 @@ __all__ = [
     "aligned_zeros",
     "build_classifier",
     "check_inputs",
+    "entry_from_spec",
     "from_spec",
     "generator",
     "hyperparameter",
     "initialize",
-    "part_from_spec",
     "registered",
     "split_tensors",
     "summary",

@@ -17,7 +17,7 @@ import numpy as np
 
 from service.datasets.preparation.writing import write_dataset
 from workers.data.dataset import DatasetInfo
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.job.data import scaling_of
 from workers.job.resolve import resolve
@@ -26,7 +26,7 @@ from workers.training.assignment import Assignment
 from workers.training.trainer import Trainer
 
 FEATURES, CLASSES = 784, 10
-SHUFFLES = ({"type": "full"}, {"type": "blocks"})
+SHUFFLES = ({"type": "full"}, {"type": "chunks"})
 STATUS = Path("/proc/self/status")
 
 
@@ -64,9 +64,9 @@ def write(directory: Path, gigabytes: float) -> DatasetInfo:
     with spooled.open("wb") as file:
         for start in range(0, rows, len(images)):
             of_block = labels[start : start + len(images)]
-            block = images[: len(of_block)].copy()
-            block[np.arange(len(block)), of_block] += 55
-            file.write(block)
+            chunk = images[: len(of_block)].copy()
+            chunk[np.arange(len(chunk)), of_block] += 55
+            file.write(chunk)
     info = DatasetInfo("", "", rows, FEATURES, tuple("abcdefghij"), "uint8", (28, 28, 1))
     datasets = directory / "datasets"
     datasets.mkdir()
@@ -90,7 +90,7 @@ def train(info: DatasetInfo, directory: Path, shuffle: dict[str, str]) -> int:
     assignment = Assignment("large", 1, job.spec.model_dump(mode="json"), info, scaling, directory / shuffle["type"])
     with Exchange(Membership(0, 1, 1, secrets.token_bytes(KEY_BYTES)), "127.0.0.1", 60) as exchange:
         exchange.connect([exchange.address])
-        Trainer(assignment, exchange, report=lambda _: None, ordered=lambda: Order.NONE).run()
+        Trainer(assignment, exchange, report=lambda _: None, pending_command=lambda: Command.NONE).run()
     return job.total_steps
 
 

@@ -1,4 +1,4 @@
-"""Compare shuffles in blocks with a full one on rows sorted by class: `python -m benchmarks.data.shuffle`.
+"""Compare shuffles in chunks with a full one on rows sorted by class: `python -m benchmarks.data.shuffle`.
 
 For each shuffle: the deviation of the classes' shares of a batch, relative to independent draws; the correlation of a
 row's place in the file with its place in the epoch; and the number of rows in a window.
@@ -6,11 +6,11 @@ row's place in the file with its place in the epoch; and the number of rows in a
 
 import numpy as np
 
-from workers.data.splitting import Blocks, batches_of, epoch_order
+from workers.data.splitting import Chunks, batches_of, epoch_order
 
 ROWS, CLASSES, BATCH, SEEDS = 1_000_000, 10, 128, 5
-# Rows of a block, and blocks of a window.
-BLOCKS = ((64, 1024), (128, 512), (256, 256), (1024, 64), (4096, 16), (256, 16))
+# Rows of a chunk, and chunks of a window.
+CHUNKS = ((64, 1024), (128, 512), (256, 256), (1024, 64), (4096, 16), (256, 16))
 
 
 def variation(order: np.ndarray) -> float:
@@ -25,12 +25,12 @@ def main() -> None:
     print("| shuffle | rows in a window | variation of a batch's classes | largest correlation with the file |")
     print("|---|--:|--:|--:|")
     rows = np.arange(ROWS)
-    for blocks in (None, *(Blocks(*sizes) for sizes in BLOCKS)):
-        orders = [epoch_order(rows, seed, 0, blocks) for seed in range(SEEDS)]
+    for chunks in (None, *(Chunks(*sizes) for sizes in CHUNKS)):
+        orders = [epoch_order(rows, seed, 0, chunks) for seed in range(SEEDS)]
         varies = np.mean([variation(order) for order in orders])
         correlation = max(abs(np.corrcoef(rows, order)[0, 1]) for order in orders)
-        name = f"blocks of {blocks.rows}, windows of {blocks.window}" if blocks else "full"
-        window = f"{blocks.rows * blocks.window:,}" if blocks else f"{ROWS:,}"
+        name = f"chunks of {chunks.rows}, windows of {chunks.window}" if chunks else "full"
+        window = f"{chunks.rows * chunks.window:,}" if chunks else f"{ROWS:,}"
         print(f"| {name} | {window} | {varies:.2f} | {correlation:.3f} |", flush=True)
 
 

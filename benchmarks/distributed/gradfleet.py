@@ -13,11 +13,11 @@ from benchmarks.distributed.workload import SHARDS, batches, rows
 from benchmarks.engine.gradfleet import OPTIMIZERS, graph_of
 from core import ParameterLayout, aligned_zeros, from_spec
 from workers.data.rows import Batch, Batches
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.partition import Partition
 from workers.exchange.peers import PeerCollective
 from workers.exchange.zeromq import Exchange, Membership
-from workers.job.recipe import Recipe
+from workers.job.computation import Computation
 from workers.machine.threads import Threads
 from workers.training.runtime import Runtime
 from workers.training.step import DistributedStep
@@ -38,7 +38,7 @@ class WorkerStep:
     def __init__(self, rank: int, workers: int, share: Share, key: bytes, workload: Workload) -> None:
         self._exchange = connected(rank, workers, share, key)
         graph = graph_of(workload)
-        recipe = Recipe(
+        computation = Computation(
             graph,
             ParameterLayout(graph.parameters()),
             from_spec("optimizer", OPTIMIZERS[workload.optimizer]),
@@ -49,7 +49,7 @@ class WorkerStep:
             batch_sizes=frozenset({workload.batch}),
         )
         self._threads = Threads(workload.threads)
-        self._step = DistributedStep(recipe, Runtime(self._exchange, self._threads))
+        self._step = DistributedStep(computation, Runtime(self._exchange, self._threads))
         self._data = Batches(*rows(workload), scaling=None)
         self._batches = cycle(batches(workload))
         self._steps, self._loss = 0, np.nan
@@ -57,7 +57,7 @@ class WorkerStep:
     def __call__(self) -> None:
         self._steps += 1
         batch = Batch(self._data, next(self._batches), 0, self._steps)
-        self._loss = self._step.run(batch, LEARNING_RATE, order=Order.NONE).data_loss
+        self._loss = self._step.run(batch, LEARNING_RATE, command=Command.NONE).data_loss
 
     def result(self) -> dict[str, Any]:
         digest = hashlib.sha256(self._step.parameters.tobytes()).hexdigest()

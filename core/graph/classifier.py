@@ -21,7 +21,7 @@ PLACE = frozenset({"name", "inputs", "share"})
 
 
 class ModelError(GraphError):
-    """A model that cannot be: `entry` is the position in its list, `field` the field of that entry, None for all."""
+    """An invalid model: `entry` is the position in its list, `field` the field of that entry, None for all of it."""
 
     def __init__(self, message: str, entry: int = 0, field: str | None = None) -> None:
         super().__init__(message)
@@ -29,11 +29,11 @@ class ModelError(GraphError):
 
 
 @dataclass(frozen=True)
-class Part:
-    """An entry of a model's list: a node, and what it leaves open in a plain chain.
+class Entry:
+    """An entry of a model's list: a node and its place in the graph.
 
-    `name` is what others read it by, `inputs` the names of earlier entries, or "features", that it reads (by default
-    the entry before), and `share` the earlier entry whose parameters it uses.
+    `name`: name by which later entries read it. `inputs`: names of earlier entries, or "features", that it reads; by
+    default the previous entry. `share`: name of the earlier entry whose parameters it uses.
     """
 
     node: Node
@@ -42,7 +42,7 @@ class Part:
     share: str | None = None
 
 
-def part_from_spec(spec: Mapping[str, Any]) -> Part:
+def entry_from_spec(spec: Mapping[str, Any]) -> Entry:
     """Build an entry from its JSON form: a layer's spec, with `name`, `inputs` and `share` beside.
 
     Raises what `from_spec` raises, and TypeError for inputs that are not a list.
@@ -51,7 +51,7 @@ def part_from_spec(spec: Mapping[str, Any]) -> Part:
     if isinstance(inputs, str):
         raise TypeError(f"{spec.get('type')}.inputs must be a list of names, not {inputs!r}")
     thing = {key: value for key, value in spec.items() if key not in PLACE}
-    return Part(
+    return Entry(
         cast("Node", from_spec("layer", thing)),
         name=spec.get("name"),
         inputs=None if inputs is None else tuple(inputs),
@@ -59,29 +59,29 @@ def part_from_spec(spec: Mapping[str, Any]) -> Part:
     )
 
 
-def build_classifier(layers: Sequence[Node | Part], features: int) -> Graph:
+def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
     """Return the graph of a model: input "features" (batch, features), output "scores", the value of the last layer.
 
-    Each layer reads the one before unless it is a `Part` that says otherwise; a layer reads earlier ones only, so that
-    the list goes the way that data goes and has no cycle. Those before the last are named by position and type,
-    "0_linear", "1_relu", ..., unless they have a name. ModelError says which entry is wrong, shapes included.
+    By default each layer reads the previous one; an `Entry` can name other inputs. A layer reads earlier layers only, so
+    the graph has no cycle. Layers before the last are named by position and type, "0_linear", "1_relu", ..., unless
+    they have a name. ModelError says which entry is wrong, shapes included.
     """
     if not layers:
         raise ValueError("a model needs at least one layer; a linear one makes scores")
-    parts = [layer if isinstance(layer, Part) else Part(layer) for layer in layers]
-    names = [_name(index, part, last=index == len(parts) - 1) for index, part in enumerate(parts)]
+    entries = [layer if isinstance(layer, Entry) else Entry(layer) for layer in layers]
+    names = [_name(index, entry, last=index == len(entries) - 1) for index, entry in enumerate(entries)]
     graph = Graph()
     before = graph.input("features", (BATCH, features))
-    for index, (name, part) in enumerate(zip(names, parts, strict=True)):
-        inputs = (before,) if part.inputs is None else part.inputs
+    for index, (name, entry) in enumerate(zip(names, entries, strict=True)):
+        inputs = (before,) if entry.inputs is None else entry.inputs
         for value in inputs:
             _check_earlier(value, index, "inputs", names, [*graph.inputs, *graph.nodes])
-        if part.share is not None:
-            _check_earlier(part.share, index, "share", names, list(graph.nodes))
+        if entry.share is not None:
+            _check_earlier(entry.share, index, "share", names, list(graph.nodes))
         if name in graph.nodes:
             raise ModelError(f"the name {name!r} is taken by layer {names.index(name)} already", index, "name")
         try:
-            before = graph.add(name, part.node, *inputs, share=part.share)
+            before = graph.add(name, entry.node, *inputs, share=entry.share)
         except GraphError as error:
             raise ModelError(str(error), index, "name" if "." in name else "inputs") from None
     _check_whole(graph, names)
@@ -101,15 +101,15 @@ def with_loss(graph: Graph, loss: Loss) -> Graph:
     return graph
 
 
-def _name(index: int, part: Part, *, last: bool) -> str:
+def _name(index: int, entry: Entry, *, last: bool) -> str:
     if last:
-        if part.name not in {None, "scores"}:
-            raise ModelError(f"the last layer is named 'scores', not {part.name!r}; leave its name out", index, "name")
+        if entry.name not in {None, "scores"}:
+            raise ModelError(f"the last layer is named 'scores', not {entry.name!r}; leave its name out", index, "name")
         return "scores"
-    if part.name in RESERVED:
-        raise ModelError(f"the name {part.name!r} is reserved for the model's own values", index, "name")
+    if entry.name in RESERVED:
+        raise ModelError(f"the name {entry.name!r} is reserved for the model's own values", index, "name")
     # A node of a model is registered under a type, whatever its kind.
-    return f"{index}_{getattr(part.node, 'type', type(part.node).__name__)}" if part.name is None else part.name
+    return f"{index}_{getattr(entry.node, 'type', type(entry.node).__name__)}" if entry.name is None else entry.name
 
 
 def _check_earlier(name: str, index: int, field: str, names: Sequence[str], earlier: Sequence[str]) -> None:

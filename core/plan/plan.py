@@ -14,7 +14,7 @@ from core.plan.layout import ParameterLayout
 from core.random import Noise, RandomKey
 
 if TYPE_CHECKING:
-    from core.plan.program import Program, Step
+    from core.plan.program import Instruction, Program
 
 _Call = tuple[Callable[..., object], tuple[object, ...]]
 
@@ -64,7 +64,7 @@ class Plan:
                 self._arrays["gradient", name] = view
         self._upstream: Mapping[str, npt.ArrayLike] = {}
         self._random: RandomKey | None = None
-        self._forward = [call for step in program.steps for call in self._forward_calls(step)]
+        self._forward = [call for step in program.instructions for call in self._forward_calls(step)]
         self._backward = list(self._backward_calls()) if program.backward else []
 
     def _vector(self, name: str, vector: Array | None, size: int) -> Array:
@@ -110,7 +110,7 @@ class Plan:
             raise ValueError(f"{name!r} is not in this plan's wrt, which is ({', '.join(self.program.wrt)})")
         return self._arrays["gradient", name]
 
-    def _forward_calls(self, step: Step) -> Iterator[_Call]:
+    def _forward_calls(self, step: Instruction) -> Iterator[_Call]:
         for name, (_, kind) in step.workspace.items():
             if kind == "noise":
                 array = self._arrays["workspace", step.name, name]
@@ -141,7 +141,7 @@ class Plan:
 
     def _backward_calls(self) -> Iterator[_Call]:
         reached: set[str] = set()
-        for step in reversed(self.program.steps):
+        for step in reversed(self.program.instructions):
             if not step.backward:
                 continue
             if step.name in self.program.outputs:

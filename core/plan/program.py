@@ -27,7 +27,7 @@ _NUMBERS: Mapping[str, np.dtype[np.generic]] = {"integer": np.dtype(np.int64), "
 
 
 @dataclass(frozen=True)
-class Step:
+class Instruction:
     """A node that a plan visits: what it reads and keeps, and whether backward visits it as well."""
 
     name: str
@@ -47,7 +47,7 @@ class Step:
 class Program:
     """What a plan does, and where its arrays lie in its memory. Several plans can share one program.
 
-    steps: the nodes to visit, in topological order; nodes that no output depends on are left out.
+    instructions: the nodes to visit, in topological order; nodes that no output depends on are left out.
     inputs: names of the graph's inputs.
     parameters: all parameters of the graph.
     buffers: the place of each array except parameters and their gradients.
@@ -58,7 +58,7 @@ class Program:
     dtype: np.dtype[np.generic]
     wrt: tuple[str, ...]
     backward: bool
-    steps: tuple[Step, ...]
+    instructions: tuple[Instruction, ...]
     inputs: tuple[str, ...]
     parameters: tuple[ParameterDeclaration, ...]
     buffers: Mapping[Key, Buffer]
@@ -136,7 +136,7 @@ def _check_names(graph: Graph, outputs: Sequence[str], wrt: Sequence[str]) -> No
 
 def _needed_steps(
     graph: Graph, shapes: dict[str, Shape], outputs: Sequence[str], differentiable: set[str], *, training: bool
-) -> tuple[Step, ...]:
+) -> tuple[Instruction, ...]:
     """Return the nodes that `outputs` depend on, in topological order, as they are in training or in evaluation.
 
     Adds to `differentiable` the nodes that depend on what is in it.
@@ -155,12 +155,12 @@ def _needed_steps(
             differentiable.add(name)
         node = placed.node if training else placed.node.evaluation()
         workspace = node.workspace(*(shapes[value] for value in placed.inputs))
-        steps.append(Step(name, node, placed.inputs, parameters, workspace, backward))
+        steps.append(Instruction(name, node, placed.inputs, parameters, workspace, backward))
     return tuple(steps)
 
 
 def _lifetimes(
-    steps: Sequence[Step],
+    steps: Sequence[Instruction],
     shapes: Mapping[str, Shape],
     dtype: np.dtype[np.generic],
     *,

@@ -33,7 +33,7 @@ class DrawingError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Request:
+class JobDrawing:
     """A request to draw a job: see `service.analysis.pictures.Subject`."""
 
     job: str
@@ -49,22 +49,22 @@ class Request:
 
 
 @dataclass(frozen=True)
-class MemberRequest:
+class MemberDrawing:
     """A job of a sweep: see `service.analysis.sweep_picture.Member`."""
 
-    subject: Request
+    subject: JobDrawing
     overrides: Mapping[str, Any]
     accuracy: float
 
 
 @dataclass(frozen=True)
-class SweepRequest:
+class SweepDrawing:
     """A request to draw a sweep into a directory. `members` are its jobs that have succeeded."""
 
     sweep: str
     name: str
     directory: str
-    members: Sequence[MemberRequest]
+    members: Sequence[MemberDrawing]
 
     @property
     def answer(self) -> dict[str, str]:
@@ -82,7 +82,7 @@ class Artist:
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
 
-    def draw(self, request: Request | SweepRequest) -> Future[None]:
+    def draw(self, request: JobDrawing | SweepDrawing) -> Future[None]:
         """Draw a job or sweep into `pictures` below its directory. The future raises DrawingError if this fails."""
         return self._thread.submit(self._draw, request)
 
@@ -96,7 +96,7 @@ class Artist:
         if self._process is not None:
             self._forget(self._process)
 
-    def _draw(self, request: Request | SweepRequest) -> None:
+    def _draw(self, request: JobDrawing | SweepDrawing) -> None:
         process = self._running()
         to, answers = _pipes(process)
         expired = threading.Event()

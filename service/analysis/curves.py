@@ -9,7 +9,7 @@ import numpy as np
 from service.analysis.style import BLUE, ORANGE, panels, style_axes
 from workers.data.arrow import nulls_of, values_of
 from workers.data.splitting import steps_per_epoch
-from workers.job.data import part_sizes
+from workers.job.data import split_sizes
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def draw_learning_curves(
 ) -> Figure:
     """Draw the full history of a job. `kept` is the step of the best checkpoint, if there is one."""
     job = JobSpec.model_validate(spec)
-    train_rows, _ = part_sizes(job, dataset)
+    train_rows, _ = split_sizes(job, dataset)
     steps_of_epoch = steps_per_epoch(train_rows, job.training.batch_size)
     figure, all_axes = panels(f"{name}: learning curves", [2.9] * len(PANELS), 2.5)
     for axes, (title, train, validation) in zip(all_axes, PANELS, strict=True):

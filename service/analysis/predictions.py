@@ -11,7 +11,7 @@ from core import Purpose, generator
 from core.kernels.gather import gather
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split_evenly
-from workers.job.data import parts_of
+from workers.job.data import split_rows
 from workers.job.spec import JobSpec
 from workers.training.evaluation import MAX_ROWS
 
@@ -64,7 +64,7 @@ def predict(trained: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo
     """
     job = JobSpec.model_validate(spec)
     features, labels = open_dataset(dataset)
-    train, validation = parts_of(job, dataset, labels)
+    train, validation = split_rows(job, dataset, labels)
     source, rows = ("validation", validation) if len(validation) else ("training", train)
     available = len(rows)
     if available > MOST_ROWS:

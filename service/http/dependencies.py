@@ -7,14 +7,14 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.parts import Parts
+from service.components import Components
 from service.settings import Settings
 from service.store import Database
 
 
 @dataclass(frozen=True)
 class Services:
-    """What endpoints use: the settings, the database and the other parts of this process.
+    """What endpoints use: the settings, the database and the other components of this process.
 
     `on_change` wakes the scheduler after a change is committed; `registrations` limits concurrent registrations.
     """
@@ -22,7 +22,7 @@ class Services:
     settings: Settings
     database: Database
     on_change: Callable[[], None]
-    parts: Parts
+    components: Components
     registrations: Semaphore
 
 

@@ -10,14 +10,14 @@ from service.http.dependencies import Services, ServicesDependency
 from service.http.idempotency import IDEMPOTENT, Submission, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
+from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
 from service.jobs.checks import check_job, checked_resources
 from service.jobs.live import routes as events
 from service.jobs.preview import JobPreview, preview
 from service.jobs.repository import create_job, list_jobs
-from service.jobs.requests import change_resources, delete_job, make_request, remove_files
 from service.jobs.schemas import BESIDE_SPEC, HINGE_JOB, JobChange, JobFilter, JobList, JobRequest, JobView, job_view
 from service.jobs.series import routes as metrics
-from service.jobs.states import Request, State
+from service.jobs.states import Action, State
 from service.store.models import Job
 from service.store.rows import find_or_404
 from workers.data.dataset import DatasetInfo
@@ -99,7 +99,7 @@ def cancel_job(job_id: str, response: Response, services: ServicesDependency) ->
 
     Cancelling again changes nothing.
     """
-    return _request(job_id, Request.CANCEL, response, services)
+    return _apply(job_id, Action.CANCEL, response, services)
 
 
 @router.post(
@@ -114,7 +114,7 @@ def pause_job(job_id: str, response: Response, services: ServicesDependency) -> 
 
     A paused job uses no CPUs. Pausing again changes nothing.
     """
-    return _request(job_id, Request.PAUSE, response, services)
+    return _apply(job_id, Action.PAUSE, response, services)
 
 
 @router.post(
@@ -129,7 +129,7 @@ def resume_job(job_id: str, response: Response, services: ServicesDependency) ->
 
     Resuming a queued or running job changes nothing. A job that is pausing can be resumed once it is paused.
     """
-    return _request(job_id, Request.RESUME, response, services)
+    return _apply(job_id, Action.RESUME, response, services)
 
 
 @router.delete("/{job_id}", status_code=HTTPStatus.NO_CONTENT, response_description="The job is deleted")
@@ -155,9 +155,9 @@ def change_job(job_id: str, change: JobChange, services: ServicesDependency) -> 
     return view
 
 
-def _request(job_id: str, request: Request, response: Response, services: Services) -> JobView:
+def _apply(job_id: str, action: Action, response: Response, services: Services) -> JobView:
     with services.database.writing() as session:
-        changed = make_request(session, job_id, request)
+        changed = apply_action(session, job_id, action)
         view = job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
     if changed:
         services.on_change()

@@ -49,8 +49,8 @@ LIVE = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.CANCELLING
 STOPPED_BY_SWEEP = "stopped_by_sweep"
 
 
-class Request(StrEnum):
-    """Request of a user about a job."""
+class Action(StrEnum):
+    """What a user can do to a job."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
@@ -59,8 +59,8 @@ class Request(StrEnum):
 
 # The state to which a request moves a job: the same state if it was done before; a missing state means that the request
 # is rejected. A job that is pausing cannot be resumed, since its workers may already have stopped.
-REQUESTS: dict[Request, dict[State, State]] = {
-    Request.CANCEL: {
+ACTIONS: dict[Action, dict[State, State]] = {
+    Action.CANCEL: {
         State.QUEUED: State.CANCELLED,
         State.STARTING: State.CANCELLING,
         State.RUNNING: State.CANCELLING,
@@ -69,14 +69,14 @@ REQUESTS: dict[Request, dict[State, State]] = {
         State.CANCELLING: State.CANCELLING,
         State.CANCELLED: State.CANCELLED,
     },
-    Request.PAUSE: {
+    Action.PAUSE: {
         State.QUEUED: State.PAUSED,
         State.STARTING: State.PAUSING,
         State.RUNNING: State.PAUSING,
         State.PAUSING: State.PAUSING,
         State.PAUSED: State.PAUSED,
     },
-    Request.RESUME: {
+    Action.RESUME: {
         State.QUEUED: State.QUEUED,
         State.STARTING: State.STARTING,
         State.RUNNING: State.RUNNING,

@@ -55,7 +55,7 @@ class SystemView(BaseModel):
 
 def system_view(services: Services) -> SystemView:
     """The versions, the cluster's resources, jobs by state, and the service's limits, as they are now."""
-    settings, cluster = services.settings, services.parts.cluster
+    settings, cluster = services.settings, services.components.cluster
     with services.database.reading() as session:
         jobs, live = count_by_state(session), jobs_in(session, LIVE)
     total = {} if cluster is None else cluster.resources

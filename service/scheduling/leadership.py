@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.parts import PartStatus
+from service.components import ComponentStatus
 from service.scheduling.scheduler import Scheduler
 from service.store.lease import LEASE, FencedDatabase, LeaseLostError, Term, read_lease, take_over
 from service.tracking import MlflowExporter
@@ -20,7 +20,7 @@ from service.tracking import MlflowExporter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from service.parts import Part
+    from service.components import Component
     from service.scheduling.scheduler import Cluster
     from service.settings import Settings
     from service.store import Transactions
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LeadersPart:
+class LeaderComponent:
     """A part that runs only in the leader; `find` returns it in that process."""
 
-    find: Callable[[], Part | None]
+    find: Callable[[], Component | None]
 
-    def status(self) -> PartStatus:
+    def status(self) -> ComponentStatus:
         """Status of the part; a process that stands by is ready."""
         part = self.find()
-        return PartStatus(ready=True, detail="stands by: another process leads") if part is None else part.status()
+        return ComponentStatus(ready=True, detail="stands by: another process leads") if part is None else part.status()
 
 
 class Leadership:
@@ -59,14 +59,14 @@ class Leadership:
         self._thread = threading.Thread(target=self._run, name="leadership")
 
     @property
-    def scheduler(self) -> LeadersPart:
+    def scheduler(self) -> LeaderComponent:
         """The scheduler, if this process leads."""
-        return LeadersPart(lambda: self._scheduler)
+        return LeaderComponent(lambda: self._scheduler)
 
     @property
-    def exporter(self) -> LeadersPart:
+    def exporter(self) -> LeaderComponent:
         """The exporter to MLflow, if this process leads."""
-        return LeadersPart(lambda: self._exporter)
+        return LeaderComponent(lambda: self._exporter)
 
     def start(self) -> None:
         """Start the campaign."""

@@ -12,11 +12,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from service.components import ComponentStatus
 from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
 from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
 from service.jobs.states import LIVE, State
-from service.parts import PartStatus
 from service.scheduling.admission import admission, resources_of
 from service.scheduling.follower import Follower
 from service.store.lease import LeaseLostError
@@ -93,12 +93,12 @@ class Scheduler:
         self._thread.join()
         self._stop_followers()
 
-    def status(self) -> PartStatus:
+    def status(self) -> ComponentStatus:
         """Whether the queue is served: passes complete."""
         if not self._thread.is_alive():
-            return PartStatus(ready=False, detail="it does not run")
+            return ComponentStatus(ready=False, detail="it does not run")
         age = time.monotonic() - self._last_pass
-        return PartStatus(ready=age <= LONGEST_PASS, detail=f"its last pass ended {age:.1f} s ago")
+        return ComponentStatus(ready=age <= LONGEST_PASS, detail=f"its last pass ended {age:.1f} s ago")
 
     def _run(self) -> None:
         while not self._stopping.is_set():

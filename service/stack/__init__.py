@@ -1,1 +1,1 @@
-"""The parts of a running service, put together."""
+"""The components of a running service, put together."""

@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from service.access.guard import TokenGuard
 from service.access.headers import SecurityHeaders
 from service.access.local import LocalOnly
+from service.components import Components
 from service.datasets import routes as datasets
 from service.datasets.registration import REGISTRATIONS_AT_ONCE
 from service.http.dependencies import Services
@@ -22,7 +23,6 @@ from service.http.problems import install_problem_handlers
 from service.jobs import routes as jobs
 from service.jobs.live.streams import EventStreams
 from service.monitoring import routes as monitoring
-from service.parts import Parts
 from service.sweeps import routes as sweeps
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Api(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
 
-NO_PARTS = Parts()
+NO_COMPONENTS = Components()
 
 
 def _nothing() -> None:
@@ -58,12 +58,12 @@ def create_app(
     *,
     database: Database,
     on_change: Callable[[], None] = _nothing,
-    parts: Parts = NO_PARTS,
+    components: Components = NO_COMPONENTS,
 ) -> FastAPI:
     """The API on a migrated database.
 
     `on_change` is called, on any thread, after a user has added a job or changed what one is to do; it must return at
-    once. `parts` are what works beside the API in this process.
+    once. `components` are what works beside the API in this process.
     """
     app = Api(
         title="Gradfleet",
@@ -78,7 +78,7 @@ def create_app(
         settings,
         database,
         on_change,
-        parts,
+        components,
         Semaphore(REGISTRATIONS_AT_ONCE),
     )
     app.state.streams = EventStreams(database, settings.max_event_streams)

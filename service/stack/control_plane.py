@@ -1,4 +1,4 @@
-"""The parts of every service process: the API, the scheduler and the export to MLflow."""
+"""The components of every service process: the API, the scheduler and the export to MLflow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-    from service.parts import ClusterPart
+    from service.components import ClusterComponent
     from service.scheduling.scheduler import Cluster
     from service.settings import Settings
 
-    class ServiceCluster(Cluster, ClusterPart, Protocol):
+    class ServiceCluster(Cluster, ClusterComponent, Protocol):
         """A cluster for the scheduler, which reports its status."""
 
 
@@ -50,9 +50,9 @@ def control_plane(
     # Importing the scheduler imports Ray, which reads its environment then; `cluster` has set it.
     import uvicorn  # noqa: PLC0415
 
+    from service.components import Components  # noqa: PLC0415
     from service.datasets.files.workspace import remove_leftovers  # noqa: PLC0415
     from service.datasets.repository import is_recorded  # noqa: PLC0415
-    from service.parts import Parts  # noqa: PLC0415
     from service.scheduling.leadership import Leadership  # noqa: PLC0415
     from service.stack.app import create_app  # noqa: PLC0415
     from service.store import Database, migrate  # noqa: PLC0415
@@ -63,8 +63,8 @@ def control_plane(
     database = Database(settings.database)
     remove_leftovers(settings.dataset_dir, lambda file: is_recorded(database, file))
     leadership = Leadership(database, settings, cluster, alone=alone)
-    parts = Parts(cluster, leadership.scheduler, leadership.exporter)
-    app = create_app(settings, database=database, on_change=leadership.wake, parts=parts)
+    components = Components(cluster, leadership.scheduler, leadership.exporter)
+    app = create_app(settings, database=database, on_change=leadership.wake, components=components)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -27,7 +27,7 @@ class Stack:
 
 @contextmanager
 def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
-    """Start every part, yield once all of them answer, and at the end stop them with all their processes.
+    """Start every component, yield once all of them answer, and at the end stop them with all their processes.
 
     Port 0 selects a free port. Raises `StartError` if the data directory or the port is in use.
     """
@@ -36,7 +36,9 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
     with ExitStack() as stack:
         stack.enter_context(_lock(data_dir))
         listener = stack.enter_context(listen(host, port))
-        mlflow = stack.enter_context(MlflowServer(data_dir))  # the slowest to start: the other parts start meanwhile
+        mlflow = stack.enter_context(
+            MlflowServer(data_dir)
+        )  # the slowest to start: the other components start meanwhile
         cluster = stack.enter_context(ray_cluster(data_dir, Settings()))
         cpus, gpus = (int(cluster.resources[name]) for name in ("CPU", "GPU"))
         settings = Settings(data_dir=data_dir, host=host, mlflow_url=mlflow.url, cluster_cpus=cpus, cluster_gpus=gpus)

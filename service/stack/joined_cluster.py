@@ -6,7 +6,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from service.parts import PartStatus
+from service.components import ComponentStatus
 from service.stack.ray_driver import configure_ray, connect
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class JoinedCluster:
         required = self._required  # another thread may leave the cluster meanwhile
         return required is None or not all(_answers(*address) for address in required)
 
-    def status(self) -> PartStatus:
+    def status(self) -> ComponentStatus:
         """Whether the head answers. A process that does not schedule has not joined the cluster."""
         host, _, port = self._address.rpartition(":")
         if not _answers(host, int(port)):
-            return PartStatus(ready=False, detail="the head of the Ray cluster does not answer")
+            return ComponentStatus(ready=False, detail="the head of the Ray cluster does not answer")
         joined = ", ".join(f"{count:g} {name}s" for name, count in self.resources.items())
-        return PartStatus(ready=True, detail="not joined: another process schedules" if self.failed() else joined)
+        return ComponentStatus(ready=True, detail="not joined: another process schedules" if self.failed() else joined)
 
     def restart(self) -> bool:
         """Join the cluster; False if it does not answer or cannot be joined yet."""

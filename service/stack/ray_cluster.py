@@ -11,7 +11,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from service.parts import PartStatus
+from service.components import ComponentStatus
 from service.stack.ray_driver import configure_ray, connect
 
 if TYPE_CHECKING:
@@ -87,11 +87,13 @@ class RayCluster:
         node = worker._global_node
         return node is None or any(kind in REQUIRED for kind, _ in node.dead_processes())
 
-    def status(self) -> PartStatus:
+    def status(self) -> ComponentStatus:
         """The resources for workers; not ready while Ray is dead."""
         if self.failed():
-            return PartStatus(ready=False, detail="Ray has died and is being restarted")
-        return PartStatus(ready=True, detail=", ".join(f"{count:g} {name}s" for name, count in self.resources.items()))
+            return ComponentStatus(ready=False, detail="Ray has died and is being restarted")
+        return ComponentStatus(
+            ready=True, detail=", ".join(f"{count:g} {name}s" for name, count in self.resources.items())
+        )
 
     def restart(self) -> bool:
         """Restart Ray; nothing that ran on it continues."""

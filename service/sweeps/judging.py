@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import Double, select, type_coerce
 
 from service.errors import ConflictError, NotFoundError
-from service.jobs.requests import make_request
-from service.jobs.states import Request, State
+from service.jobs.actions import apply_action
+from service.jobs.states import Action, State
 from service.store.models import Job, Metric, Sweep
 from service.sweeps.stopping import Standing, Stopping, SuccessiveHalving, verdict_of
 
@@ -60,7 +60,7 @@ def judge(session: Session, jobs: Iterable[Job]) -> Judgement:
 def stop(session: Session, job_id: str, reason: str) -> bool:
     """Cancel a member; returns False if it has ended or is already being cancelled."""
     try:
-        return make_request(session, job_id, Request.CANCEL, reason=reason)
+        return apply_action(session, job_id, Action.CANCEL, reason=reason)
     except (ConflictError, NotFoundError):
         return False
 

@@ -10,9 +10,9 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import joinedload
 
 from service.errors import ConflictError, NotFoundError
+from service.jobs.actions import apply_action
 from service.jobs.repository import create_job, new_id
-from service.jobs.requests import make_request
-from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Request, State
+from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Action, State
 from service.store.models import Job, Metric, Sweep
 from service.store.rows import add_once
 from service.sweeps.schemas import SweepState
@@ -102,7 +102,7 @@ def cancel_sweep(session: Session, sweep_id: str) -> bool:
     changes = False
     for job_id in session.scalars(query).all():
         try:
-            changes |= make_request(session, job_id, Request.CANCEL)
+            changes |= apply_action(session, job_id, Action.CANCEL)
         except (ConflictError, NotFoundError):
             continue  # the job has ended in the meantime
     return changes

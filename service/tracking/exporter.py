@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.parts import PartStatus
+from service.components import ComponentStatus
 from service.store.lease import LeaseLostError
 from service.telemetry.instruments import UNEXPORTED_POINTS, UNEXPORTED_SECONDS
 from service.tracking.backlog import measure_backlog, orphaned_runs, pending_jobs, pending_sweeps
@@ -103,15 +103,15 @@ class MlflowExporter:
             self._oldest_pending = None
             UNEXPORTED_POINTS.set(0)
 
-    def status(self) -> PartStatus:
+    def status(self) -> ComponentStatus:
         """Return whether the export works."""
         if self._api is None:
-            return PartStatus(ready=True, detail="no MLflow server is configured")
+            return ComponentStatus(ready=True, detail="no MLflow server is configured")
         if not self._thread.is_alive():
-            return PartStatus(ready=False, detail="the export is not running")
+            return ComponentStatus(ready=False, detail="the export is not running")
         if self._failed_rounds:
-            return PartStatus(ready=False, detail="MLflow does not answer; the data is kept in the database")
-        return PartStatus(ready=True, detail="exporting")
+            return ComponentStatus(ready=False, detail="MLflow does not answer; the data is kept in the database")
+        return ComponentStatus(ready=True, detail="exporting")
 
     def step(self) -> float:
         """Export pending data, at most one batch of points per job. Returns the seconds to wait until the next step."""

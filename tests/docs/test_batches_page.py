@@ -19,4 +19,4 @@ def test_its_examples_are_what_a_job_takes() -> None:
     assert [each.split is not None for each in specs] == [False, True, False]
     shuffle = specs[2].shuffle.model_dump()
     # The page shows the default sizes.
-    assert DataSpec.model_validate({"dataset": "d", "shuffle": {"type": "blocks"}}).shuffle.model_dump() == shuffle
+    assert DataSpec.model_validate({"dataset": "d", "shuffle": {"type": "chunks"}}).shuffle.model_dump() == shuffle

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core import build_classifier, part_from_spec, to_mermaid
+from core import build_classifier, entry_from_spec, to_mermaid
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def test_the_models_of_the_page_are_models():
     text = (ROOT / "docs" / "models.md").read_text()
     chain, branches = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
     for model in (chain, branches):
-        graph = build_classifier([part_from_spec(layer) for layer in model["layers"]], features=64)
+        graph = build_classifier([entry_from_spec(layer) for layer in model["layers"]], features=64)
         assert graph.shapes(2)["scores"] == (2, 10)
     (picture,) = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
     assert picture == to_mermaid(graph)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_probes_figures_and_the_log_of_a_job(client: Client, stack: Stack) -> None:
     ready = httpx.get(f"{stack.api_url}/readyz", trust_env=False)
     assert ready.status_code == 200, ready.text
-    assert {name: part["ready"] for name, part in ready.json()["parts"].items()} == dict.fromkeys(
+    assert {name: part["ready"] for name, part in ready.json()["components"].items()} == dict.fromkeys(
         ("database", "cluster", "scheduler", "mlflow"), True
     )
     before = figures(stack)

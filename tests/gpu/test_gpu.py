@@ -14,7 +14,7 @@ from tests.core.test_contract import every_node
 from tests.core.test_cupy_form import passes
 from tests.fixtures.prepared import prepare_parquet
 from tests.workers.fixtures.helpers import EVERYTHING, assignment, completed, job, last_checkpoint, train
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.machine.device import DeviceError, Gpu
 
 if TYPE_CHECKING:
@@ -96,6 +96,6 @@ def test_a_job_goes_on_from_its_checkpoint_to_the_same_bits(digits: DatasetInfo,
     whole = trained(digits, tmp_path / "whole", **JOBS["everything"], **ON_GPUS)
     spec = job(**{"training.shards": 4, **JOBS["everything"], **ON_GPUS})
     given = assignment(spec, digits, tmp_path / "parts")
-    train(given, ordered=lambda: Order.STOP | Order.CHECKPOINT)
+    train(given, pending_command=lambda: Command.STOP | Command.CHECKPOINT)
     rest = train(given, checkpoint=last_checkpoint(given.directory))
     assert rest.params_sha256 == whole.params_sha256

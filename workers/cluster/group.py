@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.cluster.placement import Place
 from workers.cluster.worker import Worker
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import KEY_BYTES, LEADER, Membership
 from workers.training.assignment import Assignment, End
 
@@ -81,7 +81,7 @@ class WorkerGroup:
         self._places, self._idle = places, idle
         self._workers: list[Any] = []
         self._joined = False
-        self._order = Order.NONE
+        self._command = Command.NONE
         self._training: list[asyncio.Future[End]] = []
 
     async def train(self, assignment: Assignment, checkpoint: Path | None, supervisor: Any) -> End:
@@ -97,7 +97,7 @@ class WorkerGroup:
             STARTING,
         )
         self._joined = True
-        self.order(self._order)
+        self.command(self._command)
         self._training = [
             asyncio.ensure_future(worker.train.remote(assignment, addresses, checkpoint, supervisor))
             for worker in self._workers
@@ -136,11 +136,11 @@ class WorkerGroup:
             answered = time.monotonic()
         raise WorkerSilentError(f"worker {rank} has not answered for {patience:g} s")
 
-    def order(self, order: Order) -> None:
-        """Pass on an order, which all workers follow after the same step."""
-        self._order |= order
-        if self._joined and self._workers and self._order:
-            self._workers[LEADER].order.remote(self.key, self._order)
+    def command(self, command: Command) -> None:
+        """Pass on a command, which all workers follow after the same step."""
+        self._command |= command
+        if self._joined and self._workers and self._command:
+            self._workers[LEADER].command.remote(self.key, self._command)
 
     async def wait_for_leader(self) -> None:
         """Wait a moment for the leader's last reports: another worker may have failed first."""

@@ -14,7 +14,7 @@ from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import PeerSilentError
 from workers.job.data import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
@@ -101,12 +101,12 @@ class Supervision:
     def _interrupt(self) -> None:
         self._interrupted.set()
         if self._group is not None:
-            self._group.order(self._order())
+            self._group.command(self._command())
 
-    def _order(self) -> Order:
+    def _command(self) -> Command:
         if self._requested == CANCELLED:
-            return Order.STOP
-        return Order.STOP | Order.CHECKPOINT
+            return Command.STOP
+        return Command.STOP | Command.CHECKPOINT
 
     async def _train(self) -> Ended:
         assignment = self.assignment
@@ -157,7 +157,7 @@ class Supervision:
 
     async def _find_checkpoint(self, assignment: Assignment) -> Path | None:
         checkpoint, refused = await asyncio.to_thread(
-            latest_whole, assignment.directory, assignment.job, assignment.computation
+            latest_whole, assignment.directory, assignment.job, assignment.computation_sha256
         )
         for message in refused:
             await self.log.append(Noted("checkpoint_refused", {"message": message}))

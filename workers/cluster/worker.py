@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import Address, Exchange, Membership
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Noted
@@ -33,7 +33,7 @@ class Worker:
         fingerprint()  # slow the first time
         self._exchange: Exchange | None = None
         self._membership: Membership | None = None
-        self._orders = Order.NONE
+        self._command = Command.NONE
         self._report_lock = threading.Lock()
         self._unconfirmed: ray.ObjectRef[None] | None = None
 
@@ -41,14 +41,14 @@ class Worker:
         """Become a member of a group; returns the address at which this worker receives."""
         if self._exchange is not None:
             self._exchange.close()
-        self._membership, self._orders = membership, Order.NONE
+        self._membership, self._command = membership, Command.NONE
         self._exchange = Exchange(membership, ray.util.get_node_ip_address(), PEER_TIMEOUT)
         return self._exchange.address
 
     def train(
         self, assignment: Assignment, addresses: Sequence[Address], checkpoint: Path | None, supervisor: Any
     ) -> End:
-        """Train to the end, or until an order to stop; `addresses` are those of all workers in order of rank."""
+        """Train to the end, or until a command to stop; `addresses` are those of all workers in order of rank."""
         exchange, membership = self._exchange, self._membership
         if exchange is None or membership is None:
             raise RuntimeError("a worker must join a group before it trains")
@@ -61,7 +61,9 @@ class Worker:
 
         with exchange:
             exchange.connect(addresses)
-            trainer = Trainer(assignment, exchange, checkpoint=checkpoint, report=report, ordered=lambda: self._orders)
+            trainer = Trainer(
+                assignment, exchange, checkpoint=checkpoint, report=report, pending_command=lambda: self._command
+            )
             try:
                 return trainer.run()
             finally:
@@ -76,10 +78,10 @@ class Worker:
             self._unconfirmed = None
 
     @ray.method(concurrency_group="control")
-    def order(self, key: bytes, order: Order) -> None:
-        """Give an order for after the current step; `key` is the group's."""
+    def command(self, key: bytes, command: Command) -> None:
+        """Give a command for after the current step; `key` is the group's."""
         if self._membership is not None and self._membership.key == key:
-            self._orders |= order
+            self._command |= command
 
     @ray.method(concurrency_group="control")
     def ping(self) -> int:

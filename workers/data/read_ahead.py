@@ -1,4 +1,4 @@
-"""Advice to the operating system about which part of a mapped file a shuffle in blocks reads next."""
+"""Advice to the operating system about which part of a mapped file a shuffle in chunks reads next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from workers.data.splitting import Blocks, Rows
+    from workers.data.splitting import Chunks, Rows
 
 # Bytes. Rows with at most this much between them, such as validation rows, are requested as one part of the file.
 NEAR = 65_536
@@ -28,8 +28,8 @@ class ReadAhead:
     rows a second without it, 830,000 with it.
     """
 
-    def __init__(self, features: NDArray[Any], order: Rows, blocks: Blocks) -> None:
-        self._features, self._order, self._window = features, order, blocks.rows * blocks.window
+    def __init__(self, features: NDArray[Any], order: Rows, chunks: Chunks) -> None:
+        self._features, self._order, self._window = features, order, chunks.rows * chunks.window
         self._asked = 0
 
     def visit(self, place: int) -> None:

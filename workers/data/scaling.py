@@ -13,7 +13,7 @@ from workers.data.splitting import Rows
 
 Totals = NDArray[np.float64]
 
-BLOCK = 2**20  # float64 numbers in memory at the same time
+CHUNK = 2**20  # float64 numbers in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Scaling:
 
 
 def standardization(features: NDArray[Any], rows: Rows) -> Scaling:
-    """Mean and standard deviation of each feature over the given rows, computed in float64, block by block.
+    """Mean and standard deviation of each feature over the given rows, computed in float64, chunk by chunk.
 
     A constant feature gets the deviation 1, so that it becomes 0 and not NaN.
     """
@@ -38,10 +38,10 @@ def standardization(features: NDArray[Any], rows: Rows) -> Scaling:
 
 def _totals(features: NDArray[Any], rows: Rows, of: Callable[[Totals], Totals]) -> Totals:
     """Sum `of` the rows' values in float64 for each feature, with the same bits as NumPy's sum of all rows."""
-    count = max(1, BLOCK // features.shape[1])
+    count = max(1, CHUNK // features.shape[1])
     # NumPy adds rows one after another, so the sum so far is put before the next rows.
     total: Totals = of(features[rows[:count]].astype(np.float64)).sum(axis=0)
     for start in range(count, len(rows), count):
-        block = of(features[rows[start : start + count]].astype(np.float64))
-        total = np.concatenate([total[None], block]).sum(axis=0)
+        chunk = of(features[rows[start : start + count]].astype(np.float64))
+        total = np.concatenate([total[None], chunk]).sum(axis=0)
     return total

@@ -68,27 +68,27 @@ def batches_of(order: Rows, batch_size: int) -> list[Rows]:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """A shuffle of data larger than memory: `rows` adjacent rows are a block, `window` blocks a window."""
+class Chunks:
+    """A shuffle of data larger than memory: `rows` adjacent rows are a chunk, `window` chunks a window."""
 
     rows: int
     window: int
 
 
-def epoch_order(train: Rows, seed: int, epoch: int, blocks: Blocks | None = None) -> Rows:
+def epoch_order(train: Rows, seed: int, epoch: int, chunks: Chunks | None = None) -> Rows:
     """The training rows in the order in which an epoch, counted from 0, visits them.
 
-    With `blocks`, blocks of rows are in random order, and so are the rows within each window of blocks: a window reads
+    With `chunks`, chunks of rows are in random order, and so are the rows within each window of chunks: a window reads
     a few large parts of the file.
     """
     random = generator(seed, Purpose.ORDER, epoch=epoch)
-    if blocks is None:
+    if chunks is None:
         return random.permutation(train)
-    starts = random.permutation(-(-len(train) // blocks.rows)) * blocks.rows
-    order = np.concatenate([train[start : start + blocks.rows] for start in starts])
-    # The last block of the file may be smaller, so windows are counted in rows.
-    for window in range(0, len(order), blocks.rows * blocks.window):
-        random.shuffle(order[window : window + blocks.rows * blocks.window])
+    starts = random.permutation(-(-len(train) // chunks.rows)) * chunks.rows
+    order = np.concatenate([train[start : start + chunks.rows] for start in starts])
+    # The last chunk of the file may be smaller, so windows are counted in rows.
+    for window in range(0, len(order), chunks.rows * chunks.window):
+        random.shuffle(order[window : window + chunks.rows * chunks.window])
     return order
 
 

@@ -1,4 +1,4 @@
-"""Control messages: orders, readiness, and small tables of figures. Vectors are the business of a `Collective`."""
+"""Control messages: commands, readiness, and small tables of figures. Vectors are the business of a `Collective`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.exchange.round import Round
 from workers.exchange.zeromq import Exchange, Kind
 
 
-class Order(IntFlag):
+class Command(IntFlag):
     """What the leader asks of all workers after a step. It travels as the note of the step's gradient sums."""
 
     NONE = 0

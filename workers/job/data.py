@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workers.job.spec import JobSpec
 
 
-def part_sizes(spec: JobSpec, dataset: DatasetInfo) -> tuple[int, int]:
+def split_sizes(spec: JobSpec, dataset: DatasetInfo) -> tuple[int, int]:
     """Number of rows that the job trains on, and of rows that it is validated on."""
     if spec.data.split is None:
         validation = validation_rows(dataset.rows, spec.data.validation)
@@ -31,7 +31,7 @@ def part_sizes(spec: JobSpec, dataset: DatasetInfo) -> tuple[int, int]:
     return train, validation
 
 
-def parts_of(spec: JobSpec, dataset: DatasetInfo, labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
+def split_rows(spec: JobSpec, dataset: DatasetInfo, labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
     """Numbers of the rows that the job trains on, and of those that it is validated on.
 
     Raises `DatasetError` if the split column is needed and cannot be read.
@@ -62,7 +62,7 @@ def scaling_of(spec: JobSpec, dataset: DatasetInfo) -> Scaling | None:
     if not spec.data.standardize:
         return None
     features, labels = open_dataset(dataset)
-    train, _ = parts_of(spec, dataset, labels)
+    train, _ = split_rows(spec, dataset, labels)
     return standardization(features, train)
 
 

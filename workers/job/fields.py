@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, create_model
 
-from core import Part, Registered, registered, to_spec
+from core import Entry, Registered, registered, to_spec
 from core.registry import item_type, to_json
 
 BOUNDS = ("ge", "gt", "le", "lt")
@@ -115,12 +115,12 @@ def _layer_model(name: str) -> type[StrictModel]:
 
 @cache
 def layer_union() -> Any:
-    """Type of a field that holds a `Part` with any registered layer."""
-    return _union({_layer_model(name): partial(_build_part, cls) for name, cls in registered("layer").items()}, _dump)
+    """Type of a field that holds a `Entry` with any registered layer."""
+    return _union({_layer_model(name): partial(_build_entry, cls) for name, cls in registered("layer").items()}, _dump)
 
 
-def _build_part(cls: type[Registered], layer: Any) -> Part:
-    return Part(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share)
+def _build_entry(cls: type[Registered], layer: Any) -> Entry:
+    return Entry(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share)
 
 
 def _dump(part: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
+from workers.job.computation import Computation
 from workers.job.program import training_program
-from workers.job.recipe import Recipe
 
 if TYPE_CHECKING:
     from workers.job.resolve import ResolvedJob
@@ -24,18 +24,18 @@ def memory_per_worker(job: ResolvedJob, features: int) -> int:
     """
     spec = job.spec
     resources = spec.resources
-    recipe = Recipe.of(spec, features, job.train_rows)
-    owned = split_evenly(recipe.shards, resources.workers)[0]
+    computation = Computation.of(spec, features, job.train_rows)
+    owned = split_evenly(computation.shards, resources.workers)[0]
     lanes = min(len(owned), resources.lanes // resources.workers)
     subtrees = [
         subtree
         for part in split_evenly(len(owned), lanes)
-        for subtree in complete_subtrees(owned[part.start : part.stop], recipe.shards)
+        for subtree in complete_subtrees(owned[part.start : part.stop], computation.shards)
     ]
     # A thread has a buffer for each sum that is open at once, and plans that write into it.
     sums = sum(1 + subtree.depth() for subtree in subtrees)
     tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
-    vectors = tracked + len(recipe.optimizer.slots) + sums
-    sizes = {len(cut) for batch in recipe.batch_sizes for cut in split_evenly(batch, recipe.shards)}
-    plans = sums * sum(training_program(recipe.graph, rows).nbytes for rows in sizes)
-    return vectors * recipe.layout.size * DTYPE.itemsize + plans
+    vectors = tracked + len(computation.optimizer.slots) + sums
+    sizes = {len(cut) for batch in computation.batch_sizes for cut in split_evenly(batch, computation.shards)}
+    plans = sums * sum(training_program(computation.graph, rows).nbytes for rows in sizes)
+    return vectors * computation.layout.size * DTYPE.itemsize + plans

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
 from workers.data.splitting import steps_per_epoch
-from workers.job.data import augmentations_of, part_sizes
+from workers.job.data import augmentations_of, split_sizes
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
@@ -72,7 +72,7 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     """
     problems: list[FieldProblem] = []
     # With a wrong split the number of rows is unknown, so it is not checked.
-    train, validation = part_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
+    train, validation = split_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
     parameters = _check_model(spec, dataset, limits, problems)
     shards = _check_training(spec, train, problems)
     _check_scale(spec, dataset, problems)

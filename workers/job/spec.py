@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from core import Augmentation, Clipping, Loss, Optimizer, Part, Penalty, registered
+from core import Augmentation, Clipping, Entry, Loss, Optimizer, Penalty, registered
 from core.penalties.elastic_net import ElasticNet
 from core.penalties.l1 import L1
 from core.penalties.l2 import L2
-from workers.data.splitting import Blocks
+from workers.data.splitting import Chunks
 from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
 
 if TYPE_CHECKING:
-    LayerSpec: TypeAlias = Part
+    LayerSpec: TypeAlias = Entry
     LossSpec: TypeAlias = Loss
     OptimizerSpec: TypeAlias = Optimizer
     ClippingSpec: TypeAlias = Clipping
@@ -39,18 +39,18 @@ class FullShuffle(StrictModel):
     type: Literal["full"]
 
 
-class BlockShuffle(StrictModel):
-    """For data larger than memory: blocks of adjacent rows in random order, and rows in random order within a window.
+class ChunkShuffle(StrictModel):
+    """For data larger than memory: chunks of adjacent rows in random order, and rows in random order within a window.
 
-    An epoch then reads large parts of the file one after another. A window of many small blocks mixes best.
+    An epoch then reads large parts of the file one after another. A window of many small chunks mixes best.
     """
 
-    type: Literal["blocks"]
-    block: int = Field(128, ge=1, le=2**32, description="Rows of a block.")
-    window: int = Field(512, ge=1, le=2**32, description="Blocks whose rows are mixed with each other.")
+    type: Literal["chunks"]
+    chunk: int = Field(128, ge=1, le=2**32, description="Rows of a chunk.")
+    window: int = Field(512, ge=1, le=2**32, description="Chunks whose rows are mixed with each other.")
 
 
-ShuffleSpec = Annotated[FullShuffle | BlockShuffle, Field(discriminator="type")]
+ShuffleSpec = Annotated[FullShuffle | ChunkShuffle, Field(discriminator="type")]
 
 
 Divisor = Annotated[float, Field(ge=1e-30, le=1e30)]
@@ -130,10 +130,10 @@ class DataSpec(StrictModel):
         return self
 
     @property
-    def blocks(self) -> Blocks | None:
-        """The blocks in which the rows are shuffled; None if all are shuffled together."""
+    def chunks(self) -> Chunks | None:
+        """The chunks in which the rows are shuffled; None if all are shuffled together."""
         shuffle = self.shuffle
-        return Blocks(shuffle.block, shuffle.window) if isinstance(shuffle, BlockShuffle) else None
+        return Chunks(shuffle.chunk, shuffle.window) if isinstance(shuffle, ChunkShuffle) else None
 
 
 class ModelSpec(StrictModel):

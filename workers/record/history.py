@@ -40,19 +40,19 @@ SCHEMA = pa.schema(
 )
 
 MOST_REPORTED = 10_000  # steps of a job
-BLOCK = 4096  # steps
+PAGE = 4096  # steps
 
 Table: TypeAlias = pa.Table
 Steps = NDArray[np.int64]
 
 
-class _Block:
-    """Points of `BLOCK` steps, in a column for each metric; those of step `first` come first."""
+class _Page:
+    """Points of `PAGE` steps, in a column for each metric; those of step `first` come first."""
 
     def __init__(self, first: int) -> None:
         self.first = first
-        self.values = np.empty((len(STEP_METRICS), BLOCK))
-        self.times = np.empty(BLOCK, np.int64)
+        self.values = np.empty((len(STEP_METRICS), PAGE))
+        self.times = np.empty(PAGE, np.int64)
 
 
 class History:
@@ -61,19 +61,19 @@ class History:
     def __init__(self, start: int, total_steps: int) -> None:
         self.stride = -(-total_steps // MOST_REPORTED)
         self.last_step = total_steps
-        self._blocks = [_Block(start + 1)]
+        self._pages = [_Page(start + 1)]
         self._epochs: dict[int, Mapping[str, float]] = {}
         self._step = self._reported = self._kept = start
 
     def record_step(self, step: int, values: tuple[float, ...]) -> None:
         """Record the `STEP_METRICS` of the next step, with the time of this call."""
-        block = self._blocks[-1]
-        row = step - block.first
-        if row == BLOCK:
-            block, row = _Block(step), 0
-            self._blocks.append(block)
-        block.values[:, row] = values
-        block.times[row] = time.time_ns() // 1_000_000
+        page = self._pages[-1]
+        row = step - page.first
+        if row == PAGE:
+            page, row = _Page(step), 0
+            self._pages.append(page)
+        page.values[:, row] = values
+        page.times[row] = time.time_ns() // 1_000_000
         self._step = step
 
     def record_epoch(self, metrics: Mapping[str, float]) -> None:
@@ -96,15 +96,15 @@ class History:
 
     def _forget(self) -> None:
         needed = min(self._reported, self._kept) + 1
-        self._blocks = [block for block in self._blocks[:-1] if block.first + BLOCK > needed] + self._blocks[-1:]
+        self._pages = [page for page in self._pages[:-1] if page.first + PAGE > needed] + self._pages[-1:]
         self._epochs = {step: metrics for step, metrics in self._epochs.items() if step >= needed}
 
     def _table(self, after: int) -> Table:
         values, times = [], []
-        for block in self._blocks:
-            rows = slice(max(0, after + 1 - block.first), min(BLOCK, self._step + 1 - block.first))
-            values.append(block.values[:, rows])
-            times.append(block.times[rows])
+        for page in self._pages:
+            rows = slice(max(0, after + 1 - page.first), min(PAGE, self._step + 1 - page.first))
+            values.append(page.values[:, rows])
+            times.append(page.times[rows])
         steps = np.arange(after + 1, self._step + 1)
         columns = [array_of(column) for column in (steps, np.concatenate(times), *np.concatenate(values, axis=1))]
         for name in EPOCH_METRICS:

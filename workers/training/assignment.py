@@ -14,7 +14,7 @@ from workers.record.checkpoint import computation_sha256
 
 
 class End(Enum):
-    """How training ended: after the last epoch, by early stopping, after `until_step`, or by an order to stop."""
+    """How training ended: after the last epoch, by early stopping, after `until_step`, or by a command to stop."""
 
     COMPLETED = auto()
     EARLY = auto()
@@ -42,6 +42,6 @@ class Assignment:
     until_step: int | None = None
 
     @property
-    def computation(self) -> str:
+    def computation_sha256(self) -> str:
         """SHA-256 of what the bits of the result depend on."""
         return computation_sha256(self.spec, self.dataset.digest)

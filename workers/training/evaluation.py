@@ -13,7 +13,7 @@ from workers.data.rows import Batches
 from workers.data.splitting import Rows, split_evenly
 from workers.exchange.control import TableGather
 from workers.exchange.vectors import Vector
-from workers.job.recipe import Recipe
+from workers.job.computation import Computation
 from workers.machine.device import Mirror
 from workers.training.runtime import Runtime
 
@@ -28,13 +28,13 @@ COMPARED_LOSSES = ("hinge", "softmax")
 class DistributedEvaluation:
     """Evaluates the current parameters of a classifier, with its own loss and others, on the validation rows."""
 
-    def __init__(self, recipe: Recipe, runtime: Runtime, parameters: Vector, rows: Rows) -> None:
+    def __init__(self, computation: Computation, runtime: Runtime, parameters: Vector, rows: Rows) -> None:
         self._rows, self._threads, self._device = rows, runtime.threads, runtime.device
-        membership, shards, layout = runtime.exchange.membership, recipe.shards, recipe.layout
+        membership, shards, layout = runtime.exchange.membership, computation.shards, computation.layout
         owned = split_evenly(shards, membership.workers)
         self._mine = owned[membership.rank]
         self._cuts = split_evenly(len(rows), shards)
-        graph = deepcopy(recipe.graph)
+        graph = deepcopy(computation.graph)
         self._outputs = _add_compared_losses(graph)
         self._table = np.zeros((shards, len(self._outputs) + 1))
         self._parameters = self._device.mirror([parameters])
@@ -60,7 +60,7 @@ class DistributedEvaluation:
         return {size: (plan, self._device.rows(plan)) for size, plan in plans.items()}
 
     def _sizes(self, shards: range) -> set[int]:
-        return {len(block) for shard in shards for block in _blocks(self._cuts[shard])}
+        return {len(rows_of_pass) for shard in shards for rows_of_pass in _passes(self._cuts[shard])}
 
     def run(self, step: int, batches: Batches) -> dict[str, float]:
         """Compute means over the validation rows, by name of the metric; empty where there are no such rows.
@@ -82,9 +82,9 @@ class DistributedEvaluation:
         for shard in shards:
             sums = results[shard - self._mine.start]
             sums[:] = 0
-            for block in _blocks(self._cuts[shard]):
-                plan, inputs = plans[len(block)]
-                batches.load(self._rows[block.start : block.stop], inputs)
+            for rows_of_pass in _passes(self._cuts[shard]):
+                plan, inputs = plans[len(rows_of_pass)]
+                batches.load(self._rows[rows_of_pass.start : rows_of_pass.stop], inputs)
                 plan.forward()
                 for column, output in enumerate(self._outputs.values()):
                     sums[column] += plan.value(output).sum(dtype=np.float64)
@@ -101,6 +101,6 @@ def _add_compared_losses(graph: Graph) -> dict[str, str]:
     return outputs
 
 
-def _blocks(rows: range) -> list[range]:
+def _passes(rows: range) -> list[range]:
     """Cut a shard's rows into forward passes."""
     return [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)]

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from core import Plan, Program, RandomKey, aligned_zeros
-from core.arrays import BLOCK as ELEMENTWISE_BLOCK
+from core.arrays import BLOCK
 from workers.data.rows import Batch
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import Subtree, complete_subtrees
 from workers.exchange.vectors import ACTIVE, CORRECT, LOSS, Addition, Table, Vector
+from workers.job.computation import Computation
 from workers.job.program import training_program
-from workers.job.recipe import Recipe
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
 
@@ -33,7 +33,7 @@ class _Lane:
 
     def __init__(
         self,
-        recipe: Recipe,
+        computation: Computation,
         parameters: Vector,
         *,
         programs: Mapping[int, Program],
@@ -42,10 +42,10 @@ class _Lane:
         figures: Mapping[int, Table],
         device: Device,
     ) -> None:
-        self._seed, self._cuts, self._xp = recipe.seed, cuts, device.xp
+        self._seed, self._cuts, self._xp = computation.seed, cuts, device.xp
         # The right operands by their depth: one is added before another of its depth is begun.
         scratch = [
-            aligned_zeros((recipe.layout.size,), parameters.dtype, device.xp)
+            aligned_zeros((computation.layout.size,), parameters.dtype, device.xp)
             for _ in range(max(subtree.depth() for subtree in sums))
         ]
         # Each shard, its plans by number of rows, its row of the figures, and the additions that follow it.
@@ -56,7 +56,7 @@ class _Lane:
                 plans_into = plans.setdefault(id(target), {})
                 for rows in {len(cut[shard]) for cut in cuts.values()} - plans_into.keys():
                     plan = Plan(
-                        programs[rows], layout=recipe.layout, parameters=parameters, gradients=target, xp=device.xp
+                        programs[rows], layout=computation.layout, parameters=parameters, gradients=target, xp=device.xp
                     )
                     plans_into[rows] = plan, device.rows(plan)
                 self._shards.append((shard, plans_into, figures[shard], additions))
@@ -101,7 +101,7 @@ class ShardGradients:
 
     def __init__(
         self,
-        recipe: Recipe,
+        computation: Computation,
         owned: range,
         *,
         parameters: Vector,
@@ -110,16 +110,16 @@ class ShardGradients:
         threads: Threads,
         device: Device = HOST,
     ) -> None:
-        shards, size = recipe.shards, recipe.layout.size
+        shards, size = computation.shards, computation.layout.size
         # The bits do not depend on which lane computes a shard.
-        work = max(recipe.batch_sizes) * len(owned) // shards * size
+        work = max(computation.batch_sizes) * len(owned) // shards * size
         lanes = min(threads.count if device.threaded else 1, len(owned), max(1, work // SMALLEST_SHARE))
         self._threads = threads
         self._parameters, self._results = device.mirror([parameters]), device.mirror([table, *sums])
         figures, *totals = self._results.device
-        cuts = {rows: split_evenly(rows, shards) for rows in recipe.batch_sizes}
+        cuts = {rows: split_evenly(rows, shards) for rows in computation.batch_sizes}
         rows_of_shards = {len(cut[shard]) for cut in cuts.values() for shard in owned}
-        programs = {rows: training_program(recipe.graph, rows, parameters.dtype) for rows in rows_of_shards}
+        programs = {rows: training_program(computation.graph, rows, parameters.dtype) for rows in rows_of_shards}
         parts = [complete_subtrees(owned[part.start : part.stop], shards) for part in split_evenly(len(owned), lanes)]
         self.additions: list[Addition] = []
         buffers: dict[Subtree, Vector] = {}
@@ -130,11 +130,11 @@ class ShardGradients:
         # A thread's part of every addition.
         self._joins = [
             [(into[part.start : part.stop], source[part.start : part.stop]) for into, source in self.additions]
-            for part in split_evenly(size, min(threads.count, -(-size // ELEMENTWISE_BLOCK)))
+            for part in split_evenly(size, min(threads.count, -(-size // BLOCK)))
         ]
         self._lanes = [
             _Lane(
-                recipe,
+                computation,
                 self._parameters.device[0],
                 programs=programs,
                 cuts=cuts,

@@ -1,4 +1,4 @@
-"""What the worker of rank 0 does besides training: it gives the orders, reports progress, and writes checkpoints."""
+"""What the worker of rank 0 does besides training: it gives the commands, reports progress, and writes checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from core import ParameterLayout
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.job.spec import JobSpec
 from workers.record.checkpoint import Origin, Snapshot
 from workers.record.checkpoint_writer import CheckpointWriter, DueDates
@@ -23,7 +23,7 @@ REPORT_INTERVAL = 0.2  # seconds
 class Leader:
     """The leader of an attempt that has `started` after a step.
 
-    `report` takes the attempt's events, from two threads. `ordered` returns what was ordered from outside.
+    `report` takes the attempt's events, from two threads. `pending_command` returns the command from outside.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Leader:
         *,
         steps_per_epoch: int,
         report: Callable[[Event], None],
-        ordered: Callable[[], Order],
+        pending_command: Callable[[], Command],
     ) -> None:
         self._directory, self._reported_before = assignment.directory, assignment.reported_step
         self._started, self._steps_per_epoch = started, steps_per_epoch
-        self._report, self._ordered = report, ordered
+        self._report, self._pending_command = report, pending_command
         self._history = History(started.step, spec.training.epochs * steps_per_epoch)
         self._reported_at = -math.inf  # the first loss is reported at once
         self._due_dates = DueDates(spec.checkpoints, steps_per_epoch)
@@ -47,7 +47,7 @@ class Leader:
             job=assignment.job,
             attempt=assignment.attempt,
             spec=assignment.spec,
-            computation=assignment.computation,
+            computation=assignment.computation_sha256,
             inputs=vars(assignment.scaling) if assignment.scaling else {},
             fingerprint=started.fingerprint,
         )
@@ -61,9 +61,9 @@ class Leader:
         if table.num_rows:
             self._report_progress(step, thinned(table, self._history.stride, self._history.last_step))
 
-    def order(self, step: int) -> Order:
-        """The order for all workers after a step: what was ordered from outside, and a checkpoint if one is due."""
-        return self._ordered() | (Order.CHECKPOINT if self._due_dates.due(step) else Order.NONE)
+    def command(self, step: int) -> Command:
+        """The command for all workers after a step: the one from outside, and a checkpoint if one is due."""
+        return self._pending_command() | (Command.CHECKPOINT if self._due_dates.due(step) else Command.NONE)
 
     def record_step(self, step: int, result: StepResult) -> None:
         """Record the figures of a step."""

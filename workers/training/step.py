@@ -12,11 +12,11 @@ import numpy as np
 
 from workers.data.rows import Batch
 from workers.exchange.collective import Collective
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.partition import Partition
 from workers.exchange.peers import PeerCollective
 from workers.exchange.vectors import ACTIVE, CORRECT, LOSS
-from workers.job.recipe import Recipe
+from workers.job.computation import Computation
 from workers.training.gradients import ShardGradients
 from workers.training.runtime import Runtime
 from workers.training.update import SliceUpdate
@@ -26,14 +26,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StepResult:
-    """Figures of one step, over the whole batch, with the parameters before the step; and the leader's order in it."""
+    """Figures of one step, over the whole batch, with the parameters before the step; and the leader's command."""
 
     data_loss: float
     penalty: float
     accuracy: float
     active_fraction: float
     gradient_norm: float
-    order: Order
+    command: Command
 
     @property
     def loss(self) -> float:
@@ -42,7 +42,7 @@ class StepResult:
 
 
 class DistributedStep:
-    """The steps of one worker, from the recipe's initial parameters on.
+    """The steps of one worker, from the computation's initial parameters on.
 
     `parameters`, the whole flat vector, and the optimiser's `state` by slot may lie in memory that workers share: from
     the first step on, only this class changes them. Before it, all workers may set them to the same values.
@@ -50,17 +50,17 @@ class DistributedStep:
     Raises `PeerSilentError`.
     """
 
-    def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
-        self._recipe = recipe
+    def __init__(self, computation: Computation, runtime: Runtime) -> None:
+        self._computation = computation
         membership = runtime.exchange.membership
-        partition = Partition(recipe.shards, recipe.layout.size, membership.workers)
+        partition = Partition(computation.shards, computation.layout.size, membership.workers)
         self._collective: Collective = PeerCollective(
-            runtime.exchange, partition, recipe.initial_parameters(), recipe.optimizer.slots, runtime.device
+            runtime.exchange, partition, computation.initial_parameters(), computation.optimizer.slots, runtime.device
         )
         self.parameters, self.state = self._collective.parameters, self._collective.state
         rows = partition.rows[membership.rank]
         self._local = ShardGradients(
-            recipe,
+            computation,
             range(rows.start, rows.stop),
             parameters=self.parameters,
             sums=self._collective.sums,
@@ -71,7 +71,7 @@ class DistributedStep:
         # Other workers need whole sums. Without any, the last additions are made along with the update.
         self._joins = membership.workers > 1
         self._update = SliceUpdate(
-            recipe,
+            computation,
             partition.parameters[membership.rank],
             self._collective,
             self._collective.additions if self._joins else self._local.additions,
@@ -80,18 +80,18 @@ class DistributedStep:
         self.exchange_seconds = 0.0
 
     @np.errstate(over="ignore", invalid="ignore")  # the trainer checks every step's loss
-    def run(self, batch: Batch, learning_rate: float, *, order: Order) -> StepResult:
-        """Train on one batch of one of the sizes. The leader's `order` is in every worker's result of the step.
+    def run(self, batch: Batch, learning_rate: float, *, command: Command) -> StepResult:
+        """Train on one batch of one of the sizes. The leader's `command` is in every worker's result of the step.
 
         Raises `PeerSilentError`.
         """
-        rows, clipping = len(batch.rows), self._recipe.clipping
+        rows, clipping = len(batch.rows), self._computation.clipping
         self._local.compute(batch)
         if self._joins:
             self._local.join()
         # Read before this worker's message: after it, a quick peer may change its slice of shared parameters.
         penalty = self._penalty_value()
-        agreed = self._timed(lambda: self._collective.reduce_scatter(batch.step, order))
+        agreed = self._timed(lambda: self._collective.reduce_scatter(batch.step, command))
         # Read before this worker's next message: after it, a quick peer may overwrite its rows of the table.
         figures = self._collective.table.sum(axis=0) / rows
         if clipping is None:
@@ -107,7 +107,7 @@ class DistributedStep:
             accuracy=float(figures[CORRECT]),
             active_fraction=float(figures[ACTIVE]),
             gradient_norm=self._gradient_norm(),
-            order=Order(agreed),
+            command=Command(agreed),
         )
 
     def _timed(self, operation: Callable[[], T]) -> T:
@@ -118,10 +118,10 @@ class DistributedStep:
         return result
 
     def _penalty_value(self) -> float:
-        penalty = self._recipe.penalty
+        penalty = self._computation.penalty
         if penalty is None:
             return 0.0
-        return sum(penalty.value(np, self.parameters[start:stop]) for start, stop in self._recipe.layout.penalized)
+        return sum(penalty.value(np, self.parameters[start:stop]) for start, stop in self._computation.layout.penalized)
 
     def _gradient_norm(self) -> float:
         """Norm of the whole gradient, before it is clipped, once every worker's squares are there."""

@@ -17,10 +17,10 @@ from workers.data.dataset import open_dataset
 from workers.data.read_ahead import ReadAhead, advise
 from workers.data.rows import Batch, Batches
 from workers.data.splitting import Rows, batches_of, epoch_order, steps_per_epoch
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import Exchange
-from workers.job.data import augmentations_of, parts_of
-from workers.job.recipe import Recipe
+from workers.job.computation import Computation
+from workers.job.data import augmentations_of, split_rows
 from workers.job.spec import JobSpec
 from workers.machine.device import HOST, Gpu
 from workers.machine.fingerprint import differences, fingerprint
@@ -53,7 +53,7 @@ class _EpochStart(NamedTuple):
 class Trainer:
     """Trains an assignment together with the attempt's other workers, from a checkpoint if one is given.
 
-    The leader calls `report` with the attempt's events, from two threads, and `ordered` once a step: all workers do
+    The leader calls `report` with the attempt's events, from two threads, and `pending_command` once a step: all workers do
     what it returns after that step.
     Raises `DatasetError` if the data cannot be opened, `DeviceError` if a GPU is required and there is none, and
     `CheckpointError` if the checkpoint cannot be used.
@@ -66,23 +66,23 @@ class Trainer:
         *,
         checkpoint: Path | None = None,
         report: Callable[[Event], None],
-        ordered: Callable[[], Order],
+        pending_command: Callable[[], Command],
     ) -> None:
         spec, dataset = JobSpec.model_validate(assignment.spec), assignment.dataset
         self._assignment, self._training = assignment, spec.training
 
         features, labels = open_dataset(dataset)
         self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
-        self._rows, validation_rows = parts_of(spec, dataset, labels)
-        self._blocks = spec.data.blocks
+        self._rows, validation_rows = split_rows(spec, dataset, labels)
+        self._chunks = spec.data.chunks
         self._steps_per_epoch = steps_per_epoch(len(self._rows), spec.training.batch_size)
 
         device = Gpu() if spec.resources.gpus_per_worker else HOST
         self._fingerprint = fingerprint() | device.fingerprint()
         self._threads = Threads(spec.resources.cpus_per_worker)
         runtime = Runtime(exchange, self._threads, device)
-        self._recipe = Recipe.of(spec, dataset.features, len(self._rows))
-        self._step = DistributedStep(self._recipe, runtime)
+        self._computation = Computation.of(spec, dataset.features, len(self._rows))
+        self._step = DistributedStep(self._computation, runtime)
         self._parameters = self._step.parameters
 
         stopping = spec.training.early_stopping
@@ -90,7 +90,7 @@ class Trainer:
         # The best parameters are needed for checkpoints only, which the leader writes.
         tracked = exchange.leads and len(validation_rows) > 0
         best = Best(spec.checkpoints.best, np.zeros_like(self._parameters)) if tracked else None
-        evaluation = DistributedEvaluation(self._recipe, runtime, self._parameters, validation_rows)
+        evaluation = DistributedEvaluation(self._computation, runtime, self._parameters, validation_rows)
         self._validation = Validation(evaluation, best, patience)
 
         self._done, changed = self._restore(checkpoint) if checkpoint else (0, {})
@@ -100,20 +100,20 @@ class Trainer:
             self._leader = Leader(
                 assignment,
                 spec,
-                self._recipe.layout,
+                self._computation.layout,
                 started,
                 steps_per_epoch=self._steps_per_epoch,
                 report=report,
-                ordered=ordered,
+                pending_command=pending_command,
             )
             if self._validation.stops_training:
                 self._leader.set_last_step(self._done)
 
     def _restore(self, checkpoint: Path) -> tuple[int, dict[str, str]]:
         """Restore a checkpoint's state; returns its step, and how its fingerprint differs from this machine's."""
-        job, computation = self._assignment.job, self._assignment.computation
+        job, computation = self._assignment.job, self._assignment.computation_sha256
         snapshot, its_fingerprint = read_checkpoint(
-            checkpoint, job, computation, self._recipe.layout, self._recipe.optimizer.slots
+            checkpoint, job, computation, self._computation.layout, self._computation.optimizer.slots
         )
         np.copyto(self._parameters, snapshot.parameters)
         for slot, vector in snapshot.state.items():
@@ -122,7 +122,7 @@ class Trainer:
         return snapshot.step, differences(its_fingerprint, self._fingerprint)
 
     def run(self) -> End:
-        """Train to the end, or until an order to stop.
+        """Train to the end, or until a command to stop.
 
         Raises `PoisonedStepError`, `PeerSilentError`, and OSError if the last checkpoint cannot be written.
         """
@@ -161,42 +161,42 @@ class Trainer:
         """Train on the batches of an epoch that are left; returns why training ends, if it does."""
         first, size = self._done % self._steps_per_epoch, self._training.batch_size
         start = _EpochStart(self._done, time.monotonic(), self._step.exchange_seconds)
-        order = epoch_order(self._rows, self._training.seed, epoch, self._blocks)
-        read_ahead = ReadAhead(self._batches.features, order, self._blocks) if self._blocks else None
+        order = epoch_order(self._rows, self._training.seed, epoch, self._chunks)
+        read_ahead = ReadAhead(self._batches.features, order, self._chunks) if self._chunks else None
         for number, rows in enumerate(batches_of(order, size)[first:], first):
             if read_ahead is not None:
                 read_ahead.visit(number * size)
-            ordered = self._train_on(rows, epoch)
+            command = self._train_on(rows, epoch)
             if self._done % self._steps_per_epoch == 0:
                 self._end_epoch(start)
             if self._leader is not None:
                 self._leader.report_if_due(self._done)
             if (end := self._end()) is not None:
                 return end
-            if Order.CHECKPOINT in ordered:
-                self._checkpoint(last=Order.STOP in ordered)
-            if Order.STOP in ordered:
+            if Command.CHECKPOINT in command:
+                self._checkpoint(last=Command.STOP in command)
+            if Command.STOP in command:
                 self._report()
                 return End.STOPPED
         return None
 
-    def _train_on(self, rows: Rows, epoch: int) -> Order:
-        """Train on one batch; returns what was ordered for after it."""
+    def _train_on(self, rows: Rows, epoch: int) -> Command:
+        """Train on one batch; returns the command for after it."""
         step = self._done + 1
-        rate = self._recipe.optimizer.learning_rate(self._done, self._training.epochs * self._steps_per_epoch)
-        order = self._leader.order(step) if self._leader is not None else Order.NONE
-        result = self._step.run(Batch(self._batches, rows, epoch, step), rate, order=order)
+        rate = self._computation.optimizer.learning_rate(self._done, self._training.epochs * self._steps_per_epoch)
+        command = self._leader.command(step) if self._leader is not None else Command.NONE
+        result = self._step.run(Batch(self._batches, rows, epoch, step), rate, command=command)
         if not math.isfinite(result.loss):
             self._report()  # the last losses before it show what happened
             raise PoisonedStepError(f"the loss became {result.loss} in step {step}; {ADVICE}")
         if self._leader is not None:
             self._leader.record_step(step, result)
         self._done = step
-        return result.order
+        return result.command
 
     def _end_epoch(self, start: _EpochStart) -> None:
-        if self._blocks:
-            advise(self._batches.features, mmap.MADV_NORMAL)  # validation reads rows in the file's order
+        if self._chunks:
+            advise(self._batches.features, mmap.MADV_NORMAL)  # validation reads rows in the file's command
         metrics = self._validation.run(self._done, self._batches, self._parameters)
         if self._leader is not None:
             if self._validation.stops_training:
@@ -208,7 +208,7 @@ class Trainer:
             self._leader.record_epoch(metrics)
 
     def _weight_norm(self) -> float:
-        weights = (self._parameters[start:stop] for start, stop in self._recipe.layout.penalized)
+        weights = (self._parameters[start:stop] for start, stop in self._computation.layout.penalized)
         return math.sqrt(sum(float(np.vdot(weight, weight)) for weight in weights))
 
     def _report(self) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from core import Clipping, Optimizer, ParameterLayout, Penalty, Step, aligned_zeros, update_statistics
-from core.arrays import BLOCK as ELEMENTWISE_BLOCK
-from core.arrays import overlaps
+from core.arrays import BLOCK, overlaps
 from workers.data.splitting import split_evenly
 from workers.exchange.collective import Collective
-from workers.exchange.partition import BLOCK
+from workers.exchange.partition import SEGMENT
 from workers.exchange.vectors import Addition, Vector
-from workers.job.recipe import Recipe
+from workers.job.computation import Computation
 from workers.machine.threads import Threads
 
 
@@ -54,7 +53,7 @@ class _Block:
         if penalty is not None:
             for start, stop in self._penalized:
                 penalty.add_gradient(np, self._parameters[start:stop], gradient[start:stop], scratch)
-        sum_squares_by_block(gradient, self._squares)
+        sum_squares_by_segment(gradient, self._squares)
 
     def clip(self, clipping: Clipping, norm: float) -> None:
         """Clip the gradient, given the norm of the gradient of all parameters."""
@@ -73,27 +72,32 @@ class SliceUpdate:
     """
 
     def __init__(
-        self, recipe: Recipe, mine: slice, collective: Collective, additions: Sequence[Addition], threads: Threads
+        self,
+        computation: Computation,
+        mine: slice,
+        collective: Collective,
+        additions: Sequence[Addition],
+        threads: Threads,
     ) -> None:
-        self._optimizer, self._penalty, self._threads = recipe.optimizer, recipe.penalty, threads
+        self._optimizer, self._penalty, self._threads = computation.optimizer, computation.penalty, threads
         blocks = []
-        for start in range(mine.start, mine.stop, ELEMENTWISE_BLOCK):
-            place = slice(start, min(start + ELEMENTWISE_BLOCK, mine.stop))
+        for start in range(mine.start, mine.stop, BLOCK):
+            place = slice(start, min(start + BLOCK, mine.stop))
             part = slice(place.start - mine.start, place.stop - mine.start)
             blocks.append(
                 _Block(
-                    recipe.layout,
+                    computation.layout,
                     place,
                     additions=[(into[part], source[part]) for into, source in additions],
                     gradient=collective.gradient[part],
                     parameters=collective.parameters[place],
                     state={slot: vector[place] for slot, vector in collective.state.items()},
-                    squares=collective.squares[place.start // BLOCK : -(-place.stop // BLOCK)],
+                    squares=collective.squares[place.start // SEGMENT : -(-place.stop // SEGMENT)],
                 )
             )
         # A thread's blocks, and its scratch.
         self._lanes = [
-            (blocks[part.start : part.stop], aligned_zeros((ELEMENTWISE_BLOCK,), collective.parameters.dtype))
+            (blocks[part.start : part.stop], aligned_zeros((BLOCK,), collective.parameters.dtype))
             for part in split_evenly(len(blocks), min(len(blocks), threads.count) or 1)
         ]
 
@@ -128,11 +132,11 @@ class SliceUpdate:
         self._each(work)
 
 
-def sum_squares_by_block(vector: Vector, out: Vector) -> None:
-    """Sum of squares of each block of `BLOCK` values; the last may be shorter. `out` has one value a block."""
-    whole = vector.size // BLOCK
-    blocks = vector[: whole * BLOCK].reshape(whole, BLOCK)
+def sum_squares_by_segment(vector: Vector, out: Vector) -> None:
+    """Sum of squares of each block of `SEGMENT` values; the last may be shorter. `out` has one value a block."""
+    whole = vector.size // SEGMENT
+    blocks = vector[: whole * SEGMENT].reshape(whole, SEGMENT)
     np.vecdot(blocks, blocks, out=out[:whole])
     if whole < out.size:
-        rest = vector[whole * BLOCK :]
+        rest = vector[whole * SEGMENT :]
         out[whole] = np.vecdot(rest, rest)

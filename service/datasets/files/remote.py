@@ -19,7 +19,7 @@ from workers.job.resolve import FieldProblem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-BLOCK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 4 * 1024 * 1024
 SECONDS = 30
 
 
@@ -86,6 +86,6 @@ def _copy(store: pafs.FileSystem, uri: str, path: str, directory: Path, max_byte
             target = directory / f"{index:06}" / name
             target.parent.mkdir()
             with store.open_input_stream(entry.path) as source, target.open("xb") as file:
-                while block := source.read(BLOCK_BYTES):
-                    file.write(block)
+                while chunk := source.read(CHUNK_BYTES):
+                    file.write(chunk)
             yield target

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Reading = IO[bytes] | gzip.GzipFile
 
-BLOCK_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 DEEPEST = 3  # such as a gzipped file in a gzipped archive
 MOST_MEMBERS = 10_000
 
@@ -69,14 +69,14 @@ class Unpacker:
         if path.exists():
             raise DatasetError(f"{source.name} has several files called {name!r} in it")
         with path.open("xb") as file:
-            while block := content.read(BLOCK_BYTES):
-                self._left -= len(block)
+            while chunk := content.read(CHUNK_BYTES):
+                self._left -= len(chunk)
                 if self._left < 0:
                     raise DatasetError(
                         f"{source.name} holds more than {self._max_bytes} bytes, the most that this service unpacks "
                         "for one dataset"
                     )
-                file.write(block)
+                file.write(chunk)
         return path
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-BLOCK_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 MEDIA_TYPE = "application/octet-stream"
 
 
@@ -37,10 +37,10 @@ async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seco
     declared = request.headers.get("content-length", "")
     size = 0
     with path.open("xb") as file:
-        async for block in _blocks(request, max_seconds):
-            size += len(block)
+        async for chunk in _chunks(request, max_seconds):
+            size += len(chunk)
             if size <= max_bytes:
-                await run_in_threadpool(file.write, block)
+                await run_in_threadpool(file.write, chunk)
             elif size > max_bytes + DRAIN_BYTES or (declared.isdigit() and int(declared) > max_bytes + DRAIN_BYTES):
                 break
     # The rest was read and discarded: a client that is still sending would not get the response.
@@ -53,23 +53,23 @@ async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seco
         raise BadRequestError("The body is empty; it must be the file.")
 
 
-async def _blocks(request: Request, max_seconds: float) -> AsyncIterator[bytes]:
-    """The body in blocks of about a megabyte, large enough to be written in a thread."""
+async def _chunks(request: Request, max_seconds: float) -> AsyncIterator[bytes]:
+    """The body in chunks of about a megabyte, large enough to be written in a thread."""
     pieces = aiter(request.stream())
-    block = bytearray()
+    chunk = bytearray()
     try:
         while True:
             async with asyncio.timeout(max_seconds):
                 piece = await anext(pieces, None)
             if piece is None:
                 break
-            block += piece
-            if len(block) >= BLOCK_BYTES:
-                yield bytes(block)
-                block.clear()
+            chunk += piece
+            if len(chunk) >= CHUNK_BYTES:
+                yield bytes(chunk)
+                chunk.clear()
     except TimeoutError:
         message = f"Nothing of the body arrived for {max_seconds:g} seconds, the limit of this service."
         raise RequestTimeoutError(message, headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise BadRequestError("The body is incomplete.") from None
-    yield bytes(block)
+    yield bytes(chunk)

@@ -32,20 +32,20 @@ class FeatureColumns:
         """Numbers per row."""
         return sum(width or 0 for width in self._widths)
 
-    def block(self, rows: Rows, dtype: type[np.generic] | None = None) -> NDArray[Any]:
+    def chunk(self, rows: Rows, dtype: type[np.generic] | None = None) -> NDArray[Any]:
         """The numbers (rows, width): uint8 if all of them are bytes, unless `dtype` is float32."""
         parts = [matrix_of(rows, name, width) for name, width in zip(self.names, self._widths, strict=True)]
         self._widths = [part.shape[1] for part in parts]
         if dtype is None and all(_are_bytes(part) for part in parts):
             return _side_by_side(parts, np.dtype(np.uint8))
-        block = _side_by_side(parts, np.dtype(np.float32))
+        chunk = _side_by_side(parts, np.dtype(np.float32))
         start = 0
         for index, part in enumerate(parts):
-            kept = block[:, start : start + part.shape[1]]
+            kept = chunk[:, start : start + part.shape[1]]
             start += part.shape[1]
             self._check(rows, index, kept)
             self._exact[index] = self._exact[index] and _is_exact(part, kept)
-        return block
+        return chunk
 
     def _check(self, rows: Rows, index: int, kept: NDArray[np.float32]) -> None:
         finite = np.isfinite(kept)
@@ -82,10 +82,10 @@ def _side_by_side(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> NDArra
     if len(parts) == 1:
         with np.errstate(over="ignore"):  # numbers beyond 32 bits become infinite and are rejected
             return parts[0].astype(dtype, copy=False)
-    block = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), dtype)
+    chunk = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), dtype)
     start = 0
     with np.errstate(over="ignore"):
         for part in parts:
-            block[:, start : start + part.shape[1]] = part
+            chunk[:, start : start + part.shape[1]] = part
             start += part.shape[1]
-    return block
+    return chunk

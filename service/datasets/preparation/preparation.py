@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from service.datasets.readers.formats import FormatName
     from service.datasets.readers.reader import Reader
 
-BLOCK_ROWS = 1024 * 1024
+CHUNK_ROWS = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def prepare(
 ) -> Prepared:
     """Check the rows of some files and write them as `directory/<digest>.arrow`, by way of a workspace there.
 
-    Compressed files are expanded first; neither their content nor the numbers may exceed `max_bytes`. Only a few blocks
+    Compressed files are expanded first; neither their content nor the numbers may exceed `max_bytes`. Only a few chunks
     of rows are in memory at a time. Raises DatasetError for a file that cannot be read or a row that cannot be used.
     """
     unpacker = Unpacker(workspace, max_bytes)
@@ -122,13 +122,13 @@ class _Pass:
             for piece in self._reader.read([*self._features.names, *self._targets.names], self._categories):
                 if not piece.batch.num_rows:
                     continue
-                block = self._features.block(piece)
-                features.append(block)
-                labels.append(encoder.encode(piece) if encoder else self._targets.block(piece, np.float32))
+                chunk = self._features.chunk(piece)
+                features.append(chunk)
+                labels.append(encoder.encode(piece) if encoder else self._targets.chunk(piece, np.float32))
                 if splitter:
                     splits.append(splitter.encode(piece))
-                statistics = statistics or RunningStatistics(block.shape[1])
-                statistics.update(block)
+                statistics = statistics or RunningStatistics(chunk.shape[1])
+                statistics.update(chunk)
                 rows += piece.batch.num_rows
             if statistics is None or rows < 2:
                 raise DatasetError(f"has {rows} rows; at least 2 are needed")
@@ -177,9 +177,9 @@ def _renumber(numbers: NDArray[Any] | None, order: NDArray[Any] | None, count: i
     """Replace each row's category by its number in `order`, in place; returns the number of rows per category."""
     counts = np.zeros(count, np.int64)
     if numbers is not None and order is not None:
-        for start in range(0, len(numbers), BLOCK_ROWS):
-            block = order[numbers[start : start + BLOCK_ROWS]]
-            numbers[start : start + BLOCK_ROWS] = block
-            counts += np.bincount(block, minlength=count)
+        for start in range(0, len(numbers), CHUNK_ROWS):
+            chunk = order[numbers[start : start + CHUNK_ROWS]]
+            numbers[start : start + CHUNK_ROWS] = chunk
+            counts += np.bincount(chunk, minlength=count)
     found: list[int] = counts.tolist()
     return found

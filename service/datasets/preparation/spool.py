@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BLOCK_BYTES = 16 * 1024 * 1024
+CHUNK_BYTES = 16 * 1024 * 1024
 
 
 class Spool:
@@ -44,8 +44,8 @@ class Spool:
         narrow = self.dtype
         self._file, self.dtype, self._bytes = self._path.open("xb"), dtype, 0
         with before.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                self.append(np.frombuffer(block, narrow))
+            while chunk := file.read(CHUNK_BYTES):
+                self.append(np.frombuffer(chunk, narrow))
         before.unlink()
 
     def finish(self) -> NDArray[Any]:

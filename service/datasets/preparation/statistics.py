@@ -9,13 +9,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 4 * 1024 * 1024
 
 
 class RunningStatistics:
-    """Mean, variance and range of each feature, updated by blocks of rows.
+    """Mean, variance and range of each feature, updated by chunks of rows.
 
-    Each block's own mean and sum of squared differences are merged into those of the rows before it (Chan, Golub and
+    Each chunk's own mean and sum of squared differences are merged into those of the rows before it (Chan, Golub and
     LeVeque, 1983): the sum of squares less the square of the sum would lose all digits where the mean is large.
     """
 
@@ -28,7 +28,7 @@ class RunningStatistics:
 
     def update(self, rows: NDArray[Any]) -> None:
         """Add rows (rows, width)."""
-        step = max(1, BLOCK_BYTES // max(1, 8 * rows.shape[1]))
+        step = max(1, CHUNK_BYTES // max(1, 8 * rows.shape[1]))
         for start in range(0, len(rows), step):
             self._merge(rows[start : start + step])
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-BLOCK_BYTES = 8 * 1024 * 1024  # also the maximum length of a line
+CHUNK_BYTES = 8 * 1024 * 1024  # also the maximum length of a line
 
 NO_NUMBER = re.compile(
     r"In CSV column #(?P<column>\d+): (?:Row #(?P<line>\d+): )?CSV conversion error to double: "
@@ -74,7 +74,7 @@ def _opened(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pc.CSVStre
             pc.open_csv(
                 file,
                 # One thread, so that errors include the line.
-                read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+                read_options=pc.ReadOptions(use_threads=False, block_size=CHUNK_BYTES),
                 parse_options=pc.ParseOptions(
                     delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
                 ),

@@ -12,7 +12,7 @@ from service.datasets.readers.csv import CsvReader
 from service.datasets.readers.idx import IdxReader
 from service.datasets.readers.npy import NpyReader
 from service.datasets.readers.parquet import ParquetReader
-from service.datasets.readers.parts import COLUMN, PartsReader
+from service.datasets.readers.splits import COLUMN, SplitsReader
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def open_reader(files: Sequence[Path], name: FormatName | None, split: str | Non
         patterns, reader, parts = FORMATS[candidate]
         in_parts = {part: _matching(files, pattern) for part, pattern in parts.items()}
         if split == COLUMN and in_parts and all(in_parts.values()):
-            return candidate, PartsReader({part: reader(found) for part, found in in_parts.items()})
+            return candidate, SplitsReader({part: reader(found) for part, found in in_parts.items()})
         for pattern in patterns:
             if found := _matching(files, pattern):
                 return candidate, reader(found)

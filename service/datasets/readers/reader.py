@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-# Size of a block: large enough for columnar operations, small compared with any machine's memory.
+# Size of a chunk: large enough for columnar operations, small compared with any machine's memory.
 CHUNK_BYTES = 16 * 1024 * 1024
 CHUNK_ROWS = 8192
 
 
 class Rows(NamedTuple):
-    """A block of rows of `file`, from its row `start` on."""
+    """A chunk of rows of `file`, from its row `start` on."""
 
     batch: pa.RecordBatch
     file: str
@@ -23,7 +23,7 @@ class Rows(NamedTuple):
 
 
 class Reader(Protocol):
-    """The rows of files of one format, in blocks whose size does not depend on that of the files.
+    """The rows of files of one format, in chunks whose size does not depend on that of the files.
 
     `typed` is whether the format itself says what is a number and what is text, and `features` a pattern of the columns
     that are features by default.
@@ -38,5 +38,5 @@ class Reader(Protocol):
 
 
 def rows_at_once(row_bytes: int) -> int:
-    """Number of rows of a block."""
+    """Number of rows of a chunk."""
     return max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(1, row_bytes)))

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.analysis.artist import DIRECTORY, FAILURES, Artist, MemberRequest, Request, SweepRequest
+from service.analysis.artist import DIRECTORY, FAILURES, Artist, JobDrawing, MemberDrawing, SweepDrawing
 from service.jobs.schemas import latest_values
 from service.jobs.states import State
 
@@ -42,7 +42,7 @@ class DrawnPictures:
         """Whether the figures of a job are done. Starts drawing them if necessary."""
         directory = self._job_dir(job.id)
         # A job without a directory never ran, and has no figures.
-        return not directory.is_dir() or self._is_drawn(job.id, directory, self._request(job))
+        return not directory.is_dir() or self._is_drawn(job.id, directory, self._drawing_of(job))
 
     def are_being_drawn(self, key: str) -> bool:
         """Whether the figures of a job or sweep, by its id, are being drawn."""
@@ -51,7 +51,7 @@ class DrawnPictures:
     def is_compared(self, sweep: Sweep, jobs: Sequence[Job]) -> bool:
         """Whether the figure of a sweep is done. Starts drawing it if necessary."""
         members = [
-            MemberRequest(self._request(job), job.overrides or {}, accuracy)
+            MemberDrawing(self._drawing_of(job), job.overrides or {}, accuracy)
             for job in jobs
             if job.state == State.SUCCEEDED and self._job_dir(job.id).is_dir()
             if (accuracy := latest_values(job.latest_metrics).get(ACCURACY)) is not None
@@ -60,7 +60,7 @@ class DrawnPictures:
             return True
         directory = self._sweep_dir(sweep.id)
         directory.mkdir(parents=True, exist_ok=True)
-        request = SweepRequest(sweep.id, sweep.name, str(directory.absolute()), members)
+        request = SweepDrawing(sweep.id, sweep.name, str(directory.absolute()), members)
         return self._is_drawn(sweep.id, directory, request)
 
     def take(self, job: Job) -> Drawn:
@@ -72,10 +72,10 @@ class DrawnPictures:
         drawn = self._take(sweep.id, self._sweep_dir(sweep.id))
         return Drawn({file.name: file for file in drawn.files.values()}, drawn.failures)
 
-    def _request(self, job: Job) -> Request:
-        return Request(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, job.dataset)
+    def _drawing_of(self, job: Job) -> JobDrawing:
+        return JobDrawing(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, job.dataset)
 
-    def _is_drawn(self, key: str, directory: Path, request: Request | SweepRequest) -> bool:
+    def _is_drawn(self, key: str, directory: Path, request: JobDrawing | SweepDrawing) -> bool:
         if key not in self._drawing:
             if (directory / DIRECTORY).is_dir():
                 return True  # drawn before a restart

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from core import Model, build_classifier, part_from_spec, split_tensors
+from core import Model, build_classifier, entry_from_spec, split_tensors
 from core.kernels.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
@@ -31,7 +31,7 @@ class Classifier:
     def __init__(self, description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
         self._features: int = description["features"]
         self._classes = np.array(description["classes"])
-        layers = [part_from_spec(layer) for layer in description["layers"]]
+        layers = [entry_from_spec(layer) for layer in description["layers"]]
         self._model = Model(build_classifier(layers, self._features))
         parameters, preparation = split_tensors(tensors)
         try:

@@ -3,10 +3,10 @@ import pytest
 from core import (
     BATCH,
     Add,
+    Entry,
     Graph,
     Hinge,
     Linear,
-    Part,
     ReLU,
     build_classifier,
     registered,
@@ -81,10 +81,10 @@ flowchart TD
 
 def example():
     layers = [
-        Part(Linear(units=200), name="stem"),
-        Part(Linear(units=200), name="left"),
-        Part(Linear(units=200), name="right", inputs=("stem",), share="left"),
-        Part(Add(), inputs=("left", "right")),
+        Entry(Linear(units=200), name="stem"),
+        Entry(Linear(units=200), name="left"),
+        Entry(Linear(units=200), name="right", inputs=("stem",), share="left"),
+        Entry(Add(), inputs=("left", "right")),
         ReLU(),
         Linear(units=3),
     ]

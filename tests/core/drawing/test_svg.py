@@ -1,18 +1,18 @@
 import re
 from xml.etree import ElementTree as ET
 
-from core import BATCH, Add, Graph, Hinge, Linear, Part, ReLU, build_classifier, to_svg, with_loss
+from core import BATCH, Add, Entry, Graph, Hinge, Linear, ReLU, build_classifier, to_svg, with_loss
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def example():
     layers = [
-        Part(Linear(units=200), name="stem"),
-        Part(Linear(units=200), name="left"),
-        Part(Linear(units=200), name="right", inputs=("stem",), share="left"),
+        Entry(Linear(units=200), name="stem"),
+        Entry(Linear(units=200), name="left"),
+        Entry(Linear(units=200), name="right", inputs=("stem",), share="left"),
         ReLU(),
-        Part(Add(), inputs=("left", "3_relu", "stem")),
+        Entry(Add(), inputs=("left", "3_relu", "stem")),
         Linear(units=3),
     ]
     return with_loss(build_classifier(layers, 20), Hinge())

@@ -7,19 +7,19 @@ import pytest
 from core import (
     BATCH,
     Add,
+    Entry,
     Graph,
     GraphError,
     Hinge,
     Linear,
     ModelError,
-    Part,
     Plan,
     Program,
     ReLU,
     build_classifier,
     check_inputs,
+    entry_from_spec,
     initialize,
-    part_from_spec,
     registered,
     to_spec,
     with_loss,
@@ -41,7 +41,7 @@ BRANCHES = [
 
 
 def model(layers, features=5):
-    return build_classifier([part_from_spec(layer) for layer in layers], features)
+    return build_classifier([entry_from_spec(layer) for layer in layers], features)
 
 
 def changed(entry, **fields):
@@ -151,15 +151,15 @@ def test_what_is_wrong_is_said_of_its_entry_and_field(case):
 
 def test_a_wrong_entry_of_a_list_is_refused():
     with pytest.raises(ValueError, match=r"layer type 'linaer' is unknown; .* did you mean 'linear'\?"):
-        part_from_spec({"type": "linaer", "units": 3})
+        entry_from_spec({"type": "linaer", "units": 3})
     with pytest.raises(ValueError, match=r"linear\.unit is not a field .* did you mean 'units'\?"):
-        part_from_spec({"type": "linear", "unit": 3})
+        entry_from_spec({"type": "linear", "unit": 3})
     with pytest.raises(TypeError, match=r"relu\.inputs must be a list of names, not 'stem'"):
-        part_from_spec({"type": "relu", "inputs": "stem"})
+        entry_from_spec({"type": "relu", "inputs": "stem"})
 
 
 def test_one_object_may_stand_in_several_places():
-    relu, linear = Part(ReLU()), Linear(units=3)
+    relu, linear = Entry(ReLU()), Linear(units=3)
     graph = build_classifier([linear, relu, linear, relu], 3)
     assert list(graph.nodes) == ["0_linear", "1_relu", "2_linear", "scores"]
     assert [each.name for each in graph.parameters()] == [
@@ -173,9 +173,9 @@ def test_no_layer_has_a_field_for_its_place():
 
 
 def test_an_entry_survives_json():
-    part = Part(Add(), name="sum", inputs=("a", "b"))
-    spec = to_spec(part.node) | {"name": part.name, "inputs": part.inputs, "share": part.share}
-    assert part_from_spec(json.loads(json.dumps(spec))) == part
+    entry = Entry(Add(), name="sum", inputs=("a", "b"))
+    spec = to_spec(entry.node) | {"name": entry.name, "inputs": entry.inputs, "share": entry.share}
+    assert entry_from_spec(json.loads(json.dumps(spec))) == entry
 
 
 def test_a_branching_model_learns():

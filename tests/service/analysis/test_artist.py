@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.analysis.artist import Artist, DrawingError, MemberRequest, Request, SweepRequest
+from service.analysis.artist import Artist, DrawingError, JobDrawing, MemberDrawing, SweepDrawing
 from tests.service.fixtures.support import wait_until
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job
 
@@ -43,21 +43,21 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 
 @pytest.fixture
-def trained(tmp_path: Path) -> Request:
+def trained(tmp_path: Path) -> JobDrawing:
     given = assignment(job(), blobs(tmp_path, features=25), tmp_path / "job")
     completed(given)
-    return Request(given.job, "a job", str(given.directory), given.spec, asdict(given.dataset))
+    return JobDrawing(given.job, "a job", str(given.directory), given.spec, asdict(given.dataset))
 
 
-def request(job: str) -> Request:
-    return Request(job, "a job", "nowhere", {}, {})
+def request(job: str) -> JobDrawing:
+    return JobDrawing(job, "a job", "nowhere", {}, {})
 
 
 ANSWER = "print(json.dumps({'job': job}), flush=True)"
 
 
 def test_what_is_drawn_lies_in_the_jobs_directory(
-    make: Make, trained: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, trained: JobDrawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADFLEET_DATABASE_URL", "postgresql://user:secret@host/name")
     artist = make()
@@ -80,7 +80,7 @@ def test_what_is_drawn_lies_in_the_jobs_directory(
     assert b"secret" not in environment
 
 
-def test_what_a_killed_process_left_is_no_picture(make: Make, trained: Request, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_no_picture(make: Make, trained: JobDrawing, tmp_path: Path) -> None:
     partial = tmp_path / "job" / ".pictures.partial"
     partial.mkdir()
     (partial / "half.png").write_bytes(b"half")
@@ -89,7 +89,7 @@ def test_what_a_killed_process_left_is_no_picture(make: Make, trained: Request, 
     assert not (tmp_path / "job" / "pictures" / "half.png").exists()
 
 
-def test_a_deleted_job_gets_no_directory(make: Make, trained: Request, tmp_path: Path) -> None:
+def test_a_deleted_job_gets_no_directory(make: Make, trained: JobDrawing, tmp_path: Path) -> None:
     (tmp_path / "job").rename(tmp_path / "elsewhere")
     artist = make()
     artist.draw(trained).result()
@@ -132,7 +132,7 @@ def test_a_process_that_ended_between_two_jobs_is_started_again(make: Make) -> N
 
 def test_a_request_that_is_never_read_holds_nobody_up(make: Make) -> None:
     artist = make("time.sleep(1000)", most_seconds=1)
-    long = Request("job", "x" * 1_000_000, "nowhere", {}, {})
+    long = JobDrawing("job", "x" * 1_000_000, "nowhere", {}, {})
     drawings = [artist.draw(long), artist.draw(long)]
     for drawing in drawings:
         with pytest.raises(DrawingError, match="more than 1 s"):
@@ -155,9 +155,9 @@ def test_closing_waits_for_nothing(make: Make) -> None:
 PARENT = """
 import os, sys
 from pathlib import Path
-from service.analysis.artist import Artist, Request
+from service.analysis.artist import Artist, JobDrawing
 artist = Artist(Path(sys.argv[1]), command=(sys.executable, sys.argv[2]))
-artist.draw(Request("job", "name", "nowhere", {}, {}))
+artist.draw(JobDrawing("job", "name", "nowhere", {}, {}))
 while artist._process is None:
     pass
 print(artist._process.pid, flush=True)
@@ -182,16 +182,16 @@ def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     wait_until(is_gone, "the process to end with its parent")
 
 
-def test_a_sweep_is_drawn_into_its_own_directory(make: Make, trained: Request, tmp_path: Path) -> None:
+def test_a_sweep_is_drawn_into_its_own_directory(make: Make, trained: JobDrawing, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
-    member = MemberRequest(trained, {"loss.type": "hinge", "training.seed": 5}, 0.9)
+    member = MemberDrawing(trained, {"loss.type": "hinge", "training.seed": 5}, 0.9)
     artist = make()
-    artist.draw(SweepRequest("sweep_1", "losses", str(tmp_path / "sweep"), [member])).result()
+    artist.draw(SweepDrawing("sweep_1", "losses", str(tmp_path / "sweep"), [member])).result()
     place = tmp_path / "sweep" / "pictures"
     assert {file.name for file in place.iterdir()} == {"comparison.png", "failures.json"}
     assert json.loads((place / "failures.json").read_text()) == {}
     # What can not be drawn is said, and the process goes on.
-    lost = MemberRequest(replace(trained, directory=str(tmp_path / "lost")), {}, 0.9)
-    artist.draw(SweepRequest("sweep_2", "losses", str(tmp_path / "sweep"), [lost])).result()
+    lost = MemberDrawing(replace(trained, directory=str(tmp_path / "lost")), {}, 0.9)
+    artist.draw(SweepDrawing("sweep_2", "losses", str(tmp_path / "sweep"), [lost])).result()
     assert json.loads((place / "failures.json").read_text()).keys() == {"comparison.png"}
     artist.draw(trained).result()

@@ -372,7 +372,7 @@ def test_files_that_tell_their_format_in_no_name(tmp_path: Path) -> None:
 def test_rows_that_come_in_many_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where numbers stop to be bytes only after some of the pieces."""
     monkeypatch.setattr("service.datasets.readers.reader.CHUNK_ROWS", 7)
-    monkeypatch.setattr("service.datasets.readers.csv.BLOCK_BYTES", 300)
+    monkeypatch.setattr("service.datasets.readers.csv.CHUNK_BYTES", 300)
     values = np.arange(ROWS * 3).reshape(ROWS, 3)
     values[40, 1] = 256
     frame = pd.DataFrame(values, columns=list("abc")).assign(label=LABELS)

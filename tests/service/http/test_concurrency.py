@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from service.errors import ConflictError
+from service.jobs.actions import apply_action, change_resources
 from service.jobs.events import list_events
 from service.jobs.recording import end_attempt, record_events
 from service.jobs.repository import create_job, move, start_attempt
-from service.jobs.requests import change_resources, make_request
 from service.jobs.series.points import read_series
-from service.jobs.states import LIVE, Request, State
+from service.jobs.states import LIVE, Action, State
 from service.store.lease import FencedDatabase
 from service.store.models import Job
 from tests.service.fixtures.support import hinge_job
@@ -65,7 +65,7 @@ def user(database: Database, job_id: str, choice: random.Random) -> None:
             if choice.random() < 0.3:
                 change_resources(session, job_id, ResourcesSpec(workers=choice.randint(1, 3)))
             else:
-                make_request(session, job_id, choice.choice([Request.PAUSE, Request.RESUME, Request.RESUME]))
+                apply_action(session, job_id, choice.choice([Action.PAUSE, Action.RESUME, Action.RESUME]))
         except ConflictError:
             pass
 

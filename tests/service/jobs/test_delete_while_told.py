@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.jobs.actions import delete_job
 from service.jobs.recording import end_attempt
 from service.jobs.repository import count_by_state, create_job, move, start_attempt
-from service.jobs.requests import delete_job
 from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.store.models import Base, Job

@@ -17,12 +17,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from sqlalchemy import select
 
 from service.errors import ConflictError
+from service.jobs.actions import apply_action, change_resources
 from service.jobs.events import list_events
 from service.jobs.recording import end_attempt, record_events
 from service.jobs.repository import count_by_state, create_job, move, start_attempt
-from service.jobs.requests import change_resources, make_request
 from service.jobs.series.points import read_series
-from service.jobs.states import Request, State
+from service.jobs.states import Action, State
 from service.store.models import Job
 from service.store.rows import IdempotencyMismatchError
 from tests.service.fixtures.support import hinge_job
@@ -172,12 +172,12 @@ class JobMachine(RuleBasedStateMachine):
             self.keys[key] = job_id, body
         return job_id
 
-    @rule(job_id=jobs, request=st.sampled_from(Request))
-    def ask(self, job_id: str, request: Request) -> None:
+    @rule(job_id=jobs, request=st.sampled_from(Action))
+    def ask(self, job_id: str, request: Action) -> None:
         expected = self.model[job_id].ask(request)
         with self.database.writing() as session:
             try:
-                assert make_request(session, job_id, request) is expected
+                assert apply_action(session, job_id, request) is expected
             except ConflictError:
                 assert expected is None
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from service.components import Components, ComponentStatus
 from service.jobs.repository import create_job
-from service.parts import Parts, PartStatus
 from service.scheduling.scheduler import Scheduler
 from service.stack.app import create_app
 from service.stack.ray_cluster import RayCluster
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 
 class Told:
-    """A part that is as it was told to be."""
+    """A component that is as it was told to be."""
 
     def __init__(self, detail: str, *, ready: bool = True) -> None:
         self.resources = {"CPU": 4.0, "GPU": 0.0}
-        self._status = PartStatus(ready, detail)
+        self._status = ComponentStatus(ready, detail)
 
-    def status(self) -> PartStatus:
+    def status(self) -> ComponentStatus:
         return self._status
 
 
 GOOD, BAD = Told("works"), Told("is broken", ready=False)
 
 
-def readiness(settings: Settings, database: Database, parts: Parts) -> httpx.Response:
-    with served(create_app(settings, database=database, parts=parts)) as url:
+def readiness(settings: Settings, database: Database, components: Components) -> httpx.Response:
+    with served(create_app(settings, database=database, components=components)) as url:
         return httpx.get(f"{url}/readyz", trust_env=False)
 
 
 def test_every_part_is_named(settings: Settings, database: Database) -> None:
-    answer = readiness(settings, database, Parts(GOOD, Told("stands by"), GOOD))
+    answer = readiness(settings, database, Components(GOOD, Told("stands by"), GOOD))
     assert answer.status_code == 200
     assert answer.json() == {
         "status": "ready",
-        "parts": {
+        "components": {
             "database": {"ready": True, "detail": "it responds"},
             "cluster": {"ready": True, "detail": "works"},
             "scheduler": {"ready": True, "detail": "stands by"},
@@ -56,22 +56,22 @@ def test_every_part_is_named(settings: Settings, database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "status"),
+    ("components", "status"),
     [
-        (Parts(), 200),
-        (Parts(cluster=BAD, scheduler=GOOD), 503),
-        (Parts(cluster=GOOD, scheduler=BAD), 503),
-        (Parts(cluster=GOOD, scheduler=GOOD, mlflow=BAD), 200),
+        (Components(), 200),
+        (Components(cluster=BAD, scheduler=GOOD), 503),
+        (Components(cluster=GOOD, scheduler=BAD), 503),
+        (Components(cluster=GOOD, scheduler=GOOD, mlflow=BAD), 200),
     ],
 )
 def test_only_what_jobs_need_makes_the_service_unready(
-    settings: Settings, database: Database, parts: Parts, status: int
+    settings: Settings, database: Database, components: Components, status: int
 ) -> None:
-    answer = readiness(settings, database, parts)
+    answer = readiness(settings, database, components)
     assert answer.status_code == status
     assert answer.json()["status"] == ("ready" if status == 200 else "not ready")
-    wrong = {name for name, part in vars(parts).items() if part is BAD}
-    assert {name for name, part in answer.json()["parts"].items() if not part["ready"]} == wrong
+    wrong = {name for name, component in vars(components).items() if component is BAD}
+    assert {name for name, component in answer.json()["components"].items() if not component["ready"]} == wrong
 
 
 def test_a_database_that_does_not_answer(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +81,7 @@ def test_a_database_that_does_not_answer(settings: Settings, caplog: pytest.LogC
         assert client.get("/healthz").status_code == 200
     lost.close()
     assert answer.status_code == 503
-    assert answer.json()["parts"] == {"database": {"ready": False, "detail": "it does not respond"}}
+    assert answer.json()["components"] == {"database": {"ready": False, "detail": "it does not respond"}}
     assert "the database does not respond" in caplog.text
 
 

@@ -10,17 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from sqlalchemy import delete
 
+from service.jobs.actions import apply_action
 from service.jobs.recording import record_events
 from service.jobs.repository import create_job, move, start_attempt
-from service.jobs.requests import make_request
 from service.jobs.series.points import Point
-from service.jobs.states import Request, State
+from service.jobs.states import Action, State
 from service.monitoring.prometheus import Exposition
 from service.scheduling.scheduler import Scheduler
 from service.stack.app import create_app
 from service.store import Database
 from service.store.models import Event, Job
-from service.telemetry.instruments import REGISTRY, REQUEST_DURATION, REQUESTS
+from service.telemetry.instruments import ACTIONS, REGISTRY, REQUEST_DURATION
 from service.tracking import MlflowExporter
 from tests.service.fakes.cluster import FakeCluster
 from tests.service.fixtures.points import record_points
@@ -107,7 +107,7 @@ def test_names_and_units_follow_the_conventions(api: httpx.Client) -> None:
 
 
 def test_label_values_are_few(api: httpx.Client, app: FastAPI) -> None:
-    for instrument in (REQUESTS, REQUEST_DURATION):
+    for instrument in (ACTIONS, REQUEST_DURATION):
         instrument.clear()  # of the routes that other tests have planted
     for number in range(5):
         api.get(f"/v1/jobs/job_{number}?state=running")
@@ -218,11 +218,11 @@ def test_a_wait_begins_when_the_job_comes_back_into_the_queue(
 ) -> None:
     job_id = add_job(database)
     with database.writing() as session:
-        make_request(session, job_id, Request.PAUSE)
+        apply_action(session, job_id, Action.PAUSE)
     wait_until(lambda: age(database, job_id) > 0.3, "the job is some time old")
     before = sample("job_queue_wait_seconds_sum")
     with database.writing() as session:
-        make_request(session, job_id, Request.RESUME)
+        apply_action(session, job_id, Action.RESUME)
     scheduler.start()
     wait_until(lambda: cluster.attempts, "an attempt")
     wait_until(lambda: sample("job_queue_wait_seconds_sum") > before, "its wait")

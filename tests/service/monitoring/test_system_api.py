@@ -7,9 +7,9 @@ import httpx
 import numpy as np
 from pydantic import SecretStr
 
+from service.components import Components, ComponentStatus
 from service.jobs.repository import create_job, move, start_attempt
 from service.jobs.states import State
-from service.parts import Parts, PartStatus
 from service.stack.app import create_app
 from tests.service.fixtures.support import hinge_job, served
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Cluster:
     resources = {"CPU": 4.0, "GPU": 1.0}  # noqa: RUF012
 
-    def status(self) -> PartStatus:
-        return PartStatus(ready=True, detail="")
+    def status(self) -> ComponentStatus:
+        return ComponentStatus(ready=True, detail="")
 
 
 def add_job(database: Database, *, running: bool) -> None:
@@ -39,7 +39,7 @@ def test_what_runs_here_and_what_there_is_room_for(settings: Settings, database:
     )
     add_job(database, running=True)  # two workers of one CPU
     add_job(database, running=False)
-    with served(create_app(settings, database=database, parts=Parts(cluster=Cluster()))) as url:
+    with served(create_app(settings, database=database, components=Components(cluster=Cluster()))) as url:
         answer = httpx.get(f"{url}/v1/system", trust_env=False)
     system = answer.raise_for_status().json()
     assert system["cluster"] == {"CPU": {"total": 4, "free": 2}, "GPU": {"total": 1, "free": 1}}

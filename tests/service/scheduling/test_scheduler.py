@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from ray.exceptions import RayError
 
 from service.errors import ConflictError
+from service.jobs.actions import apply_action, change_resources
 from service.jobs.events import list_events
 from service.jobs.recording import max_restarts, record_events
 from service.jobs.repository import create_job, get_attempt, move, start_attempt
-from service.jobs.requests import change_resources, make_request
 from service.jobs.series.points import read_series
-from service.jobs.states import LIVE, TERMINAL, Request, State
+from service.jobs.states import LIVE, TERMINAL, Action, State
 from service.scheduling.scheduler import Scheduler
 from tests.service.fakes.cluster import FakeAttempt, FakeCluster
 from tests.service.fixtures.support import hinge_job, wait_until
@@ -54,9 +54,9 @@ def events_of(database: Database, job_id: str, *kinds: str) -> list[Event]:
         return [event for event in list_events(session, job_id, limit=1000)[0] if event.kind in kinds]
 
 
-def ask(database: Database, job_id: str, request: Request) -> None:
+def ask(database: Database, job_id: str, request: Action) -> None:
     with database.writing() as session:
-        make_request(session, job_id, request)
+        apply_action(session, job_id, request)
 
 
 def reaches(database: Database, job_id: str, state: State) -> Job:
@@ -103,7 +103,7 @@ def test_a_paused_job_goes_on_in_a_new_attempt(database: Database, cluster: Fake
     first = begun(cluster, 1)
     first.tell(STARTED, progress(6))
     wait_until(lambda: job_of(database, job_id).step == 6, "step 6")
-    ask(database, job_id, Request.PAUSE)
+    ask(database, job_id, Action.PAUSE)
     wait_until(lambda: "pause" in first.told, "the attempt is told")
     first.tell(PAUSED)
     assert reaches(database, job_id, State.PAUSED).finished_at is None
@@ -111,7 +111,7 @@ def test_a_paused_job_goes_on_in_a_new_attempt(database: Database, cluster: Fake
 
     with database.writing() as session:
         assert change_resources(session, job_id, ResourcesSpec(workers=1))
-    ask(database, job_id, Request.RESUME)
+    ask(database, job_id, Action.RESUME)
     second = begun(cluster, 2)
     assert (second.assignment.reported_step, second.assignment.restarts_left) == (6, 3)
     assert second.assignment.spec["resources"]["workers"] == 1
@@ -126,11 +126,11 @@ def test_a_job_that_waits_is_paused_at_once_and_others_take_its_turn(database: D
     add_job(database)
     begun(cluster, 1)
     second, third = add_job(database), add_job(database)
-    ask(database, second, Request.PAUSE)
+    ask(database, second, Action.PAUSE)
     assert job_of(database, second).state == State.PAUSED
     cluster.attempts[0].tell(STARTED, SUCCEEDED)
     assert begun(cluster, 2).assignment.job == third
-    ask(database, second, Request.CANCEL)
+    ask(database, second, Action.CANCEL)
     assert job_of(database, second).state == State.CANCELLED
 
 
@@ -184,7 +184,7 @@ def test_what_becomes_of_a_pausing_job(database: Database, cluster: FakeCluster,
     attempt = begun(cluster, 1)
     attempt.tell(STARTED)
     reaches(database, job_id, State.RUNNING)
-    ask(database, job_id, Request.PAUSE)
+    ask(database, job_id, Action.PAUSE)
     attempt.tell(end)
     assert reaches(database, job_id, state).restarts == 0
     wanted = ("back", attempt.supervisor) if end is SUCCEEDED else "dismiss"
@@ -236,7 +236,7 @@ def test_an_attempt_is_told_of_other_resources_once(database: Database, cluster:
         with database.writing() as session:
             change_resources(session, job_id, ResourcesSpec(workers=workers))
         wait_until(lambda: attempt.told[-1:] == [ResourcesSpec(workers=workers)], "resize")  # noqa: B023
-    ask(database, job_id, Request.CANCEL)
+    ask(database, job_id, Action.CANCEL)
     wait_until(lambda: "cancel" in attempt.told, "cancel")
     attempt.tell(Ended("cancelled", "cancelled_by_user"))
     reaches(database, job_id, State.CANCELLED)
@@ -298,7 +298,7 @@ def test_jobs_outlive_the_cluster(database: Database, cluster: FakeCluster) -> N
         attempt.tell(STARTED)
     reaches(database, running, State.RUNNING)
     reaches(database, pausing, State.RUNNING)
-    ask(database, pausing, Request.PAUSE)
+    ask(database, pausing, Action.PAUSE)
     cluster.dead = True
     third = begun(cluster, 3)
     assert cluster.restarts == 1
@@ -343,7 +343,7 @@ def test_a_supervisor_is_kept_warm_while_nothing_is_to_do(database: Database, cl
     warm = cluster.pool.count("warm")
     attempt.tell(STARTED)
     reaches(database, job_id, State.RUNNING)
-    ask(database, job_id, Request.CANCEL)
+    ask(database, job_id, Action.CANCEL)
     wait_until(lambda: attempt.told.count("cancel") == 2, "two passes")
     assert cluster.pool.count("warm") == warm
     attempt.tell(Ended("cancelled", "cancelled_by_user"))
@@ -358,7 +358,7 @@ ENDS = [
 
 
 @hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(st.sampled_from([*Request, STARTED, Restarted("worker_lost", ""), *ENDS]), max_size=25))
+@given(steps=st.lists(st.sampled_from([*Action, STARTED, Restarted("worker_lost", ""), *ENDS]), max_size=25))
 def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database: Database, steps: list[Any]) -> None:
     job_id = add_job(database)
     with database.writing() as session:
@@ -368,9 +368,9 @@ def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database
             if job.state == State.QUEUED:
                 start_attempt(session, job_id, "supervisor")
                 move(session, job_id, from_=State.QUEUED, to=State.STARTING)
-            if isinstance(step, Request):
+            if isinstance(step, Action):
                 try:
-                    make_request(session, job_id, step)
+                    apply_action(session, job_id, step)
                 except ConflictError:
                     continue
             elif job.attempt:

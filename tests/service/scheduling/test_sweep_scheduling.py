@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from service.errors import ConflictError
+from service.jobs.actions import apply_action, delete_job
 from service.jobs.events import list_events
 from service.jobs.repository import get_attempt, jobs_in, move, start_attempt
-from service.jobs.requests import delete_job, make_request
 from service.jobs.series.points import Point
-from service.jobs.states import TERMINAL, Request, State
+from service.jobs.states import TERMINAL, Action, State
 from service.scheduling.scheduler import Scheduler
 from service.store.lease import LeaseLostError
 from service.sweeps.judging import standings, stop
@@ -78,9 +78,9 @@ def sweep_of(database: Database, job_id: str) -> tuple[str, dict[str, int]]:
         return state_of(states), dict(states)
 
 
-def ask(database: Database, job_id: str, request: Request) -> None:
+def ask(database: Database, job_id: str, request: Action) -> None:
     with database.writing() as session:
-        make_request(session, job_id, request)
+        apply_action(session, job_id, request)
 
 
 def tell_epochs(attempt: FakeAttempt, curve: list[float], first: int, last: int) -> None:
@@ -188,8 +188,8 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     with database.writing() as session, pytest.raises(ConflictError, match="queued"):
         delete_job(session, ids[0])
 
-    ask(database, ids[1], Request.PAUSE)
-    ask(database, ids[2], Request.PAUSE)
+    ask(database, ids[1], Action.PAUSE)
+    ask(database, ids[2], Action.PAUSE)
     last.tell(Started(step=0, workers=2, fingerprint={}, changed={}), Ended("failed", "non_finite_loss"))
     # Of the three that came there, two go on; of these one is paused, and so is the one that is to be stopped.
     wait_until(lambda: len(cluster.attempts) == 5, "the best to go on")
@@ -198,15 +198,15 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     with database.writing() as session, pytest.raises(ConflictError, match="compares other jobs with"):
         delete_job(session, ids[3])
 
-    ask(database, ids[2], Request.RESUME)
+    ask(database, ids[2], Action.RESUME)
     wait_until(lambda: job_of(database, ids[2]).state == State.CANCELLED, "it to be stopped")
     assert job_of(database, ids[2]).reason == (
         "stopped_by_sweep: val/accuracy 0.1 at epoch 1 is not among the best 2 of 3"
     )
-    ask(database, ids[1], Request.RESUME)
+    ask(database, ids[1], Action.RESUME)
     wait_until(lambda: len(cluster.attempts) == 6, "it to go on")
     for job_id in ids[:2]:
-        ask(database, job_id, Request.CANCEL)
+        ask(database, job_id, Action.CANCEL)
     for attempt in cluster.attempts[4:]:
         attempt.tell(Ended("cancelled", "cancelled_by_user"))
     wait_until(lambda: sweep_of(database, ids[0]) == ("failed", {"cancelled": 2, "failed": 1, "stopped": 1}), "the end")

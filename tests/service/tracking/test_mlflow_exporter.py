@@ -14,15 +14,15 @@ import pytest
 import yaml
 from sqlalchemy import select
 
+from service.jobs.actions import apply_action
 from service.jobs.repository import (
     move,
     record_event,
     start_attempt,
 )
-from service.jobs.requests import make_request
 from service.jobs.schemas import job_view
 from service.jobs.series.points import Point
-from service.jobs.states import Request, State
+from service.jobs.states import Action, State
 from service.settings import Settings
 from service.store.models import Event, Job, MlflowRun
 from service.tracking import MlflowExporter
@@ -133,7 +133,7 @@ def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, expor
     end_job(database, failed, State.FAILED, reason="worker_died: out of memory")
     cancelled = queue_job(database)
     with database.writing() as session:
-        make_request(session, cancelled, Request.CANCEL)
+        apply_action(session, cancelled, Action.CANCEL)
     export_all(exporter)
     run = run_of(database, mlflow, failed)
     assert run["info"]["status"] == "FAILED"
@@ -191,7 +191,7 @@ def test_the_spec_in_a_run_can_be_posted_again(
     assert first.status_code == 201, first.text
     job = first.json()
     with database.writing() as session:
-        make_request(session, job["id"], Request.CANCEL)
+        apply_action(session, job["id"], Action.CANCEL)
     export_all(exporter)
     run_id = record_of(database, job["id"]).run_id
     content = httpx.get(f"{mlflow.url}/get-artifact", params={"run_id": run_id, "path": "model/spec.yaml"}).text

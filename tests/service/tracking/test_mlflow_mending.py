@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.jobs.requests import delete_job
+from service.jobs.actions import delete_job
 from service.jobs.states import State
 from service.settings import Settings
 from service.tracking import MlflowExporter

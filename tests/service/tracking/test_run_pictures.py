@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from service.analysis.artist import Artist, DrawingError, Request
+from service.analysis.artist import Action, Artist, DrawingError
 from service.analysis.draw import write_pictures
 from service.analysis.pictures import Pictures
 from service.jobs.repository import create_job, finish_attempt, move, start_attempt
@@ -69,10 +69,10 @@ class Drawings:
     """Stands for the process: draws when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[tuple[Request, Future[None]]] = []
+        self.asked: list[tuple[Action, Future[None]]] = []
         monkeypatch.setattr(Artist, "draw", lambda _, request: self._draw(request))
 
-    def _draw(self, request: Request) -> Future[None]:
+    def _draw(self, request: Action) -> Future[None]:
         self.asked.append((request, Future()))
         return self.asked[-1][1]
 

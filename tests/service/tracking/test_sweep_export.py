@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from service.analysis.artist import Artist, SweepRequest
+from service.analysis.artist import Artist, SweepDrawing
 from service.jobs.states import STOPPED_BY_SWEEP, State
 from service.settings import Settings
 from service.store.models import Job, MlflowRun
@@ -33,7 +33,7 @@ from tests.service.fixtures.models import CLASSES, SPEC, checkpoint_in
 from tests.service.fixtures.support import free_port, train
 
 if TYPE_CHECKING:
-    from service.analysis.artist import Request as PictureRequest
+    from service.analysis.artist import Action as PictureRequest
     from service.store import Database
     from tests.service.fakes.mlflow_server import MlflowServer
 
@@ -225,14 +225,14 @@ def test_the_picture_stands_on_the_run_once_it_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawing: dict[str, Future[None]] = {}
-    requests: list[SweepRequest] = []
+    requests: list[SweepDrawing] = []
 
-    def draw(_: Artist, request: PictureRequest | SweepRequest) -> Future[None]:
+    def draw(_: Artist, request: PictureRequest | SweepDrawing) -> Future[None]:
         place = Path(request.directory) / "pictures"
         place.mkdir()
         (place / "failures.json").write_text("{}")
         done: Future[None] = Future()
-        if isinstance(request, SweepRequest):
+        if isinstance(request, SweepDrawing):
             requests.append(request)
             (place / "comparison.png").write_bytes(b"a picture")
             drawing[request.sweep] = done

@@ -87,7 +87,7 @@ class SlowStart:
 
     def __init__(self, seconds: float) -> None:
         self._started, self._seconds = asyncio.Event(), seconds
-        self.ping, self.join, self.train, self.order = (
+        self.ping, self.join, self.train, self.command = (
             Method(self, each) for each in (1, "tcp://here", End.COMPLETED, None)
         )
 

@@ -19,8 +19,8 @@ from tests.workers.fixtures.helpers import assignment, checkpoint_files, complet
 from workers.data.dataset import open_dataset
 from workers.data.rows import Batch, Batches
 from workers.data.scaling import Scaling
-from workers.exchange.control import Order
-from workers.job.data import augmentations_of, parts_of
+from workers.exchange.control import Command
+from workers.job.data import augmentations_of, split_rows
 from workers.job.spec import JobSpec
 from workers.machine.device import Mirror
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 PLACES = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1), (5, 1), (5, 2)]
 
-# Blocks that divide neither the rows nor the windows, and a last batch that is not full.
+# Chunks that divide neither the rows nor the windows, and a last batch that is not full.
 EVERYTHING: dict[str, Any] = {
     "data": {
         "dataset": "images",
         "validation": 0.25,
         "stratify": True,
-        "shuffle": {"type": "blocks", "block": 7, "window": 4},
+        "shuffle": {"type": "chunks", "chunk": 7, "window": 4},
         "augmentation": [{"type": "shift", "pixels": 1}, {"type": "flip"}, {"type": "crop", "padding": 2}],
     },
     "training": {"epochs": 3, "batch_size": 44, "seed": 5, "shards": 11},
@@ -88,7 +88,7 @@ def test_a_split_by_a_column_trains_and_validates_on_the_rows_of_its_values(tmp_
     expected = result(dataset, tmp_path / "1", data=data)
     for workers in (2, 3):
         assert result(dataset, tmp_path / str(workers), data=data, resources={"workers": workers}) == expected
-    trained, validated = parts_of(JobSpec.model_validate(job(data=data)), dataset, open_dataset(dataset)[1])
+    trained, validated = split_rows(JobSpec.model_validate(job(data=data)), dataset, open_dataset(dataset)[1])
     assert set(parts[trained]) == {"train"}
     assert set(parts[validated]) == {"test"}
     assert len(trained) + len(validated) == np.count_nonzero(parts != "unused")
@@ -175,7 +175,7 @@ def test_what_goes_on_from_a_checkpoint_visits_the_rows_that_were_left(tmp_path:
     expected = result(dataset, tmp_path / "one")
     begun = assignment(job(**EVERYTHING), dataset, tmp_path / "two")
     steps = iter(range(1, step + 1))
-    train(begun, ordered=lambda: Order.STOP | Order.CHECKPOINT if next(steps) == step else Order.NONE)
+    train(begun, pending_command=lambda: Command.STOP | Command.CHECKPOINT if next(steps) == step else Command.NONE)
     outcome = train(begun, checkpoint=last_checkpoint(tmp_path / "two"))
     assert outcome.params_sha256 == expected[0]
     assert checkpoint_files(tmp_path / "two") == expected[2]

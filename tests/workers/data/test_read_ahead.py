@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from workers.data import read_ahead
 from workers.data.read_ahead import ReadAhead, advise, parts
-from workers.data.splitting import Blocks, epoch_order
+from workers.data.splitting import Chunks, epoch_order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH = 1024
-BLOCKS = Blocks(rows=64, window=4)
+CHUNKS = Chunks(rows=64, window=4)
 
 
 @given(rows=st.sets(st.integers(0, 300), min_size=1), near=st.integers(0, 5), seed=st.integers(0, 9))
@@ -53,9 +53,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("begun_at", [0, 100, 700])
 def test_each_window_is_asked_for_once_before_it_is_visited(asked: list[tuple[int, int]], begun_at: int) -> None:
     features = np.zeros((1000, WIDTH), np.uint8)
-    order = epoch_order(np.arange(1000), 1, 0, BLOCKS)
-    ahead = ReadAhead(features, order, BLOCKS)
-    window = BLOCKS.rows * BLOCKS.window
+    order = epoch_order(np.arange(1000), 1, 0, CHUNKS)
+    ahead = ReadAhead(features, order, CHUNKS)
+    window = CHUNKS.rows * CHUNKS.window
     times = np.zeros(1000, np.int64)
     for place in range(begun_at, 1000, 50):
         ahead.visit(place)
@@ -74,8 +74,8 @@ def test_reading_ahead_changes_no_number(tmp_path: Path) -> None:
     values: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (2000, WIDTH), np.uint8)
     values.tofile(path)
     mapped = np.memmap(path, np.uint8, "r", shape=values.shape).view(np.ndarray)
-    order = epoch_order(np.arange(len(values)), 3, 0, BLOCKS)
-    ahead = ReadAhead(mapped, order, BLOCKS)
+    order = epoch_order(np.arange(len(values)), 3, 0, CHUNKS)
+    ahead = ReadAhead(mapped, order, CHUNKS)
     for place in range(0, len(values), 100):
         ahead.visit(place)
         rows = order[place : place + 100]

@@ -40,12 +40,12 @@ def test_a_feature_whose_deviation_32_bits_can_not_hold_stays_finite() -> None:
     assert np.isfinite((features - scales.mean) / scales.deviation).all()
 
 
-@pytest.mark.parametrize("block", [1, 40, 1000, scaling.BLOCK])
+@pytest.mark.parametrize("chunk", [1, 40, 1000, scaling.CHUNK])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_block_by_block_the_bits_are_those_of_all_rows_at_once(
-    block: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+    chunk: int, dtype: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scaling, "BLOCK", block)
+    monkeypatch.setattr(scaling, "CHUNK", chunk)
     random = np.random.default_rng(0)
     features = (random.normal(size=(300, 13)) * 20 + 128).astype(dtype)
     rows = np.sort(random.permutation(300)[:250])
@@ -56,8 +56,8 @@ def test_block_by_block_the_bits_are_those_of_all_rows_at_once(
 
 
 def test_a_large_table_is_never_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Statistics of data larger than memory take a block of it at a time."""
-    monkeypatch.setattr(scaling, "BLOCK", 10_000)
+    """Statistics of data larger than memory take a chunk of it at a time."""
+    monkeypatch.setattr(scaling, "CHUNK", 10_000)
     features = np.zeros((40_000, 100), np.uint8)
     rows = np.arange(len(features))
     tracemalloc.start()

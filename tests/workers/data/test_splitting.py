@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.data.splitting import Blocks, epoch_order, split, split_by_value, validation_rows
+from workers.data.splitting import Chunks, epoch_order, split, split_by_value, validation_rows
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -103,23 +103,23 @@ def test_a_split_by_value_takes_the_rows_of_these_values_in_their_order(
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 10), seeds, st.integers(0, 10**6))
 def test_blocks_visit_every_row_once_and_few_blocks_at_a_time(
-    rows: int, block: int, window: int, seed: int, epoch: int
+    rows: int, chunk: int, window: int, seed: int, epoch: int
 ) -> None:
     train = np.arange(rows) * 3
-    order = epoch_order(train, seed, epoch, Blocks(block, window))
+    order = epoch_order(train, seed, epoch, Chunks(chunk, window))
     assert sorted(order) == list(train)
-    np.testing.assert_array_equal(order, epoch_order(train, seed, epoch, Blocks(block, window)))
-    for start in range(0, rows, block * window):
-        touched = {row // 3 // block for row in order[start : start + block * window]}
-        assert len(touched) <= window + 1  # a window may begin within a block, after one that is not full
+    np.testing.assert_array_equal(order, epoch_order(train, seed, epoch, Chunks(chunk, window)))
+    for start in range(0, rows, chunk * window):
+        touched = {row // 3 // chunk for row in order[start : start + chunk * window]}
+        assert len(touched) <= window + 1  # a window may begin within a chunk, after one that is not full
 
 
 def test_blocks_are_shuffled_differently_in_every_epoch_and_inside() -> None:
     train = np.arange(1000)
-    orders = [epoch_order(train, 3, epoch, Blocks(10, 5)) for epoch in range(20)]
+    orders = [epoch_order(train, 3, epoch, Chunks(10, 5)) for epoch in range(20)]
     assert len({tuple(order) for order in orders}) == 20
     assert len({frozenset(order[:50] // 10) for order in orders}) == 20
-    # Rows of one block do not come one after another.
+    # Rows of one chunk do not come one after another.
     assert np.mean([np.count_nonzero(np.diff(order) == 1) for order in orders]) < 50
 
 
@@ -127,10 +127,10 @@ def test_one_window_over_everything_leaves_no_trace_of_blocks() -> None:
     """Rank correlation between a row's place in the file and in the order is what it is by chance."""
     train = np.arange(2000)
     full = [np.corrcoef(train, epoch_order(train, seed, 0))[0, 1] for seed in range(50)]
-    blocks = [np.corrcoef(train, epoch_order(train, seed, 0, Blocks(10, 200)))[0, 1] for seed in range(50)]
-    assert np.std(blocks) < 1.5 * np.std(full)
+    chunks = [np.corrcoef(train, epoch_order(train, seed, 0, Chunks(10, 200)))[0, 1] for seed in range(50)]
+    assert np.std(chunks) < 1.5 * np.std(full)
 
 
 def test_the_streams_of_blocks_and_classes_are_those_of_every_job_before() -> None:
-    assert epoch_order(np.arange(12), 7, 1, Blocks(2, 3)).tolist() == [3, 6, 7, 8, 2, 9, 5, 10, 0, 11, 1, 4]
+    assert epoch_order(np.arange(12), 7, 1, Chunks(2, 3)).tolist() == [3, 6, 7, 8, 2, 9, 5, 10, 0, 11, 1, 4]
     assert split(12, 0.25, 7, np.arange(12) % 2)[1].tolist() == [4, 9, 10]

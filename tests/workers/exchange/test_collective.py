@@ -11,11 +11,11 @@ import pytest
 
 from core import aligned_zeros
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG
-from workers.exchange.partition import BLOCK, Partition
+from workers.exchange.partition import SEGMENT, Partition
 from workers.exchange.peers import PeerCollective
 from workers.exchange.zeromq import Exchange, Membership
 
-WORKERS, SIZE = 4, 5 * BLOCK + 100
+WORKERS, SIZE = 4, 5 * SEGMENT + 100
 
 # Pairs of a worker and another one whose memory it cannot open.
 SHARING: dict[str, set[tuple[int, int]]] = {

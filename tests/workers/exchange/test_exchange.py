@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, group
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import MAX_FRAME, Address, Exchange, Kind, Membership, PeerSilentError
 
 
@@ -133,7 +133,7 @@ def test_the_leaders_order_waits_for_its_step() -> None:
     """A quick leader's next message, with an order in it, may come while its peers still wait for a slow one."""
     with group(3) as (leader, here, slow):
         here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
-        orders = {1: Order.NONE, 2: Order.CHECKPOINT, 3: Order.STOP | Order.CHECKPOINT}
+        orders = {1: Command.NONE, 2: Command.CHECKPOINT, 3: Command.STOP | Command.CHECKPOINT}
         for step, order in orders.items():
             leader.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)], note=order)
         for step, order in orders.items():
@@ -144,9 +144,9 @@ def test_the_leaders_order_waits_for_its_step() -> None:
 def test_only_the_leaders_orders_count() -> None:
     with group(3) as (leader, here, other):
         here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
-        leader.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], note=Order.CHECKPOINT)
-        other.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], note=Order.STOP)
-        assert here.receive(Kind.GRADIENTS, 1) == Order.CHECKPOINT
+        leader.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], note=Command.CHECKPOINT)
+        other.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], note=Command.STOP)
+        assert here.receive(Kind.GRADIENTS, 1) == Command.CHECKPOINT
 
 
 @pytest.mark.parametrize("size", [MAX_FRAME // 4 - 1, MAX_FRAME // 4, MAX_FRAME // 4 + 1, 3 * MAX_FRAME // 4 + 7])

@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, group
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import KEY_BYTES, MAX_FRAME, Address, Exchange, Kind, Membership, PeerSilentError
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ def test_a_stranger_can_not_give_orders(case: str) -> None:
         changed = {"another key": {"key": bytes(KEY_BYTES)}, "a later attempt": {"attempt": ATTEMPT + 1}}
         fields: dict[str, Any] = {"sender": 2 if case == "an unknown sender" else 0, **changed.get(case, {})}
         frames = {"too few frames": FRAMES[:1], "too many frames": (*FRAMES, b"more")}.get(case, FRAMES)
-        stranger.send(header(**fields, order=Order.STOP), *frames)
-        stranger.send(header(sender=0, order=Order.CHECKPOINT), *FRAMES)
-        assert peer.receive(Kind.GRADIENTS, 1) == Order.CHECKPOINT
+        stranger.send(header(**fields, command=Command.STOP), *frames)
+        stranger.send(header(sender=0, command=Command.CHECKPOINT), *FRAMES)
+        assert peer.receive(Kind.GRADIENTS, 1) == Command.CHECKPOINT
         assert sum(peer.refused.values()) == 1
     finally:
         stranger.close()

@@ -10,9 +10,9 @@ from core import ParameterLayout, Plan, build_classifier, with_loss
 from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetInfo
 from workers.exchange.partition import Partition
+from workers.job.computation import Computation
 from workers.job.memory import memory_per_worker
 from workers.job.program import training_program
-from workers.job.recipe import Recipe
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.machine.threads import Threads
@@ -61,17 +61,17 @@ def test_a_worker_takes_no_more_than_was_foretold_nor_much_less(
     changes = {"model.layers.0.units": 2000, "training.shards": shards, "training.batch_size": batch}
     changes |= {"resources.workers": workers, "resources.cpus_per_worker": cpus}
     job = resolve(JobSpec.model_validate(hinge_job(**changes)), DATA)
-    recipe = Recipe.of(job.spec, DATA.features, job.train_rows)
-    layout = recipe.layout
+    computation = Computation.of(job.spec, DATA.features, job.train_rows)
+    layout = computation.layout
     partition = Partition(shards, layout.size, workers)
     owned, threads = range(shards)[partition.rows[0]], Threads(cpus)
 
     def make() -> object:
         parameters = np.zeros(layout.size, np.float32)
         sums = [np.zeros(layout.size, np.float32) for _ in partition.subtrees[0]]
-        others = [np.zeros(layout.size, np.float32) for _ in (*recipe.optimizer.slots, "best")]
+        others = [np.zeros(layout.size, np.float32) for _ in (*computation.optimizer.slots, "best")]
         gradients = ShardGradients(
-            recipe,
+            computation,
             owned,
             parameters=parameters,
             sums=sums,

@@ -17,10 +17,10 @@ from core import (
     SGD,
     Cosine,
     ElasticNet,
+    Entry,
     Hinge,
     Linear,
     NormClipping,
-    Part,
     Penalty,
     Registered,
     ReLU,
@@ -188,7 +188,7 @@ def test_fields_hold_registered_objects() -> None:
     assert spec.loss == Hinge(margin=2.0)
     assert spec.optimizer == SGD(lr=0.05, momentum=0.9, schedule=Cosine())
     assert spec.training.clipping == NormClipping(limit=1.0)
-    assert spec.model.layers == [Part(Linear(units=32)), Part(ReLU()), Part(Linear(units=3))]
+    assert spec.model.layers == [Entry(Linear(units=32)), Entry(ReLU()), Entry(Linear(units=3))]
     assert spec.regularization.penalty == L2(0.001)
 
 

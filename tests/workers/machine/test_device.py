@@ -11,7 +11,7 @@ import pytest
 
 from tests.fixtures import cupy_stand_in
 from tests.workers.fixtures.helpers import EVERYTHING, assignment, blobs, completed, job, last_checkpoint, train
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.machine.device import DeviceError, Gpu
 from workers.record.checkpoint import CheckpointError
 from workers.record.events import Started
@@ -73,7 +73,7 @@ def test_threads_are_for_the_update_alone(
 def test_a_job_on_gpus_goes_on_from_its_checkpoints_and_from_no_other(dataset: DatasetInfo, tmp_path: Path) -> None:
     whole = completed(assignment(job(**EVERYTHING, **ON_GPUS), dataset, tmp_path / "whole"))
     given = assignment(job(**EVERYTHING, **ON_GPUS), dataset, tmp_path / "parts")
-    stopped = train(given, ordered=lambda: Order.STOP | Order.CHECKPOINT)
+    stopped = train(given, pending_command=lambda: Command.STOP | Command.CHECKPOINT)
     assert stopped.finished == [End.STOPPED]
     rest = train(given, checkpoint=last_checkpoint(given.directory))
     assert rest.finished == [End.COMPLETED]

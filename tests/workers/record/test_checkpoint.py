@@ -198,5 +198,5 @@ def test_the_checkpoint_of_a_job(tmp_path: Path, momentum: float) -> None:
         assert state == {}
     header = header_of(place)
     assert (header["step"], header["epoch"], header["attempt"]) == (18, 3, 1)
-    assert (header["job"], header["computation_sha256"]) == (given.job, given.computation)
+    assert (header["job"], header["computation_sha256"]) == (given.job, given.computation_sha256)
     assert header["fingerprint"]["numpy"] == np.__version__

@@ -77,18 +77,18 @@ def by_name(points: list[tuple[str, int, float]]) -> Points:
     return found
 
 
-SMALL_BLOCK = 8
+SMALL_PAGE = 8
 ACTIONS = st.one_of(
-    st.integers(1, 3 * SMALL_BLOCK),
+    st.integers(1, 3 * SMALL_PAGE),
     st.dictionaries(st.sampled_from(EPOCH_METRICS), FLOATS),
     st.sampled_from(["unreported", "unkept"]),
 )
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_blocks() -> Iterator[None]:
+def small_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workers.record.history.BLOCK", SMALL_BLOCK)
+        patch.setattr("workers.record.history.PAGE", SMALL_PAGE)
         yield
 
 
@@ -172,16 +172,16 @@ def test_a_value_that_is_no_finite_number_is_a_point(value: float) -> None:
 
 def test_what_both_have_got_is_forgotten() -> None:
     """The memory of a job that runs for days is that of what happens between two checkpoints."""
-    history = History(0, 100 * SMALL_BLOCK)
-    for step in range(1, 20 * SMALL_BLOCK + 1):
+    history = History(0, 100 * SMALL_PAGE)
+    for step in range(1, 20 * SMALL_PAGE + 1):
         history.record_step(step, values_of(step))
-        if step % SMALL_BLOCK == 0:
+        if step % SMALL_PAGE == 0:
             history.record_epoch({"val/loss": 0.0})
             history.unreported()
-    assert len(history._blocks) == 20
+    assert len(history._pages) == 20
     assert len(history._epochs) == 20
-    assert history.unkept().num_rows == 20 * SMALL_BLOCK
-    assert len(history._blocks) == 1
+    assert history.unkept().num_rows == 20 * SMALL_PAGE
+    assert len(history._pages) == 1
     assert history._epochs == {}
 
 

@@ -24,7 +24,7 @@ from workers.data.rows import Batch, Batches
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
 from workers.exchange.vectors import COLUMNS
-from workers.job.recipe import Recipe
+from workers.job.computation import Computation
 from workers.machine.device import HOST
 from workers.machine.threads import Threads
 from workers.training.gradients import ShardGradients
@@ -60,7 +60,7 @@ def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradie
     shards = len(table)
     subtrees = complete_subtrees(owned, shards)
     sums = [aligned_zeros((LAYOUT.size,), np.float32) for _ in subtrees]
-    recipe = Recipe(
+    computation = Computation(
         GRAPH,
         LAYOUT,
         SGD(),
@@ -71,7 +71,7 @@ def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradie
         batch_sizes=frozenset({len(BATCH.rows), 1}),
     )
     local = ShardGradients(
-        recipe, owned, parameters=PARAMETERS, sums=sums, table=table[owned.start : owned.stop], threads=threads
+        computation, owned, parameters=PARAMETERS, sums=sums, table=table[owned.start : owned.stop], threads=threads
     )
     return local, subtrees, sums
 
@@ -97,7 +97,7 @@ def test_sums_are_those_of_the_tree_each_time(data: st.DataObject, shards: int, 
     table = np.zeros((shards, COLUMNS))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
-        patch.setattr("workers.training.gradients.ELEMENTWISE_BLOCK", 16)
+        patch.setattr("workers.training.gradients.BLOCK", 16)
         pool = Recorder(threads)
         local, subtrees, sums = gradients(owned, table, pool)
     expected = [tree_sum(subtree, shards).tobytes() for subtree in subtrees]

@@ -23,7 +23,7 @@ from tests.workers.fixtures.helpers import (
     points_of,
     train,
 )
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.record.checkpoint import latest, latest_whole
 from workers.record.events import Checkpointed, Progress, Started
 from workers.record.history import EPOCH_METRICS, STEP_METRICS
@@ -84,16 +84,16 @@ def at(given: Assignment, place: Place, directory: Path | None = None) -> Assign
 
 def go_on(given: Assignment, stop_after: int | None = None) -> Outcome:
     """Train from the newest checkpoint to the end, or to a checkpoint after a step."""
-    checkpoint, refused = latest_whole(given.directory, given.job, given.computation)
+    checkpoint, refused = latest_whole(given.directory, given.job, given.computation_sha256)
     assert refused == []
     next_step = int(checkpoint.name) if checkpoint else 0
 
-    def ordered() -> Order:
+    def pending_command() -> Command:
         nonlocal next_step
         next_step += 1
-        return Order.STOP | Order.CHECKPOINT if next_step == stop_after else Order.NONE
+        return Command.STOP | Command.CHECKPOINT if next_step == stop_after else Command.NONE
 
-    outcome = train(given, checkpoint=checkpoint, ordered=ordered)
+    outcome = train(given, checkpoint=checkpoint, pending_command=pending_command)
     for finished in outcome.finished:
         if isinstance(finished, BaseException):
             raise finished
@@ -182,7 +182,7 @@ def test_checkpoints_on_the_way_change_no_bit(
 ) -> None:
     given = at(whole.given, place, tmp_path)
     given = replace(given, spec={**given.spec, "checkpoints": given.spec["checkpoints"] | checkpoints | {"keep": 1000}})
-    assert given.computation == whole.given.computation
+    assert given.computation_sha256 == whole.given.computation_sha256
     outcome = completed(given)
     assert outcome.series == whole.outcome.series
     assert outcome.params_sha256 == whole.outcome.params_sha256

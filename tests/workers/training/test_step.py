@@ -32,25 +32,25 @@ from core import (
 )
 from tests.workers.fixtures.helpers import instances
 from workers.data.rows import Batch, Batches
-from workers.exchange.control import Order
-from workers.exchange.partition import BLOCK
+from workers.exchange.control import Command
+from workers.exchange.partition import SEGMENT
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
-from workers.job.recipe import Recipe
+from workers.job.computation import Computation
 from workers.machine.threads import Threads
 from workers.training.runtime import Runtime
 from workers.training.step import DistributedStep, StepResult
-from workers.training.update import sum_squares_by_block
+from workers.training.update import sum_squares_by_segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
-MAX_BLOCKS = 40
+MAX_SEGMENTS = 40
 seeds = st.integers(0, 2**32)
-# A vector's length, and where it is cut, in units of BLOCK but for the end.
-cuts = st.tuples(st.integers(1, MAX_BLOCKS * BLOCK), st.sets(st.integers(1, MAX_BLOCKS))).map(
-    lambda drawn: [0, *(cut * BLOCK for cut in sorted(drawn[1]) if cut * BLOCK < drawn[0]), drawn[0]]
+# A vector's length, and where it is cut, in units of SEGMENT but for the end.
+cuts = st.tuples(st.integers(1, MAX_SEGMENTS * SEGMENT), st.sets(st.integers(1, MAX_SEGMENTS))).map(
+    lambda drawn: [0, *(cut * SEGMENT for cut in sorted(drawn[1]) if cut * SEGMENT < drawn[0]), drawn[0]]
 )
 
 
@@ -62,9 +62,9 @@ def random_vector(size: int, seed: int) -> Vector:
 
 
 def squares_of(vector: Vector, ends: Sequence[int]) -> Vector:
-    out = np.zeros(-(-vector.size // BLOCK), np.float32)
+    out = np.zeros(-(-vector.size // SEGMENT), np.float32)
     for start, stop in pairwise(ends):
-        sum_squares_by_block(vector[start:stop], out[start // BLOCK : -(-stop // BLOCK)])
+        sum_squares_by_segment(vector[start:stop], out[start // SEGMENT : -(-stop // SEGMENT)])
     return out
 
 
@@ -73,21 +73,21 @@ def test_sums_of_squares_do_not_depend_on_cuts(ends: list[int], seed: int) -> No
     vector = random_vector(ends[-1], seed)
     whole = squares_of(vector, [0, ends[-1]])
     assert squares_of(vector, ends).tobytes() == whole.tobytes()
-    blocks = [vector[start : start + BLOCK].astype(np.float64) for start in range(0, vector.size, BLOCK)]
+    blocks = [vector[start : start + SEGMENT].astype(np.float64) for start in range(0, vector.size, SEGMENT)]
     np.testing.assert_allclose(whole, [(block**2).sum() for block in blocks], rtol=1e-4)
 
 
 def test_sums_of_squares_of_nothing() -> None:
-    sum_squares_by_block(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    sum_squares_by_segment(np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def test_sums_over_other_blocks_have_other_bits() -> None:
     """So the test above can fail: with these two values it does, in whichever order a processor adds."""
-    vector = aligned_zeros((2 * BLOCK,), np.float32)
-    vector[0], vector[BLOCK // 2] = 2**12, 1
+    vector = aligned_zeros((2 * SEGMENT,), np.float32)
+    vector[0], vector[SEGMENT // 2] = 2**12, 1
     total = squares_of(vector, [0, vector.size]).sum(dtype=np.float64)
     assert total == 2**24, "float32 has no 2^24 + 1"
-    first, middle, last = vector[: BLOCK // 2], vector[BLOCK // 2 : -BLOCK // 2], vector[-BLOCK // 2 :]
+    first, middle, last = vector[: SEGMENT // 2], vector[SEGMENT // 2 : -SEGMENT // 2], vector[-SEGMENT // 2 :]
     shifted = [squares_of(part, [0, part.size]).sum(dtype=np.float64) for part in (first, middle, last)]
     assert sum(shifted) == 2**24 + 1
 
@@ -132,7 +132,7 @@ def test_the_penaltys_gradient_gives_the_same_bits_on_any_slices(weight: float, 
 
 
 ROWS, FEATURES, CLASSES, BATCH_SIZE, SHARDS = 120, 30, 3, 50, 7
-ORDERS = [Order.NONE, Order.STOP, Order.STOP | Order.CHECKPOINT]
+COMMANDS = [Command.NONE, Command.STOP, Command.STOP | Command.CHECKPOINT]
 
 
 def steps(
@@ -152,7 +152,7 @@ def steps(
     )
     orders = [random.permutation(ROWS)[:BATCH_SIZE] for _ in range(4)]
     graph = with_loss(build_classifier([Linear(units=hidden), ReLU(), Linear(units=CLASSES)], FEATURES), Hinge())
-    recipe = Recipe(
+    computation = Computation(
         graph,
         ParameterLayout(graph.parameters()),
         optimizer,
@@ -173,10 +173,10 @@ def steps(
                 [(without_memory if (rank, owner) in unshared else addresses)[owner] for owner in range(workers)]
             )
             pool = Threads(threads)
-            step = DistributedStep(recipe, Runtime(exchange, pool))
+            step = DistributedStep(computation, Runtime(exchange, pool))
             results = [
                 # Each worker asks for something else; the leader is heard.
-                step.run(Batch(batches, rows, 0, number), 0.1, order=ORDERS[(rank + number) % len(ORDERS)])
+                step.run(Batch(batches, rows, 0, number), 0.1, command=COMMANDS[(rank + number) % len(COMMANDS)])
                 for number, rows in enumerate(orders, start=1)
             ]
             step.gather_state(len(orders))
@@ -201,7 +201,7 @@ def alone(hidden: int, optimizer: Optimizer) -> tuple[list[StepResult], bytes, l
 def test_every_worker_ends_with_the_same_bits_as_one_alone(hidden: int, optimizer: Optimizer) -> None:
     expected = alone(hidden, optimizer)
     assert len({result.data_loss for result in expected[0]}) == 4
-    assert [result.order for result in expected[0]] == [ORDERS[number % len(ORDERS)] for number in range(1, 5)]
+    assert [result.command for result in expected[0]] == [COMMANDS[number % len(COMMANDS)] for number in range(1, 5)]
     assert any(expected[2][0])
     for workers, threads in [(1, 3), (2, 1), (3, 2), (5, 1), (7, 1)]:
         assert steps(workers, threads, hidden, optimizer) == expected, f"{workers} workers of {threads} threads"
@@ -236,6 +236,6 @@ def test_no_bit_depends_on_memory_that_nobody_shares(workers: int) -> None:
 def test_no_bit_depends_on_the_blocks_of_an_update(workers: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = SGD(momentum=0.5)
     expected = alone(300, optimizer)
-    monkeypatch.setattr("workers.training.update.ELEMENTWISE_BLOCK", BLOCK)
-    monkeypatch.setattr("workers.training.gradients.ELEMENTWISE_BLOCK", BLOCK)
+    monkeypatch.setattr("workers.training.update.BLOCK", SEGMENT)
+    monkeypatch.setattr("workers.training.gradients.BLOCK", SEGMENT)
     assert steps(workers, threads, 300, optimizer) == expected

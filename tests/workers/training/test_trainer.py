@@ -24,7 +24,7 @@ from tests.workers.fixtures.helpers import (
 )
 from workers.data.dataset import open_dataset
 from workers.data.splitting import epoch_order, split
-from workers.exchange.control import Order
+from workers.exchange.control import Command
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.record.events import Checkpointed, Event, Progress, Started
 from workers.training.assignment import End
@@ -254,12 +254,14 @@ def test_a_run_can_be_repeated(tmp_path: Path, dataset: DatasetInfo) -> None:
 def test_all_workers_stop_after_the_same_step(tmp_path: Path, dataset: DatasetInfo, step: int) -> None:
     asked = []
 
-    def ordered() -> Order:
+    def pending_command() -> Command:
         asked.append(None)
-        return Order.STOP if len(asked) == step else Order.NONE
+        return Command.STOP if len(asked) == step else Command.NONE
 
     whole = completed(assignment(job(), dataset, tmp_path / "whole"))
-    outcome = train(assignment(job(**{"resources.workers": 3}), dataset, tmp_path / "stopped"), ordered=ordered)
+    outcome = train(
+        assignment(job(**{"resources.workers": 3}), dataset, tmp_path / "stopped"), pending_command=pending_command
+    )
     assert outcome.finished == [End.STOPPED] * 3
     assert len(asked) == step
     assert not any(isinstance(event, Checkpointed) for event in outcome.events)
@@ -271,9 +273,11 @@ def test_all_workers_stop_after_the_same_step(tmp_path: Path, dataset: DatasetIn
 
 
 @contextmanager
-def lone_trainer(given: Assignment, report: Callable[[Event], None], ordered: Callable[[], Order]) -> Iterator[Trainer]:
+def lone_trainer(
+    given: Assignment, report: Callable[[Event], None], pending_command: Callable[[], Command]
+) -> Iterator[Trainer]:
     with Exchange(Membership(0, 1, 1, bytes(KEY_BYTES)), "127.0.0.1", 1) as exchange:
-        yield Trainer(given, exchange, report=report, ordered=ordered)
+        yield Trainer(given, exchange, report=report, pending_command=pending_command)
 
 
 def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -> None:
@@ -284,9 +288,9 @@ def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -
 
     found: set[int] = set()
 
-    def look() -> Order:
+    def look() -> Command:
         found.update(blas_threads())
-        return Order.NONE
+        return Command.NONE
 
     with (
         threadpool_limits(2),

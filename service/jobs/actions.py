@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 from service.errors import ConflictError
 from service.jobs.events import add_event
 from service.jobs.repository import changed, count_ended, move
-from service.jobs.states import REQUESTS, TERMINAL, Request, State
+from service.jobs.states import ACTIONS, TERMINAL, Action, State
 from service.store.models import UNEXPORTED, Attempt, Event, Job, Label, Metric, MlflowRun, OrphanedRun, Sweep
 from service.store.rows import find_or_404
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_request(session: Session, job_id: str, request: Request, *, reason: str | None = None) -> bool:
+def apply_action(session: Session, job_id: str, action: Action, *, reason: str | None = None) -> bool:
     """Cancel, pause or resume a job; returns False when that was done before.
 
     A job that no worker has moves to its new state immediately. Any other one moves to a state such as `cancelling`,
@@ -34,12 +34,12 @@ def make_request(session: Session, job_id: str, request: Request, *, reason: str
     """
     job = find_or_404(session, Job, job_id, lock=True)
     state = State(job.state)
-    target = REQUESTS[request].get(state)
+    target = ACTIONS[action].get(state)
     if target is None:
-        raise ConflictError(_refusal(job_id, state, request))
+        raise ConflictError(_refusal(job_id, state, action))
     if target is state:
         return False
-    return move(session, job_id, from_=state, to=target, reason=reason or f"{request}_requested")
+    return move(session, job_id, from_=state, to=target, reason=reason or f"{action}_requested")
 
 
 def change_resources(session: Session, job_id: str, resources: ResourcesSpec) -> bool:
@@ -100,12 +100,12 @@ def _compares(session: Session, sweep_id: str) -> bool:
     return rule is not None and session.scalar(left) is not None
 
 
-PARTICIPLES = {Request.CANCEL: "cancelled", Request.PAUSE: "paused", Request.RESUME: "resumed"}
+PARTICIPLES = {Action.CANCEL: "cancelled", Action.PAUSE: "paused", Action.RESUME: "resumed"}
 
 
-def _refusal(job_id: str, state: State, request: Request) -> str:
+def _refusal(job_id: str, state: State, action: Action) -> str:
     if state in TERMINAL:
-        return f"Job {job_id} has ended: {state}. It cannot be {PARTICIPLES[request]} any more."
+        return f"Job {job_id} has ended: {state}. It cannot be {PARTICIPLES[action]} any more."
     if state is State.PAUSING:
         return f"Job {job_id} is pausing: wait until it is paused, then resume it."
-    return f"Job {job_id} is {state}: it cannot be {PARTICIPLES[request]} any more."
+    return f"Job {job_id} is {state}: it cannot be {PARTICIPLES[action]} any more."

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMN = "split"
 
 
-class PartsReader:
+class SplitsReader:
     """The rows of several readers of images, with the column "split" for the name of the part."""
 
     typed: ClassVar = True

@@ -12,7 +12,7 @@ from workers.job.spec import JobSpec
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Computation:
     """What the bits of a job's result depend on, besides the data: not which workers, threads or devices compute it.
 
     `graph` is the network with its loss, and `batch_sizes` the numbers of rows that its batches have.
@@ -28,8 +28,8 @@ class Recipe:
     batch_sizes: frozenset[int]
 
     @classmethod
-    def of(cls, spec: JobSpec, features: int, train_rows: int) -> Recipe:
-        """Build the recipe of a resolved spec for rows of so many features; ValueError if the spec is not resolved."""
+    def of(cls, spec: JobSpec, features: int, train_rows: int) -> Computation:
+        """Build the computation of a resolved spec. ValueError if the spec is not resolved."""
         training = spec.training
         if training.shards is None:
             raise ValueError("training.shards is not set: the spec must be resolved before it is trained")

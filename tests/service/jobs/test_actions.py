@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.errors import ConflictError, NotFoundError
+from service.jobs.actions import apply_action, change_resources
 from service.jobs.events import list_events
 from service.jobs.repository import create_job
-from service.jobs.requests import change_resources, make_request
-from service.jobs.states import LIVE, MOVES, REQUESTS, TERMINAL, Request, State
+from service.jobs.states import ACTIONS, LIVE, MOVES, TERMINAL, Action, State
 from service.store.models import Job
 from tests.service.fixtures.support import hinge_job
 from workers.job.spec import ResourcesSpec
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from service.store import Database
 
 EXPECTED = {
-    Request.CANCEL: {
+    Action.CANCEL: {
         State.QUEUED: State.CANCELLED, State.STARTING: State.CANCELLING, State.RUNNING: State.CANCELLING,
         State.PAUSING: State.CANCELLING, State.PAUSED: State.CANCELLED, State.CANCELLING: State.CANCELLING,
         State.CANCELLED: State.CANCELLED,
     },
-    Request.PAUSE: {
+    Action.PAUSE: {
         State.QUEUED: State.PAUSED, State.STARTING: State.PAUSING, State.RUNNING: State.PAUSING,
         State.PAUSING: State.PAUSING, State.PAUSED: State.PAUSED,
     },
-    Request.RESUME: {
+    Action.RESUME: {
         State.QUEUED: State.QUEUED, State.STARTING: State.STARTING, State.RUNNING: State.RUNNING,
         State.PAUSED: State.QUEUED,
     },
@@ -42,35 +42,35 @@ def put_in(session: Session, state: State) -> Job:
     return job
 
 
-@pytest.mark.parametrize("request_", Request)
+@pytest.mark.parametrize("action", Action)
 @pytest.mark.parametrize("state", State)
-def test_requests_in_every_state(database: Database, request_: Request, state: State) -> None:
+def test_requests_in_every_state(database: Database, action: Action, state: State) -> None:
     with database.writing() as session:
         job = put_in(session, state)
-        target = EXPECTED[request_].get(state)
+        target = EXPECTED[action].get(state)
         if target is None:
             with pytest.raises(ConflictError, match=f"Job {job.id} .*{state}"):
-                make_request(session, job.id, request_)
+                apply_action(session, job.id, action)
         else:
-            assert make_request(session, job.id, request_) == (target is not state)
-            assert not make_request(session, job.id, request_), "it was done before"
+            assert apply_action(session, job.id, action) == (target is not state)
+            assert not apply_action(session, job.id, action), "it was done before"
         session.refresh(job)
         assert job.state == (target or state)
         events = list_events(session, job.id, limit=10)[0]
         assert [(event.from_state, event.to_state, event.reason) for event in events[1:]] == (
-            [(state, target, f"{request_}_requested")] if target not in {None, state} else []
+            [(state, target, f"{action}_requested")] if target not in {None, state} else []
         )
 
 
 def test_an_unknown_job_is_not_found(database: Database) -> None:
     with database.writing() as session:
-        for request in Request:
+        for action in Action:
             with pytest.raises(NotFoundError):
-                make_request(session, "job_unknown", request)
+                apply_action(session, "job_unknown", action)
 
 
 def test_a_request_makes_moves_of_the_table_and_never_takes_a_job_from_its_attempt() -> None:
-    for targets in REQUESTS.values():
+    for targets in ACTIONS.values():
         for state, target in targets.items():
             assert target is state or target in MOVES[state]
             assert state not in LIVE or target in LIVE
