@@ -62,8 +62,8 @@ def entry_from_spec(spec: Mapping[str, Any]) -> Entry:
 def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
     """Return the graph of a model: input "features" (batch, features), output "scores", the value of the last layer.
 
-    By default each layer reads the previous one; an `Entry` can name other inputs. A layer reads earlier layers only, so
-    the graph has no cycle. Layers before the last are named by position and type, "0_linear", "1_relu", ..., unless
+    By default each layer reads the previous one; an `Entry` can name other inputs. A layer reads earlier layers only,
+    so the graph has no cycle. Layers before the last are named by position and type, "0_linear", "1_relu", ..., unless
     they have a name. ModelError says which entry is wrong, shapes included.
     """
     if not layers:
@@ -79,7 +79,7 @@ def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
         if entry.share is not None:
             _check_earlier(entry.share, index, "share", names, list(graph.nodes))
         if name in graph.nodes:
-            raise ModelError(f"the name {name!r} is taken by layer {names.index(name)} already", index, "name")
+            raise ModelError(f"the name {name!r} is already taken by layer {names.index(name)}", index, "name")
         try:
             before = graph.add(name, entry.node, *inputs, share=entry.share)
         except GraphError as error:
@@ -117,11 +117,11 @@ def _check_earlier(name: str, index: int, field: str, names: Sequence[str], earl
         return
     if name in names:
         which = "itself" if name == names[index] else f"{name!r}, which comes later"
-        raise ModelError(f"layer {names[index]!r} names {which}: only what comes before it can be", index, field)
+        raise ModelError(f"layer {names[index]!r} names {which}: it can only name an earlier layer", index, field)
     known = ", ".join(earlier) or "none"
     near = suggest(name, earlier)
     raise ModelError(
-        f"layer {names[index]!r} names {name!r}, which is none of those before: {known}{near}", index, field
+        f"layer {names[index]!r} names {name!r}, which is not an earlier layer; these are {known}{near}", index, field
     )
 
 

@@ -53,8 +53,8 @@ class _EpochStart(NamedTuple):
 class Trainer:
     """Trains an assignment together with the attempt's other workers, from a checkpoint if one is given.
 
-    The leader calls `report` with the attempt's events, from two threads, and `pending_command` once a step: all workers do
-    what it returns after that step.
+    The leader calls `report` with the attempt's events, from two threads, and `pending_command` once a step: all
+    workers do what it returns after that step.
     Raises `DatasetError` if the data cannot be opened, `DeviceError` if a GPU is required and there is none, and
     `CheckpointError` if the checkpoint cannot be used.
     """

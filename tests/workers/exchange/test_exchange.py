@@ -175,7 +175,7 @@ def test_who_leaves_has_sent_everything() -> None:
 
 
 def test_leaving_does_not_wait_for_ever_for_a_peer_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{Exchange.__module__}.FAREWELL", 1000)
+    monkeypatch.setattr(f"{Exchange.__module__}.LINGER", 1000)
     exchange = Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
     exchange.connect([exchange.address, Address("tcp://127.0.0.1:1", None, None)])
     exchange.send_to_all(Kind.GRADIENTS, 1, [np.ones(10, np.float32)])

@@ -29,10 +29,10 @@ def buffers() -> list[np.ndarray[Any, Any]]:
 
 
 def header(
-    *, key: bytes = KEY, attempt: int = ATTEMPT, step: int = 1, kind: int = 1, sender: int = 1, order: int = 0
+    *, key: bytes = KEY, attempt: int = ATTEMPT, step: int = 1, kind: int = 1, sender: int = 1, command: int = 0
 ) -> bytes:
     """The header's layout, written down once more: little-endian, without padding."""
-    numbers = ((attempt, 4), (step, 8), (kind, 2), (sender, 2), (order, 1))
+    numbers = ((attempt, 4), (step, 8), (kind, 2), (sender, 2), (command, 1))
     return key + b"".join(number.to_bytes(size, "little") for number, size in numbers)
 
 
@@ -152,8 +152,8 @@ def test_foreign_messages_do_not_stand_in_for_a_silent_peer(exchange: Exchange, 
 @pytest.mark.parametrize(
     "case", ["another key", "a later attempt", "an unknown sender", "too few frames", "too many frames"]
 )
-def test_a_stranger_can_not_give_orders(case: str) -> None:
-    """Not even where worker 0, whose orders count, is the one that is played."""
+def test_a_stranger_cannot_give_commands(case: str) -> None:
+    """Not even in the name of worker 0, the leader."""
     peer = Exchange(Membership(1, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
     stranger = Stranger(peer.address.url)
     try:

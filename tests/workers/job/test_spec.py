@@ -387,7 +387,7 @@ def test_given_numbers_take_the_place_of_standardization() -> None:
         ("scale", {"subtract": [1.0, "2"]}),
         ("shuffle", {"type": "window"}),
         ("shuffle", {"type": "full", "block": 7}),
-        ("shuffle", {"type": "blocks", "window": 0}),
+        ("shuffle", {"type": "chunks", "window": 0}),
     ],
 )
 def test_scale_and_shuffle_that_are_wrong_name_their_field(field: str, wrong: Any) -> None:
