@@ -1,4 +1,4 @@
-"""How much memory a job's arrays will take, known before any of them is there."""
+"""Estimate of the memory that the arrays of a job take, made before the job runs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ DTYPE = np.dtype(np.float32)
 
 
 def memory_per_worker(job: ResolvedJob, features: int) -> int:
-    """Bytes of the arrays of a job's first worker, estimated from above; the others have no more shards than it.
+    """Upper bound of the bytes of the arrays of a job's first worker; the others have no more shards than it.
 
-    Python, its libraries and the rows of the data that the system keeps in memory come on top.
+    Python, its libraries and the pages of the dataset's file are not included.
     """
-    spec = job.spec
-    resources = spec.resources
+    spec, resources = job.spec, job.spec.resources
     computation = Computation.of(spec, features, job.train_rows)
     owned = split_evenly(computation.shards, resources.workers)[0]
     lanes = min(len(owned), resources.lanes // resources.workers)

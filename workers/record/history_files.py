@@ -17,7 +17,6 @@ from workers.machine.files import replace_file
 from workers.record.history import SCHEMA, Table
 
 DIRECTORY = "history"
-ADDED = "time/exchange_ms"  # the last column, missing in files of the first versions
 SMALL_FILE = 1 << 20  # bytes; a smaller file is rewritten together with the rows that follow it
 
 
@@ -68,9 +67,6 @@ def _read(path: Path) -> Table:
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise OSError(f"the history file {path.name} cannot be read: {text_of(error)}") from error
-    if ADDED not in table.column_names:
-        missing = array_of(np.zeros(len(table)), np.ones(len(table), np.bool_))
-        table = table.append_column(SCHEMA.field(ADDED), missing)
     first, last = _steps(path)
     steps = pa.chunked_array([array_of(np.arange(first, last + 1))])
     if table.schema != SCHEMA or table.column("step") != steps:

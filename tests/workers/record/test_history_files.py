@@ -54,20 +54,6 @@ def test_any_reader_of_arrow_files_reads_it(tmp_path: Path) -> None:
 pytestmark = pytest.mark.usefixtures("no_disk")
 
 
-def test_a_file_of_an_earlier_version_is_read_and_continued(tmp_path: Path) -> None:
-    early = rows(1, 20).drop_columns(["time/exchange_ms"])
-    folder = tmp_path / "history"
-    folder.mkdir()
-    with pa.ipc.new_file(folder / "000000000001-000000000020.arrow", early.schema) as writer:
-        writer.write_table(early)
-    append_history(tmp_path, rows(21, 40))
-    table = read_history(tmp_path)
-    assert table.schema == SCHEMA
-    assert table.column("time/exchange_ms")[:20].null_count == 20
-    assert table.column("time/exchange_ms")[20:].equals(rows(21, 40).column("time/exchange_ms"))
-    assert table.drop_columns(["time/exchange_ms", "time_ms"])[:20].equals(early.drop_columns(["time_ms"]))
-
-
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), max_size=8), st.sampled_from([0, 6000, 1 << 20]))
 def test_each_step_is_read_once(attempts: list[tuple[int, int]], small_file: int) -> None:
     """Segments as attempts leave them: one appends `length` steps behind any step that was kept before."""
