@@ -38,31 +38,33 @@ _CLIENT = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415
+if not TYPE_CHECKING:  # a type checker knows the names from the imports above, and reports any other
 
-        value: Any = version("gradfleet")
-    elif name == "__all__":
-        value = sorted(_CLIENT.union(_load("core").__all__))
-    elif name in _CLIENT:
-        value = getattr(_load("service.client"), name)
-    elif not name.startswith("_") and name in (engine := _load("core")).__all__:
-        value = getattr(engine, name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415
 
+            value: Any = version("gradfleet")
+        elif name == "__all__":
+            value = sorted(_CLIENT.union(_load("core").__all__))
+        elif name in _CLIENT:
+            value = getattr(_load("service.client"), name)
+        elif not name.startswith("_") and name in (engine := _load("core")).__all__:
+            value = getattr(engine, name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
-def __dir__() -> list[str]:
-    return [*__getattr__("__all__"), "__version__"]
+    def __dir__() -> list[str]:
+        return [*__getattr__("__all__"), "__version__"]
 
 
 class _Installed:
-    """Finds the packages that are installed beside this one, whatever the directory of a script has under their names.
+    """Finder of the packages that are installed next to this one.
 
-    It is asked first, and only while one of them is being imported.
+    A script's own directory may contain packages with the same names. Python searches that directory first, so this
+    finder is put before all others while one of our packages is imported.
     """
 
     @staticmethod
@@ -72,11 +74,15 @@ class _Installed:
 
 
 def _load(module: str) -> ModuleType:
-    package = sys.modules.get(module.partition(".")[0])
-    if package is not None and os.path.join(_SITE, package.__name__) not in package.__path__:  # noqa: PTH118
-        raise ImportError(
-            f"Gradfleet's package {package.__name__!r} cannot be imported: {package.__file__} has been imported as such"
-        )
+    name = module.partition(".")[0]
+    package = sys.modules.get(name)
+    if package is not None:
+        places = list(getattr(package, "__path__", ()))
+        if os.path.join(_SITE, name) not in places:  # noqa: PTH118
+            other = getattr(package, "__file__", None) or ", ".join(places)
+            raise ImportError(
+                f"Gradfleet's package {name!r} cannot be imported: another module of this name is loaded from {other}"
+            )
     sys.meta_path.insert(0, _Installed)
     try:
         return import_module(module)

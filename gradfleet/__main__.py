@@ -1,4 +1,4 @@
-"""`python -m gradfleet`: the command line."""
+"""The command line, as `gradfleet` and as `python -m gradfleet`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import sys
 
 import gradfleet
 
-# `python -m` lets modules be imported from the current directory, which may have any under the names of ours or of
-# the standard library.
-if not sys.flags.safe_path and sys.path[0] != gradfleet._SITE:
-    del sys.path[0]
 
-from service.cli.main import app
+def main() -> None:
+    """Run the command line."""
+    gradfleet._load("service.cli.main").app(prog_name="gradfleet")
 
-app(prog_name="gradfleet")
+
+if __name__ == "__main__":
+    # `python -m` puts the current directory on the module path; it may contain modules with the names of ours.
+    if not sys.flags.safe_path and sys.path[0] != gradfleet._SITE:
+        del sys.path[0]
+    main()

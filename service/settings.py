@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         return url
 
     @property
-    def asks_for_token(self) -> bool:
+    def requires_token(self) -> bool:
         """Whether requests need a token. By default, requests on a loopback address need no authentication."""
         return self.require_token or not is_loopback(self.host)
 

@@ -65,7 +65,7 @@ class TokenGuard:
             if is_unavailable(error):
                 return no_database(scope["method"], scope["path"], error)
             raise
-        return _nobody(scope, sent=bool(scheme)) if caller is None else self._limit(scope, caller)
+        return _unauthenticated(scope, sent=bool(scheme)) if caller is None else self._limit(scope, caller)
 
     def _limit(self, scope: Scope, caller: Caller) -> Response | None:
         if wait := self.rate.take(caller.token_id):
@@ -86,7 +86,7 @@ class TokenGuard:
         )
 
 
-def _nobody(scope: Scope, *, sent: bool) -> Response:
+def _unauthenticated(scope: Scope, *, sent: bool) -> Response:
     """401 response without a token, or if an invalid one was `sent`."""
     if sent:
         challenge = f'{CHALLENGE}, error="invalid_token"'

@@ -1,4 +1,4 @@
-"""The Idempotency-Key of POST requests, and the end that all POST requests which create something share.
+"""The Idempotency-Key of POST requests, and what all POST requests that create something have in common.
 
 A client may send a key with every POST. Only jobs and sweeps have to store it: repeating any other POST changes
 nothing.
@@ -14,7 +14,7 @@ from fastapi import Depends, Header, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from service.http.dependencies import ServicesDependency
+from service.http.dependencies import Services, ServicesDependency
 
 IdempotencyKey = Annotated[
     str | None,
@@ -54,11 +54,11 @@ View = TypeVar("View", bound=_WithId)
 
 @dataclass(frozen=True)
 class Submission:
-    """FastAPI dependency of a POST that queues jobs."""
+    """A POST that queues jobs."""
 
     response: Response
-    services: ServicesDependency
-    key: IdempotencyKey = None
+    services: Services
+    key: str | None
 
     def submit(self, path: str, create: Callable[[Session], tuple[View, bool]]) -> View:
         """Commit what `create` adds, wake the scheduler if it is new, and set status and Location.
@@ -71,6 +71,13 @@ class Submission:
             self.services.on_change()
         set_location(self.response, f"{path}/{view.id}", created=created)
         return view
+
+
+async def _submission(response: Response, services: ServicesDependency, key: IdempotencyKey = None) -> Submission:
+    return Submission(response, services, key)
+
+
+SubmissionDependency = Annotated[Submission, Depends(_submission)]
 
 
 def body_digest(body: BaseModel) -> str:

@@ -9,7 +9,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from service.telemetry.instruments import ACTIONS, EVENT_STREAMS, REQUEST_DURATION
+from service.telemetry.instruments import EVENT_STREAMS, REQUEST_DURATION, REQUESTS
 from service.telemetry.logs import request_id
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _observe(scope: Scope, status: int, seconds: float, *, streams: bool) -> Non
     # The route's template: the path would make one series per job, and the query may hold private data.
     route = getattr(scope.get("route"), "path", "unmatched")
     method = scope["method"] if scope["method"] in METHODS else "other"
-    ACTIONS.labels(method, route, int(status)).inc()
+    REQUESTS.labels(method, route, int(status)).inc()
     if not streams:
         REQUEST_DURATION.labels(method, route, int(status)).observe(seconds)
     fields = {"method": method, "route": route, "status": int(status), "duration_ms": round(1000 * seconds, 3)}

@@ -3,11 +3,11 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.orm import Session
 
 from service.http.dependencies import Services, ServicesDependency
-from service.http.idempotency import IDEMPOTENT, Submission, body_digest, created_responses
+from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
 from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
@@ -38,7 +38,7 @@ IN_PROGRESS = {State.CANCELLING, State.PAUSING, State.QUEUED}
     response_description="The job, queued",
     responses=created_responses(JobView, "job", "The job that was created with this key before"),
 )
-def submit_job(spec: JobBody, submission: Annotated[Submission, Depends()]) -> JobView:
+def submit_job(spec: JobBody, submission: SubmissionDependency) -> JobView:
     """Queue a training job.
 
     A spec that cannot run is rejected. The same `Idempotency-Key` with the same body returns the first job again.

@@ -90,11 +90,11 @@ def create_app(
         unread=frozenset({datasets.UPLOAD_PATH}),
     )
     # The last one added is asked first: no body is read of those who are not let in.
-    if settings.asks_for_token:
+    if settings.requires_token:
         app.add_middleware(TokenGuard, database=database, requests_per_second=settings.requests_per_second)
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
-    asked = [BEARER] if settings.asks_for_token else []
+    asked = [BEARER] if settings.requires_token else []
     for domain in (jobs, sweeps, datasets, monitoring):
         app.include_router(domain.router, dependencies=asked)
     app.include_router(monitoring.probes)

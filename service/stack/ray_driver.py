@@ -20,5 +20,7 @@ def connect(**arguments: Any) -> None:
     from ray.job_config import JobConfig  # noqa: PLC0415
 
     # Ray puts the driver's current directory first on its workers' module path, except for jobs of Ray's own client.
+    # That flag is private. It also makes Ray ignore a `runtime_env`, so none may be given.
+    assert "runtime_env" not in arguments  # noqa: S101
     config = JobConfig(_client_job=True)
     ray.init(job_config=config, log_to_driver=False, logging_level=logging.WARNING, **arguments)

@@ -1,6 +1,6 @@
 """The service's database: tables, transactions, migrations."""
 
 from service.store.database import Database, Transactions
-from service.store.migrate import migrate
+from service.store.migrate import SchemaError, migrate
 
-__all__ = ["Database", "Transactions", "migrate"]
+__all__ = ["Database", "SchemaError", "Transactions", "migrate"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
@@ -15,11 +16,15 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x67726164666C6565  # "gradflee": PostgreSQL's advisory locks have numbers of 64 bits for names
 
 
+class SchemaError(RuntimeError):
+    """The database has a schema that this release does not know."""
+
+
 def migrate(url: str) -> None:
     """Create the database if it does not exist and apply the missing migrations, in one transaction.
 
-    Several processes that start at the same time migrate one after another. Raises CommandError for a database with a
-    newer schema.
+    Several processes that start at the same time migrate one after another. Raises SchemaError for a database of a
+    release that this one does not know.
     """
     location = make_url(url)
     if location.get_backend_name() == "sqlite" and location.database:
@@ -32,6 +37,10 @@ def migrate(url: str) -> None:
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                shown = location.render_as_string(hide_password=True)
+                raise SchemaError(f"the database {shown} was created by another release: {error}") from error
     finally:
         engine.dispose()

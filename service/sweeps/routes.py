@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.orm import Session
 
 from service.http.dependencies import ServicesDependency
-from service.http.idempotency import IDEMPOTENT, Submission, body_digest, created_responses
+from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
 from service.store.models import Sweep
@@ -38,7 +38,7 @@ router = APIRouter(prefix=PATH, tags=["sweeps"], route_class=StrictJsonRoute, re
     response_description="The sweep, its jobs queued",
     responses=created_responses(SweepView, "sweep", "The sweep that was created with this key before"),
 )
-def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: Annotated[Submission, Depends()]) -> SweepView:
+def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: SubmissionDependency) -> SweepView:
     """Queue jobs that differ in some fields: all of them, or none if one of them cannot run.
 
     The same `Idempotency-Key` with the same body returns the first sweep again.

@@ -84,7 +84,7 @@ UNEXPORTED_SECONDS = Gauge(
 )
 
 REQUEST_LABELS = ("method", "route", "status")
-ACTIONS = Counter(
+REQUESTS = Counter(
     "gradfleet_http_requests_total",
     "Completed requests, including event streams.",
     REQUEST_LABELS,

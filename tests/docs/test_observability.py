@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.monitoring.prometheus import Exposition
 from service.settings import Settings
 from service.store import Database, migrate
-from service.telemetry.instruments import ACTIONS, REQUEST_DURATION
+from service.telemetry.instruments import REQUEST_DURATION, REQUESTS
 from service.telemetry.logs import FIELDS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def table(tmp_path: Path) -> str:
     settings = Settings(data_dir=tmp_path)
     migrate(settings.database)
     database = Database(settings.database)
-    for instrument in (ACTIONS, REQUEST_DURATION):
+    for instrument in (REQUESTS, REQUEST_DURATION):
         instrument.labels("GET", "/healthz", 200)
     own = [family for family in Exposition(database).collect() if family.name.startswith("gradfleet_")]
     database.close()

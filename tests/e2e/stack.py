@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from service.client import Job
 
-GRADFLEET = (sys.executable, "-m", "gradfleet")
+GRADFLEET = (str(Path(sys.executable).with_name("gradfleet")),)  # as a user starts it
 MARK = "GRADFLEET_TEST_RUN"
 
 

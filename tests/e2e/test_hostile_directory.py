@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from tests.e2e.stack import GRADFLEET, Stack, digits_job, wait_until, write_digits
 from tests.fixtures.hostile import hostile_directory
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 EXPORTED = 90.0  # seconds: pictures are drawn when nothing else needs the cores
-CONSOLE_SCRIPT = Path(sys.executable).with_name("gradfleet")
+MODULE = (sys.executable, "-P", "-m", "gradfleet")  # without -P, Python itself imports modules from the directory
 
 
 def test_no_process_imports_modules_of_the_directory_it_is_started_in(tmp_path: Path) -> None:
@@ -23,7 +26,7 @@ def test_no_process_imports_modules_of_the_directory_it_is_started_in(tmp_path: 
         with stack.client() as client:
             client.register_dataset("digits", write_digits(stack.data_dir / "uploads" / "digits.parquet"), "label")
             (directory / "job.yaml").write_text(yaml.safe_dump(digits_job()))
-            for command in ([CONSOLE_SCRIPT], GRADFLEET):
+            for command in (GRADFLEET, MODULE):
                 submitted = subprocess.run(
                     [*command, "submit", "job.yaml", "--watch", "--url", stack.api_url],
                     cwd=directory,

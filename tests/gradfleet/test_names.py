@@ -55,15 +55,17 @@ def test_a_script_beside_packages_of_the_same_names(tmp_path: Path) -> None:
     assert done.stdout == "Client 3 GradfleetError\n", done.stderr
 
 
+@pytest.mark.parametrize("file", ["{}/__init__.py", "{}.py"])
 @pytest.mark.parametrize(("package", "name"), [("service", "Client"), ("core", "Linear")])
-def test_another_package_that_is_imported_already_is_named(tmp_path: Path, package: str, name: str) -> None:
-    (tmp_path / package).mkdir()
-    (tmp_path / package / "__init__.py").touch()
+def test_another_module_that_is_already_imported_is_named(tmp_path: Path, package: str, name: str, file: str) -> None:
+    path = tmp_path / file.format(package)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
     done = run(tmp_path / "script.py", f"import {package}\nfrom gradfleet import {name}")
     assert done.returncode == 1
-    file = tmp_path / package / "__init__.py"
     assert done.stderr.splitlines()[-1] == (
-        f"ImportError: Gradfleet's package {package!r} cannot be imported: {file} has been imported as such"
+        f"ImportError: Gradfleet's package {package!r} cannot be imported: "
+        f"another module of this name is loaded from {path}"
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["api", "app", "database", "digits", "mlflow_url", "settings", "url", "woken"]  # the fixtures
 
+pytestmark = pytest.mark.timeout(600)  # seconds: the first test that runs downloads what the wheel requires
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 UV = Path(sys.executable).with_name("uv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from service.cli.server.stopping import StopSignal
 from service.cli.server.up import POLL_SECONDS, DataDir
 from service.cli.tables import PIPE_WIDTH
 from service.client import Client
-from service.processes import die_with_parent
+from service.processes import SAFE_PATH, die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,6 +85,7 @@ def _stack(data_dir: Path) -> Iterator[str]:
         [sys.executable, "-m", "gradfleet", "up", "--port", "0", "--data-dir", str(data_dir)],
         stdout=subprocess.PIPE,
         text=True,
+        env=os.environ | SAFE_PATH,
         start_new_session=True,  # Ctrl-C reaches the demo only, which then stops the child
         preexec_fn=die_with_parent,  # noqa: PLW1509
     )

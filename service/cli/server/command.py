@@ -14,10 +14,15 @@ PACKAGES = ("alembic", "fastapi", "matplotlib", "mlflow", "ray", "sklearn", "sql
 
 
 class ServerCommand(TyperCommand):
-    """A command that ends with one message if the extra `service` is not installed."""
+    """A command that needs the extra `service` and a database of this release; without, it ends with one message."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         if any(find_spec(name) is None for name in PACKAGES):
             fail(f"`{ctx.command_path}` needs the service: pip install 'gradfleet[service]'")
-        return super().invoke(ctx)
+        from service.store import SchemaError  # noqa: PLC0415
+
+        try:
+            return super().invoke(ctx)
+        except SchemaError as error:
+            fail(str(error))

@@ -20,7 +20,7 @@ from service.scheduling.scheduler import Scheduler
 from service.stack.app import create_app
 from service.store import Database
 from service.store.models import Event, Job
-from service.telemetry.instruments import ACTIONS, REGISTRY, REQUEST_DURATION
+from service.telemetry.instruments import REGISTRY, REQUEST_DURATION, REQUESTS
 from service.tracking import MlflowExporter
 from tests.service.fakes.cluster import FakeCluster
 from tests.service.fixtures.points import record_points
@@ -107,7 +107,7 @@ def test_names_and_units_follow_the_conventions(api: httpx.Client) -> None:
 
 
 def test_label_values_are_few(api: httpx.Client, app: FastAPI) -> None:
-    for instrument in (ACTIONS, REQUEST_DURATION):
+    for instrument in (REQUESTS, REQUEST_DURATION):
         instrument.clear()  # of the routes that other tests have planted
     for number in range(5):
         api.get(f"/v1/jobs/job_{number}?state=running")

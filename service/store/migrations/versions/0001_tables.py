@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0001_tables"
 down_revision = None
 
 ENDED = ("succeeded", "failed", "cancelled")
