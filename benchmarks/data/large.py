@@ -55,7 +55,7 @@ class Peak:
 
 
 def write(directory: Path, gigabytes: float) -> DatasetInfo:
-    """Write images of random bytes, each with a bright pixel that tells its class."""
+    """Write images of random bytes, each with a bright pixel that marks its class."""
     rows = int(gigabytes * 1e9) // FEATURES
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, rows)

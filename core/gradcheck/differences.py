@@ -32,7 +32,7 @@ class Differences:
     """Five-point central differences of a node's value with respect to inputs and parameters, in float64.
 
     Nodes are in training mode and draw the random numbers that `random` selects. The value of every node is kept, to
-    tell on which side of each kink it is (see `Node.branches`). Parameters are read from the given vector, which
+    determine on which side of each kink it is (see `Node.branches`). Parameters are read from the given vector, which
     `derivatives` changes and restores.
     """
 

@@ -1,4 +1,4 @@
-"""The scores that a trained model gives the rows it was validated on."""
+"""Scores of a trained model on the validation rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_ROWS = 50_000
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of rows: scores float32 (n, classes), and what is so: labels int64 (n,).
+    """Predictions of a model: scores float32 (n, classes) and the true labels int64 (n,).
 
     `rows`, int64 (n,), are their numbers in the dataset. `source` names them, "validation" or "training", and
     `available` says how many of those there are: n of them, drawn by the seed. The parameters are those after `step`.
@@ -45,7 +45,7 @@ class Predictions:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The class with the highest score, int64 (n,); of equal ones the first."""
+        """The class with the highest score, int64 (n,); the first of several equal ones."""
         classes: NDArray[np.int64] = self.scores.argmax(axis=1)
         return classes
 
@@ -57,7 +57,7 @@ class Predictions:
 
 
 def predict(trained: TrainedModel, spec: Mapping[str, Any], dataset: DatasetInfo) -> Predictions:
-    """Scores of a job's validation rows, or of its training rows where it has no others, in the dataset's order.
+    """Scores of a job's validation rows, or of its training rows if it has no validation rows, in the dataset's order.
 
     They are the bits that the job's metrics were computed from, as long as all the rows are taken.
     Raises DatasetError if the data cannot be read.

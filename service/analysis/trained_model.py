@@ -35,7 +35,7 @@ def load_trained_model(
 
     With `last`, load its last parameters in any case.
 
-    Raises CheckpointError where there is none, or it is not whole or not the job's.
+    Raises CheckpointError if there is none, or it is damaged or belongs to another job.
     """
     place = latest(directory)
     if place is None:

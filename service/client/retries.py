@@ -23,7 +23,7 @@ class Retries:
     def pause(self, retry_after: float = 0) -> bool:
         """Wait before the next retry and return True; return False at once if there is none.
 
-        `retry_after` is the minimum wait in seconds that the service asks for.
+        `retry_after` is the minimum wait in seconds that the service requires.
         """
         seconds = pause_before(self.done, random.random(), retry_after)  # noqa: S311 - not a secret
         if self.done == self._limit or time.monotonic() + seconds > self._end:
@@ -43,7 +43,7 @@ def pause_before(retry: int, jitter: float, retry_after: float = 0) -> float:
 
 
 def seconds_of(retry_after: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for, as a number or a date (RFC 9110); 0 if it is invalid."""
+    """Return the seconds in a Retry-After header, as a number or a date (RFC 9110); 0 if it is invalid."""
     if retry_after is None:
         return 0
     if retry_after.isascii() and retry_after.isdigit():

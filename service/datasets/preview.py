@@ -1,4 +1,4 @@
-"""What is in a dataset, for people to look at: its first rows, or some of its images."""
+"""Preview of a dataset: its first rows, or some of its images."""
 
 from __future__ import annotations
 

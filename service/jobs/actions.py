@@ -1,4 +1,4 @@
-"""Requests of users about an existing job: cancel, pause, resume, delete it, or change its resources."""
+"""Actions on an existing job: cancel, pause, resume or delete it, or change its resources."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def apply_action(session: Session, job_id: str, action: Action, *, reason: str |
 
     A job that no worker has moves to its new state immediately. Any other one moves to a state such as `cancelling`,
     which the scheduler tells its workers. `reason` says who asks where it is not a user. Raises NotFoundError, and
-    ConflictError where the job's state does not allow the request.
+    ConflictError if the job's state does not allow the action.
     """
     job = find_or_404(session, Job, job_id, lock=True)
     state = State(job.state)

@@ -55,7 +55,7 @@ def _check_cluster_fits(resources: ResourcesSpec, settings: Settings) -> None:
         available, per_worker = cluster[name], f"{name.lower()}s_per_worker"
         if available is not None and needed > available:
             message = (
-                f"with {per_worker} asks for {needed} {name}s, but the cluster has {available}: workers x {per_worker} "
+                f"with {per_worker} requires {needed} {name}s, but the cluster has {available}: workers x {per_worker} "
                 f"must be at most {available}"
             )
             raise InvalidError(FieldProblem("resources.workers" if available else f"resources.{per_worker}", message))

@@ -64,7 +64,7 @@ def new_id(kind: str) -> tuple[str, datetime]:
 
 
 class NewJob(TypedDict):
-    """Columns of a job to create: its resolved spec, a snapshot of its dataset, and what the request said beside them.
+    """Columns of a job to create: its resolved spec, a snapshot of its dataset, and the other fields of the request.
 
     A member of a sweep has `overrides`: the fields in which it differs from the other members.
     """

@@ -28,7 +28,7 @@ router = APIRouter(prefix=PATH, tags=["jobs"], route_class=StrictJsonRoute, resp
 
 JobBody = Annotated[JobRequest, Body(examples=[HINGE_JOB, {**HINGE_JOB, "labels": {"team": "vision"}, "priority": 10}])]
 
-# States from which the scheduler or the workers complete a request.
+# States from which the scheduler or the workers complete an action.
 IN_PROGRESS = {State.CANCELLING, State.PAUSING, State.QUEUED}
 
 

@@ -25,7 +25,7 @@ class State(StrEnum):
 
 
 # A job that loses its workers returns to the queue for its next attempt; a job that was pausing becomes paused. A job
-# that is being cancelled or paused may still succeed or fail: its last step can be complete before the request reaches
+# that is being cancelled or paused may still succeed or fail: its last step can be complete before the command reaches
 # the workers.
 MOVES: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.STARTING, State.PAUSED, State.FAILED, State.CANCELLED}),
@@ -57,7 +57,7 @@ class Action(StrEnum):
     RESUME = "resume"
 
 
-# The state to which a request moves a job: the same state if it was done before; a missing state means that the request
+# The state to which an action moves a job: the same state if it was done before; a missing state means that the action
 # is rejected. A job that is pausing cannot be resumed, since its workers may already have stopped.
 ACTIONS: dict[Action, dict[State, State]] = {
     Action.CANCEL: {

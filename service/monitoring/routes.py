@@ -40,9 +40,9 @@ def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@probes.get("/readyz", responses={503: {"model": ReadyView, "description": "A part is not ready"}})
+@probes.get("/readyz", responses={503: {"model": ReadyView, "description": "A component is not ready"}})
 def ready(response: Response, services: ServicesDependency) -> ReadyView:
-    """Readiness probe: 503 while a part is not ready without which jobs are not accepted or do not run."""
+    """Readiness probe: 503 if a component that jobs need is not ready."""
     view = ready_view(services)
     if view.status != "ready":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE

@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LeaderComponent:
-    """A part that runs only in the leader; `find` returns it in that process."""
+    """A component that runs only in the leader; `find` returns it in that process."""
 
     find: Callable[[], Component | None]
 
     def status(self) -> ComponentStatus:
-        """Status of the part; a process that stands by is ready."""
+        """Status of the component; a process that stands by is ready."""
         part = self.find()
         return ComponentStatus(ready=True, detail="stands by: another process leads") if part is None else part.status()
 

@@ -1,7 +1,7 @@
-"""The scheduler starts queued jobs on the Ray cluster, and passes requests of users to running attempts.
+"""The scheduler starts queued jobs on the Ray cluster, and passes the actions of users to running attempts.
 
 The database is the source of truth and Ray is disposable. Every pass compares the two: live jobs without a follower are
-looked up on the cluster, requests in the database are passed to attempts, and queued jobs are started if they fit. A
+looked up on the cluster, actions in the database are passed to attempts, and queued jobs are started if they fit. A
 cluster that has died is restarted, and its jobs continue from their checkpoints.
 """
 
@@ -83,7 +83,7 @@ class Scheduler:
         self._thread.start()
 
     def wake(self) -> None:
-        """Start a pass: a job was added, a user made a request, or a job ended."""
+        """Start a pass: a job was added, a user acted on a job, or a job ended."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -178,7 +178,7 @@ class Scheduler:
             self._missing = DID_NOT_BEGIN
 
     def _pass_on(self, jobs: Sequence[Job]) -> None:
-        """Pass the requests in the jobs' rows to their attempts."""
+        """Pass the actions in the jobs' rows to their attempts."""
         for job in jobs:
             follower, resources = self._followers.get((job.id, job.attempt)), resources_of(job)
             if follower is None:

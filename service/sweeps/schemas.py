@@ -146,7 +146,7 @@ class GroupView(BaseModel):
     overrides: dict[str, JsonValue] = Field(description=f"The overrides that they share: all but {SEED}.")
     loss: str = Field(description="Type of the loss.")
     jobs: list[str] = Field(description="Ids of all members.")
-    n: int = Field(description="Number of members that succeeded, from which the metrics are.")
+    n: int = Field(description="Number of members that succeeded; the metrics are computed from them.")
     left_out: int = Field(description="Number of members that have not succeeded.")
     metrics: dict[str, StatisticView]
 

@@ -66,7 +66,7 @@ class Supervision:
         self._resources = self._spec.resources
         self._idle, self._placement, self._supervisor = idle, placement, supervisor
         self._group: WorkerGroup | None = None
-        # What the user has asked for, and an event that is set when the user asks for anything.
+        # The action that the user requested, and an event that is set with it.
         self._requested: Ended | None = None
         self._interrupted = asyncio.Event()
 
@@ -164,7 +164,7 @@ class Supervision:
         return checkpoint
 
     async def _unless_interrupted(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Wait for a coroutine; None if the user asks for something else meanwhile."""
+        """Wait for a coroutine; None if the user requests something else meanwhile."""
         waiting = [asyncio.ensure_future(work), asyncio.ensure_future(self._interrupted.wait())]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for future in waiting:

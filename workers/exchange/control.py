@@ -13,7 +13,7 @@ from workers.exchange.zeromq import Exchange, Kind
 
 
 class Command(IntFlag):
-    """What the leader asks of all workers after a step. It travels as the note of the step's gradient sums."""
+    """What all workers do after a step, as the leader decides. It travels as the note of the step's gradient sums."""
 
     NONE = 0
     STOP = 1

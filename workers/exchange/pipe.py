@@ -68,7 +68,7 @@ class SendingPipe:
             return None
 
     def send(self, message: bytes) -> None:
-        """Write a message. It is lost when the other worker is gone, which whoever waits for an answer will notice."""
+        """Write a message. It is lost if the other worker has ended; the receiver of its answer then times out."""
         with suppress(BrokenPipeError):
             os.write(self._descriptor, message)
 

@@ -1,6 +1,6 @@
 """Memory that workers on one machine share.
 
-A worker creates an anonymous file in memory and tells the others its process and file descriptor. They open it through
+A worker creates an anonymous file in memory and sends the others its process id and descriptor. They open it through
 /proc. The file has no name in any directory: the system frees it when the last process that has it open ends, however
 that process ends. The size limit of a container's /dev/shm does not apply.
 """
@@ -63,7 +63,7 @@ class SharedMemory:
         """Open another worker's memory; None where that is not possible, for example from another machine.
 
         On another machine or in another container the same numbers may name no file or an unrelated one. Only a memory
-        file of this name is opened, and the nonce tells the right one from the others.
+        file of this name is opened, and the nonce identifies the right one.
         """
         path = f"/proc/{offer.process}/fd/{offer.descriptor}"
         try:

@@ -1,4 +1,4 @@
-"""`gradfleet serve`: the API, the scheduler and the export to MLflow; other parts run elsewhere."""
+"""`gradfleet serve`: the API, the scheduler and the export to MLflow; the other components run elsewhere."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _copy(store: pafs.FileSystem, uri: str, path: str, directory: Path, max_byte
         raise DatasetError(f"there is nothing at {uri}")
     size = sum(entry.size for entry in files)
     if size > max_bytes:
-        raise DatasetError(f"{uri} has {size} bytes; the most for one dataset here is {max_bytes}")
+        raise DatasetError(f"{uri} has {size} bytes; the limit for one dataset is {max_bytes}")
     for index, entry in enumerate(files):
         if name := plain_name(entry.base_name):
             target = directory / f"{index:06}" / name

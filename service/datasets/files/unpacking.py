@@ -60,14 +60,14 @@ class Unpacker:
             return
         for count, (name, content) in enumerate(_members(kind, file)):
             if count == MOST_MEMBERS:
-                raise DatasetError(f"{file.name} has more than {MOST_MEMBERS} files in it")
+                raise DatasetError(f"{file.name} contains more than {MOST_MEMBERS} files")
             with content:
                 yield self._write(content, file, folder, name)
 
     def _write(self, content: Reading, source: Path, folder: Path, name: str) -> Path:
         path = folder / name
         if path.exists():
-            raise DatasetError(f"{source.name} has several files called {name!r} in it")
+            raise DatasetError(f"{source.name} contains several files called {name!r}")
         with path.open("xb") as file:
             while chunk := content.read(CHUNK_BYTES):
                 self._left -= len(chunk)

@@ -35,7 +35,7 @@ def published_names(files: Sequence[Path], format_name: str, label: str | None) 
     try:
         lines = [line.strip() for line in content.decode().splitlines()]
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{name} is not a text of the classes' names: {error}; give them in `classes`") from error
+        raise DatasetError(f"{name} is not a text file of class names: {error}; give them in `classes`") from error
     names = [line for line in lines if line]
     if len(names) != count or len(set(names)) != count:
         raise DatasetError(

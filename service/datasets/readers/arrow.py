@@ -65,9 +65,9 @@ def _opened(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         OSError,
         UnicodeDecodeError,
     ) as error:  # the last one for a column name that is not UTF-8
-        raise DatasetError(f"{path.name} cannot be read as an Arrow file or stream: {_said(error)}") from error
+        raise DatasetError(f"{path.name} cannot be read as an Arrow file or stream: {_message(error)}") from error
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     # Arrow's own messages about files contain their paths.
     return text_of(error) if not isinstance(error, OSError) or error.errno is not None else "it is damaged"

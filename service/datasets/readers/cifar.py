@@ -33,7 +33,9 @@ class CifarReader:
         for file in files:
             size = file.stat().st_size
             if size % self._record:
-                raise DatasetError(f"{file.name} has {size} bytes, which are no whole records of {self._record}")
+                raise DatasetError(
+                    f"{file.name} has {size} bytes, which is not a multiple of the record size {self._record}"
+                )
         image = column_type(np.dtype(np.uint8), (HEIGHT, WIDTH, CHANNELS))
         self.schema = pa.schema({"image": image} | dict.fromkeys(labels, pa.uint8()))
 

@@ -31,7 +31,7 @@ NO_NUMBER = re.compile(
 class CsvReader:
     """One or more CSV files with the same columns, whose names are in the first line.
 
-    Nothing in it says what is a number: a column is of integers where none of its numbers has a fraction.
+    The format has no types: a column is of integers if none of its numbers has a fraction.
     """
 
     typed: ClassVar = False
@@ -89,10 +89,10 @@ def _opened(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pc.CSVStre
         OSError,
         UnicodeDecodeError,
     ) as error:  # the last one for a column name that is not UTF-8
-        raise DatasetError(f"{path.name} cannot be read as CSV: {_said(error, names or list(types))}") from error
+        raise DatasetError(f"{path.name} cannot be read as CSV: {_message(error, names or list(types))}") from error
 
 
-def _said(error: BaseException, names: Sequence[str]) -> str:
+def _message(error: BaseException, names: Sequence[str]) -> str:
     found = NO_NUMBER.match(str(error))
     if found is None:
         return text_of(error)

@@ -57,8 +57,8 @@ def open_reader(files: Sequence[Path], name: FormatName | None, split: str | Non
     Raises DatasetError when no file is of a format, or a file is not what its format says.
     """
     for candidate in [name] if name else get_args(FormatName):
-        patterns, reader, parts = FORMATS[candidate]
-        in_parts = {part: _matching(files, pattern) for part, pattern in parts.items()}
+        patterns, reader, splits = FORMATS[candidate]
+        in_parts = {part: _matching(files, pattern) for part, pattern in splits.items()}
         if split == COLUMN and in_parts and all(in_parts.values()):
             return candidate, SplitsReader({part: reader(found) for part, found in in_parts.items()})
         for pattern in patterns:

@@ -73,15 +73,15 @@ def _header(path: Path) -> _Header:
     with path.open("rb") as file:
         magic = file.read(4)
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or not magic[3]:
-            raise DatasetError(f"{path.name} is no IDX file: it begins with {magic.hex(' ') or 'nothing'}")
+            raise DatasetError(f"{path.name} is not an IDX file: it begins with {magic.hex(' ') or 'nothing'}")
         sizes = file.read(4 * magic[3])
         if len(sizes) < 4 * magic[3]:
             raise DatasetError(f"{path.name} is cut short: its header ends after {4 + len(sizes)} bytes")
     dtype, shape, offset = np.dtype(DTYPES[magic[2]]), struct.unpack(f">{magic[3]}I", sizes), 4 + len(sizes)
     if not all(shape[1:]):
-        raise DatasetError(f"{path.name} has rows without a number in them: its shape is {shape}")
+        raise DatasetError(f"{path.name} has rows without numbers: its shape is {shape}")
     expected = offset + dtype.itemsize * prod(shape)
     size = path.stat().st_size
     if size != expected:
-        raise DatasetError(f"{path.name} has {size} bytes where its header tells of {expected}")
+        raise DatasetError(f"{path.name} has {size} bytes, but its header requires {expected}")
     return _Header(path, dtype, shape, offset)

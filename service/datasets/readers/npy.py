@@ -42,7 +42,7 @@ class NpyReader:
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise DatasetError(f"the arrays must have one row for each other's, and have rows: {counts}")
+            raise DatasetError(f"the arrays must have the same number of rows, but have {counts}")
         rows = next(iter(lengths.values()))
         size = rows_at_once(sum(array.nbytes // max(1, rows) for array in arrays.values()))
         for start in range(0, rows, size):
@@ -55,7 +55,7 @@ def _mapped(path: Path) -> NDArray[Any]:
         # Unlike numpy.load it reads only arrays, and cannot unpickle.
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{path.name} cannot be read as an array of NumPy's: {text_of(error)}") from error
+        raise DatasetError(f"{path.name} cannot be read as a NumPy array: {text_of(error)}") from error
     if array.ndim == 0:
         raise DatasetError(f"{path.name} is a single number; its first axis must be the rows")
     return array

@@ -79,9 +79,9 @@ def test_bad_csv(tmp_path: Path, case: str) -> None:
 
 # What is in an IDX file of images beside one of three labels.
 IMAGES: dict[str, tuple[bytes, tuple[str, ...]]] = {
-    "another magic": (b"\x89PNG" + bytes(20), ("images.idx", "no IDX file", "89 50 4e 47")),
+    "another magic": (b"\x89PNG" + bytes(20), ("images.idx", "not an IDX file", "89 50 4e 47")),
     "nothing": (b"", ("images.idx", "nothing")),
-    "no such type": (b"\0\0\x0a\x01" + bytes(20), ("images.idx", "no IDX file")),
+    "no such type": (b"\0\0\x0a\x01" + bytes(20), ("images.idx", "not an IDX file")),
     "a header cut short": (idx_header(8, 3, 2, 2)[:9], ("images.idx", "cut short", "9 bytes")),
     "cut short": (idx_header(8, 3, 2, 2) + bytes(11), ("images.idx", "27 bytes", "28")),
     "too long": (idx_header(8, 3, 2, 2) + bytes(13), ("images.idx", "29 bytes", "28")),
@@ -184,7 +184,7 @@ def test_what_is_asked_for_and_is_not_there(tmp_path: Path) -> None:
         ({"classes": ["x"]}, ("at least 2", "x")),
         ({"classes": ["x", "y", "x"]}, ("different", "x, y, x")),
         ({"format": "npy"}, ("t.parquet", "NumPy")),
-        ({"format": "idx"}, ("t.parquet", "no IDX file")),
+        ({"format": "idx"}, ("t.parquet", "not an IDX file")),
         ({"format": "arrow"}, ("t.parquet", "Arrow")),
     ):
         said = refused(tmp_path, source, **selection)

@@ -235,7 +235,7 @@ def test_files_in_an_object_store(
         assert answer.status_code == 422, path
         assert words in answer.json()["detail"], path
     settings.max_dataset_bytes = 1000
-    assert "the most for one dataset here is 1000" in register("s3://data/tables/one.parquet").json()["detail"]
+    assert "the limit for one dataset is 1000" in register("s3://data/tables/one.parquet").json()["detail"]
     assert sorted(settings.dataset_dir.iterdir()) == before
 
 

@@ -260,7 +260,7 @@ def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: 
     assert answer.status_code == 422
     assert answer.json()["errors"][0] == {
         "field": "resources.workers",
-        "message": "with cpus_per_worker asks for 3 CPUs, but the cluster has 2: "
+        "message": "with cpus_per_worker requires 3 CPUs, but the cluster has 2: "
         "workers x cpus_per_worker must be at most 2",
     }
 
@@ -279,7 +279,7 @@ def test_a_job_is_refused_where_the_cluster_has_no_gpus_for_it(
     assert answer.json()["errors"] == [
         {
             "field": field,
-            "message": f"with gpus_per_worker asks for 2 GPUs, but the cluster has {gpus or 0}: "
+            "message": f"with gpus_per_worker requires 2 GPUs, but the cluster has {gpus or 0}: "
             f"workers x gpus_per_worker must be at most {gpus or 0}",
         }
     ]
