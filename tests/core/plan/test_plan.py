@@ -14,7 +14,6 @@ from core import (
     Exp,
     Graph,
     Hinge,
-    Instruction,
     Linear,
     Multiply,
     ParameterLayout,
@@ -24,6 +23,7 @@ from core import (
     Scale,
     Sigmoid,
     SoftmaxCrossEntropy,
+    Step,
     build_classifier,
     initialize,
     with_loss,
@@ -151,7 +151,7 @@ def growth_over_a_step(loss, batch):
     def step():
         plan.forward()
         plan.backward({"loss": 1.0})
-        optimizer.update(np, plan.parameters, plan.gradients, state, scratch, Instruction(1e-4, 1))
+        optimizer.update(np, plan.parameters, plan.gradients, state, scratch, Step(1e-4, 1))
 
     step()
     gc.collect()
