@@ -16,7 +16,7 @@ from tests.fixtures.postgres import PostgresServer, find_programs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Ray reads these when it is imported, which the modules of tests do.
+# Ray reads these on import. They are set here, because test modules import Ray.
 os.environ |= {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_urlsafe(32),
@@ -26,27 +26,27 @@ os.environ |= {
 
 RAY_CPUS = 4
 
-# A slow example on a busy machine is no failure; against a hang each test has its time limit.
+# No deadline for an example, because a busy machine can be slow. Each test has a time limit.
 settings.register_profile("gradfleet", deadline=None, print_blob=True)
 settings.load_profile("gradfleet")
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test stays: no collection of garbage needs to go through it again."""
+    """Exclude all objects that exist before the first test from garbage collection, which saves time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[int]:
-    """One Ray on this machine for the whole run; gives its number of logical CPUs."""
-    import ray  # noqa: PLC0415  only the tests that train on a cluster pay for it
+    """Start a local Ray cluster for the whole test run. Yields its number of logical CPUs."""
+    import ray  # noqa: PLC0415  slow, and only needed by the tests that train on a cluster
 
     directory = tempfile.mkdtemp(prefix="gradfleet-")  # Ray's sockets need a short path
     try:
         ray.init(
             num_cpus=RAY_CPUS,
-            num_gpus=1,  # which nobody looks for before a job asks for it
+            num_gpus=1,  # a logical GPU; the device is not checked before a job requests it
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
@@ -61,10 +61,10 @@ def ray_cluster() -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """One PostgreSQL for the whole run, too quick to survive a power failure."""
+    """Start a PostgreSQL server for the whole test run. For speed, it is not durable."""
     programs = find_programs()
     if programs is None:
-        pytest.skip("PostgreSQL's programs are not here: install Debian's package postgresql")
+        pytest.skip("PostgreSQL is not installed: install the Debian package postgresql")
     server = PostgresServer(programs, durable=False)
     server.start()
     yield server

@@ -1,4 +1,4 @@
-"""Every node runs on CuPy as it is, without a GPU to show it: on a stand-in that has CuPy's functions and no others."""
+"""Tests without a GPU that every node runs on CuPy: on a stand-in with only those functions that CuPy has."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.fixtures.cupy_stand_in import cupy
 
 
 def passes(case, xp, dtype):
-    """The values and gradients of a forward and a backward pass."""
+    """Return the values and gradients of a forward and a backward pass."""
     names = [f"input{index}" for index in range(len(case.inputs))]
     graph = graph_of(case, names)
     plan = Plan(
@@ -35,12 +35,12 @@ def on_the_host(array):
 
 @every_node
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_node_on_the_device_gives_what_it_gives_on_the_host(case, dtype):
+def test_results_on_device_and_host_are_bitwise_equal(case, dtype):
     for on_device, on_host in zip(passes(case, cupy, dtype), passes(case, np, dtype), strict=True):
         assert on_device.tobytes() == on_host.tobytes()
 
 
-def test_the_stand_in_refuses_to_mix():
+def test_stand_in_raises_for_mixed_arrays():
     host, device = np.ones(3, np.float32), cupy.empty((3,), np.float32)
     device.fill(1)
     mixtures = [

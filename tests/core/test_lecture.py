@@ -1,4 +1,4 @@
-"""The figures of the lecture. Where a slide's arithmetic is wrong, its definition holds and is computed afresh."""
+"""Numerical examples of the lecture. Where a slide has an arithmetic error, the value follows from its definition."""
 
 import tracemalloc
 from fractions import Fraction
@@ -90,7 +90,7 @@ def sum_before_sigmoid():
     return graph
 
 
-def test_flow_of_gradients_through_the_circuit():
+def test_gradients_of_the_circuit():
     graph = sum_before_sigmoid()
     graph.add("negative", Scale(factor=-1), "sum")
     graph.add("exp", Exp(), "negative")
@@ -98,7 +98,7 @@ def test_flow_of_gradients_through_the_circuit():
     graph.add("f", Reciprocal(), "plus1")
     value, gradients = evaluate(graph, "f", SIGMOID_INPUTS, wrt=(*SIGMOID_INPUTS, *graph.nodes))
     assert round(float(value), 2) == 0.73
-    # Printed in the diagram, from right to left; each rounded from the exact flow.
+    # The values in the diagram, from right to left, rounded from the exact gradients.
     printed = {"f": 1, "plus1": -0.53, "exp": -0.53, "negative": -0.20, "sum": 0.20, "wx": 0.20, "b": 0.20}
     printed |= {"w0x0": 0.20, "w1x1": 0.20, "w0": -0.20, "x0": 0.39, "w1": -0.39, "x1": -0.59}
     assert {name: round(float(each), 2) for name, each in gradients.items()} == printed
@@ -107,7 +107,7 @@ def test_flow_of_gradients_through_the_circuit():
         assert gradients[name] == pytest.approx(factor * slope, rel=1e-14), name
 
 
-def test_one_sigmoid_node_is_the_circuit():
+def test_sigmoid_node_equals_the_circuit():
     graph = sum_before_sigmoid()
     graph.add("f", Sigmoid(), "sum")
     value, gradients = evaluate(graph, "f", SIGMOID_INPUTS)
@@ -145,7 +145,7 @@ def test_softmax_of_the_three_images():
     ("scores", "hinge", "softmax"),
     [((5, -3, 2), 0, "0.05"), ((5, 10, 10), 12, "5.70"), ((5, -20, -20), 0, "2.8e-11")],
 )
-def test_hinge_saturates_and_softmax_never_does(scores, hinge, softmax):
+def test_hinge_saturates_and_softmax_does_not(scores, hinge, softmax):
     value, slope = losses(Hinge(), [scores], [0])
     assert value == [hinge]
     assert np.any(slope != 0) == (hinge > 0)
@@ -175,7 +175,7 @@ def test_differences_of_the_two_grids(loss, expected):
 
 
 @pytest.mark.parametrize(("weights", "penalty"), [((1, 0, 0, 0), 1), ((0.25, 0.25, 0.25, 0.25), 0.25)])
-def test_penalty_prefers_spread_weights_of_the_same_score(weights, penalty):
+def test_penalty_is_smaller_for_spread_weights_of_the_same_score(weights, penalty):
     graph = Graph()
     graph.input("x", (BATCH, 4))
     graph.add("score", Linear(units=1), "x")
@@ -209,5 +209,5 @@ def test_no_jacobian_is_built(layer):
         tracemalloc.stop()
     values = batch * width
     jacobian_of_one_sample = 4 * width**2
-    # The input in float32, the draw in float64, the output, and a gradient of each: 24 bytes a value.
+    # The input in float32, the random values in float64, the output and both gradients: 24 bytes per value.
     assert 16 * values < peak < 32 * values < jacobian_of_one_sample

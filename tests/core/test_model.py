@@ -13,7 +13,7 @@ X = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 def model(seed=0):
     made = Model(build_classifier(LAYERS, features=5))
     made.parameters[:] = initialize(made.layout, seed)
-    # A statistic that training would have moved.
+    # Training would have changed this running average.
     made.tensors["1_batch_norm.mean"][:] = np.linspace(-1, 1, 7)
     return made
 
@@ -29,7 +29,7 @@ def scores(made, rows):
     return plan.value("scores").copy()
 
 
-def test_its_plans_are_the_forward_pass_in_evaluation():
+def test_plans_compute_the_forward_pass_in_evaluation_mode():
     made = model()
     t = made.tensors
     h = X @ t["0_linear.weight"] + t["0_linear.bias"]
@@ -43,7 +43,7 @@ def test_its_plans_are_the_forward_pass_in_evaluation():
     assert scores(made, X).tolist() == [[1, 2, 3]] * 6
 
 
-def test_a_plan_is_kept_for_each_number_of_rows(monkeypatch):
+def test_plans_are_cached_by_number_of_rows(monkeypatch):
     compiled = []
 
     def compile_(cls, *arguments, batch, **options):
@@ -61,7 +61,7 @@ def test_a_plan_is_kept_for_each_number_of_rows(monkeypatch):
     assert sorted(compiled) == [4, 5, 6]
 
 
-def test_models_with_plans_of_their_own_share_parameters_and_nothing_else():
+def test_models_with_own_plans_share_only_parameters():
     made = model()
     other = made.with_own_plans()
     expected = scores(made, X)
@@ -71,7 +71,7 @@ def test_models_with_plans_of_their_own_share_parameters_and_nothing_else():
     assert scores(made, X).tolist() == scores(model(seed=1), X).tolist()
 
 
-def test_threads_with_models_of_their_own_get_their_own_scores():
+def test_threads_with_own_models_get_their_own_scores():
     made = model()
     inputs = [np.random.default_rng(seed).normal(size=(6, 5)).astype(np.float32) for seed in range(4)]
     expected = [scores(made, rows).tobytes() for rows in inputs]
@@ -90,15 +90,15 @@ def test_threads_with_models_of_their_own_get_their_own_scores():
     assert found == [{each} for each in expected]
 
 
-def test_parameters_go_from_model_to_model_by_name():
+def test_parameters_are_loaded_by_name():
     made, other = model(), Model(build_classifier(LAYERS, features=5))
     assert not other.parameters.any()
-    # In any order.
+    # The order does not matter.
     other.load(dict(reversed(tensors_of(made).items())))
     assert other.parameters.tobytes() == made.parameters.tobytes()
 
 
-def test_a_given_vector_is_shared_and_its_dtype_the_plans():
+def test_a_given_vector_is_shared_and_sets_the_dtype():
     vector = aligned_zeros((model().layout.size,), np.float64)
     made = Model(build_classifier(LAYERS, features=5), vector)
     assert made.parameters is vector
@@ -118,7 +118,7 @@ def test_a_given_vector_is_shared_and_its_dtype_the_plans():
         ({"0_linear.bias": None, "a": np.zeros(3)}, "a is unknown, 0_linear.bias is missing$"),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused_by_name_and_change_nothing(changes, message):
+def test_invalid_tensors_raise_with_their_names_and_change_nothing(changes, message):
     made, other = model(), model(seed=1)
     before = made.parameters.copy()
     tensors = {name: tensor for name, tensor in (tensors_of(other) | changes).items() if tensor is not None}
@@ -127,7 +127,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name_and_change_nothing(changes,
     assert made.parameters.tobytes() == before.tobytes()
 
 
-def test_what_prepares_rows_is_no_parameter():
+def test_preprocessing_tensors_are_not_parameters():
     mean, weight = np.zeros(5), np.ones(3)
     assert split_tensors({"inputs.mean": mean, "inputs_.weight": weight}) == (
         {"inputs_.weight": weight},

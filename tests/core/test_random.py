@@ -7,8 +7,8 @@ from core import He, Linear, ParameterLayout, Purpose, RandomKey, build_classifi
 from core.random import Noise
 
 
-def test_streams_are_what_they_always_were():
-    # Recorded once: a change here changes the result of every job that was ever run.
+def test_streams_are_unchanged():
+    # Recorded values. If they change, the results of earlier jobs cannot be reproduced.
     drawn = generator(7, Purpose.ORDER, epoch=2, step=3, stream=4).permutation(8).tolist()
     assert drawn == [5, 2, 7, 1, 0, 3, 4, 6]
     normal = generator(7, Purpose.INITIAL).standard_normal(2).tolist()
@@ -30,13 +30,13 @@ def draw(arguments):
 
 
 @given(ARGUMENTS, ARGUMENTS)
-def test_streams_are_equal_exactly_when_their_names_are(one, other):
+def test_streams_are_equal_only_for_equal_arguments(one, other):
     assert draw(one) == draw(one)
     assert (draw(one) == draw(other)) == (one == other)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
-def test_seeds_out_of_range_are_refused(seed):
+def test_seeds_out_of_range_raise(seed):
     with pytest.raises(ValueError, match=rf"seed must be in .* not {seed}"):
         generator(seed, Purpose.INITIAL)
 
@@ -45,7 +45,7 @@ def layout_of(*units):
     return ParameterLayout(build_classifier([Linear(units=each) for each in units], 5).parameters())
 
 
-def test_a_parameter_starts_the_same_among_others_and_in_other_dtypes():
+def test_initial_values_do_not_depend_on_other_parameters_or_dtype():
     short, long = layout_of(8, 3), layout_of(8, 4, 3)
     one = short.views(initialize(short, 1))
     other = long.views(initialize(long, 1))
@@ -54,7 +54,7 @@ def test_a_parameter_starts_the_same_among_others_and_in_other_dtypes():
     np.testing.assert_array_equal(double["0_linear.weight"].astype(np.float32), one["0_linear.weight"])
 
 
-def test_parameters_and_seeds_differ():
+def test_initial_values_depend_on_parameter_and_seed():
     layout = layout_of(5, 5)
     views = layout.views(initialize(layout, 1))
     assert not np.array_equal(views["0_linear.weight"], views["scores.weight"])
@@ -71,21 +71,22 @@ def test_padding_is_zero():
     assert not vector.any()
 
 
-def test_he_has_the_variance_of_the_paper():
+def test_variance_of_he():
     values = He().draw(np.random.default_rng(0), (200, 500))
-    # The standard error of a variance over n normal values is sqrt(2 / n) of it: 0.45% here; five of them.
+    # The relative standard error of the variance of n normal values is sqrt(2 / n), which is 0.45% here. The tolerance
+    # is five standard errors.
     assert values.var() == pytest.approx(2 / 200, rel=5 * (2 / values.size) ** 0.5)
     assert abs(values.mean()) < 5 * (2 / 200 / values.size) ** 0.5
 
 
-def test_noise_is_what_it_always_was():
-    # Recorded once: a change here changes the result of every job with dropout.
+def test_noise_is_unchanged():
+    # Recorded values. If they change, the results of earlier jobs with dropout cannot be reproduced.
     array = np.empty(3, np.float32)
     Noise("drop", array, np).fill(RandomKey(7, epoch=2, step=3, shard=5))
     assert array.tolist() == [0.3786201477050781, 0.01432037353515625, 0.22794437408447266]
 
 
-def test_noise_depends_on_nothing_drawn_before():
+def test_noise_does_not_depend_on_earlier_draws():
     array = np.empty((5, 3), np.float32)
     noise = Noise("drop", array, np)
     noise.fill(RandomKey(1))

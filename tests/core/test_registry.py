@@ -21,11 +21,11 @@ def test_nested_specs_and_defaults():
         "momentum": 0.0,
         "nesterov": False,
     }
-    assert isinstance(to_spec(built)["lr"], float), "a spec is hashed as text: 1 and 1.0 must be one"
+    assert isinstance(to_spec(built)["lr"], float), "a spec is hashed as text, so 1 and 1.0 must have the same form"
     assert from_spec("layer", {"type": "linear", "units": 3, "bias": {"type": "he"}}) == Linear(units=3, bias=He())
 
 
-def test_kinds_are_listed_in_order_of_name():
+def test_types_are_sorted_by_name():
     assert list(registered("optimizer")) == ["adagrad", "adam", "adamw", "lion", "rmsprop", "sgd"]
     assert registered("loss")["hinge"] is Hinge
     with pytest.raises(ValueError, match=r"unknown kind 'lost'; the kinds are .*loss"):
@@ -33,12 +33,12 @@ def test_kinds_are_listed_in_order_of_name():
 
 
 @pytest.mark.parametrize("name", ["hing", None, ["hinge"]])
-def test_unknown_types_are_answered_with_the_known(name):
+def test_unknown_type_raises_with_the_known_types(name):
     with pytest.raises(ValueError, match=r"loss type .* is unknown; the types are absolute_error, .*hinge, .*softmax"):
         from_spec("loss", {"type": name})
 
 
-def test_errors_name_the_field_within():
+def test_errors_name_the_nested_field():
     with pytest.raises(ValueError, match=r"cosine\.steps is not a field of schedule 'cosine'"):
         from_spec("optimizer", {"type": "sgd", "schedule": {"type": "cosine", "steps": 1}})
     with pytest.raises(TypeError, match=r"sgd\.schedule must be of kind schedule, not 'cosine'"):
@@ -49,11 +49,11 @@ def test_errors_name_the_field_within():
         Hinge(margin=-1)
 
 
-def test_declaring_a_class_is_all_it_takes(monkeypatch):
+def test_declaring_a_class_registers_it(monkeypatch):
     monkeypatch.setattr("core.registry._registry", {"schedule": dict(registered("schedule"))})
 
     class Halving(Schedule):
-        """Halves every so many steps."""
+        """Halves every `every` steps."""
 
         type: ClassVar[str] = "halving"
         every: int = hyperparameter(default=10, doc="Steps.", ge=1)
@@ -70,7 +70,7 @@ def test_declaring_a_class_is_all_it_takes(monkeypatch):
         type("Other", (Schedule,), {"type": "halving"})
 
 
-def test_core_imports_numpy_and_nothing_else():
+def test_core_imports_only_numpy():
     program = (
         "import sys, numpy.random; before = set(sys.modules); import core;"
         "new = {name.split('.')[0] for name in set(sys.modules) - before};"
@@ -82,12 +82,12 @@ def test_core_imports_numpy_and_nothing_else():
 
 
 class Recipe(Schedule):
-    """One field of each type that a list, a choice or nothing can be."""
+    """One field of each type: lists, a choice and an optional number."""
 
     numbers: tuple[float, ...] = hyperparameter(default=(), doc="Numbers.", ge=0)
     sizes: tuple[int, ...] = hyperparameter(default=(2,), doc="Whole numbers.")
     parts: tuple[Schedule, ...] = hyperparameter(default=(), doc="Schedules.")
-    last: int | None = hyperparameter(default=None, doc="Whole number or nothing.", ge=1)
+    last: int | None = hyperparameter(default=None, doc="Whole number or None.", ge=1)
     form: Literal["long", "short"] = hyperparameter(default="long", doc="A choice.")
 
 
@@ -98,7 +98,7 @@ def recipe(monkeypatch):
     return type("Registered", (Recipe,), {"type": "recipe", "__doc__": "Whatever."})
 
 
-def test_lists_and_choices_survive_json(recipe):
+def test_json_round_trip_of_lists_and_choices(recipe):
     spec = {
         "type": "recipe",
         "numbers": [1, 0.5],
@@ -116,7 +116,7 @@ def test_lists_and_choices_survive_json(recipe):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "error", "said"),
+    ("field", "value", "error", "message"),
     [
         ("numbers", 1.0, TypeError, "recipe.numbers must be a list, not 1.0"),
         ("numbers", "12", TypeError, "recipe.numbers must be a list, not '12'"),
@@ -136,8 +136,8 @@ def test_lists_and_choices_survive_json(recipe):
     ],
 )
 @pytest.mark.usefixtures("recipe")
-def test_lists_and_choices_are_checked(field, value, error, said):
-    with pytest.raises(error, match=re.escape(said)):
+def test_lists_and_choices_are_checked(field, value, error, message):
+    with pytest.raises(error, match=re.escape(message)):
         from_spec("schedule", {"type": "recipe", field: value})
 
 

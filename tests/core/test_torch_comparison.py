@@ -1,4 +1,4 @@
-"""Values, gradients and whole trainings beside PyTorch's, in float64."""
+"""Compares values, gradients and training runs with PyTorch, in float64."""
 
 import numpy as np
 import pytest
@@ -88,11 +88,11 @@ def signs(labels):
 
 
 def rows(values):
-    """Add up all of a sample."""
+    """Sum over all elements of each sample."""
     return values.flatten(1).sum(1)
 
 
-# A layer of one input, and PyTorch's function of the input and the layer's parameters.
+# A layer with one input, and the PyTorch function of the input and the layer's parameters.
 LAYERS = [
     (Identity(), lambda x: 1 * x),
     (ReLU(), F.relu),
@@ -145,7 +145,7 @@ BINARY = [
     (Multiply(), torch.mul),
     (Concat(), lambda x, y: torch.cat([x, y], -1)),
 ]
-# A loss of scores (batch, classes) and labels, and PyTorch's, per sample.
+# A loss of scores (batch, classes) and labels, and the PyTorch loss per sample.
 LABEL_LOSSES = [
     (SoftmaxCrossEntropy(), lambda s, y: F.cross_entropy(s, y, reduction="none")),
     (
@@ -199,7 +199,7 @@ def ids(parameter):
 
 
 def agree(node, peer, *inputs):
-    """Compare value and gradients; what PyTorch's function does not read, it has no gradient for."""
+    """Compare value and gradients. Inputs that the PyTorch function does not use have no gradient to compare."""
     tensors = [torch.tensor(each, requires_grad=each.dtype.kind == "f") for each in inputs]
     other = peer(*tensors)
     upstream = np.random.default_rng(1).normal(size=other.shape)
@@ -263,21 +263,21 @@ def test_losses_of_values(loss, peer):
     agree(loss, peer, *np.random.default_rng(0).normal(size=(2, 30, 4)))
 
 
-def test_everything_is_compared_or_has_no_peer():
+def test_every_layer_and_loss_but_dropout_is_compared():
     compared = {
         type(node) for table in (LAYERS, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES) for node, _ in table
     }
     compared |= {Embedding, OneHot}
     everything = {cls for kind in ("layer", "loss") for cls in registered(kind).values()}
-    # Its random numbers are not PyTorch's.
+    # Dropout uses other random numbers than PyTorch.
     assert everything - compared == {Dropout}
 
 
-# What stands between the two linear layers of the networks below: functions of twelve numbers, and their width.
+# The layer between the two linear layers of the networks below, which has twelve inputs, and its number of outputs.
 OTHER_SHAPES = (Linear, Flatten, Reshape, Slice, Select, Maxout)
 HIDDEN = {node: (peer, 12) for node, peer in LAYERS if node.kind == "layer" and not isinstance(node, OTHER_SHAPES)}
 HIDDEN |= {node: (peer, 4) for node, peer in LAYERS if isinstance(node, Maxout)}
-# Ours, and PyTorch's options.
+# An optimizer, and the PyTorch optimizer with its options.
 OPTIMIZERS = [
     (SGD(lr=0.02), torch.optim.SGD, {}),
     (SGD(lr=0.01, momentum=0.9), torch.optim.SGD, {"momentum": 0.9}),
@@ -292,7 +292,7 @@ STEPS, ROWS, FEATURES, CLASSES = 100, 16, 5, 4
 
 
 def train(hidden, loss, loss_peer, optimizer, make_peer, options):
-    """Train a network of ours and one of PyTorch's for a hundred steps on a new batch each; return both parameters."""
+    """Train a network here and in PyTorch for a hundred steps on the same new batches, and return both parameters."""
     peer, width = HIDDEN[hidden]
     layers = [Linear(units=12), hidden, Linear(units=CLASSES)]
     graph = with_loss(build_classifier(layers, FEATURES), loss)
@@ -342,7 +342,7 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
 def assert_trained_alike(*arguments):
     ours, theirs = train(*arguments)
     scale = max(np.abs(view).max() for view in ours.values())
-    assert scale < 100, "training ran away, where the last bits say nothing"
+    assert scale < 100, "training diverged, so the comparison is not meaningful"
     for name, view in ours.items():
         np.testing.assert_allclose(view, theirs[name], rtol=1e-10, atol=1e-10 * scale, err_msg=name)
 

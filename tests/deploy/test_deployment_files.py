@@ -1,4 +1,4 @@
-"""What the deployment's files say of the service is so: its settings, secrets, figures and files."""
+"""The settings, secrets, metrics and files that the deployment files name exist."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEPLOY = ROOT / "deploy"
 COMPOSE = ROOT / "docker-compose.yml"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 SETTINGS = {f"GRADFLEET_{name.upper()}" for name in Settings.model_fields}
-# Of the command line, and what makes another variable.
+# Used by the command line, and for building another variable.
 BESIDE_SETTINGS = {"GRADFLEET_PORT", "GRADFLEET_DATABASE_PASSWORD"}
 
 
@@ -37,7 +37,7 @@ def example() -> set[str]:
 
 
 def every(value: Any, key: str) -> Iterator[Any]:
-    """The values of a key, wherever it is."""
+    """Yield the values of a key at any depth."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, entry in entries:
         if name == key:
@@ -46,12 +46,12 @@ def every(value: Any, key: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("path", [COMPOSE, *MANIFESTS], ids=lambda path: path.name)
-def test_every_variable_of_the_service_is_one_that_it_reads(path: Path) -> None:
+def test_variables_of_the_service_are_settings(path: Path) -> None:
     names = set(re.findall(r"\bGRADFLEET_[A-Z_]+(?=:|,|\})", path.read_text())) - {"GRADFLEET_VERSION"}
     assert names <= SETTINGS | BESIDE_SETTINGS, names - SETTINGS - BESIDE_SETTINGS
 
 
-def test_the_cluster_asks_for_every_secret_by_name_and_write_env_has_them(tmp_path: Path) -> None:
+def test_write_env_creates_every_required_secret(tmp_path: Path) -> None:
     text = COMPOSE.read_text()
     required = set(re.findall(r"\$\{([A-Z_]+):\?", text))
     assert required == example()
@@ -69,11 +69,11 @@ def test_the_cluster_asks_for_every_secret_by_name_and_write_env_has_them(tmp_pa
     assert len(set(written.values())) == len(written)
     for name in ("GRADFLEET_ADMIN_TOKEN", "GRADFLEET_METRICS_TOKEN"):
         assert GIVEN.fullmatch(written[name])
-    # They stand in URLs as they are.
+    # They are used in URLs without escaping.
     assert all(re.fullmatch(r"[\w.-]{40,}", value) for value in written.values())
 
 
-def test_manifests_take_secrets_that_write_env_makes() -> None:
+def test_secrets_in_manifests_are_created_by_write_env() -> None:
     keys = {
         entry["key"] for path in MANIFESTS for document in documents(path) for entry in every(document, "secretKeyRef")
     }
@@ -81,7 +81,7 @@ def test_manifests_take_secrets_that_write_env_makes() -> None:
     assert keys <= example()
 
 
-def test_only_the_api_and_mlflow_are_published_and_only_on_this_machine() -> None:
+def test_only_api_mlflow_and_grafana_are_published_and_on_localhost() -> None:
     services = documents(COMPOSE)[0]["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published.keys() == {"api", "mlflow", "grafana"}
@@ -89,7 +89,7 @@ def test_only_the_api_and_mlflow_are_published_and_only_on_this_machine() -> Non
     assert services["grafana"]["profiles"] == ["monitoring"]
 
 
-def test_what_is_mounted_and_copied_is_there() -> None:
+def test_mounted_and_copied_files_exist() -> None:
     mounted = re.findall(r"- \./(\S+?):", COMPOSE.read_text())
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     named = [*mounted, *" ".join(copied).split()]
@@ -100,7 +100,7 @@ def test_what_is_mounted_and_copied_is_there() -> None:
         assert any(Path(name.rstrip("/")).match(line[1:]) for line in ignored if line.startswith("!")), name
 
 
-def test_containers_run_commands_that_there_are() -> None:
+def test_commands_of_containers_exist() -> None:
     everything = [document for path in (COMPOSE, *MANIFESTS) for document in documents(path)]
     lines = [command if isinstance(command, str) else " ".join(command) for command in every(everything, "command")]
     commands = {command for line in lines for command in re.findall(r"\bgradfleet (\S+)", line)}
@@ -108,9 +108,9 @@ def test_containers_run_commands_that_there_are() -> None:
     assert commands <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
-def test_alerts_and_dashboard_are_about_figures_that_there_are() -> None:
+def test_metrics_of_alerts_and_dashboard_are_documented() -> None:
     texts = [path.read_text() for path in (DEPLOY / "monitoring").rglob("*") if path.suffix in {".yml", ".json"}]
-    figures = set(re.findall(r"\bgradfleet_\w+", "\n".join(texts)))
+    metrics = set(re.findall(r"\bgradfleet_\w+", "\n".join(texts)))
     documented = set(re.findall(r"\| `(gradfleet_\w+)", (ROOT / "docs" / "observability.md").read_text()))
-    assert len(figures) > 8
-    assert {re.sub("_bucket$", "", figure) for figure in figures} <= documented
+    assert len(metrics) > 8
+    assert {re.sub("_bucket$", "", metric) for metric in metrics} <= documented

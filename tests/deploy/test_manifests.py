@@ -1,4 +1,4 @@
-"""The manifests are what Kubernetes takes: each object against the schema of its kind, in which no field is unknown."""
+"""Validates each object in the Kubernetes manifests against the schema of its kind. Unknown fields are errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFESTS = Path(__file__).parent.parent.parent / "deploy" / "kubernetes"
 
 
 def objects() -> list[dict[str, Any]]:
-    """Every object that Kubernetes itself knows; of a RayCluster the pods that it asks for."""
+    """Return all objects of the kinds that Kubernetes defines, and the pod templates of each RayCluster."""
     found = []
     for path in sorted(MANIFESTS.glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
@@ -39,12 +39,12 @@ def name_of(value: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("value", objects(), ids=name_of)
-def test_an_object_is_of_its_kind(value: dict[str, Any]) -> None:
+def test_object_matches_the_schema_of_its_kind(value: dict[str, Any]) -> None:
     kubernetes_validate.validate(value, VERSION, strict=True)
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "PodTemplate"])
-def test_a_misspelled_field_of_a_container_is_found(kind: str) -> None:
+def test_a_misspelled_field_of_a_container_raises(kind: str) -> None:
     value = copy.deepcopy(next(each for each in objects() if each["kind"] == kind))
     template = value["template"] if kind == "PodTemplate" else value["spec"]["template"]
     template["spec"]["containers"][0]["readynessProbe"] = {}

@@ -1,4 +1,4 @@
-"""The page on the API does what it says: its commands run, in order, and print what it shows."""
+"""Runs the commands of docs/api.md in order and compares their output with the page."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 STEPS = 240
-SHORT = 20  # epochs of a job that ends by itself
+SHORT = 20  # epochs of a job that completes without a user action
 END_OF_BLOCK = "=== end of block"
 
 
 class Played(FakeAttempt):
-    """An attempt that does at once what it is asked."""
+    """An attempt that executes every action immediately."""
 
     def play(self) -> None:
         steps = np.arange(1, STEPS + 1)
@@ -66,7 +66,7 @@ class PlayedCluster(FakeCluster):
 
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A service with the dataset's file, on a cluster that plays."""
+    """URL of a service that has the dataset's file, with a fake cluster."""
     cluster = PlayedCluster()
     for name in ("Attempt", "Supervisors"):
         monkeypatch.setattr(f"service.scheduling.scheduler.{name}", cluster)
@@ -85,7 +85,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="the examples need curl and jq")
-def test_the_examples_run_and_print_what_is_shown(url: str, tmp_path: Path) -> None:
+def test_examples_print_the_output_on_the_page(url: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```(sh|python)\n(.*?)```(?:\n```text\n(.*?)```)?", PAGE, re.DOTALL)
     assert sum(language == "sh" for language, *_ in blocks) == PAGE.count("```sh")
     script = ["set -euo pipefail"]

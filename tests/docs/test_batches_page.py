@@ -1,4 +1,4 @@
-"""The page on batches says what a job's spec takes."""
+"""The examples of docs/batches.md are valid specs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.job.spec import DataSpec
 PAGE = (Path(__file__).parents[2] / "docs" / "batches.md").read_text()
 
 
-def test_its_examples_are_what_a_job_takes() -> None:
+def test_examples_are_valid_specs() -> None:
     examples = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     assert len(examples) == 3
     specs = [DataSpec.model_validate(json.loads(example)) for example in examples]

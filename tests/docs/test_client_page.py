@@ -1,4 +1,4 @@
-"""The examples of docs/client.md run, one after another, against a real API; a thread plays the scheduler."""
+"""Runs the examples of docs/client.md in order against a real API. A thread replaces the scheduler."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture
 def database_url() -> str | None:
-    """The settings' own default."""
+    """Use the default of the settings."""
     return None
 
 
 @contextmanager
 def jobs_that_train(client: Client, database: Database) -> Iterator[None]:
-    """Jobs that are queued succeed at once."""
+    """Let queued jobs succeed immediately."""
     stop = threading.Event()
 
     def schedule() -> None:
@@ -59,7 +59,7 @@ def jobs_that_train(client: Client, database: Database) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("digits")
-def test_the_examples_of_the_page_run(
+def test_examples_run(
     api: httpx.Client,
     database: Database,
     tmp_path: Path,
@@ -100,7 +100,7 @@ def run_commands(block: str, job_id: str) -> None:
         assert result.stdout_bytes
 
 
-def test_the_page_has_every_command_about_jobs() -> None:
+def test_page_lists_every_command_for_jobs() -> None:
     listed = set(re.findall(r"gradfleet ([a-z]+)", PAGE)) | set(re.findall(r"`([a-z]+)[^`]*`", PAGE))
     commands = {command.callback.__name__ for command in jobs_app.registered_commands if command.callback}
     assert len(commands) == 11

@@ -1,4 +1,4 @@
-"""The examples of docs/data.md run, one after another, against a real API."""
+"""Runs the examples of docs/data.md in order against a real API."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture
 def database_url() -> str | None:
-    """The settings' own default."""
+    """Use the default of the settings."""
     return None
 
 
 def write_files(folder: Path) -> None:
-    """What the page takes to be there."""
+    """Write the files that the page uses."""
     iris = load_iris()
     with (folder / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -63,7 +63,7 @@ def write_files(folder: Path) -> None:
             archive.addfile(info, io.BytesIO(b"".join(bytes([label]) + bytes(3072) for label in range(10))))
 
 
-def test_the_examples_of_the_page_run(
+def test_examples_run(
     api: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = str(api.base_url).rstrip("/")
@@ -72,7 +72,7 @@ def test_the_examples_of_the_page_run(
     write_files(settings.allowed_roots[0])
     (settings.data_dir / "table.csv").write_bytes((settings.allowed_roots[0] / "table.csv").read_bytes())
     names: dict[str, Any] = {}
-    said = ""
+    output = ""
     for language, block in BLOCKS:
         if language == "python":
             exec(compile(block.replace("http://127.0.0.1:8000", url), "docs/data.md", "exec"), names)
@@ -83,7 +83,7 @@ def test_the_examples_of_the_page_run(
             assert program == "gradfleet"
             result = CliRunner().invoke(command_line, arguments)
             assert result.exit_code == 0, f"{line}: {result.stderr}"
-            said += result.stdout
+            output += result.stdout
     for words in (
         "mine: 150 rows, 4 features, 3 classes",
         "mnist: 1797 rows, 64 features, 10 classes",
@@ -93,14 +93,14 @@ def test_the_examples_of_the_page_run(
         "wrote mnist.png",
         "arrays@1: 537 rows",
     ):
-        assert words in said
+        assert words in output
     assert "uint8 [8, 8, 1] [178, 182, 177]" in capsys.readouterr().out
     assert [entry["name"] for entry in api.get("/v1/datasets").json()["data"]] == [
         "arrays", "cifar", "houses", "mine", "mnist", "sent", "sorted",
     ]  # fmt: skip
 
 
-def test_the_page_names_every_request_and_setting_about_datasets(api: httpx.Client, settings: Settings) -> None:
+def test_page_lists_every_request_and_setting_for_datasets(api: httpx.Client, settings: Settings) -> None:
     paths = [path for path in api.get("/openapi.json").json()["paths"] if path.startswith("/v1/datasets")]
     assert len(paths) == 5
     for path in paths:

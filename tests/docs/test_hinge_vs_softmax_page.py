@@ -1,4 +1,4 @@
-"""The page on hinge and softmax: what it says of the losses is what they are, and its sweep is one."""
+"""The values and the sweep in docs/hinge-vs-softmax.md agree with the code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = (DOCS / "hinge-vs-softmax.md").read_text()
 
 
 def losses_and_norms(loss: Loss, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The loss of each row, and the Euclidean norm of its gradient with respect to the scores."""
+    """Return the loss of each row and the Euclidean norm of its gradient with respect to the scores."""
     graph = Graph()
     graph.input("scores", (BATCH, scores.shape[1]))
     graph.input("labels", (BATCH,), integer=True)
@@ -34,7 +34,7 @@ def test_the_table_of_outliers() -> None:
     rows = re.findall(r"^\| (−?\d+) \|(.+)\|$", PAGE.partition("| d |")[2], re.MULTILINE)
     assert [distance for distance, _ in rows] == ["−5", "−1", "0", "1", "5", "20"]
     distances = np.array([float(distance.replace("−", "-")) for distance, _ in rows])
-    # Two classes, where the score of the label is lower than the other by each distance.
+    # Two classes. The score of the label is lower than the other one by the distance.
     scores, labels = np.stack([np.zeros_like(distances), distances], axis=1), np.zeros(len(distances), int)
     columns = [
         column
@@ -45,7 +45,7 @@ def test_the_table_of_outliers() -> None:
     assert np.array(shown) == pytest.approx(np.stack(columns, axis=1), abs=0.0005)
 
 
-def test_how_hard_a_row_of_ten_classes_can_pull() -> None:
+def test_largest_gradient_norms_of_a_row_with_ten_classes() -> None:
     trailing, label = np.array([[0.0] + [5.0] * 9]), np.array([0])
     norm = losses_and_norms(Hinge(), trailing, label)[1][0]
     assert f"which is {norm:.2f}\nfor ten" in PAGE
@@ -55,7 +55,7 @@ def test_how_hard_a_row_of_ten_classes_can_pull() -> None:
         assert losses_and_norms(loss, scores, labels)[1].max() <= 2**0.5 + 1e-12
 
 
-def test_the_sweep_is_the_demos_experiment() -> None:
+def test_sweep_equals_the_experiment_of_the_demo() -> None:
     sweep = SweepRequest.model_validate(yaml.safe_load((DOCS / "examples" / "mislabelled-digits.yaml").read_text()))
     assert sweep.over is not None
     assert sweep.over.grid is not None

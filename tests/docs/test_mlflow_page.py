@@ -1,4 +1,4 @@
-"""The examples of docs/mlflow.md run, against a real MLflow server with a trained job."""
+"""Runs the examples of docs/mlflow.md against a real MLflow server with a trained job."""
 
 from __future__ import annotations
 
@@ -35,13 +35,11 @@ def settings(tmp_path: Path, mlflow: MlflowServer) -> Settings:
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("nothing_is_drawn")
-def test_the_examples_of_the_page_run(
-    database: Database, settings: Settings, mlflow: MlflowServer, tmp_path: Path
-) -> None:
+def test_examples_run(database: Database, settings: Settings, mlflow: MlflowServer, tmp_path: Path) -> None:
     job_id = trained_job(database, settings)
     exporter = MlflowExporter(database, settings)
-    # Its pictures are drawn meanwhile, by another process.
-    wait_until(lambda: exporter.step() >= 0 and is_finished(database, job_id), "MLflow knows the job", timeout=100)
+    # Meanwhile another process draws the plots.
+    wait_until(lambda: exporter.step() >= 0 and is_finished(database, job_id), "the job is in MLflow", timeout=100)
     exporter.stop()
     blocks = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)
     assert [language for language, _ in blocks] == ["python", "sh"]
@@ -56,6 +54,6 @@ def test_the_examples_of_the_page_run(
         assert any(name in done.stdout for name in CLASSES), done.stdout
 
 
-def test_the_page_says_what_the_rule_is() -> None:
+def test_page_states_the_number_of_exported_points() -> None:
     assert f"at most {MOST:,} points" in PAGE
     assert f"at most {MOST // FEWEST}." in PAGE

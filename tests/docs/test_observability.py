@@ -1,4 +1,4 @@
-"""docs/observability.md says what is measured and logged."""
+"""docs/observability.md lists all metrics and all fields of the log."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def table(tmp_path: Path) -> str:
     return "\n".join(["| name | kind | what |", "|---|---|---|", *map(row, own)])
 
 
-def test_the_table_of_figures_is_what_a_scrape_is_told(tmp_path: Path) -> None:
+def test_table_lists_the_metrics_of_a_scrape(tmp_path: Path) -> None:
     (found,) = re.findall(r"<!-- figures:[^>]*-->\n(.*?)\n?<!-- end -->", PAGE, re.DOTALL)
     assert found == table(tmp_path)
 
 
-def test_queries_name_figures_that_there_are(tmp_path: Path) -> None:
+def test_metrics_in_queries_exist(tmp_path: Path) -> None:
     (queries,) = re.findall(r"```promql\n(.*?)```", PAGE, re.DOTALL)
     known = set(re.findall(r"`(gradfleet_\w+)", table(tmp_path)))
     asked = {name.removesuffix("_bucket") for name in re.findall(r"gradfleet_\w+", queries)}
@@ -49,5 +49,5 @@ def test_queries_name_figures_that_there_are(tmp_path: Path) -> None:
     assert asked <= known
 
 
-def test_every_field_of_the_log_is_described() -> None:
+def test_page_lists_every_field_of_the_log() -> None:
     assert [field for field in FIELDS if f"`{field}`" not in PAGE] == []

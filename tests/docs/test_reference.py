@@ -1,4 +1,4 @@
-"""The pages under docs/ say what the code says."""
+"""The pages under docs/ agree with the code."""
 
 import json
 import os
@@ -24,34 +24,34 @@ def make_reference(docs, *options):
     )
 
 
-def test_the_pages_are_what_the_docstrings_make():
+def test_pages_are_generated_from_the_docstrings():
     done = make_reference(ROOT / "docs", "--check")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_page_that_is_out_of_date_is_found_and_mended(tmp_path):
+def test_outdated_pages_are_reported_and_rewritten(tmp_path):
     docs = tmp_path / "docs"
     shutil.copytree(ROOT / "docs", docs)
     make_reference(docs)
     page = docs / "reference" / "layers.md"
-    right = page.read_text()
-    page.write_text(right.replace("linear", "linaer"))
+    expected = page.read_text()
+    page.write_text(expected.replace("linear", "linaer"))
     (docs / "reference" / "gone.md").touch()
     done = make_reference(docs, "--check")
     assert done.returncode == 1
     assert "out of date: gone.md, layers.md" in done.stderr
     assert make_reference(docs).returncode == 0
-    assert page.read_text() == right
+    assert page.read_text() == expected
     assert make_reference(docs, "--check").returncode == 0
 
 
-def test_links_lead_somewhere():
+def test_targets_of_links_exist():
     for page in (ROOT / "docs").rglob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_models_of_the_page_are_models():
+def test_models_on_the_page_are_valid():
     text = (ROOT / "docs" / "models.md").read_text()
     chain, branches = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
     for model in (chain, branches):

@@ -1,4 +1,4 @@
-"""The examples of docs/sweeps.md run, one after another, against a real API; a thread plays the scheduler."""
+"""Runs the examples of docs/sweeps.md in order against a real API. A thread replaces the scheduler."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ SWEEP, *SEARCHES = [block for language, block in BLOCKS if language == "yaml"]
 
 @pytest.fixture
 def database_url() -> str | None:
-    """The settings' own default."""
+    """Use the default of the settings."""
     return None
 
 
-def test_the_page_shows_the_file() -> None:
+def test_page_shows_the_file() -> None:
     assert FILE.read_text(encoding="utf-8") == SWEEP
 
 
 @pytest.mark.usefixtures("digits")
-def test_the_file_makes_36_jobs(api: httpx.Client) -> None:
+def test_file_creates_36_jobs(api: httpx.Client) -> None:
     answer = api.post("/v1/sweeps", json=read_spec(FILE))
     assert answer.json()["jobs"] == {"queued": 36}, answer.text
 
 
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize("search", SEARCHES)
-def test_every_search_of_the_page_is_taken(api: httpx.Client, search: str) -> None:
+def test_searches_on_the_page_are_valid(api: httpx.Client, search: str) -> None:
     answer = api.post("/v1/sweeps", json=read_spec(FILE) | yaml.load(search, SpecLoader))
     assert answer.status_code == 201, answer.text
 
 
 @pytest.mark.usefixtures("digits")
-def test_the_examples_of_the_page_run(
+def test_examples_run(
     api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = str(api.base_url).rstrip("/")
@@ -88,7 +88,7 @@ def run_commands(client: Client, block: str) -> None:
             assert "mean ± standard deviation of n jobs" in result.stdout
 
 
-def test_the_page_has_every_command_about_sweeps() -> None:
+def test_page_lists_every_command_for_sweeps() -> None:
     listed = set(re.findall(r"gradfleet ([a-z]+)", PAGE))
     commands = {command.callback.__name__ for command in sweeps_app.registered_commands if command.callback}
     assert commands == {"sweep", "sweeps", "compare"}

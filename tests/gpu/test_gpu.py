@@ -1,4 +1,4 @@
-"""What only a GPU can show: CuPy's kernels agree with NumPy's, and give the same bits each time. `make test-gpu`."""
+"""Tests that need a GPU: results of CuPy agree with NumPy, and are bitwise equal in every run. Use `make test-gpu`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
 
 
-def lacking() -> str:
-    """Why these tests can not run here, if so."""
+def unavailable() -> str:
+    """Return why these tests cannot run, or an empty string."""
     try:
         Gpu()
     except DeviceError as error:
@@ -33,7 +33,7 @@ def lacking() -> str:
     return ""
 
 
-pytestmark = pytest.mark.skipif(bool(lacking()), reason=f"there is no GPU to test on: {lacking()}")
+pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"no GPU: {unavailable()}")
 
 LAYERS = [{"type": "linear", "units": 64}, {"type": "relu"}, {"type": "linear", "units": 10}]
 ON_GPUS = {"resources.gpus_per_worker": 1}
@@ -63,7 +63,7 @@ def losses(outcome: Outcome, name: str) -> list[float]:
 
 @every_node
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_node_agrees_with_the_host_and_gives_the_same_bits_each_time(case: Any, dtype: Any) -> None:
+def test_node_agrees_with_the_host_and_is_bitwise_reproducible(case: Any, dtype: Any) -> None:
     xp = Gpu().xp
     precision = 1e-4 if dtype == np.float32 else 1e-10
     first, second = passes(case, xp, dtype), passes(case, xp, dtype)
@@ -73,7 +73,7 @@ def test_a_node_agrees_with_the_host_and_gives_the_same_bits_each_time(case: Any
 
 
 @pytest.mark.parametrize("changes", JOBS.values(), ids=JOBS)
-def test_digits_are_learnt_as_on_the_host_with_the_same_bits_each_time(
+def test_training_agrees_with_the_host_and_is_bitwise_reproducible(
     changes: dict[str, Any], digits: DatasetInfo, tmp_path: Path
 ) -> None:
     on_host = trained(digits, tmp_path / "host", **changes)
@@ -86,13 +86,13 @@ def test_digits_are_learnt_as_on_the_host_with_the_same_bits_each_time(
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_number_of_workers_changes_no_bit(workers: int, digits: DatasetInfo, tmp_path: Path) -> None:
-    """They share this machine's GPU here, and the memory that is locked for it."""
+    """In this test the workers share one GPU and its page-locked memory."""
     one = trained(digits, tmp_path / "one", **JOBS["everything"], **ON_GPUS)
     several = trained(digits, tmp_path / "several", **JOBS["everything"], **ON_GPUS, **{"resources.workers": workers})
     assert (several.params_sha256, several.series) == (one.params_sha256, one.series)
 
 
-def test_a_job_goes_on_from_its_checkpoint_to_the_same_bits(digits: DatasetInfo, tmp_path: Path) -> None:
+def test_resuming_from_a_checkpoint_changes_no_bit(digits: DatasetInfo, tmp_path: Path) -> None:
     whole = trained(digits, tmp_path / "whole", **JOBS["everything"], **ON_GPUS)
     spec = job(**{"training.shards": 4, **JOBS["everything"], **ON_GPUS})
     given = assignment(spec, digits, tmp_path / "parts")

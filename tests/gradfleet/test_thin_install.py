@@ -1,4 +1,4 @@
-"""The wheel without its extras, in an environment of its own: the client, the command line and the engine."""
+"""Installs the wheel without extras in a new environment: client, command line and engine work."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ with Client(url) as client:
     print(__version__, client.job(job.id).state, job.cancel().state, len(job.metrics()), client.datasets()[0]["name"])
 """
 
-# Around the README's example of the engine.
-GIVEN = """
+# Code before and after the engine example of the README.
+SETUP = """
 import numpy as np
 random = np.random.default_rng(0)
 features, labels = random.standard_normal((32, 64)), np.arange(32) % 10
 """
-DESCENDS = """
+TRAIN = """
 print(loss.mean())
 for _ in range(50):
     plan.parameters[:] -= 0.001 * gradient
@@ -61,12 +61,12 @@ print(plan.value("loss").mean())
 
 @pytest.fixture
 def database_url() -> str | None:
-    """The settings' own default."""
+    """Use the default of the settings."""
     return None
 
 
 class Environment:
-    """A virtual environment; commands run in a directory that has nothing of the checkout."""
+    """A virtual environment. Commands run in an empty directory, so that they cannot import from the checkout."""
 
     def __init__(self, programs: Path, directory: Path) -> None:
         self._programs, self._directory = programs, directory
@@ -83,7 +83,7 @@ class Environment:
         )
 
     def output(self, program: str, *arguments: str) -> str:
-        """What a command that succeeds prints."""
+        """Run a command that must succeed, and return its output."""
         done = self(program, *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -91,7 +91,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def thin(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The wheel and what it requires, in the versions of the lock file."""
+    """An environment with the wheel and its dependencies, in the versions of the lock file."""
     directory = tmp_path_factory.mktemp("thin")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", directory]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -104,7 +104,7 @@ def thin(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(python.parent, directory / "empty")
 
 
-def test_it_has_nothing_that_runs_a_service(thin: Environment) -> None:
+def test_packages_of_the_service_are_not_installed(thin: Environment) -> None:
     code = f"from importlib.util import find_spec; print([name for name in {EXTRA} if find_spec(name)])"
     assert thin.output("python", "-c", code) == "[]\n"
 
@@ -118,7 +118,7 @@ def test_the_client(thin: Environment, url: str) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_the_commands_that_talk_to_a_service(thin: Environment, url: str, database: Database, tmp_path: Path) -> None:
+def test_commands_of_the_client(thin: Environment, url: str, database: Database, tmp_path: Path) -> None:
     spec = tmp_path / "job.yaml"
     spec.write_text(yaml.safe_dump(hinge_job(**{"model.inputs": 8})))
     job_id = thin.output("gradfleet", "submit", str(spec), "--url", url).strip()
@@ -134,7 +134,7 @@ def test_the_commands_that_talk_to_a_service(thin: Environment, url: str, databa
 @pytest.mark.parametrize(
     "command", ["up", "serve", "migrate", "demo", "tokens list", "tokens add me", "tokens revoke tok_1"]
 )
-def test_commands_that_need_the_service_say_what_to_install(thin: Environment, command: str) -> None:
+def test_commands_of_the_service_print_what_to_install(thin: Environment, command: str) -> None:
     done = thin("gradfleet", *command.split())
     assert (done.returncode, done.stdout) == (1, "")
     name = " ".join(command.split()[: 1 + command.startswith("tokens")])
@@ -143,5 +143,5 @@ def test_commands_that_need_the_service_say_what_to_install(thin: Environment, c
 
 def test_the_engine_trains(thin: Environment) -> None:
     (example,) = re.findall(r"```python\n(from gradfleet import .*?)```", README, re.DOTALL)[1:]
-    first, last = map(float, thin.output("python", "-c", GIVEN + example + DESCENDS).split())
+    first, last = map(float, thin.output("python", "-c", SETUP + example + TRAIN).split())
     assert last < 0.1 * first

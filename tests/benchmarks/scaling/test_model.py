@@ -19,7 +19,7 @@ HIDDEN, FEATURES, CLASSES = 300, 20, 3
 
 
 @pytest.mark.parametrize(("workers", "shards"), [(2, 4), (3, 7), (5, 8), (9, 16)])
-def test_messages_and_bytes_are_those_of_a_real_exchange(
+def test_messages_and_bytes_equal_those_of_a_real_exchange(
     workers: int, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: Counter[tuple[Kind, str, int]] = Counter()
@@ -36,7 +36,7 @@ def test_messages_and_bytes_are_those_of_a_real_exchange(
         real(self, kind, step, rank, frames, **options)
 
     monkeypatch.setattr(Exchange, "send", send)
-    monkeypatch.setattr(SharedMemory, "create", lambda: None)  # as on machines of their own
+    monkeypatch.setattr(SharedMemory, "create", lambda: None)  # as if each worker were on its own machine
     layers = [{"type": "linear", "units": HIDDEN}, {"type": "relu"}, {"type": "linear", "units": CLASSES}]
     completed(
         assignment(
@@ -66,7 +66,7 @@ def test_messages_and_bytes_are_those_of_a_real_exchange(
             assert received[kind, rank] == steps * traffic.received
 
 
-def test_a_power_of_two_of_workers_moves_what_one_sum_each_needs() -> None:
+def test_traffic_of_a_power_of_two_of_workers_is_minimal() -> None:
     floats = 64 * 1024
     for workers in (2, 4, 8):
         for traffic in reduce_scatter(workers, 64, floats):
@@ -75,7 +75,7 @@ def test_a_power_of_two_of_workers_moves_what_one_sum_each_needs() -> None:
             assert header_and_table == (workers - 1) * (KEY_BYTES + HEADER.size + 24 * 64 // workers)
 
 
-def test_halving_moves_the_bytes_of_the_exchange_in_fewer_messages() -> None:
+def test_halving_sends_the_same_bytes_in_fewer_messages() -> None:
     floats, workers = 1 << 20, 16
     byte = Costs(latency=0, message=0, byte=1, addition=0)
     message = Costs(latency=0, message=1, byte=0, addition=0)

@@ -19,13 +19,13 @@ def numbers(rows=40):
     return row_numbers(3, epoch=1, step=2, stream=0, rows=range(rows))
 
 
-def test_every_augmentation_is_here():
+def test_examples_cover_every_augmentation():
     assert {type(each) for each in EXAMPLES} == set(registered("augmentation").values())
 
 
 @each_augmentation
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_an_image_depends_on_its_own_numbers_alone(augmentation, dtype):
+def test_each_image_depends_only_on_its_own_random_numbers(augmentation, dtype):
     given, drawn = images(dtype=dtype), numbers()
     changed = augmentation.apply(given.copy(), drawn)
     assert changed.dtype == dtype
@@ -36,7 +36,7 @@ def test_an_image_depends_on_its_own_numbers_alone(augmentation, dtype):
         np.testing.assert_array_equal(alone[0], changed[row])
 
 
-def test_a_flip_mirrors_as_often_as_it_says():
+def test_flip_frequency_matches_its_probability():
     given, drawn = images(2000), numbers(2000)
     changed = RandomFlip(probability=0.3).apply(given.copy(), drawn)
     mirrored = np.array([np.array_equal(a, b[:, ::-1]) for a, b in zip(changed, given, strict=True)])
@@ -46,7 +46,7 @@ def test_a_flip_mirrors_as_often_as_it_says():
 
 
 def moved(image, down, right, *, repeat):
-    """The image whose pixel (y, x) is the given one's (y + down, x + right), by its definition."""
+    """Return the image with pixel (y + down, x + right) of the input at (y, x), computed with a loop."""
     result = np.zeros_like(image)
     height, width, _ = image.shape
     for y in range(height):
@@ -60,7 +60,7 @@ def moved(image, down, right, *, repeat):
 
 
 @pytest.mark.parametrize("augmentation", EXAMPLES[1:], ids=str)
-def test_an_image_is_moved_by_every_distance_alike(augmentation):
+def test_translations_are_uniformly_distributed(augmentation):
     margin = augmentation.margin
     given, drawn = images(1500), numbers(1500)
     changed = augmentation.apply(given.copy(), drawn)
@@ -82,14 +82,14 @@ def test_an_image_is_moved_by_every_distance_alike(augmentation):
 
 
 @given(seeds, counts, counts, st.integers(0, 15), st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
-def test_numbers_do_not_depend_on_how_a_batch_is_cut(seed, epoch, step, stream, start, size, after):
+def test_numbers_do_not_depend_on_how_a_batch_is_divided(seed, epoch, step, stream, start, size, after):
     whole = row_numbers(seed, epoch=epoch, step=step, stream=stream, rows=range(start + size + after))
     part = row_numbers(seed, epoch=epoch, step=step, stream=stream, rows=range(start, start + size))
     np.testing.assert_array_equal(part, whole[start : start + size])
     assert ((whole >= 0) & (whole < 1)).all()
 
 
-def test_numbers_are_those_of_the_generator_and_differ_by_all_that_they_depend_on():
+def test_numbers_come_from_the_generator_and_depend_on_every_key():
     key = {"seed": 3, "epoch": 1, "step": 2, "stream": 5}
     expected = generator(3, Purpose.AUGMENTATION, epoch=1, step=2, stream=5).random((6, NUMBERS))
     np.testing.assert_array_equal(row_numbers(**key, rows=range(6)), expected)
@@ -98,8 +98,8 @@ def test_numbers_are_those_of_the_generator_and_differ_by_all_that_they_depend_o
         assert not (other == expected).any()
 
 
-def test_the_stream_is_that_of_every_job_before():
-    """Other values here mean other results of every job that there ever was."""
+def test_random_stream_is_unchanged():
+    """If these values change, the results of earlier jobs cannot be reproduced."""
     assert Purpose.AUGMENTATION == 7
     drawn = row_numbers(7, epoch=1, step=2, stream=1, rows=range(2, 3))
     assert drawn.tolist() == [[0.8389220331449754, 0.09355698540323698, 0.2972754742839634, 0.6502346306345878]]

@@ -115,7 +115,7 @@ def test_names_are_escaped():
     ]
 
 
-def test_scalars_and_nothing_at_all():
+def test_empty_graph_and_scalars():
     graph = Graph()
     assert summary(graph).endswith("0 parameters\n")
     assert to_dot(graph) == "digraph {\n  node [shape=box];\n}\n"
@@ -128,8 +128,8 @@ def test_scalars_and_nothing_at_all():
     ]
 
 
-def test_averages_are_no_parameters():
+def test_running_averages_are_not_counted_as_parameters():
     norm = registered("layer")["batch_norm"]()
     graph = build_classifier([norm, Linear(units=2)], 10)
-    assert "20\n" in summary(graph).splitlines()[3] + "\n", "one scale and one shift a feature"
+    assert "20\n" in summary(graph).splitlines()[3] + "\n", "one scale and one shift per feature"
     assert summary(graph).endswith("\n42 parameters\n")

@@ -19,7 +19,7 @@ def example():
 
 
 def boxes_of(tree):
-    """Left, top, right and bottom of each box by the first line in it."""
+    """Return left, top, right and bottom of each box, keyed by the first line of its text."""
     boxes = {}
     texts = [(text.text, float(text.get("x")), float(text.get("y"))) for text in tree.iter(f"{SVG}text")]
     for box in list(tree.iter(f"{SVG}rect"))[1:]:
@@ -29,7 +29,7 @@ def boxes_of(tree):
     return boxes
 
 
-def test_boxes_stand_apart_and_what_is_read_stands_above():
+def test_boxes_do_not_overlap_and_inputs_are_drawn_above():
     tree = ET.fromstring(to_svg(example()))
     boxes = boxes_of(tree)
     assert {name.partition(":")[0] for name in boxes} == {
@@ -88,7 +88,7 @@ def test_names_are_escaped():
     assert texts == ["<a> & b: input", "()", '"]]>: add', "()"]
 
 
-def test_nothing_at_all_and_inputs_that_nobody_reads():
+def test_empty_graph_and_unused_inputs():
     graph = Graph()
     assert list(ET.fromstring(to_svg(graph)).iter(f"{SVG}text")) == []
     graph.input("x", (3, BATCH))

@@ -1,4 +1,4 @@
-"""The checker is checked: planted mistakes must be found, right gradients must pass."""
+"""Tests of the gradient check: correct gradients must pass, and deliberately wrong ones must be reported."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from core.graph.node import Node
 
 
 class Right(Node):
-    """sin(x), whose backward subclasses spoil."""
+    """sin(x) with the correct gradient. Its subclasses have a wrong backward."""
 
     retains: ClassVar = frozenset({"inputs"})
 
@@ -26,7 +26,7 @@ class Right(Node):
         gradients[0][...] = upstream * xp.cos(inputs[0])
 
 
-class OneEntryInAThousandByOnePercent(Right):
+class OneEntryOffByOnePercent(Right):
     def backward(self, xp, upstream, inputs, output, workspace, gradients):
         super().backward(xp, upstream, inputs, output, workspace, gradients)
         gradients[0].reshape(-1)[gradients[0].size // 3] *= 1.01
@@ -54,14 +54,14 @@ class NotANumber(Right):
 
 
 class Accumulates(Right):
-    """Adds to what lies in the buffer, which may be anything."""
+    """Adds to the gradient buffer, whose content is undefined, instead of overwriting it."""
 
     def backward(self, xp, upstream, inputs, output, workspace, gradients):
         gradients[0][...] += upstream * xp.cos(inputs[0])
 
 
 class Mutates(Right):
-    """Negates what forward saved, as a second backward would find out."""
+    """Negates its input, which backward may only read."""
 
     def backward(self, xp, upstream, inputs, output, workspace, gradients):
         super().backward(xp, upstream, inputs, output, workspace, gradients)
@@ -87,7 +87,7 @@ class NotLinear(Right):
 
 
 class RetainsTooLittle(Right):
-    """Reads its input in backward without saying so."""
+    """Reads its input in backward without declaring it in `retains`."""
 
     retains: ClassVar = frozenset()
 
@@ -115,10 +115,10 @@ def test_right_gradients_pass(size, seed):
 @sizes
 @pytest.mark.parametrize(
     "wrong",
-    [OneEntryInAThousandByOnePercent, FlippedSign, OneFlippedSign, Zero, NotANumber, Accumulates, RetainsTooLittle],
+    [OneEntryOffByOnePercent, FlippedSign, OneFlippedSign, Zero, NotANumber, Accumulates, RetainsTooLittle],
     ids=lambda c: c.__name__,
 )
-def test_wrong_values_are_found(wrong, size, seed):
+def test_wrong_values_are_reported(wrong, size, seed):
     report = check(wrong(), size, seed)
     assert not report.ok, report
     assert [tensor.name for tensor in report.tensors if not tensor.ok] == ["x"]
@@ -128,10 +128,10 @@ def test_wrong_values_are_found(wrong, size, seed):
 
 @seeds
 @sizes
-@pytest.mark.parametrize("wrong", [OneEntryInAThousandByOnePercent, OneFlippedSign], ids=lambda c: c.__name__)
-def test_the_wrong_entry_is_named(wrong, size, seed):
+@pytest.mark.parametrize("wrong", [OneEntryOffByOnePercent, OneFlippedSign], ids=lambda c: c.__name__)
+def test_the_wrong_entry_is_reported(wrong, size, seed):
     (tensor,) = check(wrong(), size, seed).tensors
-    place = 2 * size // 3 if wrong is OneEntryInAThousandByOnePercent else 2 * size - 1
+    place = 2 * size // 3 if wrong is OneEntryOffByOnePercent else 2 * size - 1
     assert tensor.index == np.unravel_index(place, (2, size))
     assert tensor.analytic == pytest.approx({True: 1.01, False: -1}[place < 2 * size - 1] * tensor.numeric)
 
@@ -142,19 +142,19 @@ def test_the_wrong_entry_is_named(wrong, size, seed):
     ("wrong", "breach"),
     [(Drifts, "differs when backward is called twice"), (NotLinear, "is not linear in the upstream gradient")],
 )
-def test_breaches_of_the_rules_are_found(wrong, breach, size, seed):
+def test_breaches_of_the_rules_are_reported(wrong, breach, size, seed):
     report = check(wrong(), size, seed)
     assert f"the gradient of x {breach}" in report.breaches
 
 
 @pytest.mark.parametrize("wrong", [Mutates, MutatesUpstream])
-def test_changing_what_is_only_lent_fails_at_once(wrong):
+def test_writing_to_a_read_only_array_raises(wrong):
     with pytest.raises(ValueError, match="read-only"):
         check(wrong(), 6, 0)
 
 
 @seeds
-def test_a_missing_term_at_a_fan_out_is_found(seed, monkeypatch):
+def test_a_missing_term_at_a_fan_out_is_reported(seed, monkeypatch):
     def only_the_first(self):
         return [call for call in calls(self) if getattr(call[0], "func", None) is not np.add]
 
@@ -176,8 +176,9 @@ def test_entries_at_a_kink_are_skipped_and_counted():
     graph.add("y", ReLU(), "x")
     report = check_graph(graph, "y", {"x": [[0.0, 1.0, -1.0, 1e-4, -2e-6]]})
     report.assert_ok()
-    assert [tensor.skipped for tensor in report.tensors] == [1]  # the one at 0; smaller steps serve those near it
-    assert not check_graph(graph, "y", {"x": np.zeros((1, 5))}).ok, "nothing could be looked at"
+    # Only the entry at 0 is skipped. For the entries near 0, smaller steps avoid the kink.
+    assert [tensor.skipped for tensor in report.tensors] == [1]
+    assert not check_graph(graph, "y", {"x": np.zeros((1, 5))}).ok, "all entries were skipped, so none was checked"
 
 
 @pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
@@ -191,14 +192,14 @@ def test_networks(loss, features, units, seed):
     check_graph(graph, "loss", inputs, seed).assert_ok()
 
 
-def test_a_large_tensor_is_looked_at_along_directions():
+def test_a_large_tensor_is_checked_along_directions():
     (tensor,) = check(Right(), 500, 0).tensors
     assert tensor.ok
     assert tensor.index is None
     assert "along a direction" in str(tensor)
 
 
-def test_so_many_kinks_that_only_the_finest_steps_are_clear_of_them():
+def test_finest_steps_avoid_a_large_number_of_kinks():
     graph = with_loss(build_classifier([Linear(units=400), ReLU(), Linear(units=3)], 300), Hinge())
     random = np.random.default_rng(0)
     inputs = {"features": random.normal(size=(8, 300)), "labels": random.integers(0, 3, 8)}
@@ -209,7 +210,7 @@ def test_so_many_kinks_that_only_the_finest_steps_are_clear_of_them():
 
 
 def through_sigmoids(node, layers=9):
-    """A node whose gradient vanishes on its way back through sigmoids."""
+    """Check a node whose gradient vanishes in a chain of sigmoids."""
     graph = Graph()
     value = graph.input("x", (BATCH, 4))
     value = graph.add("y", node, value)
@@ -218,22 +219,22 @@ def through_sigmoids(node, layers=9):
     return check_graph(graph, value, {"x": np.random.default_rng(0).normal(size=(2, 4))})
 
 
-def test_a_vanishing_gradient_is_not_taken_for_a_wrong_one():
+def test_a_vanishing_gradient_passes():
     report = through_sigmoids(Right())
     report.assert_ok()
     assert abs(report.tensors[0].analytic) < 1e-4
-    # Rounding explains no more than the last digits.
+    # The rounding error affects only the last digits.
     assert report.tensors[0].rounding < 1e-6
 
 
-@pytest.mark.parametrize("wrong", [OneEntryInAThousandByOnePercent, OneFlippedSign, Zero], ids=lambda c: c.__name__)
-def test_wrong_values_that_vanish_are_found(wrong):
+@pytest.mark.parametrize("wrong", [OneEntryOffByOnePercent, OneFlippedSign, Zero], ids=lambda c: c.__name__)
+def test_wrong_values_of_a_vanishing_gradient_are_reported(wrong):
     assert not through_sigmoids(wrong()).ok
 
 
 @seeds
-def test_a_gradient_that_is_zero_but_for_rounding(seed):
-    """What a batch norm subtracts again has no effect, and a gradient that is made of rounding errors alone."""
+def test_a_gradient_that_is_zero_up_to_rounding(seed):
+    """Batch normalization cancels a preceding bias, so the gradient of the bias is only rounding error."""
     layers = [Linear(units=6), BatchNorm(), Linear(units=3)]
     graph = with_loss(build_classifier(layers, 5), SoftmaxCrossEntropy())
     random = np.random.default_rng(seed)

@@ -27,7 +27,7 @@ from core import (
 from core.gradcheck.check import check_graph
 from core.graph.classifier import PLACE
 
-# A small inception: a stem, two branches of different depth, their values side by side, and a residual sum.
+# A small inception block: a stem, two branches of different depth, a concatenation and a residual sum.
 BRANCHES = [
     {"type": "linear", "units": 6, "name": "stem"},
     {"type": "relu", "name": "left"},
@@ -45,13 +45,13 @@ def model(layers, features=5):
 
 
 def changed(entry, **fields):
-    """BRANCHES with fields of one entry changed."""
+    """Return BRANCHES with fields of one entry changed."""
     layers = [dict(layer) for layer in BRANCHES]
     layers[entry] |= fields
     return layers
 
 
-def test_branches_join_where_they_are_named():
+def test_branches_are_connected_by_name():
     graph = with_loss(model(BRANCHES), Hinge())
     assert {name: placed.inputs for name, placed in graph.nodes.items()} == {
         "stem": ("features",),
@@ -67,7 +67,7 @@ def test_branches_join_where_they_are_named():
     assert graph.shapes(2)["4_concat"] == (2, 10)
 
 
-def test_branches_compute_what_they_say():
+def test_branches_against_numpy():
     graph = model(BRANCHES)
     plan = Plan(Program.compile(graph, ("scores",), batch=4, dtype=np.float64, backward=False))
     random = np.random.default_rng(0)
@@ -92,19 +92,19 @@ def test_gradients_of_branches():
     check_graph(with_loss(model(BRANCHES), Hinge()), "loss", inputs).assert_ok()
 
 
-def test_a_model_that_says_nothing_new_is_the_plain_chain():
+def test_explicit_names_and_inputs_of_a_chain_equal_the_defaults():
     layers = [{"type": "linear", "units": 4}, {"type": "relu"}, {"type": "linear", "units": 3}]
-    said = [
+    named = [
         layers[0] | {"name": "0_linear", "inputs": ["features"]},
         layers[1] | {"name": "1_relu", "inputs": ["0_linear"]},
         layers[2] | {"name": "scores", "inputs": ["1_relu"]},
     ]
-    plain, explicit = model(layers), model(said)
+    plain, explicit = model(layers), model(named)
     assert plain.nodes == explicit.nodes
     assert plain.nodes == build_classifier([Linear(units=4), ReLU(), Linear(units=3)], 5).nodes
 
 
-def test_shared_parameters_are_there_once():
+def test_shared_parameters_are_listed_once():
     graph = model(
         [
             {"type": "linear", "units": 5, "name": "first"},
@@ -117,29 +117,29 @@ def test_shared_parameters_are_there_once():
 
 
 WRONG = {
-    "an input of no such name": (changed(4, inputs=["lefft", "right"]), 4, "inputs", "did you mean 'left'"),
-    "an input that comes later": (changed(2, inputs=["4_concat"]), 2, "inputs", "'4_concat', which comes later"),
-    "an input that is the layer": (changed(2, inputs=["right"]), 2, "inputs", "itself"),
+    "an unknown input": (changed(4, inputs=["lefft", "right"]), 4, "inputs", "did you mean 'left'"),
+    "an input that is a later layer": (changed(2, inputs=["4_concat"]), 2, "inputs", "'4_concat', which comes later"),
+    "an input that is the layer itself": (changed(2, inputs=["right"]), 2, "inputs", "itself"),
     "the labels as an input": (changed(2, inputs=["labels"]), 2, "inputs", "these are features, stem, left"),
     "too few inputs": (changed(6, inputs=["stem"]), 6, "inputs", "2 inputs, not 1"),
     "too many inputs": (changed(5, inputs=["4_concat", "stem"]), 5, "inputs", "1 input"),
-    "a name twice": (changed(2, name="left"), 2, "name", "'left' is already taken by layer 1"),
-    "a name that a later layer has by its position": (changed(2, name="3_sigmoid"), 3, "name", "taken by layer 2"),
+    "a duplicate name": (changed(2, name="left"), 2, "name", "'left' is already taken by layer 1"),
+    "the default name of a later layer": (changed(2, name="3_sigmoid"), 3, "name", "taken by layer 2"),
     "a reserved name": (changed(0, name="loss"), 0, "name", "reserved"),
-    "the name of the tensors that prepare rows": (changed(0, name="inputs"), 0, "name", "reserved"),
+    "the reserved name of the preprocessing tensors": (changed(0, name="inputs"), 0, "name", "reserved"),
     "a name with a dot": (changed(0, name="stem.weight"), 0, "name", "dot"),
     "a name for the scores": (changed(7, name="head"), 7, "name", "'scores'"),
-    "parameters of no such layer": (changed(5, share="rigt"), 5, "share", "did you mean 'right'"),
-    "parameters of a later layer": (changed(0, share="right"), 0, "share", "comes later"),
-    "parameters of another shape": (changed(5, share="right"), 5, None, r"right.weight of shape (10, 6)"),
-    "parameters of a layer without": (changed(5, share="left"), 5, None, "shape (10, 6), but it does not exist"),
-    "shapes that do not fit": (changed(5, units=7), 6, None, "(1, 7) and (1, 6)"),
-    "a layer that nobody reads": (changed(4, inputs=["left", "stem"]), 3, None, "no layer reads '3_sigmoid'"),
+    "shared parameters of an unknown layer": (changed(5, share="rigt"), 5, "share", "did you mean 'right'"),
+    "shared parameters of a later layer": (changed(0, share="right"), 0, "share", "comes later"),
+    "shared parameters of another shape": (changed(5, share="right"), 5, None, r"right.weight of shape (10, 6)"),
+    "shared parameters of a relu layer": (changed(5, share="left"), 5, None, "shape (10, 6), but it does not exist"),
+    "incompatible shapes": (changed(5, units=7), 6, None, "(1, 7) and (1, 6)"),
+    "an unused layer": (changed(4, inputs=["left", "stem"]), 3, None, "no layer reads '3_sigmoid'"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_said_of_its_entry_and_field(case):
+def test_error_has_the_entry_and_the_field(case):
     layers, entry, field, words = WRONG[case]
     with pytest.raises(ModelError) as caught:
         model(layers)
@@ -149,7 +149,7 @@ def test_what_is_wrong_is_said_of_its_entry_and_field(case):
     assert (str(again), again.entry, again.field) == (str(caught.value), entry, field)
 
 
-def test_a_wrong_entry_of_a_list_is_refused():
+def test_invalid_entries_raise():
     with pytest.raises(ValueError, match=r"layer type 'linaer' is unknown; .* did you mean 'linear'\?"):
         entry_from_spec({"type": "linaer", "units": 3})
     with pytest.raises(ValueError, match=r"linear\.unit is not a field .* did you mean 'units'\?"):
@@ -158,7 +158,7 @@ def test_a_wrong_entry_of_a_list_is_refused():
         entry_from_spec({"type": "relu", "inputs": "stem"})
 
 
-def test_one_object_may_stand_in_several_places():
+def test_one_object_can_be_used_several_times():
     relu, linear = Entry(ReLU()), Linear(units=3)
     graph = build_classifier([linear, relu, linear, relu], 3)
     assert list(graph.nodes) == ["0_linear", "1_relu", "2_linear", "scores"]
@@ -167,12 +167,12 @@ def test_one_object_may_stand_in_several_places():
     ]
 
 
-def test_no_layer_has_a_field_for_its_place():
+def test_no_layer_has_a_field_with_the_name_of_an_entry_field():
     for cls in registered("layer").values():
         assert PLACE.isdisjoint(cls.annotations)
 
 
-def test_an_entry_survives_json():
+def test_json_round_trip_of_an_entry():
     entry = Entry(Add(), name="sum", inputs=("a", "b"))
     spec = to_spec(entry.node) | {"name": entry.name, "inputs": entry.inputs, "share": entry.share}
     assert entry_from_spec(json.loads(json.dumps(spec))) == entry
@@ -206,33 +206,33 @@ BAD_DATA = {
         r"'features' must be finite, but is nan at \[1, 1\]",
     ),
     "infinity": ({"features": np.full((4, 2), -np.inf)}, r"'features' must be finite, but is -inf at \[0, 0\]"),
-    "another width": ({"features": np.zeros((4, 3))}, r"'features' must have shape \(4, 2\), not \(4, 3\)"),
-    "another batch": ({"labels": np.zeros(5, int)}, r"'labels' must have shape \(4,\), not \(5,\)"),
+    "wrong number of features": ({"features": np.zeros((4, 3))}, r"'features' must have shape \(4, 2\), not \(4, 3\)"),
+    "wrong batch size": ({"labels": np.zeros(5, int)}, r"'labels' must have shape \(4,\), not \(5,\)"),
     "a label too large": (
         {"labels": np.array([0, 1, 3, 0])}, r"'labels' is 3 at \[2\], but node 'loss' needs integers from 0 to 2",
     ),
     "a label below 0": ({"labels": np.array([-1, 0, 0, 0])}, r"'labels' is -1 at \[0\], but node 'loss'"),
-    "labels that are no integers": ({"labels": np.zeros(4)}, "'labels' must have an integer dtype, not float64"),
+    "labels that are not integers": ({"labels": np.zeros(4)}, "'labels' must have an integer dtype, not float64"),
     "text": ({"features": np.full((4, 2), "a")}, "'features' must have an integer or float dtype, not <U1"),
     "an unknown name": ({"label": np.zeros(4, int)}, "inputs are features, labels, not features, label, labels"),
 }  # fmt: skip
 
 
-def test_good_data_is_taken():
+def test_valid_data_is_accepted():
     check_inputs(labelled(), GOOD)
     plan = Plan(Program.compile(labelled(), ("loss",), batch=4))
     check_inputs(labelled(), plan.inputs)
 
 
 @pytest.mark.parametrize("case", BAD_DATA)
-def test_bad_data_is_refused_by_name(case):
+def test_invalid_data_raises_with_the_name_of_the_input(case):
     data, message = BAD_DATA[case]
     with pytest.raises(GraphError, match=message):
         check_inputs(labelled(), GOOD | data)
 
 
 @pytest.mark.parametrize(("value", "fits"), [(0.0, True), (4.0, True), (5.0, False), (-1.0, False), (0.5, False)])
-def test_the_indices_of_a_table_are_looked_at(value, fits):
+def test_the_indices_of_an_embedding_are_checked(value, fits):
     graph = Graph()
     graph.input("words", (BATCH, 2))
     graph.add("vectors", registered("layer")["embedding"](entries=5, units=3), "words")

@@ -18,7 +18,7 @@ from core import (
 )
 
 
-def test_order_puts_each_node_after_what_it_reads_even_when_added_before():
+def test_order_is_topological_and_independent_of_insertion():
     graph = Graph()
     graph.add("last", Add(), "middle", "first")
     graph.add("middle", ReLU(), "first")
@@ -43,7 +43,7 @@ def test_order_of_random_graphs(names, data):
         assert all(value == "x" or order.index(value) < order.index(name) for value in values)
 
 
-def test_a_cycle_is_refused_with_the_names_on_it():
+def test_a_cycle_raises_with_the_names_of_its_nodes():
     graph = Graph()
     graph.input("x", (BATCH, 2))
     graph.add("apart", ReLU(), "x")
@@ -115,11 +115,11 @@ def unrolled(steps, units=3):
     return graph
 
 
-def test_shared_parameters_are_one():
+def test_shared_parameters_are_listed_once():
     assert [each.name for each in unrolled(4).parameters()] == ["linear0.weight", "linear0.bias"]
 
 
-def test_sharing_must_make_sense():
+def test_invalid_sharing_raises():
     graph = Graph()
     graph.input("x", (BATCH, 2))
     graph.add("a", Linear(units=3), "x")
@@ -142,7 +142,7 @@ def test_sharing_must_make_sense():
         graph.parameters()
 
 
-def test_a_classifier_has_the_names_that_everybody_relies_on():
+def test_names_and_shapes_of_a_classifier():
     graph = with_loss(build_classifier([Linear(units=4), ReLU(), Linear(units=3)], 2), Hinge())
     assert graph.order() == ["0_linear", "1_relu", "scores", "loss"]
     assert graph.inputs["labels"].integer

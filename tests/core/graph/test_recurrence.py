@@ -8,11 +8,11 @@ STEPS, FEATURES, UNITS, CLASSES = 4, 3, 5, 2
 
 
 def recurrent(steps=STEPS):
-    """h_t = sigmoid(x_t A + a + h_{t-1} B + b), read by a linear layer after the last step, which has a hinge loss."""
+    """h_t = sigmoid(x_t A + a + h_{t-1} B + b), followed by a linear layer and a hinge loss after the last step."""
     cell = Graph()
     cell.input("x", (BATCH, FEATURES))
     cell.input("h", (BATCH, UNITS))
-    # In this order no node comes after what it reads.
+    # Each node is added before the nodes that it reads.
     cell.add("state", Sigmoid(), "sum")
     cell.add("sum", Add(), "from_x", "from_h")
     cell.add("from_x", Linear(units=UNITS), "x")
@@ -49,7 +49,7 @@ def test_parameters_are_those_of_the_first_step():
     ]
 
 
-def test_it_computes_what_a_loop_does():
+def test_values_against_a_loop():
     plan = Plan(Program.compile(recurrent(), ("scores",), batch=3, dtype=np.float64, backward=False))
     plan.parameters[...] = np.random.default_rng(6).normal(size=plan.parameters.size)
     inputs = data()
@@ -70,8 +70,8 @@ def test_gradients_through_time(steps):
     check_graph(recurrent(steps), "loss", data(steps=steps)).assert_ok()
 
 
-def test_two_states_that_change_places():
-    """a_t = b_{t-1}, b_t = relu(a_{t-1}): each step must read what the step before had, not what it has itself."""
+def test_two_states_that_are_swapped():
+    """a_t = b_{t-1}, b_t = relu(a_{t-1}): each step must read the states of the previous step."""
     cell = Graph()
     for name in ("a", "b", "x"):
         cell.input(name, (BATCH, 1))
@@ -86,11 +86,11 @@ def test_two_states_that_change_places():
     plan.inputs["first"][...], plan.inputs["second"][...], plan.inputs["x"][...] = 5, 7, 100
     plan.forward()
     assert copies["new_a"][-1] == "new_a_2"
-    # The pair is 5 and 7, then 7 and 5, then 5 and 7 when the third step reads it.
+    # The first, second and third step read the states (5, 7), (7, 5) and (5, 7).
     assert [plan.value(name).item() for name in plan.program.outputs] == [7, 5, 105]
 
 
-def test_what_does_not_fit_is_said():
+def test_invalid_arguments_raise():
     cell = Graph()
     cell.input("x", (BATCH, 1))
     cell.input("h", (BATCH, 1))

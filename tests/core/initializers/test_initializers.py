@@ -18,7 +18,7 @@ from core import (
 )
 
 INPUTS, OUTPUTS = 200, 500
-# Variance of a weight (200, 500), and whether the distribution is normal, uniform or one value.
+# Variance for a weight of shape (200, 500), and whether the distribution is normal, uniform or a single value.
 VARIANCES = [
     (He(), 2 / INPUTS, "normal"),
     (HeUniform(), 2 / INPUTS, "uniform"),
@@ -33,18 +33,19 @@ VARIANCES = [
 ]
 
 
-def test_every_initializer_is_here():
+def test_examples_cover_every_initializer():
     assert {type(initializer) for initializer, _, _ in VARIANCES} == set(registered("initializer").values())
 
 
 @pytest.mark.parametrize(("initializer", "variance", "form"), VARIANCES, ids=str)
-def test_has_the_variance_and_the_form_of_the_paper(initializer, variance, form):
+def test_variance_and_distribution(initializer, variance, form):
     values = initializer.draw(np.random.default_rng(0), (INPUTS, OUTPUTS))
     assert values.dtype == np.float64
     if form == "value":
         assert np.unique(values).size == 1
         return
-    # Kurtosis 3 of a normal and 1.8 of a uniform distribution, and five standard errors of each estimate.
+    # The kurtosis of a normal distribution is 3, that of a uniform one 1.8. The tolerances of mean and variance are
+    # five standard errors.
     kurtosis = {"normal": 3, "uniform": 1.8}[form]
     n = values.size
     assert abs(values.mean()) < 5 * sqrt(variance / n)
@@ -58,13 +59,13 @@ def test_has_the_variance_and_the_form_of_the_paper(initializer, variance, form)
 
 @pytest.mark.parametrize("initializer", [initializer for initializer, _, _ in VARIANCES], ids=str)
 @pytest.mark.parametrize("shape", [(), (7,), (0,), (3, 1), (2, 3, 4)], ids=str)
-def test_any_shape_and_the_same_again_from_one_seed(initializer, shape):
+def test_any_shape_and_same_values_for_same_seed(initializer, shape):
     values = np.asarray(initializer.draw(np.random.default_rng(1), shape))
     assert values.shape == shape
     np.testing.assert_array_equal(initializer.draw(np.random.default_rng(1), shape), values)
 
 
-def test_all_axes_but_the_last_count_inputs():
+def test_fan_in_is_the_product_of_all_axes_but_the_last():
     for initializer, variance in ((He(), 2 / 60), (GlorotUniform(), 2 / 1060), (LeCun(), 1 / 60)):
         values = initializer.draw(np.random.default_rng(0), (6, 10, 1000))
         assert values.var() == pytest.approx(variance, rel=0.05)

@@ -21,7 +21,7 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 class Vectors:
-    """Parameters and slots after three steps, taken slice by slice."""
+    """Parameters and optimizer slots after three steps, each applied slice by slice."""
 
     def __init__(self, optimizer, dtype, size, cuts=(), seed=0):
         random = np.random.default_rng(seed)
@@ -29,7 +29,7 @@ class Vectors:
         self.state = {slot: np.zeros(size, dtype) for slot in optimizer.slots}
         edges = [0, *sorted(min(cut, size) for cut in cuts), size]
         for step in range(1, 4):
-            # Of many magnitudes, subnormal numbers among them.
+            # The gradients have many magnitudes, including subnormal numbers.
             gradients = (random.normal(size=size) * 10.0 ** random.integers(-25, 5, size)).astype(dtype)
             for start, stop in pairwise(edges):
                 part = slice(start, stop)
@@ -54,7 +54,7 @@ def numpy_form(*arguments, **options):
 
 @OPTIMIZERS
 @DTYPES
-def test_a_loop_has_the_bits_of_the_numpy_form(optimizer, dtype):
+def test_interpreted_loop_is_bitwise_equal_to_numpy(optimizer, dtype):
     calls = []
 
     def interpreted(loop):
@@ -63,7 +63,7 @@ def test_a_loop_has_the_bits_of_the_numpy_form(optimizer, dtype):
 
     with patch.object(fused, "compile_loop", interpreted), patch.object(fused, "SHORTEST", 0):
         one = Vectors(optimizer, dtype, 300)
-    assert calls, "the loop was not taken"
+    assert calls, "the loop was not used"
     assert one.bits() == numpy_form(optimizer, dtype, 300).bits()
 
 
@@ -72,7 +72,7 @@ def test_a_loop_has_the_bits_of_the_numpy_form(optimizer, dtype):
 @DTYPES
 @settings(max_examples=10, deadline=None)
 @given(cuts=st.lists(st.integers(0, 3000), max_size=4), seed=st.integers(0, 100))
-def test_a_compiled_loop_has_the_bits_of_the_numpy_form_wherever_it_is_cut(optimizer, dtype, cuts, seed):
+def test_compiled_loop_on_slices_is_bitwise_equal_to_numpy(optimizer, dtype, cuts, seed):
     with patch.object(fused, "SHORTEST", 0):
         compiled = Vectors(optimizer, dtype, 3001, cuts, seed)
     assert compiled.bits() == numpy_form(optimizer, dtype, 3001, seed=seed).bits()
@@ -94,7 +94,7 @@ def test_long_vectors_are_compiled_and_short_ones_are_not():
     assert taken == [False, True]
 
 
-def test_without_numba_the_caller_is_told():
+def test_returns_false_without_numba():
     def never(_):
         raise AssertionError
 

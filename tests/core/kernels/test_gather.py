@@ -20,7 +20,7 @@ def table(dtype, rows, width, seed):
 
 
 def expected(source, rows, scale):
-    """The same in one NumPy expression."""
+    """Reference in one NumPy expression."""
     values = source[rows].astype(np.float32)
     return values if scale is None else (values - scale[0]) / scale[1]
 
@@ -42,14 +42,14 @@ widths, counts, seeds = st.sampled_from([1, 3, 17, 130]), st.integers(0, 40), st
 
 
 @given(st.sampled_from(DTYPES), widths, counts, st.booleans(), seeds, st.sampled_from([1, 100, gather.PIECE]))
-def test_gathering_has_the_bits_of_the_expression(dtype, width, count, scaled, seed, piece):
+def test_numpy_form_is_bitwise_equal_to_the_reference(dtype, width, count, scaled, seed, piece):
     with patch.object(gather, "PIECE", piece):
         check(dtype, width, count, scaled, seed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_loop_has_them_too(dtype, scaled):
+def test_interpreted_loop_is_bitwise_equal_to_the_reference(dtype, scaled):
     with patch.object(gather, "LARGE", 0), patch.object(gather, "compile_loop", lambda loop: loop):
         check(dtype, 17, 9, scaled, seed=1)
 
@@ -57,13 +57,13 @@ def test_a_loop_has_them_too(dtype, scaled):
 @pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed: pip install 'gradfleet[fast]'")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_compiled_loop_has_them_too(dtype, scaled):
+def test_compiled_loop_is_bitwise_equal_to_the_reference(dtype, scaled):
     with patch.object(gather, "LARGE", 0):
         for width in (1, 3, 17, 784):
             check(dtype, width, 23, scaled, seed=2)
 
 
-def test_only_large_tables_are_worth_a_compilation():
+def test_only_large_tables_are_compiled():
     compiled = []
     with patch.object(gather, "compile_loop", compiled.append):
         small, large = np.zeros((8, 4), np.uint8), np.zeros((8, 4), np.uint8)
@@ -71,5 +71,5 @@ def test_only_large_tables_are_worth_a_compilation():
         for size, source in ((33, small), (32, large)):
             with patch.object(gather, "LARGE", size):
                 gather.gather(source, np.array([1, 2]), out)
-            assert not out.any(), "without Numba the other way is taken"
+            assert not out.any(), "without Numba, the NumPy form is used"
     assert len(compiled) == 1

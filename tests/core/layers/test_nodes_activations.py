@@ -1,4 +1,4 @@
-"""Elementwise functions against their definitions, number by number, at kinks and far out."""
+"""Elementwise functions against scalar definitions, at kinks and for large arguments."""
 
 import math
 
@@ -45,7 +45,7 @@ def normal_distribution(x):
     return (1 + math.erf(x / math.sqrt(2))) / 2
 
 
-# A node, its function, and its derivative, as a textbook has them.
+# A node, its function and its derivative, as defined in textbooks.
 DEFINITIONS = [
     (Identity(), lambda x: x, lambda _: 1),
     (ReLU(), lambda x: max(0, x), lambda x: x > 0),
@@ -102,7 +102,7 @@ def test_definition_where_positive(node, function, derivative):
     check(node, function, derivative, np.linspace(0.01, 7, 57))
 
 
-def test_gelu_is_near_its_exact_form():
+def test_gelu_approximates_its_exact_form():
     x = np.linspace(-8, 8, 1601)
     value, gradient = evaluate(GELU(), x)
     exact = [each * normal_distribution(each) for each in x]
@@ -113,7 +113,7 @@ def test_gelu_is_near_its_exact_form():
     assert evaluate(GELU(), [1.5])[0] == pytest.approx(0.75 * (1 + t), rel=1e-15)
 
 
-# (node, x, value, gradient) far from 0, where a careless formula overflows or cancels.
+# (node, x, value, gradient) far from 0, where a naive formula overflows or loses digits by cancellation.
 FAR = [
     (Sigmoid(), [-1e4, 1e4], [0, 1], [0, 0]),
     (Tanh(), [-1e4, 1e4], [-1, 1], [0, 0]),
@@ -129,7 +129,7 @@ FAR = [
 
 
 @pytest.mark.parametrize(("node", "x", "value", "gradient"), FAR, ids=name_of)
-def test_far_out(node, x, value, gradient):
+def test_large_arguments(node, x, value, gradient):
     got = evaluate(node, x)
     np.testing.assert_allclose(got[0], value, rtol=1e-12, atol=1e-300)
     np.testing.assert_allclose(got[1], gradient, rtol=1e-12, atol=1e-300)

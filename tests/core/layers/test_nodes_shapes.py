@@ -1,4 +1,4 @@
-"""Nodes that move, pick and reduce numbers, against NumPy and loops; ties; shapes that do not fit."""
+"""Nodes that reduce, select and reshape, against NumPy and loops. Ties and invalid shapes."""
 
 import math
 from inspect import isfunction
@@ -49,7 +49,7 @@ def test_reductions(cls, function, axes):
 
 
 @pytest.mark.parametrize(
-    ("node", "shape", "said"),
+    ("node", "shape", "message"),
     [
         (Sum(axes=(0,)), (3, 4), "sum needs an axis from 1 to 1, or from the back -1 to -1, not 0"),
         (Max(axes=(-2,)), (3, 4), "max needs .* not -2: axis 0 is the batch axis"),
@@ -72,12 +72,12 @@ def test_reductions(cls, function, axes):
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused(node, shape, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_shapes_raise(node, shape, message):
+    with pytest.raises(ValueError, match=message):
         node.infer(shape)
 
 
-def test_ties_share_the_gradient():
+def test_ties_divide_the_gradient_equally():
     _, gradient = evaluate(Max(), [[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [-np.inf, -np.inf, 0.0]], upstream=[6, 6, 6])
     assert gradient.tolist() == [[0, 3, 3], [2, 2, 2], [0, 0, 6]]
     value, gradient = evaluate(Maxout(), [[1.0, 1.0, 0.0, np.nextafter(0, 1)]], upstream=[[6.0, 6.0]])
@@ -85,13 +85,13 @@ def test_ties_share_the_gradient():
     assert gradient.tolist() == [[3, 3, 0, 6]]
 
 
-def test_maxout_takes_neighbours():
+def test_maxout_reduces_adjacent_elements():
     value, gradient = evaluate(Maxout(pieces=3), [[1.0, 5.0, 2.0, 7.0, -1.0, 6.0]], upstream=[[2.0, 3.0]])
     assert value.tolist() == [[5, 7]]
     assert gradient.tolist() == [[0, 2, 0, 3, 0, 0]]
 
 
-def test_concat_puts_inputs_side_by_side():
+def test_concat_against_numpy():
     parts = [X[:, :1], X, X[:, :0]]
     upstream = np.random.default_rng(1).normal(size=(3, 3, 4, 5))
     value, *gradients = evaluate(Concat(axis=1), *parts, upstream=upstream)
@@ -113,7 +113,7 @@ def test_concat_takes_any_number_of_inputs_in_a_graph():
 
 
 @pytest.mark.parametrize(
-    ("node", "pick"),
+    ("node", "select"),
     [
         (Slice(start=1), lambda x: x[..., 1:]),
         (Slice(start=1, stop=2, axis=1), lambda x: x[:, 1:2]),
@@ -123,19 +123,20 @@ def test_concat_takes_any_number_of_inputs_in_a_graph():
         (Flatten(), lambda x: x.reshape(3, 40)),
         (Reshape(shape=(8, 5)), lambda x: x.reshape(3, 8, 5)),
     ],
-    ids=lambda value: None if isfunction(value) else str(value),  # whose address differs from run to run
+    # Without the functions, whose text has an address that differs between runs.
+    ids=lambda value: None if isfunction(value) else str(value),
 )
-def test_picking(node, pick):
-    upstream = np.random.default_rng(1).normal(size=pick(X).shape)
+def test_selecting_and_reshaping(node, select):
+    upstream = np.random.default_rng(1).normal(size=select(X).shape)
     value, gradient = evaluate(node, X, upstream=upstream)
-    np.testing.assert_array_equal(value, pick(X))
+    np.testing.assert_array_equal(value, select(X))
     expected = np.zeros_like(X)
-    pick(expected)[...] = upstream
+    select(expected)[...] = upstream
     np.testing.assert_array_equal(gradient, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
-def test_embedding_adds_up_rows_read_twice(dtype):
+def test_embedding_sums_gradients_of_repeated_rows(dtype):
     indices = np.array([[0, 2], [2, 2], [1, 0]], dtype)
     table = np.arange(8.0).reshape(4, 2)
     upstream = np.random.default_rng(0).normal(size=(3, 2, 2))
@@ -147,7 +148,7 @@ def test_embedding_adds_up_rows_read_twice(dtype):
     np.testing.assert_allclose(gradient, expected, rtol=1e-15)
 
 
-def test_indices_out_of_range_count_as_the_nearest():
+def test_indices_out_of_range_are_clipped():
     indices = np.array([-(2**62), -1, 3, 2**62])
     value, _ = evaluate(OneHot(classes=3), indices.astype(np.float64))
     assert value.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]]
@@ -157,7 +158,7 @@ def test_indices_out_of_range_count_as_the_nearest():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_softmax_and_its_logarithm_far_out(dtype):
+def test_softmax_and_log_softmax_of_large_arguments(dtype):
     x = [[1e4, -1e4, 0], [5, -20, -20], [0, 0, 0]]
     shares, _ = evaluate(Softmax(), x, dtype=dtype)
     tiny = math.exp(-25)

@@ -1,4 +1,4 @@
-"""What differs between training and evaluation: dropout, batch normalization, and the statistics that it keeps."""
+"""Nodes that differ between training and evaluation: dropout and batch normalization with its running averages."""
 
 import tracemalloc
 from itertools import pairwise
@@ -36,7 +36,7 @@ from tests.core.fixtures.direct import evaluate
 
 
 def dropped(key, rate=0.5, name="drop", shape=(50, 40), dtype=np.float32, **options):
-    """Return value and gradient of dropout on ones, with an upstream of three."""
+    """Return value and gradient of dropout on an array of ones, for an upstream gradient of three."""
     graph = Graph()
     graph.input("x", (BATCH, shape[1]))
     graph.add(name, Dropout(rate=rate), "x")
@@ -48,16 +48,16 @@ def dropped(key, rate=0.5, name="drop", shape=(50, 40), dtype=np.float32, **opti
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])
-def test_dropout_drops_its_share_and_scales_the_rest(rate):
+def test_dropout_rate_and_scale(rate):
     value, gradient = dropped(RandomKey(1), rate, shape=(500, 400), dtype=np.float64)
     kept = value != 0
     np.testing.assert_array_equal(value[kept], 1 / (1 - rate))
     np.testing.assert_array_equal(gradient, 3 * value)
-    # Five standard deviations of a share of so many.
+    # The tolerance is five standard deviations of the fraction.
     assert np.mean(kept) == pytest.approx(1 - rate, abs=5 * (rate * (1 - rate) / kept.size) ** 0.5)
 
 
-def test_dropout_follows_its_key_and_its_name():
+def test_dropout_mask_depends_on_key_and_name():
     keys = [
         RandomKey(1),
         RandomKey(2),
@@ -72,14 +72,14 @@ def test_dropout_follows_its_key_and_its_name():
     np.testing.assert_array_equal(dropped(RandomKey(1))[0], dropped(RandomKey(1), dtype=np.float64)[0])
 
 
-def test_dropout_is_drawn_from_the_stream_of_shard_and_name():
+def test_dropout_stream_is_shard_and_hash_of_name():
     # The first 48 bits of the SHA-256 of "drop", from `printf drop | sha256sum`.
     stream = 5 << 48 | 0xD90EE9CCF6BE
     noise = generator(7, Purpose.DROPOUT, epoch=2, step=3, stream=stream).random((50, 40), np.float32)
     np.testing.assert_array_equal(dropped(RandomKey(7, 2, 3, 5))[0] != 0, noise >= 0.5)
 
 
-def test_dropout_at_its_threshold_keeps():
+def test_dropout_keeps_elements_at_the_threshold():
     value, gradient = evaluate(Dropout(rate=0.25), [1.0, 2.0, 3.0], noise=[0.25, np.nextafter(np.float32(0.25), 0), 0])
     assert value.tolist() == [1 / 0.75, 0, 0]
     assert gradient.tolist() == [1 / 0.75, 0, 0]
@@ -91,13 +91,13 @@ def test_dropout_is_the_identity_in_evaluation():
     assert (gradient == 3).all()
 
 
-def test_dropout_without_a_key_is_refused():
+def test_dropout_without_a_key_raises():
     with pytest.raises(ValueError, match=r"node 'drop' draws random numbers in training: forward needs random="):
         dropped(None)
 
 
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"shard": 2**16}, {"epoch": -1}, {"step": 2**64}], ids=str)
-def test_keys_out_of_range_are_refused(wrong):
+def test_keys_out_of_range_raise(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=rf"{name} must be in .* not {value}"):
         RandomKey(**{"seed": 0} | wrong)
@@ -167,10 +167,10 @@ def test_a_network_passes_the_gradient_check():
     inputs = {"features": random.normal(size=(7, 6)), "labels": random.integers(0, 3, 7)}
     report = check_graph(network(), "loss", inputs, 1)
     report.assert_ok()
-    assert not any("mean" in tensor.name for tensor in report.tensors), "statistics are not learnt"
+    assert not any("mean" in tensor.name for tensor in report.tensors), "running averages have no gradient to check"
 
 
-def test_statistics_of_shards_average_over_the_batch():
+def test_statistics_of_shards_are_averaged_over_the_batch():
     graph = network()
     layout = ParameterLayout(graph.parameters())
     parameters = initialize(layout, 0, np.float64)
@@ -191,7 +191,9 @@ def test_statistics_of_shards_average_over_the_batch():
         np.testing.assert_allclose(after[name], 0.7 * start + 0.3 * average, rtol=1e-13, atol=1e-15)
     for name, declaration in layout.declarations.items():
         assert declaration.statistic == (name.endswith((".mean", ".variance")))
-        assert not (declaration.statistic and slots[name].any()), "norms and optimizers see no gradient"
+        assert not (declaration.statistic and slots[name].any()), (
+            "slots of statistics must be zero for norms and optimizers"
+        )
         if not declaration.statistic:
             np.testing.assert_array_equal(after[name], before[name])
     covered = np.zeros(layout.size, bool)
@@ -206,7 +208,7 @@ LAYOUT = ParameterLayout(network().parameters())
 
 @settings(deadline=None)
 @given(cuts=st.lists(st.integers(0, LAYOUT.size), max_size=6), seed=st.integers(0, 100))
-def test_statistics_have_the_same_bits_wherever_slices_begin(cuts, seed):
+def test_updating_statistics_by_slices_changes_no_bit(cuts, seed):
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(2, LAYOUT.size)).astype(np.float32)
     whole, cut = vectors.copy(), vectors.copy()
@@ -217,7 +219,7 @@ def test_statistics_have_the_same_bits_wherever_slices_begin(cuts, seed):
     assert whole.tobytes() == cut.tobytes()
 
 
-def test_evaluation_uses_the_running_averages_and_depends_on_no_other_row():
+def test_evaluation_uses_running_averages_and_is_independent_of_other_rows():
     graph = network()
     layout = ParameterLayout(graph.parameters())
     parameters = initialize(layout, 0, np.float64)
@@ -247,7 +249,7 @@ def test_statistics_cannot_be_shared():
         graph.parameters()
 
 
-def test_scratch_and_noise_take_no_memory_beyond_the_calls_that_use_them():
+def test_memory_of_scratch_and_noise_is_reused():
     graph = Graph()
     value = graph.input("x", (BATCH, 64))
     for index in range(8):
@@ -259,13 +261,13 @@ def test_scratch_and_noise_take_no_memory_beyond_the_calls_that_use_them():
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # What backward reads: eight normalized values and eight masks. Besides: the input, the output, and what one call
-    # works with. No room for eight noises or products more.
+    # Arrays of 1000 x 64 float32: eight normalized values and eight masks, which backward reads, the input, the output
+    # and the workspace of one call. Eight separate noise or scratch arrays would exceed the limit.
     assert 18 < held / (1000 * 64 * 4) < 22
 
 
 @pytest.mark.parametrize("cls", registered("optimizer").values(), ids=lambda cls: cls.type)
-def test_no_optimizer_moves_statistics(cls):
+def test_optimizers_do_not_change_statistics(cls):
     optimizer = cls()
     random = np.random.default_rng(0)
     parameters = random.normal(size=LAYOUT.size).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Losses and their gradients against the definitions, one sample at a time, in exact or long arithmetic."""
+"""Losses and their gradients against the definitions, per sample, in exact or high-precision arithmetic."""
 
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -32,7 +32,7 @@ from tests.core.fixtures import direct
 
 
 def evaluate(loss, scores, labels, dtype=np.float64):
-    """Return the losses and their gradients for an upstream of one."""
+    """Return the losses and their gradients for an upstream gradient of one."""
     graph = Graph()
     scores = np.asarray(scores, dtype)
     graph.input("scores", (BATCH, scores.shape[1]))
@@ -47,7 +47,7 @@ def evaluate(loss, scores, labels, dtype=np.float64):
 
 
 def softmax_reference(scores, label):
-    """Return loss and gradient with 60 digits and exponents that no exp can leave."""
+    """Return loss and gradient in decimal arithmetic with 60 digits, in which exp does not overflow."""
     with localcontext() as context:
         context.prec = 60
         exponentials = [Decimal(float(score)).exp() for score in scores]
@@ -55,7 +55,7 @@ def softmax_reference(scores, label):
         others = total - exponentials[label]
         gradient = [each / total for each in exponentials]
         gradient[label] = -others / total
-        # ln(1 + x) by its series where x is too small for 60 digits to hold 1 + x.
+        # The series of ln(1 + x), where x is so small that 1 + x needs more than 60 digits.
         ratio = others / exponentials[label]
         loss = ratio - ratio**2 / 2 if ratio < Decimal("1e-25") else (1 + ratio).ln()
         return float(loss), [float(each) for each in gradient]
@@ -65,7 +65,7 @@ def hinge_reference(scores, label, loss):
     """Return loss and gradient in exact arithmetic."""
     exact, margin = [Fraction(float(score)) for score in scores], Fraction(loss.margin)
     others = [j for j in range(len(scores)) if j != label]
-    # Each term, and by which scores it rises (1) and falls (-1).
+    # Each term and its derivative with respect to the scores, 1 or -1.
     if loss.form == "one_vs_all":
         terms = [(margin + exact[j], {j: 1}) for j in others] + [(margin - exact[label], {label: -1})]
     else:
@@ -85,7 +85,7 @@ def hinge_reference(scores, label, loss):
 
 
 def batches(largest):
-    """Draw scores that float32 holds exactly, and labels."""
+    """Draw scores that are exact in float32, and labels."""
     score = st.floats(-largest, largest, width=32)
     return st.integers(2, 6).flatmap(
         lambda classes: st.lists(
@@ -100,7 +100,7 @@ def batches(largest):
 @pytest.mark.parametrize("largest", [1, 50])
 @settings(deadline=None)
 @given(data=st.data())
-def test_softmax_keeps_its_digits(dtype, digits, largest, data):
+def test_softmax_is_accurate(dtype, digits, largest, data):
     scores, labels = zip(*data.draw(batches(largest)), strict=True)
     value, gradient = evaluate(SoftmaxCrossEntropy(), scores, labels, dtype)
     reference = [softmax_reference(each, label) for each, label in zip(scores, labels, strict=True)]
@@ -110,7 +110,7 @@ def test_softmax_keeps_its_digits(dtype, digits, largest, data):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_softmax_of_far_apart_scores(dtype):
+def test_softmax_of_scores_with_large_differences(dtype):
     far = [[1e4, -1e4, 0], [1e4, -1e4, 0], [0, -np.inf, -np.inf], [5, -20, -20]]
     value, gradient = evaluate(SoftmaxCrossEntropy(), far, [0, 1, 0, 0], dtype)
     np.testing.assert_allclose(value, [0, 2e4, 0, 2 * np.exp(-25)], rtol=1e-6)
@@ -118,7 +118,7 @@ def test_softmax_of_far_apart_scores(dtype):
     np.testing.assert_allclose(gradient[3], [-2 * np.exp(-25), np.exp(-25), np.exp(-25)], rtol=1e-5)
 
 
-def test_softmax_of_an_impossible_class_is_infinite():
+def test_softmax_of_a_class_with_probability_zero_is_infinite():
     value, gradient = evaluate(SoftmaxCrossEntropy(), [[-np.inf, 0.0]], [0])
     assert value == [np.inf]
     assert gradient.tolist() == [[-1, 1]]
@@ -128,9 +128,9 @@ def test_softmax_of_an_impossible_class_is_infinite():
 @pytest.mark.parametrize("squared", [False, True])
 @settings(deadline=None)
 @given(data=batches(16), margin=st.sampled_from([0.25, 1.0, 3.0]))
-def test_hinge_in_its_three_forms(form, squared, data, margin):
+def test_hinge_forms(form, squared, data, margin):
     scores, labels = zip(*data, strict=True)
-    # Multiples of 1/8: float64 makes no error, so that terms of exactly 0 and ties are met and told apart.
+    # Multiples of 1/8 are exact in float64, so the examples include ties and terms of exactly 0.
     scores = np.round(np.array(scores) * 8) / 8
     loss = Hinge(margin=margin, form=form, squared=squared)
     value, gradient = evaluate(loss, scores, labels)
@@ -139,7 +139,7 @@ def test_hinge_in_its_three_forms(form, squared, data, margin):
     np.testing.assert_allclose(gradient, [slope for _, slope in reference], rtol=1e-15)
 
 
-def test_ties_of_crammer_and_singer_share_the_gradient():
+def test_ties_of_crammer_singer_divide_the_gradient_equally():
     value, gradient = evaluate(
         Hinge(form="crammer_singer"), [[1.0, 2.0, 2.0], [2.0, 1.0, 1.0], [2.5, 1.0, 1.0]], [0] * 3
     )
@@ -147,20 +147,20 @@ def test_ties_of_crammer_and_singer_share_the_gradient():
     assert gradient.tolist() == [[-1, 0.5, 0.5], [0, 0, 0], [0, 0, 0]]
 
 
-def test_hinge_at_the_kink_is_flat():
+def test_hinge_gradient_at_the_kink_is_zero():
     value, gradient = evaluate(Hinge(), [[3.0, 2.0, 2.0], [3.0, np.nextafter(2.0, 3), 2.0]], [0, 0])
     assert gradient.tolist() == [[0, 0, 0], [-1, 1, 0]]
     assert value[0] == 0 < value[1]
 
 
-def test_hinge_of_tied_scores_counts_each():
+def test_hinge_of_tied_scores():
     value, gradient = evaluate(Hinge(), [[1.0, 1.0, 1.0]], [1])
     assert value == [2]
     assert gradient.tolist() == [[1, -2, 1]]
 
 
 def slopes(node, inputs, upstream):
-    """Return what backward writes, called directly, with float64 arrays."""
+    """Return the gradients from calling backward directly, with float64 arrays."""
     output = np.empty(node.infer(*(each.shape for each in inputs)))
     workspace = {name: np.empty(shape) for name, (shape, _) in node.workspace(*(x.shape for x in inputs)).items()}
     node.forward(np, inputs, output, workspace)
@@ -169,19 +169,19 @@ def slopes(node, inputs, upstream):
     return gradients
 
 
-def test_relu_at_zero_is_flat():
+def test_relu_gradient_at_zero_is_zero():
     x = np.array([-0.0, 0.0, 5e-324, -5e-324])
     (gradient,) = slopes(ReLU(), [x], np.array([3.0, 4.0, 5.0, 6.0]))
     assert gradient.tolist() == [0, 0, 5, 0]
 
 
-def test_absolute_error_at_zero_is_flat():
+def test_absolute_error_gradient_at_zero_is_zero():
     x, y = slopes(AbsoluteError(), [np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]])], np.array([2.0]))
     assert (x.tolist(), y.tolist()) == ([[0, -2]], [[0, 2]])
 
 
 @pytest.mark.parametrize(
-    ("scores", "labels", "said"),
+    ("scores", "labels", "message"),
     [
         ((4,), (4,), "at least 2 classes"),
         ((4, 1), (4,), "at least 2 classes"),
@@ -189,19 +189,19 @@ def test_absolute_error_at_zero_is_flat():
     ],
 )
 @pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
-def test_shapes_that_do_not_fit_are_refused(loss, scores, labels, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_shapes_raise(loss, scores, labels, message):
+    with pytest.raises(ValueError, match=message):
         loss.infer(scores, labels)
 
 
-def test_a_loss_of_values_takes_targets_like_the_scores():
+def test_targets_of_a_regression_loss_have_the_shape_of_the_scores():
     graph = with_loss(build_classifier([ReLU()], 3), AbsoluteError())
     assert graph.shapes(7)["targets"] == (7, 3)
     assert graph.shapes(7)["loss"] == (7,)
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.9])
-def test_label_smoothing_spreads_the_target(smoothing):
+def test_label_smoothing(smoothing):
     scores = np.random.default_rng(0).normal(0, 3, (6, 4))
     labels = np.array([0, 1, 2, 3, 0, 1])
     value, gradient = evaluate(SoftmaxCrossEntropy(label_smoothing=smoothing), scores, labels)
@@ -211,7 +211,7 @@ def test_label_smoothing_spreads_the_target(smoothing):
     np.testing.assert_allclose(gradient, shares - target, rtol=1e-12, atol=1e-14)
 
 
-def test_label_smoothing_of_far_apart_scores():
+def test_label_smoothing_of_scores_with_large_differences():
     value, gradient = evaluate(SoftmaxCrossEntropy(label_smoothing=0.1), [[1e4, -1e4], [-1e4, 1e4]], [0, 0], np.float32)
     np.testing.assert_allclose(value, [1000, 19000], rtol=1e-6)
     np.testing.assert_allclose(gradient, [[0.05, -0.05], [-0.95, 0.95]], rtol=1e-6)
@@ -230,7 +230,7 @@ def test_class_weights_multiply_each_sample(loss):
     np.testing.assert_allclose(weighted_gradient, weights[:, None] * gradient, rtol=1e-14)
 
 
-def test_class_weights_are_one_for_each_class():
+def test_wrong_number_of_class_weights_raises():
     with pytest.raises(ValueError, match=r"hinge\.class_weights must have one number for each of 3 classes, not 2"):
         Hinge(class_weights=(1, 2)).infer((5, 3), (5,))
     with pytest.raises(ValueError, match=r"soft_margin\.class_weights must have .* each of 2 classes, not 1"):
@@ -243,7 +243,7 @@ def binary(loss, scores, labels, dtype=np.float64):
 
 @pytest.mark.parametrize("loss", [SigmoidCrossEntropy(), SoftMargin()], ids=lambda loss: loss.type)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_losses_of_a_probability_keep_their_digits(loss, dtype):
+def test_logistic_losses_are_accurate(loss, dtype):
     scores, labels = [0.0, 3.0, 3.0, 40.0, 1e4, 1e4, -1e4], [1, 1, 0, 1, 1, 0, 0]
     z = [(1 if label else -1) * Decimal(score) for score, label in zip(scores, labels, strict=True)]
     with localcontext() as context:
@@ -258,7 +258,7 @@ def test_losses_of_a_probability_keep_their_digits(loss, dtype):
     np.testing.assert_array_equal(column_gradient[:, 0], gradient)
 
 
-def test_sigmoid_cross_entropy_of_classes_is_each_against_the_rest():
+def test_sigmoid_cross_entropy_is_one_against_the_rest():
     scores = np.random.default_rng(0).normal(0, 2, (5, 3))
     labels = np.array([0, 1, 2, 1, 0])
     value, gradient = binary(SigmoidCrossEntropy(), scores, labels)
@@ -268,7 +268,7 @@ def test_sigmoid_cross_entropy_of_classes_is_each_against_the_rest():
     np.testing.assert_allclose(gradient, shares - target, rtol=1e-12, atol=1e-14)
 
 
-def test_binary_margin_at_the_kink_is_flat():
+def test_binary_margin_gradient_at_the_kink_is_zero():
     below = np.nextafter(1, 0)
     value, gradient = binary(BinaryMargin(), [1.0, below, -1.0, -below, 3.0, 0.5], [1, 1, 0, 0, 0, 1])
     assert value.tolist() == [0, 1 - below, 0, 1 - below, 4, 0.5]
@@ -288,21 +288,21 @@ def test_binary_margin_at_the_kink_is_flat():
     ],
     ids=lambda each: "" if isinstance(each, list) else str(each),
 )
-def test_losses_of_values_by_hand(loss, value, slope):
-    """Differences of 0, 1/2, -1 and 3; -1 is the joint of Huber's two pieces."""
+def test_regression_losses(loss, value, slope):
+    """Values for differences of 0, 1/2, -1 and 3. At -1 the two pieces of the Huber loss meet."""
     predictions, targets = np.array([1.0, 1.5, 0.0, 4.0]), np.ones(4)
     got, x_gradient, t_gradient = direct.evaluate(loss, predictions, targets, upstream=2.0)
     assert got.tolist() == value
     assert x_gradient.tolist() == [2 * each for each in slope]
     assert t_gradient.tolist() == [-2 * each for each in slope]
-    # Two entries a sample: their sum, or their mean.
+    # With two entries per sample, the loss is their sum or their mean.
     got, x_gradient, _ = direct.evaluate(loss, predictions.reshape(2, 2), targets.reshape(2, 2))
     entries = 2 if isinstance(loss, MeanSquaredError) else 1
     assert got.tolist() == [(value[0] + value[1]) / entries, (value[2] + value[3]) / entries]
     assert x_gradient.ravel().tolist() == [each / entries for each in slope]
 
 
-def test_a_weighted_sum_adds_up():
+def test_weighted_sum_of_losses():
     scores = np.random.default_rng(0).normal(0, 2, (5, 3))
     labels = np.array([0, 1, 2, 1, 0])
     inner = WeightedSum(losses=(Hinge(), SoftmaxCrossEntropy()), weights=(0.5, 2))
@@ -314,7 +314,7 @@ def test_a_weighted_sum_adds_up():
     np.testing.assert_allclose(gradient, slopes, rtol=1e-12, atol=1e-14)
 
 
-def test_a_weighted_sum_has_the_target_of_its_parts():
+def test_targets_and_validation_of_a_weighted_sum():
     assert WeightedSum(losses=(Hinge(),), weights=(1,)).target == "labels"
     values = WeightedSum(losses=(SquaredError(), Huber()), weights=(1, 2))
     graph = with_loss(build_classifier([ReLU()], 3), values)

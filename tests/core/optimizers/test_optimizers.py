@@ -60,12 +60,12 @@ each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-def test_every_optimizer_is_here():
+def test_examples_cover_every_optimizer():
     assert {type(optimizer) for optimizer in OPTIMIZERS} == set(registered("optimizer").values())
 
 
 def within(ranges, piece):
-    """Return the ranges as seen from a piece of the vectors."""
+    """Return the parts of the ranges inside a piece, relative to its start."""
     return [
         (max(start, piece.start) - piece.start, min(stop, piece.stop) - piece.start)
         for start, stop in ranges
@@ -73,8 +73,8 @@ def within(ranges, piece):
     ]
 
 
-class Walk:
-    """Steps on given gradients, with the vectors cut into pieces."""
+class Trajectory:
+    """Optimizer steps on given gradients, with the vectors divided into pieces."""
 
     def __init__(self, optimizer, parameters, penalized=()):
         self.optimizer, self.penalized, self.done = optimizer, penalized, 0
@@ -101,11 +101,11 @@ class Walk:
         return [self.parameters, *self.state.values()]
 
 
-@patch("core.arrays.BLOCK", 1000)  # so that a short vector has several
+@patch("core.arrays.BLOCK", 1000)  # several blocks even in a short vector
 def walk(optimizer, dtype, pieces=None, size=SIZE, penalized=(), seed=0):
     """Take a few steps and return all vectors."""
     random = np.random.default_rng(seed)
-    taken = Walk(optimizer, random.normal(size=size).astype(dtype), penalized)
+    taken = Trajectory(optimizer, random.normal(size=size).astype(dtype), penalized)
     for _ in range(3):
         taken.step(random.normal(size=size).astype(dtype), pieces)
     return taken.vectors
@@ -124,20 +124,20 @@ ranges = edges.map(lambda cuts: list(pairwise(cuts))[::2])
 @each_dtype
 @settings(max_examples=15, deadline=None)
 @given(pieces=pieces, penalized=ranges)
-def test_cutting_the_vectors_changes_no_bit(optimizer, dtype, pieces, penalized):
+def test_dividing_the_vectors_changes_no_bit(optimizer, dtype, pieces, penalized):
     whole = walk(optimizer, dtype, penalized=penalized)
     assert same_bits(walk(optimizer, dtype, pieces, penalized=penalized), whole)
 
 
 class Averaging(SGD):
-    """Wrong: what it does depends on the slice that it is given."""
+    """Incorrect optimizer: its result depends on how the vectors are divided."""
 
     def update(self, xp, parameters, gradients, *others, **options):
         gradients = gradients / np.abs(gradients).mean() if gradients.size else gradients
         super().update(xp, parameters, gradients, *others, **options)
 
 
-def test_an_optimizer_that_looks_at_its_slice_is_caught():
+def test_an_optimizer_that_depends_on_the_slices_is_detected():
     pieces = [slice(0, 2000), slice(2000, SIZE)]
     assert not same_bits(walk(Averaging(), np.float64, pieces), walk(Averaging(), np.float64))
 
@@ -160,7 +160,7 @@ def test_alignment_changes_no_bit(optimizer, shift):
 
 
 def textbook(optimizer, w, gradients):
-    """Return the parameters after steps on the given gradients, one number at a time, as the papers write it."""
+    """Return the parameters after steps on the given gradients, computed per element with the published formulas."""
     m, v = [0.0] * len(w), [0.0] * len(w)
     for t, gradient in enumerate(gradients, start=1):
         lr = optimizer.learning_rate(t - 1, TOTAL)
@@ -188,11 +188,11 @@ def textbook(optimizer, w, gradients):
 
 
 @each_optimizer
-def test_is_its_definition_one_number_at_a_time(optimizer):
+def test_steps_against_the_published_formulas(optimizer):
     size = 50
     random = np.random.default_rng(0)
     parameters, gradients = random.normal(size=size), random.normal(size=(TOTAL, size))
-    taken = Walk(optimizer, parameters, penalized=[(0, size)])
+    taken = Trajectory(optimizer, parameters, penalized=[(0, size)])
     for gradient in gradients:
         taken.step(gradient)
     expected = textbook(optimizer, parameters.tolist(), gradients.tolist())
@@ -208,10 +208,10 @@ def test_float32_is_kept_and_agrees_with_float64(optimizer):
 
 @each_optimizer
 @each_dtype
-def test_what_never_had_a_gradient_stays(optimizer, dtype):
-    """Padding is such, and features that are always 0 make such weights."""
+def test_zero_gradients_do_not_change_parameters(optimizer, dtype):
+    """Examples are padding and the weights of features that are always 0."""
     parameters = np.array([0, -0.0, 3, -1e-20], dtype)
-    taken = Walk(optimizer, parameters)
+    taken = Trajectory(optimizer, parameters)
     for _ in range(3):
         taken.step(np.zeros(4, dtype))
     np.testing.assert_array_equal(taken.parameters, parameters)
@@ -220,21 +220,21 @@ def test_what_never_had_a_gradient_stays(optimizer, dtype):
 
 @each_optimizer
 def test_no_parameters(optimizer):
-    taken = Walk(optimizer, np.zeros(0))
+    taken = Trajectory(optimizer, np.zeros(0))
     taken.step(np.zeros(0))
     assert taken.parameters.size == 0
 
 
 @each_optimizer
-def test_gradients_are_only_read_and_may_lie_anyhow(optimizer):
+def test_gradients_can_be_read_only_and_strided(optimizer):
     random = np.random.default_rng(0)
     parameters, gradients = random.normal(size=20), random.normal(size=20)
-    plain = Walk(optimizer, parameters)
+    plain = Trajectory(optimizer, parameters)
     plain.step(gradients)
     spread = np.full(40, np.nan)
     spread[::2] = gradients
     spread.flags.writeable = False
-    strided = Walk(optimizer, parameters)
+    strided = Trajectory(optimizer, parameters)
     strided.step(spread[::2])
     assert same_bits(strided.vectors, plain.vectors)
 
@@ -242,7 +242,7 @@ def test_gradients_are_only_read_and_may_lie_anyhow(optimizer):
 @each_optimizer
 def test_a_step_allocates_no_arrays(optimizer):
     size = 200_000
-    taken = Walk(optimizer, np.ones(size, np.float32), penalized=[(0, size)])
+    taken = Trajectory(optimizer, np.ones(size, np.float32), penalized=[(0, size)])
     gradients = np.ones(size, np.float32)
     taken.step(gradients)
     gc.collect()
@@ -259,13 +259,13 @@ def test_a_step_allocates_no_arrays(optimizer):
 
 
 @each_optimizer
-def test_going_on_from_a_snapshot_gives_the_same_bits(optimizer):
+def test_resuming_from_a_snapshot_changes_no_bit(optimizer):
     random = np.random.default_rng(0)
     gradients = random.normal(size=(TOTAL, 100)).astype(np.float32)
-    straight = Walk(optimizer, random.normal(size=100).astype(np.float32))
+    straight = Trajectory(optimizer, random.normal(size=100).astype(np.float32))
     for gradient in gradients[:3]:
         straight.step(gradient)
-    resumed = Walk(from_spec("optimizer", to_spec(optimizer)), straight.parameters)
+    resumed = Trajectory(from_spec("optimizer", to_spec(optimizer)), straight.parameters)
     resumed.done = straight.done
     assert resumed.state.keys() == straight.state.keys()
     for name, slot in straight.state.items():
@@ -279,7 +279,7 @@ def test_going_on_from_a_snapshot_gives_the_same_bits(optimizer):
 @each_optimizer
 @pytest.mark.parametrize("sizes", [(12,), (1, 11), (4, 4, 4), (1,) * 12], ids=str)
 def test_micro_batches_equal_one_batch(optimizer, sizes):
-    """Gradients of micro-batches add up to the batch's, and the steps on both agree."""
+    """Steps on the sum of micro-batch gradients equal steps on the gradient of the whole batch."""
     random = np.random.default_rng(0)
     graph = with_loss(build_classifier([Linear(units=7), Sigmoid(), Linear(units=3)], 5), SoftmaxCrossEntropy())
     layout = ParameterLayout(graph.parameters())
@@ -287,7 +287,7 @@ def test_micro_batches_equal_one_batch(optimizer, sizes):
     start = initialize(layout, seed=1, dtype=np.float64)
     results = []
     for cut in [(12,), sizes]:
-        taken = Walk(optimizer, start, layout.penalized)
+        taken = Trajectory(optimizer, start, layout.penalized)
         plans = [
             Plan(
                 Program.compile(graph, ("loss",), batch=size, dtype=np.float64),
@@ -316,25 +316,25 @@ def test_only_momentum_needs_a_slot():
     assert SGD(momentum=0.9).slots == ("velocity",)
 
 
-def test_adams_first_step_is_the_learning_rate_whatever_the_gradient():
+def test_first_step_of_adam_has_the_size_of_the_learning_rate():
     gradients = np.array([1e-3, -1.0, 1e3])
-    taken = Walk(Adam(lr=0.25, epsilon=1e-30), np.zeros(3))
+    taken = Trajectory(Adam(lr=0.25, epsilon=1e-30), np.zeros(3))
     taken.step(gradients)
     np.testing.assert_allclose(taken.parameters, -0.25 * np.sign(gradients), rtol=1e-13)
 
 
 @pytest.mark.parametrize("optimizer", [AdamW(lr=0.5, weight_decay=0.1), Lion(lr=0.5, weight_decay=0.1)], ids=str)
-def test_decoupled_decay_applies_to_what_penalties_count_and_nothing_else(optimizer):
-    taken = Walk(optimizer, np.ones(8), penalized=[(1, 3), (6, 7)])
+def test_decoupled_decay_applies_only_to_penalized_parameters(optimizer):
+    taken = Trajectory(optimizer, np.ones(8), penalized=[(1, 3), (6, 7)])
     taken.step(np.zeros(8))
     np.testing.assert_allclose(taken.parameters, [1, 0.95, 0.95, 1, 1, 1, 0.95, 1], rtol=1e-15)
 
 
 @pytest.mark.parametrize("optimizer", [SGD(lr=0.1, momentum=0.9), Adam(lr=0.1)], ids=str)
 def test_coupled_decay_is_the_gradient_of_the_l2_penalty(optimizer):
-    """The momentum and the mean square see it, as they do in PyTorch with `weight_decay` = 2 l2."""
+    """It enters the momentum and the mean square, as in PyTorch with `weight_decay` = 2 l2."""
     start, gradients = np.array([1.0, -2.0, 3.0]), np.zeros(3)
-    taken = Walk(optimizer, start, penalized=[(0, 3)])
+    taken = Trajectory(optimizer, start, penalized=[(0, 3)])
     w, v, m, s = start.copy(), 0.0, 0.0, 0.0
     for t in range(1, 4):
         g = 0.5 * w
@@ -347,16 +347,16 @@ def test_coupled_decay_is_the_gradient_of_the_l2_penalty(optimizer):
     np.testing.assert_allclose(taken.parameters, w, rtol=1e-12)
 
 
-def test_lion_steps_by_the_sign_of_what_it_interpolates():
-    """By hand: m = 0.1 (8, 8, 0), so that 0.9 m + 0.1 g of the second step is -0.28, 0.82 and 0.1."""
-    taken = Walk(Lion(lr=0.5, beta2=0.9), np.zeros(3))
+def test_lion_steps_by_the_sign_of_the_interpolation():
+    """Computed by hand: m = 0.1 (8, 8, 0), so 0.9 m + 0.1 g of the second step is (-0.28, 0.82, 0.1)."""
+    taken = Trajectory(Lion(lr=0.5, beta2=0.9), np.zeros(3))
     taken.step(np.array([8.0, 8.0, 0.0]))
     np.testing.assert_array_equal(taken.parameters, [-0.5, -0.5, 0])
     taken.step(np.array([-10.0, 1.0, 1.0]))
     np.testing.assert_array_equal(taken.parameters, [0, -1, -0.5])
 
 
-def test_learning_rate_is_the_product():
+def test_learning_rate_is_multiplied_by_the_schedule():
     assert SGD(lr=0.25).learning_rate(3, 10) == 0.25
     assert SGD(lr=0.25, schedule=Cosine()).learning_rate(5, 10) == pytest.approx(0.125, rel=1e-15)
 
@@ -366,31 +366,31 @@ PEERS = {
     "momentum": (SGD(lr=0.1, momentum=0.9), "SGD", {"lr": 0.1, "momentum": 0.9}),
     "nesterov": (SGD(lr=0.1, momentum=0.9, nesterov=True), "SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
     "adam": (Adam(), "Adam", {}),
-    "adam with other figures": (
+    "adam with other hyperparameters": (
         Adam(lr=0.01, beta1=0.7, beta2=0.9, epsilon=1e-3),
         "Adam",
         {"lr": 0.01, "betas": (0.7, 0.9), "eps": 1e-3},
     ),
     "adamw": (AdamW(), "AdamW", {}),
-    "adamw with more decay": (AdamW(lr=0.01, weight_decay=0.5), "AdamW", {"lr": 0.01, "weight_decay": 0.5}),
+    "adamw with larger decay": (AdamW(lr=0.01, weight_decay=0.5), "AdamW", {"lr": 0.01, "weight_decay": 0.5}),
     "rmsprop": (RMSProp(), "RMSprop", {}),
-    "rmsprop with other figures": (RMSProp(lr=0.02, decay=0.9), "RMSprop", {"lr": 0.02, "alpha": 0.9}),
+    "rmsprop with other hyperparameters": (RMSProp(lr=0.02, decay=0.9), "RMSprop", {"lr": 0.02, "alpha": 0.9}),
     "adagrad": (Adagrad(), "Adagrad", {}),
 }
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_hundred_steps_agree_with_pytorch(name):
-    """The defaults are PyTorch's too, but for the learning rate of SGD."""
+    """The defaults are those of PyTorch, except for the learning rate of SGD."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'gradfleet[bench]'")
     optimizer, peer, options = PEERS[name]
     random = np.random.default_rng(0)
     start, phases = random.normal(size=200), random.normal(size=(100, 200))
-    taken = Walk(optimizer, start, penalized=[(0, 200)])
+    taken = Trajectory(optimizer, start, penalized=[(0, 200)])
     weights = torch.tensor(start, requires_grad=True)
     other = getattr(torch.optim, peer)([weights], **options)
     for phase in phases:
-        # Bumpy, yet without chaos, which would magnify the last bits.
+        # A nonlinear gradient, but not a chaotic system, which would amplify rounding errors.
         taken.step(taken.parameters + np.sin(taken.parameters) + phase)
         weights.grad = weights.detach() + torch.sin(weights.detach()) + torch.from_numpy(phase)
         other.step()

@@ -27,7 +27,7 @@ def factors(penalty):
             return l1, l2
 
 
-def test_every_penalty_is_here():
+def test_examples_cover_every_penalty():
     assert {type(penalty) for penalty in PENALTIES} == set(registered("penalty").values())
 
 
@@ -41,7 +41,7 @@ def gradient_of(penalty, parameters, pieces=None, start=None):
 
 @each_penalty
 @pytest.mark.parametrize("size", [0, 1, 8_191, 8_192, 8_193, BLOCK + 1])
-def test_value_is_its_definition_in_float64(penalty, size):
+def test_value_against_the_definition_in_float64(penalty, size):
     weights = np.random.default_rng(0).normal(size=size).astype(np.float32)
     l1, l2 = factors(penalty)
     expected = l1 * sum(abs(float(w)) for w in weights) + l2 * sum(float(w) ** 2 for w in weights)
@@ -49,8 +49,8 @@ def test_value_is_its_definition_in_float64(penalty, size):
 
 
 @each_penalty
-def test_gradient_is_that_of_the_value(penalty):
-    """By central differences, exact for |w| and w² away from the kink but for rounding."""
+def test_gradient_against_central_differences(penalty):
+    """Away from the kink, central differences of |w| and w² are exact up to rounding."""
     weights = np.random.default_rng(0).normal(size=40)
     step = np.abs(weights).min() / 2
     gradient = gradient_of(penalty, weights)
@@ -64,7 +64,7 @@ def test_gradient_is_that_of_the_value(penalty):
 
 @each_penalty
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_gradient_is_added(penalty, dtype):
+def test_gradient_is_added_in_place(penalty, dtype):
     random = np.random.default_rng(0)
     weights, start = random.normal(size=(2, 1000)).astype(dtype)
     added = gradient_of(penalty, weights, start=start)
@@ -84,17 +84,17 @@ def test_subgradient_at_the_kink_is_zero(penalty, zero):
 @each_penalty
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, SIZE), max_size=8))
-def test_cutting_the_vectors_changes_no_bit(penalty, cuts):
+def test_dividing_the_vectors_changes_no_bit(penalty, cuts):
     weights, start = np.random.default_rng(0).normal(size=(2, SIZE)).astype(np.float32)
     weights[::7] = 0
     pieces = [slice(*edges) for edges in pairwise([0, *sorted(cuts), SIZE])]
-    with patch("core.arrays.BLOCK", 1000):  # so that a short vector has several
+    with patch("core.arrays.BLOCK", 1000):  # several blocks even in a short vector
         whole = gradient_of(penalty, weights, start=start)
         assert gradient_of(penalty, weights, pieces, start).tobytes() == whole.tobytes()
 
 
 @each_penalty
-def test_weights_are_only_read_and_may_lie_anyhow(penalty):
+def test_weights_can_be_read_only_and_strided(penalty):
     weights = np.random.default_rng(0).normal(size=40)[::2]
     weights.flags.writeable = False
     np.testing.assert_array_equal(gradient_of(penalty, weights), gradient_of(penalty, weights.copy()))
@@ -102,7 +102,7 @@ def test_weights_are_only_read_and_may_lie_anyhow(penalty):
 
 
 @each_penalty
-def test_takes_little_memory(penalty):
+def test_memory_is_limited(penalty):
     weights, gradients = np.ones((2, 300_000), np.float32)
     scratch = np.empty(BLOCK, np.float32)
 
@@ -124,7 +124,7 @@ def test_takes_little_memory(penalty):
     assert peak - before < 200_000
 
 
-def test_elastic_net_is_both():
+def test_elastic_net_is_the_sum_of_l1_and_l2():
     weights = np.random.default_rng(0).normal(size=100)
     net, one, two = ElasticNet(l1=0.2, l2=0.7), L1(0.2), L2(0.7)
     assert net.value(np, weights) == one.value(np, weights) + two.value(np, weights)
@@ -132,7 +132,7 @@ def test_elastic_net_is_both():
     np.testing.assert_array_equal(gradient_of(net, weights), both)
 
 
-def test_biases_are_left_out_and_so_is_a_layer_that_says_so():
+def test_biases_and_layers_with_penalized_false_are_excluded():
     layers = [Linear(units=5), Linear(units=4, penalized=False), Linear(units=3)]
     layout = ParameterLayout(build_classifier(layers, 6).parameters())
     names = [name for name in layout.names if (layout.slice(name).start, layout.slice(name).stop) in layout.penalized]

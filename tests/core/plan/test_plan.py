@@ -14,7 +14,6 @@ from core import (
     Exp,
     Graph,
     Hinge,
-    Instruction,
     Linear,
     Multiply,
     ParameterLayout,
@@ -24,6 +23,7 @@ from core import (
     Scale,
     Sigmoid,
     SoftmaxCrossEntropy,
+    Step,
     build_classifier,
     initialize,
     with_loss,
@@ -55,7 +55,7 @@ def fill(program, seed, **options):
 
 
 def by_hand(plan, loss_gradient):
-    """Return scores and gradients of the three-layer ReLU network, written out."""
+    """Return scores and gradients of the three-layer ReLU network, computed with explicit formulas."""
     p = plan.layout.views(plan.parameters)
     x = plan.inputs["features"]
     a = x @ p["0_linear.weight"] + p["0_linear.bias"]
@@ -86,7 +86,7 @@ def hinge_slope(s, y):
 
 @pytest.mark.parametrize("upstream", ["ones", "random"])
 @pytest.mark.parametrize(("loss", "slope"), [(Hinge(), hinge_slope), (SoftmaxCrossEntropy(), softmax_slope)])
-def test_a_network_written_out(loss, slope, upstream):
+def test_a_network_against_explicit_formulas(loss, slope, upstream):
     plan = filled(network(loss), batch=9, wrt=("features", "scores"))
     weights = np.ones(9) if upstream == "ones" else np.random.default_rng(5).normal(size=9)
     plan.forward()
@@ -103,7 +103,7 @@ def test_a_network_written_out(loss, slope, upstream):
 
 @LOSSES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_backward_twice_and_forward_again_give_the_same_bits(loss, dtype):
+def test_repeated_passes_give_the_same_bits(loss, dtype):
     plan = filled(network(loss), batch=9, dtype=dtype, wrt=("features", "1_relu"))
     seen = set()
     for forward in (True, False, True, True):
@@ -118,7 +118,7 @@ def test_backward_twice_and_forward_again_give_the_same_bits(loss, dtype):
 @LOSSES
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(0, 13), max_size=5), seed=st.integers(0, 100))
-def test_gradients_of_shards_add_up_to_those_of_the_batch(loss, cuts, seed):
+def test_gradients_of_shards_sum_to_those_of_the_batch(loss, cuts, seed):
     graph, batch = network(loss), 13
     whole = filled(graph, batch, seed=seed)
     whole.forward()
@@ -141,7 +141,7 @@ def test_gradients_of_shards_add_up_to_those_of_the_batch(loss, cuts, seed):
 
 
 def growth_over_a_step(loss, batch):
-    """Return how many bytes a step of training takes at most beyond what the plan holds."""
+    """Return the peak number of bytes that a training step allocates beyond the memory of the plan."""
     graph = network(loss, (784, 512, 10))
     plan = filled(graph, batch=batch, dtype=np.float32, wrt=("scores",))
     optimizer = SGD(lr=1e-4, momentum=0.9)
@@ -151,7 +151,7 @@ def growth_over_a_step(loss, batch):
     def step():
         plan.forward()
         plan.backward({"loss": 1.0})
-        optimizer.update(np, plan.parameters, plan.gradients, state, scratch, Instruction(1e-4, 1))
+        optimizer.update(np, plan.parameters, plan.gradients, state, scratch, Step(1e-4, 1))
 
     step()
     gc.collect()
@@ -171,9 +171,9 @@ def growth_over_a_step(loss, batch):
 def test_a_step_allocates_no_arrays(loss):
     small, large = growth_over_a_step(loss, 128), growth_over_a_step(loss, 512)
     activation = 128 * 512 * 4
-    # What is left is the buffer of fixed size through which NumPy casts booleans to floats.
+    # The remainder is NumPy's buffer of fixed size for casting booleans to floats.
     assert small < activation / 4
-    assert large - small < 128 * 4, "a step allocates with the size of its batch"
+    assert large - small < 128 * 4, "the memory allocated in a step grows with the batch size"
 
 
 def test_buffers_are_shared_and_aligned():
@@ -192,10 +192,10 @@ def test_buffers_are_shared_and_aligned():
     activation = 1000 * 64 * 4
     _, forward_only = memory(backward=False)
     plan, both = memory()
-    # Forward alone needs its input and two activations at a time.
+    # Forward needs its input and two activations at a time.
     assert 3 * activation < forward_only < 4 * activation
-    # The input, the ten activations that backward reads, a gradient and the next, and the parameters' gradients: no
-    # room for the ten outputs of linear layers or for as many gradients.
+    # The input, the ten activations that backward reads, two consecutive gradients and the parameters' gradients. The
+    # ten outputs of the linear layers, or ten gradients, would exceed the limit.
     assert 13 * activation < both < 15 * activation
     assert all(array.ctypes.data % 64 == 0 for array in (*plan.inputs.values(), plan.gradients, plan.value("loss")))
 
@@ -233,7 +233,7 @@ def test_outputs_keep_their_values():
     assert plan.gradient("x")[0, 0] == 64
 
 
-def test_outputs_left_out_of_upstream_count_nothing_and_those_in_it_add_up():
+def test_upstream_gradients_are_summed_and_missing_ones_are_zero():
     graph = Graph()
     graph.input("x", (BATCH, 2))
     graph.add("a", Exp(), "x")
@@ -270,7 +270,7 @@ def test_random_graphs(data, seed):
         node = data.draw(st.sampled_from([Add(), Multiply(), Sigmoid(), Scale(factor=-0.7), Linear(units=2)]))
         reads = data.draw(st.lists(st.sampled_from(values), min_size=node.arity, max_size=node.arity))
         values.append(graph.add(f"n{index}", node, *reads))
-    # Everything ends in one value, so that each input reaches it.
+    # The output depends on every value.
     output = "x"
     for index, value in enumerate(values):
         output = graph.add(f"sum{index}", Add(), output, value)
@@ -289,7 +289,7 @@ def test_an_empty_batch_has_no_gradient(loss):
     assert not any(view.any() for view in views.values())
 
 
-def test_nodes_that_no_output_needs_are_left_out():
+def test_nodes_that_no_output_depends_on_are_not_computed():
     graph = network(Hinge())
     plan = Plan(Program.compile(graph, ("scores",), batch=3, backward=False))
     plan.inputs["labels"].fill(-(2**40))
@@ -308,7 +308,7 @@ def test_parameters_are_shared_with_the_caller():
     assert Plan(plan.program, parameters=vector).parameters is vector
 
 
-def test_names_that_do_not_belong_are_refused():
+def test_invalid_names_and_layouts_raise():
     graph = network(Hinge())
     with pytest.raises(ValueError, match="'score' is not a node; the nodes are 0_linear"):
         Program.compile(graph, ("score",))
@@ -330,7 +330,7 @@ def test_names_that_do_not_belong_are_refused():
         plan.gradient("scores")
 
 
-def test_gradients_go_into_a_given_vector():
+def test_gradients_are_written_to_a_given_vector():
     graph = network(Hinge())
     expected = filled(graph, 7)
     vector = np.full_like(expected.gradients, np.nan)
@@ -343,8 +343,8 @@ def test_gradients_go_into_a_given_vector():
         assert view.tobytes() == plan.layout.views(expected.gradients)[name].tobytes()
 
 
-def test_what_no_output_depends_on_has_zero_gradient():
-    """Each time: whoever gave the vector may have written there meanwhile."""
+def test_parameters_that_no_output_depends_on_have_zero_gradient():
+    """In every pass, because the caller can write to the vector between passes."""
     graph = network(Hinge())
     graph.add("unused", Linear(units=2), "scores")
     vector = np.full(ParameterLayout(graph.parameters()).size, np.nan)
@@ -360,7 +360,7 @@ def test_what_no_output_depends_on_has_zero_gradient():
         vector.fill(np.nan)
 
 
-def test_a_vector_for_gradients_of_another_kind_is_refused():
+def test_a_gradient_vector_of_wrong_dtype_or_shape_raises():
     program = Program.compile(network(Hinge()), ("loss",))
     size = ParameterLayout(program.parameters).size
     with pytest.raises(ValueError, match="gradients must be of the plan's dtype float32, not float64"):

@@ -36,7 +36,7 @@ def training(rows, dtype=np.float32):
 
 
 def step(plan, seed):
-    """A step on random rows: the bits of all results."""
+    """Run a step on random rows and return the bytes of all results."""
     random = np.random.default_rng(seed)
     plan.inputs["features"][...] = random.normal(size=plan.inputs["features"].shape)
     plan.inputs["labels"][...] = random.integers(0, 3, plan.inputs["labels"].shape)
@@ -50,7 +50,7 @@ def bits(plan):
     return [each.tobytes() for each in results]
 
 
-def test_plans_of_one_program_give_the_bits_of_programs_of_their_own():
+def test_sharing_a_program_changes_no_bit():
     layout = ParameterLayout(network().parameters())
     parameters = initialize(layout, seed=0)
     program = training(9)
@@ -60,53 +60,53 @@ def test_plans_of_one_program_give_the_bits_of_programs_of_their_own():
         assert [step(plan, seed) for plan in shared] == [step(plan, seed) for plan in own]
 
 
-def test_plans_of_one_program_do_not_touch_each_other():
+def test_plans_of_one_program_are_independent():
     program = training(9)
     parameters = initialize(ParameterLayout(program.parameters), seed=0)
     first, second = Plan(program, parameters=parameters), Plan(program, parameters=parameters)
     before = step(first, 1)
     assert step(second, 2) != before
     assert bits(first) == before
-    # Backward reads what the first plan's own forward kept.
+    # Backward reads the values of the first plan's own forward pass.
     first.backward({"loss": 1.0})
     assert bits(first) == before
 
 
 class Counting:
-    """NumPy that records the bytes of each block of memory."""
+    """NumPy namespace that records the size of each allocation in bytes."""
 
     def __init__(self):
-        self.taken = []
+        self.allocated = []
 
     def __getattr__(self, name):
         return getattr(np, name)
 
     def empty(self, size, dtype):
-        self.taken.append(size * np.dtype(dtype).itemsize)
+        self.allocated.append(size * np.dtype(dtype).itemsize)
         return np.empty(size, dtype)
 
 
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rows", [0, 1, 9, 1000])
-def test_nbytes_is_what_binding_allocates(rows, dtype, backward):
+def test_nbytes_is_the_memory_that_a_plan_allocates(rows, dtype, backward):
     program = Program.compile(network(), ("loss",), batch=rows, dtype=dtype, backward=backward)
     vector = np.zeros(ParameterLayout(program.parameters).size, dtype)
     xp = Counting()
     Plan(program, parameters=vector, gradients=vector.copy(), xp=xp)
-    nothing = [] if backward else [ALIGNMENT]  # the empty vector of gradients
-    assert xp.taken == [*nothing, program.nbytes + ALIGNMENT]
+    empty = [] if backward else [ALIGNMENT]  # the empty vector of gradients
+    assert xp.allocated == [*empty, program.nbytes + ALIGNMENT]
 
 
 def test_nbytes_without_a_plan():
-    """Two layers, by hand: inputs, the value in between that backward reads, scores, and the gradients of both."""
+    """Two layers, computed by hand: inputs, the hidden values that backward reads, scores, and both gradients."""
     graph = build_classifier([Linear(units=32), ReLU(), Linear(units=16)], features=64)
     forward = Program.compile(graph, ("scores",), batch=10, backward=False)
-    # The linear layer's value, and that of its ReLU; scores take the place of the former.
+    # The values of the linear layer and of its ReLU. The scores reuse the memory of the former.
     assert forward.nbytes == 4 * 10 * (64 + 32 + 32)
     both = Program.compile(graph, ("scores",), batch=10)
-    # ReLU's value lives to the end. Its gradient lies where the linear layer's value lay, which is of the same size,
-    # and the gradient of that layer's value beside the scores, which keep theirs, and their gradient.
+    # The value of ReLU is needed until the end. Its gradient reuses the memory of the linear layer's value, which has
+    # the same size. The gradient of that value, the scores and the gradient of the scores have memory of their own.
     assert both.nbytes == 4 * 10 * (64 + 32 + 32 + 16 + 32)
 
 
@@ -124,7 +124,7 @@ def test_the_order_and_each_shape_are_computed_once(monkeypatch):
 
     linear_shape = Linear.infer
     graph = network()
-    # What building it has found out is forgotten.
+    # This clears the shapes and the order that were cached while the graph was built.
     graph.input("unused", (BATCH,))
     monkeypatch.setattr("core.graph.graph.TopologicalSorter", Sorter)
     monkeypatch.setattr(Linear, "infer", infer)
@@ -135,7 +135,7 @@ def test_the_order_and_each_shape_are_computed_once(monkeypatch):
     assert counts == {"order": 1, "linear": 2}
 
 
-def test_the_order_follows_the_graph():
+def test_order_is_updated_when_the_graph_changes():
     graph = Graph()
     graph.input("x", (BATCH, 2))
     graph.add("first", ReLU(), "x")
@@ -148,7 +148,7 @@ def test_the_order_follows_the_graph():
         graph.order()
 
 
-def test_nodes_that_share_a_parameter_and_disagree_are_refused():
+def test_shared_parameters_of_different_shapes_raise():
     graph = Graph()
     graph.input("words", (BATCH, 2), integer=True)
     graph.add("one", Embedding(entries=3, units=4), "words")

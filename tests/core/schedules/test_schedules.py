@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from core import Constant, Cosine, ExponentialDecay, InverseDecay, StepDecay, Warmup, registered
 
 STEPS = np.arange(10)
-# The schedule, and its factor at steps 0 to 9 of 10 written another way.
+# A schedule and its factors at steps 0 to 9 of 10, from an equivalent formula.
 SHAPES = [
     (Constant(), np.ones(10)),
     (Cosine(), np.cos(pi * STEPS / 20) ** 2),
@@ -23,19 +23,19 @@ SHAPES = [
     (Warmup(steps=9), np.linspace(0.1, 1, 10)),
     (Warmup(steps=4, then=StepDecay(every=3)), [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 0.1, 0.1, 0.1]),
     (Warmup(steps=2, then=Cosine()), [1 / 3, 2 / 3, *((1 + cos(pi * step / 8)) / 2 for step in range(8))]),
-    # The job ends with the warm-up, or before it.
+    # The job ends at the same time as the warm-up, or earlier.
     (Warmup(steps=10, then=Cosine()), np.arange(1, 11) / 11),
     (Warmup(steps=19, then=Cosine()), np.arange(1, 11) / 20),
     (Warmup(steps=3, then=Warmup(steps=1, then=ExponentialDecay(decay=exp(-1)))), None),
 ]
 
 
-def test_every_schedule_is_here():
+def test_examples_cover_every_schedule():
     assert {type(schedule) for schedule, _ in SHAPES} == set(registered("schedule").values())
 
 
 @pytest.mark.parametrize(("schedule", "expected"), SHAPES, ids=lambda value: str(value)[:60])
-def test_is_its_formula(schedule, expected):
+def test_factors_against_an_equivalent_formula(schedule, expected):
     factors = [schedule.factor(step, 10) for step in range(10)]
     assert all(isinstance(factor, float) and 0 < factor <= 1 for factor in factors)
     if expected is not None:
@@ -49,7 +49,7 @@ def test_cosine_ends_at_zero():
     assert Cosine().factor(10, 10) == 0
 
 
-def test_a_warmup_within_a_warmup_starts_where_the_inner_one_does():
+def test_nested_warmup_ends_at_the_first_factor_of_the_inner_one():
     schedule = Warmup(steps=3, then=Warmup(steps=1))
     assert [schedule.factor(step, 10) for step in range(6)] == pytest.approx([0.125, 0.25, 0.375, 0.5, 1, 1])
 
@@ -59,7 +59,7 @@ def test_a_warmup_within_a_warmup_starts_where_the_inner_one_does():
     total=st.integers(1, 100),
     then=st.sampled_from([schedule for schedule, _ in SHAPES if not isinstance(schedule, Warmup)]),
 )
-def test_warmup_climbs_a_straight_line_into_the_other_schedule(steps, total, then):
+def test_warmup_is_linear_and_followed_by_the_other_schedule(steps, total, then):
     schedule = Warmup(steps=steps, then=then)
     rates = [schedule.factor(step, total) for step in range(steps + 1)]
     np.testing.assert_allclose(np.diff(rates), 1 / (steps + 1), rtol=1e-9)
@@ -69,7 +69,7 @@ def test_warmup_climbs_a_straight_line_into_the_other_schedule(steps, total, the
 
 
 @given(decay=st.floats(0, exclude_min=True, max_value=1), step=st.integers(0, 10**9))
-def test_extremes_end_at_zero_and_raise_nothing(decay, step):
+def test_extreme_values_give_factors_from_zero_to_one(decay, step):
     schedules = [StepDecay(every=1, decay=decay), ExponentialDecay(decay=decay)]
     schedules += [InverseDecay(decay=1 / decay if decay > 1e-300 else 1e300, power=power) for power in (0, 1, 1e300)]
     for schedule in schedules:
