@@ -13,7 +13,7 @@ from benchmarks.distributed.workload import SHARDS, batches, rows
 from benchmarks.engine.gradfleet import OPTIMIZERS, graph_of
 from core import ParameterLayout, aligned_zeros, from_spec
 from workers.data.rows import Batch, Batches
-from workers.exchange.control import Command
+from workers.exchange.control import Command, wait_until_ready
 from workers.exchange.partition import Partition
 from workers.exchange.peers import PeerCollective
 from workers.exchange.zeromq import Exchange, Membership
@@ -75,6 +75,7 @@ class ExchangeAlone:
         self._exchange = connected(rank, workers, share, key, memory=memory)
         partition = Partition(workers, floats, workers)
         self._collective = PeerCollective(self._exchange, partition, aligned_zeros((floats,), np.float32))
+        wait_until_ready(self._exchange)
         # The last addition takes the place of the update, and leaves its result among the parameters.
         pairs, mine = self._collective.additions, partition.parameters[rank]
         outs = [into for into, _ in pairs[:-1]] + [self._collective.parameters[mine]]

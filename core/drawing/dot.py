@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core.drawing.boxes import arrows_of, words_of
-from core.graph.table import entries
+from core.graph.table import table_rows
 
 if TYPE_CHECKING:
     from core.graph.graph import Graph
@@ -17,7 +17,7 @@ def to_dot(graph: Graph) -> str:
     Boxes have the name, type, shape and number of parameters; a dashed arrow leads to a node from the one whose
     parameters it shares. Equal graphs give equal text.
     """
-    found = entries(graph)
+    found = table_rows(graph)
     lines = ["digraph {", "  node [shape=box];"]
     for index, entry in enumerate(found):
         label = "\\n".join(map(_escaped, words_of(entry)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core.drawing.boxes import arrows_of, words_of
-from core.graph.table import entries
+from core.graph.table import table_rows
 
 if TYPE_CHECKING:
     from core.graph.graph import Graph
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def to_mermaid(graph: Graph) -> str:
     """Return the graph as a Mermaid flowchart; see `to_dot` for what it shows."""
-    found = entries(graph)
+    found = table_rows(graph)
     lines = ["flowchart TD"]
     for index, entry in enumerate(found):
         label = "<br/>".join(map(_escaped, words_of(entry)))

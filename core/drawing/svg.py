@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
 from core.drawing.boxes import arrows_of, words_of
-from core.graph.table import Entry, entries
+from core.graph.table import Row, table_rows
 
 if TYPE_CHECKING:
     from core.graph.graph import Graph
@@ -36,7 +36,7 @@ class _Box(NamedTuple):
 
 def to_svg(graph: Graph) -> str:
     """Return the graph as an SVG, from the inputs at the top downwards; see `to_dot` for what it shows."""
-    found = entries(graph)
+    found = table_rows(graph)
     boxes, width, height = _place(found)
     arrows = []
     for source, target, shares in arrows_of(found):
@@ -55,8 +55,8 @@ def to_svg(graph: Graph) -> str:
     return "".join([HEAD.format(width, height), *arrows, *drawn, "</svg>\n"])
 
 
-def _place(found: list[Entry]) -> tuple[list[_Box], float, float]:
-    """Put the entries in rows; give their boxes, and the width and height of all."""
+def _place(found: list[Row]) -> tuple[list[_Box], float, float]:
+    """Arrange the boxes in rows; return them, and the width and height of the picture."""
     rows = _rows(found)
     sizes = [_size(entry) for entry in found]
     order = sorted(range(len(found)), key=rows.__getitem__)
@@ -73,7 +73,7 @@ def _place(found: list[Entry]) -> tuple[list[_Box], float, float]:
     return list(boxes.values()), whole, max(top - GAP, EDGE) + EDGE
 
 
-def _rows(found: list[Entry]) -> list[int]:
+def _rows(found: list[Row]) -> list[int]:
     """The row of each entry: one below the lowest that it reads, and an input just above the first that reads it."""
     rows: dict[str, int] = {}
     for entry in found:
@@ -84,12 +84,12 @@ def _rows(found: list[Entry]) -> list[int]:
     return list(rows.values())
 
 
-def _size(entry: Entry) -> tuple[float, float]:
+def _size(entry: Row) -> tuple[float, float]:
     words = words_of(entry)
     return CHARACTER * max(map(len, words)) + 20, LINE * len(words) + 10
 
 
-def _box(entry: Entry, box: _Box) -> str:
+def _box(entry: Row, box: _Box) -> str:
     fill, radius = ("#e8f1f8", 4) if entry.owner else ("#fdf3dc", LINE)
     lines = [
         f'<text x="{box.middle:.1f}" y="{box.top + LINE * (number + 1):.1f}">{escape(text)}</text>'

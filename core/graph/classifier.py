@@ -107,8 +107,8 @@ def _name(index: int, entry: Entry, *, last: bool) -> str:
             raise ModelError(f"the last layer is named 'scores', not {entry.name!r}; leave its name out", index, "name")
         return "scores"
     if entry.name in RESERVED:
-        raise ModelError(f"the name {entry.name!r} is reserved for the model's own values", index, "name")
-    # A node of a model is registered under a type, whatever its kind.
+        raise ModelError(f"the name {entry.name!r} is reserved", index, "name")
+    # A node that is not registered has no type.
     return f"{index}_{getattr(entry.node, 'type', type(entry.node).__name__)}" if entry.name is None else entry.name
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Row:
     """An input or node of a graph. `count` is the number of its parameters, which `owner` may share with it."""
 
     name: str
@@ -30,27 +30,27 @@ class Entry:
         return f"{self.count:,}" if self.count else ""
 
 
-def entries(graph: Graph) -> list[Entry]:
+def table_rows(graph: Graph) -> list[Row]:
     """Return the inputs, then the nodes in topological order. Running averages are not counted as parameters."""
     shapes = graph.symbolic_shapes()
     counts: Counter[str] = Counter()
     for parameter in graph.parameters():
         counts[parameter.name.partition(".")[0]] += 0 if parameter.statistic else prod(parameter.shape)
     found = [
-        Entry(name, "integers" if declared.integer else "input", (), shapes[name], 0, None)
+        Row(name, "integers" if declared.integer else "input", (), shapes[name], 0, None)
         for name, declared in graph.inputs.items()
     ]
     for name in graph.order():
         placed, owner = graph.nodes[name], graph.owner(name)
-        # Registered nodes have a name in specs.
+        # Registered nodes have a type in specs.
         kind = getattr(placed.node, "type", type(placed.node).__name__)
-        found.append(Entry(name, kind, placed.inputs, shapes[name], counts[owner], owner))
+        found.append(Row(name, kind, placed.inputs, shapes[name], counts[owner], owner))
     return found
 
 
 def summary(graph: Graph) -> str:
     """Return a table of the inputs and nodes: name, type, inputs, shape and number of parameters, with a total."""
-    found = entries(graph)
+    found = table_rows(graph)
     rows = [("name", "type", "reads", "shape", "parameters")]
     rows += [(each.name, each.type, ", ".join(each.reads), str(each.shape), each.learns) for each in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -32,7 +32,7 @@ def compile_loop(loop: Loop) -> Loop | None:
 
 
 def run_fused(xp: Namespace, loop: Loop, vectors: tuple[Array, ...], scalars: tuple[float, ...]) -> bool:
-    """Call the compiled `loop(*vectors, *scalars)`, with the scalars rounded to the dtype of the vectors.
+    """Call the compiled `loop(*vectors, scalars)`, with the scalars rounded to the dtype of the vectors.
 
     Returns False and does nothing for short vectors, on a GPU, and without Numba. The caller then uses NumPy.
     """

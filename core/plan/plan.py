@@ -48,6 +48,10 @@ class Plan:
         lacking = [each.name for each in program.parameters if each.name not in self.layout.declarations]
         if lacking:
             raise ValueError(f"the layout lacks {', '.join(lacking)}; it has {', '.join(self.layout.names)}")
+        for each in program.parameters:
+            shape = self.layout.declarations[each.name].shape
+            if shape != each.shape:
+                raise ValueError(f"{each.name} has the shape {shape} in the layout and {each.shape} in the program")
         self.parameters = self._vector("parameters", parameters, self.layout.size)
         if program.backward:
             self.gradients = self._vector("gradients", gradients, self.layout.size)

@@ -27,7 +27,7 @@ class Collective(Protocol):
 
     @property
     def squares(self) -> Vector:
-        """Sums of the squares of the gradient by block. A worker fills in its own blocks."""
+        """Sums of the squares of the gradient by segment. A worker fills in its own segments."""
 
     @property
     def table(self) -> Table:
@@ -50,9 +50,9 @@ class Collective(Protocol):
         """
 
     def reduce_scatter(self, step: int, note: int = 0) -> int:
-        """Bring all workers' gradient sums on a slice to the worker that owns the slice.
+        """Bring all workers' gradient sums on a slice to the worker that owns it. The caller makes the additions.
 
-        The table's rows and a note, a byte, go along, so that control needs no messages of its own: afterwards every
+        The table's rows and a note, a byte, go along, so that commands need no messages of their own: afterwards every
         worker has the whole table. Returns the leader's note.
         """
 

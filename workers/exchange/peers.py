@@ -1,8 +1,8 @@
 """The collective operations among processes: through shared memory where two workers share it, else by messages.
 
 Any two workers may share memory or not. The vectors that all workers have in common, such as the parameters, exist once
-among workers that share memory: each changes only the slice that it owns. A worker reads the gradient sums of a peer
-whose memory it has opened where they are. To all others, the data are sent.
+in the memory of each home (see `Sharing.home`): each worker changes only the slice that it owns. A worker reads the
+gradient sums of a peer whose memory it has opened in place. To all other workers, the data are sent.
 
 This is safe because operations go in rounds, in which every worker sends a message to every other one and waits for
 theirs. A worker computes gradients into its sums, and its shards' rows of the table, after every peer's last message of
@@ -19,7 +19,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from core import aligned_zeros
-from workers.exchange.control import wait_until_ready
 from workers.exchange.partition import Partition
 from workers.exchange.round import Round
 from workers.exchange.shared_memory import Declaration
@@ -31,6 +30,8 @@ from workers.machine.device import HOST, Device
 
 class PeerCollective:
     """A `Collective` over an exchange that is connected. All workers make one at the same time, once.
+
+    A peer's first message must not arrive before: call `wait_until_ready` between this and the first operation.
 
     The parameters begin as `initial`; `slots` are those of the optimiser's state. `device` is the device that will copy
     from and to this worker's vectors.
@@ -51,11 +52,9 @@ class PeerCollective:
         squares = (self.squares, partition.squares)
         states = [(vector, partition.parameters) for vector in self.state.values()]
         self._gradients_round = self._round(Kind.GRADIENTS, [(self.table, partition.rows)])
-        self._squares_round = self._round(Kind.NORM, [squares])
+        self._squares_round = self._round(Kind.SQUARES, [squares])
         self._parameters_round = self._round(Kind.PARAMETERS, [(self.parameters, partition.parameters), squares])
         self._state_round = self._round(Kind.STATE, states)
-        # A quick peer's first message must not arrive before its buffers are declared.
-        wait_until_ready(exchange)
 
     def _allocate(self, initial: Vector, slots: Sequence[str], device: Device) -> None:
         rank, partition, sharing = self._rank, self._partition, self._sharing

@@ -57,7 +57,7 @@ class Kind(IntEnum):
     PARAMETERS = 2
     EVALUATION = 3
     STATE = 4
-    NORM = 5
+    SQUARES = 5
     MEMORY = 6
     READY = 7
 

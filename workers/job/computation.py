@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from core import Clipping, Graph, Optimizer, ParameterLayout, Penalty, build_classifier, initialize, with_loss
-from workers.job.spec import JobSpec
+
+if TYPE_CHECKING:
+    from workers.job.spec import JobSpec
 
 
 @dataclass(frozen=True)
 class Computation:
-    """What the bits of a job's result depend on, besides the data: not which workers, threads or devices compute it.
+    """What a job computes, on any number of workers and threads. Its data are not included.
 
     `graph` is the network with its loss, and `batch_sizes` the numbers of rows that its batches have.
     """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, create_model
 
 from core import Entry, Registered, registered, to_spec
 from core.registry import item_type, to_json
@@ -115,7 +115,7 @@ def _layer_model(name: str) -> type[StrictModel]:
 
 @cache
 def layer_union() -> Any:
-    """Type of a field that holds a `Entry` with any registered layer."""
+    """Type of a field that holds an `Entry` with any registered layer."""
     return _union({_layer_model(name): partial(_build_entry, cls) for name, cls in registered("layer").items()}, _dump)
 
 
@@ -123,9 +123,9 @@ def _build_entry(cls: type[Registered], layer: Any) -> Entry:
     return Entry(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share)
 
 
-def _dump(part: Any) -> dict[str, Any]:
-    place = {"name": part.name, "inputs": part.inputs and list(part.inputs), "share": part.share}
-    return to_spec(part.node) | {name: value for name, value in place.items() if value is not None}
+def _dump(entry: Any) -> dict[str, Any]:
+    place = {"name": entry.name, "inputs": entry.inputs and list(entry.inputs), "share": entry.share}
+    return to_spec(entry.node) | {name: value for name, value in place.items() if value is not None}
 
 
 def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Callable[[Any], dict[str, Any]]) -> Any:
@@ -133,4 +133,5 @@ def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Ca
     choices = tuple(Annotated[model, AfterValidator(build)] for model, build in models.items())
     # Defaults are JSON already. A lambda has no return type, so the JSON schema of the output is that of the models.
     serializer = PlainSerializer(lambda thing: thing if isinstance(thing, dict) else dump(thing))
-    return Annotated[Union[choices], Field(discriminator="type"), serializer]  # noqa: UP007
+    given_object = BeforeValidator(lambda thing: dump(thing) if isinstance(thing, Registered | Entry) else thing)
+    return Annotated[Union[choices], Field(discriminator="type"), serializer, given_object]  # noqa: UP007

@@ -18,9 +18,10 @@ DTYPE = np.dtype(np.float32)
 
 
 def memory_per_worker(job: ResolvedJob, features: int) -> int:
-    """Upper bound of the bytes of the arrays of a job's first worker; the others have no more shards than it.
+    """Bytes of the arrays that a job's first worker trains with; the others have no more shards than it.
 
-    Python, its libraries and the pages of the dataset's file are not included.
+    The plans of the evaluation, copies for checkpoints, Python, its libraries and the pages of the dataset's file are
+    not included.
     """
     spec, resources = job.spec, job.spec.resources
     computation = Computation.of(spec, features, job.train_rows)

@@ -109,7 +109,7 @@ class DataSpec(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_what_excludes_the_default(cls, given: Any) -> Any:
+    def _defaults_beside_scale_and_split(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("scale") is not None:
             given = {"standardize": False, **given}
         if isinstance(given, dict) and given.get("split") is not None:

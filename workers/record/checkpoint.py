@@ -236,7 +236,7 @@ def _vector(place: Path, source: str, tensors: Mapping[str, Vector], layout: Par
     try:
         layout.load(tensors, vector)
     except ValueError as error:
-        raise CheckpointError(f"checkpoint {place.name} is of another model, {source}: {error}") from error
+        raise CheckpointError(f"checkpoint {place.name} does not fit the model: {source}: {error}") from error
     return vector
 
 

@@ -47,7 +47,7 @@ Steps = NDArray[np.int64]
 
 
 class _Page:
-    """Points of `PAGE` steps, in a column for each metric; those of step `first` come first."""
+    """Points of `PAGE` steps, with a row for each metric; those of step `first` come first."""
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -68,12 +68,12 @@ class History:
     def record_step(self, step: int, values: tuple[float, ...]) -> None:
         """Record the `STEP_METRICS` of the next step, with the time of this call."""
         page = self._pages[-1]
-        row = step - page.first
-        if row == PAGE:
-            page, row = _Page(step), 0
+        column = step - page.first
+        if column == PAGE:
+            page, column = _Page(step), 0
             self._pages.append(page)
-        page.values[:, row] = values
-        page.times[row] = time.time_ns() // 1_000_000
+        page.values[:, column] = values
+        page.times[column] = time.time_ns() // 1_000_000
         self._step = step
 
     def record_epoch(self, metrics: Mapping[str, float]) -> None:

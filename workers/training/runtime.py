@@ -11,7 +11,9 @@ from workers.machine.threads import Threads
 
 @dataclass(frozen=True)
 class Runtime:
-    """One worker's end of the exchange, its threads and its device. No bit of a result depends on them."""
+    """One worker's end of the exchange, its threads and its device. The bits of a result do not
+    depend on the exchange and the threads; those of a GPU differ from those of a CPU.
+    """
 
     exchange: Exchange
     threads: Threads

@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.data.rows import Batch
 from workers.exchange.collective import Collective
-from workers.exchange.control import Command
+from workers.exchange.control import Command, wait_until_ready
 from workers.exchange.partition import Partition
 from workers.exchange.peers import PeerCollective
 from workers.exchange.vectors import ACTIVE, CORRECT, LOSS
@@ -78,6 +78,8 @@ class DistributedStep:
             runtime.threads,
         )
         self.exchange_seconds = 0.0
+        # A fast peer's first message must not arrive before its buffers are declared, nor wait while plans are made.
+        wait_until_ready(runtime.exchange)
 
     @np.errstate(over="ignore", invalid="ignore")  # the trainer checks every step's loss
     def run(self, batch: Batch, learning_rate: float, *, command: Command) -> StepResult:

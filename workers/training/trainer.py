@@ -196,7 +196,7 @@ class Trainer:
 
     def _end_epoch(self, start: _EpochStart) -> None:
         if self._chunks:
-            advise(self._batches.features, mmap.MADV_NORMAL)  # validation reads rows in the file's command
+            advise(self._batches.features, mmap.MADV_NORMAL)  # validation reads rows in the file's order
         metrics = self._validation.run(self._done, self._batches, self._parameters)
         if self._leader is not None:
             if self._validation.stops_training:

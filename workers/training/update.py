@@ -43,7 +43,7 @@ class _Block:
         self._has_statistics = any(overlaps(layout.statistics, place))
 
     def sum(self, rows: int, penalty: Penalty | None, scratch: Vector) -> None:
-        """Compute the gradient of the mean loss over a batch of `rows`, and the sums of squares of its blocks."""
+        """Compute the gradient of the mean loss over a batch of `rows`, and the sums of squares of its segments."""
         for into, source in self._additions:
             np.add(into, source, out=into)
         gradient = self._gradient
@@ -110,7 +110,7 @@ class SliceUpdate:
         self._threads.run(walk, self._lanes)
 
     def sum(self, rows: int) -> None:
-        """Compute the gradient and the sums of squares of its blocks."""
+        """Compute the gradient and the sums of squares of its segments."""
         self._each(lambda block, scratch: block.sum(rows, self._penalty, scratch))
 
     def clip_and_move(self, clipping: Clipping, norm: float, learning_rate: float, step: int) -> None:
@@ -133,10 +133,10 @@ class SliceUpdate:
 
 
 def sum_squares_by_segment(vector: Vector, out: Vector) -> None:
-    """Sum of squares of each block of `SEGMENT` values; the last may be shorter. `out` has one value a block."""
+    """Sum of squares of each segment of `SEGMENT` values; the last may be shorter. `out` has one value per segment."""
     whole = vector.size // SEGMENT
-    blocks = vector[: whole * SEGMENT].reshape(whole, SEGMENT)
-    np.vecdot(blocks, blocks, out=out[:whole])
+    segments = vector[: whole * SEGMENT].reshape(whole, SEGMENT)
+    np.vecdot(segments, segments, out=out[:whole])
     if whole < out.size:
         rest = vector[whole * SEGMENT :]
         out[whole] = np.vecdot(rest, rest)

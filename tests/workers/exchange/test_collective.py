@@ -11,6 +11,7 @@ import pytest
 
 from core import aligned_zeros
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG
+from workers.exchange.control import wait_until_ready
 from workers.exchange.partition import SEGMENT, Partition
 from workers.exchange.peers import PeerCollective
 from workers.exchange.zeromq import Exchange, Membership
@@ -47,6 +48,7 @@ def test_sums_notes_tables_and_slices_reach_all_workers(unshared: set[tuple[int,
                 ]
             )
             collective = PeerCollective(exchanges[rank], partition, aligned_zeros((SIZE,), np.float32), ("momentum",))
+            wait_until_ready(exchanges[rank])
             mine, found = partition.parameters[rank], []
             for step in (1, 2):
                 np.multiply(gradients[rank], step, out=collective.sums[0])

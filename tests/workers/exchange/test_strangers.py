@@ -296,9 +296,9 @@ def test_no_bit_of_a_running_exchange_changes() -> None:
                 exchange.receive(Kind.GRADIENTS, step)
                 received[rank, step] = inbox
                 # The next one comes after the other has copied this one.
-                exchange.receive_into(Kind.NORM, {1 - rank: [np.zeros(0, np.float32)]})
-                exchange.send_to_all(Kind.NORM, step, [np.zeros(0, np.float32)])
-                exchange.receive(Kind.NORM, step)
+                exchange.receive_into(Kind.SQUARES, {1 - rank: [np.zeros(0, np.float32)]})
+                exchange.send_to_all(Kind.SQUARES, step, [np.zeros(0, np.float32)])
+                exchange.receive(Kind.SQUARES, step)
 
         def write_junk() -> None:
             strangers = [Stranger(exchange.address.url) for exchange in exchanges]

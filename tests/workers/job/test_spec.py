@@ -394,3 +394,10 @@ def test_scale_and_shuffle_that_are_wrong_name_their_field(field: str, wrong: An
     with pytest.raises(ValidationError) as caught:
         JobSpec.model_validate(job(**{f"data.{field}": wrong}))
     assert all(location.startswith(f"data.{field}") for location in locations(caught.value))
+
+
+def test_a_spec_accepts_the_objects_that_it_holds() -> None:
+    spec = JobSpec.model_validate(job())
+    changed = spec.model_dump() | {"loss": spec.loss, "optimizer": spec.optimizer}
+    changed["model"] = {"layers": spec.model.layers}
+    assert JobSpec.model_validate(changed) == spec
