@@ -1,4 +1,4 @@
-"""A stack that is started in a directory with modules under the names of its own and of what it uses."""
+"""A stack that is started in a directory with modules that have the names of its own modules and dependencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from tests.e2e.stack import GRADFLEET, Stack, digits_job, wait_until, write_digits
 from tests.fixtures.hostile import hostile_directory
 
-EXPORTED = 90.0  # seconds: pictures are drawn when nothing else needs the cores
+EXPORTED = 90.0  # seconds: pictures are drawn only while the cores are idle
 CONSOLE_SCRIPT = Path(sys.executable).with_name("gradfleet")
 
 
