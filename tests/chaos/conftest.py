@@ -1,4 +1,4 @@
-"""Faults against a real stack. Seeded: GRADFLEET_CHAOS_SEED repeats a run, GRADFLEET_CHAOS_ROUNDS makes it longer."""
+"""Faults in a real stack. GRADFLEET_CHAOS_SEED repeats a run, and GRADFLEET_CHAOS_ROUNDS makes it longer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.e2e.stack import Stack, write_digits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CPUS = 10  # logical ones: five workers of two threads
+CPUS = 10  # logical CPUs: five workers with two threads each
 
 
 @pytest.fixture(scope="session")
@@ -26,20 +26,20 @@ def seed() -> int:
 
 @pytest.fixture(autouse=True)
 def chance(seed: int, request: pytest.FixtureRequest) -> random.Random:
-    """Random numbers of a test; pytest shows the line when the test fails."""
+    """Random numbers of a test. pytest shows the seed if the test fails."""
     print(f"GRADFLEET_CHAOS_SEED={seed}")  # noqa: T201
     return random.Random(f"{seed} {request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")
 def rounds() -> int:
-    """How often a fault is repeated."""
+    """Number of times that each fault is repeated."""
     return int(os.environ.get("GRADFLEET_CHAOS_ROUNDS", "1"))
 
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A stack of many logical CPUs, with the digits registered."""
+    """A stack with many logical CPUs, where the digits are registered."""
     stack = Stack(tmp_path_factory.mktemp("chaos"), environment={"GRADFLEET_CLUSTER_CPUS": str(CPUS)}).start()
     with stack.client() as client:
         client.register_dataset("digits", write_digits(stack.data_dir / "uploads" / "digits.parquet"), "label")

@@ -1,4 +1,4 @@
-"""Two `gradfleet serve` beside PostgreSQL, a head of Ray and an MLflow server: real parts that can be killed."""
+"""Two `gradfleet serve` with PostgreSQL, a Ray head and an MLflow server: real processes that can be killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import psycopg
 from service.client import ApiError, Client, UnreachableError
 from service.processes import die_with_parent
 from service.stack.mlflow_server import MlflowServer
-from tests.chaos.planted import GATES
+from tests.chaos.gates import GATES
 from tests.e2e.stack import MARK, marked_processes, wait_until
 from tests.fixtures.postgres import PostgresServer
 from tests.service.fixtures.support import free_port
@@ -35,18 +35,18 @@ PATIENCE = 90.0  # seconds
 
 
 class Serve:
-    """A `gradfleet serve` on a port of its own, with gates at its commits."""
+    """A `gradfleet serve` on its own port, with gates at its commits."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self._environment, self._log = environment, log
         self._port = free_port()
-        self.client = Client(f"http://127.0.0.1:{self._port}", timeout=40, retries=0)  # `ask` tries again, elsewhere
+        self.client = Client(f"http://127.0.0.1:{self._port}", timeout=40, retries=0)  # `request` retries
         self.start()
 
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.planted", "serve", "--port", str(self._port)],
+                [sys.executable, "-m", "tests.chaos.gates", "serve", "--port", str(self._port)],
                 cwd=ROOT,
                 env=os.environ | self._environment,
                 stdout=log,
@@ -70,7 +70,7 @@ class Serve:
 
 
 class RayHead:
-    """`ray start --head --block`, which ends with its GCS as a container does."""
+    """`ray start --head --block`, which ends when its GCS ends, as a container does."""
 
     def __init__(self, directory: str, log: Path, mark: str) -> None:
         self._directory, self._log, self._mark = directory, log, mark
@@ -100,7 +100,7 @@ class RayHead:
             )
 
     def kill(self) -> None:
-        """Kill the GCS; the rest of the head follows it."""
+        """Kill the GCS, and then the other processes of the head."""
         (gcs,) = self.pids("gcs/gcs_server ")
         os.kill(gcs, signal.SIGKILL)
         self.process.wait(60)
@@ -111,7 +111,7 @@ class RayHead:
         return [int(process.split()[0]) for process in marked_processes(self._mark) if title in process]
 
     def stop(self) -> None:
-        """End everything; asked kindly, Ray waits 30 s for its workers."""
+        """Kill everything: on SIGTERM, Ray would wait 30 s for its workers."""
         self.process.kill()
         self.process.wait()
         for process in self.pids(""):
@@ -119,7 +119,7 @@ class RayHead:
 
 
 class Deployment:
-    """A context manager: entering starts all parts and waits until one of the two services leads."""
+    """A context manager that starts all processes and waits until one of the two services is the leader."""
 
     def __init__(self, directory: Path, programs: Path) -> None:
         self.data_dir, self.gates = directory / "data", directory / "gates"
@@ -135,7 +135,7 @@ class Deployment:
             self.postgres.start()
             stack.callback(self.postgres.remove)
             self.database_url = self.postgres.create_database()
-            with patch("service.stack.mlflow_server.USUAL_PORT", 0):  # others on this machine may want that one
+            with patch("service.stack.mlflow_server.USUAL_PORT", 0):  # other programs may use that port
                 self.mlflow = stack.enter_context(MlflowServer(self.data_dir))
             short = stack.enter_context(TemporaryDirectory(prefix="gradfleet-", ignore_cleanup_errors=True))
             self.ray = RayHead(short, self._directory / "ray.log", self.mark)
@@ -152,7 +152,7 @@ class Deployment:
             for service in self.services:
                 stack.callback(service.close)
             self.mlflow.wait_until_ready(PATIENCE)
-            wait_until(self.leader, PATIENCE, "a service to lead")
+            wait_until(self.leader, PATIENCE, "a service becomes the leader")
             self._stack = stack.pop_all()
         return self
 
@@ -171,7 +171,7 @@ class Deployment:
         """The process that holds the lease, and the lease's token."""
         try:
             ((holder, token),) = self.query("SELECT holder, token FROM leases")
-        except (psycopg.Error, ValueError):  # the tables are being made
+        except (psycopg.Error, ValueError):  # the tables are being created
             return None, 0
         return int(re.split(":", holder)[1]) if holder else None, token
 
@@ -180,12 +180,12 @@ class Deployment:
         return next((service for service in self.services if service.process.pid == holder), None)
 
     def other(self) -> Serve:
-        """A service that does not lead."""
+        """A service that is not the leader."""
         leader = self.leader()
         return next(service for service in self.services if service is not leader)
 
-    def ask(self, call: Callable[[Client], Any]) -> Any:
-        """What a service answers: as a user who tries again, with the other one, while one is away or says so."""
+    def request(self, call: Callable[[Client], Any]) -> Any:
+        """Send a request. While a service is unavailable, it is sent to the other one, as by a user who retries."""
         deadline = time.monotonic() + PATIENCE
         attempt = 0
         while True:
@@ -199,7 +199,7 @@ class Deployment:
                     raise
             time.sleep(0.1)
 
-    def look_after(self) -> None:
-        """What ends by itself is started again, as whoever runs it would."""
+    def restart_ended(self) -> None:
+        """Start services again that have ended by themselves, as an operator does."""
         for service in self.services:
             service.restart_if_ended()

@@ -1,4 +1,4 @@
-"""Jobs that are disturbed while they train, and what must be the same as in an undisturbed run."""
+"""Jobs with faults during training, and the comparison with an undisturbed run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAYERS = [
 
 
 def job(epochs: int, **changes: Any) -> dict[str, Any]:
-    """Everything that carries state from step to step; the last batch of an epoch has 30 rows of 128."""
+    """A job with every kind of state that is kept between steps. The last batch of an epoch has 30 of 128 rows."""
     return digits_job(
         model={"layers": LAYERS},
         optimizer={"type": "adam", "lr": 0.001, "schedule": {"type": "cosine"}},
@@ -43,7 +43,7 @@ def job(epochs: int, **changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Bench:
-    """A stack, and the undisturbed runs to compare with."""
+    """A stack, and the results of undisturbed runs."""
 
     stack: Stack
     client: Client
@@ -56,16 +56,16 @@ class Bench:
         return int(self.client.job(job_id)["progress"]["step"])
 
     def wait_for_step(self, job_id: str, step: int) -> bool:
-        """Wait until a job is so far; False when it has ended before."""
+        """Wait until a job has reached a step; False if it has ended before."""
 
-        def far_enough() -> bool:
+        def reached() -> bool:
             return self.step(job_id) >= step or self.ended(job_id)
 
-        wait_until(far_enough, PATIENCE, f"step {step} of {self.client.job(job_id)}")
+        wait_until(reached, PATIENCE, f"step {step} of {self.client.job(job_id)}")
         return not self.ended(job_id)
 
     def wait_for_state(self, job_id: str, state: str) -> None:
-        wait_until(lambda: self.client.job(job_id)["state"] == state, PATIENCE, f"{job_id} to be {state}")
+        wait_until(lambda: self.client.job(job_id)["state"] == state, PATIENCE, f"{job_id} is {state}")
 
     def ended(self, job_id: str) -> bool:
         return self.client.job(job_id)["finished_at"] is not None
@@ -74,7 +74,7 @@ class Bench:
         return [event for event in self.client.job(job_id).history() if event["kind"] == kind]
 
     def undisturbed(self, spec: dict[str, Any]) -> tuple[str, Any]:
-        """What a run that nobody disturbs comes to: the digest of its parameters and all of its points."""
+        """The result of a run without faults: the digest of its parameters and all of its points."""
         key = repr(spec)
         if key not in self._undisturbed:
             self._undisturbed[key] = self.result(self.client.submit(spec)["id"])
@@ -86,7 +86,7 @@ class Bench:
         return done["params_sha256"], series
 
     def assert_same(self, job_id: str, spec: dict[str, Any]) -> None:
-        """The job ends with the bits of an undisturbed run: none missing, none twice, none computed otherwise."""
+        """Assert that a job ends with the result of an undisturbed run, and that no step is missing or repeated."""
         assert self.result(job_id) == self.undisturbed(spec)
         assert not self.events(job_id, "determinism_violation")
         total = self.client.job(job_id)["progress"]["total_steps"]
@@ -94,11 +94,11 @@ class Bench:
         assert steps == list(range(1, total + 1))
 
     def processes(self, title: str) -> list[int]:
-        """Processes of the stack with this in their command."""
+        """Ids of the processes of the stack whose command contains `title`."""
         return [int(process.split()[0]) for process in marked_processes(self.stack.mark) if title in process]
 
     def send(self, number: int, title: str, chance: random.Random, count: int = 1) -> list[int]:
-        """Send a signal to some of the processes with a title, as far as there are any."""
+        """Send a signal to up to `count` random processes with a title; return their ids."""
         found = self.processes(title)
         chosen = chance.sample(found, min(count, len(found)))
         for process in chosen:

@@ -1,13 +1,13 @@
-"""A program that trains on three nodes of this machine and takes one of them away: the worker's or the supervisor's.
+"""A program that trains on three nodes on this machine and removes one of them: a worker's or the supervisor's.
 
-It is a process of its own since a process can be connected to one Ray only.
+It is a separate program because a process can be connected to one Ray cluster only.
 """
 
 from __future__ import annotations
 
 import os
 
-# Ray reads these when it is imported. A node that does not answer is given up after 2.5 s and not after 15.
+# Ray reads these when it is imported. A node that does not answer counts as lost after 2.5 s and not after 15.
 os.environ |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "500"}
 
 import logging
@@ -23,10 +23,10 @@ from ray.cluster_utils import Cluster
 
 from tests.workers.fixtures.attempts import (
     Undisturbed,
+    all_events,
     events_until,
     of_kind,
     on_actor,
-    rest_of,
     undisturbed,
     workers_of,
 )
@@ -44,9 +44,10 @@ NODES = 3
 
 @contextmanager
 def local_nodes() -> Iterator[tuple[Cluster, list[Any]]]:
-    """A cluster of nodes of one CPU; on the first one live this process and what the cluster can not do without."""
+    """A cluster of nodes with one CPU each. The first one has this process and the processes that the cluster needs."""
     directory = tempfile.mkdtemp(prefix="gradfleet-")  # Ray's sockets need a short path
-    # Not an argument of the nodes: a cluster's address goes to this place alone, whose folder only a node makes.
+    # Not an argument of the nodes: Ray writes the cluster's address to the default directory in any case, and only a
+    # node creates that directory.
     os.environ["RAY_TMPDIR"] = directory
     cluster = Cluster()
     try:
@@ -68,12 +69,12 @@ def node_of(supervisor: str) -> str:
 
 
 def supervisor_that_can_lose_its_node(nodes: list[Any]) -> str:
-    """Ray puts it anywhere."""
+    """A supervisor on another node than the first. Ray may place it on any node."""
     for _ in range(20):
         name = Supervisors().take()
         if node_of(name) != nodes[0].node_id:
             return name
-    raise AssertionError("no supervisor came to live on another node than the first")
+    raise AssertionError("every supervisor was placed on the first node")
 
 
 def begun(whole: Undisturbed, directory: Path, supervisor: str) -> tuple[Attempt, Events]:
@@ -87,11 +88,11 @@ def lose_a_workers_node(whole: Undisturbed, directory: Path, cluster: Cluster, n
     attempt, events = begun(whole, directory, supervisor)
     (victim, *_) = [node for node in nodes[1:] if node.node_id != node_of(supervisor)]
     cluster.remove_node(victim, allow_graceful=False)
-    story = rest_of(attempt, events)
-    whole.assert_same(story, directory)
-    (restarted,) = of_kind(story, Restarted)
+    history = all_events(attempt, events)
+    whole.assert_same(history, directory)
+    (restarted,) = of_kind(history, Restarted)
     assert restarted.reason == "worker_lost", restarted
-    first, second = of_kind(story, Started)
+    first, second = of_kind(history, Started)
     assert (first.workers, second.workers) == (NODES, NODES - 1)
     assert second.step >= of_kind([event for _, event in events], Checkpointed)[0].step
 
@@ -102,27 +103,27 @@ def lose_the_supervisors_node(whole: Undisturbed, directory: Path, cluster: Clus
     (victim,) = [node for node in nodes if node.node_id == node_of(supervisor)]
     cluster.remove_node(victim, allow_graceful=False)
     try:
-        rest_of(attempt, events)
+        all_events(attempt, events)
     except AttemptLostError:
-        told = [event for _, event in events]
+        before = [event for _, event in events]
     else:
-        raise AssertionError("an attempt went on without its supervisor")
+        raise AssertionError("an attempt continued without its supervisor")
     attempt = Attempt.start(whole.again(directory, workers=NODES, job=attempt._job), Supervisors().take())
-    story = rest_of(attempt, [])
-    whole.assert_same([*told, *story], directory)
-    (started,) = of_kind(story, Started)
+    history = all_events(attempt, [])
+    whole.assert_same([*before, *history], directory)
+    (started,) = of_kind(history, Started)
     assert started.workers == NODES - 1
-    assert started.step >= of_kind(told, Checkpointed)[0].step
+    assert started.step >= of_kind(before, Checkpointed)[0].step
 
 
-STORIES = {"worker": lose_a_workers_node, "supervisor": lose_the_supervisors_node}
+SCENARIOS = {"worker": lose_a_workers_node, "supervisor": lose_the_supervisors_node}
 
 
-def main(directory: Path, story: str) -> None:
+def main(directory: Path, scenario: str) -> None:
     changes = {"training.epochs": 1000, "training.shards": 6, "checkpoints": {"every_steps": 200, "keep": 3}}
     whole = undisturbed(job(**changes), blobs(directory), directory / "whole")
     with local_nodes() as (cluster, nodes):
-        STORIES[story](whole, directory / "out", cluster, nodes)
+        SCENARIOS[scenario](whole, directory / "out", cluster, nodes)
 
 
 if __name__ == "__main__":

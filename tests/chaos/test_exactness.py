@@ -1,4 +1,4 @@
-"""No bit of a result depends on how many workers and threads computed it, nor on where it was paused and resized."""
+"""No bit of a result depends on the number of workers and threads, or on pauses and resizes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_any_number_of_workers_and_threads(bench: Bench, loss: str, optimizer: d
         assert results[place] == results[first], f"{place} differs from {first}"
 
 
-def test_the_parts_of_the_spec_count(bench: Bench) -> None:
-    """So the test above is about something."""
+def test_losses_and_optimizers_change_the_result(bench: Bench) -> None:
+    """Shows that the test above can fail."""
     digests = {
         bench.result(bench.client.submit(job(epochs=3) | {"loss": {"type": loss}, "optimizer": optimizer})["id"])[0]
         for loss, optimizer in product(("hinge", "softmax"), OPTIMIZERS)
@@ -37,7 +37,7 @@ def test_the_parts_of_the_spec_count(bench: Bench) -> None:
     assert len(digests) == 4
 
 
-def test_pauses_and_other_numbers_of_workers(bench: Bench, chance: random.Random, rounds: int) -> None:
+def test_pausing_and_resizing(bench: Bench, chance: random.Random, rounds: int) -> None:
     spec = job(epochs=300)
     disturbed = bench.client.submit(spec)["id"]
     for _ in range(4 * rounds):
@@ -52,7 +52,7 @@ def test_pauses_and_other_numbers_of_workers(bench: Bench, chance: random.Random
     assert len(bench.client.job(disturbed)["attempts"]) > 1
 
 
-def test_other_numbers_of_workers_while_it_runs(bench: Bench, chance: random.Random, rounds: int) -> None:
+def test_resizing_during_training(bench: Bench, chance: random.Random, rounds: int) -> None:
     spec = job(epochs=300)
     disturbed = bench.client.submit(spec)["id"]
     for _ in range(4 * rounds):

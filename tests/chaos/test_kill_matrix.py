@@ -1,4 +1,4 @@
-"""Each part is killed before, during and after each commit that matters; nothing is lost then, and nothing is twice."""
+"""Each process is killed before, during and after each important commit; nothing is lost and nothing is repeated."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from service.client import ApiError, UnreachableError
 from service.client.http import http_client
 from tests.chaos.deployment import PATIENCE, Deployment
 from tests.chaos.disturbed import job
-from tests.chaos.planted import MOMENTS
+from tests.chaos.gates import MOMENTS
+from tests.e2e.job_history import assert_unbroken
 from tests.e2e.stack import series_of, wait_until, write_digits
-from tests.e2e.story import assert_unbroken
 from tests.fixtures.postgres import find_programs
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.timeout(7200)
 
 VICTIMS = ("api", "scheduler", "supervisor", "worker", "ray head", "postgresql", "mlflow")
 WHENS = ("before", "during", "after")
-CELLS_OF_THE_SHORT_FORM = 6
+CELLS_OF_A_SHORT_RUN = 6
 
-# The statement after which a trigger makes COMMIT take its time, once.
+# The statement after which a trigger delays COMMIT, once.
 SLOW_COMMIT = {
     "submission": "INSERT ON jobs",
     "launch": "INSERT ON attempts",
@@ -50,16 +50,16 @@ SPEC = job(epochs=60)
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     programs = find_programs()
     if programs is None:
-        pytest.skip("PostgreSQL's programs are not here: install Debian's package postgresql")
+        pytest.skip("PostgreSQL's programs are not installed: install Debian's package postgresql")
     with Deployment(tmp_path_factory.mktemp("matrix"), programs) as deployment:
         file = write_digits(deployment.data_dir / "uploads" / "digits.parquet")
-        deployment.ask(lambda client: client.register_dataset("digits", file, "label"))
+        deployment.request(lambda client: client.register_dataset("digits", file, "label"))
         yield deployment
 
 
 @pytest.fixture(scope="module")
 def undisturbed(deployment: Deployment) -> tuple[str, Any]:
-    job_id = deployment.ask(lambda client: client.submit(SPEC))["id"]
+    job_id = deployment.request(lambda client: client.submit(SPEC))["id"]
     return result(deployment, job_id)
 
 
@@ -67,18 +67,18 @@ def result(deployment: Deployment, job_id: str) -> tuple[str, Any]:
     """Digest and points of a job that has succeeded."""
 
     def ended() -> Any:
-        deployment.look_after()
-        found = deployment.ask(lambda client: client.job(job_id))
+        deployment.restart_ended()
+        found = deployment.request(lambda client: client.job(job_id))
         return found if found["finished_at"] else None
 
-    done = wait_until(ended, PATIENCE, f"{job_id} to end")
+    done = wait_until(ended, PATIENCE, f"the end of {job_id}")
     assert done["state"] == "succeeded", done["reason"]
-    series = deployment.ask(lambda client: series_of(client.job(job_id)))
+    series = deployment.request(lambda client: series_of(client.job(job_id)))
     return done["params_sha256"], {name: points for name, points in series.items() if not name.startswith("time/")}
 
 
 class Killer:
-    """Kills a part of a deployment and has it started again."""
+    """Kills and restarts processes of a deployment."""
 
     def __init__(self, deployment: Deployment, chance: random.Random) -> None:
         self._deployment, self._chance = deployment, chance
@@ -117,12 +117,12 @@ class Killer:
                 deployment.postgres.start()
             case "mlflow":
                 deployment.mlflow.restart_if_ended()
-        deployment.look_after()
+        deployment.restart_ended()
 
 
 @contextmanager
 def gate(deployment: Deployment, moment: str, when: str) -> Iterator[None]:
-    """A gate at a commit, which is open again afterwards."""
+    """Close the gate at a commit, and open it at the end."""
     for name in ("reached", "go", "taken"):
         (deployment.gates / name).unlink(missing_ok=True)
     plan = deployment.gates / f"{moment}-{when}.plan"
@@ -134,18 +134,18 @@ def gate(deployment: Deployment, moment: str, when: str) -> Iterator[None]:
 
 @contextmanager
 def slow_commit(deployment: Deployment, moment: str) -> Iterator[None]:
-    """A deferred trigger that sleeps in the first COMMIT of its kind."""
+    """Add a deferred trigger that sleeps in the first COMMIT of its kind."""
     deployment.query(
         f"""
         DROP SEQUENCE IF EXISTS commits; CREATE SEQUENCE commits;
-        CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+        CREATE OR REPLACE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN IF nextval('commits') = 1 THEN PERFORM pg_sleep(2); END IF; RETURN NULL; END $$;
-        CREATE CONSTRAINT TRIGGER dawdle AFTER {SLOW_COMMIT[moment]}
-        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle();
+        CREATE CONSTRAINT TRIGGER slow_down AFTER {SLOW_COMMIT[moment]}
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow_down();
         """
     )
     yield
-    deployment.query(f"DROP TRIGGER dawdle ON {SLOW_COMMIT[moment].split()[-1]}")
+    deployment.query(f"DROP TRIGGER slow_down ON {SLOW_COMMIT[moment].split()[-1]}")
 
 
 def commit_is_under_way(deployment: Deployment) -> bool:
@@ -153,9 +153,9 @@ def commit_is_under_way(deployment: Deployment) -> bool:
 
 
 def run_cell(deployment: Deployment, killer: Killer, victim: str, moment: str, when: str) -> str:
-    """Submit a job and kill the victim at that moment of it; gives the job's id."""
+    """Submit a job and kill the victim at the given commit; return the job's id."""
     key = secrets.token_hex(8)
-    # A user's: the first try goes to the service that does not lead.
+    # The first try goes to the service that is not the leader, as that of a user may.
     first = deployment.other().client
     planned = slow_commit(deployment, moment) if when == "during" else gate(deployment, moment, when)
 
@@ -165,8 +165,8 @@ def run_cell(deployment: Deployment, killer: Killer, victim: str, moment: str, w
 
         try:
             return call(first)
-        except Exception:  # noqa: BLE001  whatever it was, the next tries go to both
-            return cast("Job", deployment.ask(call))
+        except Exception:  # noqa: BLE001  after any error, the next tries go to both services
+            return cast("Job", deployment.request(call))
 
     with ThreadPoolExecutor(1) as pool:
         with planned:
@@ -182,41 +182,41 @@ def run_cell(deployment: Deployment, killer: Killer, victim: str, moment: str, w
     return job_id
 
 
-def assert_nothing_lost_nothing_twice(deployment: Deployment, job_id: str, undisturbed: tuple[str, Any]) -> None:
+def assert_nothing_lost_or_repeated(deployment: Deployment, job_id: str, undisturbed: tuple[str, Any]) -> None:
     digest, series = result(deployment, job_id)
     assert digest == undisturbed[0]
     assert series == undisturbed[1]
-    deployment.ask(lambda client: assert_unbroken(client, job_id))
-    assert_told(deployment, job_id)
+    deployment.request(lambda client: assert_unbroken(client, job_id))
+    assert_exported(deployment, job_id)
 
 
-def assert_told(deployment: Deployment, job_id: str) -> None:
-    """MLflow has one run of the job, ended, with the points of the API, each once."""
+def assert_exported(deployment: Deployment, job_id: str) -> None:
+    """Assert that MLflow has one run of the job, that it is finished, and that it has each point of the API once."""
 
     ended = f"mlflow_finished AND id = '{job_id}'"
 
     def exported() -> Any:
         return deployment.query(f"SELECT run_id, experiment_id FROM mlflow_runs JOIN jobs ON id = job_id WHERE {ended}")
 
-    ((run_id, experiment_id),) = wait_until(exported, PATIENCE, f"MLflow to be told of {job_id}")
+    ((run_id, experiment_id),) = wait_until(exported, PATIENCE, f"the export of {job_id}")
     with http_client(deployment.mlflow.url, timeout=30) as mlflow:
         query = {"experiment_ids": [experiment_id], "filter": f"tags.`gradfleet.job_id` = '{job_id}'"}
         runs = mlflow.post("/api/2.0/mlflow/runs/search", json=query).json()["runs"]
         assert [(run["info"]["run_id"], run["info"]["status"]) for run in runs] == [(run_id, "FINISHED")]
-        series = deployment.ask(lambda client: series_of(client.job(job_id)))
+        series = deployment.request(lambda client: series_of(client.job(job_id)))
         for name, points in series.items():
             history = {"run_id": run_id, "metric_key": name, "max_results": 25000}
-            told = mlflow.get("/api/2.0/mlflow/metrics/get-history", params=history).json()["metrics"]
-            in_order = sorted((int(point.get("step", 0)), point["value"]) for point in told)
+            logged = mlflow.get("/api/2.0/mlflow/metrics/get-history", params=history).json()["metrics"]
+            in_order = sorted((int(point.get("step", 0)), point["value"]) for point in logged)
             assert in_order == list(zip(points["steps"], points["values"], strict=True)), name
 
 
 def cells(chance: random.Random, rounds: int) -> list[tuple[str, str, str]]:
-    """All of them, or a choice in which each victim comes once at most."""
+    """All cells, or a random choice in which each victim occurs at most once."""
     every = list(itertools.product(VICTIMS, MOMENTS, WHENS))
     if rounds > 1:
         return chance.sample(every, len(every))
-    victims = chance.sample(VICTIMS, CELLS_OF_THE_SHORT_FORM)
+    victims = chance.sample(VICTIMS, CELLS_OF_A_SHORT_RUN)
     return [(victim, chance.choice(list(MOMENTS)), chance.choice(WHENS)) for victim in victims]
 
 
@@ -226,11 +226,11 @@ def test_the_kill_matrix(
     killer = Killer(deployment, chance)
     for victim, moment, when in cells(chance, rounds):
         begun = time.monotonic()
-        wait_until(deployment.leader, PATIENCE, "a service to lead")
+        wait_until(deployment.leader, PATIENCE, "a service becomes the leader")
         for service in deployment.services:
-            wait_until(lambda service=service: answers(service.client), PATIENCE, "both services to answer")
+            wait_until(lambda service=service: answers(service.client), PATIENCE, "both services answer")
         job_id = run_cell(deployment, killer, victim, moment, when)
-        assert_nothing_lost_nothing_twice(deployment, job_id, undisturbed)
+        assert_nothing_lost_or_repeated(deployment, job_id, undisturbed)
         print(f"{victim:<11} killed {when:<6} {moment:<11} {time.monotonic() - begun:5.1f} s")  # noqa: T201
 
 
@@ -243,12 +243,12 @@ def answers(client: Client) -> bool:
 
 
 def test_another_service_takes_over(deployment: Deployment, undisturbed: tuple[str, Any]) -> None:
-    leader = wait_until(deployment.leader, PATIENCE, "a service to lead")
+    leader = wait_until(deployment.leader, PATIENCE, "a service becomes the leader")
     _, token = deployment.lease()
-    job_id = deployment.ask(lambda client: client.submit(SPEC))["id"]
+    job_id = deployment.request(lambda client: client.submit(SPEC))["id"]
     leader.kill()
     killed = time.monotonic()
-    wait_until(lambda: deployment.lease()[1] > token, PATIENCE, "another service to take over")
+    wait_until(lambda: deployment.lease()[1] > token, PATIENCE, "another service takes over")
     print(f"took over after {time.monotonic() - killed:.1f} s")  # noqa: T201
-    deployment.look_after()
-    assert_nothing_lost_nothing_twice(deployment, job_id, undisturbed)
+    deployment.restart_ended()
+    assert_nothing_lost_or_repeated(deployment, job_id, undisturbed)

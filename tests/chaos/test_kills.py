@@ -1,4 +1,4 @@
-"""Processes are killed and stopped at random moments; no bit of the result shows it."""
+"""Processes are killed and suspended at random moments; no bit of the result changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KILLS = 7  # in a round
 
 
 def test_kills_at_random_moments_change_no_bit(bench: Bench, chance: random.Random, rounds: int) -> None:
-    """One job after another, until there were enough kills; between two of them the job has always come further."""
+    """Jobs run one after another until there were enough kills."""
     spec = job(epochs=300)
     bench.undisturbed(spec)
     killed = 0
@@ -30,7 +30,7 @@ def test_kills_at_random_moments_change_no_bit(bench: Bench, chance: random.Rand
     chance.shuffle(victims)
     while killed < len(victims):
         disturbed = bench.client.submit(spec)["id"]
-        # Sometimes at once: workers that are starting are killed, too.
+        # Sometimes immediately, so that workers are also killed while they start.
         while killed < len(victims) and bench.wait_for_step(
             disturbed, bench.step(disturbed) + chance.choice([0, chance.randint(1, 600)])
         ):
@@ -43,14 +43,16 @@ def test_kills_at_random_moments_change_no_bit(bench: Bench, chance: random.Rand
 
 
 @pytest.mark.parametrize("title", [WORKER, SUPERVISOR])
-def test_a_stopped_process_is_noticed(bench: Bench, chance: random.Random, rounds: int, title: str) -> None:
+def test_a_suspended_process_is_detected(bench: Bench, chance: random.Random, rounds: int, title: str) -> None:
     if title == SUPERVISOR and rounds == 1:
-        pytest.skip("takes a minute: make chaos")
+        pytest.skip("takes a minute: run `make chaos`")
     spec = job(epochs=300)
     disturbed = bench.client.submit(spec)["id"]
     bench.wait_for_step(disturbed, chance.randint(1, 600))
     (stopped,) = bench.send(signal.SIGSTOP, title, chance)
-    wait_until(lambda: bench.events(disturbed, "restarted"), PATIENCE, f"somebody to notice that {stopped} is stopped")
+    wait_until(
+        lambda: bench.events(disturbed, "restarted"), PATIENCE, f"a restart after process {stopped} was suspended"
+    )
     bench.assert_same(disturbed, spec)
     (restart,) = bench.events(disturbed, "restarted")
     assert "answered" in restart["data"]["message"]
@@ -59,7 +61,7 @@ def test_a_stopped_process_is_noticed(bench: Bench, chance: random.Random, round
 @pytest.mark.parametrize("part", PARTS_OF_RAY)
 def test_the_whole_cluster_dies(bench: Bench, chance: random.Random, rounds: int, part: str) -> None:
     if rounds == 1:
-        pytest.skip("tests/e2e does the same at one moment; at random moments: make chaos")
+        pytest.skip("tests/e2e does this at one moment; at random moments: run `make chaos`")
     spec = job(epochs=300)
     disturbed = bench.client.submit(spec)["id"]
     bench.wait_for_step(disturbed, chance.randint(1, 600))

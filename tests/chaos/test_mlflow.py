@@ -1,4 +1,4 @@
-"""MLflow hangs or dies while jobs train: they do not notice, and it has every point in the end."""
+"""MLflow hangs or is killed while jobs train: training is not affected, and MLflow has every point in the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.disturbed import Bench, job
-from tests.e2e.mlflow_series import assert_told
+from tests.e2e.mlflow_series import assert_exported
 from tests.e2e.stack import series_of, wait_until
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(900)
 
-OUTAGE = 60.0  # seconds, in the longer form
-NOISE = 5.0  # times that a step may take longer: MLflow's new start needs one of the two cores
-EXPORTED = 180.0  # seconds: the exporter looks again each minute at last
+OUTAGE = 60.0  # seconds, in a longer run
+NOISE = 5.0  # factor by which a step may take longer: restarting MLflow needs one of the two cores
+EXPORTED = 180.0  # seconds: the exporter retries at least every minute
 
 
 def step_ms(done: Job) -> float:
@@ -30,7 +30,7 @@ def step_ms(done: Job) -> float:
 
 
 def exported(bench: Bench, job_id: str) -> Job:
-    """The job, once MLflow has all of it."""
+    """The job, once its export to MLflow is complete."""
 
     def complete() -> bool:
         mlflow = bench.client.job(job_id)["mlflow"]
@@ -41,9 +41,9 @@ def exported(bench: Bench, job_id: str) -> Job:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-def test_an_outage_in_mid_run(bench: Bench, chance: random.Random, rounds: int, number: signal.Signals) -> None:
+def test_an_outage_during_training(bench: Bench, chance: random.Random, rounds: int, number: signal.Signals) -> None:
     if number == signal.SIGKILL and rounds == 1:
-        pytest.skip("tests/service does the same to the export alone; with jobs that train: make chaos")
+        pytest.skip("tests/service does this to the export alone; with jobs that train: run `make chaos`")
     spec = job(epochs=300)
     undisturbed = exported(bench, bench.client.submit(spec)["id"])
     disturbed = bench.client.submit(spec)["id"]
@@ -51,12 +51,12 @@ def test_an_outage_in_mid_run(bench: Bench, chance: random.Random, rounds: int, 
     began = time.monotonic()
     bench.stack.signal_mlflow(number)
     try:
-        bench.assert_same(disturbed, spec)  # which waits for its end: MLflow is still stopped
+        bench.assert_same(disturbed, spec)  # waits for the end of the job, while MLflow is still down
         if rounds > 1:
-            wait_until(lambda: time.monotonic() - began > OUTAGE, 2 * OUTAGE, "a minute has gone")
+            wait_until(lambda: time.monotonic() - began > OUTAGE, 2 * OUTAGE, "the end of the outage")
     finally:
         if number == signal.SIGSTOP:
             bench.stack.signal_mlflow(signal.SIGCONT)
     assert step_ms(bench.client.job(disturbed)) < NOISE * step_ms(undisturbed)
     for job_id in (disturbed, undisturbed["id"]):
-        assert_told(bench.stack, exported(bench, job_id))
+        assert_exported(bench.stack, exported(bench, job_id))

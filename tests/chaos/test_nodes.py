@@ -1,4 +1,4 @@
-"""A node of the cluster dies, with what runs on it."""
+"""A node of the cluster is lost, with its processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMEOUT = 280  # seconds
 
 @pytest.mark.timeout(TIMEOUT + 20)
 @pytest.mark.parametrize("lost", ["worker", "supervisor"])
-def test_a_job_goes_on_without_a_node(tmp_path: Path, lost: str) -> None:
+def test_a_job_continues_without_a_lost_node(tmp_path: Path, lost: str) -> None:
     program = [sys.executable, "-m", "tests.chaos.nodes", str(tmp_path), lost]
     root = Path(__file__).parents[2]
     done = subprocess.run(program, cwd=root, timeout=TIMEOUT, capture_output=True, text=True, check=False)

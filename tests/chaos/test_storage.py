@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, and a disk that is full."""
+"""Damaged checkpoints and a full disk."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_a_truncated_checkpoint_is_refused(bench: Bench, chance: random.Random) 
     bench.assert_same(disturbed, spec)
     (refused,) = bench.events(disturbed, "checkpoint_refused")
     assert newest.name in refused["data"]["message"]
-    went_on = bench.events(disturbed, "training_started")[-1]
-    assert went_on["data"]["step"] == int(before.name)
+    started = bench.events(disturbed, "training_started")[-1]
+    assert started["data"]["step"] == int(before.name)
 
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Path]:
-    """A file system of 4 MiB at a directory; gives the file that fills it."""
+    """Mount a file system of 4 MiB at a directory; yield the path of a file to fill it."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)], check=True)
     try:
         yield directory / "filler"
@@ -56,7 +56,7 @@ def fill(filler: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
 def test_a_full_disk(bench: Bench, chance: random.Random) -> None:
-    """Training goes on without checkpoints, also after a fault, and at the end it waits for room."""
+    """Training continues without checkpoints, also after a fault. At the end it waits for free space."""
     spec = job(epochs=300)
     bench.undisturbed(spec)
 
@@ -67,19 +67,19 @@ def test_a_full_disk(bench: Bench, chance: random.Random) -> None:
         disturbed = bench.client.submit(spec)["id"]
         bench.wait_for_step(disturbed, chance.randint(1, 1000))
         fill(filler)
-        wait_until(failures, PATIENCE, "a checkpoint that fails")
+        wait_until(failures, PATIENCE, "a failed checkpoint")
         bench.kill("ray::Worker.train", chance)
         last = bench.client.job(disturbed)["progress"]["total_steps"]
-        wait_until(lambda: last in failures(), PATIENCE, "the last checkpoint to fail")
+        wait_until(lambda: last in failures(), PATIENCE, "a failure of the last checkpoint")
         assert bench.client.job(disturbed)["state"] == "running"
         filler.unlink()
         bench.assert_same(disturbed, spec)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
-def test_a_job_that_waits_for_room_can_be_cancelled(bench: Bench, rounds: int) -> None:
+def test_a_job_that_waits_for_disk_space_can_be_cancelled(bench: Bench, rounds: int) -> None:
     if rounds == 1:
-        pytest.skip("takes half a minute: make chaos")
+        pytest.skip("takes half a minute: run `make chaos`")
     with small_disk(bench.stack.data_dir / "jobs") as filler:
         disturbed = bench.client.submit(job(epochs=50))["id"]
         bench.wait_for_step(disturbed, 1)
@@ -88,7 +88,7 @@ def test_a_job_that_waits_for_room_can_be_cancelled(bench: Bench, rounds: int) -
         wait_until(
             lambda: last in [event["data"]["step"] for event in bench.events(disturbed, "checkpoint_failed")],
             PATIENCE,
-            "the last checkpoint to fail",
+            "a failure of the last checkpoint",
         )
         bench.client.job(disturbed).cancel()
         bench.wait_for_state(disturbed, "cancelled")

@@ -1,4 +1,4 @@
-"""The compose cluster as a user starts it, under a project name, secrets and ports of its own."""
+"""The Compose cluster as a user starts it, with its own project name, secrets and ports."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ START_SECONDS = 600
 RECOVERY_SECONDS = 180
 
 
-def why_not() -> str | None:
+def missing_requirement() -> str | None:
     """What is missing for a cluster on this machine."""
     if compose_command() is None:
-        return "there is neither docker compose nor docker-compose"
+        return "neither docker compose nor docker-compose is installed"
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
-        return "no Docker engine answers"
+        return "the Docker engine does not answer"
     return None
 
 
 def compose_command() -> list[str] | None:
-    """Compose v2 where it is, else docker-compose 1.29."""
+    """The command of Compose v2 if it is installed, else of docker-compose 1.29."""
     if shutil.which("docker") is None:
         return None
     second = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
@@ -42,7 +42,7 @@ def compose_command() -> list[str] | None:
 
 @dataclass
 class Cluster:
-    """`docker compose` on a copy of the checkout's deployment files; leave it with `down`."""
+    """`docker compose` on a copy of the checkout's deployment files. `down` removes it."""
 
     project: str
     directory: Path
@@ -64,7 +64,7 @@ class Cluster:
         return done.stdout.decode()
 
     def shell(self, script: str) -> None:
-        """Run lines that a page of the docs shows, with this cluster's `docker compose`."""
+        """Run commands from the documentation with this cluster's `docker compose`."""
         compose = " ".join([*(compose_command() or []), "--project-name", self.project])
         lines = script.replace("docker compose", compose)
         done = subprocess.run(
@@ -94,9 +94,9 @@ class Cluster:
         return self.compose("ps", "--quiet", service).split()
 
     def crash(self, service: str) -> None:
-        """End a container's main process as the kernel would for want of memory, so that its restart policy holds.
+        """Kill a container's main process as the kernel does when memory runs out, so that its restart policy applies.
 
-        `docker kill` would count as a wish of the operator's, after which nothing is restarted.
+        After `docker kill`, Docker would not restart the container.
         """
         container = self.containers(service)[0]
         number, before = inspect(container, "{{.State.Pid}} {{.State.StartedAt}}").split()
@@ -125,6 +125,6 @@ def inspect(container: str, form: str) -> str:
 
 
 def build() -> None:
-    """Build the image from this checkout, with what Docker has of it already."""
+    """Build the image from this checkout, with Docker's cache."""
     command = ["docker", "build", "--target", "cpu", "--tag", "gradfleet:local", "--file", "deploy/Dockerfile", "."]
     subprocess.run(command, cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""The compose cluster on a real Docker engine: scaled, its containers killed; with the bits of an undisturbed run."""
+"""The Compose cluster on a Docker engine: no bit of a result depends on scaling and on killed containers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from service.cli.demo import experiment
 from service.cli.demo.digits import write_digits
-from tests.cluster.compose import RECOVERY_SECONDS, ROOT, Cluster, build, inspect, why_not
+from tests.cluster.compose import RECOVERY_SECONDS, ROOT, Cluster, build, inspect, missing_requirement
 from tests.e2e.stack import digits_job, wait_until
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 LOSSES = ("hinge", "softmax")
 SERVICES = ("postgres", "mlflow", "ray-head", "ray-worker", "api")
-# How often a job is interrupted that trains when this is killed. That its head is gone, a node notices after half a
-# minute, so it depends on the machine whether a job ends before.
+# The possible numbers of restarts of a job that trains while a container of this service is killed. A node detects the
+# loss of its head after half a minute. Whether a job ends before that depends on the machine.
 RESTARTS = {"ray-worker": {1}, "ray-head": {0, 1}, "api": {0}, "postgres": {0}, "mlflow": {0}}
 END_SECONDS = 600
 LAYERS = [
@@ -52,7 +52,7 @@ def job(loss: str, workers: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if missing := why_not():
+    if missing := missing_requirement():
         pytest.skip(f"the cluster needs Docker: {missing}")
     build()
     cluster = Cluster(f"gradfleet-{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("cluster"))
@@ -80,7 +80,7 @@ def client(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def undisturbed(client: Client) -> dict[str, str]:
-    """Digests of what nobody disturbed, by loss, on one worker."""
+    """Digests of jobs on one worker without faults, by loss."""
     begin = time.monotonic()
     jobs = {loss: client.submit(job(loss, 1)) for loss in LOSSES}
     digests = {loss: finish(run) for loss, run in jobs.items()}
@@ -100,12 +100,12 @@ def wait_for_step(run: Job, step: int) -> None:
 
 
 def report(what: str, **values: Any) -> None:
-    """A line of what `make cluster-test` shows."""
+    """Print a line of the output of `make cluster-test`."""
     rounded = {name: round(value, 1) if isinstance(value, float) else value for name, value in values.items()}
     sys.stdout.write(f"{what}: {json.dumps(rounded)}\n")
 
 
-def test_nothing_but_the_api_and_mlflow_is_published_and_only_here(cluster: Cluster) -> None:
+def test_only_the_api_and_mlflow_are_published_and_only_on_loopback(cluster: Cluster) -> None:
     published = {}
     for service in SERVICES:
         for container in cluster.containers(service):
@@ -115,12 +115,12 @@ def test_nothing_but_the_api_and_mlflow_is_published_and_only_here(cluster: Clus
     assert {host for hosts in published.values() for host in hosts} == {"127.0.0.1"}
 
 
-def test_without_a_token_the_api_answers_nobody(client: Client) -> None:
+def test_the_api_refuses_requests_without_a_token(client: Client) -> None:
     assert httpx.get(f"{client.base_url}/v1/jobs").status_code == 401
     assert httpx.get(f"{client.base_url}/readyz").is_success
 
 
-def test_more_workers_during_a_job_change_no_bit(cluster: Cluster, client: Client, undisturbed: dict[str, str]) -> None:
+def test_scaling_during_a_job_changes_no_bit(cluster: Cluster, client: Client, undisturbed: dict[str, str]) -> None:
     runs = {loss: client.submit(job(loss, 1)) for loss in LOSSES}
     wait_for_step(runs["hinge"], 100)
     begin = time.monotonic()
@@ -154,16 +154,16 @@ def test_a_killed_container_comes_back_and_no_bit_changes(
     cluster: Cluster, client: Client, undisturbed: dict[str, str], victim: str
 ) -> None:
     cluster.up(workers=3)
-    # One worker in each container of one CPU, so whichever is killed, this job is hit.
+    # Each container has one CPU and so one worker of this job: it is affected, whichever container is killed.
     running = client.submit(job("hinge", 3))
     wait_for_step(running, 100)
     begin = time.monotonic()
     cluster.crash(victim)
     killed = datetime.now(UTC)
-    posted_meanwhile = client.submit(job("softmax", 1))
+    submitted_meanwhile = client.submit(job("softmax", 1))
     cluster.wait_until_healthy([victim])
     back = time.monotonic() - begin
-    digests = {"hinge": finish(running), "softmax": finish(posted_meanwhile)}
+    digests = {"hinge": finish(running), "softmax": finish(submitted_meanwhile)}
     done = time.monotonic() - begin
     restarts, equal = running["restarts"], digests == undisturbed
     report(f"{victim} killed", healthy_after=back, done_after=done, restarts=restarts, equal=equal)
@@ -172,14 +172,14 @@ def test_a_killed_container_comes_back_and_no_bit_changes(
     assert restarts in RESTARTS[victim]
 
 
-def test_mlflow_knows_all_of_it(cluster: Cluster, client: Client) -> None:
-    for run in told_jobs(client):
+def test_mlflow_has_every_job(cluster: Cluster, client: Client) -> None:
+    for run in exported_jobs(client):
         answer = httpx.get(f"{cluster.mlflow_url}/api/2.0/mlflow/runs/get", params={"run_id": run["mlflow"]["run_id"]})
         assert answer.json()["run"]["info"]["status"] == "FINISHED"
 
 
-def test_a_backup_brings_everything_back(cluster: Cluster, client: Client, undisturbed: dict[str, str]) -> None:
-    """Backup and restore by the very lines of docs/operations.md, with everything lost in between."""
+def test_a_backup_restores_everything(cluster: Cluster, client: Client, undisturbed: dict[str, str]) -> None:
+    """Back up and restore with the commands of docs/operations.md. In between, everything is deleted."""
     page = (ROOT / "docs" / "operations.md").read_text()
     (section,) = re.findall(r"^## Backup and restore\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
     backup, restore = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
@@ -194,20 +194,20 @@ def test_a_backup_brings_everything_back(cluster: Cluster, client: Client, undis
     assert finish(client.submit(job("hinge", 1))) == undisturbed["hinge"]
 
 
-def told_jobs(client: Client) -> list[Job]:
-    """Every job, once MLflow has all of it."""
+def exported_jobs(client: Client) -> list[Job]:
+    """Every job, once its export to MLflow is complete."""
     jobs = list(client.jobs())
     for run in jobs:
         wait_until(
-            lambda run=run: (run.refresh()["mlflow"] or {}).get("complete"), RECOVERY_SECONDS, f"{run.id} is told"
+            lambda run=run: (run.refresh()["mlflow"] or {}).get("complete"), RECOVERY_SECONDS, f"{run.id} is exported"
         )
     return jobs
 
 
 def contents(cluster: Cluster, client: Client) -> dict[str, Any]:
-    """Of each job its digest, its points, and its parameters as they are in MLflow."""
+    """The digest, the points, and the parameters in MLflow of each job."""
     found = {}
-    for run in told_jobs(client):
+    for run in exported_jobs(client):
         files = {"path": "model/model.safetensors", "run_uuid": run["mlflow"]["run_id"]}
         params = httpx.get(f"{cluster.mlflow_url}/get-artifact", params=files)
         assert params.is_success, params.text

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for all tests that do not stop it, with the digits registered."""
+    """One stack for all tests that do not stop it. The digits are registered."""
     stack = Stack(tmp_path_factory.mktemp("stack")).start()
     with stack.client() as client:
         client.register_dataset("digits", write_digits(stack.data_dir / "uploads" / "digits.parquet"), "label")

@@ -1,4 +1,4 @@
-"""What MLflow has of a job's series, beside what the API has."""
+"""The comparison of a job's series in MLflow and in the API."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PAGE = 500
 
 
-def assert_told(stack: Stack, job: Job) -> None:
-    """MLflow has every series of a job that has ended: the points that are to be told, once each, to the bit."""
+def assert_exported(stack: Stack, job: Job) -> None:
+    """Assert that MLflow has every series of an ended job: each point to export once, with the same bits."""
     series = series_of(job)
     assert "train/loss" in series
     for name, points in series.items():
@@ -32,7 +32,7 @@ def assert_told(stack: Stack, job: Job) -> None:
 
 
 def history(stack: Stack, run_id: str, name: str) -> list[tuple[int, str]]:
-    """Steps and values, in hex, of a series as MLflow's own interface gives them, page by page."""
+    """Steps and values (in hexadecimal) of a series, read page by page from MLflow's REST API."""
     query: dict[str, Any] = {"run_id": run_id, "metric_key": name, "max_results": PAGE}
     found: list[tuple[int, str]] = []
     while True:

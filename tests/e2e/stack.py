@@ -1,4 +1,4 @@
-"""A real embedded stack in a process of its own, as a user starts it."""
+"""A real embedded stack in a separate process, started as a user starts it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MARK = "GRADFLEET_TEST_RUN"
 
 
 def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
-    """The condition's first true value; fails after `timeout` seconds, saying what was waited for."""
+    """Return the first true value of a condition; fail after `timeout` seconds with a message that contains `what`."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
@@ -41,11 +41,11 @@ def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
 
 @dataclass
 class Stack:
-    """`gradfleet up` on a data directory; every process that it starts carries a mark in its environment."""
+    """`gradfleet up` on a data directory. Every process that it starts has a mark in its environment."""
 
     data_dir: Path
     environment: dict[str, str] = field(default_factory=dict)
-    directory: Path | None = None  # in which it is started
+    directory: Path | None = None  # the working directory
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     api_url: str = ""
     mlflow_url: str = ""
@@ -70,7 +70,7 @@ class Stack:
         return Client(self.api_url)
 
     def signal(self, number: int) -> int:
-        """Send a signal to the process that was started and give its exit status."""
+        """Send a signal to the process that was started and return its exit status."""
         assert self.process is not None
         with self.process:  # closes the pipe
             self.process.send_signal(number)
@@ -83,7 +83,7 @@ class Stack:
         os.kill(int(number), signal.SIGKILL)
 
     def signal_mlflow(self, number: int) -> None:
-        """Send a signal to the MLflow server, which does not carry the mark, and to what it has started."""
+        """Send a signal to the MLflow server, which does not have the mark, and to its child processes."""
         store = f"sqlite:///{self.data_dir}/mlflow/mlflow.db".encode()
         processes = [int(directory.name) for directory in Path("/proc").iterdir() if directory.name.isdigit()]
         (leader,) = (
@@ -92,11 +92,11 @@ class Stack:
         os.killpg(leader, number)
 
     def assert_no_process_left(self) -> None:
-        """Everything that carries the mark ends within some seconds."""
+        """Assert that every process with the mark ends within some seconds."""
         assert_no_process_left(self.mark)
 
     def end_leftovers(self) -> None:
-        """End what a killed stack has left: Ray's two agents may wait for ever for a cluster that is gone."""
+        """Kill the remaining processes of a killed stack: Ray's two agents may wait forever for a lost cluster."""
         for process in marked_processes(self.mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process.split()[0]), signal.SIGKILL)
@@ -143,7 +143,7 @@ def write_digits(path: Path) -> Path:
 
 
 def digits_job(**changes: Any) -> dict[str, Any]:
-    """A hinge job with one hidden layer; parts are replaced as a whole."""
+    """A hinge job with one hidden layer. `changes` replace whole sections."""
     return {
         "name": "hinge",
         "experiment": "e2e",

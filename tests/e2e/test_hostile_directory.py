@@ -1,4 +1,4 @@
-"""A stack that is started in a directory with modules under the names of its own and of what it uses."""
+"""A stack that is started in a directory with modules that have the names of its own modules and dependencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fixtures.hostile import hostile_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXPORTED = 90.0  # seconds: pictures are drawn when nothing else needs the cores
+EXPORTED = 90.0  # seconds: pictures are drawn only while the cores are idle
 MODULE = (sys.executable, "-P", "-m", "gradfleet")  # without -P, Python itself imports modules from the directory
 
 

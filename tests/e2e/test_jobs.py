@@ -13,18 +13,18 @@ import pytest
 from mlflow.tracking import MlflowClient
 from safetensors.numpy import load_file
 
-from tests.e2e.mlflow_series import assert_told
+from tests.e2e.mlflow_series import assert_exported
 from tests.e2e.stack import GRADFLEET, Stack, digits_job, series_of, wait_until, write_digits
 
 if TYPE_CHECKING:
     from service.client import Client, Job
 
 
-EXPORTED = 90.0  # seconds: pictures are drawn when nothing else needs the cores
+EXPORTED = 90.0  # seconds: pictures are drawn only while the cores are idle
 
 
 def exported(client: Client, job_id: str) -> Job:
-    """The job, once MLflow has all of it."""
+    """The job, once its export to MLflow is complete."""
 
     def look() -> Job | None:
         job = client.job(job_id)
@@ -50,7 +50,7 @@ def test_the_number_of_workers_changes_no_bit(client: Client, loss: str) -> None
 
 
 def test_a_job_is_split_by_a_column(stack: Stack, client: Client, tmp_path: Path) -> None:
-    """With the same bits on any number of workers, and with pictures of the rows that the column names."""
+    """The bits are the same on any number of workers, and the pictures show the rows that the column selects."""
     table = pq.read_table(write_digits(tmp_path / "digits.parquet"))
     parts = np.arange(len(table)) % 3
     pq.write_table(table.append_column("fold", [parts]), tmp_path / "folds.parquet")
@@ -104,7 +104,7 @@ def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> Non
     assert run.info.status == "FINISHED"
     assert run.data.params["loss.type"] == "hinge"
     assert run.data.params["training.seed"] == "7"
-    assert_told(stack, job)
+    assert_exported(stack, job)
     model = load_file(tracking.download_artifacts(run.info.run_id, "model/model.safetensors", str(tmp_path)))
     assert model["0_linear.weight"].shape == (64, 32)
     assert model["0_linear.weight"].dtype == np.float32
@@ -117,10 +117,10 @@ def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> Non
 def test_mlflow_has_fewer_points_of_a_long_job(client: Client, stack: Stack) -> None:
     job = exported(client, client.submit(digits_job(training=digits_job()["training"] | {"epochs": 200}))["id"])
     assert job["progress"]["total_steps"] == 2400
-    assert_told(stack, job)
+    assert_exported(stack, job)
 
 
-def test_a_job_whose_data_is_gone_says_so(client: Client, stack: Stack) -> None:
+def test_a_job_whose_data_is_gone_has_a_reason(client: Client, stack: Stack) -> None:
     source = write_digits(stack.data_dir / "uploads" / "doomed.parquet")
     pq.write_table(pq.read_table(source).slice(0, 500), source)
     client.register_dataset("doomed", source, "label")
@@ -154,13 +154,13 @@ def test_a_running_job_is_cancelled(client: Client) -> None:
     assert 0 < job["progress"]["step"] < job["progress"]["total_steps"]
 
 
-def test_a_job_that_pauses_and_goes_on_with_other_workers_ends_with_the_same_bits(client: Client) -> None:
+def test_pausing_and_resuming_with_other_workers_changes_no_bit(client: Client) -> None:
     spec = digits_job(training=digits_job()["training"] | {"epochs": 200})
     undisturbed = client.submit(spec).wait(timeout=60)
     job_id = client.submit(spec)["id"]
     wait_until(lambda: client.job(job_id)["progress"]["step"] > 0, 30, "the first step")
     assert client.job(job_id).pause()["state"] == "pausing"
-    wait_until(lambda: client.job(job_id)["state"] == "paused", 10, "it is paused")
+    wait_until(lambda: client.job(job_id)["state"] == "paused", 10, "the job is paused")
     assert client.job(job_id).resize(workers=1)["spec"]["resources"]["workers"] == 1
     assert client.job(job_id).resume()["state"] == "queued"
     job = client.job(job_id).wait(timeout=60)
@@ -172,7 +172,7 @@ def test_a_job_that_pauses_and_goes_on_with_other_workers_ends_with_the_same_bit
     assert 0 == started[0]["step"] < started[1]["step"]
 
 
-def test_jobs_wait_their_turn_and_say_for_what(client: Client) -> None:
+def test_waiting_jobs_have_a_reason(client: Client) -> None:
     long = client.submit(digits_job(training=digits_job()["training"] | {"epochs": 100_000}))["id"]
     waiting = client.submit(digits_job())["id"]
     wait_until(lambda: client.job(waiting)["reason"], 30, "a reason")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.job_history import assert_unbroken, history_of
 from tests.e2e.stack import GRADFLEET, Stack, digits_job, series_of, wait_until, write_digits
-from tests.e2e.story import assert_unbroken, story_of
 
-# What differs from run to run by nature.
+# Metrics that differ between equal runs.
 TIMES = ("time/step_ms", "time/exchange_ms")
 
 
-def test_what_was_done_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_results_are_kept_after_a_restart(tmp_path: Path) -> None:
     stack = Stack(tmp_path).start()
     with stack.client() as client:
         client.register_dataset("digits", write_digits(tmp_path / "uploads" / "digits.parquet"), "label")
@@ -36,39 +36,39 @@ def test_what_was_done_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_job_that_was_cut_off_ends_with_the_same_bits(tmp_path: Path, number: int) -> None:
+def test_an_interrupted_job_ends_with_the_same_bits(tmp_path: Path, number: int) -> None:
     training = digits_job()["training"] | {"epochs": 300}
     job = digits_job(training=training, checkpoints={"every_seconds": 0.2})
     stack = Stack(tmp_path).start()
     with stack.client() as client:
         client.register_dataset("digits", write_digits(tmp_path / "uploads" / "digits.parquet"), "label")
         undisturbed = client.submit(job).wait(timeout=60)
-        cut_off = client.submit(job)["id"]
-        wait_until(lambda: client.job(cut_off)["progress"]["epoch"] > 0, 30, "the first epoch")
-        told = story_of(client, cut_off)
+        interrupted = client.submit(job)["id"]
+        wait_until(lambda: client.job(interrupted)["progress"]["epoch"] > 0, 30, "the first epoch")
+        before = history_of(client, interrupted)
     stack.signal(number)
     stack.start()
     with stack.client() as client:
-        continued = client.job(cut_off).wait(timeout=60)
+        continued = client.job(interrupted).wait(timeout=60)
         assert continued["state"] == "succeeded"
-        assert len(continued["attempts"]) == 2, "the first attempt was in the middle when it was cut off"
-        assert continued["restarts"] == 0, "a restart of the service is no fault of the job's"
-        beginnings = [e["data"]["step"] for e in client.job(cut_off).history() if e["kind"] == "training_started"]
-        assert beginnings[0] == 0 < beginnings[1], "it went on from a checkpoint"
+        assert len(continued["attempts"]) == 2, "the first attempt was interrupted"
+        assert continued["restarts"] == 0, "a restart of the service does not count as a restart of the job"
+        first_steps = [e["data"]["step"] for e in client.job(interrupted).history() if e["kind"] == "training_started"]
+        assert first_steps[0] == 0 < first_steps[1], "the second attempt resumed from a checkpoint"
         assert continued["params_sha256"] == undisturbed["params_sha256"]
         first, second = series_of(client.job(undisturbed.id)), series_of(continued)
         for name in TIMES:
             del first[name], second[name]
         assert first == second
-        assert story_of(client, cut_off)[: len(told)] == told, "what users have seen stays as it was"
-        assert_unbroken(client, cut_off)
+        assert history_of(client, interrupted)[: len(before)] == before, "earlier events do not change"
+        assert_unbroken(client, interrupted)
     stack.signal(signal.SIGTERM)
     stack.end_leftovers()
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
-def test_a_job_outlives_the_whole_cluster(tmp_path: Path, victim: str) -> None:
+def test_a_job_survives_the_loss_of_the_cluster(tmp_path: Path, victim: str) -> None:
     training = digits_job()["training"] | {"epochs": 400}
     spec = digits_job(training=training, checkpoints={"every_seconds": 0.2})
     stack = Stack(tmp_path).start()
@@ -82,7 +82,7 @@ def test_a_job_outlives_the_whole_cluster(tmp_path: Path, victim: str) -> None:
         assert (job["state"], job["restarts"]) == ("succeeded", 1), job["reason"]
         assert job["params_sha256"] == undisturbed["params_sha256"]
         (restart,) = (event for event in client.job(job_id).history() if event["kind"] == "restarted")
-        assert restart["reason"] in {"cluster_lost", "supervisor_lost"}, "whichever is noticed first"
+        assert restart["reason"] in {"cluster_lost", "supervisor_lost"}, "whichever is detected first"
         first, second = series_of(undisturbed), series_of(job)
         for name in TIMES:
             del first[name], second[name]
@@ -91,7 +91,7 @@ def test_a_job_outlives_the_whole_cluster(tmp_path: Path, victim: str) -> None:
     stack.end_leftovers()
 
 
-def test_a_data_directory_is_used_once(stack: Stack) -> None:
+def test_a_data_directory_that_is_in_use_is_refused(stack: Stack) -> None:
     second = subprocess.run(
         [*GRADFLEET, "up", "--port", "0", "--data-dir", str(stack.data_dir)],
         capture_output=True,
@@ -131,11 +131,11 @@ def test_other_machines_are_not_served_without_a_token(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_an_mlflow_that_hangs_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+def test_a_stack_stops_while_mlflow_hangs(tmp_path: Path) -> None:
     stack = Stack(tmp_path).start()
     with stack.client() as client:
         client.register_dataset("digits", write_digits(tmp_path / "uploads" / "digits.parquet"), "label")
         stack.signal_mlflow(signal.SIGSTOP)
-        client.submit(digits_job()).wait(timeout=60)  # of which the exporter waits to tell
+        client.submit(digits_job()).wait(timeout=60)  # the exporter waits for MLflow
     assert stack.signal(signal.SIGTERM) == 0
     stack.assert_no_process_left()

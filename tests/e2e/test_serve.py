@@ -1,4 +1,4 @@
-"""`gradfleet serve` while the parts that others run are not there."""
+"""`gradfleet serve` while Ray or the database is not available."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_api_does_not_wait_for_ray(tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
-def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_an_unavailable_database_is_named(tmp_path: Path) -> None:
     url = f"postgresql://somebody:secret@127.0.0.1:{free_port()}/gradfleet"
     process = serve(data_dir=str(tmp_path), database_url=url)
     _, errors = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""A sweep through the whole stack, by the one command that a user gives."""
+"""A sweep through the whole stack, with one command."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ def test_a_sweep_is_run_and_compared_by_one_command(stack: Stack, client: Client
     digests = [member["params_sha256"] for member in comparison["members"]]
     assert len(set(digests)) == 4
     alone = client.submit(digits_job()).wait(timeout=60)
-    assert alone["params_sha256"] == digests[0], "a member computes what the job alone does, with other workers too"
+    assert alone["params_sha256"] == digests[0], "a member has the result of a single job, also with other workers"

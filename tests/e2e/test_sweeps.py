@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.job_history import assert_unbroken
 from tests.e2e.stack import digits_job, series_of
-from tests.e2e.story import assert_unbroken
 
 if TYPE_CHECKING:
     from service.client import Client, Job, Sweep
@@ -25,7 +25,7 @@ def run_sweep(client: Client, name: str, **changes: Any) -> Sweep:
 
 
 def points_of(job: Job, up_to: int = EPOCHS * STEPS) -> dict[str, list[tuple[int, float]]]:
-    """Every point of a job that does not depend on the clock."""
+    """All points of a job by metric, without the metrics that measure time."""
     return {
         name: [point for point in zip(series["steps"], series["values"], strict=True) if point[0] <= up_to]
         for name, series in series_of(job).items()
@@ -34,7 +34,7 @@ def points_of(job: Job, up_to: int = EPOCHS * STEPS) -> dict[str, list[tuple[int
 
 
 @pytest.mark.timeout(360)
-def test_halving_changes_no_bit_of_who_survives(client: Client) -> None:
+def test_halving_changes_no_bit_of_its_jobs(client: Client) -> None:
     whole = run_sweep(client, "whole")
     assert (whole.state, whole.counts) == ("succeeded", {"succeeded": len(RATES)})
     stopping = {"type": "halving", "metric": "val/accuracy", "factor": 3, "first": 1}
@@ -42,7 +42,7 @@ def test_halving_changes_no_bit_of_who_survives(client: Client) -> None:
     assert (halved.state, halved.counts) == ("succeeded", {"stopped": 5, "succeeded": 1})
 
     jobs = halved.jobs()
-    # Rungs are at the epochs 1 and 3; two go on from the first one, and one of these from the second.
+    # The rungs are at epochs 1 and 3. Two jobs continue after the first rung, and one of them after the second.
     assert sorted(job["progress"]["step"] for job in jobs) == [STEPS] * 4 + [3 * STEPS, EPOCHS * STEPS]
     for job, alone in zip(jobs, whole.jobs(), strict=True):
         assert job["restarts"] == 0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def supervisor(ray_cluster: int) -> Iterator[str]:  # noqa: ARG001  a cluster is needed
-    """A supervisor that attempts run on, one after another."""
+    """Name of a supervisor that runs attempts, one at a time."""
     import ray  # noqa: PLC0415  only the tests that train on a cluster pay for it
 
     from workers.cluster.attempt import NAMESPACE, Supervisors  # noqa: PLC0415
@@ -22,8 +22,8 @@ def supervisor(ray_cluster: int) -> Iterator[str]:  # noqa: ARG001  a cluster is
 
 
 @pytest.fixture(scope="module")
-def no_disk() -> Iterator[None]:
-    """Files are not brought to the disk: to wait for it hundreds of times tests nothing more."""
+def no_fsync() -> Iterator[None]:
+    """Do not wait for the disk: hundreds of `fsync` calls would only make the tests slower."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield

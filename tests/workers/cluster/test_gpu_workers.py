@@ -1,4 +1,4 @@
-"""Workers on GPUs, as Ray places them: it is told of a GPU that no machine here has."""
+"""Placement of workers on GPUs. Ray is configured with a GPU that this machine does not need to have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import ray
 
-from tests.workers.fixtures.attempts import TIMEOUT, is_gone, on_actor, pid_of, rest_of, wait_until
+from tests.workers.fixtures.attempts import TIMEOUT, all_events, is_gone, on_actor, pid_of, wait_until
 from tests.workers.fixtures.helpers import assignment, blobs, job
 from workers.cluster.attempt import Attempt
 from workers.cluster.group import IdleWorkers, WorkerGroup
@@ -28,7 +28,7 @@ def all_is_free() -> bool:
     return all(free.get(name) == there[name] for name in ("CPU", "GPU"))
 
 
-def test_a_worker_is_started_where_ray_gives_it_a_gpu_and_does_not_keep_it() -> None:
+def test_a_worker_starts_on_a_reserved_gpu_and_releases_it() -> None:
     placement = Placement()
     try:
         places = asyncio.run(placement.reserve(ResourcesSpec(workers=1, cpus_per_worker=2, gpus_per_worker=1)))
@@ -45,10 +45,10 @@ def test_a_worker_is_started_where_ray_gives_it_a_gpu_and_does_not_keep_it() -> 
     wait_until(all_is_free, "the GPU to be free")
 
 
-def test_a_job_on_a_gpu_that_has_no_cupy_says_so(supervisor: str, tmp_path: Path) -> None:
+def test_a_gpu_job_without_cupy_names_the_missing_package(supervisor: str, tmp_path: Path) -> None:
     given = assignment(job(**{"resources.gpus_per_worker": 1}), blobs(tmp_path), tmp_path, prepared=False)
     attempt = Attempt.start(given, supervisor)
-    end = rest_of(attempt, [])[-1]
+    end = all_events(attempt, [])[-1]
     assert isinstance(end, Ended)
     assert (end.outcome, end.reason) == ("failed", "gpu_unavailable")
     assert "needs CuPy" in str(end.message)

@@ -1,4 +1,4 @@
-"""Watching a group of workers; these ones only pretend to be actors."""
+"""Watching a group of workers, with fake actors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-class Pretender:
-    """Its `ping.remote()` does as it is told."""
+class FakeActor:
+    """An actor whose `ping.remote()` calls the given function."""
 
     def __init__(self, answer: Callable[[], Awaitable[int]]) -> None:
         self.ping, self.remote = self, answer
@@ -38,30 +38,30 @@ async def unreachable() -> int:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_ping_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "PING_INTERVAL", 0.001)
 
 
 async def watched(answers: list[Callable[[], Awaitable[int]]], work: Awaitable[Any]) -> list[Any]:
     workers = WorkerGroup([], IdleWorkers())
-    workers._workers = [Pretender(answer) for answer in answers]
+    workers._workers = [FakeActor(answer) for answer in answers]
     return await workers._watched([work], 0.2)
 
 
 @pytest.mark.parametrize("silent", [never, unreachable])
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_who_is_silent_is_named(silent: Callable[[], Awaitable[int]], rank: int) -> None:
+def test_a_silent_worker_is_named(silent: Callable[[], Awaitable[int]], rank: int) -> None:
     answers = [at_once, at_once, at_once]
     answers[rank] = silent
     with pytest.raises(WorkerSilentError, match=f"^worker {rank} has not answered for 0.2 s$"):
         asyncio.run(watched(answers, never()))
 
 
-def test_what_is_unreachable_for_a_moment_is_not_silent() -> None:
-    """Longer than the limit in all, but never for so long at once."""
+def test_a_worker_that_is_briefly_unreachable_is_not_silent() -> None:
+    """In total it is unreachable for longer than the limit, but never without interruption."""
     pings = 0
 
-    async def now_and_then() -> int:
+    async def sometimes() -> int:
         nonlocal pings
         pings += 1
         return await (unreachable() if pings % 20 else at_once())
@@ -71,7 +71,7 @@ def test_what_is_unreachable_for_a_moment_is_not_silent() -> None:
             await asyncio.sleep(0.001)
         return "done"
 
-    assert asyncio.run(watched([now_and_then, at_once], work())) == ["done"]
+    assert asyncio.run(watched([sometimes, at_once], work())) == ["done"]
 
 
 def test_an_error_of_the_work_is_raised() -> None:
@@ -83,7 +83,7 @@ def test_an_error_of_the_work_is_raised() -> None:
 
 
 class SlowStart:
-    """An actor whose process takes its time: until then it answers nothing at all."""
+    """An actor whose process starts slowly. Before it has started, it answers no call."""
 
     def __init__(self, seconds: float) -> None:
         self._started, self._seconds = asyncio.Event(), seconds

@@ -1,4 +1,4 @@
-"""What an error of the workers means for the job, without a cluster."""
+"""The outcome of a job after an error of its workers, tested without a cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workers.training.trainer import PoisonedStepError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SAID = "what it says"
+MESSAGE = "what it says"
 
 
 @pytest.fixture
@@ -34,29 +34,29 @@ def supervision(tmp_path: Path) -> Supervision:
 
 
 def from_a_worker(error: Exception) -> Exception:
-    """As Ray raises it where it was waited for: an error of both kinds, with the worker's traceback in its text."""
+    """The error as `ray.get` raises it: an instance of both classes, with the worker's traceback in its text."""
     return RayTaskError("train", "Traceback\nof the worker", error).as_instanceof_cause()
 
 
 @pytest.mark.parametrize(
     ("error", "outcome", "reason"),
     [
-        (DatasetError(SAID), "failed", "dataset_unavailable"),
-        (PoisonedStepError(SAID), "failed", "non_finite_loss"),
-        (MemoryError(SAID), "failed", "out_of_memory"),
-        (OSError(SAID), "failed", "storage_error"),
-        (PeerSilentError(SAID), "lost", "worker_silent"),
-        (CheckpointError(SAID), "lost", "checkpoint_damaged"),
+        (DatasetError(MESSAGE), "failed", "dataset_unavailable"),
+        (PoisonedStepError(MESSAGE), "failed", "non_finite_loss"),
+        (MemoryError(MESSAGE), "failed", "out_of_memory"),
+        (OSError(MESSAGE), "failed", "storage_error"),
+        (PeerSilentError(MESSAGE), "lost", "worker_silent"),
+        (CheckpointError(MESSAGE), "lost", "checkpoint_damaged"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
-@pytest.mark.parametrize("raised", [from_a_worker, lambda error: error], ids=["by a worker", "here"])
-def test_an_error_with_a_meaning(
+@pytest.mark.parametrize("raised", [from_a_worker, lambda error: error], ids=["in a worker", "in the supervisor"])
+def test_each_known_error_has_an_outcome_and_a_reason(
     supervision: Supervision, error: Exception, outcome: str, reason: str, raised: object
 ) -> None:
     assert callable(raised)
     end = supervision._meaning(raised(error))
-    assert (end.outcome, end.reason, end.message) == (outcome, reason, SAID)
+    assert (end.outcome, end.reason, end.message) == (outcome, reason, MESSAGE)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_an_error_with_a_meaning(
     [
         ActorDiedError(),
         ActorUnavailableError("for a moment", None),
-        # Its node has gone between the reservation and the start.
+        # Its node was lost between the reservation and the start.
         ActorUnschedulableError("the node doesn't exist any more"),
     ],
     ids=lambda error: type(error).__name__,
@@ -76,11 +76,11 @@ def test_a_worker_that_is_gone_is_lost(supervision: Supervision, error: Exceptio
 
 
 def test_a_silent_worker_is_lost(supervision: Supervision) -> None:
-    end = supervision._meaning(WorkerSilentError(SAID))
-    assert (end.outcome, end.reason, end.message) == ("lost", "worker_silent", SAID)
+    end = supervision._meaning(WorkerSilentError(MESSAGE))
+    assert (end.outcome, end.reason, end.message) == ("lost", "worker_silent", MESSAGE)
 
 
-def test_a_mistake_of_ours_says_no_more_than_its_kind(supervision: Supervision) -> None:
+def test_an_internal_error_reports_only_its_type(supervision: Supervision) -> None:
     end = supervision._meaning(from_a_worker(KeyError("a secret")))
     assert (end.outcome, end.reason) == ("failed", "internal_error")
     assert end.message == "an error inside Gradfleet: KeyError"

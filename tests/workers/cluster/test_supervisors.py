@@ -1,4 +1,4 @@
-"""Supervisors that wait for attempts."""
+"""Idle supervisors, which are kept for the next attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
-from tests.workers.fixtures.attempts import TIMEOUT, Undisturbed, is_gone, pid_of, rest_of, undisturbed, wait_until
+from tests.workers.fixtures.attempts import TIMEOUT, Undisturbed, all_events, is_gone, pid_of, undisturbed, wait_until
 from tests.workers.fixtures.helpers import blobs, job
 from workers.cluster.attempt import NAMESPACE, Attempt, Supervisors
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.usefixtures("ray_cluster", "only_these")]
+pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.usefixtures("ray_cluster", "existing")]
 
 
 @pytest.fixture(scope="module")
@@ -29,91 +29,95 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine a supervisor takes longer to start than is waited for one that hangs."""
+def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, starting a supervisor takes longer than the usual timeout."""
     monkeypatch.setattr(f"{Attempt.__module__}.CALL_TIMEOUT", TIMEOUT)
 
 
-def living() -> set[str]:
+def running() -> set[str]:
     return {actor["name"] for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == NAMESPACE}
 
 
 @pytest.fixture
-def only_these() -> Iterator[set[str]]:
-    """Names of the supervisors that were there before; those of a test are ended."""
-    before = living()
+def existing() -> Iterator[set[str]]:
+    """Names of the supervisors that existed before the test. Those that the test has started are killed after it."""
+    before = running()
     yield before
-    for name in living() - before:
+    for name in running() - before:
         ray.kill(ray.get_actor(name, namespace=NAMESPACE))
-    wait_until(lambda: living() <= before, "a test's supervisors to be gone")
+    wait_until(lambda: running() <= before, "a test's supervisors to be gone")
 
 
 def process_of(name: str) -> int:
     return pid_of(ray.get_actor(name, namespace=NAMESPACE))
 
 
-def test_one_waits_and_is_taken_once(only_these: set[str]) -> None:
+def test_an_idle_supervisor_is_taken_once(existing: set[str]) -> None:
     supervisors = Supervisors()
     supervisors.keep_warm()
     supervisors.keep_warm()
-    (waiting,) = living() - only_these
+    (waiting,) = running() - existing
     assert supervisors.take() == waiting
     assert supervisors.take() != waiting
-    assert len(living() - only_these) == 2
+    assert len(running() - existing) == 2
 
 
-def test_one_that_died_while_it_waited_is_replaced(only_these: set[str], tmp_path: Path, short: Undisturbed) -> None:
+def test_an_idle_supervisor_that_died_is_replaced(existing: set[str], tmp_path: Path, short: Undisturbed) -> None:
     supervisors = Supervisors()
     supervisors.keep_warm()
-    (waiting,) = living() - only_these
+    (waiting,) = running() - existing
     process = process_of(waiting)
     os.kill(process, signal.SIGKILL)
     wait_until(lambda: is_gone(process), "the supervisor to be gone")
     name = supervisors.take()
     assert name != waiting
-    short.assert_same(rest_of(Attempt.start(short.again(tmp_path), name), []), tmp_path)
+    short.assert_same(all_events(Attempt.start(short.again(tmp_path), name), []), tmp_path)
 
 
-def test_one_whose_attempt_has_ended_waits_again(only_these: set[str], tmp_path: Path, short: Undisturbed) -> None:
+def test_a_supervisor_is_reused_after_its_attempt_has_ended(
+    existing: set[str], tmp_path: Path, short: Undisturbed
+) -> None:
     supervisors = Supervisors()
     attempt = Attempt.start(short.again(tmp_path), supervisors.take())
-    rest_of(attempt, [])
+    all_events(attempt, [])
     supervisors.give_back(attempt)
     assert supervisors.take() == attempt.supervisor
-    # Where another one waits already, it is ended.
+    # If another supervisor is idle already, it is ended.
     supervisors.keep_warm()
-    (waiting,) = living() - only_these - {attempt.supervisor}
+    (waiting,) = running() - existing - {attempt.supervisor}
     supervisors.give_back(attempt)
-    wait_until(lambda: living() - only_these == {waiting}, "one supervisor to be left")
+    wait_until(lambda: running() - existing == {waiting}, "one supervisor to be left")
     assert supervisors.take() == waiting
 
 
-def test_those_of_a_former_service_are_taken_over(only_these: set[str]) -> None:
+def test_supervisors_of_an_earlier_service_are_adopted(existing: set[str]) -> None:
     former = Supervisors()
     busy, one, other = (former.take() for _ in range(3))
     supervisors = Supervisors()
-    supervisors.adopt({busy, *only_these})
-    wait_until(lambda: len(living() - only_these) == 2, "one that waits and the busy one to be left")
-    assert busy in living()
+    supervisors.adopt({busy, *existing})
+    wait_until(lambda: len(running() - existing) == 2, "an idle supervisor and the busy one to be left")
+    assert busy in running()
     assert supervisors.take() in {one, other}
 
 
-def test_one_that_ends_while_it_is_taken_over_is_let_go(only_these: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_ends_while_it_is_adopted_is_ignored(
+    existing: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = Supervisors().take()
     named = list_named_actors(all_namespaces=True)
     gone = {"name": "supervisor-gone", "namespace": NAMESPACE}
     monkeypatch.setattr("ray.util.list_named_actors", lambda **_: [gone, *named])
     supervisors = Supervisors()
-    supervisors.adopt(only_these)
+    supervisors.adopt(existing)
     assert supervisors.take() == name
 
 
-def test_one_that_was_ended_begins_nothing(only_these: set[str], tmp_path: Path, short: Undisturbed) -> None:
-    """Also where whoever took it has stalled and does not know."""
+def test_an_ended_supervisor_starts_no_attempt(existing: set[str], tmp_path: Path, short: Undisturbed) -> None:
+    """Also if it was taken before it was ended."""
     supervisors = Supervisors()
     name = supervisors.take()
     supervisors.end(name)
     with pytest.raises((ValueError, RayActorError)):
         Attempt.start(short.again(tmp_path), name)
-    wait_until(lambda: living() <= only_these, "the supervisor to be gone")
+    wait_until(lambda: running() <= existing, "the supervisor to be gone")
     supervisors.end(name)

@@ -11,7 +11,7 @@ from workers.data.arrow import array_of, nulls_of, values_of
 
 @given(st.lists(st.floats() | st.none(), max_size=40), st.integers(0, 20), st.integers(0, 40))
 def test_any_part_of_an_array_is_read_as_arrow_reads_it(values: list[float | None], start: int, length: int) -> None:
-    """Also one that begins in the middle of a byte of its validity."""
+    """Also a part that begins in the middle of a byte of the validity bitmap."""
     part = pa.array(values, pa.float64()).slice(start, length)
     expected = part.to_pylist()
     assert nulls_of(part).tolist() == [value is None for value in expected]
@@ -20,7 +20,7 @@ def test_any_part_of_an_array_is_read_as_arrow_reads_it(values: list[float | Non
 
 
 @given(st.lists(st.tuples(st.floats(), st.booleans()), max_size=40))
-def test_what_is_made_is_what_arrow_makes(entries: list[tuple[float, bool]]) -> None:
+def test_arrays_are_those_that_arrow_builds(entries: list[tuple[float, bool]]) -> None:
     values = np.array([value for value, _ in entries], np.float64)
     nulls = np.array([null for _, null in entries], np.bool_)
     made = array_of(values, nulls)

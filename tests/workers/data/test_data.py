@@ -1,4 +1,4 @@
-"""What a job does with its rows, end to end: no bit depends on where, and on how the same numbers are kept."""
+"""The data of a job from end to end: no bit depends on the workers or on how the same numbers are stored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PLACES = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1), (5, 1), (5, 2)]
 
-# Chunks that divide neither the rows nor the windows, and a last batch that is not full.
+# Chunks that divide neither the rows nor the windows, and an incomplete last batch.
 EVERYTHING: dict[str, Any] = {
     "data": {
         "dataset": "images",
@@ -48,12 +48,12 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small as the models here are, they are computed on as many threads as they may."""
+    """Use all threads, although the models here are small."""
     monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
 
 
 def result(dataset: DatasetInfo, directory: Path, **changes: Any) -> tuple[Any, ...]:
-    """All that training gives: the hash of the parameters, every point, every array of the last checkpoint."""
+    """The result of training: the hash of the parameters, every point, every array of the last checkpoint."""
     outcome = completed(assignment(job(**EVERYTHING | changes), dataset, directory))
     return outcome.params_sha256, outcome.series, checkpoint_files(directory)
 
@@ -80,7 +80,7 @@ def test_no_bit_depends_on_whether_rows_are_gathered_by_a_compiled_loop(
 
 
 def test_a_split_by_a_column_trains_and_validates_on_the_rows_of_its_values(tmp_path: Path) -> None:
-    """No bit depends on where, and on the rows that are left out."""
+    """No bit depends on the number of workers or on the rows that are left out."""
     parts = np.random.default_rng(3).choice(["train", "test", "unused"], 200, p=[0.6, 0.3, 0.1])
     dataset = images(tmp_path, parts=parts)
     data = {key: value for key, value in EVERYTHING["data"].items() if key not in {"validation", "stratify"}}
@@ -100,20 +100,20 @@ def test_a_split_by_a_column_trains_and_validates_on_the_rows_of_its_values(tmp_
 
 SCALES: dict[str, dict[str, Any]] = {
     "standardized": {"standardize": True},
-    "as they are": {"standardize": False},
+    "unscaled": {"standardize": False},
     "by one number": {"scale": {"divide": 255}},
     "by channel": {"scale": {"subtract": [100, 120.5], "divide": [51, 49.25]}},
 }
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_bytes_give_the_bits_that_the_same_numbers_give_in_32_bits(tmp_path: Path, scale: str) -> None:
+def test_uint8_gives_the_same_bits_as_float32(tmp_path: Path, scale: str) -> None:
     data = EVERYTHING["data"] | SCALES[scale]
     results = [result(images(tmp_path, dtype=dtype), tmp_path / dtype, data=data) for dtype in ("uint8", "float32")]
     assert results[0] == results[1]
 
 
-def test_given_numbers_scale_the_rows_and_go_with_the_model(tmp_path: Path) -> None:
+def test_given_numbers_scale_the_rows_and_are_saved_with_the_model(tmp_path: Path) -> None:
     data = EVERYTHING["data"] | {"scale": {"subtract": [100, 120.5], "divide": [51, 49.25]}}
     dataset = images(tmp_path)
     trained = assignment(job(**EVERYTHING | {"data": data}), dataset, tmp_path)
@@ -152,14 +152,14 @@ def test_the_images_of_a_batch_do_not_depend_on_how_it_is_cut(cuts: list[int], p
     with patch("workers.data.rows.PIECE", piece):
         parts = loaded(data, batch, [range(*pair) for pair in pairwise(edges)])
     assert parts.tobytes() == loaded(data, batch, [range(50)]).tobytes()
-    # The same rows in another step or epoch are changed otherwise, and the file's are what they were.
+    # The same rows are changed differently in another step or epoch. The rows of the file do not change.
     assert not np.array_equal(parts, loaded(data, replace(batch, step=10), [range(50)]))
     assert not np.array_equal(parts, loaded(data, replace(batch, epoch=2), [range(50)]))
     np.testing.assert_array_equal(features, np.random.default_rng(0).integers(0, 256, (80, 60), np.uint8))
 
 
 def test_images_are_changed_in_training_and_not_in_evaluation(tmp_path: Path) -> None:
-    """A model that learns nothing tells: its loss on the validation rows is the same with and without."""
+    """With a learning rate of almost 0, the validation loss is the same with and without augmentation."""
     dataset = images(tmp_path)
     series = []
     for data in (EVERYTHING["data"], {**EVERYTHING["data"], "augmentation": []}):
@@ -170,7 +170,7 @@ def test_images_are_changed_in_training_and_not_in_evaluation(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("step", [1, 4, 6])
-def test_what_goes_on_from_a_checkpoint_visits_the_rows_that_were_left(tmp_path: Path, step: int) -> None:
+def test_a_resumed_job_visits_the_remaining_rows(tmp_path: Path, step: int) -> None:
     dataset = images(tmp_path)
     expected = result(dataset, tmp_path / "one")
     begun = assignment(job(**EVERYTHING), dataset, tmp_path / "two")

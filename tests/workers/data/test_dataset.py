@@ -52,7 +52,7 @@ def _mapped(tmp_path: Path, columns: dict[str, pa.Array], **changes: Any) -> Dat
     return replace(DatasetInfo(str(path), "0" * 64, rows=3, features=12, classes=("a", "b")), **changes)
 
 
-def test_bytes_stay_bytes_and_images_know_their_shape(tmp_path: Path) -> None:
+def test_images_keep_their_dtype_and_shape(tmp_path: Path) -> None:
     images = np.arange(36, dtype=np.uint8).reshape(3, 2, 2, 3)
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
     labels = pa.array([0, 1, 0])
@@ -110,12 +110,12 @@ def _arrow(path: Path, columns: dict[str, Any]) -> None:
 
 FOREIGN_TABLES: dict[str, dict[str, Any]] = {
     "other columns": {"x": [1.0, 2.0], "y": [0, 1]},
-    "features that are no lists": {"features": [1.0, 2.0], "label": [0, 1]},
+    "features that are not lists": {"features": [1.0, 2.0], "label": [0, 1]},
     "float64": {"features": pa.array([[1.0] * 5] * ROWS, pa.list_(pa.float64(), 5)), "label": [0] * ROWS},
-    "text for labels": {"features": pa.array([[1.0] * 5] * ROWS, pa.list_(pa.float32(), 5)), "label": ["x"] * ROWS},
+    "text labels": {"features": pa.array([[1.0] * 5] * ROWS, pa.list_(pa.float32(), 5)), "label": ["x"] * ROWS},
     "another width": {"features": pa.array([[1.0] * 6] * ROWS, pa.list_(pa.float32(), 6)), "label": [0] * ROWS},
     "nulls": {"features": pa.array([[None] * 5] * ROWS, pa.list_(pa.float32(), 5)), "label": [0] * ROWS},
-    "labels that are null": {
+    "null labels": {
         "features": pa.array([[1.0] * 5] * ROWS, pa.list_(pa.float32(), 5)),
         "label": pa.nulls(ROWS, pa.int64()),
     },
@@ -140,7 +140,7 @@ def test_garbage_in_its_place_is_a_dataset_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_a_few_bytes_changed_never_crash_a_worker(tmp_path: Path, seed: int) -> None:
+def test_changed_bytes_never_crash_a_worker(tmp_path: Path, seed: int) -> None:
     info, path = _registered(tmp_path)
     random, content = np.random.default_rng(seed), bytearray(path.read_bytes())
     for position in random.integers(0, len(content), size=random.integers(1, 10)):

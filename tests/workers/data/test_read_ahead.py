@@ -1,4 +1,4 @@
-"""What is asked of a mapped file before its rows are visited."""
+"""Reading a mapped file before its rows are visited."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_parts_hold_every_row_and_no_wide_gap(rows: set[int], near: int, seed: i
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Address and number of bytes of what the system was asked to read."""
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Address and size in bytes of each read that was requested from the operating system."""
     calls = []
     monkeypatch.setattr(read_ahead, "NEAR", 0)
     monkeypatch.setattr(
@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("begun_at", [0, 100, 700])
-def test_each_window_is_asked_for_once_before_it_is_visited(asked: list[tuple[int, int]], begun_at: int) -> None:
+def test_each_window_is_requested_once_before_it_is_visited(requested: list[tuple[int, int]], begun_at: int) -> None:
     features = np.zeros((1000, WIDTH), np.uint8)
     order = epoch_order(np.arange(1000), 1, 0, CHUNKS)
     ahead = ReadAhead(features, order, CHUNKS)
@@ -59,17 +59,17 @@ def test_each_window_is_asked_for_once_before_it_is_visited(asked: list[tuple[in
     times = np.zeros(1000, np.int64)
     for place in range(begun_at, 1000, 50):
         ahead.visit(place)
-        while asked:
-            address, size = asked.pop()
+        while requested:
+            address, size = requested.pop()
             first = (address - features.ctypes.data) // WIDTH
             times[first : first + size // WIDTH] += 1
-        # This window and the next are on their way, each row once, and no other.
+        # Exactly the rows up to the end of the next window were requested, each once.
         there = order[begun_at // window * window : (place // window + 2) * window]
         np.testing.assert_array_equal(np.flatnonzero(times), np.sort(there))
         assert times.max() == 1
 
 
-def test_reading_ahead_changes_no_number(tmp_path: Path) -> None:
+def test_reading_ahead_changes_no_value(tmp_path: Path) -> None:
     path = tmp_path / "features"
     values: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (2000, WIDTH), np.uint8)
     values.tofile(path)
@@ -81,5 +81,5 @@ def test_reading_ahead_changes_no_number(tmp_path: Path) -> None:
         rows = order[place : place + 100]
         np.testing.assert_array_equal(mapped[rows], values[rows])
     advise(mapped, mmap.MADV_NORMAL)
-    # Memory that is no file's, and not aligned: no harm.
+    # Unaligned memory that does not belong to a file is allowed.
     advise(values[1:].reshape(-1)[3:10], mmap.MADV_WILLNEED)

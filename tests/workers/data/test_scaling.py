@@ -33,7 +33,7 @@ def test_a_constant_feature_becomes_0(value: float) -> None:
     np.testing.assert_array_equal((features - scales.mean) / scales.deviation, np.zeros((101, 1)))
 
 
-def test_a_feature_whose_deviation_32_bits_can_not_hold_stays_finite() -> None:
+def test_a_feature_whose_deviation_underflows_stays_finite() -> None:
     features = np.zeros((1000, 1), np.float32)
     features[0] = 1e-45
     scales = standardization(features, np.arange(1000))
@@ -42,7 +42,7 @@ def test_a_feature_whose_deviation_32_bits_can_not_hold_stays_finite() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 40, 1000, scaling.CHUNK])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_block_by_block_the_bits_are_those_of_all_rows_at_once(
+def test_chunks_give_the_same_bits_as_all_rows_at_once(
     chunk: int, dtype: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scaling, "CHUNK", chunk)
@@ -56,7 +56,7 @@ def test_block_by_block_the_bits_are_those_of_all_rows_at_once(
 
 
 def test_a_large_table_is_never_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Statistics of data larger than memory take a chunk of it at a time."""
+    """The statistics are computed in chunks, because the data may be larger than memory."""
     monkeypatch.setattr(scaling, "CHUNK", 10_000)
     features = np.zeros((40_000, 100), np.uint8)
     rows = np.arange(len(features))

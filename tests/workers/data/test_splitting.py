@@ -50,13 +50,13 @@ GOLDEN_VALIDATION = [4, 9, 10]
 GOLDEN_ORDERS = [[1, 6, 8, 7, 5, 3, 0, 2, 11], [5, 6, 1, 3, 8, 7, 0, 2, 11]]
 
 
-def test_the_streams_are_those_of_every_job_before() -> None:
-    """Other values here mean other results of every job that there ever was: its seed would no longer repeat it."""
+def test_the_random_streams_do_not_change() -> None:
+    """With other values here, the seeds of existing jobs would no longer reproduce their results."""
     train, validation = split(12, 0.25, 7)
     assert validation.tolist() == GOLDEN_VALIDATION
     assert epoch_order(train, 7, 0).tolist() == GOLDEN_ORDERS[0]
     assert epoch_order(train, 7, 1).tolist() == GOLDEN_ORDERS[1]
-    # Drawn straight from the generator whose key and counter the format of a job fixes.
+    # Drawn directly from the generator. Its key and counter are part of the definition of a job.
     for epoch, golden in enumerate(GOLDEN_ORDERS):
         philox = np.random.Philox(key=np.array([7, 2], np.uint64), counter=np.array([0, 0, 0, epoch], np.uint64))
         assert np.random.Generator(philox).permutation(train).tolist() == golden
@@ -102,7 +102,7 @@ def test_a_split_by_value_takes_the_rows_of_these_values_in_their_order(
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 10), seeds, st.integers(0, 10**6))
-def test_blocks_visit_every_row_once_and_few_blocks_at_a_time(
+def test_chunks_visit_every_row_once_and_few_chunks_at_a_time(
     rows: int, chunk: int, window: int, seed: int, epoch: int
 ) -> None:
     train = np.arange(rows) * 3
@@ -114,7 +114,7 @@ def test_blocks_visit_every_row_once_and_few_blocks_at_a_time(
         assert len(touched) <= window + 1  # a window may begin within a chunk, after one that is not full
 
 
-def test_blocks_are_shuffled_differently_in_every_epoch_and_inside() -> None:
+def test_chunks_and_their_rows_are_shuffled_differently_in_every_epoch() -> None:
     train = np.arange(1000)
     orders = [epoch_order(train, 3, epoch, Chunks(10, 5)) for epoch in range(20)]
     assert len({tuple(order) for order in orders}) == 20
@@ -123,14 +123,14 @@ def test_blocks_are_shuffled_differently_in_every_epoch_and_inside() -> None:
     assert np.mean([np.count_nonzero(np.diff(order) == 1) for order in orders]) < 50
 
 
-def test_one_window_over_everything_leaves_no_trace_of_blocks() -> None:
-    """Rank correlation between a row's place in the file and in the order is what it is by chance."""
+def test_one_window_over_all_rows_is_a_full_shuffle() -> None:
+    """The correlation between the positions of rows in the file and in the order is that of a full shuffle."""
     train = np.arange(2000)
     full = [np.corrcoef(train, epoch_order(train, seed, 0))[0, 1] for seed in range(50)]
     chunks = [np.corrcoef(train, epoch_order(train, seed, 0, Chunks(10, 200)))[0, 1] for seed in range(50)]
     assert np.std(chunks) < 1.5 * np.std(full)
 
 
-def test_the_streams_of_blocks_and_classes_are_those_of_every_job_before() -> None:
+def test_the_random_streams_of_chunks_and_classes_do_not_change() -> None:
     assert epoch_order(np.arange(12), 7, 1, Chunks(2, 3)).tolist() == [3, 6, 7, 8, 2, 9, 5, 10, 0, 11, 1, 4]
     assert split(12, 0.25, 7, np.arange(12) % 2)[1].tolist() == [4, 9, 10]

@@ -18,18 +18,18 @@ from workers.exchange.zeromq import Exchange, Membership
 
 WORKERS, SIZE = 4, 5 * SEGMENT + 100
 
-# Pairs of a worker and another one whose memory it cannot open.
+# Pairs of workers, of which the first cannot open the memory of the second.
 SHARING: dict[str, set[tuple[int, int]]] = {
     "one machine": set(),
     "two machines": {(a, b) for a in range(WORKERS) for b in range(WORKERS) if a % 2 != b % 2},
     "in one direction": {(0, 1), (3, 2)},
-    "a machine each": {(a, b) for a in range(WORKERS) for b in range(WORKERS)},
+    "one machine each": {(a, b) for a in range(WORKERS) for b in range(WORKERS)},
 }
 
 
 @pytest.mark.parametrize("unshared", SHARING.values(), ids=SHARING)
 def test_sums_notes_tables_and_slices_reach_all_workers(unshared: set[tuple[int, int]]) -> None:
-    """Workers add whole numbers, so that the order of the additions does not matter here."""
+    """The workers add whole numbers, so that the order of the additions does not matter here."""
     random = np.random.default_rng(0)
     gradients = random.integers(0, 100, (WORKERS, SIZE)).astype(np.float32)
     partition = Partition(WORKERS, SIZE, WORKERS)  # with a sum for each worker

@@ -70,7 +70,7 @@ def test_a_peer_may_be_ahead() -> None:
 
 
 @pytest.mark.parametrize("one_machine", [True, False])
-def test_a_message_may_be_a_signal_alone(one_machine: bool) -> None:
+def test_a_message_may_have_no_frames(one_machine: bool) -> None:
     exchanges = [Exchange(Membership(rank, 2, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(2)]
     here, there = exchanges
     addresses = [each.address if one_machine else replace(each.address, memory=None) for each in exchanges]
@@ -80,7 +80,7 @@ def test_a_message_may_be_a_signal_alone(one_machine: bool) -> None:
         here.receive_into(Kind.PARAMETERS, {1: []})
         there.send_to_all(Kind.PARAMETERS, 1, [])
         here.receive(Kind.PARAMETERS, 1)
-        # What goes the other way stays in order with messages that have frames, whichever way they go.
+        # Messages with and without frames stay in order, also where they use different channels.
         here.receive_into(Kind.STATE, {1: [np.zeros(1, np.float32)]})
         there.send_to_all(Kind.STATE, 2, [])
         there.send_to_all(Kind.STATE, 2, [np.ones(1, np.float32)])
@@ -96,8 +96,8 @@ def test_a_message_may_be_a_signal_alone(one_machine: bool) -> None:
             exchange.close()
 
 
-def test_all_workers_know_who_shares_memory() -> None:
-    """What a worker has not opened, be it that it is on another machine, nobody expects it to have read."""
+def test_all_workers_agree_on_which_memory_is_shared() -> None:
+    """If a worker could not open the memory of a peer, as on another machine, it is not counted as a reader."""
     workers = 4
     hidden = {(0, 1), (2, 0), (2, 3), (3, 2)}
     exchanges = [Exchange(Membership(rank, workers, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(workers)]
@@ -126,22 +126,22 @@ def test_a_silent_peer_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None
             peer.send(Kind.GRADIENTS, 5, 0, [np.ones(1, np.float32)])
         with pytest.raises(PeerSilentError, match=r"worker 0 .*worker 2 for 0\.3 s .*gradients of step 5"):
             here.receive(Kind.GRADIENTS, 5)
-    assert set(waits) == {SHORT * 1000}, "milliseconds"
+    assert set(waits) == {SHORT * 1000}, "the wait is in milliseconds"
 
 
-def test_the_leaders_order_waits_for_its_step() -> None:
-    """A quick leader's next message, with an order in it, may come while its peers still wait for a slow one."""
+def test_the_leaders_command_takes_effect_at_its_step() -> None:
+    """The leader's next message, with a command, may arrive while a peer still waits for a slow worker."""
     with group(3) as (leader, here, slow):
         here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
-        orders = {1: Command.NONE, 2: Command.CHECKPOINT, 3: Command.STOP | Command.CHECKPOINT}
-        for step, order in orders.items():
-            leader.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)], note=order)
-        for step, order in orders.items():
+        commands = {1: Command.NONE, 2: Command.CHECKPOINT, 3: Command.STOP | Command.CHECKPOINT}
+        for step, command in commands.items():
+            leader.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)], note=command)
+        for step, command in commands.items():
             slow.send(Kind.GRADIENTS, step, 1, [np.ones(1, np.float32)])
-            assert here.receive(Kind.GRADIENTS, step) == order
+            assert here.receive(Kind.GRADIENTS, step) == command
 
 
-def test_only_the_leaders_orders_count() -> None:
+def test_only_the_leaders_commands_take_effect() -> None:
     with group(3) as (leader, here, other):
         here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (0, 2)})
         leader.send(Kind.GRADIENTS, 1, 1, [np.ones(1, np.float32)], note=Command.CHECKPOINT)
@@ -160,21 +160,21 @@ def test_a_buffer_of_any_length_arrives(size: int) -> None:
         assert not here.refused
 
 
-def test_who_leaves_has_sent_everything() -> None:
-    """The last message of a job is not lost because its sender is done sooner than its receiver."""
+def test_closing_sends_pending_messages() -> None:
+    """The last message of a job is not lost if its sender closes before its receiver."""
     size = 8_000_000
     inbox = np.zeros(size, np.float32)
     with group(2) as (here, there):
         here.receive_into(Kind.STATE, {1: [inbox]})
         there.send_to_all(Kind.STATE, 1, [np.ones(size, np.float32)])
-        leaving = threading.Thread(target=there.close)
-        leaving.start()
+        closing = threading.Thread(target=there.close)
+        closing.start()
         here.receive(Kind.STATE, 1)
-        leaving.join()
+        closing.join()
     assert inbox.all()
 
 
-def test_leaving_does_not_wait_for_ever_for_a_peer_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_does_not_wait_forever_for_a_lost_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{Exchange.__module__}.LINGER", 1000)
     exchange = Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
     exchange.connect([exchange.address, Address("tcp://127.0.0.1:1", None, None)])
@@ -187,17 +187,17 @@ def test_a_key_of_another_length_is_refused() -> None:
         Exchange(Membership(0, 1, 1, bytes(31)), "127.0.0.1", 1)
 
 
-def test_nothing_stays_open_when_exchanges_close() -> None:
+def test_closing_an_exchange_closes_its_descriptors() -> None:
     def descriptors() -> list[str]:
         return [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
 
-    def ours() -> int:
+    def opened() -> int:
         return sum(name.startswith(("/memfd:gradfleet", "pipe:")) for name in descriptors())
 
-    before = ours()
+    before = opened()
     with group(3) as exchanges:
-        # Its memory and both ends of its pipe, and of each peer the memory and one end.
-        assert ours() - before == 3 * (3 + 2 * 2)
+        # Its own memory and both ends of its pipe, and for each peer the memory and one end.
+        assert opened() - before == 3 * (3 + 2 * 2)
         exchanges[0].close()
-        exchanges[0].close()  # once more does no harm
-    assert ours() == before
+        exchanges[0].close()  # closing twice is allowed
+    assert opened() == before

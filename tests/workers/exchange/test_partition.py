@@ -7,7 +7,7 @@ from workers.exchange.partition import SEGMENT, Partition
 
 
 @given(st.integers(1, 20), st.integers(0, 60), st.integers(0, 12 * SEGMENT))
-def test_the_parts_are_everything_in_order(workers: int, more: int, parameters: int) -> None:
+def test_the_parts_cover_everything_in_order(workers: int, more: int, parameters: int) -> None:
     shards = workers + more
     partition = Partition(shards, parameters, workers)
     lengths = (shards, parameters, -(-parameters // SEGMENT))

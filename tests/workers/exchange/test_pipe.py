@@ -14,12 +14,12 @@ from workers.exchange.pipe import PipeOffer, ReceivingPipe, SendingPipe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes are opened by others on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other processes can open a pipe only on Linux")
 
 ROOT = Path(__file__).parents[3]
 LENGTH = 51
 
-# Writes into the pipe that is named on the command line: numbered messages that begin with a letter.
+# Writes numbered messages, which begin with a letter, to the pipe named on the command line.
 WRITER = f"""
 import sys
 from workers.exchange.pipe import PipeOffer, SendingPipe
@@ -92,7 +92,7 @@ def test_only_the_offered_pipe_is_opened(pipe: ReceivingPipe) -> None:
     assert SendingPipe.open(replace(pipe.offer, process=int(Path("/proc/sys/kernel/pid_max").read_text()) + 1)) is None
 
 
-def test_nothing_stays_open() -> None:
+def test_closing_a_pipe_closes_its_descriptors() -> None:
     before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
     pipe = ReceivingPipe(LENGTH)
     opened(pipe.offer).close()

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from workers.exchange.shared_memory import Declaration
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared only on Linux")
 
 ROOT = Path(__file__).parents[3]
 DECLARED: list[Declaration] = [((3,), np.float32), ((0,), np.float32), ((40, 3), np.float64), ((5000,), np.float32)]
 
-# Creates memory, writes what it reads from a line into its arrays, and answers with what it finds there.
+# Creates memory. For each line of input, prints the sums of its arrays, then fills them with the number of the line.
 WORKER = f"""
 import sys
 from workers.exchange.shared_memory import SharedMemory
@@ -78,9 +78,9 @@ def opened(offer: MemoryOffer) -> SharedMemory:
     return memory
 
 
-def test_two_processes_see_the_same_numbers(worker: subprocess.Popen[str]) -> None:
+def test_two_processes_share_the_same_numbers(worker: subprocess.Popen[str]) -> None:
     memory = opened(offer_of(worker))
-    # Whoever lays out the arrays first; here that is not the one whose memory it is.
+    # Either process may lay out the arrays first; here it is not the owner of the memory.
     arrays = memory.arrays(DECLARED)
     memory.close()
     assert [(array.shape, array.dtype) for array in arrays] == [(shape, np.dtype(dtype)) for shape, dtype in DECLARED]
@@ -93,15 +93,15 @@ def test_two_processes_see_the_same_numbers(worker: subprocess.Popen[str]) -> No
     assert all((array == 7).all() for array in arrays)
 
 
-def test_what_is_shared_outlives_the_process_that_offered_it(worker: subprocess.Popen[str]) -> None:
-    """And nothing else does: when this process forgets it too, it is gone."""
+def test_shared_memory_outlives_the_process_that_offered_it(worker: subprocess.Popen[str]) -> None:
+    """It has no file that could remain, and it can no longer be opened."""
     offer = offer_of(worker)
     memory = opened(offer)
     write_line(worker, "7")
     assert [read_line(worker), read_line(worker)] == ["0.0 0.0 0.0 0.0", "written"]
     maps = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "/memfd:" in maps
-    assert "/dev/shm/" not in maps, "a name there would stay"
+    assert "/dev/shm/" not in maps, "a file there would remain"
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     arrays = memory.arrays(DECLARED)
@@ -110,23 +110,23 @@ def test_what_is_shared_outlives_the_process_that_offered_it(worker: subprocess.
     assert SharedMemory.open(offer) is None
 
 
-def test_arrays_are_aligned_and_apart(memory: SharedMemory) -> None:
+def test_arrays_are_aligned_and_do_not_overlap(memory: SharedMemory) -> None:
     arrays = memory.arrays(DECLARED)
     assert all(array.ctypes.data % ALIGNMENT == 0 for array in arrays if array.size)
     for index, array in enumerate(arrays):
         array[...] = index
     assert all((array == index).all() for index, array in enumerate(arrays))
-    # The nonce is still there: the first array is behind it.
+    # The nonce is unchanged: the first array begins after it.
     opened(memory.offer).close()
 
 
-def test_memory_with_another_nonce_is_not_it(memory: SharedMemory) -> None:
+def test_memory_with_another_nonce_is_not_opened(memory: SharedMemory) -> None:
     assert SharedMemory.open(replace(memory.offer, nonce=bytes(NONCE_BYTES))) is None
 
 
 @pytest.mark.parametrize("what", ["a file", "a pipe", "other memory", "nothing", "no process"])
-def test_what_is_no_workers_memory_is_not_opened(memory: SharedMemory, tmp_path: Path, what: str) -> None:
-    """As it may be with an offer from another machine, where the same numbers mean something else."""
+def test_other_descriptors_are_not_opened(memory: SharedMemory, tmp_path: Path, what: str) -> None:
+    """An offer from another machine may have the numbers of another process or descriptor on this one."""
     process = os.getpid()
     if what == "a file":
         path = tmp_path / f"memfd:{NAME} "

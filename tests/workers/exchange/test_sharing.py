@@ -14,7 +14,7 @@ Opened = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def patterns(most: int = 7) -> st.SearchStrategy[Opened]:
-    """Who has opened whose memory: anything goes, but all have their own."""
+    """Which worker (row) has opened whose memory (column): any pattern in which each has opened its own."""
     return st.integers(1, most).flatmap(
         lambda workers: st.lists(st.booleans(), min_size=workers**2, max_size=workers**2).map(
             lambda drawn: np.array(drawn, np.bool_).reshape(workers, workers) | np.eye(workers, dtype=np.bool_)
@@ -23,13 +23,13 @@ def patterns(most: int = 7) -> st.SearchStrategy[Opened]:
 
 
 @given(patterns())
-def test_a_home_is_at_home_and_open_to_who_lives_there(opened: Opened) -> None:
+def test_a_home_is_its_own_home_and_readable_by_its_workers(opened: Opened) -> None:
     sharing = Sharing(opened, {})
     for rank in range(len(opened)):
         home = sharing.home(rank)
         assert sharing.home(home) == home <= rank
         assert sharing.reads(rank, home)
-        # Nobody lives alone who could live with somebody.
+        # A worker is its own home only if it has opened no home of a lower rank.
         if home == rank:
             assert not any(sharing.home(host) == host and opened[rank, host] for host in range(rank))
 

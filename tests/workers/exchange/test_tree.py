@@ -15,7 +15,7 @@ Vectors = list[np.ndarray[Any, np.dtype[np.float32]]]
 
 
 def partitions(shards: int) -> st.SearchStrategy[list[range]]:
-    """Every way of cutting 0..shards into contiguous parts, none of them empty."""
+    """All partitions of 0..shards into contiguous, non-empty parts."""
     cuts = st.sets(st.integers(1, shards - 1)) if shards > 1 else st.just(set[int]())
     return cuts.map(lambda chosen: [range(*pair) for pair in pairwise([0, *sorted(chosen), shards])])
 
@@ -24,7 +24,7 @@ cut_shards = st.integers(1, 64).flatmap(lambda shards: st.tuples(st.just(shards)
 
 
 def nodes(start: int, stop: int) -> dict[tuple[int, int], tuple[int, int] | None]:
-    """Every node of the tree and its parent: the left child has the largest power of two below the whole."""
+    """Every node of the tree and its parent. A left child has the largest power of two below its parent's size."""
     found: dict[tuple[int, int], tuple[int, int] | None] = {(start, stop): None}
     if stop - start > 1:
         power = 1
@@ -43,7 +43,7 @@ def tree_sum(vectors: Vectors, start: int, stop: int) -> np.ndarray[Any, np.dtyp
 
 
 def random_vectors(shards: int, seed: int) -> Vectors:
-    """Values of many magnitudes, so that the order of additions shows in the last bits."""
+    """Values of many magnitudes, so that the order of additions changes the last bits."""
     random = np.random.default_rng(seed)
     return [(random.standard_normal(50) * 10.0 ** random.integers(-4, 4, 50)).astype(np.float32) for _ in range(shards)]
 
@@ -74,7 +74,7 @@ def test_every_partition_adds_up_to_the_same_bits(case: tuple[int, list[range]],
 
 @pytest.mark.parametrize("shards", [4, 7, 64])
 def test_a_sum_from_left_to_right_has_other_bits(shards: int) -> None:
-    """So the test above can fail."""
+    """Shows that the test above can fail."""
     vectors = random_vectors(shards, seed=shards)
     naive = vectors[0].copy()
     for vector in vectors[1:]:
@@ -83,7 +83,7 @@ def test_a_sum_from_left_to_right_has_other_bits(shards: int) -> None:
 
 
 @given(st.integers(1, 4096).flatmap(lambda stop: st.tuples(st.integers(0, stop - 1), st.just(stop))))
-def test_depth_counts_the_additions_on_the_longest_way(ends: tuple[int, int]) -> None:
+def test_depth_is_the_number_of_additions_on_the_longest_path(ends: tuple[int, int]) -> None:
     def longest(subtree: Subtree) -> int:
         return 0 if subtree.is_leaf else 1 + max(longest(child) for child in subtree.children())
 

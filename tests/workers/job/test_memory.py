@@ -26,7 +26,7 @@ SLACK = 200_000  # Python's own objects
 
 
 def allocated(make: Callable[[], object]) -> int:
-    """Bytes that are taken, and still there, when something is made."""
+    """Bytes that are still allocated after a call of `make`, while its result exists."""
     tracemalloc.start()
     try:
         kept = make()
@@ -36,7 +36,7 @@ def allocated(make: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("rows", [128, 1000])
-def test_a_plan_takes_what_was_foretold(rows: int) -> None:
+def test_a_plan_takes_the_estimated_memory(rows: int) -> None:
     spec = JobSpec.model_validate(hinge_job(**{"model.layers.0.units": 500}))
     graph = with_loss(build_classifier(spec.model.layers, 64), spec.loss)
     layout = ParameterLayout(graph.parameters())
@@ -47,15 +47,15 @@ def test_a_plan_takes_what_was_foretold(rows: int) -> None:
     def make() -> Plan:
         return Plan(program, layout=layout, parameters=vector, gradients=vector.copy())
 
-    taken, foretold = allocated(make), program.nbytes + layout.size * 4
-    assert abs(taken - foretold) < SLACK
-    assert foretold > 2 * SLACK
+    taken, estimated = allocated(make), program.nbytes + layout.size * 4
+    assert abs(taken - estimated) < SLACK
+    assert estimated > 2 * SLACK
 
 
 @pytest.mark.parametrize(
     ("workers", "cpus", "shards", "batch"), [(1, 1, 1, 128), (1, 1, 8, 512), (2, 1, 4, 512), (2, 2, 8, 1000)]
 )
-def test_a_worker_takes_no_more_than_was_foretold_nor_much_less(
+def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
     workers: int, cpus: int, shards: int, batch: int
 ) -> None:
     changes = {"model.layers.0.units": 2000, "training.shards": shards, "training.batch_size": batch}

@@ -1,4 +1,4 @@
-"""Models with branches: from JSON to a graph, and what is said of those that cannot be."""
+"""Models with branches: from JSON to a graph, and the errors of invalid models."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def spec_of(layers: list[dict[str, Any]], **changes: Any) -> JobSpec:
     return JobSpec.model_validate(job(**{"model.layers": layers} | changes))
 
 
-def test_a_plain_chain_is_written_as_before() -> None:
+def test_a_chain_is_written_without_names_and_inputs() -> None:
     layers = [{"type": "linear", "units": 4}, {"type": "relu"}, {"type": "linear", "units": 3}]
     dumped = spec_of(layers).model_dump(mode="json")["model"]["layers"]
     assert dumped == [to_spec(Linear(units=4)), to_spec(ReLU()), to_spec(Linear(units=3))]
 
 
-def test_branches_survive_json() -> None:
+def test_branches_round_trip_through_json() -> None:
     spec = spec_of(BRANCHES)
     again = JobSpec.model_validate_json(spec.model_dump_json())
     assert again == spec
@@ -75,14 +75,14 @@ PROBLEMS: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "an unknown input": (changed(4, inputs=["left", "rihgt"]), "model.layers.4.inputs", "did you mean 'right'?"),
     "a later input": (changed(2, inputs=["6_add"]), "model.layers.2.inputs", "comes later"),
     "one input too few": (changed(6, inputs=["stem"]), "model.layers.6.inputs", "2 inputs"),
-    "parameters of nobody": (changed(7, share="6_linear"), "model.layers.7.share", "did you mean '5_linear'?"),
+    "an unknown shared layer": (changed(7, share="6_linear"), "model.layers.7.share", "did you mean '5_linear'?"),
     "parameters of another shape": (changed(7, inputs=["stem"]), "model.layers.7", "5_linear.weight of shape (16, 16)"),
-    "a name twice": (changed(2, name="stem"), "model.layers.2.name", "taken by layer 0"),
-    "a name of the model's own": (changed(2, name="labels"), "model.layers.2.name", "reserved"),
-    "shapes that do not fit": (changed(5, units=15), "model.layers.6", "(1, 15) and (1, 16)"),
-    "a value that nobody reads": (changed(8, inputs=["6_add", "6_add"]), "model.layers.7", "no layer reads '7_linear'"),
+    "a duplicate name": (changed(2, name="stem"), "model.layers.2.name", "taken by layer 0"),
+    "a reserved name": (changed(2, name="labels"), "model.layers.2.name", "reserved"),
+    "incompatible shapes": (changed(5, units=15), "model.layers.6", "(1, 15) and (1, 16)"),
+    "an unused output": (changed(8, inputs=["6_add", "6_add"]), "model.layers.7", "no layer reads '7_linear'"),
     "scores of another shape": ([*BRANCHES, {"type": "reshape", "shape": [1, 3]}], "model.layers.10", "1 x 3 scores"),
-    "more than memory has": (
+    "too much memory": (
         [{"type": "linear", "units": 1000}, {"type": "one_hot", "classes": 10**6}, {"type": "max", "axes": [2]},
          {"type": "linear", "units": 3}],
         "model.layers", f"{Limits.batch_bytes:,}",
@@ -115,7 +115,7 @@ def test_a_problem_names_its_entry(case: str) -> None:
         ({"reads": ["stem"]}, "reads"),
     ],
 )
-def test_a_place_of_the_wrong_form_is_refused(fields: dict[str, Any], location: str) -> None:
+def test_names_inputs_and_shares_of_the_wrong_form_are_refused(fields: dict[str, Any], location: str) -> None:
     with pytest.raises(ValidationError) as caught:
         spec_of(changed(3, **fields))
     assert {".".join(map(str, each["loc"][4:])) for each in caught.value.errors()} == {location}

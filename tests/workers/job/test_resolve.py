@@ -33,7 +33,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "model.layers",
         (f"{Limits.parameters:,}", f"{20 * 100_000 + 100_000 + 100_000 * 1000 + 1000 + 1000 * 3 + 3:,}"),
     ),
-    "a batch of more than the rows": ({"training.batch_size": 267}, "training.batch_size", ("267", "266 rows")),
+    "a batch larger than the training rows": ({"training.batch_size": 267}, "training.batch_size", ("267", "266 rows")),
     "more shards than rows": ({"training.shards": 51}, "training.shards", ("51", "50")),
     "more CPUs than shards": (
         {"training.shards": 5, "resources": {"workers": 3, "cpus_per_worker": 2}},
@@ -45,24 +45,24 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "resources.workers",
         ("7 workers", "4 shards"),
     ),
-    "numbers for too many features": (
+    "fewer numbers than features": (
         {"data.scale": {"subtract": [1, 2, 3], "divide": 2}},
         "data.scale.subtract",
         ("3 numbers", "20 (features)"),
     ),
-    "validation of no row": ({"data.validation": 0.001}, "data.validation", ("0.001", "333 rows")),
+    "validation without rows": ({"data.validation": 0.001}, "data.validation", ("0.001", "333 rows")),
 }
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
-def test_a_problem_names_its_field_and_the_figures(case: str) -> None:
-    changes, field, figures = PROBLEMS[case]
+def test_a_problem_names_its_field_and_the_numbers(case: str) -> None:
+    changes, field, numbers = PROBLEMS[case]
     with pytest.raises(SpecError) as caught:
         resolved(**changes)
     (problem,) = caught.value.problems
     assert problem.field == field
-    for figure in figures:
-        assert figure in problem.message
+    for number in numbers:
+        assert number in problem.message
     assert field in str(caught.value)
 
 
@@ -103,7 +103,7 @@ def test_a_split_that_the_dataset_does_not_have(
         assert word in caught.value.problems[0].message
 
 
-def test_no_parameters_is_said_beside_the_number_of_scores() -> None:
+def test_missing_parameters_are_reported_with_the_number_of_scores() -> None:
     with pytest.raises(SpecError) as caught:
         resolved(**{"model.layers": [{"type": "relu"}]})
     messages = {problem.field: problem.message for problem in caught.value.problems}
@@ -155,7 +155,7 @@ def test_shards_by_default(workers: int, cpus: int, batch_size: int, shards: int
     assert resolved(**changes).spec.training.shards == shards
 
 
-def test_a_gpu_computes_one_shard_after_another_whatever_its_workers_cpus() -> None:
+def test_the_shards_on_gpus_do_not_depend_on_cpus() -> None:
     resources = {"workers": 4, "cpus_per_worker": 8, "gpus_per_worker": 1}
     assert resolved(resources=resources).spec.training.shards == 4
     with pytest.raises(SpecError, match="4 workers would share 3 shards: workers must be at most 3, or"):
@@ -175,7 +175,7 @@ def test_shards_by_default_are_enough_and_not_too_many(workers: int, cpus: int, 
         assert shards >= min(4, 2 ** (batch_size.bit_length() - 1))
 
 
-def test_what_is_given_stays_and_the_rest_is_filled_in() -> None:
+def test_given_values_are_kept_and_missing_values_are_filled_in() -> None:
     spec = JobSpec.model_validate(job(**{"training.shards": 7}))
     result = resolve(spec, DATASET)
     assert result.spec.training.shards == 7
@@ -197,14 +197,12 @@ def test_what_is_given_stays_and_the_rest_is_filled_in() -> None:
     ],
     ids=str,
 )
-def test_checkpoints_are_taken_every_30_seconds_where_nobody_says_when(
-    given: dict[str, Any], seconds: float | None
-) -> None:
+def test_checkpoints_are_written_every_30_seconds_by_default(given: dict[str, Any], seconds: float | None) -> None:
     expected = CheckpointsSpec(**given).model_dump() | {"every_seconds": seconds}
     assert resolved(checkpoints=given).spec.checkpoints.model_dump() == expected
 
 
-def test_the_figures_of_a_job() -> None:
+def test_the_sizes_of_a_resolved_job() -> None:
     result = resolved()
     assert (result.train_rows, result.validation_rows) == (266, 67)
     assert result.steps_per_epoch == 6, "the last batch has 16 rows"
@@ -212,7 +210,7 @@ def test_the_figures_of_a_job() -> None:
     assert result.parameters == 20 * 32 + 32 + 32 * 3 + 3
 
 
-def test_no_validation_at_all() -> None:
+def test_no_validation() -> None:
     result = resolved(**{"data.validation": 0.0})
     assert (result.train_rows, result.validation_rows) == (ROWS, 0)
 
@@ -239,7 +237,7 @@ def test_images_may_be_scaled_by_channel(count: int) -> None:
         resolve(JobSpec.model_validate(job(**{"data.scale": {"subtract": [0] * 10}})), images)
 
 
-def test_data_without_classes_train_no_classifier() -> None:
+def test_a_classifier_needs_data_with_classes() -> None:
     with pytest.raises(SpecError, match="must be a dataset with a label column") as caught:
         resolve(JobSpec.model_validate(job()), replace(DATASET, classes=(), targets=2))
     assert [problem.field for problem in caught.value.problems] == ["data.dataset"]

@@ -38,7 +38,7 @@ JSON_SCHEMA_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum"
 
 each_registered = pytest.mark.parametrize(("kind", "name"), REGISTERED)
 
-# Every (kind, type, field) and what its values are.
+# Every (kind, type, field) and its annotation.
 FIELDS = [
     (kind, name, each.name, registered(kind)[name].annotations[each.name])
     for kind, name in REGISTERED
@@ -73,14 +73,14 @@ def right_value(annotation: Any) -> Any:
 
 
 def example(kind: str, name: str) -> dict[str, Any]:
-    """A spec with the defaults, and 1 where there is none."""
+    """A spec with the default values, and 1 for each field without a default."""
     cls = registered(kind)[name]
     needed = [each.name for each in dataclasses.fields(cls) if each.default is dataclasses.MISSING]
     return to_spec(cls(**{name: right_value(cls.annotations[name]) for name in needed}))
 
 
 def number_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of the numbers in a field: of its entries, where it is a list."""
+    """The schema of the numbers in a field. If the field is a list, that is the schema of its items."""
     for inner in (schema.get("items"), schema.get("anyOf", [None])[0]):
         if inner is not None:
             return number_schema(inner)
@@ -94,7 +94,7 @@ def locations(error: ValidationError) -> list[str]:
 @each_registered
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
-def test_a_spec_and_its_model_say_the_same(kind: str, name: str, data: st.DataObject) -> None:
+def test_a_spec_and_its_model_agree(kind: str, name: str, data: st.DataObject) -> None:
     thing = data.draw(instances(registered(kind)[name]))
     model = spec_model(kind, name)
     spec = to_spec(thing)
@@ -121,7 +121,7 @@ def test_defaults_are_those_of_the_class(kind: str, name: str) -> None:
 
 
 @each_registered
-def test_the_json_schema_has_the_bounds_and_the_words_of_the_class(kind: str, name: str) -> None:
+def test_the_json_schema_has_the_bounds_and_the_docstring_of_the_class(kind: str, name: str) -> None:
     cls = registered(kind)[name]
     schema = spec_model(kind, name).model_json_schema()
     assert schema["additionalProperties"] is False
@@ -135,7 +135,7 @@ def test_the_json_schema_has_the_bounds_and_the_words_of_the_class(kind: str, na
 
 
 @each_registered
-def test_what_is_out_of_bounds_is_refused_by_the_model_and_by_the_class(kind: str, name: str) -> None:
+def test_values_out_of_bounds_are_refused_by_the_model_and_by_the_class(kind: str, name: str) -> None:
     cls = registered(kind)[name]
     for each in dataclasses.fields(cls):
         outside = {"ge": -1, "gt": 0, "le": 1, "lt": 0}
@@ -158,7 +158,7 @@ def test_values_of_the_wrong_type_are_refused(kind: str, name: str, field: str, 
             spec_model(kind, name).model_validate(example(kind, name) | {field: wrong})
         assert all(location.split(".")[0] == field for location in locations(caught.value)), wrong
     if annotation in {int, float}:
-        # JSON has no infinity, but it has numbers that become it; and `NaN` is a word that Python's parser takes.
+        # JSON has no infinity, but large numbers become infinite, and Python's parser accepts `NaN`.
         for text in ("NaN", "1e400", "-Infinity", '"1"', "true"):
             spec = json.dumps(example(kind, name) | {field: 0}).replace(f'"{field}": 0', f'"{field}": {text}')
             assert text in spec
@@ -177,7 +177,7 @@ def test_unknown_fields_and_types_are_refused(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrong", [{}, {"type": "nothing of this name"}, {"type": None}, "sgd", None, 3])
-def test_a_kind_takes_only_its_types(kind: str, wrong: Any) -> None:
+def test_a_kind_accepts_only_its_types(kind: str, wrong: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(spec_union(kind)).validate_python(wrong)
 
@@ -192,7 +192,7 @@ def test_fields_hold_registered_objects() -> None:
     assert spec.regularization.penalty == L2(0.001)
 
 
-def test_an_error_of_the_class_is_its_fields() -> None:
+def test_an_error_of_the_class_is_located_at_its_spec() -> None:
     losses = {"type": "weighted_sum", "losses": [{"type": "hinge"}], "weights": [1.0, 2.0]}
     with pytest.raises(ValidationError, match="weights") as caught:
         JobSpec.model_validate(job(loss=losses))
@@ -261,7 +261,7 @@ LABEL_LOSSES = [name for name, cls in registered("loss").items() if cls.target =
 
 
 @pytest.mark.parametrize("name", registered("loss"))
-def test_a_classifier_takes_the_losses_of_labels_and_no_others(name: str) -> None:
+def test_a_classifier_accepts_only_losses_of_labels(name: str) -> None:
     if name in LABEL_LOSSES:
         assert JobSpec.model_validate(job(loss=example("loss", name))).model_dump()["loss"]["type"] == name
     else:
@@ -302,12 +302,12 @@ specs = st.fixed_dictionaries(
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(specs)
-def test_a_job_survives_json(spec: dict[str, Any]) -> None:
+def test_a_job_round_trips_through_json(spec: dict[str, Any]) -> None:
     validated = JobSpec.model_validate(spec)
     again = JobSpec.model_validate_json(validated.model_dump_json())
     assert again == validated
     assert again.model_dump_json() == validated.model_dump_json()
-    # What workers get: the JSON form as Python values.
+    # Workers receive the JSON form as Python values.
     assert JobSpec.model_validate(json.loads(validated.model_dump_json())) == validated
 
 
@@ -349,7 +349,7 @@ def test_a_job_survives_json(spec: dict[str, Any]) -> None:
         ("callback", "os.system"),
     ],
 )
-def test_a_job_that_is_wrong_names_its_field(field: str, wrong: Any) -> None:
+def test_an_invalid_job_names_its_field(field: str, wrong: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         JobSpec.model_validate(job(**{field: wrong}))
     # Within a union the location also has the type that was chosen: loss.hinge.margins.
@@ -359,19 +359,19 @@ def test_a_job_that_is_wrong_names_its_field(field: str, wrong: Any) -> None:
         assert (parts[0], parts[-1]) == (expected[0], expected[-1])
 
 
-def test_the_example_of_these_tests_is_right() -> None:
+def test_the_example_of_these_tests_is_valid() -> None:
     assert JobSpec.model_validate(JOB).model_dump()["loss"] == to_spec(Hinge())
 
 
-def test_a_split_by_a_column_takes_the_place_of_the_share() -> None:
+def test_a_split_by_a_column_replaces_the_share() -> None:
     spec = JobSpec.model_validate(job(data={"dataset": "d", "split": {"train": ["a"], "validation": ["b"]}}))
     assert spec.data.validation == 0
     assert JobSpec.model_validate(spec.model_dump()) == spec
-    # Specs without one are the documents that they were, and so their checkpoints' computations.
+    # A spec without a split has no such field, so that the digests of existing checkpoints do not change.
     assert "split" not in JobSpec.model_validate(job()).model_dump()["data"]
 
 
-def test_given_numbers_take_the_place_of_standardization() -> None:
+def test_given_numbers_replace_standardization() -> None:
     spec = JobSpec.model_validate(job(**{"data.scale": {"divide": 255}}))
     assert not spec.data.standardize
     assert JobSpec.model_validate(spec.model_dump()) == spec
@@ -390,7 +390,7 @@ def test_given_numbers_take_the_place_of_standardization() -> None:
         ("shuffle", {"type": "chunks", "window": 0}),
     ],
 )
-def test_scale_and_shuffle_that_are_wrong_name_their_field(field: str, wrong: Any) -> None:
+def test_an_invalid_scale_or_shuffle_names_its_field(field: str, wrong: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         JobSpec.model_validate(job(**{f"data.{field}": wrong}))
     assert all(location.startswith(f"data.{field}") for location in locations(caught.value))

@@ -1,4 +1,4 @@
-"""Training on a GPU, as far as it can be shown without one: CuPy's stand-in computes what NumPy does."""
+"""Training on a GPU, tested without one: a stand-in for CuPy computes with NumPy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetInfo:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("changes", JOBS.values(), ids=JOBS)
-def test_a_gpu_that_computed_like_the_host_would_give_its_bits(
+def test_the_stand_in_gives_the_bits_of_the_host(
     changes: dict[str, Any], workers: int, dataset: DatasetInfo, tmp_path: Path
 ) -> None:
     where = {"resources.workers": workers, "training.shards": 4}
@@ -60,7 +60,7 @@ def test_a_gpu_that_computed_like_the_host_would_give_its_bits(
     assert not cupy_stand_in.ON_THEIR_WAY
 
 
-def test_threads_are_for_the_update_alone(
+def test_threads_are_used_only_for_the_update(
     monkeypatch: pytest.MonkeyPatch, dataset: DatasetInfo, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
@@ -70,7 +70,7 @@ def test_threads_are_for_the_update_alone(
     assert completed(assignment(spec, dataset, tmp_path / "gpu")).params_sha256 == on_host.params_sha256
 
 
-def test_a_job_on_gpus_goes_on_from_its_checkpoints_and_from_no_other(dataset: DatasetInfo, tmp_path: Path) -> None:
+def test_checkpoints_of_gpu_jobs_are_resumed_only_on_gpus(dataset: DatasetInfo, tmp_path: Path) -> None:
     whole = completed(assignment(job(**EVERYTHING, **ON_GPUS), dataset, tmp_path / "whole"))
     given = assignment(job(**EVERYTHING, **ON_GPUS), dataset, tmp_path / "parts")
     stopped = train(given, pending_command=lambda: Command.STOP | Command.CHECKPOINT)
@@ -85,7 +85,7 @@ def test_a_job_on_gpus_goes_on_from_its_checkpoints_and_from_no_other(dataset: D
     assert "of a job with another spec" in str(refused)
 
 
-def test_a_job_tells_which_gpu_it_is_computed_on(dataset: DatasetInfo, tmp_path: Path) -> None:
+def test_a_job_reports_its_gpu(dataset: DatasetInfo, tmp_path: Path) -> None:
     outcome = completed(assignment(job(**ON_GPUS), dataset, tmp_path))
     (started,) = (event for event in outcome.events if isinstance(event, Started))
     assert {name: started.fingerprint[name] for name in ("gpu", "cuda", "cupy")} == {
@@ -96,17 +96,17 @@ def test_a_job_tells_which_gpu_it_is_computed_on(dataset: DatasetInfo, tmp_path:
     assert started.fingerprint["numpy"] == np.__version__
 
 
-def test_what_is_on_its_way_to_the_gpu_is_not_changed(
+def test_a_change_during_a_copy_to_the_gpu_is_detected(
     monkeypatch: pytest.MonkeyPatch, dataset: DatasetInfo, tmp_path: Path
 ) -> None:
-    """The stand-in notices a copy that nobody waits for, or the tests above would prove nothing of it."""
+    """Shows that the tests above can fail: the stand-in detects that a copy is not waited for."""
     monkeypatch.setattr(Gpu, "_wait", lambda gpu: None)  # noqa: ARG005
     (finished,) = train(assignment(job(**ON_GPUS), dataset, tmp_path)).finished
     assert isinstance(finished, AssertionError)
     assert "on its way" in str(finished)
 
 
-def test_without_cupy_a_gpu_worker_says_what_it_lacks(
+def test_a_gpu_worker_without_cupy_names_the_missing_package(
     monkeypatch: pytest.MonkeyPatch, dataset: DatasetInfo, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
@@ -115,7 +115,7 @@ def test_without_cupy_a_gpu_worker_says_what_it_lacks(
     assert "needs CuPy, the extra `cuda`" in str(finished)
 
 
-def test_without_a_gpu_a_worker_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_: int) -> None:
         raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
 

@@ -17,7 +17,7 @@ def threads() -> Threads:
     threads.close()
 
 
-def test_items_are_worked_on_at_once(threads: Threads) -> None:
+def test_items_run_at_the_same_time(threads: Threads) -> None:
     together = threading.Barrier(3, timeout=LONG)
     found = []
 
@@ -33,8 +33,8 @@ def test_items_are_worked_on_at_once(threads: Threads) -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_an_error_is_raised_when_all_have_ended(threads: Threads, failing: int) -> None:
-    """Nobody writes into buffers any more that the caller may go on to use."""
+def test_an_error_is_raised_when_all_items_have_ended(threads: Threads, failing: int) -> None:
+    """No thread still writes to buffers that the caller may use again."""
     failed, ended = threading.Event(), []
 
     def work(item: int) -> None:
@@ -50,7 +50,7 @@ def test_an_error_is_raised_when_all_have_ended(threads: Threads, failing: int) 
 
 
 @pytest.mark.parametrize("over", ["ignore", "raise"])
-def test_threads_do_with_overflows_what_the_caller_does(threads: Threads, over: str) -> None:
+def test_threads_treat_overflows_as_the_caller_does(threads: Threads, over: str) -> None:
     large = np.full(3, 3e38, np.float32)
 
     def work(item: int) -> None:

@@ -84,7 +84,7 @@ def test_the_header_names_its_files_and_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("best", [True, False])
-def test_what_is_read_is_what_was_written(tmp_path: Path, best: bool) -> None:
+def test_reading_returns_what_was_written(tmp_path: Path, best: bool) -> None:
     write(tmp_path, 10, best=best)
     read, fingerprint = read_checkpoint(place_of(tmp_path, 10), JOB, COMPUTATION, LAYOUT, ["velocity"])
     expected = snapshot(10, best=best)
@@ -101,7 +101,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, best: bool) -> None:
     assert fingerprint == {"numpy": "2"}
 
 
-def test_what_is_of_another_job_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_job_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 10)
     place = place_of(tmp_path, 10)
     assert verify(place, JOB, COMPUTATION)["step"] == 10
@@ -148,8 +148,8 @@ WITH_EVERYTHING = JobSpec.model_validate(
 
 
 @pytest.mark.parametrize("path", list(leaves(WITH_EVERYTHING)), ids=lambda path: ".".join(map(str, path)))
-def test_what_a_result_depends_on(path: tuple[str | int, ...]) -> None:
-    """All of the spec, but for what it is called, where it runs, unless on GPUs, and when its checkpoints are taken."""
+def test_fields_on_which_a_result_depends(path: tuple[str | int, ...]) -> None:
+    """Every field of the spec except for names, resources other than GPUs, checkpoints and restarts."""
     before = computation_sha256(WITH_EVERYTHING, "0" * 64)
     after = computation_sha256(changed(WITH_EVERYTHING, path), "0" * 64)
     assert (before == after) == (path[0] in IRRELEVANT and path[-1] != "gpus_per_worker")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-pytestmark = pytest.mark.usefixtures("no_disk")
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def names(directory: Path) -> list[str]:
@@ -54,7 +54,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @contextmanager
 def written(contents: dict[str, bytes]) -> Iterator[Path]:
-    """A job's directory with a whole checkpoint of step 7, and these files as that of step 10."""
+    """A job's directory with an intact checkpoint of step 7, and the given files as the checkpoint of step 10."""
     with TemporaryDirectory() as folder:
         write(Path(folder), 7)
         place = place_of(Path(folder), 10)
@@ -65,7 +65,7 @@ def written(contents: dict[str, bytes]) -> Iterator[Path]:
 
 
 @given(st.data())
-def test_every_damage_is_refused(contents: dict[str, bytes], data: st.DataObject) -> None:
+def test_every_kind_of_damage_is_refused(contents: dict[str, bytes], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(FILES))
     whole = contents[name]
     kind = data.draw(st.sampled_from(["changed", "truncated", "longer", "zeroed", "gone"]))
@@ -77,7 +77,7 @@ def test_every_damage_is_refused(contents: dict[str, bytes], data: st.DataObject
         del damaged[position:]
     elif kind == "longer":
         damaged += data.draw(st.binary(min_size=1))
-    elif kind == "zeroed":  # as a file system leaves what it had no time to write
+    elif kind == "zeroed":  # as after a power failure, when the data was not written yet
         damaged[position:] = bytes(len(whole) - position)
     files = contents | {name: bytes(damaged)}
     if kind == "gone":
@@ -85,7 +85,7 @@ def test_every_damage_is_refused(contents: dict[str, bytes], data: st.DataObject
     with written(files) as directory:
         found, refused = latest_whole(directory, JOB, COMPUTATION)
         if found == place_of(directory, 10):
-            # The header is JSON: other spaces, or 1E-05 for 1e-05, say the same.
+            # The header is JSON: other spaces, or 1E-05 for 1e-05, do not change its content.
             assert name == "checkpoint.json"
             assert header_of(found) == json.loads(whole)
             return
@@ -99,7 +99,7 @@ def test_every_damage_is_refused(contents: dict[str, bytes], data: st.DataObject
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"3", b'"text"', b"{}", b"{", b"\xff\xfe", b'{"sha256": 1}'])
-def test_a_header_of_something_else_is_refused(contents: dict[str, bytes], content: bytes) -> None:
+def test_an_invalid_header_is_refused(contents: dict[str, bytes], content: bytes) -> None:
     with (
         written(contents | {"checkpoint.json": content}) as directory,
         pytest.raises(CheckpointError, match="000000000010"),
@@ -109,7 +109,7 @@ def test_a_header_of_something_else_is_refused(contents: dict[str, bytes], conte
 
 @settings(max_examples=30)
 @given(st.sets(st.integers(1, 9), max_size=6), st.data())
-def test_the_newest_whole_one_is_found_and_what_is_newer_set_aside(steps: set[int], data: st.DataObject) -> None:
+def test_the_newest_intact_checkpoint_is_found_and_newer_ones_are_renamed(steps: set[int], data: st.DataObject) -> None:
     damaged = data.draw(st.sets(st.sampled_from(sorted(steps)))) if steps else set()
     with TemporaryDirectory() as folder:
         directory = Path(folder)
@@ -122,7 +122,7 @@ def test_the_newest_whole_one_is_found_and_what_is_newer_set_aside(steps: set[in
         found, messages = latest_whole(directory, JOB, COMPUTATION)
         assert found == (place_of(directory, whole) if whole else None)
         assert [int(message.split()[1]) for message in messages] == refused
-        # Asked again, there is nothing more to be said.
+        # A second call reports no problem.
         assert latest_whole(directory, JOB, COMPUTATION) == (found, [])
         assert latest(directory) == found
         if steps:
@@ -130,7 +130,7 @@ def test_the_newest_whole_one_is_found_and_what_is_newer_set_aside(steps: set[in
             assert set(names(directory)) == left
 
 
-def test_there_is_none_where_there_is_nothing(tmp_path: Path) -> None:
+def test_a_directory_without_checkpoints(tmp_path: Path) -> None:
     assert latest_whole(tmp_path / "nothing", JOB, COMPUTATION) == (None, [])
     assert latest(tmp_path / "nothing") is None
 
@@ -143,7 +143,7 @@ def test_the_same_step_written_twice_is_one_checkpoint(tmp_path: Path) -> None:
     assert (place_of(tmp_path, 10) / "checkpoint.json").stat().st_ino == before
 
 
-def test_a_damaged_one_gives_its_place_to_the_same_step(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_replaced_by_one_of_the_same_step(tmp_path: Path) -> None:
     digest = write(tmp_path, 10)
     for _ in range(2):
         (place_of(tmp_path, 10) / "optimizer.safetensors").unlink()
@@ -153,7 +153,7 @@ def test_a_damaged_one_gives_its_place_to_the_same_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 2, 5])
-def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
+def test_the_newest_checkpoints_are_kept(tmp_path: Path, keep: int) -> None:
     for step in (9, 10, 100, 2):
         write(tmp_path, step)
     prune(tmp_path, keep)
@@ -163,8 +163,8 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
 
 
 @pytest.mark.parametrize("leftover", [".000000000012.1.77.partial", ".000000000009.partial"])
-def test_what_a_killed_process_left_is_removed(tmp_path: Path, leftover: str) -> None:
-    """It was killed while it wrote, or while it removed a step that is now there again."""
+def test_files_of_a_killed_process_are_removed(tmp_path: Path, leftover: str) -> None:
+    """It was killed while it wrote, or while it removed a step that has been written again since."""
     write(tmp_path, 9)
     write(tmp_path, 10)
     (tmp_path / "checkpoints" / leftover).mkdir()
@@ -185,9 +185,9 @@ def fail_to_flush(patch: pytest.MonkeyPatch, failing: int) -> None:
     patch.setattr(os, "fsync", full)
 
 
-# Four files, and the names in their directory.
+# Four files and their directory.
 @pytest.mark.parametrize("failing", [1, 2, 3, 4, 5])
-def test_what_can_not_be_flushed_is_no_checkpoint(
+def test_there_is_no_checkpoint_after_a_failed_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     write(tmp_path, 7)
@@ -195,10 +195,10 @@ def test_what_can_not_be_flushed_is_no_checkpoint(
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path, 10)
     monkeypatch.undo()
-    assert_only_the_older_one(tmp_path)
+    assert_only_the_older_checkpoint(tmp_path)
 
 
-def test_what_can_not_be_renamed_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_checkpoint_after_a_failed_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 7)
 
     def refuse(*_: object) -> None:
@@ -208,12 +208,12 @@ def test_what_can_not_be_renamed_is_no_checkpoint(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="Input/output"):
         write(tmp_path, 10)
     monkeypatch.undo()
-    assert_only_the_older_one(tmp_path)
+    assert_only_the_older_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("limit", [0, 1, 1000, 3000])
-def test_what_does_not_fit_is_no_checkpoint(tmp_path: Path, limit: int) -> None:
-    """The system itself refuses to write more than so many bytes."""
+def test_there_is_no_checkpoint_if_a_file_is_too_large(tmp_path: Path, limit: int) -> None:
+    """The operating system refuses to write files of more than `limit` bytes."""
     write(tmp_path, 7)
     largest = max(path.stat().st_size for path in place_of(tmp_path, 7).iterdir())
     assert limit < largest
@@ -224,11 +224,11 @@ def test_what_does_not_fit_is_no_checkpoint(tmp_path: Path, limit: int) -> None:
             write(tmp_path, 10)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert_only_the_older_one(tmp_path)
+    assert_only_the_older_checkpoint(tmp_path)
 
 
-def assert_only_the_older_one(directory: Path) -> None:
-    """And the next attempt to write succeeds."""
+def assert_only_the_older_checkpoint(directory: Path) -> None:
+    """Assert that only the checkpoint of step 7 exists, and that the next write succeeds."""
     assert names(directory) == ["000000000007"]
     assert latest_whole(directory, JOB, COMPUTATION) == (place_of(directory, 7), [])
     digest = write(directory, 10)
@@ -236,7 +236,7 @@ def assert_only_the_older_one(directory: Path) -> None:
     assert names(directory) == ["000000000007", "000000000010"]
 
 
-def test_a_name_that_may_not_be_durable_is_an_error_that_passes(
+def test_writing_again_succeeds_after_a_failed_flush_of_the_parent_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_to_flush(monkeypatch, 6)

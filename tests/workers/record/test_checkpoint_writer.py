@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from workers.record.history import Table
 
-pytestmark = pytest.mark.usefixtures("no_disk")
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def due_steps(checkpoints: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """After which of so many steps, of one second each, a checkpoint is due; an epoch has seven of them."""
+    """Steps after which a checkpoint is due. A step takes one second, and an epoch has seven steps."""
     now = [1000.0]
     monkeypatch.setattr(checkpoint_writer.time, "monotonic", lambda: now[0])
     dates, due = DueDates(CheckpointsSpec(**checkpoints), 7), []
@@ -46,7 +46,7 @@ def due_steps(checkpoints: dict[str, Any], steps: int, monkeypatch: pytest.Monke
         ({"every_epochs": 1, "every_steps": 5}, [5, 7, 10, 14, 15, 20]),
         ({"every_seconds": 3.5}, [4, 8, 12, 16, 20]),
         ({"every_seconds": 0.5}, list(range(1, 21))),
-        # The clock begins again with every checkpoint.
+        # The time is measured from the last checkpoint.
         ({"every_seconds": 5.0, "every_epochs": 1}, [5, 7, 12, 14, 19]),
     ],
     ids=str,
@@ -95,7 +95,7 @@ def test_checkpoints_are_written_one_after_another(
     assert read_history(tmp_path).column("step").to_pylist() == list(range(1, 18))
 
 
-def test_training_goes_on_while_one_is_written(
+def test_training_continues_while_a_checkpoint_is_written(
     writer: CheckpointWriter, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release, write = threading.Event(), checkpoint_writer.write_checkpoint
@@ -113,7 +113,7 @@ def test_training_goes_on_while_one_is_written(
 
 
 class Disk:
-    """Refuses the first so many checkpoints, or histories."""
+    """Replaces a function that writes: its first `refusals` calls fail as on a full disk."""
 
     def __init__(self, patch: pytest.MonkeyPatch, name: str, refusals: int) -> None:
         self.left, self._function = refusals, getattr(checkpoint_writer, name)
@@ -130,7 +130,7 @@ FULL = "No space left on device"
 
 
 @pytest.mark.parametrize("refused", ["write_checkpoint", "append_history"])
-def test_a_full_disk_is_noted_and_nothing_is_lost(
+def test_a_full_disk_is_reported_and_nothing_is_lost(
     tmp_path: Path, writer: CheckpointWriter, events: list[Event], monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     Disk(monkeypatch, refused, 2)
@@ -143,19 +143,19 @@ def test_a_full_disk_is_noted_and_nothing_is_lost(
     assert names(tmp_path) == ["000000000015"]
 
 
-def test_the_last_one_waits_for_the_disk(
+def test_the_last_checkpoint_waits_for_the_disk(
     tmp_path: Path, writer: CheckpointWriter, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_writer, "RETRY_WAIT", 0.001)
     Disk(monkeypatch, "write_checkpoint", 4)
     writer.write_last(snapshot(5), points(1, 5))
-    # It is noted once.
+    # The failure is reported once.
     assert events == [Noted("checkpoint_failed", {"step": 5, "message": FULL}), *checkpointed(5)]
     assert place_of(tmp_path, 5).is_dir()
     assert read_history(tmp_path).num_rows == 5
 
 
-def test_the_last_one_does_not_wait_forever(
+def test_the_last_checkpoint_does_not_wait_forever(
     writer: CheckpointWriter, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_writer, "RETRY_WAIT", 0.001)
@@ -167,9 +167,7 @@ def test_the_last_one_does_not_wait_forever(
     assert len(events) == 1
 
 
-def test_an_error_that_is_not_the_disks_ends_training(
-    writer: CheckpointWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_error_ends_training(writer: CheckpointWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> str:
         raise RuntimeError("a mistake")
 

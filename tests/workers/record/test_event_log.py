@@ -12,36 +12,36 @@ END = Ended("lost", "worker_lost")
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "POLL_WAIT", 0.01)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_poll_confirms_what_it_names() -> None:
-    async def story() -> None:
+@pytest.mark.usefixtures("short_poll")
+def test_a_poll_confirms_the_events_up_to_its_number() -> None:
+    async def scenario() -> None:
         log = EventLog()
-        told: list[Event] = [Progress(0, step, {}) for step in range(1, 6)]
+        events: list[Event] = [Progress(0, step, {}) for step in range(1, 6)]
         assert await log.poll(0) == []
-        for event in told[:3]:
+        for event in events[:3]:
             await log.append(event)
-        numbered = list(enumerate(told, start=1))
+        numbered = list(enumerate(events, start=1))
         assert await log.poll(0) == numbered[:3]
         assert await log.poll(0) == numbered[:3]
         assert await log.poll(2) == numbered[2:3]
-        # Confirmed is forgotten: who asks for less again gets what is left.
+        # Confirmed events are deleted: a poll with a smaller number returns the remaining ones.
         assert await log.poll(0) == numbered[2:3]
-        await log.append(told[3])
+        await log.append(events[3])
         assert await log.poll(2) == numbered[2:4]
         assert await log.poll(4) == []
         assert await log.poll(4) == []
-        await log.append(told[4])
+        await log.append(events[4])
         assert await log.poll(4) == numbered[4:]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_nothing_comes_after_the_end() -> None:
-    async def story() -> None:
+def test_events_after_the_end_are_dropped() -> None:
+    async def scenario() -> None:
         log = EventLog()
         assert not log.ended
         await log.append(END)
@@ -51,30 +51,30 @@ def test_nothing_comes_after_the_end() -> None:
         assert await log.poll(0) == [(1, END)]
         assert log.reported_step == 0
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_poll_hears_news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_poll_returns_a_new_event_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "POLL_WAIT", 100.0)
 
-    async def story() -> None:
+    async def scenario() -> None:
         log = EventLog()
         polls = [asyncio.create_task(log.poll(0)) for _ in range(2)]
         await asyncio.sleep(0)
-        news = Progress(0, 1, {})
-        await log.append(news)
-        assert await asyncio.gather(*polls) == [[(1, news)], [(1, news)]]
+        event = Progress(0, 1, {})
+        await log.append(event)
+        assert await asyncio.gather(*polls) == [[(1, event)], [(1, event)]]
 
-    asyncio.run(asyncio.wait_for(story(), 50))
+    asyncio.run(asyncio.wait_for(scenario(), 50))
 
 
-def test_the_last_step_whose_points_have_come() -> None:
-    async def story() -> None:
+def test_the_last_reported_step() -> None:
+    async def scenario() -> None:
         log = EventLog(7)
         assert log.reported_step == 7
-        # Computed again after a fault: what has come has come.
+        # Steps that are computed again after a fault do not decrease it.
         for step, reported in ((3, 7), (7, 7), (9, 9), (8, 9)):
             await log.append(Progress(0, step, {}))
             assert log.reported_step == reported
 
-    asyncio.run(story())
+    asyncio.run(scenario())

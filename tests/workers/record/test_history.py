@@ -36,7 +36,7 @@ def points_of_table(table: Table) -> Points:
 
 
 def assert_same(found: Points, expected: Points) -> None:
-    """Not a number is the same as itself here."""
+    """Assert that points are equal, where NaN equals NaN."""
     assert set(found) == set(expected)
     for name, points in expected.items():
         assert [step for step, _ in found[name]] == [step for step, _ in points]
@@ -48,7 +48,7 @@ def values_of(step: int) -> tuple[float, ...]:
 
 
 class Model:
-    """The same, as one list of points that have not been handed over to each of the two that ask."""
+    """A reference for `History`: for each of the two consumers, the list of points that it has not received yet."""
 
     def __init__(self, start: int, total_steps: int) -> None:
         self.stride, self.total_steps = math.ceil(total_steps / MOST_REPORTED), total_steps
@@ -93,7 +93,7 @@ def small_pages() -> Iterator[None]:
 
 
 @given(st.integers(0, 9_900), st.sampled_from([10_000, 70_000, 1_000_000]), st.lists(ACTIONS, max_size=12), FLOATS)
-def test_each_point_is_handed_over_once_to_each_who_asks(
+def test_each_consumer_receives_each_point_once(
     start: int, total_steps: int, actions: list[int | dict[str, float] | str], loss: float
 ) -> None:
     history, model = History(start, total_steps), Model(start, total_steps)
@@ -122,7 +122,7 @@ def test_each_point_is_handed_over_once_to_each_who_asks(
 
 
 @given(st.integers(1, 3 * MOST_REPORTED) | st.integers(1, 500_000))
-def test_what_is_reported_is_bounded_and_has_both_ends(total_steps: int) -> None:
+def test_the_reported_steps_are_bounded_and_include_both_ends(total_steps: int) -> None:
     stride = History(0, total_steps).stride
     steps = np.arange(1, total_steps + 1)
     chosen = steps[is_reported(steps, stride, total_steps)]
@@ -136,8 +136,8 @@ def test_what_is_reported_is_bounded_and_has_both_ends(total_steps: int) -> None
 
 
 @given(st.integers(1, 100_000), st.lists(st.integers(1, 100_000), max_size=5))
-def test_which_steps_are_reported_does_not_depend_on_who_asks_when(total_steps: int, cuts: list[int]) -> None:
-    """A job that was resumed has reported the same steps as one that was not."""
+def test_the_reported_steps_do_not_depend_on_the_times_of_the_reports(total_steps: int, cuts: list[int]) -> None:
+    """A resumed job reports the same steps as an undisturbed one."""
     stride = History(0, total_steps).stride
     steps = np.arange(1, total_steps + 1)
     parts = np.split(steps, sorted(min(cut, total_steps) for cut in cuts))
@@ -159,7 +159,7 @@ def test_points_of_epochs_are_all_reported() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_no_finite_number_is_a_point(value: float) -> None:
+def test_a_value_that_is_not_finite_is_a_point(value: float) -> None:
     history = History(0, 2)
     history.record_step(1, (value,) * len(STEP_METRICS))
     history.record_epoch(dict.fromkeys(EPOCH_METRICS, value))
@@ -170,8 +170,8 @@ def test_a_value_that_is_no_finite_number_is_a_point(value: float) -> None:
     assert_same(points_of_series(thinned(table, 1, 2)), expected)
 
 
-def test_what_both_have_got_is_forgotten() -> None:
-    """The memory of a job that runs for days is that of what happens between two checkpoints."""
+def test_points_that_both_consumers_have_received_are_deleted() -> None:
+    """A long job needs memory only for the points between two checkpoints."""
     history = History(0, 100 * SMALL_PAGE)
     for step in range(1, 20 * SMALL_PAGE + 1):
         history.record_step(step, values_of(step))

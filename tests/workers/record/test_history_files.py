@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def rows(first: int, last: int) -> Table:
-    """Points of these steps: each is a function of its step alone, as in training, but for the time."""
+    """Points of these steps. As in training, each depends only on its step, except for the time."""
     steps = list(range(first, last + 1))
     columns = {"step": steps, "time_ms": [1000 * first + step for step in steps]}
     columns |= {name: [step + index / 10 for step in steps] for index, name in enumerate(STEP_METRICS)}
@@ -37,13 +37,13 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in (directory / "history").iterdir())
 
 
-def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
+def test_an_empty_table_is_not_written(tmp_path: Path) -> None:
     append_history(tmp_path, SCHEMA.empty_table())
     assert list(tmp_path.iterdir()) == []
     assert read_history(tmp_path) == SCHEMA.empty_table()
 
 
-def test_any_reader_of_arrow_files_reads_it(tmp_path: Path) -> None:
+def test_the_files_are_arrow_files(tmp_path: Path) -> None:
     append_history(tmp_path, rows(1, 20))
     (path,) = (tmp_path / "history").iterdir()
     assert path.name == "000000000001-000000000020.arrow"
@@ -51,12 +51,12 @@ def test_any_reader_of_arrow_files_reads_it(tmp_path: Path) -> None:
         assert reader.read_all() == rows(1, 20)
 
 
-pytestmark = pytest.mark.usefixtures("no_disk")
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), max_size=8), st.sampled_from([0, 6000, 1 << 20]))
 def test_each_step_is_read_once(attempts: list[tuple[int, int]], small_file: int) -> None:
-    """Segments as attempts leave them: one appends `length` steps behind any step that was kept before."""
+    """Each attempt appends `length` steps, beginning after any step that was written before."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(history_files, "SMALL_FILE", small_file)
         directory, last = Path(folder), 0
@@ -77,7 +77,7 @@ def test_a_point_that_was_computed_again_keeps_its_first_time(tmp_path: Path) ->
     assert times == [1000 + step for step in range(1, 11)] + [6000 + step for step in range(11, 21)]
 
 
-def test_small_files_become_one_and_large_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_files_are_merged_and_large_ones_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in range(1, 30):
         append_history(tmp_path, rows(step, step))
     assert names(tmp_path) == ["000000000001-000000000029.arrow"]
@@ -88,7 +88,7 @@ def test_small_files_become_one_and_large_ones_stay(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_disk_that_is_full_leaves_what_was_there(
+def test_a_full_disk_does_not_change_existing_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     append_history(tmp_path, rows(1, 10))
@@ -131,7 +131,7 @@ def test_a_truncated_file_is_named(data: st.DataObject) -> None:
             read_history(Path(folder))
 
 
-def read_or_why_not(directory: Path) -> Table | OSError:
+def read_or_error(directory: Path) -> Table | OSError:
     try:
         return read_history(directory)
     except OSError as error:
@@ -140,14 +140,14 @@ def read_or_why_not(directory: Path) -> Table | OSError:
 
 @given(st.data(), st.integers(1, 255))
 def test_a_damaged_file_is_named_or_has_its_steps(data: st.DataObject, flip: int) -> None:
-    """Arrow's files have no checksum: another number in the place of a loss is not noticed."""
+    """Arrow files have no checksum, so a changed loss is not detected."""
     with TemporaryDirectory() as folder:
         append_history(Path(folder), rows(1, 20))
         (path,) = (Path(folder) / "history").iterdir()
         content = bytearray(path.read_bytes())
         content[data.draw(st.integers(0, len(content) - 1))] ^= flip
         path.write_bytes(content)
-        found = read_or_why_not(Path(folder))
+        found = read_or_error(Path(folder))
         if isinstance(found, OSError):
             assert path.name in str(found)
         else:
@@ -156,7 +156,7 @@ def test_a_damaged_file_is_named_or_has_its_steps(data: st.DataObject, flip: int
 
 
 @pytest.mark.parametrize("flawed", ["name", "schema"])
-def test_a_file_of_something_else_is_named(tmp_path: Path, flawed: str) -> None:
+def test_a_file_with_another_name_or_schema_is_named(tmp_path: Path, flawed: str) -> None:
     append_history(tmp_path, rows(1, 20))
     (path,) = (tmp_path / "history").iterdir()
     if flawed == "name":
@@ -169,7 +169,7 @@ def test_a_file_of_something_else_is_named(tmp_path: Path, flawed: str) -> None:
         read_history(tmp_path)
 
 
-def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "history" / "000000000001-000000000020.arrow").mkdir(parents=True)
     with pytest.raises(OSError, match=r"000000000001-000000000020\.arrow cannot be read"):
         read_history(tmp_path)

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from workers.record.selection import Best, Patience, is_better
 
-# Few different ones, so that some are equal, and some that are no finite numbers.
+# Few different values, so that some are equal, and some values that are not finite.
 VALUES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 1.25]) | st.floats(), max_size=30)
 METRICS = st.sampled_from(["val/loss", "val/hinge", "val/softmax", "val/accuracy"])
 
 
 def sign(metric: str) -> int:
-    """Times this, lower is better."""
+    """The factor that makes lower values the better ones."""
     return -1 if metric == "val/accuracy" else 1
 
 
 @given(METRICS, VALUES)
-def test_the_best_is_the_first_of_the_best_finite_ones(metric: str, values: list[float]) -> None:
+def test_the_best_is_the_first_of_the_best_finite_values(metric: str, values: list[float]) -> None:
     best = Best(metric, np.zeros(2))
     parameters = np.zeros(2)
     for step, value in enumerate(values, start=1):
@@ -36,7 +36,7 @@ def test_the_best_is_the_first_of_the_best_finite_ones(metric: str, values: list
 
 
 def stale_after(metric: str, values: list[float], min_delta: float) -> int:
-    """Epochs since the value that was last taken for better, from the list of all of them."""
+    """Epochs since the last improvement, from the list of all values."""
     taken = [index for index, value in enumerate(values) if math.isfinite(value)][:1]
     for index, value in enumerate(values):
         if not taken or index <= taken[-1]:
@@ -65,7 +65,7 @@ def test_patience_counts_the_epochs_without_a_better_value(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("metric", ["val/loss", "val/accuracy"])
-def test_what_is_no_finite_number_is_never_better(metric: str, value: float) -> None:
+def test_a_value_that_is_not_finite_is_never_better(metric: str, value: float) -> None:
     assert not is_better(metric, value, None)
     assert not is_better(metric, value, 0.5)
 

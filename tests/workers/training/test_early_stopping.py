@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tests.workers.fixtures.helpers import Outcome
     from workers.data.dataset import DatasetInfo
 
-pytestmark = pytest.mark.usefixtures("no_disk")
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 EPOCHS, STEPS_PER_EPOCH = 25, 6
-# A rate at which the loss goes up and down.
-RESTLESS = {"training.epochs": EPOCHS, "optimizer": {"type": "sgd", "lr": 0.3}}
+# A learning rate at which the loss goes up and down.
+OSCILLATING = {"training.epochs": EPOCHS, "optimizer": {"type": "sgd", "lr": 0.3}}
 
 STOPPING: list[dict[str, Any]] = [
     {"metric": "val/loss", "patience": 1},
@@ -36,9 +36,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetInfo:
 
 @pytest.fixture(scope="module")
 def whole(dataset: DatasetInfo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
-    """The run that nothing stops, with a checkpoint after every epoch."""
+    """A run without early stopping, with a checkpoint after every epoch."""
     directory = tmp_path_factory.mktemp("whole")
-    spec = job(**RESTLESS, checkpoints={"every_epochs": 1, "keep": EPOCHS})
+    spec = job(**OSCILLATING, checkpoints={"every_epochs": 1, "keep": EPOCHS})
     return directory, completed(assignment(spec, dataset, directory))
 
 
@@ -52,7 +52,7 @@ def epoch_to_stop_at(values: list[float], metric: str, patience: int, min_delta:
             since += 1
         if since == patience:
             return epoch
-    raise AssertionError("the run never gets worse for long enough")
+    raise AssertionError("the run never has `patience` epochs without an improvement")
 
 
 def checkpoint_after(directory: Path, epoch: int) -> Path:
@@ -61,13 +61,13 @@ def checkpoint_after(directory: Path, epoch: int) -> Path:
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("stopping", STOPPING, ids=str)
-def test_training_stops_at_the_epoch_that_the_whole_run_says(
+def test_training_stops_at_the_epoch_computed_from_the_whole_run(
     tmp_path: Path, dataset: DatasetInfo, whole: tuple[Path, Outcome], stopping: dict[str, Any], workers: int
 ) -> None:
     values = [value for _, value in whole[1].series[stopping["metric"]]]
     epoch = epoch_to_stop_at(values, **stopping)
     assert 2 <= epoch < EPOCHS
-    spec = job(**RESTLESS, **{"training.early_stopping": stopping, "resources.workers": workers})
+    spec = job(**OSCILLATING, **{"training.early_stopping": stopping, "resources.workers": workers})
     outcome = completed(assignment(spec, dataset, tmp_path))
     assert outcome.finished == [End.EARLY] * workers
     for name, points in whole[1].series.items():
@@ -81,9 +81,11 @@ def test_training_stops_at_the_epoch_that_the_whole_run_says(
 def test_the_last_step_of_a_run_that_stops_early_is_reported(
     tmp_path: Path, dataset: DatasetInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where only some steps are."""
+    """Also if only some steps are reported."""
     monkeypatch.setattr("workers.record.history.MOST_REPORTED", 20)
-    outcome = completed(assignment(job(**RESTLESS | {"training.early_stopping": {"patience": 1}}), dataset, tmp_path))
+    outcome = completed(
+        assignment(job(**OSCILLATING | {"training.early_stopping": {"patience": 1}}), dataset, tmp_path)
+    )
     steps = [step for step, _ in outcome.series["train/loss"]]
     last = header_of(last_checkpoint(tmp_path))["step"]
     assert last < EPOCHS * STEPS_PER_EPOCH
@@ -100,7 +102,7 @@ def test_the_best_parameters_are_those_of_the_best_epoch(
     best = max(values) if metric == "val/accuracy" else min(values)
     epoch = values.index(best) + 1
     assert epoch < EPOCHS
-    spec = job(**RESTLESS, checkpoints={"best": metric}, resources={"workers": workers})
+    spec = job(**OSCILLATING, checkpoints={"best": metric}, resources={"workers": workers})
     completed(assignment(spec, dataset, tmp_path))
     last = last_checkpoint(tmp_path)
     assert (last / "best.safetensors").read_bytes() == (

@@ -47,7 +47,7 @@ Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Recorder(Threads):
-    """Threads that know on how many of them something last ran."""
+    """Threads that record how many of them the last call used."""
 
     used = 0
 
@@ -77,7 +77,7 @@ def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradie
 
 
 def tree_sum(subtree: Subtree, shards: int) -> Vector:
-    """The sum along the tree, with a plan of its own for each shard."""
+    """The sum along the tree, with a separate plan for each shard."""
     if not subtree.is_leaf:
         left, right = (tree_sum(child, shards) for child in subtree.children())
         return left + right
@@ -91,7 +91,7 @@ def tree_sum(subtree: Subtree, shards: int) -> Vector:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(1, 24), st.integers(1, 3))
-def test_sums_are_those_of_the_tree_each_time(data: st.DataObject, shards: int, threads: int) -> None:
+def test_the_sums_of_each_step_are_those_of_the_tree(data: st.DataObject, shards: int, threads: int) -> None:
     start = data.draw(st.integers(0, shards - 1))
     owned = range(start, data.draw(st.integers(start + 1, shards)))
     table = np.zeros((shards, COLUMNS))
@@ -107,7 +107,7 @@ def test_sums_are_those_of_the_tree_each_time(data: st.DataObject, shards: int, 
         local.join()
         assert [total.tobytes() for total in sums] == expected
         for total in sums:
-            np.multiply(total, 0.3, out=total)  # as an update does with what it is given
+            np.multiply(total, 0.3, out=total)  # as an update changes its gradients in place
     assert not table[: owned.start].any()
     assert table[owned.start : owned.stop].any()
     assert not table[owned.stop :].any()

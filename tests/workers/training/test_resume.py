@@ -33,9 +33,9 @@ from workers.training.assignment import End
 if TYPE_CHECKING:
     from workers.training.assignment import Assignment
 
-pytestmark = pytest.mark.usefixtures("no_disk")
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
-Place = tuple[int, int]  # workers, CPUs for each
+Place = tuple[int, int]  # workers, CPUs per worker
 
 JOBS: dict[str, dict[str, Any]] = {
     "hinge, momentum": {"loss": {"type": "hinge"}},
@@ -54,7 +54,7 @@ JOBS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Undisturbed:
-    """A job, and what comes of it when nothing happens to it."""
+    """A job and its result without stops."""
 
     given: Assignment
     outcome: Outcome
@@ -77,13 +77,13 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def at(given: Assignment, place: Place, directory: Path | None = None) -> Assignment:
-    """The same job elsewhere."""
+    """The same job with other resources and, if given, another directory."""
     resources = given.spec["resources"] | {"workers": place[0], "cpus_per_worker": place[1]}
     return replace(given, spec={**given.spec, "resources": resources}, directory=directory or given.directory)
 
 
-def go_on(given: Assignment, stop_after: int | None = None) -> Outcome:
-    """Train from the newest checkpoint to the end, or to a checkpoint after a step."""
+def resume(given: Assignment, stop_after: int | None = None) -> Outcome:
+    """Train from the newest checkpoint to the end, or stop with a checkpoint after the step `stop_after`."""
     checkpoint, refused = latest_whole(given.directory, given.job, given.computation_sha256)
     assert refused == []
     next_step = int(checkpoint.name) if checkpoint else 0
@@ -102,10 +102,10 @@ def go_on(given: Assignment, stop_after: int | None = None) -> Outcome:
 
 
 def stopped_and_resumed(given: Assignment, stops: list[int], places: list[Place]) -> list[Outcome]:
-    """Attempts one after another, each in its place, which know what was reported before."""
+    """Run attempts one after another, each with its own workers. Each gets the last step that was reported before."""
     outcomes, reported = [], 0
     for number, (stop, place) in enumerate(zip([*stops, None], places, strict=True), start=1):
-        outcome = go_on(replace(at(given, place), attempt=number, reported_step=reported), stop)
+        outcome = resume(replace(at(given, place), attempt=number, reported_step=reported), stop)
         outcomes.append(outcome)
         reported = max(event.step for event in outcome.events if isinstance(event, Progress))
         if outcome.finished[0] is not End.STOPPED:
@@ -121,14 +121,16 @@ PLACES = st.tuples(st.integers(1, 5), st.integers(1, 2))
     st.lists(st.integers(1, 27), max_size=3, unique=True).map(sorted),
     st.lists(PLACES, min_size=4, max_size=4),
 )
-# The end of the first epoch and the steps around it, for batches of 50 and 44; the last step; one after another.
+# The end of the first epoch and the steps around it, for batches of 50 and 44; the last step; consecutive steps.
 @example([6, 12], [(2, 1), (3, 1), (1, 2), (1, 1)])
 @example([7, 14], [(5, 1), (1, 1), (2, 2), (1, 1)])
 @example([5, 7, 8], [(1, 1), (4, 1), (5, 1), (3, 2)])
 @example([18], [(3, 1), (1, 1), (1, 1), (1, 1)])
 @example([21], [(3, 1), (2, 1), (1, 1), (1, 1)])
 @example([1, 2, 3], [(1, 1), (2, 1), (3, 1), (4, 1)])
-def test_no_bit_depends_on_stops_and_other_workers(whole: Undisturbed, stops: list[int], places: list[Place]) -> None:
+def test_no_bit_depends_on_stops_and_numbers_of_workers(
+    whole: Undisturbed, stops: list[int], places: list[Place]
+) -> None:
     with TemporaryDirectory() as folder:
         given = replace(whole.given, directory=Path(folder))
         outcomes = stopped_and_resumed(given, stops, places[: len(stops) + 1])
@@ -138,14 +140,14 @@ def test_no_bit_depends_on_stops_and_other_workers(whole: Undisturbed, stops: li
         assert outcomes[-1].params_sha256 == whole.outcome.params_sha256
         assert checkpoint_files(Path(folder)) == whole.files
         assert points_of([event for outcome in outcomes for event in outcome.events]) == whole.points
-        # Nobody had to be told anything twice.
-        told = sum(len(points) for outcome in outcomes for points in outcome.series.values())
-        assert told == sum(map(len, whole.points.values()))
+        # No point was reported twice.
+        reported = sum(len(points) for outcome in outcomes for points in outcome.series.values())
+        assert reported == sum(map(len, whole.points.values()))
         assert history_of(given) == whole.points
 
 
 def history_of(given: Assignment) -> Points:
-    """What is kept on disk, without what depends on the clock."""
+    """Points of the history on disk, without the metrics that measure time."""
     table = read_history(given.directory)
     found: Points = {}
     for row in table.to_pylist():
@@ -156,7 +158,7 @@ def history_of(given: Assignment) -> Points:
     return found
 
 
-def test_each_stop_says_where_it_is(whole: Undisturbed, tmp_path: Path) -> None:
+def test_each_attempt_reports_its_first_and_last_step(whole: Undisturbed, tmp_path: Path) -> None:
     outcomes = stopped_and_resumed(replace(whole.given, directory=tmp_path), [4, 9], [(1, 1), (2, 1), (1, 1)])
     for attempt, (outcome, first, last) in enumerate(zip(outcomes, (0, 4, 9), (4, 9, whole.steps), strict=True), 1):
         started = outcome.events[0]
@@ -177,7 +179,7 @@ CHECKPOINTS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("checkpoints", CHECKPOINTS, ids=str)
 @pytest.mark.parametrize("place", [(1, 1), (3, 2)], ids=str)
-def test_checkpoints_on_the_way_change_no_bit(
+def test_checkpoints_during_training_change_no_bit(
     whole: Undisturbed, tmp_path: Path, checkpoints: dict[str, Any], place: Place
 ) -> None:
     given = at(whole.given, place, tmp_path)
@@ -197,8 +199,8 @@ def test_checkpoints_on_the_way_change_no_bit(
     assert steps == sorted(due | {whole.steps})
 
 
-def test_from_each_checkpoint_on_the_way_the_end_is_the_same(whole: Undisturbed, tmp_path: Path) -> None:
-    """As after a fault: what was computed behind the checkpoint is computed again, by others."""
+def test_the_result_is_the_same_from_every_checkpoint(whole: Undisturbed, tmp_path: Path) -> None:
+    """As after a fault: the steps after the checkpoint are computed again, by another number of workers."""
     given = replace(whole.given, directory=tmp_path)
     checkpoints = given.spec["checkpoints"] | {"every_steps": 3, "keep": 1000}
     given = replace(given, spec={**given.spec, "checkpoints": checkpoints})
@@ -215,18 +217,18 @@ def test_from_each_checkpoint_on_the_way_the_end_is_the_same(whole: Undisturbed,
 
 
 @pytest.mark.parametrize("reported", [0, 1, 5, 6, 7, 12, 13])
-def test_points_that_nobody_has_heard_are_told_again(whole: Undisturbed, tmp_path: Path, reported: int) -> None:
-    """Points up to the checkpoint come from the history; those behind it are computed again."""
+def test_points_that_were_not_confirmed_are_reported_again(whole: Undisturbed, tmp_path: Path, reported: int) -> None:
+    """Points up to the checkpoint come from the history; later points are computed again."""
     given = replace(whole.given, directory=tmp_path)
-    go_on(given, 9)
-    outcome = go_on(replace(at(given, (2, 1)), reported_step=reported))
+    resume(given, 9)
+    outcome = resume(replace(at(given, (2, 1)), reported_step=reported))
     expected = {
         name: {step: value for step, value in points.items() if step > min(reported, 9)}
         for name, points in whole.points.items()
     }
     assert points_of(outcome.events) == expected
-    told = [step for step, _ in outcome.series["train/loss"]]
-    assert told == sorted(set(told))
+    steps = [step for step, _ in outcome.series["train/loss"]]
+    assert steps == sorted(set(steps))
     started, first = outcome.events[:2]
     assert isinstance(started, Started)
     assert isinstance(first, Progress)
@@ -234,11 +236,11 @@ def test_points_that_nobody_has_heard_are_told_again(whole: Undisturbed, tmp_pat
         assert (first.step, first.epoch) == (9, 9 // math.ceil(266 / given.spec["training"]["batch_size"]))
 
 
-def test_a_checkpoint_of_the_last_step_is_the_end(whole: Undisturbed, tmp_path: Path) -> None:
-    """Whoever would have told of the end was killed before: nothing is left but to tell."""
+def test_resuming_from_the_last_step_only_reports_the_end(whole: Undisturbed, tmp_path: Path) -> None:
+    """As if the first attempt was killed before it reported the end: only the report is missing."""
     given = replace(whole.given, directory=tmp_path)
-    go_on(given)
-    outcome = go_on(replace(at(given, (3, 1)), reported_step=whole.steps))
+    resume(given)
+    outcome = resume(replace(at(given, (3, 1)), reported_step=whole.steps))
     assert outcome.finished == [whole.outcome.finished[0]] * 3
     assert outcome.series == {}
     assert outcome.params_sha256 == whole.outcome.params_sha256
@@ -247,28 +249,28 @@ def test_a_checkpoint_of_the_last_step_is_the_end(whole: Undisturbed, tmp_path: 
 
 
 @pytest.mark.parametrize("until", [1, 6, 7, 12])
-def test_an_attempt_goes_as_far_as_it_was_assigned_to_the_step(whole: Undisturbed, tmp_path: Path, until: int) -> None:
+def test_an_attempt_ends_exactly_at_its_assigned_step(whole: Undisturbed, tmp_path: Path, until: int) -> None:
     given = replace(at(whole.given, (2, 1)), directory=tmp_path, until_step=until)
-    first = go_on(given)
+    first = resume(given)
     assert first.finished == [End.REACHED] * 2
     assert last_checkpoint(tmp_path).name == f"{until:012d}"
-    # Whoever would have told of it was killed before: nothing is left but to tell.
-    again = go_on(replace(at(given, (3, 1)), reported_step=until))
+    # As if the first attempt was killed before it reported the step: only the report is missing.
+    again = resume(replace(at(given, (3, 1)), reported_step=until))
     assert again.finished == [End.REACHED] * 3
     assert again.series == {}
-    last = go_on(replace(given, reported_step=until, until_step=whole.steps))
-    assert last.finished[0] is whole.outcome.finished[0], "what has come to its own end need not be held"
+    last = resume(replace(given, reported_step=until, until_step=whole.steps))
+    assert last.finished[0] is whole.outcome.finished[0], "a job that is complete does not end with `REACHED`"
     assert points_of([*first.events, *last.events]) == whole.points
     assert checkpoint_files(tmp_path) == whole.files
 
 
-def test_a_machine_that_is_not_the_same_is_named(
+def test_differences_between_machines_are_reported(
     whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = replace(whole.given, directory=tmp_path)
     monkeypatch.setattr("workers.training.trainer.fingerprint", lambda: {"numpy": "1.0", "machine": "a"})
-    go_on(given, 4)
+    resume(given, 4)
     monkeypatch.setattr("workers.training.trainer.fingerprint", lambda: {"numpy": "2.0", "machine": "a"})
-    started = go_on(given).events[0]
+    started = resume(given).events[0]
     assert isinstance(started, Started)
     assert started.changed == {"numpy": "1.0 -> 2.0"}

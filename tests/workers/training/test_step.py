@@ -48,7 +48,7 @@ Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 MAX_SEGMENTS = 40
 seeds = st.integers(0, 2**32)
-# A vector's length, and where it is cut, in units of SEGMENT but for the end.
+# The boundaries of a vector's slices: multiples of SEGMENT, except for the end.
 cuts = st.tuples(st.integers(1, MAX_SEGMENTS * SEGMENT), st.sets(st.integers(1, MAX_SEGMENTS))).map(
     lambda drawn: [0, *(cut * SEGMENT for cut in sorted(drawn[1]) if cut * SEGMENT < drawn[0]), drawn[0]]
 )
@@ -82,11 +82,11 @@ def test_sums_of_squares_of_nothing() -> None:
 
 
 def test_sums_over_other_blocks_have_other_bits() -> None:
-    """So the test above can fail: with these two values it does, in whichever order a processor adds."""
+    """Shows that the test above can fail: with these two values it does, in any order of the additions."""
     vector = aligned_zeros((2 * SEGMENT,), np.float32)
     vector[0], vector[SEGMENT // 2] = 2**12, 1
     total = squares_of(vector, [0, vector.size]).sum(dtype=np.float64)
-    assert total == 2**24, "float32 has no 2^24 + 1"
+    assert total == 2**24, "float32 cannot represent 2^24 + 1"
     first, middle, last = vector[: SEGMENT // 2], vector[SEGMENT // 2 : -SEGMENT // 2], vector[-SEGMENT // 2 :]
     shifted = [squares_of(part, [0, part.size]).sum(dtype=np.float64) for part in (first, middle, last)]
     assert sum(shifted) == 2**24 + 1
@@ -142,9 +142,9 @@ def steps(
     optimizer: Optimizer,
     unshared: Collection[tuple[int, int]] = (),
 ) -> tuple[list[StepResult], bytes, list[bytes]]:
-    """Four steps of a classifier: their figures, the parameters after them, and the optimiser's gathered state.
+    """Four steps of a classifier: their results, the parameters after them, and the optimizer's gathered state.
 
-    `unshared` are pairs of a worker and another one whose memory it can not open.
+    `unshared` are pairs of workers, of which the first cannot open the memory of the second.
     """
     random = np.random.default_rng(0)
     batches = Batches(
@@ -175,7 +175,7 @@ def steps(
             pool = Threads(threads)
             step = DistributedStep(computation, Runtime(exchange, pool))
             results = [
-                # Each worker asks for something else; the leader is heard.
+                # Each worker gives another command; only the leader's has an effect.
                 step.run(Batch(batches, rows, 0, number), 0.1, command=COMMANDS[(rank + number) % len(COMMANDS)])
                 for number, rows in enumerate(orders, start=1)
             ]
@@ -183,11 +183,11 @@ def steps(
             pool.close()
         return results, step.parameters.tobytes(), [vector.tobytes() for vector in step.state.values()]
 
-    # Small as it is, on as many threads as it may.
+    # Use all threads, although the model is small.
     share = patch("workers.training.gradients.SMALLEST_SHARE", 1)
     with threadpool_limits(1), share, ThreadPoolExecutor(workers) as pool:
         first, *others = pool.map(work, range(workers))
-    assert all(other == first for other in others), "workers of one job hold different parameters"
+    assert all(other == first for other in others), "the workers of one job have different results"
     return first
 
 
@@ -198,7 +198,7 @@ def alone(hidden: int, optimizer: Optimizer) -> tuple[list[StepResult], bytes, l
 
 @pytest.mark.parametrize("hidden", [5, 300])
 @pytest.mark.parametrize("optimizer", [SGD(momentum=0.5), AdamW(weight_decay=0.1)], ids=str)
-def test_every_worker_ends_with_the_same_bits_as_one_alone(hidden: int, optimizer: Optimizer) -> None:
+def test_every_worker_ends_with_the_bits_of_a_single_worker(hidden: int, optimizer: Optimizer) -> None:
     expected = alone(hidden, optimizer)
     assert len({result.data_loss for result in expected[0]}) == 4
     assert [result.command for result in expected[0]] == [COMMANDS[number % len(COMMANDS)] for number in range(1, 5)]
@@ -217,7 +217,7 @@ def test_every_worker_ends_with_the_same_bits_as_one_alone(hidden: int, optimize
     ),
     st.integers(1, 2),
 )
-def test_no_bit_depends_on_who_shares_memory(
+def test_no_bit_depends_on_which_workers_share_memory(
     hidden: int, group: tuple[int, set[tuple[int, int]]], threads: int
 ) -> None:
     workers, unshared = group
@@ -226,10 +226,10 @@ def test_no_bit_depends_on_who_shares_memory(
 
 
 @pytest.mark.parametrize("workers", [2, 3, 7])
-def test_no_bit_depends_on_memory_that_nobody_shares(workers: int) -> None:
-    everybody = set(product(range(workers), repeat=2))
+def test_no_bit_changes_without_shared_memory(workers: int) -> None:
+    every_pair = set(product(range(workers), repeat=2))
     optimizer = AdamW(weight_decay=0.1)
-    assert steps(workers, 1, 300, optimizer, everybody) == alone(300, optimizer)
+    assert steps(workers, 1, 300, optimizer, every_pair) == alone(300, optimizer)
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 3), (2, 2)])

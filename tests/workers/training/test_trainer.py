@@ -45,7 +45,7 @@ PER_EPOCH = {"weights/norm", "val/loss", "val/accuracy", "val/hinge", "val/softm
 
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small as the models here are, they are computed on as many threads as they may."""
+    """Use all threads, although the models here are small."""
     monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
 
 
@@ -55,14 +55,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetInfo:
 
 
 def read_parquet(dataset: DatasetInfo) -> tuple[Float64, np.ndarray[Any, np.dtype[np.int64]]]:
-    """The rows as they were written, at the precision in which they are stored."""
+    """The rows of the source file, rounded to the precision in which they are stored."""
     frame = pd.read_parquet(Path(dataset.path).parents[1] / "blobs.parquet")
     labels = frame.pop("label").to_numpy()
     return frame.to_numpy().astype(np.float32).astype(np.float64), labels
 
 
 def softmax(scores: Float64, labels: Any) -> tuple[Float64, Float64]:
-    """Loss of each sample, and its gradient by the scores."""
+    """Loss of each sample, and its gradient with respect to the scores."""
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     one_hot = np.eye(scores.shape[1])[labels]
     return -np.log((probabilities * one_hot).sum(axis=1)), probabilities - one_hot
@@ -84,7 +84,7 @@ LOSSES = {"softmax": softmax, "hinge": hinge}
 
 
 def reference(given: Assignment, loss: str) -> tuple[dict[str, list[float]], dict[str, Float64]]:
-    """The design's formulas for a linear classifier, in float64 and without shards: all points, the last weights."""
+    """All points and the last weights of a linear classifier, by its formulas in float64 and without shards."""
     spec, dataset = given.spec, given.dataset
     training, optimizer, l2 = spec["training"], spec["optimizer"], spec["regularization"]["l2"]
     features, labels = read_parquet(dataset)
@@ -144,7 +144,7 @@ def test_training_agrees_with_the_formulas(tmp_path: Path, dataset: DatasetInfo,
         steps = range(1, 43) if name in PER_STEP else range(6, 43, 6)
         assert [step for step, _ in points] == list(steps)
         np.testing.assert_allclose([value for _, value in points], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
-    # The loss went down, or there would be little to compare.
+    # The loss decreases; otherwise there would be little to compare.
     assert expected["train/loss"][-1] < 0.5 * expected["train/loss"][0]
     saved = load_file(last_checkpoint(tmp_path) / "model.safetensors")
     saved |= load_file(last_checkpoint(tmp_path) / "optimizer.safetensors")
@@ -154,7 +154,7 @@ def test_training_agrees_with_the_formulas(tmp_path: Path, dataset: DatasetInfo,
 
 PLACES = [(1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (2, 2)]
 
-# The first has parameters in several blocks of the exchange, the second fewer blocks than there are workers.
+# The first model has several segments of parameters, the second has fewer segments than workers.
 MODELS = {
     "wide": [{"type": "linear", "units": 200}, {"type": "relu"}, {"type": "linear", "units": 3}],
     "small": [{"type": "linear", "units": 3}],
@@ -162,7 +162,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-# The last batch of the 266 rows has 16, 2 and 16 of them.
+# The last batch of the 266 rows has 16, 2 and 16 rows.
 @pytest.mark.parametrize(("shards", "batch_size"), [(4, 50), (7, 44), (16, 50)], ids=str)
 def test_no_bit_depends_on_where_shards_are_computed(
     tmp_path: Path, dataset: DatasetInfo, shards: int, batch_size: int, model: str
@@ -186,10 +186,8 @@ def test_no_bit_depends_on_where_shards_are_computed(
 
 
 @pytest.mark.parametrize("optimizer", registered("optimizer"))
-def test_no_bit_depends_on_workers_with_everything_at_once(
-    tmp_path: Path, dataset: DatasetInfo, optimizer: str
-) -> None:
-    """Random numbers, running statistics, a norm over all slices, each optimiser's state."""
+def test_no_bit_depends_on_workers_with_all_features(tmp_path: Path, dataset: DatasetInfo, optimizer: str) -> None:
+    """Random numbers, running statistics, a norm over all slices, the state of each optimizer."""
     results = []
     for workers, cpus in [(1, 1), (3, 1), (2, 2)]:
         places = {"workers": workers, "cpus_per_worker": cpus}
@@ -212,8 +210,10 @@ def test_no_bit_depends_on_workers_with_everything_at_once(
     ],
     ids=str,
 )
-def test_each_part_of_everything_counts(tmp_path: Path, dataset: DatasetInfo, change: dict[str, Any]) -> None:
-    """So the test above is about something."""
+def test_each_of_these_features_changes_the_result(
+    tmp_path: Path, dataset: DatasetInfo, change: dict[str, Any]
+) -> None:
+    """Shows that the test above can fail."""
     whole, other = (
         completed(assignment(job(**EVERYTHING | changes), dataset, tmp_path)).params_sha256 for changes in ({}, change)
     )
@@ -221,7 +221,7 @@ def test_each_part_of_everything_counts(tmp_path: Path, dataset: DatasetInfo, ch
 
 
 def test_running_statistics_are_those_of_the_batches(tmp_path: Path, dataset: DatasetInfo) -> None:
-    """One shard, one step: an independent computation of what batch normalisation keeps for later."""
+    """After one step on one shard, they equal an independent computation."""
     layers = [{"type": "batch_norm", "momentum": 0.25}, {"type": "linear", "units": 3}]
     one = {"epochs": 1, "batch_size": 266, "seed": 5, "shards": 1}
     changes = {"model.layers": layers, "training": one, "data.standardize": False}
@@ -236,7 +236,7 @@ def test_running_statistics_are_those_of_the_batches(tmp_path: Path, dataset: Da
 
 
 def test_other_shards_and_seeds_give_other_bits(tmp_path: Path, dataset: DatasetInfo) -> None:
-    """So the test above can fail: the order of additions does show."""
+    """Shows that the tests above can fail: the order of additions changes bits."""
     digests = {
         completed(assignment(job(**{f"training.{name}": value}), dataset, tmp_path)).params_sha256
         for name, value in (("shards", 4), ("shards", 7), ("shards", 1), ("seed", 6))
@@ -252,18 +252,18 @@ def test_a_run_can_be_repeated(tmp_path: Path, dataset: DatasetInfo) -> None:
 
 @pytest.mark.parametrize("step", [1, 4, 5, 8])
 def test_all_workers_stop_after_the_same_step(tmp_path: Path, dataset: DatasetInfo, step: int) -> None:
-    asked = []
+    calls = []
 
     def pending_command() -> Command:
-        asked.append(None)
-        return Command.STOP if len(asked) == step else Command.NONE
+        calls.append(None)
+        return Command.STOP if len(calls) == step else Command.NONE
 
     whole = completed(assignment(job(), dataset, tmp_path / "whole"))
     outcome = train(
         assignment(job(**{"resources.workers": 3}), dataset, tmp_path / "stopped"), pending_command=pending_command
     )
     assert outcome.finished == [End.STOPPED] * 3
-    assert len(asked) == step
+    assert len(calls) == step
     assert not any(isinstance(event, Checkpointed) for event in outcome.events)
     assert not (tmp_path / "stopped").exists()
     last = outcome.events[-1]
@@ -281,20 +281,20 @@ def lone_trainer(
 
 
 def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -> None:
-    """With more it gives other bits on some shapes."""
+    """With more threads it gives other bits for some shapes."""
 
     def blas_threads() -> set[int]:
         return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
     found: set[int] = set()
 
-    def look() -> Command:
+    def record() -> Command:
         found.update(blas_threads())
         return Command.NONE
 
     with (
         threadpool_limits(2),
-        lone_trainer(assignment(job(), dataset, tmp_path), lambda _: None, look) as trainer,
+        lone_trainer(assignment(job(), dataset, tmp_path), lambda _: None, record) as trainer,
     ):
         assert blas_threads() == {2}
         assert trainer.run() is End.COMPLETED
@@ -311,7 +311,7 @@ def test_a_poisoned_step_ends_all_workers(tmp_path: Path, dataset: DatasetInfo, 
     assert len(messages) == 1
     poisoned = int(messages.pop().split("step ")[1].split(";")[0])
     assert poisoned > 1
-    # Every loss before it was told.
+    # Every loss before it was reported.
     assert [step for step, _ in outcome.series["train/loss"]] == list(range(1, poisoned))
     assert not (tmp_path / "out").exists()
 
@@ -342,18 +342,18 @@ def test_without_validation(tmp_path: Path, dataset: DatasetInfo) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("clipping", [{}, {"training.clipping": {"type": "value", "limit": 0.01}}])
-def test_the_time_of_the_exchange_is_told(
+def test_the_time_of_the_exchange_is_reported(
     tmp_path: Path, dataset: DatasetInfo, workers: int, clipping: dict[str, Any]
 ) -> None:
     outcome = train(assignment(job(**{"resources.workers": workers}, **clipping), dataset, tmp_path))
-    told = [event.series for event in outcome.events if isinstance(event, Progress)]
+    reported = [event.series for event in outcome.events if isinstance(event, Progress)]
     steps, exchanges = (
-        np.concatenate([series[name].values for series in told if name in series])
+        np.concatenate([series[name].values for series in reported if name in series])
         for name in ("time/step_ms", "time/exchange_ms")
     )
     assert len(steps) == len(exchanges) == 3
     if workers == 1:
-        assert (exchanges == 0).all(), "there is nobody to wait for"
+        assert (exchanges == 0).all(), "a single worker exchanges nothing"
     else:
         assert ((exchanges > 0) & (exchanges < steps)).all(), (exchanges, steps)
 
@@ -387,12 +387,12 @@ def test_the_compared_hinge_has_its_default_margin(tmp_path: Path, dataset: Data
         assert loss > compared
 
 
-def test_the_story_of_a_job(tmp_path: Path, dataset: DatasetInfo) -> None:
+def test_the_events_of_a_job(tmp_path: Path, dataset: DatasetInfo) -> None:
     started, first, *others, progress, checkpointed = completed(assignment(job(), dataset, tmp_path)).events
     assert isinstance(started, Started)
     assert (started.step, started.workers, started.changed) == (0, 1, {})
     assert started.fingerprint["numpy"] == np.__version__
-    # The first loss is told at once.
+    # The first loss is reported immediately.
     assert isinstance(first, Progress)
     assert first.step == 1
     assert all(isinstance(event, Progress) for event in others)

@@ -1,4 +1,4 @@
-"""What reaches a worker's port from outside: dropped, counted where ZeroMQ hands it on, and without effect."""
+"""Foreign data at a worker's port is dropped and has no effect. Messages that ZeroMQ delivers are counted."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def buffers() -> list[np.ndarray[Any, Any]]:
 def header(
     *, key: bytes = KEY, attempt: int = ATTEMPT, step: int = 1, kind: int = 1, sender: int = 1, command: int = 0
 ) -> bytes:
-    """The header's layout, written down once more: little-endian, without padding."""
+    """A header, encoded independently of the code: little-endian, without padding."""
     numbers = ((attempt, 4), (step, 8), (kind, 2), (sender, 2), (command, 1))
     return key + b"".join(number.to_bytes(size, "little") for number, size in numbers)
 
 
-class Stranger:
-    """A raw socket that writes to worker 0 of two what a peer would, or what nobody should."""
+class ForeignSender:
+    """A raw socket that sends valid and invalid messages to worker 0 of two."""
 
     def __init__(self, address: str) -> None:
         self._context = zmq.Context()
@@ -54,7 +54,7 @@ class Stranger:
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    """Worker 0 of two; the other one says nothing, and the tests speak in its name."""
+    """Worker 0 of two. The other one sends nothing; the tests send messages in its name."""
     with (
         Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT) as exchange,
         Exchange(Membership(1, 2, ATTEMPT, KEY), "127.0.0.1", SHORT) as peer,
@@ -64,24 +64,24 @@ def exchange() -> Iterator[Exchange]:
 
 
 @pytest.fixture
-def stranger(exchange: Exchange) -> Iterator[Stranger]:
-    stranger = Stranger(exchange.address.url)
-    yield stranger
-    stranger.close()
+def sender(exchange: Exchange) -> Iterator[ForeignSender]:
+    sender = ForeignSender(exchange.address.url)
+    yield sender
+    sender.close()
 
 
-# The frames of a message, and why it is refused. The first ones must not touch a buffer either.
+# The frames of a message, and why it is refused. Those before "no frames" must not change a buffer either.
 JUNK: dict[str, tuple[tuple[bytes, ...], str]] = {
     "another key": ((header(key=bytes(KEY_BYTES)), *FRAMES), "wrong key"),
     "an earlier attempt": ((header(attempt=ATTEMPT - 1), *FRAMES), "another attempt"),
     "a later attempt": ((header(attempt=ATTEMPT + 1), *FRAMES), "another attempt"),
     "an unknown kind": ((header(kind=999), *FRAMES), "unknown kind"),
-    "a kind that nobody waits for": ((header(kind=Kind.STATE), *FRAMES), "unknown kind"),
+    "a kind that is not expected": ((header(kind=Kind.STATE), *FRAMES), "unknown kind"),
     "an unknown sender": ((header(sender=2), *FRAMES), "unknown sender"),
     "the worker itself as the sender": ((header(sender=0), *FRAMES), "unknown sender"),
     "a short header": ((header()[:-1], *FRAMES), "no header"),
     "a long header": ((header() + b"\0", *FRAMES), "no header"),
-    "nothing": ((b"",), "no header"),
+    "an empty frame": ((b"",), "no header"),
     "random bytes": ((random.Random(1).randbytes(300), random.Random(2).randbytes(9)), "no header"),
     "random bytes as long as a header": ((random.Random(3).randbytes(len(header())), *FRAMES), "wrong key"),
     "no frames": ((header(),), "too few frames"),
@@ -94,97 +94,97 @@ JUNK: dict[str, tuple[tuple[bytes, ...], str]] = {
 
 
 @pytest.mark.parametrize("case", JUNK)
-def test_a_foreign_message_is_dropped_and_counted(exchange: Exchange, stranger: Stranger, case: str) -> None:
+def test_a_foreign_message_is_dropped_and_counted(exchange: Exchange, sender: ForeignSender, case: str) -> None:
     inbox = buffers()
     exchange.receive_into(Kind.GRADIENTS, {1: inbox})
     message, cause = JUNK[case]
-    # Messages of one connection stay in order: once the last of these is in, the others were looked at.
+    # Messages of one connection stay in order: when the last one has arrived, the others have been checked.
     for _ in range(3):
-        stranger.send(*message)
-    stranger.send(header(), *FRAMES)
+        sender.send(*message)
+    sender.send(header(), *FRAMES)
     exchange.receive(Kind.GRADIENTS, 1)
     assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
     assert exchange.refused == {cause: 3}
 
 
 @pytest.mark.parametrize("case", list(JUNK)[: list(JUNK).index("no frames")])
-def test_a_foreign_message_writes_into_no_buffer(exchange: Exchange, stranger: Stranger, case: str) -> None:
+def test_a_foreign_message_writes_into_no_buffer(exchange: Exchange, sender: ForeignSender, case: str) -> None:
     inbox = buffers()
     exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    stranger.send(*JUNK[case][0])
-    stranger.send(b"the last one")
+    sender.send(*JUNK[case][0])
+    sender.send(b"the last one")
     with pytest.raises(PeerSilentError):
         exchange.receive(Kind.GRADIENTS, 1)
     assert sum(exchange.refused.values()) == 2
     assert not any(buffer.any() for buffer in inbox)
 
 
-def test_a_flood_of_foreign_messages_does_not_stop_an_exchange(exchange: Exchange, stranger: Stranger) -> None:
+def test_a_flood_of_foreign_messages_does_not_stop_an_exchange(exchange: Exchange, sender: ForeignSender) -> None:
     inbox = buffers()
     exchange.receive_into(Kind.GRADIENTS, {1: inbox})
     junk = [message for message, _ in JUNK.values()]
     for index in range(1000):
-        stranger.send(*junk[index % len(junk)])
-    stranger.send(header(), *FRAMES)
+        sender.send(*junk[index % len(junk)])
+    sender.send(header(), *FRAMES)
     exchange.receive(Kind.GRADIENTS, 1)
     assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
     assert sum(exchange.refused.values()) == 1000
 
 
-def test_foreign_messages_do_not_stand_in_for_a_silent_peer(exchange: Exchange, stranger: Stranger) -> None:
+def test_foreign_messages_do_not_replace_those_of_a_silent_peer(exchange: Exchange, sender: ForeignSender) -> None:
     exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
     done = threading.Event()
 
-    def chatter() -> None:
+    def send_junk() -> None:
         while not done.wait(SHORT / 10):
-            stranger.send(b"hello")
+            sender.send(b"hello")
 
-    chatting = threading.Thread(target=chatter)
-    chatting.start()
+    thread = threading.Thread(target=send_junk)
+    thread.start()
     try:
         with pytest.raises(PeerSilentError):
             exchange.receive(Kind.GRADIENTS, 1)
     finally:
         done.set()
-        chatting.join()
+        thread.join()
 
 
 @pytest.mark.parametrize(
     "case", ["another key", "a later attempt", "an unknown sender", "too few frames", "too many frames"]
 )
-def test_a_stranger_cannot_give_commands(case: str) -> None:
+def test_a_foreign_message_cannot_give_commands(case: str) -> None:
     """Not even in the name of worker 0, the leader."""
     peer = Exchange(Membership(1, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
-    stranger = Stranger(peer.address.url)
+    sender = ForeignSender(peer.address.url)
     try:
         peer.connect([Address("tcp://127.0.0.1:1", None, None), peer.address])
         peer.receive_into(Kind.GRADIENTS, {0: buffers()})
         changed = {"another key": {"key": bytes(KEY_BYTES)}, "a later attempt": {"attempt": ATTEMPT + 1}}
         fields: dict[str, Any] = {"sender": 2 if case == "an unknown sender" else 0, **changed.get(case, {})}
         frames = {"too few frames": FRAMES[:1], "too many frames": (*FRAMES, b"more")}.get(case, FRAMES)
-        stranger.send(header(**fields, command=Command.STOP), *frames)
-        stranger.send(header(sender=0, command=Command.CHECKPOINT), *FRAMES)
+        sender.send(header(**fields, command=Command.STOP), *frames)
+        sender.send(header(sender=0, command=Command.CHECKPOINT), *FRAMES)
         assert peer.receive(Kind.GRADIENTS, 1) == Command.CHECKPOINT
         assert sum(peer.refused.values()) == 1
     finally:
-        stranger.close()
+        sender.close()
         peer.close()
 
 
-# ZeroMQ's protocol by hand (ZMTP 3.0, https://rfc.zeromq.org/spec/23): the greeting, and a PUSH socket's READY command.
+# Bytes of ZeroMQ's protocol (ZMTP 3.0, https://rfc.zeromq.org/spec/23): the greeting and a PUSH socket's READY command.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\x05READY" + b"\x0bSocket-Type" + (4).to_bytes(4, "big") + b"PUSH"
 HELLO = GREETING + b"\x04" + bytes([len(READY)]) + READY
 
 
 def frame(content: bytes, *, more: bool, length: int | None = None) -> bytes:
-    """A frame of a message, perhaps with another length announced than it has."""
+    """A frame of a message. It announces `length`, if given, instead of its own length."""
     return bytes([2 | more]) + (len(content) if length is None else length).to_bytes(8, "big") + content
 
 
 WHOLE = frame(header(), more=True) + frame(FRAMES[0], more=True) + frame(FRAMES[1], more=False)
 
-# What a plain TCP connection says, in parts of which each follows an answer: no whole message.
+# The bytes that a plain TCP connection sends: no complete message. Each part but the first follows an answer.
 CONNECTIONS: dict[str, tuple[bytes, ...]] = {
     "nothing": (),
     "random bytes": (random.Random(4).randbytes(10_000),),
@@ -192,12 +192,12 @@ CONNECTIONS: dict[str, tuple[bytes, ...]] = {
     "half a greeting": (GREETING[:31],),
     "a greeting and random bytes": (GREETING + random.Random(5).randbytes(1000),),
     "half a command": (HELLO[:-5],),
-    "a frame before the handshake is over": (HELLO + WHOLE,),
+    "a frame before the end of the handshake": (HELLO + WHOLE,),
     "half a header": (HELLO, frame(header(), more=True)[:-20]),
-    "a header without what follows": (HELLO, frame(header(), more=True)),
+    "a header without frames": (HELLO, frame(header(), more=True)),
     "half a frame": (HELLO, frame(header(), more=True) + frame(FRAMES[0], more=True)[:-3]),
     "half a message": (HELLO, frame(header(), more=True) + frame(FRAMES[0], more=True)),
-    "all but a byte": (HELLO, WHOLE[:-1]),
+    "all but the last byte": (HELLO, WHOLE[:-1]),
 }
 
 
@@ -208,7 +208,7 @@ def plain_connection(exchange: Exchange) -> Iterator[socket.socket]:
         yield connection
 
 
-def say(connection: socket.socket, *parts: bytes) -> None:
+def send_parts(connection: socket.socket, *parts: bytes) -> None:
     for index, part in enumerate(parts):
         if index:
             # The other side's greeting and READY end with its kind of socket.
@@ -218,59 +218,59 @@ def say(connection: socket.socket, *parts: bytes) -> None:
         connection.sendall(part)
 
 
-def test_the_protocol_by_hand_is_zeromqs(exchange: Exchange) -> None:
-    """So what is missing from the connections below is what makes them harmless."""
+def test_the_protocol_in_bytes_is_accepted(exchange: Exchange) -> None:
+    """Shows that the connections below have no effect only because of what they lack."""
     inbox = buffers()
     exchange.receive_into(Kind.GRADIENTS, {1: inbox})
     with plain_connection(exchange) as connection:
-        say(connection, HELLO, WHOLE)
+        send_parts(connection, HELLO, WHOLE)
         exchange.receive(Kind.GRADIENTS, 1)
     assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "silent"])
 @pytest.mark.parametrize("case", CONNECTIONS)
-def test_a_connection_that_breaks_off_is_harmless(
-    exchange: Exchange, stranger: Stranger, case: str, closed: bool
+def test_an_incomplete_connection_has_no_effect(
+    exchange: Exchange, sender: ForeignSender, case: str, closed: bool
 ) -> None:
     inbox = buffers()
     exchange.receive_into(Kind.GRADIENTS, {1: inbox})
     with plain_connection(exchange) as connection:
-        say(connection, *CONNECTIONS[case])
+        send_parts(connection, *CONNECTIONS[case])
         if closed:
             connection.close()
         with pytest.raises(PeerSilentError):
             exchange.receive(Kind.GRADIENTS, 1)
         assert not any(buffer.any() for buffer in inbox)
-        stranger.send(header(), *FRAMES)
+        sender.send(header(), *FRAMES)
         exchange.receive(Kind.GRADIENTS, 1)
     assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
 
 
 @pytest.mark.parametrize("length", [MAX_FRAME + 1, 1 << 40, (1 << 64) - 1])
-def test_who_announces_a_long_frame_is_hung_up_on(exchange: Exchange, length: int) -> None:
-    """Before any memory is taken for it."""
+def test_a_connection_that_announces_a_long_frame_is_closed(exchange: Exchange, length: int) -> None:
+    """Before any memory is allocated for it."""
     exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
     with plain_connection(exchange) as connection:
-        say(connection, HELLO, frame(b"", more=False, length=length))
-        assert hung_up(connection)
+        send_parts(connection, HELLO, frame(b"", more=False, length=length))
+        assert is_closed(connection)
 
 
-def test_who_announces_the_longest_frame_is_not(exchange: Exchange) -> None:
-    """So the test above can fail."""
+def test_a_connection_that_announces_the_longest_frame_stays_open(exchange: Exchange) -> None:
+    """Shows that the test above can fail."""
     exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
     with plain_connection(exchange) as connection:
-        say(connection, HELLO, frame(bytes(MAX_FRAME), more=False))
+        send_parts(connection, HELLO, frame(bytes(MAX_FRAME), more=False))
         with pytest.raises(PeerSilentError):
             exchange.receive(Kind.GRADIENTS, 1)
         assert exchange.refused == {"no header": 1}
         connection.settimeout(SHORT)
         with pytest.raises(TimeoutError):
-            hung_up(connection)
+            is_closed(connection)
 
 
-def hung_up(connection: socket.socket) -> bool:
-    """Read what the other side says until it closes the connection."""
+def is_closed(connection: socket.socket) -> bool:
+    """Read until the other side has closed the connection."""
     try:
         while connection.recv(1000):
             pass
@@ -295,22 +295,22 @@ def test_no_bit_of_a_running_exchange_changes() -> None:
                 exchange.send_to_all(Kind.GRADIENTS, step, [sent[rank, step]])
                 exchange.receive(Kind.GRADIENTS, step)
                 received[rank, step] = inbox
-                # The next one comes after the other has copied this one.
+                # The peer sends its next message only after this one was copied.
                 exchange.receive_into(Kind.SQUARES, {1 - rank: [np.zeros(0, np.float32)]})
                 exchange.send_to_all(Kind.SQUARES, step, [np.zeros(0, np.float32)])
                 exchange.receive(Kind.SQUARES, step)
 
         def write_junk() -> None:
-            strangers = [Stranger(exchange.address.url) for exchange in exchanges]
+            senders = [ForeignSender(exchange.address.url) for exchange in exchanges]
             chance = random.Random(seed)
             while not done.is_set():
-                for exchange, stranger in zip(exchanges, strangers, strict=True):
+                for exchange, sender in zip(exchanges, senders, strict=True):
                     message, _ = JUNK[chance.choice(list(JUNK)[: list(JUNK).index("no frames")])]
-                    stranger.send(*message)
+                    sender.send(*message)
                     with plain_connection(exchange) as connection:
-                        say(connection, *CONNECTIONS[chance.choice(list(CONNECTIONS))])
-            for stranger in strangers:
-                stranger.close()
+                        send_parts(connection, *CONNECTIONS[chance.choice(list(CONNECTIONS))])
+            for sender in senders:
+                sender.close()
 
         def in_threads(*works: Callable[[], None]) -> list[threading.Thread]:
             threads = [threading.Thread(target=work) for work in works]

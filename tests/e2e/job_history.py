@@ -1,4 +1,4 @@
-"""The history of a job, as the API tells it, checked for gaps and repetitions."""
+"""The events of a job in the API, checked for gaps and repetitions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from service.client import Client, Event
 
 
-def story_of(client: Client, job_id: str) -> list[Event]:
+def history_of(client: Client, job_id: str) -> list[Event]:
     """Every event of a job."""
     return list(client.job(job_id).history())
 
 
 def assert_unbroken(client: Client, job_id: str) -> None:
-    """The job came from state to state without a gap, and each of its attempts began and ended once."""
-    events = story_of(client, job_id)
+    """Assert that a job's states follow each other without a gap, and that each attempt began and ended once."""
+    events = history_of(client, job_id)
     moves = [(event["from_state"], event["to_state"]) for event in events if event["kind"] == "state"]
     assert moves[0] == (None, "queued")
     assert all(before[1] == after[0] for before, after in pairwise(moves)), moves
     job = client.job(job_id)
     assert moves[-1][1] == job["state"]
-    assert [to for _, to in moves].count(job["state"]) == 1, "it ends once"
+    assert [to for _, to in moves].count(job["state"]) == 1, "the job ended more than once"
     numbers = [attempt["number"] for attempt in job["attempts"]]
     assert numbers == list(range(1, len(numbers) + 1))
     for kind in ("attempt_started", "attempt_finished"):

@@ -1,7 +1,7 @@
-"""The command line with gates at its commits: a process stops at a chosen one until it may go on, or is killed there.
+"""The command line with gates at its commits: a process waits at a chosen commit until it may continue or is killed.
 
-The test asks for a stop by a file `plan` (a moment, and before or after). The first process that comes to such a commit
-takes the plan by renaming it, says by a file `reached` who it is, and waits for a file `go`.
+A test closes a gate with a file `<moment>-<before or after>.plan`. The first process that reaches such a commit renames
+the file, writes its process id to the file `reached`, and waits for the file `go`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 GATES = "GRADFLEET_TEST_GATES"
 PATIENCE = 30.0  # seconds after which a forgotten gate opens
 
-# How the statement begins by which a commit that matters is known.
+# The beginning of the SQL statement that identifies each kind of commit.
 MOMENTS = {
     "submission": "INSERT INTO jobs ",
     "launch": "INSERT INTO attempts ",
@@ -52,7 +52,7 @@ class Gates:
         self._here.committed = True
 
     def _committed(self, _session: Session) -> None:
-        if self._here.committed:  # and no part of a transaction, of which SQLAlchemy says the same
+        if self._here.committed:  # SQLAlchemy also sends this event for a part of a transaction
             self._stop_where_planned("after")
 
     def _stop_where_planned(self, when: str) -> None:
