@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from service.jobs.states import State
-from tests.service.conftest import api, app, database, digits, mlflow_url, settings, url, woken
+from tests.service.conftest import api, app, database, digits, mlflow_url, notifications, settings, url
 from tests.service.fixtures.support import hinge_job, train
 
 if TYPE_CHECKING:
     from service.store import Database
 
-__all__ = ["api", "app", "database", "digits", "mlflow_url", "settings", "url", "woken"]  # the fixtures
+__all__ = ["api", "app", "database", "digits", "mlflow_url", "notifications", "settings", "url"]  # the fixtures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # what is refused is refused before it comes to the database
+    return "sqlite"  # what is rejected is rejected before it comes to the database
 
 
 def routes_that_change(app: FastAPI) -> list[tuple[str, str]]:

@@ -109,7 +109,7 @@ def test_a_deleted_job_gets_no_directory(make: Make, trained: JobDrawing, tmp_pa
         ("if job == 'bad': print('x' * 100_000, flush=True); continue", "CRASHED"),
     ],
 )
-def test_a_job_that_can_not_be_drawn_is_the_only_one(make: Make, code: str, error: str) -> None:
+def test_a_job_that_cannot_be_drawn_is_the_only_one(make: Make, code: str, error: str) -> None:
     artist = make(f"{code}\n{ANSWER}", most_seconds=1 if error == "TIMEOUT" else 60)
     drawings = [artist.draw(request(name)) for name in ("first", "bad", "good")]
     drawings[0].result()
@@ -190,7 +190,7 @@ def test_a_sweep_is_drawn_into_its_own_directory(make: Make, trained: JobDrawing
     place = tmp_path / "sweep" / "pictures"
     assert {file.name for file in place.iterdir()} == {"comparison.png", "failures.json"}
     assert json.loads((place / "failures.json").read_text()) == {}
-    # What can not be drawn is said, and the process goes on.
+    # What cannot be drawn is said, and the process goes on.
     lost = MemberDrawing(replace(trained, directory=str(tmp_path / "lost")), {}, 0.9)
     artist.draw(SweepDrawing("sweep_2", "losses", str(tmp_path / "sweep"), [lost])).result()
     assert json.loads((place / "failures.json").read_text()).keys() == {"comparison.png"}

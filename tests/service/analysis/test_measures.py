@@ -102,6 +102,6 @@ def test_losses_of_a_row_that_lies_far_off() -> None:
         (np.array([[0, np.nan], [np.inf, 1]]), np.zeros(2, int), "2 of 4 are not"),
     ],
 )
-def test_what_are_no_scores_is_refused(scores: np.ndarray, labels: np.ndarray, message: str) -> None:
+def test_what_are_no_scores_is_rejected(scores: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         calibration(scores, labels)

@@ -247,7 +247,7 @@ def test_without_a_checkpoint_there_are_curves_and_a_graph(tmp_path: Path) -> No
     assert (set(pictures.files), pictures.failures) == ({"learning_curves.png", "graph.svg"}, {})
 
 
-def test_what_can_not_be_drawn_leaves_the_rest(tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_leaves_the_rest(tmp_path: Path) -> None:
     subject = subject_of(tmp_path)
     (file,) = (subject.directory / "history").iterdir()
     file.write_bytes(file.read_bytes()[:-10])

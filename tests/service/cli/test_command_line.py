@@ -43,9 +43,9 @@ def test_pause_resume_and_resize(url: str, client: Client) -> None:
     assert client.job(job_id)["spec"]["resources"]["workers"] == 3
     resized = run(url, "resize", job_id, "--workers", "2", "--cpus-per-worker", "2")
     assert resized.stdout == f"{job_id} 2 workers of 2 CPUs\n"
-    refused = run(url, "resume", job_id, "--workers", "9")
-    assert refused.exit_code == 1
-    assert "9 workers of 2 CPUs would share 4 shards" in refused.stderr
+    rejected = run(url, "resume", job_id, "--workers", "9")
+    assert rejected.exit_code == 1
+    assert "9 workers of 2 CPUs would share 4 shards" in rejected.stderr
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
@@ -89,7 +89,7 @@ def test_files_that_hold_no_spec(url: str, tmp_path: Path, name: str, text: str 
     assert "Traceback" not in result.output
 
 
-def test_a_refused_spec_says_why(url: str, tmp_path: Path) -> None:
+def test_a_rejected_spec_says_why(url: str, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(hinge_job(**{"training.epochs": 0})))
     result = run(url, "submit", str(tmp_path / "job.yaml"))
     assert result.exit_code == 1
@@ -138,7 +138,7 @@ def test_a_dataset_with_a_split_column(url: str, tmp_path: Path) -> None:
     assert "rows by" not in run(url, "datasets", "show", "digits").stdout
 
 
-def test_datasets_that_can_not_be_added(url: str, tmp_path: Path) -> None:
+def test_datasets_that_cannot_be_added(url: str, tmp_path: Path) -> None:
     for arguments, words in (
         (("absent.csv", "--upload"), "absent.csv is not a file on this machine"),
         (("a.idx", "--labels", "b.idx", "--upload"), "--upload sends one file"),

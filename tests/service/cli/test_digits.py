@@ -42,7 +42,7 @@ def test_wrong_labels_are_of_every_other_class() -> None:
     assert set((labels - LABELS)[changed] % 10) == set(range(1, 10))
 
 
-def test_more_than_all_of_them_are_refused() -> None:
+def test_more_than_all_of_them_are_rejected() -> None:
     with pytest.raises(ValueError, match="1007 rows cannot be mislabelled: only 914 are training"):
         mislabel(LABELS, 0.7, validation=0.2, seeds=SEEDS)
 

@@ -120,7 +120,7 @@ def test_a_backward_that_drifts_is_shown(tmp_path: Path, monkeypatch: pytest.Mon
         ({"optimizer": {"type": "sgd", "schedule": {"type": "cosin"}}}, "did you mean 'cosine'?"),
     ],
 )
-def test_a_spec_that_is_wrong_is_refused_by_field(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_a_spec_that_is_wrong_is_rejected_by_field(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     result = check(tmp_path, **changes)
     assert result.exit_code == 1
     assert words in result.stderr

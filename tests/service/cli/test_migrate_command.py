@@ -49,7 +49,7 @@ def test_given_tokens_let_their_owners_in_once_and_revoked_ones_never_again(url:
 
 
 @pytest.mark.parametrize("token", ["hunter2", "tok_1.short", ADMIN[:-4], f"tok_{'0A' * 8}.{'s' * 43}", ADMIN + "\n"])
-def test_a_weak_or_malformed_token_is_refused_and_not_told(url: str, token: str) -> None:
+def test_a_weak_or_malformed_token_is_rejected_and_not_told(url: str, token: str) -> None:
     output = migrate(2, ADMIN_TOKEN=token)
     assert "the token for admin is not of the form" in output
     assert token not in output

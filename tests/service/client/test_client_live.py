@@ -12,7 +12,7 @@ from service.client import Client, Job, retries
 from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.states import State
 from service.stack.app import create_app
-from tests.service.fakes.flaky_proxy import Answer, Cut, FlakyProxy, HangUp, flaky
+from tests.service.fakes.flaky_proxy import Cut, Disconnect, FlakyProxy, Respond, flaky
 from tests.service.fixtures.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def test_events_come_once_each_through_connections_that_break(
     job = client.submit(hinge_job())
     training = Training(database, job.id)
     # A message has some 250 bytes: a stream breaks off within its first ones, and so do the questions that follow it.
-    proxy.faults = [fault for size in range(200, 1100, 30) for fault in (Cut(size), HangUp(), None, Answer(502), None)]
+    proxy.faults = [
+        fault for size in range(200, 1100, 30) for fault in (Cut(size), Disconnect(), None, Respond(502), None)
+    ]
     reader = Reader(client.job(job.id).events())
     for state in LIFE:
         training.move(state)

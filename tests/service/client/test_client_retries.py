@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.client import ApiError, Client, UnreachableError, retries
 from service.client.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries, pause_before, seconds_of
-from tests.service.fakes.flaky_proxy import Answer, Cut, FlakyProxy, HangUp, LoseAnswer, flaky
+from tests.service.fakes.flaky_proxy import Cut, Disconnect, FlakyProxy, LoseResponse, Respond, flaky
 from tests.service.fixtures.support import free_port, hinge_job, write_parquet
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def database_kind() -> str:
 
 JITTERS = st.floats(0, 1, exclude_max=True)
 FAULTS = [
-    HangUp(),
-    LoseAnswer(),
+    Disconnect(),
+    LoseResponse(),
     Cut(10),
-    Answer(429, {"Retry-After": "0"}),
-    Answer(502),
-    Answer(503),
-    Answer(504),
+    Respond(429, {"Retry-After": "0"}),
+    Respond(502),
+    Respond(503),
+    Respond(504),
 ]
 
 
@@ -114,7 +114,7 @@ def test_retry_after_can_be_a_date(zone: str) -> None:
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
 def test_a_submission_that_is_repeated_makes_one_job(
-    client: Client, proxy: FlakyProxy, slept: list[float], fault: HangUp | LoseAnswer | Cut | Answer
+    client: Client, proxy: FlakyProxy, slept: list[float], fault: Disconnect | LoseResponse | Cut | Respond
 ) -> None:
     proxy.faults = [fault, fault]
     job = client.submit(hinge_job())
@@ -149,11 +149,11 @@ def test_submissions_side_by_side_through_a_bad_network_make_one_job_each(client
 @pytest.mark.usefixtures("digits", "slept")
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
 def test_every_other_request_can_be_repeated_as_well(
-    client: Client, proxy: FlakyProxy, settings: Settings, fault: HangUp | LoseAnswer | Cut | Answer
+    client: Client, proxy: FlakyProxy, settings: Settings, fault: Disconnect | LoseResponse | Cut | Respond
 ) -> None:
     job = client.submit(hinge_job())
 
-    def through(fault: HangUp | LoseAnswer | Cut | Answer) -> None:
+    def through(fault: Disconnect | LoseResponse | Cut | Respond) -> None:
         assert not proxy.faults, "the one before was met"
         proxy.faults = [fault]
 
@@ -182,17 +182,17 @@ def test_every_other_request_can_be_repeated_as_well(
 
 
 @pytest.mark.usefixtures("digits")
-def test_what_the_service_refuses_is_not_repeated(client: Client, proxy: FlakyProxy, slept: list[float]) -> None:
+def test_what_the_service_rejects_is_not_repeated(client: Client, proxy: FlakyProxy, slept: list[float]) -> None:
     with pytest.raises(ApiError, match="must be at least 1"):
         client.submit(hinge_job(**{"training.epochs": 0}))
-    proxy.faults = [Answer(500)]
+    proxy.faults = [Respond(500)]
     with pytest.raises(ApiError, match="answered 500 Internal Server Error; is it Gradfleet"):
         client.datasets()
     assert (len(proxy.seen), slept) == (2, [])
 
 
 def test_a_service_that_stays_busy_is_reported(proxy: FlakyProxy, slept: list[float]) -> None:
-    proxy.faults = [Answer(503, {"Retry-After": "2"})] * 4
+    proxy.faults = [Respond(503, {"Retry-After": "2"})] * 4
     with Client(proxy.url, retries=3) as client, pytest.raises(ApiError, match="answered 503") as caught:
         client.datasets()
     assert caught.value.status == 503
@@ -201,7 +201,7 @@ def test_a_service_that_stays_busy_is_reported(proxy: FlakyProxy, slept: list[fl
 
 
 def test_nobody_waits_longer_than_the_patience(proxy: FlakyProxy, slept: list[float]) -> None:
-    proxy.faults = [Answer(429, {"Retry-After": "3600"})]
+    proxy.faults = [Respond(429, {"Retry-After": "3600"})]
     with Client(proxy.url, patience=60) as client, pytest.raises(ApiError, match="answered 429"):
         client.datasets()
     assert slept == []

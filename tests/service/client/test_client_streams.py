@@ -216,7 +216,7 @@ def test_a_stream_is_taken_up_where_it_broke_off(monkeypatch: pytest.MonkeyPatch
     assert [last_id for accept, last_id in story.asked if accept == "text/event-stream"] == [None, "14", "17", "18"]
 
 
-def test_a_service_that_refuses_streams_is_not_asked_for_one_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_rejects_streams_is_not_asked_for_one_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     story = Story([event(number) for number in range(1, 9)] + [event(9, "succeeded")], [Visit(stream=False)] * 9)
     with story.client(monkeypatch) as client:
         monkeypatch.setattr(stream_module, "RETRY_SECONDS", 60)

@@ -8,7 +8,7 @@ import pytest
 from service.client import ApiError, Client
 from service.jobs.states import State
 from service.sweeps.schemas import LOSSES_SWEEP
-from tests.service.fakes.flaky_proxy import HangUp, LoseAnswer, flaky
+from tests.service.fakes.flaky_proxy import Disconnect, LoseResponse, flaky
 from tests.service.fixtures.support import train
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ def test_sweeps_are_found_and_cancelled(client: Client, monkeypatch: pytest.Monk
 
 def test_a_submission_that_is_repeated_makes_one_sweep(api: httpx.Client) -> None:
     with flaky(str(api.base_url).rstrip("/")) as proxy, Client(proxy.url) as client:
-        proxy.faults = [LoseAnswer(), HangUp()]
+        proxy.faults = [LoseResponse(), Disconnect()]
         sweep = client.sweep(SEEDS)
         assert not proxy.faults
-        proxy.faults = [LoseAnswer()]
+        proxy.faults = [LoseResponse()]
         assert sweep.cancel().state == "cancelled"
-        proxy.faults = [HangUp()]
+        proxy.faults = [Disconnect()]
         assert [found.id for found in client.sweeps()] == [sweep.id]
         first = client.sweep(SEEDS, idempotency_key="mine")
         assert client.sweep(SEEDS, idempotency_key="mine").id == first.id

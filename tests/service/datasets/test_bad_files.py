@@ -1,4 +1,4 @@
-"""Files that are no dataset: each is refused with the file, the column and the row at fault, and leaves nothing."""
+"""Files that are no dataset: each is rejected with the file, the column and the row at fault, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIMIT = 1024 * 1024
 GOOD = pd.DataFrame({"a": np.arange(100) * 0.5, "b": np.arange(100), "label": list("xy") * 50})
 
 
-def refused(tmp_path: Path, *files: Path, **selection: Any) -> str:
+def rejected(tmp_path: Path, *files: Path, **selection: Any) -> str:
     """What is said; nothing is left beside the target."""
     (tmp_path / "data").mkdir(exist_ok=True)
     with pytest.raises(DatasetError) as caught:
@@ -72,7 +72,7 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
 def test_bad_csv(tmp_path: Path, case: str) -> None:
     text, words = TEXTS[case]
     (tmp_path / "t.csv").write_bytes(text.encode(errors="surrogateescape"))
-    said = refused(tmp_path, tmp_path / "t.csv")
+    said = rejected(tmp_path, tmp_path / "t.csv")
     for word in words:
         assert word in said, said
 
@@ -96,14 +96,14 @@ def test_bad_idx(tmp_path: Path, case: str) -> None:
     content, words = IMAGES[case]
     (tmp_path / "labels.idx").write_bytes(idx_header(8, 3) + b"\0\1\0")
     (tmp_path / "images.idx").write_bytes(content)
-    said = refused(tmp_path, tmp_path / "images.idx", tmp_path / "labels.idx")
+    said = rejected(tmp_path, tmp_path / "images.idx", tmp_path / "labels.idx")
     for word in words:
         assert word in said, said
 
 
 def test_bad_cifar(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073 * 2 - 1))
-    assert "data_batch_1.bin has 6145 bytes" in refused(tmp_path, tmp_path / "data_batch_1.bin")
+    assert "data_batch_1.bin has 6145 bytes" in rejected(tmp_path, tmp_path / "data_batch_1.bin")
 
 
 def test_training_and_test_files_that_do_not_go_together(tmp_path: Path) -> None:
@@ -111,11 +111,11 @@ def test_training_and_test_files_that_do_not_go_together(tmp_path: Path) -> None
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_header(8, 2, side, side) + bytes(2 * side * side))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_header(8, 2) + b"\0\1")
     files = [file for file in tmp_path.iterdir() if file.is_file()]
-    said = refused(tmp_path, *files, split="split")
+    said = rejected(tmp_path, *files, split="split")
     for words in ("train have the columns", "uint8[2, 2]", "those of test", "uint8[3, 3]"):
         assert words in said
     alone = [file for file in files if file.name.startswith("train")]
-    assert "no split column 'split'; its columns are image, label" in refused(tmp_path, *alone, split="split")
+    assert "no split column 'split'; its columns are image, label" in rejected(tmp_path, *alone, split="split")
 
 
 def test_bad_arrays(tmp_path: Path) -> None:
@@ -130,19 +130,19 @@ def test_bad_arrays(tmp_path: Path) -> None:
         ("fewer rows", np.ones((2, 2)), ("x 2", "label 3")),
     ):
         np.save(tmp_path / "x.npy", array)
-        said = refused(tmp_path, tmp_path / "x.npy", label)
+        said = rejected(tmp_path, tmp_path / "x.npy", label)
         for word in words:
             assert word in said, f"{name}: {said}"
     np.save(tmp_path / "x.npy", np.ones((3, 2)))
     whole = (tmp_path / "x.npy").read_bytes()
     for length in (0, 5, 60, len(whole) - 1):
         (tmp_path / "x.npy").write_bytes(whole[:length])
-        assert "x.npy" in refused(tmp_path, tmp_path / "x.npy", label)
+        assert "x.npy" in rejected(tmp_path, tmp_path / "x.npy", label)
 
 
 def test_ragged_lists(tmp_path: Path) -> None:
     pd.DataFrame({"a": [[1, 2], [3, 4], [5]], "label": list("xyx")}).to_parquet(tmp_path / "t.parquet")
-    said = refused(tmp_path, tmp_path / "t.parquet")
+    said = rejected(tmp_path, tmp_path / "t.parquet")
     assert "t.parquet: column 'a' in row 2 has a list of 1 numbers" in said
     assert "one of 2" in said
 
@@ -157,16 +157,16 @@ def test_parts_that_do_not_belong_together(tmp_path: Path) -> None:
         (GOOD.assign(label=[*["x"] * 70, None, *["y"] * 29]), ("1.parquet", "'label'", "row 70")),
     ):
         columns.to_parquet(tmp_path / "1.parquet")
-        said = refused(tmp_path, tmp_path / "0.parquet", tmp_path / "1.parquet")
+        said = rejected(tmp_path, tmp_path / "0.parquet", tmp_path / "1.parquet")
         for word in words:
             assert word in said, said
 
 
 def test_a_label_that_is_none_of_the_given_classes(tmp_path: Path) -> None:
     GOOD.to_parquet(tmp_path / "t.parquet")
-    assert "row 1 has 'y'" in refused(tmp_path, tmp_path / "t.parquet", classes=["x", "z"])
+    assert "row 1 has 'y'" in rejected(tmp_path, tmp_path / "t.parquet", classes=["x", "z"])
     GOOD.to_csv(tmp_path / "t.csv")
-    assert "row 2 has 2" in refused(
+    assert "row 2 has 2" in rejected(
         tmp_path, tmp_path / "t.csv", classes=["x", "z"], label="b", features=["a"]
     ).replace("'", "")
 
@@ -187,12 +187,12 @@ def test_what_is_asked_for_and_is_not_there(tmp_path: Path) -> None:
         ({"format": "idx"}, ("t.parquet", "no IDX file")),
         ({"format": "arrow"}, ("t.parquet", "Arrow")),
     ):
-        said = refused(tmp_path, source, **selection)
+        said = rejected(tmp_path, source, **selection)
         for word in words:
             assert word in said, said
     (tmp_path / "notes.txt").write_text("hello")
-    assert "notes.txt" in refused(tmp_path, tmp_path / "notes.txt")
-    assert "empty" in refused(tmp_path)
+    assert "notes.txt" in rejected(tmp_path, tmp_path / "notes.txt")
+    assert "empty" in rejected(tmp_path)
 
 
 def write_zip(path: Path, names: dict[str, bytes]) -> None:
@@ -227,14 +227,14 @@ def test_a_small_file_that_expands_without_end(tmp_path: Path, write: Callable[[
     source = tmp_path / ("bomb.npz" if write is bomb_of_zip else "bomb.gz")
     write(source)
     assert source.stat().st_size < 2**18
-    assert f"more than {LIMIT} bytes" in refused(tmp_path, source)
+    assert f"more than {LIMIT} bytes" in rejected(tmp_path, source)
 
 
 def test_a_table_that_decodes_without_end(tmp_path: Path) -> None:
     table = pa.table({"a": pa.array(np.zeros(2**22)), "label": pa.array(np.arange(2**22) % 2)})
     pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
     assert (tmp_path / "t.parquet").stat().st_size < 2**19
-    assert f"more than {LIMIT} bytes" in refused(tmp_path, tmp_path / "t.parquet")
+    assert f"more than {LIMIT} bytes" in rejected(tmp_path, tmp_path / "t.parquet")
 
 
 def test_archives_in_archives_without_end(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_archives_in_archives_without_end(tmp_path: Path) -> None:
     for _ in range(5):
         content = gzip.compress(content)
     (tmp_path / "deep.gz").write_bytes(content)
-    assert "archive in an archive" in refused(tmp_path, tmp_path / "deep.gz")
+    assert "archive in an archive" in rejected(tmp_path, tmp_path / "deep.gz")
 
 
 def test_archives_that_reach_outside(tmp_path: Path) -> None:
@@ -257,9 +257,9 @@ def test_archives_that_reach_outside(tmp_path: Path) -> None:
             archive.addfile(info)
         info = tarfile.TarInfo("../../../escaped.txt")
         archive.addfile(info, io.BytesIO(b""))
-    assert "escaped.txt" in refused(tmp_path, tmp_path / "out.tar")
+    assert "escaped.txt" in rejected(tmp_path, tmp_path / "out.tar")
     write_zip(tmp_path / "twice.zip", {"x/t.csv": b"", "y/t.csv": b""})
-    assert "several files called 't.csv'" in refused(tmp_path, tmp_path / "twice.zip")
+    assert "several files called 't.csv'" in rejected(tmp_path, tmp_path / "twice.zip")
     assert not list(tmp_path.parent.rglob("escaped.txt"))
 
 
@@ -269,7 +269,7 @@ def test_archives_that_reach_outside(tmp_path: Path) -> None:
 def test_damage_is_an_error_and_no_crash(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:
-    """Cut short anywhere, or with some bytes changed: it is refused, or read as if it were meant."""
+    """Cut short anywhere, or with some bytes changed: it is rejected, or read as if it were meant."""
     folder = tmp_path_factory.mktemp("damaged")
     source = folder / name
     if name == "t.parquet":

@@ -50,8 +50,8 @@ def test_the_first_rows(api: httpx.Client, uploads: Path) -> None:
     assert api.get("/v1/datasets/t@2/preview").json()["rows"][1] == {"features": [2], "label": None, "targets": [7]}
     for path in ("unknown/preview", "t@3/preview", "unknown/contact-sheet"):
         assert api.get(f"/v1/datasets/{path}").status_code == 404
-    refused = api.get("/v1/datasets/t/contact-sheet")
-    assert (refused.status_code, "not images" in refused.json()["detail"]) == (409, True)
+    rejected = api.get("/v1/datasets/t/contact-sheet")
+    assert (rejected.status_code, "not images" in rejected.json()["detail"]) == (409, True)
 
 
 def test_what_was_seen_in_the_rows(api: httpx.Client, uploads: Path) -> None:

@@ -58,9 +58,9 @@ def test_versions(api: httpx.Client, digits: dict[str, Any], uploads: Path) -> N
     assert api.get("/v1/datasets").json() == {"data": [second]}
     again = register(api, "digits.parquet")
     assert (again.status_code, again.json()) == (200, digits)
-    refused = register(api, "other.parquet", name="digits@2")
-    assert refused.status_code == 422
-    assert "version" in refused.json()["errors"][0]["message"]
+    rejected = register(api, "other.parquet", name="digits@2")
+    assert rejected.status_code == 422
+    assert "version" in rejected.json()["errors"][0]["message"]
 
 
 def test_only_files_below_the_allowed_roots(api: httpx.Client, uploads: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_only_files_below_the_allowed_roots(api: httpx.Client, uploads: Path, tm
     beside = uploads.with_name("uploads-not")
     beside.mkdir()
     write_parquet(beside / "x.parquet")
-    refused = {
+    rejected = {
         str(outside): "outside",
         "../../outside.parquet": "outside",
         "link.parquet": "outside",
@@ -83,7 +83,7 @@ def test_only_files_below_the_allowed_roots(api: httpx.Client, uploads: Path, tm
         "x" * 3000: "not a file",
         "a\0b": "NUL",
     }
-    for path, word in refused.items():
+    for path, word in rejected.items():
         answer = register(api, path)
         assert answer.status_code == 422, path
         (error,) = answer.json()["errors"]

@@ -134,7 +134,7 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_a_table_that_can_not_be_used_is_refused_and_leaves_nothing(tmp_path: Path, case: str) -> None:
+def test_a_table_that_cannot_be_used_is_rejected_and_leaves_nothing(tmp_path: Path, case: str) -> None:
     columns, figures = BAD_TABLES[case]
     with pytest.raises(DatasetError) as caught:
         written(tmp_path, columns)
@@ -143,7 +143,7 @@ def test_a_table_that_can_not_be_used_is_refused_and_leaves_nothing(tmp_path: Pa
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_columns_of_one_name_are_rejected(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([1.0, 2.0]), pa.array([3.0, 4.0]), pa.array([0, 1])], ["a", "a", "label"])
     pq.write_table(twice, tmp_path / "source.parquet")
     with pytest.raises(DatasetError, match=r"\ba\b"):
@@ -151,7 +151,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"garbage" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"], ids=repr)
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_parquet_is_rejected(tmp_path: Path, content: bytes | None) -> None:
     source = tmp_path / "source.parquet"
     if content is not None:
         source.write_bytes(content)

@@ -231,7 +231,7 @@ def test_cifar_names_its_classes(tmp_path: Path) -> None:
     ],
     ids=["nine", "eleven", "none", "twice", "no text", "long"],
 )
-def test_names_of_classes_that_can_not_be(tmp_path: Path, content: str | bytes, words: str) -> None:
+def test_names_of_classes_that_cannot_be(tmp_path: Path, content: str | bytes, words: str) -> None:
     archive = cifar_archive(tmp_path / "cifar.tar.gz", {"batches.meta.txt": content})
     with pytest.raises(DatasetError, match=re.escape(words)):
         ready(tmp_path, archive)

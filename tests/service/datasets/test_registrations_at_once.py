@@ -1,4 +1,4 @@
-"""A few registrations work at once; of the others a path is refused for now, and a file that was sent waits."""
+"""A few registrations work at once; of the others a path is rejected for now, and a file that was sent waits."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_what_is_too_much_at_once(api: httpx.Client, settings: Settings, gate: G
             wait_until(lambda: gate.waiting == REGISTRATIONS_AT_ONCE, "as many as may work at once")
             last_byte.set()
             wait_until(lambda: sent_bytes() == len(TABLE), "the whole file is there")
-            for refused in (register("more"), upload("more", TABLE)):
-                assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
-                assert f"{REGISTRATIONS_AT_ONCE} datasets are being registered" in refused.json()["detail"]
+            for rejected in (register("more"), upload("more", TABLE)):
+                assert (rejected.status_code, rejected.headers["Retry-After"]) == (503, "5")
+                assert f"{REGISTRATIONS_AT_ONCE} datasets are being registered" in rejected.json()["detail"]
             assert api.get("/v1/datasets").json() == {"data": []}
             assert gate.waiting == REGISTRATIONS_AT_ONCE
         finally:
@@ -89,6 +89,6 @@ def test_what_is_too_much_at_once(api: httpx.Client, settings: Settings, gate: G
     assert list(settings.dataset_dir.glob(".preparing-*")) == []
 
 
-def test_what_is_refused_leaves_its_place(api: httpx.Client) -> None:
+def test_what_is_rejected_leaves_its_place(api: httpx.Client) -> None:
     for _ in range(REGISTRATIONS_AT_ONCE + 1):
         assert api.post("/v1/datasets", json={"name": "x", "path": "missing.csv"}).status_code == 422

@@ -93,7 +93,7 @@ def test_targets_may_have_parts_too(tmp_path: Path) -> None:
     assert info.splits == {"extra": 1, "test": 2, "train": 3}
 
 
-REFUSED: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
+REJECTED: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
     "nothing in a row": ([*PARTS[:4], None, "test"], {}, ("t.parquet", "'part' in row 4", "no split")),
     "fractions": (np.arange(6) * 0.5, {}, ("'part'", "double", "integers, booleans or text")),
     "no such column": (PARTS, {"split": "fold"}, ("'fold'", "a, part, b, label")),
@@ -103,9 +103,9 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_column_that_can_not_split(tmp_path: Path, case: str) -> None:
-    parts, selection, words = REFUSED[case]
+@pytest.mark.parametrize("case", REJECTED)
+def test_a_column_that_cannot_split(tmp_path: Path, case: str) -> None:
+    parts, selection, words = REJECTED[case]
     frame(parts).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DatasetError) as caught:
         prepared([tmp_path / "t.parquet"], tmp_path / "data", Selection(**{"split": "part", **selection}))
@@ -153,9 +153,9 @@ def test_the_column_of_an_upload_is_in_the_address(api: httpx.Client, settings: 
     head = {"Content-Type": "application/octet-stream"}
     sent = api.post("/v1/datasets/upload", params=query, content=content, headers=head)
     assert (sent.status_code, sent.json()["splits"]) == (201, {"extra": 1, "test": 2, "train": 3})
-    refused = api.post("/v1/datasets/upload", params=query | {"split_column": "fold"}, content=content, headers=head)
-    assert refused.status_code == 422
-    assert "no split column 'fold'" in refused.json()["detail"]
+    rejected = api.post("/v1/datasets/upload", params=query | {"split_column": "fold"}, content=content, headers=head)
+    assert rejected.status_code == 422
+    assert "no split column 'fold'" in rejected.json()["detail"]
 
 
 def split_job(**split: Any) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def test_a_run_says_how_its_rows_were_split(api: httpx.Client, sorted_rows: dict
         ({"split": {"train": ["train"]}, "dataset": "digits"}, "data.split", ("'digits'", "split_column")),
     ],
 )
-def test_a_split_that_can_not_be(api: httpx.Client, data: dict[str, Any], field: str, words: tuple[str, ...]) -> None:
+def test_a_split_that_cannot_be(api: httpx.Client, data: dict[str, Any], field: str, words: tuple[str, ...]) -> None:
     answer = api.post("/v1/jobs", json=hinge_job(data={"dataset": "sorted", **data}))
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]

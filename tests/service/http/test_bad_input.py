@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # what is refused is refused before it comes to the database
+    return "sqlite"  # what is rejected is rejected before it comes to the database
 
 
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -127,7 +127,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_FIELDS)
-def test_a_bad_spec_is_refused_by_field(service: httpx.Client, case: str) -> None:
+def test_a_bad_spec_is_rejected_by_field(service: httpx.Client, case: str) -> None:
     changes, field, words = BAD_FIELDS[case]
     content = json.dumps(hinge_job(**changes)).encode()
     problem = check_problem(service.post("/v1/jobs", content=content, headers=JSON_TYPE), 422)
@@ -172,7 +172,7 @@ BAD_BODIES: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_BODIES)
-def test_a_bad_body_is_refused(service: httpx.Client, case: str) -> None:
+def test_a_bad_body_is_rejected(service: httpx.Client, case: str) -> None:
     content, status, words = BAD_BODIES[case]
     problem = check_problem(service.post("/v1/jobs", content=content, headers=JSON_TYPE), status)
     assert words in problem["detail"]
@@ -212,7 +212,7 @@ MEGABYTES_50 = 50 * 1024 * 1024
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_body_of_50_megabytes_is_refused_while_it_is_sent(service: httpx.Client, streamed: bool) -> None:
+def test_a_body_of_50_megabytes_is_rejected_while_it_is_sent(service: httpx.Client, streamed: bool) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(50):
             yield b" " * (MEGABYTES_50 // 50)
@@ -222,7 +222,7 @@ def test_a_body_of_50_megabytes_is_refused_while_it_is_sent(service: httpx.Clien
     assert_still_answers(service)
 
 
-def test_a_declared_length_is_refused_before_the_body_comes(service: httpx.Client) -> None:
+def test_a_declared_length_is_rejected_before_the_body_comes(service: httpx.Client) -> None:
     address = urlsplit(str(service.base_url))
     with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 52428800\r\n\r\n")

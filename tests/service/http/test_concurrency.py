@@ -36,8 +36,8 @@ POSTS = 20
 
 
 @pytest.mark.usefixtures("digits")
-def test_posts_with_one_key_at_once_make_one_job(api: httpx.Client, woken: list[str]) -> None:
-    """Half of them with another body: whichever body came first, the other is refused."""
+def test_posts_with_one_key_at_once_make_one_job(api: httpx.Client, notifications: list[str]) -> None:
+    """Half of them with another body: whichever body came first, the other is rejected."""
     barrier = threading.Barrier(POSTS)
 
     def post(number: int) -> tuple[int, int, str | None]:
@@ -56,7 +56,7 @@ def test_posts_with_one_key_at_once_make_one_job(api: httpx.Client, woken: list[
         (first, 200, job["id"]): POSTS // 2 - 1,
         (1 - first, 422, None): POSTS // 2,
     }
-    assert woken == ["change"]
+    assert notifications == ["change"]
 
 
 def user(database: Database, job_id: str, choice: random.Random) -> None:

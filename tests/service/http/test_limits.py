@@ -1,4 +1,4 @@
-"""What is too much, too big or too slow is refused, and the service goes on answering."""
+"""What is too much, too big or too slow is rejected, and the service goes on answering."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # what is refused is refused before it comes to the database
+    return "sqlite"  # what is rejected is rejected before it comes to the database
 
 
 CLOCK = "service.access.rate.monotonic"
@@ -78,11 +78,11 @@ def test_a_token_may_only_ask_so_often(settings: Settings, database: Database) -
         busy, other = ({"Authorization": f"Bearer {add_token(session, 'x', Role.READ)[1]}"} for _ in range(2))
     with served(create_app(settings, database=database)) as url, httpx.Client(base_url=url) as client:
         answers = [client.get("/v1/jobs", headers=busy) for _ in range(20)]
-        refused = [answer for answer in answers if answer.status_code == 429]
-        assert len(refused) >= 10, "20 requests take less than 3 seconds"
-        assert refused[0].headers["retry-after"] == "1"
-        assert refused[0].headers["content-type"] == "application/problem+json"
-        assert "3 requests per second" in refused[0].json()["detail"]
+        rejected = [answer for answer in answers if answer.status_code == 429]
+        assert len(rejected) >= 10, "20 requests take less than 3 seconds"
+        assert rejected[0].headers["retry-after"] == "1"
+        assert rejected[0].headers["content-type"] == "application/problem+json"
+        assert "3 requests per second" in rejected[0].json()["detail"]
         assert client.get("/v1/jobs", headers=other).status_code == 200
         assert client.get("/healthz").status_code == 200
         wait_until(lambda: client.get("/v1/jobs", headers=busy).is_success, "the token may ask again")
@@ -95,7 +95,7 @@ def test_without_tokens_there_is_no_limit(settings: Settings, database: Database
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_model_or_batch_that_is_too_big_is_refused_with_numbers(api: httpx.Client, settings: Settings) -> None:
+def test_a_model_or_batch_that_is_too_big_is_rejected_with_numbers(api: httpx.Client, settings: Settings) -> None:
     job = hinge_job()
     parameters = 8 * 128 + 128 + 128 * 10 + 10
     settings.max_parameters = parameters
@@ -103,12 +103,12 @@ def test_a_model_or_batch_that_is_too_big_is_refused_with_numbers(api: httpx.Cli
     assert accepted.status_code == 201
     settings.max_parameters = parameters - 1
     settings.max_batch_bytes = 4 * 128 * 8
-    refused = api.post("/v1/jobs", json=job)
-    assert refused.status_code == 422
-    problems = {error["message"] for error in refused.json()["errors"]}
+    rejected = api.post("/v1/jobs", json=job)
+    assert rejected.status_code == 422
+    problems = {error["message"] for error in rejected.json()["errors"]}
     assert f"has {parameters:,} parameters, more than the limit of {parameters - 1:,}" in problems
     assert any("for a batch of 128 rows of 8 features, more than the limit of 4,096" in text for text in problems)
-    assert {error["field"] for error in refused.json()["errors"]} == {"model.layers"}
+    assert {error["field"] for error in rejected.json()["errors"]} == {"model.layers"}
 
 
 HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

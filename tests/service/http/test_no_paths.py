@@ -96,12 +96,12 @@ def test_a_file_that_may_not_be_read(
     write_parquet(source)
     usual = Path.open
 
-    def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+    def reject(path: Path, *arguments: Any, **named: Any) -> Any:
         if path.name == source.name:
             raise PermissionError(13, "Permission denied", str(path))
         return usual(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", reject)
     answer = register(api, "good.parquet")
     assert (answer.status_code, "Permission denied" in answer.text) == (422, True)
     check(answer)

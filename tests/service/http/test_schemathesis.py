@@ -43,7 +43,7 @@ max-stream-events = 1
 "body.path" = { dictionary = "files", probability = 0.7 }
 "body.label" = { dictionary = "labels", probability = 0.7 }
 
-# What no schema can say makes these refuse what fits theirs: layers that do not fit each other or the dataset, more
+# What no schema can say makes these reject what fits theirs: layers that do not fit each other or the dataset, more
 # CPUs than shards, a column that the file does not have.
 [[operations]]
 include-operation-id = [

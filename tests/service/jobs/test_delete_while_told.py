@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.store import Database
 
-pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 CALLS = 13
 UPLOAD = 11  # the call that sends the checkpoint's first file
@@ -35,19 +35,19 @@ RUN = Run("r", "1", active=True, artifact_uri="mlflow-artifacts:/1")
 
 
 class Interrupted:
-    """MLflow's API that has something done during one of its calls, and takes everything or refuses all from there."""
+    """MLflow's API that has something done during one of its calls, and takes everything or rejects all from there."""
 
-    def __init__(self, number: int, interrupt: Callable[[], None], *, refuses: bool = False) -> None:
+    def __init__(self, number: int, interrupt: Callable[[], None], *, rejects: bool = False) -> None:
         self.calls: list[str] = []
-        self._number, self._interrupt, self._refuses = number, interrupt, refuses
+        self._number, self._interrupt, self._rejects = number, interrupt, rejects
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             self.calls.append(name)
             if len(self.calls) == self._number:
                 self._interrupt()
-            if self._refuses and len(self.calls) >= self._number and name != "get_run":
-                raise RejectedError("it is refused", "INVALID_PARAMETER_VALUE")
+            if self._rejects and len(self.calls) >= self._number and name != "get_run":
+                raise RejectedError("it is rejected", "INVALID_PARAMETER_VALUE")
             if name == "upload" and not isinstance(arguments[2], bytes):
                 arguments[2].read_bytes()
             return {"find_run": None, "experiment": "1"}.get(name, RUN)
@@ -74,10 +74,10 @@ def ended_job(database: Database, settings: Settings) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("rejects", [False, True])
 @pytest.mark.parametrize("number", range(CALLS + 1))
 def test_it_ends_quietly_and_leaves_nothing(
-    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, number: int, refuses: bool
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, number: int, rejects: bool
 ) -> None:
     """Call 0 stands for the moment between the look at what is unexported and the job's own turn."""
     job_id = ended_job(database, settings)
@@ -89,7 +89,7 @@ def test_it_ends_quietly_and_leaves_nothing(
         model = settings.job_dir(job_id) / "checkpoints" / f"{100:012}" / "model.safetensors"
         model.unlink()
 
-    api = Interrupted(number, remove, refuses=refuses)
+    api = Interrupted(number, remove, rejects=rejects)
     exporter._exports = told = exports(database, settings, api)  # type: ignore[arg-type]
     told.mending.due = False
     with caplog.at_level(logging.ERROR):
@@ -98,7 +98,7 @@ def test_it_ends_quietly_and_leaves_nothing(
             assert exporter._export(told.jobs, job_id) is False
         else:
             assert exporter.step() > 0
-    if not refuses:
+    if not rejects:
         assert caplog.records == []
         assert ("delete_run" in api.calls) == (number in {1, 2, 3}), "a run that is made for nobody is taken back"
         # Without its first file the second one of the checkpoint is not sent either.
@@ -109,7 +109,7 @@ def test_it_ends_quietly_and_leaves_nothing(
         tables = [table for table in Base.metadata.sorted_tables if "job_id" in table.columns]
         assert [table.name for table in tables if session.execute(table.select()).all()] == []
     has_run = number >= 4
-    for expected in (["set_tags", "set_status"] if has_run and not refuses else None, []):
+    for expected in (["set_tags", "set_status"] if has_run and not rejects else None, []):
         api.calls.clear()
         exporter.step()
         assert expected is None or api.calls == expected, "the run that the job has left is ended, once"

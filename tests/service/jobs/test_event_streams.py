@@ -166,9 +166,9 @@ def test_streams_are_limited_and_a_client_that_has_gone_makes_room(settings: Set
         job_id = submit(api)
         with watching(api, job_id) as stream:
             next(stream)
-            refused = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE)
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert "has 1 open event streams, its limit" in refused.json()["detail"]
+            rejected = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE)
+            assert (rejected.status_code, rejected.headers["retry-after"]) == (503, "5")
+            assert "has 1 open event streams, its limit" in rejected.json()["detail"]
             assert api.get(f"/v1/jobs/{job_id}/events").status_code == 200, "pages are there for everybody"
         wait_until(lambda: len(app.state.streams) == 0, "it is noticed that the client has gone")
         with watching(api, job_id) as stream:

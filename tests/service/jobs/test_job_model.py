@@ -58,7 +58,7 @@ class ModelJob:
         self.state, self.moves = state, self.moves + 1
 
     def ask(self, request: str) -> bool | None:
-        """Whether a request changes something; None where it is refused."""
+        """Whether a request changes something; None where it is rejected."""
         wanted = self.wanted(request)
         if wanted is None or wanted == self.state:
             return None if wanted is None else False
@@ -69,14 +69,14 @@ class ModelJob:
         at_work = self.state in AT_WORK
         if request == "cancel":
             target = "cancelling" if at_work else "cancelled"
-            refused = self.state in ENDED - {"cancelled"}
+            rejected = self.state in ENDED - {"cancelled"}
         elif request == "pause":
             target = "pausing" if at_work else "paused"
-            refused = self.state in ENDED | {"cancelling"}
+            rejected = self.state in ENDED | {"cancelling"}
         else:
             target = "queued" if self.state == "paused" else self.state
-            refused = self.state in ENDED | {"cancelling", "pausing"}
-        return None if refused else target
+            rejected = self.state in ENDED | {"cancelling", "pausing"}
+        return None if rejected else target
 
     def hear(self, event: Event) -> None:
         """What the current attempt tells for the first time."""

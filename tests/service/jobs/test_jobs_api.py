@@ -23,7 +23,7 @@ JOB_FIELDS = {
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, woken: list[str]) -> None:
+def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, notifications: list[str]) -> None:
     body = hinge_job()
     del body["training"]["shards"], body["regularization"], body["resources"], body["optimizer"]["schedule"]
     answer = api.post("/v1/jobs", json=body)
@@ -38,20 +38,20 @@ def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, wok
     assert job["metrics"] == {}
     assert job["attempts"] == []
     assert job["mlflow"] is None
-    assert woken == ["change"]
+    assert notifications == ["change"]
     assert api.get(answer.headers["location"]).json() == job
     assert api.get("/v1/jobs").json() == {"data": [job], "has_more": False}
 
 
 @pytest.mark.usefixtures("digits")
-def test_an_idempotency_key_makes_one_job(api: httpx.Client, woken: list[str]) -> None:
+def test_an_idempotency_key_makes_one_job(api: httpx.Client, notifications: list[str]) -> None:
     headers = {"Idempotency-Key": "first-try"}
     first = api.post("/v1/jobs", json=hinge_job(), headers=headers)
     again = api.post("/v1/jobs", json=hinge_job(), headers=headers)
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
     assert again.headers["location"] == first.headers["location"]
-    assert woken == ["change"]
+    assert notifications == ["change"]
     other = api.post("/v1/jobs", json=hinge_job(name="other"), headers=headers)
     assert other.status_code == 422
     assert other.json()["errors"][0]["field"] == "Idempotency-Key"
@@ -118,7 +118,7 @@ def test_a_job_shows_what_its_attempt_recorded(api: httpx.Client, database: Data
 
 
 @pytest.mark.usefixtures("digits")
-def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_cancelling(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     queued = api.post("/v1/jobs", json=hinge_job()).json()["id"]
     answer = api.post(f"/v1/jobs/{queued}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
@@ -132,7 +132,7 @@ def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> 
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
     again = api.post(f"/v1/jobs/{running}/cancel")
     assert (again.status_code, again.json()) == (200, answer.json())
-    assert woken == ["change"] * 4
+    assert notifications == ["change"] * 4
 
     with database.writing() as session:
         assert move(session, running, from_=State.CANCELLING, to=State.SUCCEEDED, attempt=attempt)
@@ -143,7 +143,7 @@ def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> 
 
 
 @pytest.mark.usefixtures("digits")
-def test_pausing_and_resuming(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_pausing_and_resuming(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
 
     def ask(request: str) -> tuple[int, str]:
@@ -167,11 +167,11 @@ def test_pausing_and_resuming(api: httpx.Client, database: Database, woken: list
     for request in ("pause", "resume"):
         assert ask(request) == (409, f"Job {job_id} has ended: cancelled. It cannot be {request}d any more.")
         assert api.post(f"/v1/jobs/job_nothing/{request}").status_code == 404
-    assert woken == ["change"] * 6, "what changes nothing wakes nobody"
+    assert notifications == ["change"] * 6, "what changes nothing wakes nobody"
 
 
 @pytest.mark.usefixtures("digits")
-def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) -> None:
+def test_changing_the_resources_of_a_job(api: httpx.Client, notifications: list[str]) -> None:
     job = api.post("/v1/jobs", json=hinge_job()).json()
     path = f"/v1/jobs/{job['id']}"
     changed = api.patch(path, json={"resources": {"workers": 1}})
@@ -180,11 +180,11 @@ def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) ->
     assert api.patch(path, json={"resources": {"cpus_per_worker": 4}}).json()["spec"]["resources"] == {
         "workers": 1, "cpus_per_worker": 4, "gpus_per_worker": 0,
     }  # fmt: skip
-    assert woken == ["change"] * 3
+    assert notifications == ["change"] * 3
     for nothing in ({}, {"workers": 1}, {"workers": None, "cpus_per_worker": 4}):
         assert api.patch(path, json={"resources": nothing}).json() == api.get(path).json()
-    assert woken == ["change"] * 3
-    refusals: list[tuple[dict[str, Any], str, str]] = [
+    assert notifications == ["change"] * 3
+    rejections: list[tuple[dict[str, Any], str, str]] = [
         (
             {"resources": {"workers": 2}},
             "resources.workers",
@@ -201,14 +201,14 @@ def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) ->
         ({"resources": {}, "name": "x"}, "name", "'name' is not a known field; known: resources"),
         ({}, "resources", "is required"),
     ]
-    for body, field, message in refusals:
+    for body, field, message in rejections:
         answer = api.patch(path, json=body)
         assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": field, "message": message}])
     assert api.patch("/v1/jobs/job_nothing", json={"resources": {}}).status_code == 404
     api.post(f"{path}/cancel")
-    refused = api.patch(path, json={"resources": {"workers": 3, "cpus_per_worker": 1}})
-    assert refused.status_code == 409
-    assert "has ended: cancelled" in refused.json()["detail"]
+    rejected = api.patch(path, json={"resources": {"workers": 3, "cpus_per_worker": 1}})
+    assert rejected.status_code == 409
+    assert "has ended: cancelled" in rejected.json()["detail"]
 
 
 @pytest.mark.usefixtures("digits")
@@ -252,7 +252,7 @@ def test_the_events_of_a_job_in_pages(api: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: Database) -> None:
+def test_a_job_larger_than_the_cluster_is_rejected(settings: Settings, database: Database) -> None:
     app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
     with served(app) as url, httpx.Client(base_url=url) as client:
         assert client.post("/v1/jobs", json=hinge_job()).status_code == 201
@@ -267,7 +267,7 @@ def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: 
 
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize(("gpus", "field"), [(None, "resources.gpus_per_worker"), (1, "resources.workers")])
-def test_a_job_is_refused_where_the_cluster_has_no_gpus_for_it(
+def test_a_job_is_rejected_where_the_cluster_has_no_gpus_for_it(
     settings: Settings, database: Database, gpus: int | None, field: str
 ) -> None:
     app = create_app(settings.model_copy(update={"cluster_gpus": gpus}), database=database)

@@ -137,7 +137,7 @@ def test_a_page_is_read_in_the_order_of_an_index(
         ({"created_before": "0001-01-01T00:00:00+14:00"}, "created_before"),
     ],
 )
-def test_a_filter_that_says_nothing_is_refused(api: httpx.Client, query: dict[str, Any], field: str) -> None:
+def test_a_filter_that_says_nothing_is_rejected(api: httpx.Client, query: dict[str, Any], field: str) -> None:
     answer = api.get("/v1/jobs", params=query)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field

@@ -79,7 +79,7 @@ def test_series_are_thinned_to_what_was_asked_for(api: httpx.Client, metrics: st
     assert arrow(api.get(metrics, params={"max_points": most}, headers={"Accept": ARROW})).num_rows == len(steps) + 2
 
 
-def test_a_form_that_there_is_not_is_refused(api: httpx.Client, metrics: str) -> None:
+def test_a_form_that_there_is_not_is_rejected(api: httpx.Client, metrics: str) -> None:
     answer = api.get(metrics, headers={"Accept": "application/vnd.apache.parquet"})
     assert answer.status_code == 406
     assert answer.headers["content-type"] == "application/problem+json"

@@ -105,8 +105,8 @@ def test_an_answer_carries_the_id_of_its_request(api: httpx.Client) -> None:
     assert api.get("/healthz", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
     for other in ("two words", "a" * 129, "<b>", ""):
         assert api.get("/healthz", headers={"X-Request-ID": other}).headers["x-request-id"].startswith("req_")
-    refused = api.post("/v1/jobs", content=b"x" * 2_000_000, headers={"X-Request-ID": "large"})
-    assert (refused.status_code, refused.headers["x-request-id"]) == (413, "large")
+    rejected = api.post("/v1/jobs", content=b"x" * 2_000_000, headers={"X-Request-ID": "large"})
+    assert (rejected.status_code, rejected.headers["x-request-id"]) == (413, "large")
 
 
 @pytest.mark.usefixtures("digits")

@@ -140,8 +140,8 @@ def test_what_went_wrong_is_counted_for_good(database: Database, settings: Setti
     names = ("job_restarts_total", "determinism_violations_total", "refused_messages_total")
     assert [shared(database, name) for name in names] == [0, 0, 0]
     job_id, number = run_job(database)
-    refused = Noted("messages_refused", {"worker": 1, "another key": 2, "another step": 3})
-    events = list(enumerate([Restarted("worker_lost", "gone"), refused, Noted("room", {"workers": 1})], 1))
+    rejected = Noted("messages_refused", {"worker": 1, "another key": 2, "another step": 3})
+    events = list(enumerate([Restarted("worker_lost", "gone"), rejected, Noted("room", {"workers": 1})], 1))
     with database.writing() as session:
         record_points(session, job_id, number, [Point("train/loss", step, 0.5, 1) for step in (1, 2)])
         record_points(session, job_id, number, [Point("train/loss", step, 0.25, 1) for step in (1, 2)])
@@ -183,9 +183,9 @@ def test_a_job_from_its_post_to_its_first_loss(
     scheduler.start()
     wait_until(lambda: cluster.attempts, "an attempt")
     attempt = cluster.attempts[0]
-    attempt.tell(STARTED)
-    attempt.tell(progress(4))
-    attempt.tell(progress(7, step_ms=250.0, exchange_ms=50.0), progress(6), Ended("succeeded", "completed"))
+    attempt.report(STARTED)
+    attempt.report(progress(4))
+    attempt.report(progress(7, step_ms=250.0, exchange_ms=50.0), progress(6), Ended("succeeded", "completed"))
     wait_until(lambda: ended(database, job_id), "its end")
     wait_until(lambda: sample("training_steps_total") == before[2] + 7, "its steps")
     assert [sample(name) for name in names] == [before[0] + 1, before[1] + 1, before[2] + 7]

@@ -155,11 +155,11 @@ def test_one_leads_and_another_follows_at_once_when_it_stops(
             first.stop()
             assert not leads(first)
             wait_until(lambda: leads(second), "the second leads")
-            cluster.attempts[0].tell(STARTED, SUCCEEDED)
+            cluster.attempts[0].report(STARTED, SUCCEEDED)
             wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the second follows the attempt")
     assert len(cluster.attempts) == 1
     resources = cluster.attempts[0].assignment.spec["resources"]
-    assert cluster.attempts[0].told == [ResourcesSpec.model_validate(resources)], "the second does not know them"
+    assert cluster.attempts[0].calls == [ResourcesSpec.model_validate(resources)], "the second does not know them"
     assert state_of(database) == LeaseState(None, 2, state_of(database).renewals)
 
 
@@ -176,7 +176,7 @@ def test_another_takes_over_when_the_leader_is_killed(
         wait_until(lambda: cluster.attempts, "the next attempt")
         assert cluster.attempts[0].assignment.attempt == 2
         assert ("end", "supervisor 0") in cluster.pool, "that supervisor must not begin any more"
-        cluster.attempts[0].tell(STARTED, SUCCEEDED)
+        cluster.attempts[0].report(STARTED, SUCCEEDED)
         wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job's end")
 
 
@@ -195,7 +195,7 @@ def test_a_leader_that_stalled_starts_and_writes_nothing(
         seen = state_of(database).renewals
         wait_until(lambda: state_of(database).renewals > seen + 3, "renewals")
         assert state_of(database).token == token
-        cluster.attempts[0].tell(STARTED, SUCCEEDED)
+        cluster.attempts[0].report(STARTED, SUCCEEDED)
         wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job's end")
         assert other.said == []
         assert [attempt.assignment.attempt for attempt in cluster.attempts] == [1]

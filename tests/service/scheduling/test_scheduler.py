@@ -84,9 +84,9 @@ def test_a_job_from_the_queue_to_its_end(database: Database, cluster: FakeCluste
     assert reaches(database, job_id, State.STARTING).attempt == 1
     with database.reading() as session:
         assert get_attempt(session, job_id, 1).supervisor == attempt.supervisor
-    attempt.tell(STARTED)
+    attempt.report(STARTED)
     reaches(database, job_id, State.RUNNING)
-    attempt.tell(progress(1), Noted("room", {"workers": 2}), Checkpointed(1, "ab" * 32), SUCCEEDED)
+    attempt.report(progress(1), Noted("room", {"workers": 2}), Checkpointed(1, "ab" * 32), SUCCEEDED)
     job = reaches(database, job_id, State.SUCCEEDED)
     assert (job.step, job.params_sha256, job.restarts) == (1, "ab" * 32, 0)
     told = events_of(database, job_id, "training_started", "room")
@@ -94,18 +94,18 @@ def test_a_job_from_the_queue_to_its_end(database: Database, cluster: FakeCluste
         {"step": 0, "workers": 2, "fingerprint": {"numpy": "2"}, "changed": {}}, {"workers": 2},
     ]  # fmt: skip
     wait_until(lambda: ("back", attempt.supervisor) in cluster.pool, "the supervisor is given back")
-    assert attempt.told == []
+    assert attempt.calls == []
 
 
 @pytest.mark.usefixtures("scheduler")
 def test_a_paused_job_goes_on_in_a_new_attempt(database: Database, cluster: FakeCluster) -> None:
     job_id = add_job(database)
     first = begun(cluster, 1)
-    first.tell(STARTED, progress(6))
+    first.report(STARTED, progress(6))
     wait_until(lambda: job_of(database, job_id).step == 6, "step 6")
     ask(database, job_id, Action.PAUSE)
-    wait_until(lambda: "pause" in first.told, "the attempt is told")
-    first.tell(PAUSED)
+    wait_until(lambda: "pause" in first.calls, "the attempt is told")
+    first.report(PAUSED)
     assert reaches(database, job_id, State.PAUSED).finished_at is None
     wait_until(lambda: ("back", first.supervisor) in cluster.pool, "the supervisor is given back")
 
@@ -115,9 +115,9 @@ def test_a_paused_job_goes_on_in_a_new_attempt(database: Database, cluster: Fake
     second = begun(cluster, 2)
     assert (second.assignment.reported_step, second.assignment.restarts_left) == (6, 3)
     assert second.assignment.spec["resources"]["workers"] == 1
-    second.tell(Started(step=5, workers=1, fingerprint={}, changed={}), SUCCEEDED)
+    second.report(Started(step=5, workers=1, fingerprint={}, changed={}), SUCCEEDED)
     assert reaches(database, job_id, State.SUCCEEDED).restarts == 0
-    assert second.told == []
+    assert second.calls == []
 
 
 @pytest.mark.usefixtures("scheduler")
@@ -128,7 +128,7 @@ def test_a_job_that_waits_is_paused_at_once_and_others_take_its_turn(database: D
     second, third = add_job(database), add_job(database)
     ask(database, second, Action.PAUSE)
     assert job_of(database, second).state == State.PAUSED
-    cluster.attempts[0].tell(STARTED, SUCCEEDED)
+    cluster.attempts[0].report(STARTED, SUCCEEDED)
     assert begun(cluster, 2).assignment.job == third
     ask(database, second, Action.CANCEL)
     assert job_of(database, second).state == State.CANCELLED
@@ -144,7 +144,7 @@ def test_gpus_are_waited_for_as_cpus_are(database: Database, cluster: FakeCluste
     reason = "waiting_for_gpus: needs 1 GPUs, and 0 of the cluster's 1 are free"
     wait_until(lambda: job_of(database, second).reason == reason, "the reason")
     assert len(cluster.attempts) == 1, "the turn of the one without a GPU comes after"
-    cluster.attempts[0].tell(STARTED, SUCCEEDED)
+    cluster.attempts[0].report(STARTED, SUCCEEDED)
     begun(cluster, 3)
     assert [attempt.assignment.job for attempt in cluster.attempts[1:]] == [second, without]
 
@@ -164,7 +164,7 @@ def test_every_job_that_waits_says_for_what(database: Database, cluster: FakeClu
     cluster.resources["CPU"] = 1
     wait_until(lambda: reasons() == ["cluster_too_small: needs 2 CPUs, and the whole cluster has 1"] * 3, "the reasons")
     cluster.resources["CPU"] = 2
-    cluster.attempts[0].tell(STARTED, SUCCEEDED)
+    cluster.attempts[0].report(STARTED, SUCCEEDED)
     assert begun(cluster, 2).assignment.job == urgent
     assert reaches(database, first, State.SUCCEEDED).reason == "completed"
     assert job_of(database, urgent).reason is None
@@ -182,29 +182,29 @@ def test_every_job_that_waits_says_for_what(database: Database, cluster: FakeClu
 def test_what_becomes_of_a_pausing_job(database: Database, cluster: FakeCluster, end: Ended, state: State) -> None:
     job_id = add_job(database)
     attempt = begun(cluster, 1)
-    attempt.tell(STARTED)
+    attempt.report(STARTED)
     reaches(database, job_id, State.RUNNING)
     ask(database, job_id, Action.PAUSE)
-    attempt.tell(end)
+    attempt.report(end)
     assert reaches(database, job_id, state).restarts == 0
     wanted = ("back", attempt.supervisor) if end is SUCCEEDED else "dismiss"
-    wait_until(lambda: wanted in [*cluster.pool, *attempt.told], "the supervisor's fate")
+    wait_until(lambda: wanted in [*cluster.pool, *attempt.calls], "the supervisor's fate")
 
 
 @pytest.mark.usefixtures("scheduler")
 def test_lost_attempts_are_restarts_and_bounded(database: Database, cluster: FakeCluster) -> None:
     job_id = add_job(database, max_restarts=2)
     first = begun(cluster, 1)
-    first.tell(STARTED, progress(4), Restarted("worker_lost", "a worker was killed"))
+    first.report(STARTED, progress(4), Restarted("worker_lost", "a worker was killed"))
     wait_until(lambda: job_of(database, job_id).restarts == 1, "the restart inside the attempt")
     first.lose()
     second = begun(cluster, 2)
     assert (second.assignment.reported_step, second.assignment.restarts_left) == (4, 0)
     assert job_of(database, job_id).restarts == 2
-    second.tell(STARTED, progress(3))
+    second.report(STARTED, progress(3))
     wait_until(lambda: read_steps(database, job_id) == [3, 4], "the point of step 3")
     assert job_of(database, job_id).step == 4
-    second.tell(Ended("lost", "worker_silent", "worker 1 says nothing"))
+    second.report(Ended("lost", "worker_silent", "worker 1 says nothing"))
     job = reaches(database, job_id, State.FAILED)
     assert job.restarts == 2
     assert job.reason == (
@@ -235,12 +235,12 @@ def test_an_attempt_is_told_of_other_resources_once(database: Database, cluster:
     for workers in (1, 3):
         with database.writing() as session:
             change_resources(session, job_id, ResourcesSpec(workers=workers))
-        wait_until(lambda: attempt.told[-1:] == [ResourcesSpec(workers=workers)], "resize")  # noqa: B023
+        wait_until(lambda: attempt.calls[-1:] == [ResourcesSpec(workers=workers)], "resize")  # noqa: B023
     ask(database, job_id, Action.CANCEL)
-    wait_until(lambda: "cancel" in attempt.told, "cancel")
-    attempt.tell(Ended("cancelled", "cancelled_by_user"))
+    wait_until(lambda: "cancel" in attempt.calls, "cancel")
+    attempt.report(Ended("cancelled", "cancelled_by_user"))
     reaches(database, job_id, State.CANCELLED)
-    assert [told for told in attempt.told if told != "cancel"] == [ResourcesSpec(workers=1), ResourcesSpec(workers=3)]
+    assert [told for told in attempt.calls if told != "cancel"] == [ResourcesSpec(workers=1), ResourcesSpec(workers=3)]
 
 
 def test_a_new_scheduler_adopts_what_runs_and_writes_nothing_twice(
@@ -251,11 +251,11 @@ def test_a_new_scheduler_adopts_what_runs_and_writes_nothing_twice(
     former.start()
     begun(cluster, 2)
     first, second = cluster.attempts
-    first.tell(STARTED, Restarted("worker_lost", "it was killed"), progress(2))
+    first.report(STARTED, Restarted("worker_lost", "it was killed"), progress(2))
     wait_until(lambda: job_of(database, running).step == 2, "step 2")
     former.stop()
     second.lose()
-    first.tell(progress(3), Restarted("worker_lost", "again"))
+    first.report(progress(3), Restarted("worker_lost", "again"))
     scheduler = Scheduler(database, settings, cluster)
     scheduler.start()
     try:
@@ -263,8 +263,8 @@ def test_a_new_scheduler_adopts_what_runs_and_writes_nothing_twice(
         assert (third.assignment.job, third.assignment.attempt) == (gone, 2)
         assert job_of(database, gone).restarts == 0, "a restart of the service is not the job's"
         wait_until(lambda: job_of(database, running).step == 3, "step 3")
-        first.tell(SUCCEEDED)
-        third.tell(STARTED, SUCCEEDED)
+        first.report(SUCCEEDED)
+        third.report(STARTED, SUCCEEDED)
         assert reaches(database, running, State.SUCCEEDED).restarts == 2
         reaches(database, gone, State.SUCCEEDED)
     finally:
@@ -279,14 +279,14 @@ def test_a_new_scheduler_adopts_what_runs_and_writes_nothing_twice(
 @pytest.mark.parametrize("began", [True, False])
 def test_an_attempt_that_may_have_begun(database: Database, cluster: FakeCluster, began: bool) -> None:
     wait_until(lambda: cluster.pool, "the first pass")
-    cluster.refuses = RayError("no answer")
+    cluster.start_error = RayError("no answer")
     job_id = add_job(database)
     attempt = begun(cluster, 1)
-    cluster.refuses = None
+    cluster.start_error = None
     if not began:
         attempt.lose()
         attempt = begun(cluster, 2)
-    attempt.tell(STARTED, SUCCEEDED)
+    attempt.report(STARTED, SUCCEEDED)
     assert reaches(database, job_id, State.SUCCEEDED).restarts == (0 if began else 1)
 
 
@@ -295,7 +295,7 @@ def test_jobs_outlive_the_cluster(database: Database, cluster: FakeCluster) -> N
     running, pausing = add_job(database), add_job(database)
     begun(cluster, 2)
     for attempt in cluster.attempts:
-        attempt.tell(STARTED)
+        attempt.report(STARTED)
     reaches(database, running, State.RUNNING)
     reaches(database, pausing, State.RUNNING)
     ask(database, pausing, Action.PAUSE)
@@ -304,7 +304,7 @@ def test_jobs_outlive_the_cluster(database: Database, cluster: FakeCluster) -> N
     assert cluster.restarts == 1
     assert third.assignment.job == running
     assert job_of(database, pausing).state == State.PAUSED
-    third.tell(STARTED, SUCCEEDED)
+    third.report(STARTED, SUCCEEDED)
     job = reaches(database, running, State.SUCCEEDED)
     (event,) = events_of(database, running, "restarted")
     assert (job.restarts, event.reason) == (1, "cluster_lost")
@@ -313,24 +313,24 @@ def test_jobs_outlive_the_cluster(database: Database, cluster: FakeCluster) -> N
 @pytest.mark.usefixtures("scheduler")
 def test_a_cluster_that_others_run_is_waited_for(database: Database, cluster: FakeCluster) -> None:
     running = add_job(database)
-    begun(cluster, 1).tell(STARTED)
+    begun(cluster, 1).report(STARTED)
     reaches(database, running, State.RUNNING)
-    cluster.dead = cluster.away = True
-    wait_until(lambda: cluster.refused > 2, "some tries to join the cluster again")
+    cluster.dead = cluster.unreachable = True
+    wait_until(lambda: cluster.failed_restarts > 2, "some tries to join the cluster again")
     assert job_of(database, running).state == State.RUNNING, "nobody knows yet what has become of it"
-    cluster.away = False
-    begun(cluster, 2).tell(STARTED, SUCCEEDED)
+    cluster.unreachable = False
+    begun(cluster, 2).report(STARTED, SUCCEEDED)
     assert reaches(database, running, State.SUCCEEDED).restarts == 1
 
 
 @pytest.mark.usefixtures("scheduler")
 def test_what_has_outlived_a_lost_connection_goes_on(database: Database, cluster: FakeCluster) -> None:
     running = add_job(database)
-    begun(cluster, 1).tell(STARTED)
+    begun(cluster, 1).report(STARTED)
     reaches(database, running, State.RUNNING)
-    cluster.dead = cluster.kept = True
+    cluster.dead = cluster.keeps_attempts = True
     wait_until(lambda: cluster.restarts == 1, "the cluster to be joined again")
-    cluster.attempts[0].tell(progress(1), SUCCEEDED)
+    cluster.attempts[0].report(progress(1), SUCCEEDED)
     job = reaches(database, running, State.SUCCEEDED)
     assert (job.restarts, len(cluster.attempts), read_steps(database, running)) == (0, 1, [1])
 
@@ -341,12 +341,12 @@ def test_a_supervisor_is_kept_warm_while_nothing_is_to_do(database: Database, cl
     job_id = add_job(database)
     attempt = begun(cluster, 1)
     warm = cluster.pool.count("warm")
-    attempt.tell(STARTED)
+    attempt.report(STARTED)
     reaches(database, job_id, State.RUNNING)
     ask(database, job_id, Action.CANCEL)
-    wait_until(lambda: attempt.told.count("cancel") == 2, "two passes")
+    wait_until(lambda: attempt.calls.count("cancel") == 2, "two passes")
     assert cluster.pool.count("warm") == warm
-    attempt.tell(Ended("cancelled", "cancelled_by_user"))
+    attempt.report(Ended("cancelled", "cancelled_by_user"))
     wait_until(lambda: cluster.pool[-1:] == ["warm"] and cluster.pool.count("warm") > warm, "warm again")
     assert cluster.pool.index(("back", attempt.supervisor)) < len(cluster.pool) - 1
 

@@ -83,18 +83,18 @@ def ask(database: Database, job_id: str, request: Action) -> None:
         apply_action(session, job_id, request)
 
 
-def tell_epochs(attempt: FakeAttempt, curve: list[float], first: int, last: int) -> None:
-    attempt.tell(Started(step=(first - 1) * STEPS, workers=2, fingerprint={}, changed={}))
+def report_epochs(attempt: FakeAttempt, curve: list[float], first: int, last: int) -> None:
+    attempt.report(Started(step=(first - 1) * STEPS, workers=2, fingerprint={}, changed={}))
     for epoch in range(first, last + 1):
         series = Series(np.array([epoch * STEPS]), np.array([curve[epoch - 1]]), np.array([1000]))
-        attempt.tell(Progress(epoch=epoch, step=epoch * STEPS, series={"val/accuracy": series}))
+        attempt.report(Progress(epoch=epoch, step=epoch * STEPS, series={"val/accuracy": series}))
 
 
 def train(attempt: FakeAttempt, curve: list[float]) -> None:
     """What workers do: from where the job stands to the step that is assigned, or to the end."""
     begun, until = attempt.assignment.reported_step // STEPS, attempt.assignment.until_step
-    tell_epochs(attempt, curve, begun + 1, EPOCHS if until is None else until // STEPS)
-    attempt.tell(Ended("succeeded", "completed") if until is None else REACHED)
+    report_epochs(attempt, curve, begun + 1, EPOCHS if until is None else until // STEPS)
+    attempt.report(Ended("succeeded", "completed") if until is None else REACHED)
 
 
 def race(
@@ -179,8 +179,8 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     wait_until(lambda: len(cluster.attempts) == 4, "all to begin")
     best, good, bad, last = cluster.attempts
     for attempt, value in ((best, 0.9), (good, 0.8), (bad, 0.1)):
-        tell_epochs(attempt, [value], 1, 1)
-        attempt.tell(REACHED)
+        report_epochs(attempt, [value], 1, 1)
+        attempt.report(REACHED)
     reason = "waiting_for_sweep: other members have not reached the end of epoch 1"
     for job_id in ids[:3]:
         wait_until(lambda: job_of(database, job_id).reason == reason, "the reason")  # noqa: B023
@@ -190,7 +190,7 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
 
     ask(database, ids[1], Action.PAUSE)
     ask(database, ids[2], Action.PAUSE)
-    last.tell(Started(step=0, workers=2, fingerprint={}, changed={}), Ended("failed", "non_finite_loss"))
+    last.report(Started(step=0, workers=2, fingerprint={}, changed={}), Ended("failed", "non_finite_loss"))
     # Of the three that came there, two go on; of these one is paused, and so is the one that is to be stopped.
     wait_until(lambda: len(cluster.attempts) == 5, "the best to go on")
     assert (cluster.attempts[4].assignment.job, cluster.attempts[4].assignment.until_step) == (ids[0], 2 * STEPS)
@@ -208,7 +208,7 @@ def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster
     for job_id in ids[:2]:
         ask(database, job_id, Action.CANCEL)
     for attempt in cluster.attempts[4:]:
-        attempt.tell(Ended("cancelled", "cancelled_by_user"))
+        attempt.report(Ended("cancelled", "cancelled_by_user"))
     wait_until(lambda: sweep_of(database, ids[0]) == ("failed", {"cancelled": 2, "failed": 1, "stopped": 1}), "the end")
     with database.writing() as session:
         delete_job(session, ids[3])
@@ -221,13 +221,13 @@ def test_the_median_rule_stops_who_runs(database: Database, cluster: FakeCluster
     wait_until(lambda: len(cluster.attempts) == 2, "both to begin")
     first, second = cluster.attempts
     assert (first.assignment.until_step, second.assignment.until_step) == (None, None)
-    tell_epochs(second, [0.25, 0.25], 1, 2)
-    tell_epochs(first, [0.5, 0.5], 1, 2)
-    wait_until(lambda: "cancel" in second.told, "it to be told")
-    second.tell(Ended("succeeded", "completed") if too_late else Ended("cancelled", "cancelled_by_user"))
-    first.tell(Ended("succeeded", "completed"))
+    report_epochs(second, [0.25, 0.25], 1, 2)
+    report_epochs(first, [0.5, 0.5], 1, 2)
+    wait_until(lambda: "cancel" in second.calls, "it to be told")
+    second.report(Ended("succeeded", "completed") if too_late else Ended("cancelled", "cancelled_by_user"))
+    first.report(Ended("succeeded", "completed"))
     wait_until(lambda: {job_of(database, each).state for each in (good, bad)} <= TERMINAL, "the end")
-    assert "cancel" not in first.told
+    assert "cancel" not in first.calls
     if too_late:
         assert sweep_of(database, bad) == ("succeeded", {"succeeded": 2})
         return

@@ -54,7 +54,7 @@ def test_passwords_are_used_and_not_shown(secretive: Settings) -> None:
 
 def test_passwords_get_into_no_log_and_no_answer(secretive: Settings, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(OperationalError) as refused:
+    with pytest.raises(OperationalError) as rejected:
         migrate(secretive.database)
     database = Database(secretive.database)
     exporter = MlflowExporter(database, secretive)
@@ -67,7 +67,7 @@ def test_passwords_get_into_no_log_and_no_answer(secretive: Settings, caplog: py
         exporter.stop()
         database.close()
     assert [answer.is_server_error for answer in answers] == [True] * 3
-    told = caplog.text + str(refused.value) + "".join(answer.text for answer in answers)
+    told = caplog.text + str(rejected.value) + "".join(answer.text for answer in answers)
     assert "127.0.0.1" in told, "nothing was logged of the connection: this test could not fail"
     assert PASSWORD not in told
 

@@ -61,7 +61,7 @@ def test_several_processes_migrate_at_once(postgres: PostgresServer) -> None:
     postgres.drop_database(url)
 
 
-def test_a_database_of_a_newer_release_is_refused(settings: Settings, database: Database) -> None:
+def test_a_database_of_a_newer_release_is_rejected(settings: Settings, database: Database) -> None:
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(CommandError, match="9999"):

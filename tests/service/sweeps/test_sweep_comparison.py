@@ -156,7 +156,7 @@ def test_the_comparison_over_rest(api: httpx.Client, database: Database) -> None
     assert alone["id"] not in json.dumps(found)
 
 
-def test_what_can_not_be_compared(api: httpx.Client) -> None:
+def test_what_cannot_be_compared(api: httpx.Client) -> None:
     assert api.get("/v1/sweeps/sweep_0/comparison").status_code == 404
     answer = api.get("/v1/sweeps/sweep_0/comparison", params={"metric": "val/acuracy"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metric")

@@ -87,7 +87,7 @@ def test_random_search_is_what_its_seed_makes_it() -> None:
         {"random": {"fields": {"a": {"choices": [1]}}, "samples": 1001}},
     ],
 )
-def test_what_is_no_search_is_refused(over: dict[str, Any]) -> None:
+def test_what_is_no_search_is_rejected(over: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Over.model_validate(over)
 
@@ -105,6 +105,6 @@ def test_overrides_reach_into_objects_and_lists_and_leave_the_base_alone() -> No
 
 
 @pytest.mark.parametrize("field", ["model.layers.2.units", "model.layers.x", "model.layers.-1", "name.first"])
-def test_a_way_that_leads_nowhere_is_refused(field: str) -> None:
+def test_a_way_that_leads_nowhere_is_rejected(field: str) -> None:
     with pytest.raises(NoSuchPlaceError, match=field.replace(".", r"\.")):
         overridden({"name": "n", "model": {"layers": [{}, {}]}}, {field: 1})

@@ -24,14 +24,14 @@ def sweep(**changes: Any) -> dict[str, Any]:
     return {**LOSSES_SWEEP, **changes}
 
 
-def test_a_sweep_makes_its_jobs(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_a_sweep_makes_its_jobs(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     answer = api.post("/v1/sweeps", json=sweep())
     assert answer.status_code == 201, answer.text
     made = answer.json()
     assert (made["state"], made["jobs"], made["parallel"]) == ("queued", {"queued": 12}, 2)
     assert answer.headers["Location"] == f"/v1/sweeps/{made['id']}"
     assert api.get(answer.headers["Location"]).json() == made
-    assert woken == ["change"]
+    assert notifications == ["change"]
     with database.reading() as session:
         members = jobs_in(session, [State.QUEUED])
         assert [member.name for member in members] == [f"losses-{number}" for number in range(12)]
@@ -76,7 +76,7 @@ def test_one_wrong_member_and_none_is_made(api: httpx.Client) -> None:
         ({"base": {}}, "is required"),
     ],
 )
-def test_what_is_no_sweep_is_refused(api: httpx.Client, changes: dict[str, Any], words: str) -> None:
+def test_what_is_no_sweep_is_rejected(api: httpx.Client, changes: dict[str, Any], words: str) -> None:
     answer = api.post("/v1/sweeps", json=sweep(**changes))
     assert answer.status_code == 422
     assert words in answer.text, answer.text
@@ -101,7 +101,7 @@ def test_pages_are_newest_first(api: httpx.Client) -> None:
     assert ([each["id"] for each in rest["data"]], rest["has_more"]) == (ids[:1], False)
 
 
-def test_a_sweep_is_cancelled_as_a_whole(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_a_sweep_is_cancelled_as_a_whole(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     made = api.post("/v1/sweeps", json=sweep(over=None)).json()
     with database.reading() as session:
         done, running, _ = [job.id for job in jobs_in(session, [State.QUEUED])]
@@ -111,9 +111,9 @@ def test_a_sweep_is_cancelled_as_a_whole(api: httpx.Client, database: Database, 
     assert api.get(path).json()["state"] == "running"
     answer = api.post(f"{path}/cancel")
     assert (answer.status_code, answer.json()["jobs"]) == (202, {"cancelled": 1, "cancelling": 1, "succeeded": 1})
-    assert woken == ["change"] * 2
+    assert notifications == ["change"] * 2
     assert api.post(f"{path}/cancel").status_code == 200
-    assert woken == ["change"] * 2
+    assert notifications == ["change"] * 2
 
 
 def test_an_unknown_sweep_is_not_found(api: httpx.Client) -> None:
@@ -175,7 +175,7 @@ def test_a_sweep_says_its_rule(api: httpx.Client) -> None:
         ({"stopping": HALVING | {"type": "quartering"}}, "stopping", "'quartering'"),
     ],
 )
-def test_a_rule_that_could_never_act_is_refused(
+def test_a_rule_that_could_never_act_is_rejected(
     api: httpx.Client, changes: dict[str, Any], field: str, words: str
 ) -> None:
     answer = api.post("/v1/sweeps", json=sweep(**changes))
