@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # what is rejected is rejected before it comes to the database
+    return "sqlite"  # requests are rejected before the database is used
 
 
 JSON_TYPE = {"Content-Type": "application/json"}

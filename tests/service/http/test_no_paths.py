@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # messages are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the description is the same
+    return "sqlite"  # the OpenAPI document does not depend on the database
 
 
 EMPTY = {"204"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from service.analysis.artist import Action, Artist, DrawingError
+from service.analysis.artist import Artist, DrawingError, JobDrawing
 from service.analysis.draw import write_pictures
 from service.analysis.pictures import Pictures
 from service.jobs.repository import create_job, finish_attempt, move, start_attempt
@@ -69,10 +69,10 @@ class Drawings:
     """Replaces the drawing process. A drawing is finished when the test calls `finish`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.requests: list[tuple[Action, Future[None]]] = []
+        self.requests: list[tuple[JobDrawing, Future[None]]] = []
         monkeypatch.setattr(Artist, "draw", lambda _, request: self._draw(request))
 
-    def _draw(self, request: Action) -> Future[None]:
+    def _draw(self, request: JobDrawing) -> Future[None]:
         self.requests.append((request, Future()))
         return self.requests[-1][1]
 

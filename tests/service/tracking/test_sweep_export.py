@@ -33,7 +33,7 @@ from tests.service.fixtures.models import CLASSES, SPEC, checkpoint_in
 from tests.service.fixtures.support import free_port, train
 
 if TYPE_CHECKING:
-    from service.analysis.artist import Action as PictureRequest
+    from service.analysis.artist import JobDrawing
     from service.store import Database
     from tests.service.fakes.mlflow_server import MlflowServer
 
@@ -226,7 +226,7 @@ def test_the_picture_is_uploaded_once_it_is_drawn(
     drawing: dict[str, Future[None]] = {}
     requests: list[SweepDrawing] = []
 
-    def draw(_: Artist, request: PictureRequest | SweepDrawing) -> Future[None]:
+    def draw(_: Artist, request: JobDrawing | SweepDrawing) -> Future[None]:
         place = Path(request.directory) / "pictures"
         place.mkdir()
         (place / "failures.json").write_text("{}")
