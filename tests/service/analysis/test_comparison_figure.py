@@ -87,11 +87,7 @@ def test_accuracies_by_setting(groups: list[Group]) -> None:
 
 def test_jobs_without_validation_rows_are_drawn() -> None:
     one = replica(3)
-    without_validation = Replica(
-        {**without_validation.course, "val/accuracy": np.full(3, np.nan)},
-        without_validation.scores,
-        without_validation.labels,
-    )
+    one = Replica({**one.course, "val/accuracy": np.full(3, np.nan)}, one.scores, one.labels)
     figure = draw_comparison("title", [Group("one", "softmax", [one])], ACCURACIES, by="width")
     assert len(figure.axes) == 6
 

@@ -213,12 +213,8 @@ def test_a_broken_stream_is_resumed_after_its_last_event(monkeypatch: pytest.Mon
     with service.client(monkeypatch) as client:
         assert list(client.job("job_1").events()) == service.events
     # Each request for the job, one before the first stream and one after each, lets one more event occur.
-    assert [last_id for accept, last_id in service.requests if accept == "text/event-stream"] == [
-        None,
-        "14",
-        "17",
-        "18",
-    ]
+    last_ids = [last_id for accept, last_id in service.requests if accept == "text/event-stream"]
+    assert last_ids == [None, "14", "17", "18"]
 
 
 def test_a_service_that_rejects_streams_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,16 +116,7 @@ def write_npz(folder: Path) -> Path:
     return folder / "arrays.npz"
 
 
-WRITERS = [
-    write_csv,
-    write_tsv_gz,
-    write_parquet,
-    write_folder,
-    write_lists,
-    write_feather,
-    write_stream,
-    write_npz,
-]
+WRITERS = [write_csv, write_tsv_gz, write_parquet, write_folder, write_lists, write_feather, write_stream, write_npz]
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
