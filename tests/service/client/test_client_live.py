@@ -77,7 +77,7 @@ class Training:
 
     def move(self, to: State) -> None:
         with self.database.writing() as session:
-            assert move(session, self.job_id, from_=self.state, to=to, reason=f"it is {to} – as told")
+            assert move(session, self.job_id, from_=self.state, to=to, reason=f"it is {to} – as requested")
         self.state = to
 
     def progress(self, step: int) -> None:

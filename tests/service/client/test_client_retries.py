@@ -77,18 +77,18 @@ def test_a_pause_doubles_up_to_a_limit_and_is_at_least_retry_after(
     assert 0.5 * FIRST_PAUSE <= seconds <= LONGEST_PAUSE
     if retry < 5:
         assert 0.5 <= seconds / (FIRST_PAUSE * 2**retry) <= 1
-    asked = pause_before(retry, jitter, retry_after)
-    assert max(seconds, retry_after) <= asked <= max(seconds, 1.5 * retry_after)
+    longer = pause_before(retry, jitter, retry_after)
+    assert max(seconds, retry_after) <= longer <= max(seconds, 1.5 * retry_after)
 
 
 @given(st.integers(0, 12), st.floats(0, 100), st.lists(st.floats(0, 30), max_size=20))
-def test_retries_are_bounded_in_number_and_in_time(limit: int, patience: float, asked: list[float]) -> None:
+def test_retries_are_bounded_in_number_and_in_time(limit: int, patience: float, retry_afters: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         slept: list[float] = []
         patch.setattr(time, "sleep", slept.append)
         patch.setattr(time, "monotonic", lambda: sum(slept))
         schedule = Retries(limit, patience)
-        made = [retry_after for retry_after in asked if schedule.pause(retry_after)]
+        made = [retry_after for retry_after in retry_afters if schedule.pause(retry_after)]
     assert len(slept) == len(made) == schedule.done <= limit
     assert sum(slept) <= patience
     assert all(pause >= retry_after for pause, retry_after in zip(slept, made, strict=True))

@@ -21,7 +21,7 @@ class PrintingCluster(FakeCluster):
     """Prints a line when an attempt starts. Its attempts report no events."""
 
     def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
-        sys.stdout.write(f"began {assignment.job} {assignment.attempt}\n")
+        sys.stdout.write(f"started {assignment.job} {assignment.attempt}\n")
         sys.stdout.flush()
         return super().start(assignment, supervisor)
 

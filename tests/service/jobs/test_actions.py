@@ -87,7 +87,7 @@ def test_resources_can_be_changed_until_the_job_ends(database: Database, state: 
             return
         assert change_resources(session, job.id, ResourcesSpec(workers=4))
         assert not change_resources(session, job.id, ResourcesSpec(workers=4))
-        changed = session.get(Job, job.id)
+        changed = session.get(Job, job.id, populate_existing=True)
         assert changed is not None
         assert changed.spec == {**before, "resources": {"workers": 4, "cpus_per_worker": 1, "gpus_per_worker": 0}}
         (event,) = (event for event in list_events(session, job.id, limit=10)[0] if event.kind == "resources_changed")

@@ -79,7 +79,7 @@ def test_an_allowed_move_is_made(database: Database, origin: State, target: Stat
         job_id = add_job_in(session, origin)
         before = len(events(session, job_id, "state"))
         assert move(session, job_id, from_=origin, to=target, reason="because")
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert (job.state, job.reason) == (target, "because")
         assert (job.finished_at is not None) == (target in TERMINAL)
@@ -138,7 +138,7 @@ STALE_WRITES: dict[str, Callable[[Session, str, int], bool]] = {
 
 
 def snapshot(session: Session, job_id: str) -> Any:
-    job = session.get(Job, job_id)
+    job = session.get(Job, job_id, populate_existing=True)
     assert job is not None
     session.refresh(job, ["attempts"])
     columns = {column.name: getattr(job, column.name) for column in Job.__table__.columns}
@@ -210,7 +210,7 @@ def test_progress_never_decreases(database: Database, running: tuple[str, int]) 
     with database.writing() as session:
         for epoch, step in ((1, 10), (2, 20), (1, 12), (2, 20), (3, 20)):
             record_progress(session, job_id, attempt, epoch=epoch, step=step)
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert (job.epoch, job.step) == (3, 20)
 
@@ -247,7 +247,7 @@ def test_points_are_recorded_once_and_different_values_reported(database: Databa
         assert repr(series["train/loss"]) == repr(Series([1, 2, 3], [0.5, nan, 0.25]))
         assert series["grad/norm"] == Series([1, 2], [infinity, 0.0])
         assert series["time/step_ms"].values == [3.0]
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert job.latest_metrics == {
             "train/loss": [3, 0.25], "grad/norm": [2, 0.0], "time/step_ms": [1, 3.0],
@@ -259,7 +259,7 @@ def test_the_latest_value_is_that_of_the_last_step(database: Database, running: 
     with database.writing() as session:
         record_points(session, job_id, attempt, [Point("val/loss", 7, 0.7, 1), Point("val/loss", 5, 0.5, 1)])
         record_points(session, job_id, attempt, [Point("val/loss", 6, 0.6, 1)])
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert job.latest_metrics == {"val/loss": [7, 0.7]}
 

@@ -179,7 +179,7 @@ def test_metrics_and_logs_of_a_job(
     passes = sample("scheduler_pass_seconds_count")
     job_id = add_job(database)
     caplog.set_level("INFO", logger="service")
-    began = time.time()
+    started = time.time()
     scheduler.start()
     wait_until(lambda: cluster.attempts, "an attempt started")
     attempt = cluster.attempts[0]
@@ -198,7 +198,7 @@ def test_metrics_and_logs_of_a_job(
         pytest.approx(exchanges[1] + 0.05),
     )
     assert sample("scheduler_pass_seconds_count") > passes
-    assert began <= sample("scheduler_last_pass_timestamp_seconds") <= time.time()
+    assert started <= sample("scheduler_last_pass_timestamp_seconds") <= time.time()
     records = [record for record in caplog.records if getattr(record, "job_id", None) == job_id]
     assert [record.getMessage() for record in records] == [
         f"job {job_id} starts",

@@ -19,6 +19,7 @@ from service.jobs.repository import create_job, get_attempt, move, start_attempt
 from service.jobs.series.points import read_series
 from service.jobs.states import LIVE, TERMINAL, Action, State
 from service.scheduling.scheduler import Scheduler
+from service.store.models import Job
 from tests.service.fakes.cluster import FakeAttempt, FakeCluster
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.job.spec import JobSpec, ResourcesSpec
@@ -27,7 +28,7 @@ from workers.record.events import Checkpointed, Ended, Noted, Progress, Restarte
 if TYPE_CHECKING:
     from service.settings import Settings
     from service.store import Database
-    from service.store.models import Event, Job
+    from service.store.models import Event
 
 DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
 STARTED = Started(step=0, workers=2, fingerprint={"numpy": "2"}, changed={})
@@ -366,7 +367,7 @@ def test_any_order_of_actions_and_events_gives_a_history_without_gaps(database: 
     job_id = add_job(database)
     with database.writing() as session:
         for count, step in enumerate(steps, 1):
-            job = session.get(Job, job_id)
+            job = session.get(Job, job_id, populate_existing=True)
             assert job is not None
             if job.state == State.QUEUED:
                 start_attempt(session, job_id, "supervisor")
@@ -382,7 +383,7 @@ def test_any_order_of_actions_and_events_gives_a_history_without_gaps(database: 
                 # An attempt starts before it succeeds.
                 events = [STARTED, step] if step == SUCCEEDED else [step]
                 record_events(session, job_id, job.attempt, [(count * 2 + n, each) for n, each in enumerate(events)])
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         events = list_events(session, job_id, limit=1000)[0]
         moves = [event for event in events if event.kind == "state"]

@@ -16,6 +16,7 @@ from service.jobs.series.points import Point
 from service.jobs.states import TERMINAL, Action, State
 from service.scheduling.scheduler import Scheduler
 from service.store.lease import LeaseLostError
+from service.store.models import Job
 from service.sweeps.judging import standings, stop
 from service.sweeps.repository import create_sweep, state_of, states_of
 from service.sweeps.stopping import Standing, SuccessiveHalving
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
     from service.store import Database
-    from service.store.models import Job
     from tests.service.fakes.cluster import FakeAttempt
 
 DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
