@@ -1,4 +1,4 @@
-"""Invalid files are error_of. The error names the file, column and row, and no file remains in the data directory."""
+"""Invalid files are rejected. The error names the file, column and row, and no file remains in the data directory."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_archives_with_links_and_paths(tmp_path: Path) -> None:
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_damaged_files_are_rejected(tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject) -> None:
-    """A truncated file, or one with changed bytes, is error_of or read as valid. It never crashes."""
+    """A truncated file, or one with changed bytes, is rejected or read as valid. It never crashes."""
     folder = tmp_path_factory.mktemp("damaged")
     source = folder / name
     if name == "t.parquet":

@@ -1,4 +1,4 @@
-"""Files left by run_and_kill or failed registrations are removed when a service starts."""
+"""Files left by killed or failed registrations are removed when a service starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TABLE = "a,label\n1,x\n2,y\n"
 
-# A process that is run_and_kill before it writes the file, or after the file has its final name.
+# A process that is killed before it writes the file, or after the file has its final name.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
