@@ -1,4 +1,4 @@
-"""What an attempt tells, as rows: each event once, and nothing from an attempt that is no longer the current one."""
+"""Writes the events of an attempt to the database: each event once, and only from the current attempt."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 
 def record_events(session: Session, job_id: str, attempt: int, events: Sequence[tuple[int, Event]]) -> None:
-    """Write numbered events of an attempt; those that were written before, by their number, change nothing.
+    """Write the numbered events of an attempt.
 
-    Nor does anything that comes from an attempt which is not the job's current one.
+    Events whose number was written before are skipped. Events of an attempt that is not the job's current one are
+    ignored.
     """
     job = lock_job(session, job_id)
     if job is None or job.attempt != attempt:
@@ -48,7 +49,7 @@ def record_events(session: Session, job_id: str, attempt: int, events: Sequence[
 
 
 def max_restarts(spec: Mapping[str, Any]) -> int:
-    """How often a job with this resolved spec may be restarted; specs of the first version do not say."""
+    """How often a job with this resolved spec may be restarted. Specs of the first version lack the field."""
     return int(spec.get("max_restarts", JobSpec.model_fields["max_restarts"].default))
 
 
@@ -77,14 +78,14 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
 
 
 def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None:
-    """Write how an attempt ended and what that makes of its job.
+    """Write how an attempt ended, and move its job to the state that follows.
 
-    A job whose attempt was lost goes back to the queue, `max_restarts` times.
+    A job whose attempt was lost returns to the queue, at most `max_restarts` times.
     """
     reason = f"{end.reason}: {end.message}" if end.message else end.reason
     job = lock_job(session, job_id)
     if job is not None and job.state == State.CANCELLING and end.outcome not in {"succeeded", "failed"}:
-        reason = _who_cancelled(job) or reason
+        reason = _reason_of_sweep(job) or reason
     if not finish_attempt(session, job_id, attempt, outcome=end.outcome, reason=reason):
         return
     if job is None or job.state not in LIVE:
@@ -98,7 +99,7 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
         case _ if state is State.CANCELLING:
             target = State.CANCELLED
         case _ if state is State.PAUSING:
-            # However the attempt ended, resuming goes on from the last checkpoint.
+            # A resumed job continues from its last checkpoint, however the attempt ended.
             target = State.PAUSED
         case _:
             target = State.QUEUED
@@ -112,6 +113,6 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
     move(session, job_id, from_=state, to=target, reason=reason, attempt=attempt)
 
 
-def _who_cancelled(job: Job) -> str | None:
-    """The reason of a job that is being cancelled, where it says more than its workers know."""
+def _reason_of_sweep(job: Job) -> str | None:
+    """The reason that a sweep gave for cancelling the job. The workers only report a cancellation."""
     return job.reason if job.reason is not None and job.reason.startswith(STOPPED_BY_SWEEP) else None

@@ -1,4 +1,4 @@
-"""The REST API, put together."""
+"""Assembles the REST API."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from service.store import Database
 
 
-# For the API's description alone, and its "Authorize" button: the guard has let nobody come this far without a token.
+# Only for the OpenAPI document and its "Authorize" button: `TokenGuard` rejects requests without a token before.
 BEARER = Security(HTTPBearer(auto_error=False, description="From `gradfleet tokens add`."))
 
 
 class Api(FastAPI):
-    """FastAPI with one more layer around all that it puts together."""
+    """FastAPI with the security headers as the outermost middleware."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The layers; what `add_middleware` adds is within the one that answers unexpected errors."""
+        """Wrap all middleware, including the one that responds to unexpected errors."""
         return SecurityHeaders(super().build_middleware_stack())
 
 
 NO_COMPONENTS = Components()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
@@ -57,20 +57,20 @@ def create_app(
     settings: Settings,
     *,
     database: Database,
-    on_change: Callable[[], None] = _nothing,
+    on_change: Callable[[], None] = _do_nothing,
     components: Components = NO_COMPONENTS,
 ) -> FastAPI:
     """The API on a migrated database.
 
-    `on_change` is called, on any thread, after a user has added a job or changed what one is to do; it must return at
-    once. `components` are what works beside the API in this process.
+    `on_change` is called, on any thread, after a request has created a job or changed one; it must return immediately.
+    `components` are the other parts of the service in this process, whose status `/readyz` reports.
     """
     app = Api(
         title="Gradfleet",
         version=version("gradfleet"),
         summary="Exact distributed batch training: jobs over REST, every loss recorded.",
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,  # short names in clients that are generated
+        generate_unique_id_function=lambda route: route.name,  # short names in generated clients
         docs_url=None,
         redoc_url=None,
     )
@@ -89,15 +89,15 @@ def create_app(
         max_seconds=settings.max_body_seconds,
         unread=frozenset({datasets.UPLOAD_PATH}),
     )
-    # The last one added is asked first: no body is read of those who are not let in.
+    # The middleware added last runs first, so the body of an unauthorised request is not read.
     if settings.requires_token:
         app.add_middleware(TokenGuard, database=database, requests_per_second=settings.requests_per_second)
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
-    asked = [BEARER] if settings.requires_token else []
+    security = [BEARER] if settings.requires_token else []
     for domain in (jobs, sweeps, datasets, monitoring):
-        app.include_router(domain.router, dependencies=asked)
+        app.include_router(domain.router, dependencies=security)
     app.include_router(monitoring.probes)
     install_docs_page(app)
-    app.add_middleware(Observed)  # after every other one, and so around them: it sees what they refuse
+    app.add_middleware(Observed)  # outside the others, so it also counts the requests that they reject
     return app

@@ -38,11 +38,11 @@ class Played(FakeAttempt):
 
     def play(self) -> None:
         steps = np.arange(1, STEPS + 1)
-        self.tell(Started(step=0, workers=2, fingerprint={}, changed={}))
+        self.report(Started(step=0, workers=2, fingerprint={}, changed={}))
         if self.assignment.spec["training"]["epochs"] == SHORT:
             series = {"train/loss": Series(steps, 1 / steps, steps)}
-            self.tell(Progress(epoch=SHORT, step=STEPS, series=series), Checkpointed(STEPS, "ab" * 32))
-            self.tell(Ended("succeeded", "completed"))
+            self.report(Progress(epoch=SHORT, step=STEPS, series=series), Checkpointed(STEPS, "ab" * 32))
+            self.report(Ended("succeeded", "completed"))
 
     def pause(self) -> None:
         self._end("paused")
@@ -51,9 +51,9 @@ class Played(FakeAttempt):
         self._end("cancelled")
 
     def _end(self, outcome: Any) -> None:
-        if not self.told:
-            self.told.append(outcome)
-            self.tell(Ended(outcome, f"{outcome}_by_user"))
+        if not self.calls:
+            self.calls.append(outcome)
+            self.report(Ended(outcome, f"{outcome}_by_user"))
 
 
 class PlayedCluster(FakeCluster):

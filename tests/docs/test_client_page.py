@@ -17,7 +17,7 @@ from service.cli.jobs import jobs_app
 from service.cli.main import app as command_line
 from service.client import Client
 from service.jobs.states import State
-from tests.service.conftest import api, app, database, digits, mlflow_url, settings, woken
+from tests.service.conftest import api, app, database, digits, mlflow_url, notifications, settings
 from tests.service.fixtures.support import train
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from service.store import Database
 
-__all__ = ["api", "app", "database", "digits", "mlflow_url", "settings", "woken"]  # the fixtures
+__all__ = ["api", "app", "database", "digits", "mlflow_url", "notifications", "settings"]  # the fixtures
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)

@@ -18,14 +18,14 @@ from sklearn.datasets import load_digits, load_iris
 from typer.testing import CliRunner
 
 from service.cli.main import app as command_line
-from tests.service.conftest import api, app, database, mlflow_url, settings, woken
+from tests.service.conftest import api, app, database, mlflow_url, notifications, settings
 
 if TYPE_CHECKING:
     import httpx
 
     from service.settings import Settings
 
-__all__ = ["api", "app", "database", "mlflow_url", "settings", "woken"]  # the fixtures
+__all__ = ["api", "app", "database", "mlflow_url", "notifications", "settings"]  # the fixtures
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)

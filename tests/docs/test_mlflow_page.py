@@ -14,7 +14,7 @@ import pytest
 from service.settings import Settings
 from service.tracking import MlflowExporter
 from service.tracking.series import FEWEST, MOST
-from tests.service.conftest import database, mlflow, nothing_is_drawn
+from tests.service.conftest import database, mlflow, no_pictures
 from tests.service.fixtures.exported_jobs import is_finished, record_of, trained_job
 from tests.service.fixtures.models import CLASSES
 from tests.service.fixtures.support import wait_until
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from service.store import Database
     from tests.service.fakes.mlflow_server import MlflowServer
 
-__all__ = ["database", "mlflow", "nothing_is_drawn"]  # the fixtures
+__all__ = ["database", "mlflow", "no_pictures"]  # the fixtures
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mlflow.md").read_text(encoding="utf-8")
 
@@ -34,7 +34,7 @@ def settings(tmp_path: Path, mlflow: MlflowServer) -> Settings:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("nothing_is_drawn")
+@pytest.mark.usefixtures("no_pictures")
 def test_examples_run(database: Database, settings: Settings, mlflow: MlflowServer, tmp_path: Path) -> None:
     job_id = trained_job(database, settings)
     exporter = MlflowExporter(database, settings)

@@ -16,14 +16,14 @@ from service.cli.spec_file import SpecLoader, read_spec
 from service.cli.sweeps import sweeps_app
 from service.client import Client
 from tests.docs.test_client_page import jobs_that_train
-from tests.service.conftest import api, app, database, digits, mlflow_url, settings, woken
+from tests.service.conftest import api, app, database, digits, mlflow_url, notifications, settings
 
 if TYPE_CHECKING:
     import httpx
 
     from service.store import Database
 
-__all__ = ["api", "app", "database", "digits", "mlflow_url", "settings", "woken"]  # the fixtures
+__all__ = ["api", "app", "database", "digits", "mlflow_url", "notifications", "settings"]  # the fixtures
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from service.jobs.states import State
-from tests.service.conftest import api, app, database, digits, mlflow_url, settings, url, woken
+from tests.service.conftest import api, app, database, digits, mlflow_url, notifications, settings, url
 from tests.service.fixtures.support import hinge_job, train
 
 if TYPE_CHECKING:
     from service.store import Database
 
-__all__ = ["api", "app", "database", "digits", "mlflow_url", "settings", "url", "woken"]  # the fixtures
+__all__ = ["api", "app", "database", "digits", "mlflow_url", "notifications", "settings", "url"]  # the fixtures
 
 pytestmark = pytest.mark.timeout(600)  # seconds: the first test that runs downloads what the wheel requires
 

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """What runs on a database runs on both kinds; a module of tests about something else says "sqlite" here."""
+    """Run each test with both databases. A module whose tests do not depend on the database overrides this."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres: PostgresServer) -> str:
-    """Name of a database on PostgreSQL that has the tables: a copy of it is made in a moment."""
+    """Name of a PostgreSQL database with all tables. Copying it is faster than migrating a new one."""
     url = postgres.create_database()
     migrate(url)
     return url.rpartition("/")[2]
@@ -43,7 +43,7 @@ def migrated_template(postgres: PostgresServer) -> str:
 
 @pytest.fixture
 def database_url(database_kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """URL of a database that has the tables and no rows, None for the settings' own default."""
+    """URL of a database with all tables and no rows. None is the default of the settings."""
     if database_kind == "sqlite":
         yield None
         return
@@ -55,7 +55,7 @@ def database_url(database_kind: str, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def mlflow_url() -> str:
-    """URL of the MLflow server in the settings; nobody is there but where a module says so."""
+    """URL of the MLflow server in the settings. A module that needs a real server overrides this."""
     return "http://mlflow.example"
 
 
@@ -77,23 +77,23 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def woken() -> list[str]:
-    """What the application told the scheduler."""
+def notifications() -> list[str]:
+    """The calls of the application's `on_change`."""
     return []
 
 
 @pytest.fixture
-def app(settings: Settings, database: Database, woken: list[str]) -> FastAPI:
+def app(settings: Settings, database: Database, notifications: list[str]) -> FastAPI:
     return create_app(
         settings,
         database=database,
-        on_change=lambda: woken.append("change"),
+        on_change=lambda: notifications.append("change"),
     )
 
 
 @pytest.fixture
 def api(app: FastAPI) -> Iterator[httpx.Client]:
-    with served(app) as url, httpx.Client(base_url=url, timeout=10, verify=False) as client:  # no TLS to prepare for
+    with served(app) as url, httpx.Client(base_url=url, timeout=10, verify=False) as client:  # saves loading CA files
         yield client
 
 
@@ -119,7 +119,7 @@ def client(url: str) -> Iterator[Client]:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    """What the scheduler takes for Ray, and looks at without much of a pause."""
+    """Replaces Ray in the scheduler, which then checks it every 20 ms."""
     cluster = FakeCluster()
     monkeypatch.setattr("service.scheduling.scheduler.Attempt", cluster)
     monkeypatch.setattr("service.scheduling.scheduler.Supervisors", cluster)
@@ -129,7 +129,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 @pytest.fixture
 def scheduler(database: Database, settings: Settings, cluster: FakeCluster) -> Iterator[Scheduler]:
-    """A scheduler at work on the fake cluster."""
+    """A running scheduler on the fake cluster."""
     scheduler = Scheduler(database, settings, cluster)
     scheduler.start()
     yield scheduler
@@ -153,8 +153,8 @@ def exporter(database: Database, settings: Settings) -> Iterator[MlflowExporter]
 
 
 @pytest.fixture
-def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs have no pictures, for tests of something else: the exporter has nothing to wait for."""
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip drawing, so that the exporter does not wait for pictures."""
     done: Future[None] = Future()
     done.set_result(None)
     monkeypatch.setattr(Artist, "draw", lambda *_: done)

@@ -1,4 +1,4 @@
-"""The points of a job's series: recorded once each, compared when they come again, read back by series."""
+"""Records the points of a job's series, compares points that are recorded twice, and reads series."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from workers.record.events import Series as NewPoints
 
-# Times differ from run to run by nature.
+# Times differ in every run.
 EXEMPT_PREFIX = "time/"
 
 
 class Point(NamedTuple):
-    """One value of one series, stamped where it was measured (milliseconds since 1970)."""
+    """One value of one series. `time_ms` is when the worker measured it (milliseconds since 1970)."""
 
     name: str
     step: int
@@ -36,13 +36,13 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A series in columns."""
+    """The steps and values of a series, as columns."""
 
     steps: list[int]
     values: list[float]
 
     def thinned(self, most: int) -> Series:
-        """At most `most` of the points, which draw the same curve."""
+        """At most `most` of the points, chosen so that the curve keeps its shape."""
         kept = thinned(np.array(self.values), most).tolist()
         return Series([self.steps[index] for index in kept], [self.values[index] for index in kept])
 
@@ -50,11 +50,11 @@ class Series(NamedTuple):
 def record_points(session: Session, job_id: str, attempt: int, series: Mapping[str, NewPoints]) -> bool:
     """Record points of some series, by name.
 
-    Return False, with nothing recorded, if `attempt` is not the job's current one or the job has ended. The first value
-    of a (name, step) stays. A later one must be equal to the bit (NaN equals NaN); where some are not, one
-    `determinism_violation` event tells the first of them and how many there are. Series under "time/" are exempt.
+    Returns False and records nothing if `attempt` is not the job's current one or the job has ended. Only the first
+    value of a (name, step) is stored. A later value must have the same bits (NaN equals NaN). If some differ, one
+    `determinism_violation` event has the first of them and their number. Series under "time/" are not compared.
     """
-    # The update comes first: it fences off a stale attempt and holds the job's row until the points are in.
+    # The update comes first: it rejects a stale attempt and locks the job's row until the points are written.
     if not changed(session, update(Job).where(*held(job_id, attempt)).values(attempt=attempt)):
         return False
     recorded = _recorded(session, job_id, series)
@@ -79,7 +79,7 @@ def record_points(session: Session, job_id: str, attempt: int, series: Mapping[s
 
 
 def same(first: float, second: float) -> bool:
-    """Whether two values are the same bits; NaN is NaN, and the store knows one zero only."""
+    """Whether two values have the same bits. NaN equals NaN, and 0.0 equals -0.0, which SQLite stores as 0.0."""
     return first == second or (math.isnan(first) and math.isnan(second))
 
 
@@ -91,8 +91,8 @@ def read_series(
     from_step: int | None = None,
     to_step: int | None = None,
 ) -> dict[str, Series]:
-    """Series of a job in order of name and step: all or those named, with the steps from `from_step` to `to_step`."""
-    # There can be many: the column's own type would look at each value by itself.
+    """Series of a job, ordered by name and step: all or those in `names`, from `from_step` to `to_step` inclusive."""
+    # The column's own type converts each value in Python, which is slow for many points.
     value = type_coerce(Metric.value, Double)
     query = select(Metric.name, Metric.step, value).where(Metric.job_id == job_id)
     if names:
@@ -110,7 +110,7 @@ def read_series(
 
 
 def _recorded(session: Session, job_id: str, series: Mapping[str, NewPoints]) -> dict[tuple[str, int], float]:
-    """What is already there of the series, in the range of steps that the points are from."""
+    """The recorded values of these series, between the first and the last step of the new points."""
     steps = np.concatenate([np.zeros(0, np.int64), *(points.steps for points in series.values())])
     if not steps.size:
         return {}

@@ -1,4 +1,4 @@
-"""What pages of other sites, in a browser on this machine, get from a service that asks for no token: nothing."""
+"""A service without tokens rejects requests from pages of other sites, and all responses have security headers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # what is refused is refused before it comes to the database
+    return "sqlite"  # requests are rejected before the database is used
 
 
-def routes_that_change(app: FastAPI) -> list[tuple[str, str]]:
+def unsafe_routes(app: FastAPI) -> list[tuple[str, str]]:
     found = [
         (method.upper(), path.replace("{job_id}", "x"))
         for path, methods in app.openapi()["paths"].items()
@@ -36,7 +36,7 @@ def routes_that_change(app: FastAPI) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "127.0.0.2", "[::1]", "[::1]:8000"])
-def test_names_of_this_machine_are_answered(api: httpx.Client, host: str) -> None:
+def test_host_names_of_this_machine_are_accepted(api: httpx.Client, host: str) -> None:
     assert api.get("/v1/jobs", headers={"Host": host}).status_code == 200
 
 
@@ -46,34 +46,34 @@ def test_names_of_this_machine_are_answered(api: httpx.Client, host: str) -> Non
      "localhost@evil.example", "evil.example:80@localhost", "evil.example/localhost", "0.0.0.0:8000"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/v1/jobs", "/docs", "/nothing"])
-def test_other_names_are_not(api: httpx.Client, host: str, path: str) -> None:
+def test_other_host_names_are_rejected(api: httpx.Client, host: str, path: str) -> None:
     answer = api.get(path, headers={"Host": host})
     assert answer.status_code == 421
     assert answer.headers["content-type"] == "application/problem+json"
     assert "GRADFLEET_ALLOWED_HOSTS" in answer.json()["detail"]
 
 
-def test_one_good_name_does_not_hide_a_bad_one(api: httpx.Client) -> None:
+def test_two_host_headers_are_rejected_if_one_is_not_allowed(api: httpx.Client) -> None:
     with socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=10) as connection:
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
         assert connection.recv(1024).startswith(b"HTTP/1.1 421")
 
 
-def test_other_names_can_be_allowed(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_names_can_be_allowed(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADFLEET_ALLOWED_HOSTS", '["Train.Example"]')
     with served(create_app(Settings(data_dir=settings.data_dir), database=database)) as url:
         assert httpx.get(url + "/v1/jobs", headers={"Host": "train.example:8443"}).status_code == 200
         assert httpx.get(url + "/v1/jobs", headers={"Host": "other.example"}).status_code == 421
 
 
-def test_with_tokens_any_name_is_answered(settings: Settings, database: Database) -> None:
+def test_with_tokens_any_host_name_is_accepted(settings: Settings, database: Database) -> None:
     settings.require_token = True
     with served(create_app(settings, database=database)) as url:
         assert httpx.get(url + "/v1/jobs", headers={"Host": "train.example"}).status_code == 401
 
 
-# What browsers send for a form, an image or a script of another site's page, old ones without Sec-Fetch-Site.
-OF_ANOTHER_SITE = [
+# Headers that browsers send with requests from another site. Old browsers do not send Sec-Fetch-Site.
+CROSS_SITE_HEADERS = [
     {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
     {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:5000"},
     {"Sec-Fetch-Site": "cross-site"},
@@ -83,9 +83,9 @@ OF_ANOTHER_SITE = [
 ]
 
 
-@pytest.mark.parametrize("headers", OF_ANOTHER_SITE)
-def test_pages_of_other_sites_change_nothing(api: httpx.Client, app: FastAPI, headers: dict[str, str]) -> None:
-    for method, path in routes_that_change(app):
+@pytest.mark.parametrize("headers", CROSS_SITE_HEADERS)
+def test_requests_from_other_sites_are_rejected(api: httpx.Client, app: FastAPI, headers: dict[str, str]) -> None:
+    for method, path in unsafe_routes(app):
         answer = api.request(method, path, headers=headers)
         assert answer.status_code == 403, (method, path)
         assert answer.headers["content-type"] == "application/problem+json"
@@ -96,7 +96,7 @@ def test_pages_of_other_sites_change_nothing(api: httpx.Client, app: FastAPI, he
     assert not any(name.startswith("access-control") for name in preflight.headers)
 
 
-def test_the_services_own_page_changes_things(api: httpx.Client) -> None:
+def test_requests_from_the_same_origin_are_accepted(api: httpx.Client) -> None:
     own = str(api.base_url).rstrip("/")
     for headers in ({"Sec-Fetch-Site": "same-origin", "Origin": own}, {"Sec-Fetch-Site": "none"}, {"Origin": own}, {}):
         assert api.post("/v1/jobs/x/cancel", headers=headers).status_code == 404
@@ -105,7 +105,7 @@ def test_the_services_own_page_changes_things(api: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
 )
-def test_no_route_takes_what_a_form_can_send(api: httpx.Client, app: FastAPI, media_type: str) -> None:
+def test_no_route_accepts_the_media_type_of_a_form(api: httpx.Client, app: FastAPI, media_type: str) -> None:
     tried = 0
     for path, methods in app.openapi()["paths"].items():
         for method, described in methods.items():
@@ -121,7 +121,7 @@ def test_no_route_takes_what_a_form_can_send(api: httpx.Client, app: FastAPI, me
     assert tried >= 3
 
 
-def test_every_answer_tells_browsers_to_be_careful(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_response_has_security_headers(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {
         "x-content-type-options": "nosniff",
         "x-frame-options": "DENY",
@@ -142,7 +142,7 @@ def test_every_answer_tells_browsers_to_be_careful(api: httpx.Client, monkeypatc
         assert answer.headers.get("cache-control") == ("no-store" if answer.url.path.startswith("/v1/") else None)
 
 
-def test_the_docs_page_has_no_script_within_it(api: httpx.Client) -> None:
+def test_the_docs_page_has_no_inline_scripts(api: httpx.Client) -> None:
     page = api.get("/docs")
     policy = page.headers["content-security-policy"]
     assert "script-src 'self';" in policy

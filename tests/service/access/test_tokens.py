@@ -1,4 +1,4 @@
-"""Who gets in: every route, with every role."""
+"""Authentication and roles of every route, and the commands for tokens."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def tokens(database: Database) -> dict[Role, str]:
-    """What the owners of one token of each role send."""
+    """One token of each role."""
     with database.writing() as session:
         return {role: add_token(session, f"a {role} token", role)[1] for role in Role}
 
@@ -46,26 +46,26 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def described_routes(settings: Settings, database: Database) -> list[tuple[str, str]]:
-    """Every method and path of the API's description, and a method that no route has yet."""
+def all_routes(settings: Settings, database: Database) -> list[tuple[str, str]]:
+    """Every method and path of the OpenAPI document, and some that no route has."""
     paths = create_app(settings, database=database).openapi()["paths"]
     found = [(method.upper(), re.sub(r"\{.*?\}", "x", path)) for path, methods in paths.items() for method in methods]
     assert len([path for _, path in found if path.startswith("/v1/")]) >= 12
     return [*found, ("DELETE", "/v1/jobs/x"), ("GET", "/v1/nothing"), ("GET", "/nothing")]
 
 
-def test_every_route_asks_for_a_token_of_its_role(
+def test_every_route_needs_a_token_of_its_role(
     api: httpx.Client, settings: Settings, database: Database, tokens: dict[Role, str]
 ) -> None:
-    for method, path in described_routes(settings, database):
+    for method, path in all_routes(settings, database):
         if path in OPEN:
             assert api.request(method, path).status_code == 200, path
             continue
-        nobody = api.request(method, path)
-        assert nobody.status_code == 401, (method, path)
-        assert nobody.headers["www-authenticate"] == 'Bearer realm="gradfleet"'
-        assert nobody.headers["content-type"] == "application/problem+json"
-        assert "gradfleet tokens add" in nobody.json()["detail"]
+        answer = api.request(method, path)
+        assert answer.status_code == 401, (method, path)
+        assert answer.headers["www-authenticate"] == 'Bearer realm="gradfleet"'
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "gradfleet tokens add" in answer.json()["detail"]
         for role, token in tokens.items():
             answer = api.request(method, path, headers=bearer(token))
             allowed = role.includes(needed_role(method))
@@ -86,7 +86,7 @@ def test_roles_are_in_order() -> None:
         assert not lower.includes(higher)
 
 
-def test_what_is_no_token_opens_nothing(api: httpx.Client, database: Database, tokens: dict[Role, str]) -> None:
+def test_invalid_tokens_are_rejected(api: httpx.Client, database: Database, tokens: dict[Role, str]) -> None:
     token = tokens[Role.ADMIN]
     token_id, secret = token.split(".")
     other_id = tokens[Role.READ].split(".")[0]
@@ -102,12 +102,10 @@ def test_what_is_no_token_opens_nothing(api: httpx.Client, database: Database, t
     assert api.get("/v1/jobs", headers={"Authorization": f"bearer  {token}"}).is_success
     with database.writing() as session:
         assert revoke_token(session, token_id) is not None
-    wait_until(
-        lambda: api.get("/v1/jobs", headers=bearer(token)).status_code == 401, "a revoked token opens nothing", 3
-    )
+    wait_until(lambda: api.get("/v1/jobs", headers=bearer(token)).status_code == 401, "a revoked token is rejected", 3)
 
 
-def test_the_database_is_believed_for_a_second(
+def test_a_token_is_cached_for_a_second(
     database: Database, tokens: dict[Role, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1000.0
@@ -124,41 +122,39 @@ def test_the_database_is_believed_for_a_second(
     clock += 0.9 * CACHED_SECONDS
     assert find(token) == Caller(token_id, Role.READ)
     assert find(token + "x") is None
-    clock += 0.2 * CACHED_SECONDS  # being believed does not prolong it
+    clock += 0.2 * CACHED_SECONDS  # using a cached token does not extend its time in the cache
     assert find(token) is None
     clock -= 0.2 * CACHED_SECONDS
-    assert find(token) is None, "what was found wrong is not believed again"
+    assert find(token) is None, "a rejected token stays out of the cache"
 
 
-def test_the_database_does_not_hold_what_lets_in(
-    settings: Settings, database: Database, tokens: dict[Role, str]
-) -> None:
+def test_the_database_does_not_contain_secrets(settings: Settings, database: Database, tokens: dict[Role, str]) -> None:
     database.close()
     with sqlite3.connect(settings.database.removeprefix("sqlite:///")) as connection:
-        kept = "\n".join(connection.iterdump())
+        dump = "\n".join(connection.iterdump())
     connection.close()
     for token in tokens.values():
         token_id, secret = token.split(".")
         assert len(secret) == 43  # 256 bits in base64
-        assert token_id in kept
-        assert secret not in kept
-    (digest, *_) = re.findall(r"\b[0-9a-f]{64}\b", kept)
+        assert token_id in dump
+        assert secret not in dump
+    (digest, *_) = re.findall(r"\b[0-9a-f]{64}\b", dump)
     with database.reading() as session:
         assert find_token(session, f"{token_id}.{digest}") is None
 
 
 @pytest.mark.parametrize(
-    ("host", "require_token", "asked"),
+    ("host", "require_token", "expected"),
     [("127.0.0.1", False, False), ("localhost", True, True), ("::1", False, False), ("0.0.0.0", False, True),
      ("::", False, True), ("machine.example", False, True)],
 )  # fmt: skip
-def test_where_a_token_is_asked_for(database: Database, host: str, require_token: bool, asked: bool) -> None:
+def test_when_a_token_is_required(database: Database, host: str, require_token: bool, expected: bool) -> None:
     settings = Settings(host=host, require_token=require_token)
     with served(create_app(settings, database=database)) as url, httpx.Client(base_url=url) as client:
-        assert client.get("/v1/jobs").status_code == (401 if asked else 200)
+        assert client.get("/v1/jobs").status_code == (401 if expected else 200)
 
 
-def test_the_client_takes_its_token_from_the_environment(
+def test_the_client_reads_its_token_from_the_environment(
     url: str, tokens: dict[Role, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRADFLEET_TOKEN", raising=False)
@@ -175,7 +171,7 @@ def test_the_client_takes_its_token_from_the_environment(
     assert CliRunner().invoke(command_line, ["jobs", "--url", url]).exit_code == 0
 
 
-def test_a_token_of_wrong_characters_is_not_repeated(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_token_is_not_in_the_error_message(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TokenFormError) as caught:
         Client(url, token="half\nsecret")
     assert "secret" not in str(caught.value)
@@ -186,14 +182,14 @@ def test_a_token_of_wrong_characters_is_not_repeated(url: str, monkeypatch: pyte
     assert "hidden" not in done.stderr
 
 
-def test_no_secret_gets_into_the_log(
+def test_no_secret_is_logged(
     url: str, tokens: dict[Role, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("httpcore").setLevel(logging.INFO)  # the test's own client
     monkeypatch.setattr("service.jobs.routes.list_jobs", lambda *_arguments, **_named: 1 / 0)
     for token in [*tokens.values(), "tok_0.unknown-secret"]:
-        # The server closes the connection after an error that nobody expected.
+        # No shared client: the server closes the connection after an unexpected error.
         failed = httpx.get(f"{url}/v1/jobs", headers=bearer(token), trust_env=False)
         assert "Traceback" not in failed.text
     assert "ZeroDivisionError" in caplog.text
@@ -205,7 +201,7 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(command_line, ["tokens", *map(str, arguments)])
 
 
-def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
+def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
     data_dir = tmp_path / "new"
     url = Settings(data_dir=data_dir).database
     assert not has_token(url)
@@ -230,14 +226,14 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     ("arguments", "words"),
     [(["a", "--role", "root"], "read, submit, admin"), (["a\nb"], "printable"), ([" "], "printable")],
 )
-def test_tokens_that_are_not_made(tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_invalid_tokens_are_not_created(tmp_path: Path, arguments: list[str], words: str) -> None:
     done = run("add", *arguments, "--data-dir", tmp_path / "new")
     assert done.exit_code == 2
     assert words in done.stderr
     assert not (tmp_path / "new").exists()
 
 
-def test_the_description_says_how_a_token_is_sent(api: httpx.Client) -> None:
+def test_the_openapi_document_describes_tokens(api: httpx.Client) -> None:
     document = api.get("/openapi.json").json()
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     for path, methods in document["paths"].items():
@@ -246,5 +242,5 @@ def test_the_description_says_how_a_token_is_sent(api: httpx.Client) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_token_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRADFLEET_TOKEN", raising=False)

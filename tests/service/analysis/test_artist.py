@@ -1,4 +1,4 @@
-"""The process that draws: what it is told, and that nothing it does can hold up who tells it."""
+"""The drawing process: its requests, its crashes, and that it never blocks its callers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     artists = []
 
     def make(code: str | None = None, most_seconds: float = 60) -> Artist:
-        """An artist, or, with code, one whose process runs that code for each line it reads."""
+        """An artist. With `code`, its process runs this code for each line that it reads."""
         arguments: dict[str, Any] = {}
         if code is not None:
             body = "import os, sys, time, json\nfor line in sys.stdin:\n    job = json.loads(line)['job']\n"
@@ -53,10 +53,10 @@ def request(job: str) -> JobDrawing:
     return JobDrawing(job, "a job", "nowhere", {}, {})
 
 
-ANSWER = "print(json.dumps({'job': job}), flush=True)"
+RESPOND = "print(json.dumps({'job': job}), flush=True)"
 
 
-def test_what_is_drawn_lies_in_the_jobs_directory(
+def test_pictures_are_written_to_the_directory_of_the_job(
     make: Make, trained: JobDrawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADFLEET_DATABASE_URL", "postgresql://user:secret@host/name")
@@ -69,7 +69,7 @@ def test_what_is_drawn_lies_in_the_jobs_directory(
     assert {file.name for file in (tmp_path / "job").iterdir()} == {"checkpoints", "history", "pictures"}
     process = artist._process
     assert process is not None
-    # One process for many jobs, and a polite one.
+    # The same process draws all jobs, with a low priority and a memory limit.
     artist.draw(trained).result()
     assert artist._process is process
     assert os.getpriority(os.PRIO_PROCESS, process.pid) == 10
@@ -80,7 +80,7 @@ def test_what_is_drawn_lies_in_the_jobs_directory(
     assert b"secret" not in environment
 
 
-def test_what_a_killed_process_left_is_no_picture(make: Make, trained: JobDrawing, tmp_path: Path) -> None:
+def test_partial_pictures_of_a_killed_process_are_removed(make: Make, trained: JobDrawing, tmp_path: Path) -> None:
     partial = tmp_path / "job" / ".pictures.partial"
     partial.mkdir()
     (partial / "half.png").write_bytes(b"half")
@@ -109,8 +109,8 @@ def test_a_deleted_job_gets_no_directory(make: Make, trained: JobDrawing, tmp_pa
         ("if job == 'bad': print('x' * 100_000, flush=True); continue", "CRASHED"),
     ],
 )
-def test_a_job_that_can_not_be_drawn_is_the_only_one(make: Make, code: str, error: str) -> None:
-    artist = make(f"{code}\n{ANSWER}", most_seconds=1 if error == "TIMEOUT" else 60)
+def test_a_job_that_cannot_be_drawn_does_not_affect_others(make: Make, code: str, error: str) -> None:
+    artist = make(f"{code}\n{RESPOND}", most_seconds=1 if error == "TIMEOUT" else 60)
     drawings = [artist.draw(request(name)) for name in ("first", "bad", "good")]
     drawings[0].result()
     with pytest.raises(DrawingError) as raised:
@@ -120,7 +120,7 @@ def test_a_job_that_can_not_be_drawn_is_the_only_one(make: Make, code: str, erro
 
 
 def test_a_process_that_ended_between_two_jobs_is_started_again(make: Make) -> None:
-    artist = make(ANSWER)
+    artist = make(RESPOND)
     artist.draw(request("first")).result()
     first = artist._process
     assert first is not None
@@ -130,7 +130,7 @@ def test_a_process_that_ended_between_two_jobs_is_started_again(make: Make) -> N
     assert artist._process is not first
 
 
-def test_a_request_that_is_never_read_holds_nobody_up(make: Make) -> None:
+def test_a_request_that_is_never_read_times_out(make: Make) -> None:
     artist = make("time.sleep(1000)", most_seconds=1)
     long = JobDrawing("job", "x" * 1_000_000, "nowhere", {}, {})
     drawings = [artist.draw(long), artist.draw(long)]
@@ -139,7 +139,7 @@ def test_a_request_that_is_never_read_holds_nobody_up(make: Make) -> None:
             drawing.result()
 
 
-def test_closing_waits_for_nothing(make: Make) -> None:
+def test_closing_kills_the_process(make: Make) -> None:
     artist = make("print('x', end='', flush=True)\ntime.sleep(1000)")
     drawing, waiting = artist.draw(request("first")), artist.draw(request("second"))
     wait_until(lambda: artist._process is not None, "the process to start")
@@ -165,7 +165,7 @@ sys.stdin.read()
 """
 
 
-def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_the_process_ends_if_its_parent_is_killed(tmp_path: Path) -> None:
     (tmp_path / "hangs.py").write_text("import time\ntime.sleep(1000)\n")
     command = [sys.executable, "-c", PARENT, str(tmp_path / "log"), str(tmp_path / "hangs.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
@@ -175,7 +175,7 @@ def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
 
     def is_gone() -> bool:
         try:
-            return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"  # nobody may be there to bury it
+            return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"  # a zombie has ended
         except FileNotFoundError:
             return True
 
@@ -190,7 +190,7 @@ def test_a_sweep_is_drawn_into_its_own_directory(make: Make, trained: JobDrawing
     place = tmp_path / "sweep" / "pictures"
     assert {file.name for file in place.iterdir()} == {"comparison.png", "failures.json"}
     assert json.loads((place / "failures.json").read_text()) == {}
-    # What can not be drawn is said, and the process goes on.
+    # A failed drawing is recorded, and the process continues.
     lost = MemberDrawing(replace(trained, directory=str(tmp_path / "lost")), {}, 0.9)
     artist.draw(SweepDrawing("sweep_2", "losses", str(tmp_path / "sweep"), [lost])).result()
     assert json.loads((place / "failures.json").read_text()).keys() == {"comparison.png"}

@@ -1,4 +1,4 @@
-"""The comparison picture, by what is drawn in it."""
+"""The content of the comparison picture."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ ACCURACIES = [
 ]
 
 
-def test_courses_are_means_over_the_seeds_with_their_deviation(groups: list[Group]) -> None:
+def test_curves_are_means_and_deviations_over_the_seeds(groups: list[Group]) -> None:
     figure = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows")
     axes = figure.axes[0]
     lines = {str(line.get_label()): line for line in axes.lines}
-    # An early stop ends the mean for all.
-    courses = np.stack([each.course["val/accuracy"][:5] for each in groups[0].replicas])
+    # The mean ends at the epoch at which the first job stopped.
+    curves = np.stack([each.course["val/accuracy"][:5] for each in groups[0].replicas])
     line = lines["hinge-linear (n = 3)"]
     assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3, 4, 5]
-    assert line.get_ydata() == pytest.approx(courses.mean(axis=0))
+    assert line.get_ydata() == pytest.approx(curves.mean(axis=0))
     edge = axes.collections[0].get_paths()[0].vertices
-    assert edge[:, 1].max() == pytest.approx((courses.mean(axis=0) + courses.std(axis=0, ddof=1)).max())
+    assert edge[:, 1].max() == pytest.approx((curves.mean(axis=0) + curves.std(axis=0, ddof=1)).max())
     single = lines[r"hinge \$hidden (n = 1)"]
     assert single.get_ydata() == pytest.approx(groups[2].replicas[0].course["val/accuracy"])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(lines)
 
 
-def test_a_loss_has_its_colour_and_its_groups_their_dashes(groups: list[Group]) -> None:
+def test_losses_differ_in_colour_and_their_groups_in_line_style(groups: list[Group]) -> None:
     lines = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows").axes[0].lines
     assert [line.get_color() for line in lines] == [COLORS["hinge"], COLORS["softmax"], COLORS["hinge"]]
     assert [line.get_linestyle() for line in lines] == ["-", "-", "--"]
 
 
-def test_margins_and_calibration_of_all_the_seeds_rows(groups: list[Group]) -> None:
+def test_margins_and_calibration_use_the_rows_of_all_seeds(groups: list[Group]) -> None:
     figure = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows")
     found = np.concatenate([margins(each.scores, each.labels) for each in groups[0].replicas])
     medians = [text.get_text() for text in figure.axes[3].get_legend().get_texts()]
@@ -85,13 +85,13 @@ def test_accuracies_by_setting(groups: list[Group]) -> None:
     assert bars == [pytest.approx([mean - spread, mean + spread]) for mean in (0.96, 0.91)]
 
 
-def test_jobs_without_validation_rows_are_drawn_too() -> None:
-    blind = replica(3)
-    blind = Replica({**blind.course, "val/accuracy": np.full(3, np.nan)}, blind.scores, blind.labels)
-    figure = draw_comparison("title", [Group("blind", "softmax", [blind])], ACCURACIES, by="width")
+def test_jobs_without_validation_rows_are_drawn() -> None:
+    one = replica(3)
+    one = Replica({**one.course, "val/accuracy": np.full(3, np.nan)}, one.scores, one.labels)
+    figure = draw_comparison("title", [Group("one", "softmax", [one])], ACCURACIES, by="width")
     assert len(figure.axes) == 6
 
 
-def test_means_in_words() -> None:
+def test_means_are_formatted_with_their_deviation() -> None:
     assert written(np.array([0.5]), 2) == "0.50"
     assert written(np.array([0.5, 0.7]), 3) == "0.600 ± 0.141"

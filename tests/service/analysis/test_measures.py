@@ -1,4 +1,4 @@
-"""Measures of scores, against figures worked by hand and against other definitions of the same."""
+"""Measures of scores, compared with hand-computed values and with independent definitions."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from service.analysis.measures import (
     probabilities,
 )
 
-# The lecture's cat, chair and car, with the figures of its definitions.
+# The cat, chair and car example of a lecture. Its losses are computed by hand.
 SCORES = np.array([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]])
 LABELS = np.array([0, 1, 2])
 
 
 @st.composite
-def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+def scores_and_labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     rows, classes = draw(st.integers(1, 30)), draw(st.integers(2, 6))
     numbers = st.floats(-1e3, 1e3, width=32)
     scores = draw(arrays.arrays(np.float32, (rows, classes), elements=numbers))
     return scores, draw(arrays.arrays(np.int64, rows, elements=st.integers(0, classes - 1)))
 
 
-def test_the_lectures_samples() -> None:
+def test_the_example_of_the_lecture() -> None:
     assert losses(Hinge(), SCORES, LABELS) == pytest.approx([2.9, 0, 12.9])
     assert losses(SoftmaxCrossEntropy(), SCORES, LABELS) == pytest.approx([2.04, 0.08, 6.16], abs=0.005)
     assert margins(SCORES, LABELS) == pytest.approx([-1.9, 2.9, -5.6])
     assert accuracy(SCORES, LABELS) == pytest.approx(1 / 3)
 
 
-@given(scored())
-def test_margins_are_the_least_lead(sample: tuple[np.ndarray, np.ndarray]) -> None:
+@given(scores_and_labels())
+def test_a_margin_is_the_smallest_lead_over_another_class(sample: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = sample
     leads = [
         min(float(row[label]) - float(other) for place, other in enumerate(row) if place != label)
@@ -49,7 +49,7 @@ def test_margins_are_the_least_lead(sample: tuple[np.ndarray, np.ndarray]) -> No
     assert margins(scores, labels).tolist() == leads
 
 
-@given(scored())
+@given(scores_and_labels())
 def test_probabilities_give_the_softmax_loss(sample: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = sample
     shares = probabilities(scores)
@@ -58,8 +58,8 @@ def test_probabilities_give_the_softmax_loss(sample: tuple[np.ndarray, np.ndarra
     assert own == pytest.approx(np.exp(-losses(SoftmaxCrossEntropy(), scores, labels)), rel=1e-12, abs=1e-300)
 
 
-def test_calibration_by_hand() -> None:
-    # Confidences 0.6 (right), 0.6 (wrong), 0.9 (right), and 0.5, which is in the bin that ends there (wrong).
+def test_calibration_of_a_small_example() -> None:
+    # Confidences 0.6 (right), 0.6 (wrong), 0.9 (right), and 0.5 (wrong), which is in the bin below 0.5.
     confidence = np.array([0.6, 0.6, 0.9, 0.5])
     scores = np.log(np.stack([confidence, 1 - confidence], axis=1))
     found = calibration(scores, np.array([0, 1, 0, 1]), bins=10)
@@ -70,8 +70,8 @@ def test_calibration_by_hand() -> None:
     assert found.error == pytest.approx((0.5 + 2 * 0.1 + 0.1) / 4)
 
 
-@given(scored(), st.integers(1, 20))
-def test_calibration_as_the_paper_defines_it(sample: tuple[np.ndarray, np.ndarray], bins: int) -> None:
+@given(scores_and_labels(), st.integers(1, 20))
+def test_calibration_follows_the_definition_of_the_paper(sample: tuple[np.ndarray, np.ndarray], bins: int) -> None:
     scores, labels = sample
     confidence, right = probabilities(scores).max(axis=1), scores.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
@@ -85,7 +85,7 @@ def test_calibration_as_the_paper_defines_it(sample: tuple[np.ndarray, np.ndarra
     assert found.error == pytest.approx(error)
 
 
-def test_losses_of_a_row_that_lies_far_off() -> None:
+def test_losses_of_rows_far_from_the_boundary() -> None:
     distances = np.array([-3.0, 0, 1, 10, 1000])
     scores, labels = np.stack([np.zeros(5), distances], axis=1), np.zeros(5, int)
     assert losses(Hinge(), scores, labels) == pytest.approx([0, 1, 2, 11, 1001])
@@ -102,6 +102,6 @@ def test_losses_of_a_row_that_lies_far_off() -> None:
         (np.array([[0, np.nan], [np.inf, 1]]), np.zeros(2, int), "2 of 4 are not"),
     ],
 )
-def test_what_are_no_scores_is_refused(scores: np.ndarray, labels: np.ndarray, message: str) -> None:
+def test_invalid_scores_are_rejected(scores: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         calibration(scores, labels)

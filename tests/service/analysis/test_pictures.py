@@ -49,7 +49,7 @@ def texts(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_the_confusion_matrix_is_scikit_learns() -> None:
+def test_the_confusion_matrix_equals_that_of_scikit_learn() -> None:
     found = random_predictions()
     expected = metrics.confusion_matrix(found.labels, found.scores.argmax(axis=1), labels=range(7))
     assert confusion_matrix(found).tolist() == expected.tolist()
@@ -78,7 +78,7 @@ def test_the_most_confused_pairs_are_named() -> None:
     assert "2 × class 0 → class 1\n" in texts(figure.axes[1])[0]
 
 
-def test_a_class_without_rows_and_too_many_classes() -> None:
+def test_confusion_matrix_of_one_row_and_of_too_many_classes() -> None:
     figure = draw_confusion_matrix("a job", predictions([[1, 0, 0]], [0]))
     assert figure is not None
     assert texts(figure.axes[0]) == ["1\n100%"]
@@ -103,7 +103,7 @@ def test_no_text_is_cut_off(length: int) -> None:
             assert inside or not text.get_visible() or not text.get_text(), (text, extent, figure.bbox)
 
 
-def test_what_the_certainty_figure_shows() -> None:
+def test_content_of_the_certainty_figure() -> None:
     found = random_predictions()
     figure = draw_margins_and_confidence("a job", {"loss": {"type": "hinge", "margin": 2.5}}, found)
     first, second, third = figure.axes
@@ -115,7 +115,7 @@ def test_what_the_certainty_figure_shows() -> None:
         assert wrong.min() >= 0
     assert 2.5 in {line.get_xdata()[0] for line in first.lines}
     below = first.patches[0].get_data()
-    assert below.values[below.edges[1:] <= 0].sum() == 0, "a row that is right has no negative margin"
+    assert below.values[below.edges[1:] <= 0].sum() == 0, "correctly classified rows have no negative margin"
     bins = calibration(found.scores, found.labels)
     points = third.lines[0].get_xydata()
     assert points.tolist() == np.stack([bins.confidence, bins.accuracy], axis=1)[bins.counts > 0].tolist()
@@ -129,7 +129,7 @@ def model_of(layers: list[Any], features: int) -> Model:
 
 
 def tiles(figure: Figure, side: int) -> np.ndarray[Any, Any]:
-    """The mosaic of a figure of one row of pictures."""
+    """The pixels of a figure with one row of tiles."""
     mosaic = np.ma.getdata(figure.axes[0].images[0].get_array())
     return mosaic[-side:]
 
@@ -150,7 +150,7 @@ def tiles(figure: Figure, side: int) -> np.ndarray[Any, Any]:
         (64, (64,), None),
     ],
 )
-def test_which_rows_are_images(features: int, known: tuple[int, ...] | None, shape: tuple[int, ...] | None) -> None:
+def test_image_shape(features: int, known: tuple[int, ...] | None, shape: tuple[int, ...] | None) -> None:
     assert image_shape(features, known) == shape
 
 
@@ -166,7 +166,7 @@ def test_the_templates_are_the_columns_of_the_weights() -> None:
     assert (low, high) == pytest.approx((-np.abs(weights).max(), np.abs(weights).max()))
 
 
-def test_templates_in_colour() -> None:
+def test_templates_of_colour_images() -> None:
     model = model_of([Linear(2)], 105)
     figure = draw_weight_templates("a job", model, ("a", "b"), (5, 7, 3))
     assert figure is not None
@@ -175,7 +175,7 @@ def test_templates_in_colour() -> None:
     assert np.allclose(tiles(figure, 5)[:, 8:15], pixels)
 
 
-def test_of_many_hidden_units_those_with_the_largest_weights() -> None:
+def test_templates_show_the_hidden_units_with_the_largest_weights() -> None:
     model = model_of([Linear(50), ReLU(), Linear(3)], 64)
     weights = model.tensors["0_linear.weight"]
     weights[:, :10] *= 1e-3
@@ -184,20 +184,20 @@ def test_of_many_hidden_units_those_with_the_largest_weights() -> None:
     assert texts(figure.axes[0]) == [f"unit {unit}" for unit in range(10, 50)]
 
 
-def test_no_templates_where_the_features_are_no_image_or_meet_no_linear_layer() -> None:
+def test_no_templates_without_image_features_or_a_first_linear_layer() -> None:
     assert draw_weight_templates("a job", model_of([Linear(3)], 63), ("a", "b", "c")) is None
     assert draw_weight_templates("a job", model_of([ReLU(), Linear(3)], 64), ("a", "b", "c")) is None
 
 
 def subject_of(directory: Path, **changes: Any) -> Subject:
-    """A job that has been trained."""
+    """A trained job."""
     dataset = blobs(directory, features=25)
     given = assignment(job(**changes), dataset, directory / "job")
     completed(given)
     return Subject(given.job, "a $job", given.directory, given.spec, dataset)
 
 
-def test_what_the_curves_show(tmp_path: Path) -> None:
+def test_content_of_the_learning_curves(tmp_path: Path) -> None:
     subject = subject_of(tmp_path, **{"training.epochs": 40})
     history = read_history(subject.directory)
     figure = draw_learning_curves(subject.name, subject.spec, subject.dataset, history, kept=12)
@@ -240,14 +240,14 @@ def test_all_pictures_of_a_job(tmp_path: Path) -> None:
         assert image.imread(io.BytesIO(pictures.files[name])).std() > 0.01
 
 
-def test_without_a_checkpoint_there_are_curves_and_a_graph(tmp_path: Path) -> None:
+def test_without_a_checkpoint_only_curves_and_graph_are_drawn(tmp_path: Path) -> None:
     subject = subject_of(tmp_path)
     (subject.directory / "checkpoints").rename(tmp_path / "elsewhere")
     pictures = draw_pictures(subject)
     assert (set(pictures.files), pictures.failures) == ({"learning_curves.png", "graph.svg"}, {})
 
 
-def test_what_can_not_be_drawn_leaves_the_rest(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_drawn_does_not_affect_others(tmp_path: Path) -> None:
     subject = subject_of(tmp_path)
     (file,) = (subject.directory / "history").iterdir()
     file.write_bytes(file.read_bytes()[:-10])

@@ -26,7 +26,7 @@ def predictions_of(given: Assignment) -> Predictions:
 
 
 def losses(found: Predictions) -> tuple[float, float, float]:
-    """Accuracy, hinge and softmax by their definitions, in double precision."""
+    """Accuracy, hinge and softmax loss by their definitions, in double precision."""
     scores, rows = found.scores.astype(np.float64), np.arange(len(found.labels))
     own = scores[rows, found.labels]
     terms = np.maximum(0, scores - own[:, None] + 1)
@@ -47,7 +47,7 @@ def losses(found: Predictions) -> tuple[float, float, float]:
         {"training.shards": 8, "resources.workers": 2, "checkpoints.best": "val/accuracy"},
     ],
 )
-def test_what_is_computed_from_them_is_what_the_job_recorded(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_metrics_of_predictions_equal_those_that_the_job_recorded(tmp_path: Path, changes: dict[str, Any]) -> None:
     dataset = blobs(tmp_path, rows=3000)
     given = assignment(job(**changes), dataset, tmp_path / "job")
     recorded = points_of(completed(given).events)
@@ -55,7 +55,7 @@ def test_what_is_computed_from_them_is_what_the_job_recorded(tmp_path: Path, cha
     assert found.source == "validation"
     best = load_trained_model(given.directory, given.job, given.spec, dataset).step
     expected = [recorded[name][best] for name in ("val/accuracy", "val/hinge", "val/softmax")]
-    # Each sample's loss was rounded to single precision.
+    # The job rounded the loss of each sample to single precision.
     assert losses(found) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
     _, labels = open_dataset(dataset)
@@ -66,7 +66,7 @@ def test_what_is_computed_from_them_is_what_the_job_recorded(tmp_path: Path, cha
     assert found.in_words == f"600 validation rows, after step {best}"
 
 
-def test_the_training_rows_where_there_are_no_others(tmp_path: Path) -> None:
+def test_without_validation_rows_the_training_rows_are_used(tmp_path: Path) -> None:
     dataset = blobs(tmp_path)
     given = assignment(job(**{"data.validation": 0.0}), dataset, tmp_path / "job")
     completed(given)
@@ -75,7 +75,7 @@ def test_the_training_rows_where_there_are_no_others(tmp_path: Path) -> None:
     assert np.array_equal(found.labels, open_dataset(dataset)[1])
 
 
-def test_of_too_many_rows_the_seed_chooses_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_subsets_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = blobs(tmp_path, rows=500)
     given = assignment(job(), dataset, tmp_path / "job")
     completed(given)
@@ -86,12 +86,12 @@ def test_of_too_many_rows_the_seed_chooses_some(tmp_path: Path, monkeypatch: pyt
     places = np.searchsorted(whole.rows, found.rows)
     assert np.array_equal(whole.rows[places], found.rows)
     assert (np.diff(places) > 0).all()
-    assert places[-1] > 50, "they come from the whole of it"
+    assert places[-1] > 50, "rows are chosen from the whole subset"
     assert np.array_equal(found.labels, whole.labels[places])
     assert np.allclose(found.scores, whole.scores[places], rtol=1e-5, atol=1e-5)
 
 
-def test_the_checkpoint_must_be_there_and_the_jobs_own(tmp_path: Path) -> None:
+def test_a_missing_damaged_or_foreign_checkpoint_is_rejected(tmp_path: Path) -> None:
     given = assignment(job(), blobs(tmp_path), tmp_path / "job")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         predictions_of(given)

@@ -1,4 +1,4 @@
-"""A trained job as it is read for a comparison, against what was recorded while it was trained."""
+"""A trained job read for a comparison, compared with the points recorded during training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.workers.fixtures.helpers import assignment, blobs, completed, job, po
 if TYPE_CHECKING:
     from pathlib import Path
 
-EPOCHS, STEPS_OF_EPOCH = 4, 5  # 267 rows in batches of 60, the last one not full
+EPOCHS, STEPS_OF_EPOCH = 4, 5  # 267 rows in batches of 60, the last one smaller
 
 
 @pytest.mark.parametrize("loss", ["hinge", "softmax"])
-def test_what_is_read_is_what_was_recorded(tmp_path: Path, loss: str) -> None:
+def test_a_replica_equals_the_recorded_points(tmp_path: Path, loss: str) -> None:
     changes = {"loss": {"type": loss}, "training.epochs": EPOCHS, "training.batch_size": 60}
-    # The first of equally accurate epochs would be kept as the best.
+    # The best checkpoint is the first of several equally accurate epochs, so it differs from the last one.
     given = assignment(job(**changes, **{"checkpoints.best": "val/accuracy"}), blobs(tmp_path), tmp_path / "job")
     points = points_of(completed(given).events)
     last = EPOCHS * STEPS_OF_EPOCH
@@ -40,7 +40,7 @@ def test_what_is_read_is_what_was_recorded(tmp_path: Path, loss: str) -> None:
     assert figures["weight norm"] == points["weights/norm"][last]
 
 
-def test_without_validation_rows_there_is_no_accuracy_on_the_way(tmp_path: Path) -> None:
+def test_without_validation_rows_there_is_no_validation_accuracy(tmp_path: Path) -> None:
     given = assignment(job(**{"data.validation": 0.0}), blobs(tmp_path), tmp_path / "job")
     completed(given)
     replica = read_replica(given.directory, given.job, given.spec, given.dataset)

@@ -1,4 +1,4 @@
-"""The picture of a sweep: which of its jobs it is drawn from, and what it calls them."""
+"""The picture of a sweep: the jobs that it shows and their labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Member]:
-    """Trains a job for one epoch, with some fields set by the sweep, and says that it reached an accuracy."""
+    """A function that trains a job for one epoch and returns it as a member with the given accuracy."""
     directory: Path = tmp_path_factory.mktemp("sweep")
     dataset, made = blobs(directory), iter(range(100))
 
@@ -43,7 +43,7 @@ def settings(figure: Figure | None) -> list[str]:
     return [label.get_text() for label in figure.axes[5].get_yticklabels()]
 
 
-def test_the_best_settings_of_each_loss_by_their_mean_over_the_seeds(trained: Callable[..., Member]) -> None:
+def test_the_best_settings_of_each_loss_are_chosen_by_their_mean_over_the_seeds(trained: Callable[..., Member]) -> None:
     members = [
         trained(accuracy, **{"loss.type": loss, "optimizer.lr": lr, "training.seed": seed})
         for loss, lr, seed, accuracy in (
@@ -64,7 +64,7 @@ def test_the_best_settings_of_each_loss_by_their_mean_over_the_seeds(trained: Ca
     assert softmax == pytest.approx([0.95, 0.94])
 
 
-def test_forms_of_a_loss_are_losses_of_their_own(trained: Callable[..., Member]) -> None:
+def test_losses_with_different_options_are_separate(trained: Callable[..., Member]) -> None:
     members = [
         trained(0.9, **{"loss": {"type": "hinge"}, "optimizer.lr": 0.05, "regularization.l2": 0.5}),
         trained(0.8, **{"loss": {"type": "hinge", "squared": True}, "optimizer.lr": 0.05, "regularization.l2": 0.5}),
@@ -73,7 +73,7 @@ def test_forms_of_a_loss_are_losses_of_their_own(trained: Callable[..., Member])
     assert labels(draw_sweep("forms", members)) == expected
 
 
-def test_of_many_settings_the_best_in_the_sweeps_order(trained: Callable[..., Member]) -> None:
+def test_of_many_settings_the_best_are_shown_in_the_order_of_the_sweep(trained: Callable[..., Member]) -> None:
     one = trained(0.9)
     members = [
         replace(one, overrides={"optimizer.lr": place}, accuracy=0.9 - abs(8.1 - place) / 100) for place in range(14)
@@ -81,5 +81,5 @@ def test_of_many_settings_the_best_in_the_sweeps_order(trained: Callable[..., Me
     assert settings(draw_sweep("many", members)) == [str(place) for place in range(4, 14)]
 
 
-def test_without_a_success_there_is_no_picture() -> None:
+def test_without_a_succeeded_job_there_is_no_picture() -> None:
     assert draw_sweep("none", []) is None

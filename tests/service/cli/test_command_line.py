@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("digits")
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the client sees the API only
+    return "sqlite"  # the client does not depend on the database
 
 
 def test_pause_resume_and_resize(url: str, client: Client) -> None:
@@ -43,9 +43,9 @@ def test_pause_resume_and_resize(url: str, client: Client) -> None:
     assert client.job(job_id)["spec"]["resources"]["workers"] == 3
     resized = run(url, "resize", job_id, "--workers", "2", "--cpus-per-worker", "2")
     assert resized.stdout == f"{job_id} 2 workers of 2 CPUs\n"
-    refused = run(url, "resume", job_id, "--workers", "9")
-    assert refused.exit_code == 1
-    assert "9 workers of 2 CPUs would share 4 shards" in refused.stderr
+    rejected = run(url, "resume", job_id, "--workers", "9")
+    assert rejected.exit_code == 1
+    assert "9 workers of 2 CPUs would share 4 shards" in rejected.stderr
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
@@ -62,7 +62,7 @@ def test_submit_and_show(url: str, tmp_path: Path, suffix: str) -> None:
     assert "digits" in run(url, "datasets", "list").stdout
 
 
-def test_yaml_numbers_are_those_of_json(tmp_path: Path) -> None:
+def test_yaml_numbers_are_read_as_in_json(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text("lr: 1e-4\nl2: -2E5\nname: 2024-01-01\nepochs: 10\nfloat: 1.5e3\ntrue: false\nlayer: 1e\n")
     assert read_spec(file) == {
@@ -80,7 +80,7 @@ def test_yaml_numbers_are_those_of_json(tmp_path: Path) -> None:
         ("absent.yaml", None, "cannot be read: No such file"),
     ],
 )
-def test_files_that_hold_no_spec(url: str, tmp_path: Path, name: str, text: str | None, words: str) -> None:
+def test_invalid_spec_files(url: str, tmp_path: Path, name: str, text: str | None, words: str) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     result = run(url, "submit", str(tmp_path / name))
@@ -89,14 +89,14 @@ def test_files_that_hold_no_spec(url: str, tmp_path: Path, name: str, text: str 
     assert "Traceback" not in result.output
 
 
-def test_a_refused_spec_says_why(url: str, tmp_path: Path) -> None:
+def test_the_error_of_a_rejected_spec(url: str, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(hinge_job(**{"training.epochs": 0})))
     result = run(url, "submit", str(tmp_path / "job.yaml"))
     assert result.exit_code == 1
     assert result.stderr == "gradfleet: training.epochs: must be at least 1, not 0\n"
 
 
-def test_nothing_at_the_address() -> None:
+def test_no_service_at_the_address() -> None:
     result = run(f"http://127.0.0.1:{free_port()}", "jobs")
     assert result.exit_code == 1
     assert result.stderr.startswith("gradfleet: nothing answers at http://127.0.0.1")
@@ -138,7 +138,7 @@ def test_a_dataset_with_a_split_column(url: str, tmp_path: Path) -> None:
     assert "rows by" not in run(url, "datasets", "show", "digits").stdout
 
 
-def test_datasets_that_can_not_be_added(url: str, tmp_path: Path) -> None:
+def test_datasets_that_cannot_be_added(url: str, tmp_path: Path) -> None:
     for arguments, words in (
         (("absent.csv", "--upload"), "absent.csv is not a file on this machine"),
         (("a.idx", "--labels", "b.idx", "--upload"), "--upload sends one file"),
@@ -169,7 +169,7 @@ def test_following_several_jobs(client: Client, database: Database, terminal: bo
     console = Console(file=text, force_terminal=terminal, width=140, no_color=True)
     thread = threading.Thread(target=follow, args=[jobs, console])
     thread.start()
-    wait_until(lambda: "second" in text.getvalue(), "both are shown")
+    wait_until(lambda: "second" in text.getvalue(), "both jobs are shown")
     train(database, jobs[1].id, State.SUCCEEDED)
     train(database, jobs[0].id, State.FAILED)
     thread.join(10)
@@ -180,7 +180,7 @@ def test_following_several_jobs(client: Client, database: Database, terminal: bo
     assert ("\x1b" in text.getvalue()) == terminal
 
 
-def test_following_says_what_stops_it(client: Client) -> None:
+def test_following_a_deleted_job_raises_its_error(client: Client) -> None:
     jobs = [client.submit(hinge_job(name=name)) for name in ("first", "second")]
     for job in jobs:
         job.cancel().delete()
@@ -193,7 +193,7 @@ def test_submit_and_watch(url: str, client: Client, database: Database, tmp_path
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(run(url, "submit", str(tmp_path / "job.json"), "--watch")))
     thread.start()
-    (job,) = wait_until(lambda: list(client.jobs()), "the job is there")
+    (job,) = wait_until(lambda: list(client.jobs()), "the job is submitted")
     train(database, job.id, State.SUCCEEDED)
     thread.join(10)
     first, *_, last = results[0].stdout.splitlines()
@@ -232,7 +232,7 @@ def test_metrics_as_text_and_as_arrow(url: str, client: Client, database: Databa
     assert pa.ipc.open_stream(arrow).read_all().equals(job.metrics(["train/loss"]))
 
 
-def test_validate_says_what_would_run(url: str, client: Client, tmp_path: Path) -> None:
+def test_validate_describes_the_job(url: str, client: Client, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(hinge_job(**{"data.validation": 0})))
     result = run(url, "validate", str(tmp_path / "job.yaml"))
     assert result.exit_code == 0
@@ -256,12 +256,12 @@ def test_delete(url: str, client: Client) -> None:
     assert "There is no job" in run(url, "show", job.id).stderr
 
 
-def test_the_help_says_what_the_exit_status_means() -> None:
+def test_the_help_explains_the_exit_status() -> None:
     text = " ".join(CliRunner().invoke(command_line, ["--help"], terminal_width=200).stdout.split())
     assert f"{JOB_FAILED} the watched job, or a job of the watched sweep, failed or was cancelled" in text
 
 
-def test_the_command_line_starts_without_the_heavy_parts() -> None:
+def test_the_command_line_imports_no_heavy_packages() -> None:
     heavy = {"sqlalchemy", "fastapi", "mlflow", "ray", "numpy", "pyarrow", "matplotlib", "pandas"}
     code = f"import sys, service.cli.main; print(sorted({heavy!r} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -30,7 +30,7 @@ PARAMETERS = [
 def check(tmp_path: Path, *options: str, model: Any = None, **changes: Any) -> Any:
     spec = {
         "name": "checked",
-        "data": {"dataset": "nobody looks at it"},
+        "data": {"dataset": "not used"},
         "model": {"inputs": 5, "layers": LAYERS} if model is None else model,
         "loss": {"type": "softmax"},
         "optimizer": {"type": "sgd"},
@@ -42,19 +42,19 @@ def check(tmp_path: Path, *options: str, model: Any = None, **changes: Any) -> A
 
 
 def rows(output: str) -> dict[str, list[str]]:
-    """The table's rows by their first column, without the heading."""
+    """The rows of the table by their first column, without the header."""
     return {words[0]: words[1:] for line in output.splitlines()[1:-1] if (words := line.split())}
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_right_gradients_pass(tmp_path: Path, seed: int) -> None:
+def test_correct_gradients_pass(tmp_path: Path, seed: int) -> None:
     result = check(tmp_path, "--seed", str(seed))
     assert result.exit_code == 0, result.output
     found = rows(result.output)
     assert list(found) == ["features", *PARAMETERS]
     assert all(row[-1] == "ok" for row in found.values())
     assert f"seed {seed}" in result.output.splitlines()[-1]
-    assert found["stem.bias"][-4:-1] == ["0", "of", "7"], "every entry is looked at"
+    assert found["stem.bias"][-4:-1] == ["0", "of", "7"], "every entry is checked"
 
 
 @pytest.mark.parametrize("loss", ["hinge", "sigmoid_cross_entropy"])
@@ -68,7 +68,7 @@ def test_a_loss_of_one_score(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_a_seed_gives_the_same_samples_again(tmp_path: Path) -> None:
+def test_a_seed_gives_the_same_samples(tmp_path: Path) -> None:
     first, second, other = (check(tmp_path, "--seed", seed).output for seed in ("5", "5", "6"))
     assert first == second
     assert rows(first)["scores.weight"] != rows(other)["scores.weight"]
@@ -94,7 +94,7 @@ def test_a_wrong_gradient_is_shown_with_its_entry(tmp_path: Path, monkeypatch: p
     assert result.output.splitlines()[-1].startswith("1 FAILED")
 
 
-def test_a_backward_that_drifts_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backward_that_changes_between_calls_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right, calls = ReLU.backward, iter(range(1_000_000))
 
     def wrong(self: ReLU, *arguments: Any) -> None:
@@ -120,14 +120,14 @@ def test_a_backward_that_drifts_is_shown(tmp_path: Path, monkeypatch: pytest.Mon
         ({"optimizer": {"type": "sgd", "schedule": {"type": "cosin"}}}, "did you mean 'cosine'?"),
     ],
 )
-def test_a_spec_that_is_wrong_is_refused_by_field(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_the_error_of_an_invalid_spec_names_the_field(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     result = check(tmp_path, **changes)
     assert result.exit_code == 1
     assert words in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_a_file_that_is_no_spec(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(command_line, ["gradcheck", str(tmp_path / "none.yaml")])
     assert result.exit_code == 1
     assert "none.yaml cannot be read" in result.stderr

@@ -29,7 +29,7 @@ def migrate(expected: int = 0, **environment: str) -> str:
     return done.output
 
 
-def test_given_tokens_let_their_owners_in_once_and_revoked_ones_never_again(url: str) -> None:
+def test_given_tokens_are_added_once_and_revoked_ones_stay_revoked(url: str) -> None:
     migrate()
     for _ in range(2):
         migrate(ADMIN_TOKEN=ADMIN, METRICS_TOKEN=METRICS)
@@ -49,7 +49,7 @@ def test_given_tokens_let_their_owners_in_once_and_revoked_ones_never_again(url:
 
 
 @pytest.mark.parametrize("token", ["hunter2", "tok_1.short", ADMIN[:-4], f"tok_{'0A' * 8}.{'s' * 43}", ADMIN + "\n"])
-def test_a_weak_or_malformed_token_is_refused_and_not_told(url: str, token: str) -> None:
+def test_a_weak_or_malformed_token_is_rejected_and_not_printed(url: str, token: str) -> None:
     output = migrate(2, ADMIN_TOKEN=token)
     assert "the token for admin is not of the form" in output
     assert token not in output

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("digits")
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the client sees the API only
+    return "sqlite"  # the client does not depend on the database
 
 
 def write(directory: Path, **changes: Any) -> str:
@@ -39,7 +39,7 @@ def write(directory: Path, **changes: Any) -> str:
 
 
 def end(database: Database, job_id: str, accuracy: float | None) -> None:
-    """A job that has succeeded; without an accuracy it has failed."""
+    """Let a job succeed with this accuracy. Without an accuracy it fails."""
     with database.writing() as session:
         attempt = start_attempt(session, job_id, "supervisor")
         move(session, job_id, from_=State.QUEUED, to=State.STARTING)
@@ -68,9 +68,9 @@ def test_a_sweep_is_submitted_listed_and_cancelled(url: str, client: Client, tmp
         sweep_id, "losses", "hinge-vs-softmax", "queued", "4 queued",
     ]  # fmt: skip
     assert run(url, "cancel", sweep_id).stdout == f"{sweep_id} cancelled\n"
-    refused = run(url, "sweep", write(tmp_path, seeds=[0, 0]))
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "has a seed twice" in refused.stderr
+    rejected = run(url, "sweep", write(tmp_path, seeds=[0, 0]))
+    assert (rejected.exit_code, rejected.stdout) == (1, "")
+    assert "has a seed twice" in rejected.stderr
     assert "There is no sweep" in run(url, "cancel", "sweep_0").stderr
 
 
@@ -81,7 +81,7 @@ def test_watching_a_sweep_ends_with_its_comparison(
     file = write(tmp_path, seeds=[0])
     watching = threading.Thread(target=lambda: results.append(run(url, "sweep", file, "--watch")))
     watching.start()
-    (sweep,) = wait_until(lambda: list(client.sweeps()), "the sweep is there")
+    (sweep,) = wait_until(lambda: list(client.sweeps()), "the sweep is submitted")
     for job in sweep.jobs():
         end(database, job.id, 0.5)
     watching.join(20)
@@ -98,7 +98,7 @@ def test_watching_a_sweep_that_does_not_succeed(url: str, client: Client, databa
     file = write(tmp_path, over=None, seeds=[0, 1])
     watching = threading.Thread(target=lambda: results.append(run(url, "sweep", file, "--watch")))
     watching.start()
-    (sweep,) = wait_until(lambda: list(client.sweeps()), "the sweep is there")
+    (sweep,) = wait_until(lambda: list(client.sweeps()), "the sweep is submitted")
     first, second = sweep.jobs()
     end(database, first.id, 0.5)
     end(database, second.id, None)
@@ -107,7 +107,7 @@ def test_watching_a_sweep_that_does_not_succeed(url: str, client: Client, databa
     assert results[0].stderr == f"gradfleet: sweep {sweep.id} failed: 1 failed, 1 succeeded\n"
 
 
-def test_the_view_on_a_terminal(client: Client, database: Database) -> None:
+def test_following_a_sweep_on_a_terminal(client: Client, database: Database) -> None:
     sweep = client.sweep(LOSSES_SWEEP | {"name": "all [bold]", "over": None, "seeds": [0, 1]})
     text = StringIO()
     console = Console(file=text, force_terminal=True, width=140, no_color=True)

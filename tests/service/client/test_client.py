@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the client sees the API only
+    return "sqlite"  # the client does not depend on the database
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_job_from_its_submission_to_its_end(client: Client, database: Database) -> None:
+def test_life_of_a_job(client: Client, database: Database) -> None:
     job = client.submit(hinge_job(labels={"team": "vision"}))
     assert (job.name, job.state, job.reason, job.ended) == ("digits-hinge", "queued", None, False)
     assert job["labels"] == {"team": "vision"}
@@ -47,7 +47,7 @@ def test_a_job_from_its_submission_to_its_end(client: Client, database: Database
         job.delete()
     assert caught.value.status == 409
     train(database, job.id, State.SUCCEEDED)
-    assert job.state == "queued", "nobody has asked since"
+    assert job.state == "queued", "the state is not refreshed by itself"
     assert job.wait() is job
     assert (job.state, job.ended) == ("succeeded", True)
     assert job.progress == {"epoch": 20, "step": 20, "total_steps": 40}
@@ -83,7 +83,7 @@ def test_waiting_for_a_job_that_fails(client: Client, database: Database) -> Non
 
 
 @pytest.mark.usefixtures("digits")
-def test_points_come_as_a_table(client: Client, database: Database) -> None:
+def test_metrics_are_a_table(client: Client, database: Database) -> None:
     job = client.submit(hinge_job())
     empty = job.metrics()
     assert empty.num_rows == 0
@@ -105,7 +105,7 @@ def test_points_come_as_a_table(client: Client, database: Database) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_jobs_are_found_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_jobs_reads_all_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.client.pages.LARGEST_PAGE", 2)
     before = datetime.now(UTC)
     made = [client.submit(hinge_job(name=str(number), labels={"number": str(number % 2)})).id for number in range(5)]
@@ -123,7 +123,7 @@ def test_jobs_are_found_page_by_page(client: Client, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("digits")
-def test_validating_runs_nothing(client: Client) -> None:
+def test_validating_creates_no_job(client: Client) -> None:
     preview = client.validate(hinge_job())
     assert (preview["parameters"], preview["total_steps"]) == (2442, 40)
     assert preview["layers"][0]["shape"] == ["batch", 128]
@@ -138,7 +138,7 @@ def test_datasets(client: Client, settings: Settings) -> None:
     assert client.register_dataset("more", path, "label") == more
     assert [entry["name"] for entry in client.datasets()] == ["digits", "more"]
     assert client.datasets()[1] == more
-    # The same content, sent from here.
+    # The same content as an upload.
     assert client.upload_dataset("more", path, features=["*"]) == more
     assert client.upload_dataset("more", path, "label", features=["x1", "x0"])["version"] == 2
     assert client.dataset("more@1")["digest"] == more["digest"]
@@ -188,7 +188,7 @@ def test_an_error_names_every_field(client: Client) -> None:
         (views.Preview, JobPreview),
     ],
 )
-def test_the_client_knows_what_the_service_says(view: type, model: type[BaseModel]) -> None:
+def test_the_views_of_the_client_match_the_schemas_of_the_service(view: type, model: type[BaseModel]) -> None:
     fields = typing.get_type_hints(view)
     assert list(fields) == list(model.model_fields)
     for name, field in model.model_fields.items():
@@ -196,14 +196,14 @@ def test_the_client_knows_what_the_service_says(view: type, model: type[BaseMode
         assert (type(None) in typing.get_args(fields[name])) == can_be_null, name
 
 
-def test_the_client_knows_which_states_are_the_last() -> None:
+def test_the_terminal_states_of_the_client_match_those_of_the_service() -> None:
     assert set(TERMINAL) == views.TERMINAL
     lasting = {sweeps.SweepState.QUEUED, sweeps.SweepState.RUNNING, sweeps.SweepState.PAUSED}
     assert set(sweeps.SweepState) - lasting == views.TERMINAL_OF_SWEEPS
     assert views.STOPPED == STOPPED
 
 
-def test_the_client_is_light(url: str) -> None:
+def test_the_client_imports_no_heavy_packages(url: str) -> None:
     heavy = {"ray", "sqlalchemy", "fastapi", "mlflow", "pyarrow", "numpy", "pydantic", "uvicorn", "typer"}
     code = f"""
 import sys
@@ -216,7 +216,7 @@ print(sorted({heavy!r} & set(sys.modules)))
     assert result.stdout == "[]\n"
 
 
-def test_loopback_addresses_are_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_requests_to_loopback_addresses_bypass_the_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)

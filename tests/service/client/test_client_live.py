@@ -1,4 +1,4 @@
-"""A client beside a job that goes on, with the service's own streams."""
+"""A client that follows a running job through the event streams of the service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.client import Client, Job, retries
 from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.states import State
 from service.stack.app import create_app
-from tests.service.fakes.flaky_proxy import Answer, Cut, FlakyProxy, HangUp, flaky
+from tests.service.fakes.flaky_proxy import Cut, Disconnect, FlakyProxy, Respond, flaky
 from tests.service.fixtures.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the client sees the API only
+    return "sqlite"  # the client does not depend on the database
 
 
 pytestmark = pytest.mark.usefixtures("digits")
@@ -33,7 +33,7 @@ LIFE = [State.STARTING, State.RUNNING, State.PAUSING, State.PAUSED, State.QUEUED
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
 
 
@@ -50,7 +50,7 @@ def client(proxy: FlakyProxy) -> Iterator[Client]:
 
 
 class Reader(threading.Thread):
-    """Takes what comes, on a thread of its own."""
+    """Collects the items of an iterable on a thread."""
 
     def __init__(self, source: Iterable[Any]) -> None:
         super().__init__()
@@ -63,12 +63,12 @@ class Reader(threading.Thread):
 
     def all(self) -> list[Any]:
         self.join(20)
-        assert not self.is_alive(), f"it waits on after {self.taken[-1:]}"
+        assert not self.is_alive(), f"the iterator did not end after {self.taken[-1:]}"
         return self.taken
 
 
 class Training:
-    """What a scheduler writes about a job."""
+    """Writes what the scheduler writes for a job."""
 
     def __init__(self, database: Database, job_id: str) -> None:
         self.database, self.job_id, self.state = database, job_id, State.QUEUED
@@ -77,26 +77,28 @@ class Training:
 
     def move(self, to: State) -> None:
         with self.database.writing() as session:
-            assert move(session, self.job_id, from_=self.state, to=to, reason=f"it is {to} – as told")
+            assert move(session, self.job_id, from_=self.state, to=to, reason=f"it is {to} – as requested")
         self.state = to
 
-    def go_on(self, step: int) -> None:
+    def progress(self, step: int) -> None:
         with self.database.writing() as session:
             assert record_progress(session, self.job_id, self.attempt, epoch=0, step=step)
 
 
 def streams(proxy: FlakyProxy) -> list[str | None]:
-    """Of each stream that was asked for, the id of the last event before it."""
+    """The Last-Event-ID of each request for a stream."""
     return [headers.get("last-event-id") for _, _, headers in proxy.seen if headers["accept"] == "text/event-stream"]
 
 
-def test_events_come_once_each_through_connections_that_break(
+def test_every_event_is_received_once_despite_broken_connections(
     client: Client, proxy: FlakyProxy, database: Database
 ) -> None:
     job = client.submit(hinge_job())
     training = Training(database, job.id)
-    # A message has some 250 bytes: a stream breaks off within its first ones, and so do the questions that follow it.
-    proxy.faults = [fault for size in range(200, 1100, 30) for fault in (Cut(size), HangUp(), None, Answer(502), None)]
+    # A message has about 250 bytes, so each stream ends within its first messages.
+    proxy.faults = [
+        fault for size in range(200, 1100, 30) for fault in (Cut(size), Disconnect(), None, Respond(502), None)
+    ]
     reader = Reader(client.job(job.id).events())
     for state in LIFE:
         training.move(state)
@@ -108,37 +110,37 @@ def test_events_come_once_each_through_connections_that_break(
     assert moves == ["queued", *LIFE, "succeeded"]
     ids = [event["id"] for event in events]
     assert ids == sorted(set(ids))
-    assert len(set(streams(proxy))) > 3, "it went on from several places"
+    assert len(set(streams(proxy))) > 3, "the streams were resumed after different events"
 
 
-def test_waiting_asks_once_and_then_listens(client: Client, proxy: FlakyProxy, database: Database) -> None:
+def test_waiting_uses_one_stream(client: Client, proxy: FlakyProxy, database: Database) -> None:
     job = client.submit(hinge_job())
     training = Training(database, job.id)
     reader = Reader((job.state, job.progress["step"]) for job in client.job(job.id).watch())
     training.move(State.STARTING)
     training.move(State.RUNNING)
-    wait_until(lambda: reader.taken and reader.taken[-1][0] == "running", "it is seen to run")
+    wait_until(lambda: reader.taken and reader.taken[-1][0] == "running", "the client sees that the job runs")
     before = len(proxy.seen)
     for step in (3, 8):
-        training.go_on(step)
+        training.progress(step)
         wait_until(lambda step=step: reader.taken[-1] == ("running", step), f"step {step}")
-    assert len(proxy.seen) - before <= 1, "progress came by the stream that was open"
+    assert len(proxy.seen) - before <= 1, "progress is received through the open stream"
     training.move(State.SUCCEEDED)
     assert reader.all()[-1] == ("succeeded", 8)
-    assert len(set(reader.taken)) == len(reader.taken), "nothing is shown twice"
+    assert len(set(reader.taken)) == len(reader.taken), "no state is reported twice"
     assert job.wait(timeout=5).state == "succeeded"
 
 
-def test_a_timeout_is_kept_while_nothing_happens(client: Client, proxy: FlakyProxy) -> None:
+def test_a_timeout_ends_waiting_while_no_events_arrive(client: Client, proxy: FlakyProxy) -> None:
     job = client.submit(hinge_job())
     with pytest.raises(TimeoutError, match=r"is queued after 0\.3 s"):
         job.wait(timeout=0.3)
-    # A stream would say nothing for 15 s, so the service is asked instead, now and then.
+    # A stream may be silent for 15 s, so the client polls the service instead.
     assert streams(proxy) == []
     assert len(proxy.seen) < 8
 
 
-def test_a_service_without_streams_is_asked_instead(settings: Settings, database: Database) -> None:
+def test_a_service_without_streams_is_polled(settings: Settings, database: Database) -> None:
     settings = settings.model_copy(update={"max_event_streams": 0})
     with served(create_app(settings, database=database)) as url, flaky(url) as proxy, Client(proxy.url) as client:
         job = client.submit(hinge_job())
@@ -154,17 +156,17 @@ def test_a_service_without_streams_is_asked_instead(settings: Settings, database
         assert len(streams(proxy)) == 1
 
 
-def test_a_client_outlasts_a_service_that_is_started_again(settings: Settings, database: Database) -> None:
+def test_a_client_continues_after_a_restart_of_the_service(settings: Settings, database: Database) -> None:
     with flaky("") as proxy, Client(proxy.url) as client:
         with served(create_app(settings, database=database)) as proxy.upstream:
             job = client.submit(hinge_job())
             training = Training(database, job.id)
             events, waiting = Reader(client.job(job.id).events()), Reader(map(Job.wait, [job]))
             training.move(State.STARTING)
-            wait_until(lambda: events.taken and events.taken[-1]["to_state"] == "starting", "it starts")
-        training.move(State.RUNNING)  # while nobody is there
-        asked = len(proxy.seen)
-        wait_until(lambda: len(proxy.seen) > asked + 2, "somebody asks in vain")
+            wait_until(lambda: events.taken and events.taken[-1]["to_state"] == "starting", "the job starts")
+        training.move(State.RUNNING)  # while the service is stopped
+        before = len(proxy.seen)
+        wait_until(lambda: len(proxy.seen) > before + 2, "the client has retried")
         with served(create_app(settings, database=database)) as proxy.upstream:
             training.move(State.SUCCEEDED)
             assert [event["to_state"] for event in events.all() if event["to_state"]] == [

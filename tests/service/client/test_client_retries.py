@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.client import ApiError, Client, UnreachableError, retries
 from service.client.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries, pause_before, seconds_of
-from tests.service.fakes.flaky_proxy import Answer, Cut, FlakyProxy, HangUp, LoseAnswer, flaky
+from tests.service.fakes.flaky_proxy import Cut, Disconnect, FlakyProxy, LoseResponse, Respond, flaky
 from tests.service.fixtures.support import free_port, hinge_job, write_parquet
 
 if TYPE_CHECKING:
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the client sees the API only
+    return "sqlite"  # the client does not depend on the database
 
 
 JITTERS = st.floats(0, 1, exclude_max=True)
 FAULTS = [
-    HangUp(),
-    LoseAnswer(),
+    Disconnect(),
+    LoseResponse(),
     Cut(10),
-    Answer(429, {"Retry-After": "0"}),
-    Answer(502),
-    Answer(503),
-    Answer(504),
+    Respond(429, {"Retry-After": "0"}),
+    Respond(502),
+    Respond(503),
+    Respond(504),
 ]
 
 
@@ -55,7 +55,7 @@ def client(proxy: FlakyProxy) -> Iterator[Client]:
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, on a clock that goes on in them only."""
+    """The pauses between retries. The clock advances only during these pauses."""
     slept: list[float] = []
 
     class Clock:
@@ -70,25 +70,25 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @given(st.integers(0, 10_000), JITTERS, st.floats(0, 1e6))
-def test_a_pause_doubles_up_to_a_limit_and_is_never_shorter_than_asked_for(
+def test_a_pause_doubles_up_to_a_limit_and_is_at_least_retry_after(
     retry: int, jitter: float, retry_after: float
 ) -> None:
     seconds = pause_before(retry, jitter)
     assert 0.5 * FIRST_PAUSE <= seconds <= LONGEST_PAUSE
     if retry < 5:
         assert 0.5 <= seconds / (FIRST_PAUSE * 2**retry) <= 1
-    asked = pause_before(retry, jitter, retry_after)
-    assert max(seconds, retry_after) <= asked <= max(seconds, 1.5 * retry_after)
+    longer = pause_before(retry, jitter, retry_after)
+    assert max(seconds, retry_after) <= longer <= max(seconds, 1.5 * retry_after)
 
 
 @given(st.integers(0, 12), st.floats(0, 100), st.lists(st.floats(0, 30), max_size=20))
-def test_retries_are_bounded_in_number_and_in_time(limit: int, patience: float, asked: list[float]) -> None:
+def test_retries_are_bounded_in_number_and_in_time(limit: int, patience: float, retry_afters: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         slept: list[float] = []
         patch.setattr(time, "sleep", slept.append)
         patch.setattr(time, "monotonic", lambda: sum(slept))
         schedule = Retries(limit, patience)
-        made = [retry_after for retry_after in asked if schedule.pause(retry_after)]
+        made = [retry_after for retry_after in retry_afters if schedule.pause(retry_after)]
     assert len(slept) == len(made) == schedule.done <= limit
     assert sum(slept) <= patience
     assert all(pause >= retry_after for pause, retry_after in zip(slept, made, strict=True))
@@ -98,7 +98,7 @@ def test_retries_are_bounded_in_number_and_in_time(limit: int, patience: float, 
     ("header", "seconds"),
     [(None, 0), ("0", 0), ("7", 7), ("soon", 0), ("-3", 0), ("²", 0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0)],
 )
-def test_what_retry_after_says(header: str | None, seconds: float) -> None:
+def test_retry_after_in_seconds(header: str | None, seconds: float) -> None:
     assert seconds_of(header) == seconds
 
 
@@ -113,8 +113,8 @@ def test_retry_after_can_be_a_date(zone: str) -> None:
 
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
-def test_a_submission_that_is_repeated_makes_one_job(
-    client: Client, proxy: FlakyProxy, slept: list[float], fault: HangUp | LoseAnswer | Cut | Answer
+def test_a_repeated_submission_creates_one_job(
+    client: Client, proxy: FlakyProxy, slept: list[float], fault: Disconnect | LoseResponse | Cut | Respond
 ) -> None:
     proxy.faults = [fault, fault]
     job = client.submit(hinge_job())
@@ -134,7 +134,7 @@ def test_two_submissions_are_two_jobs(client: Client, proxy: FlakyProxy) -> None
 
 
 @pytest.mark.usefixtures("digits", "slept")
-def test_submissions_side_by_side_through_a_bad_network_make_one_job_each(client: Client, proxy: FlakyProxy) -> None:
+def test_concurrent_submissions_through_a_faulty_network_create_one_job_each(client: Client, proxy: FlakyProxy) -> None:
     proxy.faults = [*FAULTS, *FAULTS]
     names = [f"job-{number}" for number in range(12)]
     threads = [threading.Thread(target=client.submit, args=[hinge_job(name=name)]) for name in names]
@@ -148,31 +148,31 @@ def test_submissions_side_by_side_through_a_bad_network_make_one_job_each(client
 
 @pytest.mark.usefixtures("digits", "slept")
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
-def test_every_other_request_can_be_repeated_as_well(
-    client: Client, proxy: FlakyProxy, settings: Settings, fault: HangUp | LoseAnswer | Cut | Answer
+def test_every_other_request_can_be_repeated(
+    client: Client, proxy: FlakyProxy, settings: Settings, fault: Disconnect | LoseResponse | Cut | Respond
 ) -> None:
     job = client.submit(hinge_job())
 
-    def through(fault: HangUp | LoseAnswer | Cut | Answer) -> None:
-        assert not proxy.faults, "the one before was met"
+    def expect_fault(fault: Disconnect | LoseResponse | Cut | Respond) -> None:
+        assert not proxy.faults, "the fault before was applied"
         proxy.faults = [fault]
 
-    through(fault)
+    expect_fault(fault)
     assert job.pause().state == "paused"
-    through(fault)
+    expect_fault(fault)
     assert job.resize(workers=1)["spec"]["resources"]["workers"] == 1
-    through(fault)
+    expect_fault(fault)
     assert job.resume().state == "queued"
-    through(fault)
+    expect_fault(fault)
     assert client.job(job.id).state == "queued"
-    through(fault)
+    expect_fault(fault)
     assert job.cancel().state == "cancelled"
-    through(fault)
+    expect_fault(fault)
     assert client.validate(hinge_job())["total_steps"] == 40
     write_parquet(settings.allowed_roots[0] / "more.parquet", seed=2)
-    through(fault)
+    expect_fault(fault)
     assert client.register_dataset("more", "more.parquet", "label")["name"] == "more"
-    through(fault)
+    expect_fault(fault)
     job.delete()
     assert list(client.jobs()) == []
     with pytest.raises(ApiError, match="There is no job"):
@@ -182,17 +182,17 @@ def test_every_other_request_can_be_repeated_as_well(
 
 
 @pytest.mark.usefixtures("digits")
-def test_what_the_service_refuses_is_not_repeated(client: Client, proxy: FlakyProxy, slept: list[float]) -> None:
+def test_rejected_requests_are_not_repeated(client: Client, proxy: FlakyProxy, slept: list[float]) -> None:
     with pytest.raises(ApiError, match="must be at least 1"):
         client.submit(hinge_job(**{"training.epochs": 0}))
-    proxy.faults = [Answer(500)]
+    proxy.faults = [Respond(500)]
     with pytest.raises(ApiError, match="answered 500 Internal Server Error; is it Gradfleet"):
         client.datasets()
     assert (len(proxy.seen), slept) == (2, [])
 
 
-def test_a_service_that_stays_busy_is_reported(proxy: FlakyProxy, slept: list[float]) -> None:
-    proxy.faults = [Answer(503, {"Retry-After": "2"})] * 4
+def test_the_error_of_a_busy_service_is_raised_after_the_last_retry(proxy: FlakyProxy, slept: list[float]) -> None:
+    proxy.faults = [Respond(503, {"Retry-After": "2"})] * 4
     with Client(proxy.url, retries=3) as client, pytest.raises(ApiError, match="answered 503") as caught:
         client.datasets()
     assert caught.value.status == 503
@@ -200,14 +200,14 @@ def test_a_service_that_stays_busy_is_reported(proxy: FlakyProxy, slept: list[fl
     assert min(slept) >= 2
 
 
-def test_nobody_waits_longer_than_the_patience(proxy: FlakyProxy, slept: list[float]) -> None:
-    proxy.faults = [Answer(429, {"Retry-After": "3600"})]
+def test_retry_after_beyond_the_patience_is_not_waited_for(proxy: FlakyProxy, slept: list[float]) -> None:
+    proxy.faults = [Respond(429, {"Retry-After": "3600"})]
     with Client(proxy.url, patience=60) as client, pytest.raises(ApiError, match="answered 429"):
         client.datasets()
     assert slept == []
 
 
-def test_nothing_at_the_address(slept: list[float]) -> None:
+def test_no_service_at_the_address(slept: list[float]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with (
         Client(url, retries=3) as client,
@@ -218,7 +218,7 @@ def test_nothing_at_the_address(slept: list[float]) -> None:
     assert len(slept) == 3
 
 
-def test_an_answer_that_does_not_come_in_time(slept: list[float]) -> None:
+def test_a_response_that_times_out(slept: list[float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with Client(url, timeout=0.05, retries=1) as client, pytest.raises(UnreachableError, match="timed out"):
@@ -227,7 +227,7 @@ def test_an_answer_that_does_not_come_in_time(slept: list[float]) -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8000"])
-def test_an_address_that_is_none(url: str, slept: list[float]) -> None:
+def test_an_invalid_address(url: str, slept: list[float]) -> None:
     with Client(url) as client, pytest.raises(UnreachableError, match="cannot be reached"):
         client.datasets()
     assert slept == []

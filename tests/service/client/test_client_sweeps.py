@@ -8,7 +8,7 @@ import pytest
 from service.client import ApiError, Client
 from service.jobs.states import State
 from service.sweeps.schemas import LOSSES_SWEEP
-from tests.service.fakes.flaky_proxy import HangUp, LoseAnswer, flaky
+from tests.service.fakes.flaky_proxy import Disconnect, LoseResponse, flaky
 from tests.service.fixtures.support import train
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ SEEDS = LOSSES_SWEEP | {"over": None, "seeds": [0, 1, 2]}
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the client sees the API only
+    return "sqlite"  # the client does not depend on the database
 
 
-def test_a_sweep_from_its_submission_to_its_end(client: Client, database: Database) -> None:
+def test_life_of_a_sweep(client: Client, database: Database) -> None:
     client.submit(LOSSES_SWEEP["base"] | {"name": "alone"})
     sweep = client.sweep(SEEDS)
     assert (sweep.name, sweep.state, sweep.counts, sweep.ended) == ("losses", "queued", {"queued": 3}, False)
@@ -62,7 +62,7 @@ def test_the_comparison(client: Client, database: Database) -> None:
         sweep.comparison("val/acuracy")
 
 
-def test_sweeps_are_found_and_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_and_cancelling_sweeps(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.client.pages.LARGEST_PAGE", 2)
     made = [client.sweep(SEEDS | {"name": str(number)}).id for number in range(3)]
     assert [sweep.id for sweep in client.sweeps()] == made[::-1]
@@ -79,14 +79,14 @@ def test_sweeps_are_found_and_cancelled(client: Client, monkeypatch: pytest.Monk
         client.find_sweep("sweep_0")
 
 
-def test_a_submission_that_is_repeated_makes_one_sweep(api: httpx.Client) -> None:
+def test_a_repeated_submission_creates_one_sweep(api: httpx.Client) -> None:
     with flaky(str(api.base_url).rstrip("/")) as proxy, Client(proxy.url) as client:
-        proxy.faults = [LoseAnswer(), HangUp()]
+        proxy.faults = [LoseResponse(), Disconnect()]
         sweep = client.sweep(SEEDS)
         assert not proxy.faults
-        proxy.faults = [LoseAnswer()]
+        proxy.faults = [LoseResponse()]
         assert sweep.cancel().state == "cancelled"
-        proxy.faults = [HangUp()]
+        proxy.faults = [Disconnect()]
         assert [found.id for found in client.sweeps()] == [sweep.id]
         first = client.sweep(SEEDS, idempotency_key="mine")
         assert client.sweep(SEEDS, idempotency_key="mine").id == first.id

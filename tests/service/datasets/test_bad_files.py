@@ -1,4 +1,4 @@
-"""Files that are no dataset: each is refused with the file, the column and the row at fault, and leaves nothing."""
+"""Invalid files are rejected. The error names the file, column and row, and no file remains in the data directory."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LIMIT = 1024 * 1024
 GOOD = pd.DataFrame({"a": np.arange(100) * 0.5, "b": np.arange(100), "label": list("xy") * 50})
 
 
-def refused(tmp_path: Path, *files: Path, **selection: Any) -> str:
-    """What is said; nothing is left beside the target."""
+def error_of(tmp_path: Path, *files: Path, **selection: Any) -> str:
+    """The error message. Checks that no file remains and that the message has no absolute path."""
     (tmp_path / "data").mkdir(exist_ok=True)
     with pytest.raises(DatasetError) as caught:
         prepared(files, tmp_path / "data", Selection(**selection), max_bytes=LIMIT)
@@ -46,25 +46,25 @@ def idx_header(kind: int, *shape: int) -> bytes:
 
 CSV_HEAD = "a,b,label\n1,2,x\n3,4,y\n"
 
-# What is in the file; words that must be in the message.
+# The content of the file and the words that must be in the message.
 TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "too few fields": (CSV_HEAD + "5,x\n", ("t.csv", "Row #4", "Expected 3 columns, got 2")),
     "too many fields": (CSV_HEAD + "5,6,x,7\n", ("t.csv", "Row #4", "Expected 3 columns, got 4")),
-    "a word among numbers": (CSV_HEAD + "5,many,x\n", ("t.csv", "'b'", "'many'", "line 4")),
-    "nothing where a number should be": (CSV_HEAD + "5,,x\n", ("t.csv", "'b'", "row 2", "no value")),
+    "text in a column of numbers": (CSV_HEAD + "5,many,x\n", ("t.csv", "'b'", "'many'", "line 4")),
+    "empty number": (CSV_HEAD + "5,,x\n", ("t.csv", "'b'", "row 2", "no value")),
     "no label": (CSV_HEAD + "5,6,\n", ("t.csv", "'label'", "row 2", "no label")),
     "not a number": (CSV_HEAD + "nan,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
     "infinity": (CSV_HEAD + "-inf,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
     "beyond 32 bits": (CSV_HEAD + "1e39,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
     "nothing": ("", ("t.csv", "Empty")),
-    "a header alone": ("a,label\n", ("0 rows", "at least 2")),
+    "only a header": ("a,label\n", ("0 rows", "at least 2")),
     "no header": ("1.5,2,7\n3,4,8\n", ("t.csv", "first line", "name the columns")),
-    "a column twice": ("a,a,label\n1,2,x\n", ("t.csv", "'a'")),
+    "duplicate column": ("a,a,label\n1,2,x\n", ("t.csv", "'a'")),
     "one class": ("a,label\n1,x\n2,x\n", ("'label'", "'x'", "2 classes")),
     "no such column": ("a,b\n1,2\n", ("'label'", "a, b")),
-    "not text at all": ("a,label\n1,\udcff\n2,y\n", ("t.csv", "UTF8")),
-    "names that are no text": ("\udc89PNG,label\n1,x\n", ("t.csv", "utf-8")),
-    "a quotation that never ends": ('a,label\n1,"x\n2,y\n', ("1 rows",)),
+    "invalid UTF-8 in a row": ("a,label\n1,\udcff\n2,y\n", ("t.csv", "UTF8")),
+    "invalid UTF-8 in the header": ("\udc89PNG,label\n1,x\n", ("t.csv", "utf-8")),
+    "unclosed quotation mark": ('a,label\n1,"x\n2,y\n', ("1 rows",)),
 }
 
 
@@ -72,20 +72,20 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
 def test_bad_csv(tmp_path: Path, case: str) -> None:
     text, words = TEXTS[case]
     (tmp_path / "t.csv").write_bytes(text.encode(errors="surrogateescape"))
-    said = refused(tmp_path, tmp_path / "t.csv")
+    message = error_of(tmp_path, tmp_path / "t.csv")
     for word in words:
-        assert word in said, said
+        assert word in message, message
 
 
-# What is in an IDX file of images beside one of three labels.
+# The content of an IDX file of images; a second file has three labels.
 IMAGES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "another magic": (b"\x89PNG" + bytes(20), ("images.idx", "not an IDX file", "89 50 4e 47")),
     "nothing": (b"", ("images.idx", "nothing")),
-    "no such type": (b"\0\0\x0a\x01" + bytes(20), ("images.idx", "not an IDX file")),
-    "a header cut short": (idx_header(8, 3, 2, 2)[:9], ("images.idx", "cut short", "9 bytes")),
-    "cut short": (idx_header(8, 3, 2, 2) + bytes(11), ("images.idx", "27 bytes", "28")),
+    "unknown type": (b"\0\0\x0a\x01" + bytes(20), ("images.idx", "not an IDX file")),
+    "truncated header": (idx_header(8, 3, 2, 2)[:9], ("images.idx", "cut short", "9 bytes")),
+    "truncated": (idx_header(8, 3, 2, 2) + bytes(11), ("images.idx", "27 bytes", "28")),
     "too long": (idx_header(8, 3, 2, 2) + bytes(13), ("images.idx", "29 bytes", "28")),
-    "a size beyond reason": (idx_header(8, 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(9), ("images.idx", "25 bytes")),
+    "very large size": (idx_header(8, 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(9), ("images.idx", "25 bytes")),
     "empty images": (idx_header(8, 3, 0, 2), ("images.idx", "(3, 0, 2)")),
     "fewer images than labels": (idx_header(8, 2, 2, 2) + bytes(8), ("images.idx has 2", "labels.idx has 3")),
 }
@@ -96,26 +96,26 @@ def test_bad_idx(tmp_path: Path, case: str) -> None:
     content, words = IMAGES[case]
     (tmp_path / "labels.idx").write_bytes(idx_header(8, 3) + b"\0\1\0")
     (tmp_path / "images.idx").write_bytes(content)
-    said = refused(tmp_path, tmp_path / "images.idx", tmp_path / "labels.idx")
+    message = error_of(tmp_path, tmp_path / "images.idx", tmp_path / "labels.idx")
     for word in words:
-        assert word in said, said
+        assert word in message, message
 
 
 def test_bad_cifar(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073 * 2 - 1))
-    assert "data_batch_1.bin has 6145 bytes" in refused(tmp_path, tmp_path / "data_batch_1.bin")
+    assert "data_batch_1.bin has 6145 bytes" in error_of(tmp_path, tmp_path / "data_batch_1.bin")
 
 
-def test_training_and_test_files_that_do_not_go_together(tmp_path: Path) -> None:
+def test_training_and_test_files_of_different_shapes(tmp_path: Path) -> None:
     for part, side in (("train", 2), ("t10k", 3)):
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_header(8, 2, side, side) + bytes(2 * side * side))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_header(8, 2) + b"\0\1")
     files = [file for file in tmp_path.iterdir() if file.is_file()]
-    said = refused(tmp_path, *files, split="split")
+    message = error_of(tmp_path, *files, split="split")
     for words in ("train have the columns", "uint8[2, 2]", "those of test", "uint8[3, 3]"):
-        assert words in said
+        assert words in message
     alone = [file for file in files if file.name.startswith("train")]
-    assert "no split column 'split'; its columns are image, label" in refused(tmp_path, *alone, split="split")
+    assert "no split column 'split'; its columns are image, label" in error_of(tmp_path, *alone, split="split")
 
 
 def test_bad_arrays(tmp_path: Path) -> None:
@@ -130,24 +130,24 @@ def test_bad_arrays(tmp_path: Path) -> None:
         ("fewer rows", np.ones((2, 2)), ("x 2", "label 3")),
     ):
         np.save(tmp_path / "x.npy", array)
-        said = refused(tmp_path, tmp_path / "x.npy", label)
+        message = error_of(tmp_path, tmp_path / "x.npy", label)
         for word in words:
-            assert word in said, f"{name}: {said}"
+            assert word in message, f"{name}: {message}"
     np.save(tmp_path / "x.npy", np.ones((3, 2)))
     whole = (tmp_path / "x.npy").read_bytes()
     for length in (0, 5, 60, len(whole) - 1):
         (tmp_path / "x.npy").write_bytes(whole[:length])
-        assert "x.npy" in refused(tmp_path, tmp_path / "x.npy", label)
+        assert "x.npy" in error_of(tmp_path, tmp_path / "x.npy", label)
 
 
 def test_ragged_lists(tmp_path: Path) -> None:
     pd.DataFrame({"a": [[1, 2], [3, 4], [5]], "label": list("xyx")}).to_parquet(tmp_path / "t.parquet")
-    said = refused(tmp_path, tmp_path / "t.parquet")
-    assert "t.parquet: column 'a' in row 2 has a list of 1 numbers" in said
-    assert "one of 2" in said
+    message = error_of(tmp_path, tmp_path / "t.parquet")
+    assert "t.parquet: column 'a' in row 2 has a list of 1 numbers" in message
+    assert "one of 2" in message
 
 
-def test_parts_that_do_not_belong_together(tmp_path: Path) -> None:
+def test_files_with_different_columns(tmp_path: Path) -> None:
     GOOD.to_parquet(tmp_path / "0.parquet")
     for columns, words in (
         (GOOD.drop(columns="b"), ("1.parquet", "'b'")),
@@ -157,21 +157,21 @@ def test_parts_that_do_not_belong_together(tmp_path: Path) -> None:
         (GOOD.assign(label=[*["x"] * 70, None, *["y"] * 29]), ("1.parquet", "'label'", "row 70")),
     ):
         columns.to_parquet(tmp_path / "1.parquet")
-        said = refused(tmp_path, tmp_path / "0.parquet", tmp_path / "1.parquet")
+        message = error_of(tmp_path, tmp_path / "0.parquet", tmp_path / "1.parquet")
         for word in words:
-            assert word in said, said
+            assert word in message, message
 
 
-def test_a_label_that_is_none_of_the_given_classes(tmp_path: Path) -> None:
+def test_a_label_that_is_not_one_of_the_given_classes(tmp_path: Path) -> None:
     GOOD.to_parquet(tmp_path / "t.parquet")
-    assert "row 1 has 'y'" in refused(tmp_path, tmp_path / "t.parquet", classes=["x", "z"])
+    assert "row 1 has 'y'" in error_of(tmp_path, tmp_path / "t.parquet", classes=["x", "z"])
     GOOD.to_csv(tmp_path / "t.csv")
-    assert "row 2 has 2" in refused(
+    assert "row 2 has 2" in error_of(
         tmp_path, tmp_path / "t.csv", classes=["x", "z"], label="b", features=["a"]
     ).replace("'", "")
 
 
-def test_what_is_asked_for_and_is_not_there(tmp_path: Path) -> None:
+def test_selections_that_do_not_match_the_file(tmp_path: Path) -> None:
     GOOD.to_parquet(tmp_path / "t.parquet")
     source = tmp_path / "t.parquet"
     for selection, words in (
@@ -187,12 +187,12 @@ def test_what_is_asked_for_and_is_not_there(tmp_path: Path) -> None:
         ({"format": "idx"}, ("t.parquet", "not an IDX file")),
         ({"format": "arrow"}, ("t.parquet", "Arrow")),
     ):
-        said = refused(tmp_path, source, **selection)
+        message = error_of(tmp_path, source, **selection)
         for word in words:
-            assert word in said, said
+            assert word in message, message
     (tmp_path / "notes.txt").write_text("hello")
-    assert "notes.txt" in refused(tmp_path, tmp_path / "notes.txt")
-    assert "empty" in refused(tmp_path)
+    assert "notes.txt" in error_of(tmp_path, tmp_path / "notes.txt")
+    assert "empty" in error_of(tmp_path)
 
 
 def write_zip(path: Path, names: dict[str, bytes]) -> None:
@@ -216,37 +216,35 @@ def bomb_of_tar(path: Path) -> None:
         archive.addfile(info, io.BytesIO(bytes(2**25)))
 
 
-def bomb_in_a_bomb(path: Path) -> None:
+def bomb_in_bomb(path: Path) -> None:
     path.write_bytes(gzip.compress(gzip.compress(bytes(2**25))))
 
 
-@pytest.mark.parametrize(
-    "write", [bomb_of_gzip, bomb_of_zip, bomb_of_tar, bomb_in_a_bomb], ids=lambda one: one.__name__
-)
-def test_a_small_file_that_expands_without_end(tmp_path: Path, write: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("write", [bomb_of_gzip, bomb_of_zip, bomb_of_tar, bomb_in_bomb], ids=lambda one: one.__name__)
+def test_decompression_bombs_are_rejected(tmp_path: Path, write: Callable[[Path], None]) -> None:
     source = tmp_path / ("bomb.npz" if write is bomb_of_zip else "bomb.gz")
     write(source)
     assert source.stat().st_size < 2**18
-    assert f"more than {LIMIT} bytes" in refused(tmp_path, source)
+    assert f"more than {LIMIT} bytes" in error_of(tmp_path, source)
 
 
-def test_a_table_that_decodes_without_end(tmp_path: Path) -> None:
+def test_a_table_above_the_limit_is_rejected(tmp_path: Path) -> None:
     table = pa.table({"a": pa.array(np.zeros(2**22)), "label": pa.array(np.arange(2**22) % 2)})
     pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
     assert (tmp_path / "t.parquet").stat().st_size < 2**19
-    assert f"more than {LIMIT} bytes" in refused(tmp_path, tmp_path / "t.parquet")
+    assert f"more than {LIMIT} bytes" in error_of(tmp_path, tmp_path / "t.parquet")
 
 
-def test_archives_in_archives_without_end(tmp_path: Path) -> None:
+def test_deeply_nested_archives_are_rejected(tmp_path: Path) -> None:
     content = b"x"
     for _ in range(5):
         content = gzip.compress(content)
     (tmp_path / "deep.gz").write_bytes(content)
-    assert "archive in an archive" in refused(tmp_path, tmp_path / "deep.gz")
+    assert "archive in an archive" in error_of(tmp_path, tmp_path / "deep.gz")
 
 
-def test_archives_that_reach_outside(tmp_path: Path) -> None:
-    """Names with folders lose them, and links are left out."""
+def test_archives_with_links_and_paths(tmp_path: Path) -> None:
+    """Folders are removed from the names of members, and links are skipped."""
     (tmp_path / "data").mkdir()
     secret = tmp_path / "secret.csv"
     secret.write_text(CSV_HEAD)
@@ -257,19 +255,17 @@ def test_archives_that_reach_outside(tmp_path: Path) -> None:
             archive.addfile(info)
         info = tarfile.TarInfo("../../../escaped.txt")
         archive.addfile(info, io.BytesIO(b""))
-    assert "escaped.txt" in refused(tmp_path, tmp_path / "out.tar")
+    assert "escaped.txt" in error_of(tmp_path, tmp_path / "out.tar")
     write_zip(tmp_path / "twice.zip", {"x/t.csv": b"", "y/t.csv": b""})
-    assert "several files called 't.csv'" in refused(tmp_path, tmp_path / "twice.zip")
+    assert "several files called 't.csv'" in error_of(tmp_path, tmp_path / "twice.zip")
     assert not list(tmp_path.parent.rglob("escaped.txt"))
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.feather", "t.csv.gz", "t.npz", "t.tar.gz"])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_damage_is_an_error_and_no_crash(
-    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
-) -> None:
-    """Cut short anywhere, or with some bytes changed: it is refused, or read as if it were meant."""
+def test_damaged_files_are_rejected(tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject) -> None:
+    """A truncated file, or one with changed bytes, is rejected or read as valid. It never crashes."""
     folder = tmp_path_factory.mktemp("damaged")
     source = folder / name
     if name == "t.parquet":
@@ -285,7 +281,7 @@ def test_damage_is_an_error_and_no_crash(
             GOOD.to_csv(folder / "t.csv", index=False)
             archive.add(folder / "t.csv", "t.csv")
     content = bytearray(source.read_bytes())
-    # Archives have the time in them, and with it another length.
+    # The length of an archive varies, because it contains the time.
     places = st.floats(0, 1, exclude_max=True).map(lambda part: int(part * len(content)))
     if data.draw(st.booleans()):
         del content[data.draw(places) :]
@@ -302,7 +298,7 @@ def test_damage_is_an_error_and_no_crash(
         assert [path.suffix for path in directory.iterdir()] == [".arrow"]
 
 
-def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_not_reported_as_a_bad_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     GOOD.to_csv(tmp_path / "t.csv.gz")
 
     def full(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What the API shows of the rows of a dataset."""
+"""Preview, statistics and contact sheet of a dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # files are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 @pytest.fixture
@@ -50,11 +50,11 @@ def test_the_first_rows(api: httpx.Client, uploads: Path) -> None:
     assert api.get("/v1/datasets/t@2/preview").json()["rows"][1] == {"features": [2], "label": None, "targets": [7]}
     for path in ("unknown/preview", "t@3/preview", "unknown/contact-sheet"):
         assert api.get(f"/v1/datasets/{path}").status_code == 404
-    refused = api.get("/v1/datasets/t/contact-sheet")
-    assert (refused.status_code, "not images" in refused.json()["detail"]) == (409, True)
+    rejected = api.get("/v1/datasets/t/contact-sheet")
+    assert (rejected.status_code, "not images" in rejected.json()["detail"]) == (409, True)
 
 
-def test_what_was_seen_in_the_rows(api: httpx.Client, uploads: Path) -> None:
+def test_columns_and_statistics(api: httpx.Client, uploads: Path) -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=(1000, 2)) * [1, 1e-3] + [0, 1e5]
     counts = random.integers(0, 5, size=1000)
@@ -96,8 +96,8 @@ def test_a_contact_sheet_has_a_row_for_each_class(api: httpx.Client, uploads: Pa
             np.testing.assert_array_equal(tile, images[2 * right + down])
 
 
-def test_images_of_few_shades_can_be_seen(api: httpx.Client, uploads: Path) -> None:
-    """scikit-learn's digits go from 0 to 16."""
+def test_images_with_few_grey_levels_are_scaled(api: httpx.Client, uploads: Path) -> None:
+    """The values of scikit-learn's digits are 0 to 16."""
     images = np.arange(2, 18).repeat(4).reshape(16, 2, 2, 1).astype(np.uint8) - 1
     columns = {"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images), "label": np.arange(16) // 8}
     register(api, "t", columns, uploads)
@@ -108,7 +108,7 @@ def test_images_of_few_shades_can_be_seen(api: httpx.Client, uploads: Path) -> N
 
 
 @pytest.mark.parametrize("rows", [2, 5, 300])
-def test_a_contact_sheet_of_small_images_in_grey(api: httpx.Client, uploads: Path, rows: int) -> None:
+def test_a_contact_sheet_of_small_grey_images(api: httpx.Client, uploads: Path, rows: int) -> None:
     values = np.linspace(-1, 3, rows * 64).reshape(rows, 64)
     columns = {"a": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 64), "y": np.arange(rows)}
     register(api, "t", columns, uploads, shape=[8, 8], targets=["y"])
@@ -119,7 +119,7 @@ def test_a_contact_sheet_of_small_images_in_grey(api: httpx.Client, uploads: Pat
     assert len(set(found[:32:4, 0, 0].tolist())) > 1 or rows > 100
 
 
-def test_a_dataset_whose_file_is_gone(api: httpx.Client, uploads: Path, settings: Settings) -> None:
+def test_a_dataset_whose_file_is_missing(api: httpx.Client, uploads: Path, settings: Settings) -> None:
     dataset = register(api, "t", {"a": [[1] * 4, [2] * 4], "label": [0, 1]}, uploads, shape=[2, 2])
     (settings.dataset_dir / f"{dataset['digest']}.arrow").unlink()
     for path in ("preview", "contact-sheet"):

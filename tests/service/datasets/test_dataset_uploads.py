@@ -1,4 +1,4 @@
-"""Datasets whose files come in a request, and those that lie in an object store."""
+"""Datasets that are uploaded or read from an object store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # files are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 def upload(api: httpx.Client, content: Any, **query: Any) -> httpx.Response:
@@ -45,7 +45,7 @@ def table() -> bytes:
 
 
 @pytest.fixture
-def nothing_left(settings: Settings) -> Iterator[None]:
+def no_file_remains(settings: Settings) -> Iterator[None]:
     yield
     assert list(settings.dataset_dir.iterdir()) == []
 
@@ -62,14 +62,14 @@ def test_a_file_is_uploaded(api: httpx.Client, settings: Settings) -> None:
     assert upload(api, table(), filename="table", format="csv", features="a").json()["version"] == 2
 
 
-def test_an_upload_is_the_same_dataset_as_the_file_on_the_services_side(api: httpx.Client, settings: Settings) -> None:
+def test_an_uploaded_file_gives_the_same_dataset_as_a_registered_one(api: httpx.Client, settings: Settings) -> None:
     path = settings.allowed_roots[0] / "t.parquet"
     write_parquet(path)
-    on_the_side = api.post("/v1/datasets", json={"name": "x", "path": "t.parquet"}).json()
-    assert upload(api, path.read_bytes(), filename="t.parquet").json() == on_the_side
+    registered = api.post("/v1/datasets", json={"name": "x", "path": "t.parquet"}).json()
+    assert upload(api, path.read_bytes(), filename="t.parquet").json() == registered
 
 
-def test_images_in_an_upload_have_a_shape(api: httpx.Client) -> None:
+def test_an_upload_can_have_shape_and_classes(api: httpx.Client) -> None:
     content = io.BytesIO()
     np.savez(content, x=np.zeros((4, 6), np.uint8), y=[0, 1, 0, 1])
     query = {"filename": "a.npz", "label": "y", "shape": [2, 3], "classes": ["cat", "dog"]}
@@ -77,7 +77,7 @@ def test_images_in_an_upload_have_a_shape(api: httpx.Client) -> None:
     assert (dataset["shape"], dataset["classes"]) == ([2, 3, 1], ["cat", "dog"])
 
 
-@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.usefixtures("no_file_remains")
 @pytest.mark.parametrize(
     ("content", "query", "field"),
     [
@@ -92,7 +92,7 @@ def test_images_in_an_upload_have_a_shape(api: httpx.Client) -> None:
         (b"text", {"colour": "red"}, "colour"),
     ],
 )
-def test_what_is_no_dataset_leaves_nothing(
+def test_invalid_uploads_are_rejected_and_removed(
     api: httpx.Client, settings: Settings, content: bytes, query: dict[str, str], field: str | None
 ) -> None:
     settings.dataset_dir.mkdir()
@@ -101,7 +101,7 @@ def test_what_is_no_dataset_leaves_nothing(
     assert [error["field"] for error in answer.json().get("errors", [])] == ([field] if field else [])
 
 
-@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.usefixtures("no_file_remains")
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_file_above_the_limit(api: httpx.Client, settings: Settings, streamed: bool) -> None:
     settings.dataset_dir.mkdir()
@@ -111,8 +111,8 @@ def test_a_file_above_the_limit(api: httpx.Client, settings: Settings, streamed:
     assert "1000 bytes" in answer.json()["detail"]
 
 
-@pytest.mark.usefixtures("nothing_left")
-def test_a_bomb(api: httpx.Client, settings: Settings) -> None:
+@pytest.mark.usefixtures("no_file_remains")
+def test_a_decompression_bomb(api: httpx.Client, settings: Settings) -> None:
     settings.dataset_dir.mkdir()
     settings.max_dataset_bytes = 10_000
     answer = upload(api, gzip.compress(table() * 100), filename="t.csv.gz")
@@ -120,9 +120,9 @@ def test_a_bomb(api: httpx.Client, settings: Settings) -> None:
     assert "more than 10000 bytes" in answer.json()["detail"]
 
 
-@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.usefixtures("no_file_remains")
 @pytest.mark.parametrize("silent", [False, True])
-def test_an_upload_that_stops_half_way(api: httpx.Client, settings: Settings, silent: bool) -> None:
+def test_an_interrupted_upload_is_removed(api: httpx.Client, settings: Settings, silent: bool) -> None:
     settings.dataset_dir.mkdir()
     settings.max_body_seconds = 0.2 if silent else 30
     url = urlsplit(str(api.base_url))
@@ -135,20 +135,20 @@ def test_an_upload_that_stops_half_way(api: httpx.Client, settings: Settings, si
             "\r\na,label\n",
         ]
         connection.sendall("\r\n".join(lines).encode())
-        wait_until(lambda: any(settings.dataset_dir.iterdir()), "the upload begins")
+        wait_until(lambda: any(settings.dataset_dir.iterdir()), "the upload starts")
         if silent:
             assert b" 408 " in connection.recv(1000)
-    wait_until(lambda: not any(settings.dataset_dir.iterdir()), "nothing is left")
+    wait_until(lambda: not any(settings.dataset_dir.iterdir()), "the partial file is removed")
 
 
-def test_a_large_upload_is_not_held_in_memory_and_does_not_stop_others(api: httpx.Client, settings: Settings) -> None:
-    """While one file is on its way the service answers, and what has come is on the disk."""
-    arrived, go_on = threading.Event(), threading.Event()
+def test_a_large_upload_is_written_to_disk_and_does_not_block_others(api: httpx.Client, settings: Settings) -> None:
+    """During an upload the service responds to others and writes the received bytes to the disk."""
+    arrived, proceed = threading.Event(), threading.Event()
 
     def content() -> Iterator[bytes]:
         yield b"a,label\n" + b"1,x\n2,y\n" * 500_000
         arrived.set()
-        go_on.wait(10)
+        proceed.wait(10)
         yield b"3,x\n"
 
     answers: list[httpx.Response] = []
@@ -159,16 +159,16 @@ def test_a_large_upload_is_not_held_in_memory_and_does_not_stop_others(api: http
         assert other.get("/v1/datasets").json() == {"data": []}
     wait_until(
         lambda: sum(path.stat().st_size for path in settings.dataset_dir.rglob("*.csv")) > 3_000_000,
-        "it is on the disk",
+        "the received bytes are on the disk",
     )
-    go_on.set()
+    proceed.set()
     thread.join()
     assert answers[0].json()["rows"] == 1_000_001
 
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[pafs.FileSystem]:
-    """An object store that speaks S3, with a bucket of the name "data"."""
+    """An S3 object store with the buckets "data" and "secret"."""
     port = free_port()
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
     for name, value in (
@@ -180,12 +180,12 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[pafs.FileSystem]:
     ):
         monkeypatch.setenv(name, value)
 
-    def answers() -> bool:
+    def is_listening() -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        wait_until(answers, "the store answers", timeout=60)
+        wait_until(is_listening, "the store accepts connections", timeout=60)
         store = pafs.S3FileSystem(endpoint_override=f"127.0.0.1:{port}", scheme="http", allow_bucket_creation=True)
         for bucket in ("data", "secret"):
             store.create_dir(bucket)
@@ -239,7 +239,7 @@ def test_files_in_an_object_store(
     assert sorted(settings.dataset_dir.iterdir()) == before
 
 
-def test_no_address_is_read_that_was_not_allowed(api: httpx.Client) -> None:
+def test_no_uri_is_allowed_by_default(api: httpx.Client) -> None:
     for path in ("s3://data/t.parquet", "gs://data/t.parquet", "S3://data/t.parquet"):
         answer = api.post("/v1/datasets", json={"name": "x", "path": path})
         assert answer.status_code == 422

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # files are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 @pytest.fixture
@@ -58,32 +58,32 @@ def test_versions(api: httpx.Client, digits: dict[str, Any], uploads: Path) -> N
     assert api.get("/v1/datasets").json() == {"data": [second]}
     again = register(api, "digits.parquet")
     assert (again.status_code, again.json()) == (200, digits)
-    refused = register(api, "other.parquet", name="digits@2")
-    assert refused.status_code == 422
-    assert "version" in refused.json()["errors"][0]["message"]
+    rejected = register(api, "other.parquet", name="digits@2")
+    assert rejected.status_code == 422
+    assert "version" in rejected.json()["errors"][0]["message"]
 
 
-def test_only_files_below_the_allowed_roots(api: httpx.Client, uploads: Path, tmp_path: Path) -> None:
+def test_only_files_below_the_allowed_roots_are_accepted(api: httpx.Client, uploads: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside.parquet"
     write_parquet(outside)
     (uploads / "link.parquet").symlink_to(outside)
     (uploads / "loop").symlink_to(uploads / "loop")
     (uploads / "directory").mkdir()
-    beside = uploads.with_name("uploads-not")
-    beside.mkdir()
-    write_parquet(beside / "x.parquet")
-    refused = {
+    sibling = uploads.with_name("uploads-not")
+    sibling.mkdir()
+    write_parquet(sibling / "x.parquet")
+    rejected = {
         str(outside): "outside",
         "../../outside.parquet": "outside",
         "link.parquet": "outside",
-        str(beside / "x.parquet"): "outside",
+        str(sibling / "x.parquet"): "outside",
         "missing.parquet": "not a file",
         "directory": "empty folder",
         "loop": "not a file",
         "x" * 3000: "not a file",
         "a\0b": "NUL",
     }
-    for path, word in refused.items():
+    for path, word in rejected.items():
         answer = register(api, path)
         assert answer.status_code == 422, path
         (error,) = answer.json()["errors"]
@@ -91,7 +91,7 @@ def test_only_files_below_the_allowed_roots(api: httpx.Client, uploads: Path, tm
         assert word in error["message"], path
 
 
-def test_files_that_are_no_dataset(api: httpx.Client, uploads: Path) -> None:
+def test_invalid_files_are_rejected(api: httpx.Client, uploads: Path) -> None:
     (uploads / "text.parquet").write_text("no parquet")
     write_parquet(uploads / "good.parquet")
     for answer, word in (
@@ -104,7 +104,7 @@ def test_files_that_are_no_dataset(api: httpx.Client, uploads: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", " a", "a\n"])
-def test_names_that_no_address_can_hold(api: httpx.Client, uploads: Path, name: str) -> None:
+def test_names_that_do_not_fit_in_a_url_are_rejected(api: httpx.Client, uploads: Path, name: str) -> None:
     write_parquet(uploads / "good.parquet")
     answer = register(api, "good.parquet", name=name)
     assert answer.status_code == 422

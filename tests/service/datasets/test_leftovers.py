@@ -1,4 +1,4 @@
-"""What registrations leave that were killed, or whose row could not be written: nothing, once a service has started."""
+"""Files left by killed or failed registrations are removed when a service starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TABLE = "a,label\n1,x\n2,y\n"
 
-# A process that is killed while it writes the file, or right after that has its name.
+# A process that is killed before it writes the file, or after the file has its final name.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -42,7 +42,7 @@ with workspace(Path(directory)) as scratch:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # files are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 @pytest.fixture
@@ -51,52 +51,52 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "t.csv"
 
 
-def killed(source: Path, directory: Path, moment: str) -> None:
+def run_and_kill(source: Path, directory: Path, moment: str) -> None:
     command = [sys.executable, "-c", KILLED, str(source), str(directory), moment]
     assert subprocess.run(command, check=False).returncode == -9
 
 
-def test_what_a_killed_process_leaves_is_removed_and_what_a_living_one_has_is_not(source: Path, tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed_but_not_of_a_running_one(source: Path, tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    killed(source, directory, "before")
-    assert [path for path in directory.rglob("*") if path.is_file()], "it was at work"
+    run_and_kill(source, directory, "before")
+    assert [path for path in directory.rglob("*") if path.is_file()], "the process had created files"
     with workspace(directory) as alive:
         remove_leftovers(directory, lambda _: False)
         assert list(directory.iterdir()) == [alive]
     assert list(directory.iterdir()) == []
 
 
-def test_a_file_that_nobody_recorded_is_removed_when_nobody_is_about_to(source: Path, tmp_path: Path) -> None:
+def test_an_unrecorded_file_is_removed_unless_a_registration_uses_it(source: Path, tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    killed(source, directory, "after")
+    run_and_kill(source, directory, "after")
     (file,) = directory.glob("*.arrow")
     with workspace(directory) as scratch:
-        # The same content: what is there is taken for it.
+        # A registration of the same content uses the existing file.
         prepare([source], scratch, directory, Selection(), max_bytes=2**30)
         remove_leftovers(directory, lambda _: False)
         assert file.exists()
-    remove_leftovers(directory, lambda asked: asked != file)
+    remove_leftovers(directory, lambda path: path != file)
     assert list(directory.iterdir()) == []
 
 
-def test_a_file_that_was_recorded_stays(source: Path, tmp_path: Path) -> None:
+def test_a_recorded_file_is_kept(source: Path, tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    killed(source, directory, "after")
+    run_and_kill(source, directory, "after")
     (file,) = directory.glob("*.arrow")
-    remove_leftovers(directory, lambda asked: asked == file)
+    remove_leftovers(directory, lambda path: path == file)
     assert list(directory.iterdir()) == [file]
 
 
-def test_a_file_of_before_is_none_of_a_killed_process(source: Path, tmp_path: Path) -> None:
+def test_a_file_that_existed_before_the_killed_process_is_kept(source: Path, tmp_path: Path) -> None:
     directory = tmp_path / "data"
     with workspace(directory) as scratch:
         file = prepare([source], scratch, directory, Selection(), max_bytes=2**30).info.path
-    killed(source, directory, "after")
+    run_and_kill(source, directory, "after")
     remove_leftovers(directory, lambda _: False)
     assert [str(path) for path in directory.iterdir()] == [file]
 
 
-def test_a_file_whose_row_could_not_be_written(
+def test_a_file_is_removed_if_its_row_could_not_be_written(
     api: httpx.Client, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (settings.allowed_roots[0] / "t.csv").write_text(TABLE)
@@ -111,7 +111,7 @@ def test_a_file_whose_row_could_not_be_written(
     remove_leftovers(settings.dataset_dir, partial(is_recorded, database))
     assert list(settings.dataset_dir.iterdir()) == []
 
-    killed(settings.allowed_roots[0] / "t.csv", settings.dataset_dir, "after")
+    run_and_kill(settings.allowed_roots[0] / "t.csv", settings.dataset_dir, "after")
     registered = api.post("/v1/datasets", json={"name": "x", "path": "t.csv"}).json()
     remove_leftovers(settings.dataset_dir, partial(is_recorded, database))
     assert [path.stem for path in settings.dataset_dir.iterdir()] == [registered["digest"]]

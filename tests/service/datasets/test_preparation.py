@@ -29,15 +29,15 @@ def good_columns() -> dict[str, Any]:
     }
 
 
-def written(tmp_path: Path, columns: dict[str, Any], **options: Any) -> DatasetInfo:
+def prepare_table(tmp_path: Path, columns: dict[str, Any], **options: Any) -> DatasetInfo:
     source = tmp_path / "source.parquet"
     pq.write_table(pa.table(columns), source, **options)
     return prepare_parquet(source, tmp_path / "data", "label")
 
 
-def test_features_lie_side_by_side_in_the_files_order(tmp_path: Path) -> None:
+def test_features_have_the_order_of_the_file(tmp_path: Path) -> None:
     columns = good_columns()
-    info = written(tmp_path, columns)
+    info = prepare_table(tmp_path, columns)
     expected = [
         [*pixels, float(on), float(count)]
         for pixels, on, count in zip(*(columns[name].to_pylist() for name in ("pixels", "on", "count")), strict=True)
@@ -55,15 +55,15 @@ def test_features_lie_side_by_side_in_the_files_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", [pa.float16(), pa.float32(), pa.float64(), pa.int8(), pa.uint16(), pa.int64(), pa.uint64()], ids=str
 )
-def test_every_kind_of_number_is_a_feature(tmp_path: Path, kind: pa.DataType) -> None:
+def test_all_number_types_are_features(tmp_path: Path, kind: pa.DataType) -> None:
     values = np.array([0, 1, 100], kind.to_pandas_dtype())
-    info = written(tmp_path, {"a": pa.array(values, kind), "label": ["x", "y", "x"]})
+    info = prepare_table(tmp_path, {"a": pa.array(values, kind), "label": ["x", "y", "x"]})
     np.testing.assert_array_equal(open_dataset(info)[0], [[0], [1], [100]])
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
 def test_labels_may_be_text(tmp_path: Path, kind: pa.DataType) -> None:
-    info = written(tmp_path, {"a": [1.0, 2.0, 3.0], "label": pa.array(["cat", "Ärger", "Cat"], kind)})
+    info = prepare_table(tmp_path, {"a": [1.0, 2.0, 3.0], "label": pa.array(["cat", "Ärger", "Cat"], kind)})
     assert info.classes == ("Cat", "cat", "Ärger")
     assert open_dataset(info)[1].tolist() == [1, 2, 0]
 
@@ -82,8 +82,8 @@ def test_a_file_written_by_pandas(tmp_path: Path) -> None:
     [{"row_group_size": 2}, {"compression": "zstd"}, {"use_dictionary": False, "compression": "none"}],
     ids=str,
 )
-def test_the_digest_is_of_the_content_however_it_is_stored(tmp_path: Path, options: dict[str, Any]) -> None:
-    assert written(tmp_path, good_columns(), **options) == written(tmp_path, good_columns())
+def test_the_digest_does_not_depend_on_the_storage_options(tmp_path: Path, options: dict[str, Any]) -> None:
+    assert prepare_table(tmp_path, good_columns(), **options) == prepare_table(tmp_path, good_columns())
     assert len(list((tmp_path / "data").iterdir())) == 1
 
 
@@ -107,7 +107,7 @@ def _shape(columns: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("change", [_one_bit, _one_label, _class_names, _shape])
 def test_other_content_has_another_digest(tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    before, after = written(tmp_path, good_columns()), written(tmp_path, change(good_columns()))
+    before, after = prepare_table(tmp_path, good_columns()), prepare_table(tmp_path, change(good_columns()))
     assert before.digest != after.digest
     open_dataset(before)
     open_dataset(after)
@@ -120,30 +120,30 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "one row": ({"a": [1.0], "label": [0]}, ("1 rows", "2")),
     "no feature": (LABELS, ("feature", "'label'")),
     "a null label": ({"a": [1.0, 2.0, 3.0], "label": [0, None, 1]}, ("'label'", "row 1")),
-    "labels with a fraction": ({"a": [1.0, 2.0], "label": [0.5, 1.5]}, ("'label'", "double", "integers or text")),
+    "fractional labels": ({"a": [1.0, 2.0], "label": [0.5, 1.5]}, ("'label'", "double", "integers or text")),
     "one class": ({"a": [1.0, 2.0], "label": ["x", "x"]}, ("'label'", "'x'", "2 classes")),
     "text": ({"a": ["1", "2"], **LABELS}, ("'a'", "string", "numbers")),
-    "lists of any length": ({"a": [[1.0], [1.0, 2.0]], **LABELS}, ("'a'", "row 1", "2 numbers", "one of 1")),
+    "lists of different lengths": ({"a": [[1.0], [1.0, 2.0]], **LABELS}, ("'a'", "row 1", "2 numbers", "one of 1")),
     "lists of text": ({"a": pa.array([["x"], ["y"]], pa.list_(pa.string(), 1)), **LABELS}, ("'a'", "string")),
     "a null": ({"good": [1, 2], "a": [1.0, None], **LABELS}, ("source.parquet", "'a'", "row 1")),
     "a null in a list": ({"a": pa.array([[1, None], [1, 2]], pa.list_(pa.int8(), 2)), **LABELS}, ("'a'", "null")),
     "not a number": ({"a": [1.0, np.nan, np.nan], "label": [0, 1, 1]}, ("'a'", "row 1", "finite")),
     "infinity in a list": ({"a": pa.array([[1, 2], [3, -np.inf]], pa.list_(pa.float32(), 2)), **LABELS}, ("row 1",)),
-    "more than 32 bits hold": ({"a": [1e39, 0.0], **LABELS}, ("'a'", "row 0", "32-bit")),
+    "beyond 32 bits": ({"a": [1e39, 0.0], **LABELS}, ("'a'", "row 0", "32-bit")),
 }
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_a_table_that_can_not_be_used_is_refused_and_leaves_nothing(tmp_path: Path, case: str) -> None:
-    columns, figures = BAD_TABLES[case]
+def test_invalid_tables_are_rejected_and_leave_no_file(tmp_path: Path, case: str) -> None:
+    columns, words = BAD_TABLES[case]
     with pytest.raises(DatasetError) as caught:
-        written(tmp_path, columns)
-    for figure in figures:
-        assert figure in str(caught.value)
+        prepare_table(tmp_path, columns)
+    for word in words:
+        assert word in str(caught.value)
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_duplicate_column_names_are_rejected(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([1.0, 2.0]), pa.array([3.0, 4.0]), pa.array([0, 1])], ["a", "a", "label"])
     pq.write_table(twice, tmp_path / "source.parquet")
     with pytest.raises(DatasetError, match=r"\ba\b"):
@@ -151,7 +151,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"garbage" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"], ids=repr)
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_not_parquet_is_rejected(tmp_path: Path, content: bytes | None) -> None:
     source = tmp_path / "source.parquet"
     if content is not None:
         source.write_bytes(content)
@@ -160,13 +160,13 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes | N
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
-            written(tmp_path, good_columns())
+            prepare_table(tmp_path, good_columns())
     assert list((tmp_path / "data").iterdir()) == []
-    open_dataset(written(tmp_path, good_columns()))
+    open_dataset(prepare_table(tmp_path, good_columns()))

@@ -1,4 +1,4 @@
-"""Files larger than memory: what is held of them at once does not grow with their size."""
+"""The memory that a preparation needs does not grow with the size of the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Memory of its own at most, apart from what is only mapped from files.
+# Measures the peak of anonymous memory, which excludes mapped files.
 MEASURED = """
 import sys, threading
 from pathlib import Path
@@ -45,7 +45,7 @@ WIDTH = 64
 
 
 def write_npy(folder: Path, rows: int) -> list[Path]:
-    features = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, WIDTH))  # zeros take no disk
+    features = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, WIDTH))  # a sparse file
     features.flush()
     np.save(folder / "label.npy", np.arange(rows) % 10)
     return [folder / "x.npy", folder / "label.npy"]
@@ -60,7 +60,7 @@ def write_csv(folder: Path, rows: int) -> list[Path]:
 
 
 def write_parquet(folder: Path, rows: int) -> list[Path]:
-    """As one row group, which no reader may take for a piece."""
+    """Write a single row group, which is too large to be read as a whole."""
     lists = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(rows * WIDTH, dtype=np.float32)), WIDTH)
     table = pa.table({"x": lists, "label": np.arange(rows) % 10})
     pq.write_table(table, folder / "t.parquet", row_group_size=rows, use_dictionary=False, compression="none")
@@ -79,5 +79,5 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, write: Callable[[Pat
         count, peak = map(int, prepared.stdout.split())
         assert count == rows
         peaks.append(peak)
-    # The files differ by 70 MB and more.
+    # The sizes of the files differ by at least 70 MB.
     assert peaks[1] - peaks[0] < 25_000, peaks

@@ -1,4 +1,4 @@
-"""A few registrations work at once; of the others a path is refused for now, and a file that was sent waits."""
+"""The number of concurrent registrations is limited. Further ones are rejected, but a started upload waits."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TABLE = b"a,label\n1,x\n2,y\n"
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # files are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 class Gate:
-    """Lets no registration go on, and counts those that have come to it."""
+    """Blocks every registration until `open` is set, and counts the blocked ones."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -48,7 +48,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate.open.set()
 
 
-def test_what_is_too_much_at_once(api: httpx.Client, settings: Settings, gate: Gate) -> None:
+def test_too_many_concurrent_registrations(api: httpx.Client, settings: Settings, gate: Gate) -> None:
     (settings.allowed_roots[0] / "t.csv").write_bytes(TABLE)
     last_byte = threading.Event()
 
@@ -71,14 +71,14 @@ def test_what_is_too_much_at_once(api: httpx.Client, settings: Settings, gate: G
     with ThreadPoolExecutor() as pool:
         try:
             sent = pool.submit(upload, "sent", content())
-            wait_until(lambda: any(settings.dataset_dir.rglob("t.csv")), "the upload begins")
+            wait_until(lambda: any(settings.dataset_dir.rglob("t.csv")), "the upload starts")
             working = [pool.submit(register, f"d{number}") for number in range(REGISTRATIONS_AT_ONCE)]
-            wait_until(lambda: gate.waiting == REGISTRATIONS_AT_ONCE, "as many as may work at once")
+            wait_until(lambda: gate.waiting == REGISTRATIONS_AT_ONCE, "the largest number of registrations is running")
             last_byte.set()
-            wait_until(lambda: sent_bytes() == len(TABLE), "the whole file is there")
-            for refused in (register("more"), upload("more", TABLE)):
-                assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
-                assert f"{REGISTRATIONS_AT_ONCE} datasets are being registered" in refused.json()["detail"]
+            wait_until(lambda: sent_bytes() == len(TABLE), "the whole file is received")
+            for rejected in (register("more"), upload("more", TABLE)):
+                assert (rejected.status_code, rejected.headers["Retry-After"]) == (503, "5")
+                assert f"{REGISTRATIONS_AT_ONCE} datasets are being registered" in rejected.json()["detail"]
             assert api.get("/v1/datasets").json() == {"data": []}
             assert gate.waiting == REGISTRATIONS_AT_ONCE
         finally:
@@ -89,6 +89,6 @@ def test_what_is_too_much_at_once(api: httpx.Client, settings: Settings, gate: G
     assert list(settings.dataset_dir.glob(".preparing-*")) == []
 
 
-def test_what_is_refused_leaves_its_place(api: httpx.Client) -> None:
+def test_a_rejected_registration_is_no_longer_counted(api: httpx.Client) -> None:
     for _ in range(REGISTRATIONS_AT_ONCE + 1):
         assert api.post("/v1/datasets", json={"name": "x", "path": "missing.csv"}).status_code == 422

@@ -1,4 +1,4 @@
-"""The column that says which rows train: from a file to a job that names its values."""
+"""The split column: from a file to the job that uses its values."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ PARTS = ["train", "test", "train", "train", "extra", "test"]
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # files are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 def frame(parts: Any = PARTS) -> pd.DataFrame:
     return pd.DataFrame({"a": np.arange(6) * 0.5, "part": parts, "b": range(6), "label": list("xyxyxy")})
 
 
-def ready(tmp_path: Path, parts: Any = PARTS, name: str = "t.parquet", **selection: Any) -> Prepared:
+def prepare_frame(tmp_path: Path, parts: Any = PARTS, name: str = "t.parquet", **selection: Any) -> Prepared:
     table = frame(parts)
     table.to_csv(tmp_path / name, index=False) if name.endswith("csv") else table.to_parquet(tmp_path / name)
     return prepared([tmp_path / name], tmp_path / "data", Selection(split="part", **selection))
 
 
-def test_a_split_column_is_kept_beside_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_column_is_stored_and_is_not_a_feature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.datasets.readers.reader.CHUNK_ROWS", 2)
-    info = ready(tmp_path).info
+    info = prepare_frame(tmp_path).info
     assert list(info.splits.items()) == [("extra", 1), ("test", 2), ("train", 3)]
     codes = open_splits(info)
     assert codes.dtype == np.uint8
@@ -53,8 +53,8 @@ def test_a_split_column_is_kept_beside_the_features(tmp_path: Path, monkeypatch:
     features, labels = open_dataset(info)
     assert features.tolist() == [[row * 0.5, row] for row in range(6)]
     assert labels.tolist() == [0, 1] * 3
-    assert ready(tmp_path, features=["*"]).info == info
-    assert ready(tmp_path, name="t.csv").info == info
+    assert prepare_frame(tmp_path, features=["*"]).info == info
+    assert prepare_frame(tmp_path, name="t.csv").info == info
 
 
 @pytest.mark.parametrize(
@@ -68,44 +68,44 @@ def test_a_split_column_is_kept_beside_the_features(tmp_path: Path, monkeypatch:
     ],
     ids=str,
 )
-def test_integers_booleans_and_text_are_values(tmp_path: Path, parts: Any, values: list[str]) -> None:
-    info = ready(tmp_path, parts).info
+def test_splits_can_be_integers_booleans_or_text(tmp_path: Path, parts: Any, values: list[str]) -> None:
+    info = prepare_frame(tmp_path, parts).info
     assert list(info.splits) == values
     assert [values[code] for code in open_splits(info)] == [
         str(part).lower() if isinstance(part, bool) else str(part) for part in parts
     ]
 
 
-def test_the_parts_are_content(tmp_path: Path) -> None:
-    """Two datasets that differ in a row's part or in a part's name are two, and one without parts is what it was."""
+def test_the_digest_depends_on_the_splits(tmp_path: Path) -> None:
+    """Datasets that differ in the split of a row or in the name of a split have different digests."""
     renamed = ["learn" if part == "train" else part for part in PARTS]
     moved = [*PARTS[:-1], "train"]
-    found = [ready(tmp_path, parts).info for parts in (PARTS, renamed, moved)]
+    found = [prepare_frame(tmp_path, parts).info for parts in (PARTS, renamed, moved)]
     frame().drop(columns="part").to_parquet(tmp_path / "t.parquet")
     found.append(prepared([tmp_path / "t.parquet"], tmp_path / "data", Selection()).info)
     assert len({info.digest for info in found}) == 4
     assert (found[-1].splits, open_dataset(found[-1])[0].tolist()) == ({}, open_dataset(found[0])[0].tolist())
 
 
-def test_targets_may_have_parts_too(tmp_path: Path) -> None:
-    info = ready(tmp_path, features=["a"], targets=["b"], label=None).info
+def test_a_dataset_with_targets_can_have_splits(tmp_path: Path) -> None:
+    info = prepare_frame(tmp_path, features=["a"], targets=["b"], label=None).info
     assert open_dataset(info)[1].tolist() == [[row] for row in range(6)]
     assert info.splits == {"extra": 1, "test": 2, "train": 3}
 
 
-REFUSED: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
-    "nothing in a row": ([*PARTS[:4], None, "test"], {}, ("t.parquet", "'part' in row 4", "no split")),
+REJECTED: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
+    "a null": ([*PARTS[:4], None, "test"], {}, ("t.parquet", "'part' in row 4", "no split")),
     "fractions": (np.arange(6) * 0.5, {}, ("'part'", "double", "integers, booleans or text")),
-    "no such column": (PARTS, {"split": "fold"}, ("'fold'", "a, part, b, label")),
+    "missing column": (PARTS, {"split": "fold"}, ("'fold'", "a, part, b, label")),
     "the label": (PARTS, {"split": "label"}, ("'label'", "predicted")),
     "a target": (PARTS, {"split": "a", "targets": ["a"], "features": ["b"], "label": None}, ("'a'", "predicted")),
     "no other feature": (PARTS, {"features": ["part"]}, ("no feature column", "'label', 'part'")),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_column_that_can_not_split(tmp_path: Path, case: str) -> None:
-    parts, selection, words = REFUSED[case]
+@pytest.mark.parametrize("case", REJECTED)
+def test_invalid_split_columns(tmp_path: Path, case: str) -> None:
+    parts, selection, words = REJECTED[case]
     frame(parts).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DatasetError) as caught:
         prepared([tmp_path / "t.parquet"], tmp_path / "data", Selection(**{"split": "part", **selection}))
@@ -114,7 +114,7 @@ def test_a_column_that_can_not_split(tmp_path: Path, case: str) -> None:
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_column_of_many_values_splits_nothing(tmp_path: Path) -> None:
+def test_a_split_column_has_at_most_256_values(tmp_path: Path) -> None:
     for count in (256, 257):
         columns = {"a": np.arange(count), "part": np.arange(count), "label": np.arange(count) % 2}
         pq.write_table(pa.table(columns), tmp_path / "t.parquet")
@@ -128,7 +128,7 @@ def test_a_column_of_many_values_splits_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def sorted_rows(api: httpx.Client, settings: Settings) -> dict[str, Any]:
-    """A registered dataset "sorted" of 200 rows to train on, 60 to test on, and 40 others."""
+    """A registered dataset "sorted" with 200 rows "train", 60 rows "test" and 40 rows "other"."""
     random = np.random.default_rng(0)
     columns: dict[str, Any] = {f"x{index}": random.normal(size=300) for index in range(8)}
     columns["label"] = np.arange(300) % 10
@@ -146,16 +146,16 @@ def test_a_registered_split_column_is_described(api: httpx.Client, sorted_rows: 
     assert api.get("/v1/datasets/sorted").json().items() >= sorted_rows.items()
 
 
-def test_the_column_of_an_upload_is_in_the_address(api: httpx.Client, settings: Settings) -> None:
+def test_the_split_column_of_an_upload_is_a_query_parameter(api: httpx.Client, settings: Settings) -> None:
     frame().to_csv(settings.data_dir / "t.csv", index=False)
     query = {"name": "sent", "filename": "t.csv", "split_column": "part"}
     content = (settings.data_dir / "t.csv").read_bytes()
     head = {"Content-Type": "application/octet-stream"}
     sent = api.post("/v1/datasets/upload", params=query, content=content, headers=head)
     assert (sent.status_code, sent.json()["splits"]) == (201, {"extra": 1, "test": 2, "train": 3})
-    refused = api.post("/v1/datasets/upload", params=query | {"split_column": "fold"}, content=content, headers=head)
-    assert refused.status_code == 422
-    assert "no split column 'fold'" in refused.json()["detail"]
+    rejected = api.post("/v1/datasets/upload", params=query | {"split_column": "fold"}, content=content, headers=head)
+    assert rejected.status_code == 422
+    assert "no split column 'fold'" in rejected.json()["detail"]
 
 
 def split_job(**split: Any) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def split_job(**split: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("sorted_rows")
-def test_a_job_names_the_values_of_the_split_column(api: httpx.Client) -> None:
+def test_a_job_uses_the_values_of_the_split_column(api: httpx.Client) -> None:
     found = api.post("/v1/jobs/validate", json=split_job(train=["train"], validation=["test"]))
     assert found.status_code == 200, found.text
     assert (found.json()["train_rows"], found.json()["validation_rows"]) == (200, 60)
@@ -171,11 +171,11 @@ def test_a_job_names_the_values_of_the_split_column(api: httpx.Client) -> None:
     assert posted.status_code == 201, posted.text
     data = posted.json()["spec"]["data"]
     assert (data["split"], data["validation"]) == ({"train": ["train", "other"], "validation": ["test"]}, 0)
-    blind = api.post("/v1/jobs/validate", json=split_job(train=["train"])).json()
-    assert "data.split.validation" in [warning["field"] for warning in blind["warnings"]]
+    without_validation = api.post("/v1/jobs/validate", json=split_job(train=["train"])).json()
+    assert "data.split.validation" in [warning["field"] for warning in without_validation["warnings"]]
 
 
-def test_a_run_says_how_its_rows_were_split(api: httpx.Client, sorted_rows: dict[str, Any]) -> None:
+def test_the_note_of_a_run_describes_the_split(api: httpx.Client, sorted_rows: dict[str, Any]) -> None:
     posted = api.post("/v1/jobs", json=split_job(train=["train", "other"], validation=["test"])).json()
     job = Job(id="j", state="running", attempt=1, step=0, total_steps=9, latest_metrics={}, spec=posted["spec"])
     job.dataset = sorted_rows
@@ -199,7 +199,7 @@ def test_a_run_says_how_its_rows_were_split(api: httpx.Client, sorted_rows: dict
         ({"split": {"train": ["train"]}, "dataset": "digits"}, "data.split", ("'digits'", "split_column")),
     ],
 )
-def test_a_split_that_can_not_be(api: httpx.Client, data: dict[str, Any], field: str, words: tuple[str, ...]) -> None:
+def test_invalid_splits(api: httpx.Client, data: dict[str, Any], field: str, words: tuple[str, ...]) -> None:
     answer = api.post("/v1/jobs", json=hinge_job(data={"dataset": "sorted", **data}))
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]

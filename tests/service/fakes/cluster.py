@@ -1,4 +1,4 @@
-"""A cluster without Ray: it stands in for `workers.cluster.attempt`, and its attempts report what a test tells them."""
+"""Replaces `workers.cluster.attempt` without Ray. A test decides which events its attempts report."""
 
 from __future__ import annotations
 
@@ -16,81 +16,81 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeAttempt:
-    """An attempt on the fake cluster; `told` is what the scheduler asked of it."""
+    """An attempt on the fake cluster. `calls` are the commands that the scheduler sent."""
 
     assignment: Assignment
     supervisor: str
-    told: list[Any] = field(default_factory=list)
+    calls: list[Any] = field(default_factory=list)
     gone: bool = False
     _events: list[tuple[int, Event]] = field(default_factory=list)
-    _news: threading.Condition = field(default_factory=threading.Condition)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def tell(self, *events: Event) -> None:
-        with self._news:
+    def report(self, *events: Event) -> None:
+        with self._changed:
             for event in events:
                 self._events.append((len(self._events) + 1, event))
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def lose(self) -> None:
-        with self._news:
+        with self._changed:
             self.gone = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def poll(self, after: int) -> list[tuple[int, Event]]:
-        with self._news:
-            self._news.wait_for(lambda: self.gone or len(self._events) > after, timeout=0.1)
+        with self._changed:
+            self._changed.wait_for(lambda: self.gone or len(self._events) > after, timeout=0.1)
             if self.gone:
                 raise AttemptLostError("the supervisor is gone")
             return self._events[after:]
 
     def cancel(self) -> None:
-        self.told.append("cancel")
+        self.calls.append("cancel")
 
     def pause(self) -> None:
-        self.told.append("pause")
+        self.calls.append("pause")
 
     def resize(self, resources: ResourcesSpec) -> None:
-        self.told.append(resources)
+        self.calls.append(resources)
 
     def dismiss(self) -> None:
-        self.told.append("dismiss")
+        self.calls.append("dismiss")
 
 
 class FakeCluster:
-    """The whole cluster; `attempts` in the order in which they began, `pool` what became of supervisors."""
+    """`attempts` are in the order in which they started, `pool` has the calls that concern supervisors."""
 
     def __init__(self) -> None:
         self.resources = {"CPU": 4.0, "GPU": 0.0}
-        self.dead = self.away = False  # `away`: dead, and nobody has started it again yet
-        self.kept = False  # whether what runs on it outlives a restart
-        self.restarts = self.refused = 0
+        self.dead = self.unreachable = False  # `unreachable`: dead, and restarts fail
+        self.keeps_attempts = False  # whether attempts survive a restart
+        self.restarts = self.failed_restarts = 0
         self.attempts: list[FakeAttempt] = []
         self.pool: list[Any] = []
-        self.refuses: Exception | None = None
+        self.start_error: Exception | None = None
 
     def failed(self) -> bool:
         return self.dead
 
     def restart(self) -> bool:
-        self.dead = self.away
-        if self.away:
-            self.refused += 1
+        self.dead = self.unreachable
+        if self.unreachable:
+            self.failed_restarts += 1
             return False
         self.restarts += 1
         for attempt in self.attempts:
-            if not self.kept:
+            if not self.keeps_attempts:
                 attempt.lose()
         return True
 
     def leave(self) -> None:
         pass
 
-    # In the place of workers.cluster.attempt.Attempt:
+    # Replaces workers.cluster.attempt.Attempt:
 
     def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
         self.attempts.append(FakeAttempt(assignment, supervisor))
-        if self.refuses:
-            raise self.refuses
+        if self.start_error:
+            raise self.start_error
         return self.attempts[-1]
 
     def find(self, job: str, number: int, supervisor: str) -> FakeAttempt | None:
@@ -100,7 +100,7 @@ class FakeCluster:
                 return None if attempt.gone else attempt
         return None
 
-    # In the place of workers.cluster.attempt.Supervisors:
+    # Replaces workers.cluster.attempt.Supervisors:
 
     def __call__(self) -> FakeCluster:
         return self

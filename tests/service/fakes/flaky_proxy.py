@@ -1,4 +1,4 @@
-"""A proxy that treats requests as a bad network does, in the way and in the order that a test tells it."""
+"""A proxy that simulates network faults in the order that a test specifies."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HangUp:
-    """The connection breaks before the request has arrived."""
+class Disconnect:
+    """Close the connection without forwarding the request."""
 
 
 @dataclass(frozen=True)
-class LoseAnswer:
-    """The request is served, and its answer lost."""
+class LoseResponse:
+    """Forward the request and drop the response."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Somebody else answers, and the request does not arrive."""
+class Respond:
+    """Respond with this status without forwarding the request."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -35,26 +35,26 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cut:
-    """The request is served; its answer breaks off after so many bytes."""
+    """Forward the request and close the connection after this many bytes of the response."""
 
     after: int
 
 
 @dataclass(frozen=True)
 class Slow:
-    """The request is served; its answer comes so many seconds late."""
+    """Forward the request and delay the response."""
 
     seconds: float
 
 
-Fault = HangUp | LoseAnswer | Answer | Cut | Slow
+Fault = Disconnect | LoseResponse | Respond | Cut | Slow
 
 
 @dataclass
 class FlakyProxy:
-    """What is to happen to the next requests, one each; where it is None they pass. Afterwards `always` happens.
+    """`faults` apply to the next requests, one each; None forwards the request. Later requests get `always`.
 
-    `seen` are all, as they came.
+    `seen` are all requests in the order of their arrival.
     """
 
     upstream: str
@@ -85,9 +85,9 @@ def flaky(upstream: str) -> Iterator[FlakyProxy]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             fault = proxy.take(self.command, self.path, headers)
-            if isinstance(fault, HangUp):
+            if isinstance(fault, Disconnect):
                 return
-            if isinstance(fault, Answer):
+            if isinstance(fault, Respond):
                 self.send_response(fault.status)
                 for name, value in {**fault.headers, "Content-Length": "0"}.items():
                     self.send_header(name, value)
@@ -102,7 +102,7 @@ def flaky(upstream: str) -> Iterator[FlakyProxy]:
             passed = {name: value for name, value in headers.items() if name not in {"host", "connection"}}
             url = proxy.upstream + self.path
             with httpx.stream(self.command, url, headers=passed, content=body, timeout=None) as answer:
-                if isinstance(fault, LoseAnswer):
+                if isinstance(fault, LoseResponse):
                     answer.read()
                     return
                 if isinstance(fault, Slow):

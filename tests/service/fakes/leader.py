@@ -1,4 +1,4 @@
-"""A process that campaigns, on a cluster without Ray, and says what it does; the tests stop and kill it.
+"""A process that tries to lead, with a fake cluster. It prints the attempts that it starts.
 
 python tests/service/fakes/leader.py DATABASE_URL DIRECTORY
 """
@@ -17,17 +17,17 @@ from tests.service.fakes.cluster import FakeAttempt, FakeCluster
 from workers.training.assignment import Assignment
 
 
-class LoudCluster(FakeCluster):
-    """Says when an attempt begins, and lets it tell nothing."""
+class PrintingCluster(FakeCluster):
+    """Prints a line when an attempt starts. Its attempts report no events."""
 
     def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
-        sys.stdout.write(f"began {assignment.job} {assignment.attempt}\n")
+        sys.stdout.write(f"started {assignment.job} {assignment.attempt}\n")
         sys.stdout.flush()
         return super().start(assignment, supervisor)
 
 
-cluster = LoudCluster()
-leading = Leadership(Database(sys.argv[1]), Settings(data_dir=Path(sys.argv[2])), cluster)
+cluster = PrintingCluster()
+candidate = Leadership(Database(sys.argv[1]), Settings(data_dir=Path(sys.argv[2])), cluster)
 with (
     mock.patch.object(scheduler, "Attempt", cluster),
     mock.patch.object(scheduler, "Supervisors", cluster),
@@ -37,6 +37,6 @@ with (
     mock.patch.object(leadership, "RENEWAL", 0.3),
     mock.patch.object(leadership, "LOOK", 0.05),
 ):
-    leading.start()
+    candidate.start()
     sys.stdin.read()
-    leading.stop()
+    candidate.stop()

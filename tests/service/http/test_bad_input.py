@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # what is refused is refused before it comes to the database
+    return "sqlite"  # requests are rejected before the database is used
 
 
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -62,7 +62,7 @@ def check_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return problem
 
 
-def assert_still_answers(service: httpx.Client) -> None:
+def assert_still_responds(service: httpx.Client) -> None:
     answer = service.post("/v1/jobs", json=hinge_job())
     assert answer.status_code == 201, answer.text
     service.post(f"/v1/jobs/{answer.json()['id']}/cancel")
@@ -70,14 +70,14 @@ def assert_still_answers(service: httpx.Client) -> None:
 
 WIDE = {"type": "linear", "units": 12}
 
-# What is changed in the example; the field that must be named; words that must be in its message.
+# The change to the example job, the field that the error names, and words in its message.
 BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "unknown layer": (
         {"model.layers.1": {"type": "rellu"}}, "model.layers.1", ["'rellu'", "linear", "did you mean 'relu'"],
     ),
     "unknown loss": ({"loss": {"type": "l1"}}, "loss", ["'l1'", "hinge"]),
     "layer without type": ({"model.layers.0": {"units": 3}}, "model.layers.0.type", ["required", "linear"]),
-    "layer that is no object": ({"model.layers.0": "relu"}, "model.layers.0", ["must be an object, not 'relu'"]),
+    "layer that is not an object": ({"model.layers.0": "relu"}, "model.layers.0", ["must be an object, not 'relu'"]),
     "wrong type": ({"training.epochs": "10"}, "training.epochs", ["must be an integer, not '10'"]),
     "boolean for a number": ({"optimizer.lr": True}, "optimizer.lr", ["must be a number, not true"]),
     "fraction for an integer": ({"training.epochs": 1.5}, "training.epochs", ["must be an integer, not 1.5"]),
@@ -86,21 +86,21 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "unknown dataset": ({"data.dataset": "digit"}, "data.dataset", ["'digit'", "did you mean 'digits'"]),
     "shapes that do not fit": ({"model.inputs": 9}, "model.inputs", ["9", "must be 8"]),
     "last layer of the wrong width": ({"model.layers.2": WIDE}, "model.layers.2", ["12", "must give 10"]),
-    "an input of no such name": (
+    "unknown input": (
         {"model.layers.1": {"type": "relu", "inputs": ["0_linaer"]}}, "model.layers.1.inputs",
         ["'0_linaer'", "features, 0_linear", "did you mean '0_linear'"],
     ),
-    "a misspelt place": (
+    "misspelt field of a layer": (
         {"model.layers.1": {"type": "relu", "input": ["features"]}}, "model.layers.1.input", ["did you mean 'inputs'"],
     ),
-    "an input that is no name": (
+    "input that is not a string": (
         {"model.layers.1": {"type": "relu", "inputs": [3]}}, "model.layers.1.inputs.0", ["must be a string, not 3"],
     ),
-    "a misspelt part of a part": (
+    "misspelt nested field": (
         {"loss": {"type": "weighted_sum", "losses": [{"type": "hinge", "margins": 1}], "weights": [1.0]}},
         "loss.losses.0.margins", ["did you mean 'margin'"],
     ),
-    "a whole that does not hold together": (
+    "empty list of losses": (
         {"loss": {"type": "weighted_sum", "losses": [], "weights": []}}, "loss", ["at least one loss"],
     ),
     "zero shards": ({"training.shards": 0}, "training.shards", ["must be at least 1, not 0"]),
@@ -122,12 +122,12 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "infinity": ({"regularization.l2": float("inf")}, "regularization.l2", ["finite"]),
     "huge integer": ({"training.seed": 2**64}, "training.seed", ["64"]),
     "very huge integer": ({"training.epochs": 10**30}, "training.epochs", ["64"]),
-    "a workload beyond SQL's integers": ({"training.epochs": 2**63 - 1}, "training.epochs", ["must be at most"]),
+    "more steps than a SQL integer can hold": ({"training.epochs": 2**63 - 1}, "training.epochs", ["must be at most"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_FIELDS)
-def test_a_bad_spec_is_refused_by_field(service: httpx.Client, case: str) -> None:
+def test_the_error_of_a_bad_spec_names_the_field(service: httpx.Client, case: str) -> None:
     changes, field, words = BAD_FIELDS[case]
     content = json.dumps(hinge_job(**changes)).encode()
     problem = check_problem(service.post("/v1/jobs", content=content, headers=JSON_TYPE), 422)
@@ -137,7 +137,7 @@ def test_a_bad_spec_is_refused_by_field(service: httpx.Client, case: str) -> Non
         assert word in error["message"]
     assert problem["detail"].startswith(f"{field}: {error['message']}")
     assert problem["instance"] == "/v1/jobs"
-    assert_still_answers(service)
+    assert_still_responds(service)
 
 
 def test_every_wrong_field_is_named(service: httpx.Client) -> None:
@@ -156,13 +156,13 @@ def test_every_wrong_field_is_named(service: httpx.Client) -> None:
 DEEP = 100_000
 BAD_BODIES: dict[str, tuple[bytes, int, str]] = {
     "invalid JSON": (b'{"name": "x",\n  "data" 3}', 400, "line 2, column 10"),
-    "cut short": (b'{"name": "x"', 400, "line 1"),
+    "truncated": (b'{"name": "x"', 400, "line 1"),
     "empty": (b"", 400, "empty"),
-    "no UTF-8": (b'{"name": "\xff"}', 400, "UTF-8"),
+    "invalid UTF-8": (b'{"name": "\xff"}', 400, "UTF-8"),
     "deep lists": (b"[" * DEEP + b"]" * DEEP, 400, "nested"),
     "deep objects": (b'{"a":' * 900 + b"1" + b"}" * 900, 400, "nested"),
     "nested a little too deeply": (b"[" * 40 + b"]" * 40, 400, "nested"),
-    "a key twice": (b'{"name": "a", "name": "b"}', 400, "'name' occurs twice"),
+    "duplicate key": (b'{"name": "a", "name": "b"}', 400, "'name' occurs twice"),
     "a number of 5000 digits": (b'{"name": ' + b"9" * 5000 + b"}", 422, "name"),
     "a float beyond float64": (b'{"name": 1e999}', 422, "finite"),
     "a list": (b"[]", 422, "must be an object, not a list"),
@@ -172,21 +172,21 @@ BAD_BODIES: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_BODIES)
-def test_a_bad_body_is_refused(service: httpx.Client, case: str) -> None:
+def test_a_bad_body_is_rejected(service: httpx.Client, case: str) -> None:
     content, status, words = BAD_BODIES[case]
     problem = check_problem(service.post("/v1/jobs", content=content, headers=JSON_TYPE), status)
     assert words in problem["detail"]
-    assert_still_answers(service)
+    assert_still_responds(service)
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_only_json_is_taken(service: httpx.Client, media_type: str | None) -> None:
+def test_only_json_is_accepted(service: httpx.Client, media_type: str | None) -> None:
     headers = {"Content-Type": media_type} if media_type else {}
     problem = check_problem(service.post("/v1/jobs", content=json.dumps(hinge_job()), headers=headers), 415)
     assert "application/json" in problem["detail"]
 
 
-def test_unknown_places_and_methods(service: httpx.Client) -> None:
+def test_unknown_paths_and_methods(service: httpx.Client) -> None:
     assert "/v2/jobs" in check_problem(service.get("/v2/jobs"), 404)["detail"]
     assert "job_x" in check_problem(service.get("/v1/jobs/job_x"), 404)["detail"]
     check_problem(service.get("/v1/jobs/job_x/metrics"), 404)
@@ -203,7 +203,7 @@ def test_a_bad_query_names_its_parameter(service: httpx.Client, query: str) -> N
     assert problem["errors"][0]["field"] == query.partition("=")[0]
 
 
-def test_a_key_that_is_too_long(service: httpx.Client) -> None:
+def test_a_too_long_idempotency_key(service: httpx.Client) -> None:
     answer = service.post("/v1/jobs", json=hinge_job(), headers={"Idempotency-Key": "k" * 300})
     assert check_problem(answer, 422)["errors"][0]["field"] == "Idempotency-Key"
 
@@ -212,25 +212,25 @@ MEGABYTES_50 = 50 * 1024 * 1024
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_body_of_50_megabytes_is_refused_while_it_is_sent(service: httpx.Client, streamed: bool) -> None:
+def test_a_body_of_50_megabytes_is_rejected_while_it_is_sent(service: httpx.Client, streamed: bool) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(50):
             yield b" " * (MEGABYTES_50 // 50)
 
     answer = service.post("/v1/jobs", content=chunks() if streamed else b" " * MEGABYTES_50, headers=JSON_TYPE)
     assert "1048576" in check_problem(answer, 413)["detail"]
-    assert_still_answers(service)
+    assert_still_responds(service)
 
 
-def test_a_declared_length_is_refused_before_the_body_comes(service: httpx.Client) -> None:
+def test_a_large_content_length_is_rejected_before_the_body_is_sent(service: httpx.Client) -> None:
     address = urlsplit(str(service.base_url))
     with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 52428800\r\n\r\n")
         assert connection.recv(1024).startswith(b"HTTP/1.1 413")
-    assert_still_answers(service)
+    assert_still_responds(service)
 
 
-def test_a_client_that_sends_everything_first_reads_the_answer(service: httpx.Client) -> None:
+def test_a_client_that_sends_a_large_body_first_can_read_the_response(service: httpx.Client) -> None:
     address = urlsplit(str(service.base_url))
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         head = f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MEGABYTES_50}\r\n\r\n"
@@ -238,13 +238,13 @@ def test_a_client_that_sends_everything_first_reads_the_answer(service: httpx.Cl
         assert connection.recv(1024).startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_just_within_the_limit_is_read(service: httpx.Client) -> None:
+def test_a_body_of_the_largest_size_is_accepted(service: httpx.Client) -> None:
     content = json.dumps(hinge_job()).encode()
     answer = service.post("/v1/jobs", content=content + b" " * (2**20 - len(content)), headers=JSON_TYPE)
     assert answer.status_code == 201
 
 
-def test_an_unexpected_error_is_logged_and_not_shown(
+def test_an_unexpected_error_is_logged_and_not_in_the_response(
     app: FastAPI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -282,7 +282,7 @@ BODIES = JSON_VALUES | st.builds(
 
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES)
-def test_no_body_makes_the_service_fail(service: httpx.Client, body: Any) -> None:
+def test_no_json_body_causes_an_internal_error(service: httpx.Client, body: Any) -> None:
     answer = service.post("/v1/jobs", content=json.dumps(body).encode(), headers=JSON_TYPE)
     if answer.status_code != 201:
         problem = check_problem(answer, answer.status_code)
@@ -292,7 +292,7 @@ def test_no_body_makes_the_service_fail(service: httpx.Client, body: Any) -> Non
 
 @hypothesis_settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
-def test_no_bytes_make_the_service_fail(service: httpx.Client, content: bytes) -> None:
+def test_no_bytes_cause_an_internal_error(service: httpx.Client, content: bytes) -> None:
     answer = service.post("/v1/datasets", content=content, headers=JSON_TYPE)
     check_problem(answer, answer.status_code)
     assert answer.status_code in {400, 422}

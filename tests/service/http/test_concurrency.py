@@ -1,4 +1,4 @@
-"""Many at once: users and the scheduler on the same jobs."""
+"""Concurrent requests, and users and the scheduler that change the same jobs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ POSTS = 20
 
 
 @pytest.mark.usefixtures("digits")
-def test_posts_with_one_key_at_once_make_one_job(api: httpx.Client, woken: list[str]) -> None:
-    """Half of them with another body: whichever body came first, the other is refused."""
+def test_concurrent_posts_with_one_key_create_one_job(api: httpx.Client, notifications: list[str]) -> None:
+    """Half of the requests have a different body. The body that is not stored first is rejected."""
     barrier = threading.Barrier(POSTS)
 
     def post(number: int) -> tuple[int, int, str | None]:
@@ -56,7 +56,7 @@ def test_posts_with_one_key_at_once_make_one_job(api: httpx.Client, woken: list[
         (first, 200, job["id"]): POSTS // 2 - 1,
         (1 - first, 422, None): POSTS // 2,
     }
-    assert woken == ["change"]
+    assert notifications == ["change"]
 
 
 def user(database: Database, job_id: str, choice: random.Random) -> None:
@@ -100,8 +100,8 @@ def follower(database: Transactions, job_id: str, choice: random.Random) -> None
         record_events(session, job_id, job.attempt, list(enumerate(events, choice.randint(1, 9))))
 
 
-def test_users_and_a_leader_on_the_same_jobs(database: Database) -> None:
-    """Nobody waits in a ring, and every job's history is whole."""
+def test_users_and_a_leader_change_the_same_jobs(database: Database) -> None:
+    """There are no deadlocks, and the history of every job is complete."""
     seed = random.randrange(2**32)
     with database.writing() as session:
         made = [
@@ -122,7 +122,7 @@ def test_users_and_a_leader_on_the_same_jobs(database: Database) -> None:
 
     with ThreadPoolExecutor(10) as pool:
         for result in [pool.submit(work, number) for number in range(10)]:
-            result.result()  # a deadlock would be an error
+            result.result()  # raises an error after a deadlock
     with database.reading() as session:
         for job_id in made:
             job = session.get(Job, job_id)

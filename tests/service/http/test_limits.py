@@ -1,4 +1,4 @@
-"""What is too much, too big or too slow is refused, and the service goes on answering."""
+"""Requests that are too many, too large or too slow are rejected, and the service stays responsive."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # what is refused is refused before it comes to the database
+    return "sqlite"  # requests are rejected before the database is used
 
 
 CLOCK = "service.access.rate.monotonic"
 
 
 @given(rate=st.floats(1, 50), gaps=st.lists(st.floats(0, 0.5), max_size=200))
-def test_in_no_time_more_is_taken_than_the_rate_allows(rate: float, gaps: list[float]) -> None:
-    now, taken = 1000.0, []
+def test_no_interval_has_more_requests_than_the_rate_allows(rate: float, gaps: list[float]) -> None:
+    now, accepted = 1000.0, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CLOCK, lambda: now)
         limit = RateLimit(rate)
@@ -41,18 +41,18 @@ def test_in_no_time_more_is_taken_than_the_rate_allows(rate: float, gaps: list[f
             now += gap
             wait = limit.take("a")
             if not wait:
-                taken.append(now)
+                accepted.append(now)
                 continue
-            # Who waits as long as told is let in.
+            # After the returned wait the next request is accepted.
             now += wait + 1e-9
             assert limit.take("a") == 0
-            taken.append(now)
-    for first, begin in enumerate(taken):
-        for count, end in enumerate(taken[first:], 1):
+            accepted.append(now)
+    for first, begin in enumerate(accepted):
+        for count, end in enumerate(accepted[first:], 1):
             assert count <= rate * (end - begin + 1) + 1e-5
 
 
-def test_as_many_at_once_as_in_a_second_and_each_key_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bursts_are_limited_for_each_key(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(CLOCK, lambda: now)
     limit = RateLimit(4)
@@ -62,7 +62,7 @@ def test_as_many_at_once_as_in_a_second_and_each_key_by_itself(monkeypatch: pyte
     assert [limit.take("a") for _ in range(2)] == [0, 0.25]
 
 
-def test_keys_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_keys_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(CLOCK, lambda: now)
     limit = RateLimit(10)
@@ -72,20 +72,20 @@ def test_keys_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(limit._full_at) <= 10_000
 
 
-def test_a_token_may_only_ask_so_often(settings: Settings, database: Database) -> None:
+def test_requests_with_a_token_are_limited(settings: Settings, database: Database) -> None:
     settings.require_token, settings.requests_per_second = True, 3
     with database.writing() as session:
         busy, other = ({"Authorization": f"Bearer {add_token(session, 'x', Role.READ)[1]}"} for _ in range(2))
     with served(create_app(settings, database=database)) as url, httpx.Client(base_url=url) as client:
         answers = [client.get("/v1/jobs", headers=busy) for _ in range(20)]
-        refused = [answer for answer in answers if answer.status_code == 429]
-        assert len(refused) >= 10, "20 requests take less than 3 seconds"
-        assert refused[0].headers["retry-after"] == "1"
-        assert refused[0].headers["content-type"] == "application/problem+json"
-        assert "3 requests per second" in refused[0].json()["detail"]
+        rejected = [answer for answer in answers if answer.status_code == 429]
+        assert len(rejected) >= 10, "20 requests take less than 3 seconds"
+        assert rejected[0].headers["retry-after"] == "1"
+        assert rejected[0].headers["content-type"] == "application/problem+json"
+        assert "3 requests per second" in rejected[0].json()["detail"]
         assert client.get("/v1/jobs", headers=other).status_code == 200
         assert client.get("/healthz").status_code == 200
-        wait_until(lambda: client.get("/v1/jobs", headers=busy).is_success, "the token may ask again")
+        wait_until(lambda: client.get("/v1/jobs", headers=busy).is_success, "requests are accepted again")
 
 
 def test_without_tokens_there_is_no_limit(settings: Settings, database: Database) -> None:
@@ -95,20 +95,20 @@ def test_without_tokens_there_is_no_limit(settings: Settings, database: Database
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_model_or_batch_that_is_too_big_is_refused_with_numbers(api: httpx.Client, settings: Settings) -> None:
+def test_a_model_or_batch_that_is_too_large_is_rejected(api: httpx.Client, settings: Settings) -> None:
     job = hinge_job()
     parameters = 8 * 128 + 128 + 128 * 10 + 10
     settings.max_parameters = parameters
-    accepted = api.post("/v1/jobs", json=job)
-    assert accepted.status_code == 201
+    response = api.post("/v1/jobs", json=job)
+    assert response.status_code == 201
     settings.max_parameters = parameters - 1
     settings.max_batch_bytes = 4 * 128 * 8
-    refused = api.post("/v1/jobs", json=job)
-    assert refused.status_code == 422
-    problems = {error["message"] for error in refused.json()["errors"]}
+    rejected = api.post("/v1/jobs", json=job)
+    assert rejected.status_code == 422
+    problems = {error["message"] for error in rejected.json()["errors"]}
     assert f"has {parameters:,} parameters, more than the limit of {parameters - 1:,}" in problems
     assert any("for a batch of 128 rows of 8 features, more than the limit of 4,096" in text for text in problems)
-    assert {error["field"] for error in refused.json()["errors"]} == {"model.layers"}
+    assert {error["field"] for error in rejected.json()["errors"]} == {"model.layers"}
 
 
 HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -130,40 +130,40 @@ def chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
-# What is sent after the head's first lines, and what is answered.
+# The rest of the request after `HEAD`, and the allowed statuses of the response.
 FRAMINGS: dict[str, tuple[bytes, set[int]]] = {
     "chunks": (b"Transfer-Encoding: chunked\r\n\r\n" + chunk(b"{}") + chunk(b""), {422}),
     "chunks beyond the limit": (b"Transfer-Encoding: chunked\r\n\r\n" + 40 * chunk(b" " * 2**15) + chunk(b""), {413}),
-    "a chunk that says that it is huge": (b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}", {400}),
-    "a chunk of no size": (b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n", {400}),
-    "a length that is no number": (b"Content-Length: 1x\r\n\r\n{}", {400}),
+    "a chunk with a huge size": (b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}", {400}),
+    "a chunk with an invalid size": (b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n", {400}),
+    "an invalid length": (b"Content-Length: 1x\r\n\r\n{}", {400}),
     "a negative length": (b"Content-Length: -2\r\n\r\n{}", {400}),
     "a length of 5000 digits": (b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n{}", {400, 413}),
     "two lengths": (b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", {400}),
-    # A proxy that goes by the length and a server that goes by the chunks would see different requests.
+    # A proxy that uses the length and a server that uses the chunks would see different requests.
     "a length and chunks": (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FRAMINGS)
-def test_bodies_that_lie_about_themselves(api: httpx.Client, case: str) -> None:
+def test_inconsistent_framing_is_rejected(api: httpx.Client, case: str) -> None:
     sent, expected = FRAMINGS[case]
     assert status_after(api, HEAD + sent) in expected
     assert api.get("/healthz").status_code == 200
 
 
-def test_what_comes_after_the_declared_length_is_no_part_of_the_body(api: httpx.Client) -> None:
+def test_bytes_after_the_content_length_are_not_part_of_the_body(api: httpx.Client) -> None:
     with connected(api) as connection:
         connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}" + b' "name": "smuggled"}\r\n\r\n')
         received = b""
         while more := connection.recv(65536):
             received += more
-    assert b"HTTP/1.1 400" in received, "it is no request either"
+    assert b"HTTP/1.1 400" in received, "the rest is not a valid request"
     assert b"smuggled" not in received
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-def test_a_body_that_does_not_come_is_not_waited_for(settings: Settings, database: Database, framing: bytes) -> None:
+def test_a_slow_body_times_out(settings: Settings, database: Database, framing: bytes) -> None:
     settings.max_body_seconds = 0.5
     with served(create_app(settings, database=database)) as url, httpx.Client(base_url=url) as client:
         with connected(client) as connection:
@@ -171,7 +171,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(settings: Settings, databas
             connection.settimeout(0.05)
             answer = b""
             while not answer:
-                # A byte now and then does not give it more time: with it, this would not end.
+                # Received bytes do not extend the time limit; otherwise this loop would not end.
                 connection.sendall(b"1" if framing.startswith(b"Content") else chunk(b"1"))
                 with suppress(TimeoutError):
                     answer = connection.recv(65536)
@@ -180,7 +180,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(settings: Settings, databas
         assert client.get("/healthz").status_code == 200
 
 
-def test_many_slow_bodies_keep_nobody_waiting(api: httpx.Client) -> None:
+def test_many_slow_bodies_do_not_block_other_requests(api: httpx.Client) -> None:
     slow = [socket.create_connection((api.base_url.host, api.base_url.port or 0)) for _ in range(200)]
     try:
         for connection in slow:
@@ -192,7 +192,7 @@ def test_many_slow_bodies_keep_nobody_waiting(api: httpx.Client) -> None:
 
 
 def test_numbers_and_nesting(api: httpx.Client) -> None:
-    """Beside those of test_bad_input: what Python would compute on for long, or recurse on."""
+    """Numbers that take long to convert, and nesting that exceeds the recursion limit."""
     job: dict[str, Any] = hinge_job()
     for content in (b"9" * 1_000_000, b"1e" + b"9" * 500_000, b"-" * 500_000, b"[" * 500_000, b'{"a":' * 150_000):
         answer = api.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
@@ -201,7 +201,7 @@ def test_numbers_and_nesting(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_who_is_not_let_in_reads_the_answer_after_sending_much(
+def test_an_unauthorised_client_that_sends_a_large_body_can_read_the_response(
     settings: Settings, database: Database, streamed: bool
 ) -> None:
     settings.require_token = True

@@ -30,10 +30,10 @@ OFFERED = ("application/json", "text/csv", "text/event-stream")
         (",;/", None),
     ],
 )
-def test_what_is_preferred(accept: str, chosen: str | None) -> None:
+def test_preferred_media_type(accept: str, chosen: str | None) -> None:
     assert preferred(accept, OFFERED) == chosen
 
 
 @given(accept=st.text(st.sampled_from("*/,;q=01.textcsvapplicationjson ")))
-def test_any_header_can_be_read(accept: str) -> None:
+def test_any_header_is_parsed(accept: str) -> None:
     assert preferred(accept, OFFERED) in {*OFFERED, None}

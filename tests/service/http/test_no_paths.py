@@ -1,4 +1,4 @@
-"""No answer tells where the service keeps its files, whatever goes wrong."""
+"""No response contains a path of the machine, whatever fails."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # messages are what matters here
+    return "sqlite"  # these tests do not depend on the database
 
 
 @pytest.fixture
 def check(tmp_path: Path) -> Check:
-    """Fails where an answer names a directory of the machine."""
-    here = [str(tmp_path), os.path.realpath(tmp_path), str(Path(__file__).parents[3]), "Traceback", 'File "']
+    """A function that fails if a response contains a directory of the machine."""
+    secrets = [str(tmp_path), os.path.realpath(tmp_path), str(Path(__file__).parents[3]), "Traceback", 'File "']
 
     def check(answer: httpx.Response) -> None:
-        told = answer.text + json.dumps(dict(answer.headers))
-        assert not [place for place in here if place in told], told
+        text = answer.text + json.dumps(dict(answer.headers))
+        assert not [secret for secret in secrets if secret in text], text
 
     return check
 
@@ -70,17 +70,17 @@ def test_datasets(api: httpx.Client, settings: Settings, tmp_path: Path, check: 
     answer = register(api, "folder=1/good.parquet", label="y")
     assert "'y'" in answer.json()["detail"]
     check(answer)
-    # An absolute path is taken as well, and shown as seen from the uploads.
+    # An absolute path is also accepted, and shown relative to the allowed root.
     for path in (uploads / "folder=1" / "good.parquet", "folder=1/good.parquet", "folder=1"):
         answer = register(api, path)
         assert answer.json()["source"] == "folder=1/good.parquet"
-        assert answer.json()["features"] == 8, "a folder's name is no column"
+        assert answer.json()["features"] == 8, "the name of a folder does not become a column"
         check(answer)
     check(api.get("/v1/datasets"))
     check(api.get("/v1/datasets/x"))
 
 
-def test_a_dataset_of_a_directory_that_is_no_longer_taken_from(
+def test_a_dataset_of_a_directory_that_is_no_longer_allowed(
     api: httpx.Client, settings: Settings, digits: dict[str, Any], check: Check
 ) -> None:
     settings.data_roots = []
@@ -89,19 +89,19 @@ def test_a_dataset_of_a_directory_that_is_no_longer_taken_from(
     check(answer)
 
 
-def test_a_file_that_may_not_be_read(
+def test_a_file_without_read_permission(
     api: httpx.Client, settings: Settings, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = settings.allowed_roots[0] / "good.parquet"
     write_parquet(source)
-    usual = Path.open
+    original_open = Path.open
 
-    def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+    def reject(path: Path, *arguments: Any, **named: Any) -> Any:
         if path.name == source.name:
             raise PermissionError(13, "Permission denied", str(path))
-        return usual(path, *arguments, **named)
+        return original_open(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", reject)
     answer = register(api, "good.parquet")
     assert (answer.status_code, "Permission denied" in answer.text) == (422, True)
     check(answer)
@@ -129,16 +129,16 @@ def full_disk(directory: Path) -> Exception:
     return OSError(28, "No space left on device", str(directory / "0000000001" / "state.safetensors"))
 
 
-def unforeseen(directory: Path) -> Exception:
+def unexpected(directory: Path) -> Exception:
     return RuntimeError(f"something in {directory}")
 
 
 @pytest.mark.parametrize(
-    "fail", [lost_dataset, dataset_that_is_a_directory, lost_checkpoint, full_disk, unforeseen],
+    "fail", [lost_dataset, dataset_that_is_a_directory, lost_checkpoint, full_disk, unexpected],
     ids=lambda fail: fail.__name__,
 )  # fmt: skip
 @pytest.mark.usefixtures("digits")
-def test_what_ends_a_job(
+def test_errors_that_end_a_job(
     api: httpx.Client, database: Database, tmp_path: Path, check: Check, fail: Callable[[Path], Exception]
 ) -> None:
     job = api.post("/v1/jobs", json=hinge_job()).json()["id"]
@@ -157,5 +157,5 @@ def test_what_ends_a_job(
     check(api.get("/v1/jobs"))
     check(api.get(f"/v1/jobs/{job}/events"))
     with database.reading() as session:
-        # Were it not for what the API leaves out, this test could not fail.
+        # The database has the path, so the test would fail if the API returned it.
         assert str(tmp_path) in session.scalar(select(Dataset.path))

@@ -1,4 +1,4 @@
-"""A job is data: no module of the project unpickles, evaluates or imports what a user could have written."""
+"""A job is data: no module of the project unpickles, evaluates or imports user input."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[3]
 FILES = sorted(path for package in ("core", "workers", "service") for path in (ROOT / package).rglob("*.py"))
 
-# Modules that make code or objects out of bytes. Ray pickles between processes of its own; see docs/security.md.
+# Modules that create code or objects from bytes. Ray pickles only between its own processes; see docs/security.md.
 MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy", "code", "codeop"}
 NAMES = {"eval", "exec", "compile", "__import__"}
-# Called on a module: yaml.unsafe_load(...) and so on.
+# Functions of modules, for example yaml.unsafe_load.
 ATTRIBUTES = {
     "yaml": {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"},
     "np": {"load", "loadtxt", "genfromtxt"},
@@ -22,12 +22,12 @@ ATTRIBUTES = {
     "os": {"system", "popen"},
     "importlib": {"import_module", "reload"},
 }
-# The engine imports the modules of its own folders; a command reads YAML with a loader made of the safe one.
+# The engine imports the modules of its own folders. A command reads YAML with a subclass of the safe loader.
 ALLOWED = {("core/registry.py", "importlib.import_module"), ("service/cli/spec_file.py", "yaml.load")}
 
 
 def dangers(source: str) -> list[str]:
-    """Everything in a module that could run what it reads."""
+    """Every use in a module of something that could execute its input."""
     found = []
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -49,7 +49,7 @@ def dangers(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_that_is_read_is_run(path: Path) -> None:
+def test_no_module_executes_its_input(path: Path) -> None:
     name = str(path.relative_to(ROOT))
     assert [found for found in dangers(path.read_text()) if (name, found) not in ALLOWED] == []
 
@@ -61,17 +61,17 @@ def test_nothing_that_is_read_is_run(path: Path) -> None:
      "f(path, allow_pickle=True)", "f(path, allow_pickle=flag)", "subprocess.run(x, shell=True)", "os.system(x)",
      "importlib.import_module(name)", "from importlib import import_module", "compile(text, '', 'exec')"],
 )  # fmt: skip
-def test_what_would_be_found(source: str) -> None:
+def test_dangerous_code_is_found(source: str) -> None:
     assert dangers(source)
 
 
 @pytest.mark.parametrize("source", ["re.compile(text)", "json.loads(text)", "yaml.safe_load(text)", "model.load(path)"])
-def test_what_is_harmless(source: str) -> None:
+def test_harmless_code_is_not_found(source: str) -> None:
     assert dangers(source) == []
 
 
-def test_every_package_was_looked_at() -> None:
+def test_all_packages_are_checked() -> None:
     assert len(FILES) > 150
     assert {path.relative_to(ROOT).parts[0] for path in FILES} == {"core", "workers", "service"}
     exceptions = {(name, found) for name, _ in ALLOWED for found in dangers((ROOT / name).read_text())}
-    assert exceptions >= ALLOWED, "an exception that nothing needs any more"
+    assert exceptions >= ALLOWED, "an entry of ALLOWED is no longer needed"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_kind() -> str:
-    return "sqlite"  # the description is the same
+    return "sqlite"  # the OpenAPI document does not depend on the database
 
 
 EMPTY = {"204"}
@@ -41,7 +41,7 @@ def operations(app: FastAPI) -> dict[str, Any]:
     return found
 
 
-def test_every_answer_is_described(operations: dict[str, Any]) -> None:
+def test_every_response_is_described(operations: dict[str, Any]) -> None:
     for name, operation in operations.items():
         assert operation["description"], name
         assert {"4XX", "5XX"} <= set(operation["responses"]), name
@@ -61,14 +61,14 @@ def test_every_parameter_beyond_the_path_is_described(operations: dict[str, Any]
                 assert parameter.get("description"), f"{name} {parameter['name']}"
 
 
-def test_what_a_path_can_be_asked_for(api: httpx.Client) -> None:
+def test_the_allow_header_lists_the_methods(api: httpx.Client) -> None:
     allowed = {path: api.options(path).headers["allow"] for path in ("/v1/jobs/validate", "/v1/jobs/job_x", "/v1/jobs")}
     assert allowed == {
         "/v1/jobs/validate": "POST", "/v1/jobs/job_x": "DELETE, GET, PATCH", "/v1/jobs": "GET, POST",
     }  # fmt: skip
 
 
-def test_forms_of_an_answer_are_told(operations: dict[str, Any]) -> None:
+def test_all_media_types_of_a_response_are_described(operations: dict[str, Any]) -> None:
     assert set(operations["get_metrics"]["responses"]["200"]["content"]) == {
         "application/json", "text/csv", "application/vnd.apache.arrow.stream",
     }  # fmt: skip
@@ -85,29 +85,29 @@ def test_messages_of_a_stream_are_described(app: FastAPI, operations: dict[str, 
     assert references <= set(app.openapi()["components"]["schemas"])
 
 
-def test_answers_beside_the_jobs_are_described(app: FastAPI) -> None:
+def test_responses_of_probes_and_metrics_are_described(app: FastAPI) -> None:
     for path in ("/metrics", "/healthz", "/readyz"):
-        assert {"4XX", "5XX"} <= set(app.openapi()["paths"][path]["get"]["responses"]), "no token, or another host"
+        assert {"4XX", "5XX"} <= set(app.openapi()["paths"][path]["get"]["responses"]), "missing token or wrong host"
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_token_is_described_where_it_is_asked_for(settings: Settings, database: Database, *, asked: bool) -> None:
-    document = create_app(settings.model_copy(update={"require_token": asked}), database=database).openapi()
-    assert ("security" in document["paths"]["/v1/jobs"]["get"]) == asked
-    assert ("securitySchemes" in document["components"]) == asked
+@pytest.mark.parametrize("required", [True, False])
+def test_a_token_is_described_if_it_is_required(settings: Settings, database: Database, *, required: bool) -> None:
+    document = create_app(settings.model_copy(update={"require_token": required}), database=database).openapi()
+    assert ("security" in document["paths"]["/v1/jobs"]["get"]) == required
+    assert ("securitySchemes" in document["components"]) == required
 
 
 @pytest.mark.parametrize(
     ("model", "example"), [(JobView, RUNNING_JOB), (EventView, END), (DatasetView, DIGITS), (JobRequest, None)]
 )
-def test_examples_are_what_they_show(app: FastAPI, model: type[BaseModel], example: Any) -> None:
+def test_examples_are_valid(app: FastAPI, model: type[BaseModel], example: Any) -> None:
     if example is None:
         body = app.openapi()["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
         for one in body["schema"]["examples"]:
             model.model_validate(one)
         return
     assert model.model_validate(example).model_dump(mode="json") == example
-    assert app.openapi()["components"]["schemas"][model.__name__]["examples"], "though without its nulls"
+    assert app.openapi()["components"]["schemas"][model.__name__]["examples"], "without null values"
 
 
 def test_names_of_schemas_are_short_and_unique(app: FastAPI) -> None:

@@ -1,6 +1,6 @@
-"""What the API answers is what its own description says, whatever it is asked: Schemathesis asks, on a real server.
+"""Schemathesis checks that the responses of a real server match the OpenAPI document.
 
-A run that fails prints its seed: GRADFLEET_FUZZ_SEED repeats it, GRADFLEET_FUZZ_EXAMPLES makes it longer.
+A failed run prints its seed. GRADFLEET_FUZZ_SEED repeats it, and GRADFLEET_FUZZ_EXAMPLES sets the number of examples.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from service.store import Database
 
 LONGER = os.environ.get("GRADFLEET_FUZZ_EXAMPLES")
-EXAMPLES = LONGER or "10"  # of each operation
-# One seed unless it is asked for another: what is new is looked for by `make fuzz`, not by a change that has to land.
+EXAMPLES = LONGER or "10"  # for each operation
+# The default seed is fixed so that tests are reproducible; `make fuzz` uses new seeds.
 SEED = os.environ.get("GRADFLEET_FUZZ_SEED", "0")
 
 CONFIG = """
-# A stream tells at once how its job stands; what comes after that is for other tests.
+# The first message of a stream is sent immediately. Other tests check the following ones.
 max-stream-events = 1
 
 [parameters]
@@ -43,20 +43,20 @@ max-stream-events = 1
 "body.path" = { dictionary = "files", probability = 0.7 }
 "body.label" = { dictionary = "labels", probability = 0.7 }
 
-# What no schema can say makes these refuse what fits theirs: layers that do not fit each other or the dataset, more
-# CPUs than shards, a column that the file does not have.
+# These reject some values that match the schema, which cannot express all rules: layers that do not fit each other or
+# the dataset, more CPUs than shards, a column that the file does not have.
 [[operations]]
 include-operation-id = [
   "submit_job", "validate_job", "change_job", "register_dataset", "upload_dataset", "submit_sweep",
 ]
 checks.positive_data_acceptance.enabled = false
 
-# FastAPI describes a header that may be left out as one that may be null, which Schemathesis sends as the word "null".
+# FastAPI describes an optional header as nullable, and Schemathesis sends null as the text "null".
 [[operations]]
 include-operation-id = "get_events"
 checks.positive_data_acceptance.enabled = false
 
-# A parameter that may be repeated takes text that is no list as a list of one.
+# A repeatable parameter accepts text as a list with one item.
 [[operations]]
 include-operation-id = ["get_metrics", "upload_dataset"]
 checks.negative_data_rejection.enabled = false
@@ -67,22 +67,22 @@ files = { values = ["digits.parquet"] }
 labels = { values = ["label"] }
 """
 
-# The body of a job has so many fields that going through the limits of each one takes a minute.
-WITHOUT_LIMITS_OF_JOBS = """
+# The body of a job has so many fields that testing the limits of all of them takes a minute.
+SKIP_LIMITS_OF_JOBS = """
 [[operations]]
 include-operation-id = ["submit_job", "validate_job"]
 phases.coverage.enabled = false
 """
 
-# Not one request got through to an operation, or to a row: then the run has shown nothing of it.
-WHAT_IS_MISSED = """
+# Fails if all requests of an operation were rejected without a token or found no row, because nothing was tested.
+FAIL_ON_WARNINGS = """
 [warnings]
 display = ["missing_auth", "missing_test_data", "rate_limited"]
 fail-on = true
 """
 
-# Instead of JSON, where there is something else: the events as a stream, the metrics as a table.
-OTHER_FORMS = "Accept: text/event-stream, text/csv"
+# Requests the other media types: a stream of events, and metrics as CSV.
+ACCEPT_OTHERS = "Accept: text/event-stream, text/csv"
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def with_tokens(settings: Settings) -> Settings:
 
 
 def make_jobs(settings: Settings, database: Database) -> dict[str, list[str]]:
-    """Ids of jobs that are queued, run, have ended each way, and are paused, and of a sweep."""
+    """Ids of jobs in six states, and of a sweep."""
     write_parquet(settings.allowed_roots[0] / "digits.parquet")
     open_settings = settings.model_copy(update={"require_token": False})
     with served(create_app(open_settings, database=database)) as url, httpx.Client(base_url=url) as api:
@@ -120,11 +120,11 @@ def make_jobs(settings: Settings, database: Database) -> dict[str, list[str]]:
     return {"jobs": jobs, "sweeps": [sweep]}
 
 
-def ask(settings: Settings, database: Database, directory: Path, *options: str, config: str = "") -> None:
-    """Run Schemathesis with all its checks against the service; fails, with what it found, unless that is nothing."""
+def run_schemathesis(settings: Settings, database: Database, directory: Path, *options: str, config: str = "") -> None:
+    """Run Schemathesis with all checks against the service. Fails with its output if it finds an error."""
     made = [f"{kind} = {{ values = {json.dumps(ids)} }}\n" for kind, ids in make_jobs(settings, database).items()]
     file = directory / "schemathesis.toml"
-    file.write_text(CONFIG + "".join(made) + config + ("" if LONGER else WITHOUT_LIMITS_OF_JOBS))
+    file.write_text(CONFIG + "".join(made) + config + ("" if LONGER else SKIP_LIMITS_OF_JOBS))
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(file), "run", "--no-color"]
     with served(create_app(settings, database=database)) as url:
         found = subprocess.run(
@@ -138,23 +138,23 @@ def ask(settings: Settings, database: Database, directory: Path, *options: str, 
 
 
 def test_without_tokens(settings: Settings, database: Database, tmp_path: Path) -> None:
-    ask(settings, database, tmp_path, config=WHAT_IS_MISSED)
+    run_schemathesis(settings, database, tmp_path, config=FAIL_ON_WARNINGS)
 
 
-def test_with_a_token_that_allows_all(
-    settings: Settings, database: Database, tokens: dict[Role, str], tmp_path: Path
-) -> None:
+def test_with_an_admin_token(settings: Settings, database: Database, tokens: dict[Role, str], tmp_path: Path) -> None:
     token = f"Authorization: Bearer {tokens[Role.ADMIN]}"
-    ask(with_tokens(settings), database, tmp_path, "-H", token, "-H", OTHER_FORMS, config=WHAT_IS_MISSED)
+    run_schemathesis(
+        with_tokens(settings), database, tmp_path, "-H", token, "-H", ACCEPT_OTHERS, config=FAIL_ON_WARNINGS
+    )
 
 
 @pytest.mark.parametrize("role", [Role.READ, Role.SUBMIT])
-def test_with_a_token_that_allows_less(
+def test_with_a_token_of_a_lower_role(
     settings: Settings, database: Database, tokens: dict[Role, str], tmp_path: Path, role: Role
 ) -> None:
     token = f"Authorization: Bearer {tokens[role]}"
-    ask(with_tokens(settings), database, tmp_path, "-H", token, "--phases", "examples,fuzzing")
+    run_schemathesis(with_tokens(settings), database, tmp_path, "-H", token, "--phases", "examples,fuzzing")
 
 
-def test_without_the_token_that_is_asked_for(settings: Settings, database: Database, tmp_path: Path) -> None:
-    ask(with_tokens(settings), database, tmp_path, "--phases", "examples,fuzzing")
+def test_without_a_required_token(settings: Settings, database: Database, tmp_path: Path) -> None:
+    run_schemathesis(with_tokens(settings), database, tmp_path, "--phases", "examples,fuzzing")

@@ -35,7 +35,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def put_in(session: Session, state: State) -> Job:
+def add_job_in(session: Session, state: State) -> Job:
     job, _ = create_job(session, spec=hinge_job(), dataset={}, total_steps=1, body_sha256="b")
     job.state = state
     session.flush()
@@ -44,16 +44,16 @@ def put_in(session: Session, state: State) -> Job:
 
 @pytest.mark.parametrize("action", Action)
 @pytest.mark.parametrize("state", State)
-def test_requests_in_every_state(database: Database, action: Action, state: State) -> None:
+def test_actions_in_every_state(database: Database, action: Action, state: State) -> None:
     with database.writing() as session:
-        job = put_in(session, state)
+        job = add_job_in(session, state)
         target = EXPECTED[action].get(state)
         if target is None:
             with pytest.raises(ConflictError, match=f"Job {job.id} .*{state}"):
                 apply_action(session, job.id, action)
         else:
             assert apply_action(session, job.id, action) == (target is not state)
-            assert not apply_action(session, job.id, action), "it was done before"
+            assert not apply_action(session, job.id, action), "a repeated action changes nothing"
         session.refresh(job)
         assert job.state == (target or state)
         events = list_events(session, job.id, limit=10)[0]
@@ -69,7 +69,7 @@ def test_an_unknown_job_is_not_found(database: Database) -> None:
                 apply_action(session, "job_unknown", action)
 
 
-def test_a_request_makes_moves_of_the_table_and_never_takes_a_job_from_its_attempt() -> None:
+def test_actions_make_allowed_moves_and_keep_live_jobs_live() -> None:
     for targets in ACTIONS.values():
         for state, target in targets.items():
             assert target is state or target in MOVES[state]
@@ -77,9 +77,9 @@ def test_a_request_makes_moves_of_the_table_and_never_takes_a_job_from_its_attem
 
 
 @pytest.mark.parametrize("state", State)
-def test_resources_change_until_the_end(database: Database, state: State) -> None:
+def test_resources_can_be_changed_until_the_job_ends(database: Database, state: State) -> None:
     with database.writing() as session:
-        job = put_in(session, state)
+        job = add_job_in(session, state)
         before = job.spec
         if state in TERMINAL:
             with pytest.raises(ConflictError, match=state):
@@ -87,7 +87,7 @@ def test_resources_change_until_the_end(database: Database, state: State) -> Non
             return
         assert change_resources(session, job.id, ResourcesSpec(workers=4))
         assert not change_resources(session, job.id, ResourcesSpec(workers=4))
-        changed = session.get(Job, job.id)
+        changed = session.get(Job, job.id, populate_existing=True)
         assert changed is not None
         assert changed.spec == {**before, "resources": {"workers": 4, "cpus_per_worker": 1, "gpus_per_worker": 0}}
         (event,) = (event for event in list_events(session, job.id, limit=10)[0] if event.kind == "resources_changed")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("digits")
 
 
 def submit(api: httpx.Client, database: Database, settings: Settings, state: State) -> str:
-    """A job in `state` with rows in every table, and a file of its own."""
+    """A job in `state` with rows in every table, and a file."""
     headers = {"Idempotency-Key": f"a {state} one"}
     job_id = str(api.post("/v1/jobs", json=hinge_job(labels={"team": "a"}), headers=headers).json()["id"])
     with database.writing() as session:
@@ -49,7 +49,7 @@ def rows_of(database: Database, job_id: str) -> int:
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
-def test_an_ended_job_goes_with_everything_of_it_and_nothing_else(
+def test_an_ended_job_is_deleted_with_all_its_rows_and_files(
     api: httpx.Client, database: Database, settings: Settings, state: State
 ) -> None:
     job_id = submit(api, database, settings, state)
@@ -65,11 +65,11 @@ def test_an_ended_job_goes_with_everything_of_it_and_nothing_else(
     assert rows_of(database, other) == rows > 0
     assert settings.job_dir(other).exists()
     again = api.post("/v1/jobs", json=hinge_job(name="n"), headers={"Idempotency-Key": f"a {state} one"})
-    assert again.status_code == 201, "the key is free again"
+    assert again.status_code == 201, "the key can be used again"
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - TERMINAL))
-def test_a_job_that_has_not_ended_is_kept(
+def test_a_job_that_has_not_ended_is_not_deleted(
     api: httpx.Client, database: Database, settings: Settings, state: State
 ) -> None:
     job_id = submit(api, database, settings, state)
@@ -82,7 +82,7 @@ def test_a_job_that_has_not_ended_is_kept(
     assert settings.job_dir(job_id).exists()
 
 
-def test_a_job_without_a_directory_and_the_client(api: httpx.Client) -> None:
+def test_the_client_deletes_a_job_without_a_directory(api: httpx.Client) -> None:
     with Client(str(api.base_url)) as client:
         job = client.submit(hinge_job())
         with pytest.raises(ApiError, match="is queued: cancel it"):

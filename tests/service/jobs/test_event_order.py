@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 WRITERS, EVENTS = 4, 25
 
 
-def test_who_has_seen_an_event_has_seen_all_before_it(database: Database) -> None:
+def test_a_reader_of_an_event_has_read_all_earlier_ones(database: Database) -> None:
     with database.writing() as session:
         spec = {"name": "n", "experiment": "e"}
         job_id = create_job(session, spec=spec, dataset={}, total_steps=1, body_sha256="b")[0].id
@@ -32,7 +32,7 @@ def test_who_has_seen_an_event_has_seen_all_before_it(database: Database) -> Non
             alive = any(writer.is_alive() for writer in writers)
             with database.reading() as session:
                 found = [event.id for event in list_events(session, job_id, limit=1000)[0]]
-            assert found[: len(seen)] == seen, "an event has appeared before one that was seen"
+            assert found[: len(seen)] == seen, "an event appeared before one that was already read"
             assert alive or len(found) == 1 + 2 * WRITERS * EVENTS, "a writer has failed"
             seen = found
     finally:

@@ -56,7 +56,7 @@ def end(database: Database, job_id: str, attempt: int) -> None:
 
 
 def messages(response: httpx.Response) -> Iterator[dict[str, Any]]:
-    """Messages as a browser takes them: their fields, and `data` as the value of its JSON; comments as {":": text}."""
+    """The fields of each message, with `data` decoded from JSON. A comment is {":": text}."""
     fields: dict[str, Any] = {}
     for line in response.iter_lines():
         if line:
@@ -65,7 +65,7 @@ def messages(response: httpx.Response) -> Iterator[dict[str, Any]]:
         elif fields:
             yield fields
             fields = {}
-    assert not fields, "the stream broke off within a message"
+    assert not fields, "the stream ended within a message"
 
 
 @contextmanager
@@ -89,7 +89,7 @@ async def read(watcher: Watcher) -> bytes:
     return b"".join([part async for part in watcher])
 
 
-def test_a_job_is_watched_from_the_queue_to_its_end(api: httpx.Client, database: Database) -> None:
+def test_the_stream_of_a_job_has_all_events(api: httpx.Client, database: Database) -> None:
     job_id = submit(api)
     with watching(api, job_id) as stream:
         first, queued = next(stream), next(stream)
@@ -110,12 +110,12 @@ def test_a_job_is_watched_from_the_queue_to_its_end(api: httpx.Client, database:
         end(database, job_id, attempt)
         found += stream
     assert events(found) == page(api, job_id)
-    assert found[-1]["data"]["to_state"] == "succeeded", "nothing comes after the end"
+    assert found[-1]["data"]["to_state"] == "succeeded", "the end is the last event"
     assert [message["event"] for message in found if "id" in message] == [event["kind"] for event in events(found)]
     assert all("id" not in message for message in found if message["event"] == "progress")
 
 
-def test_a_stream_goes_on_where_it_broke_off(api: httpx.Client, database: Database) -> None:
+def test_a_stream_resumes_after_the_last_event_id(api: httpx.Client, database: Database) -> None:
     job_id = submit(api)
     end(database, job_id, begin(database, job_id))
     whole = page(api, job_id)
@@ -126,10 +126,10 @@ def test_a_stream_goes_on_where_it_broke_off(api: httpx.Client, database: Databa
         with api.stream("GET", f"/v1/jobs/{job_id}/events", params=after, headers=LIVE) as response:
             assert events(list(messages(response))) == whole[number:]
     over = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE | {"Last-Event-ID": str(whole[-1]["id"])})
-    assert (over.status_code, over.content) == (204, b""), "a browser asks no more after that"
+    assert (over.status_code, over.content) == (204, b""), "204 makes a browser stop reconnecting"
 
 
-def test_what_cannot_be_watched(api: httpx.Client) -> None:
+def test_invalid_requests_for_a_stream(api: httpx.Client) -> None:
     job_id = submit(api)
     for wrong in ("x", "-1", "1.5", str(2**63)):
         answer = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE | {"Last-Event-ID": wrong})
@@ -139,65 +139,65 @@ def test_what_cannot_be_watched(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "image/png", "application/json, text/event-stream"])
-def test_others_get_a_page(api: httpx.Client, accept: str) -> None:
+def test_other_clients_get_a_page(api: httpx.Client, accept: str) -> None:
     answer = api.get(f"/v1/jobs/{submit(api)}/events", headers={"Accept": accept})
     assert (answer.headers["content-type"], answer.headers["vary"]) == ("application/json", "Accept")
     assert [event["to_state"] for event in answer.json()["data"]] == ["queued"]
 
 
-def test_more_streams_than_threads_and_all_are_told(app: FastAPI, api: httpx.Client, database: Database) -> None:
+def test_more_streams_than_threads(app: FastAPI, api: httpx.Client, database: Database) -> None:
     job_id = submit(api)
     with ExitStack() as stack:
         clients = [stack.enter_context(httpx.Client(base_url=api.base_url, timeout=10)) for _ in range(60)]
         watched = [stack.enter_context(watching(client, job_id)) for client in clients]
         for stream in watched:
             assert next(stream)["event"] == "progress"
-        assert database.engine.pool.checkedout() <= 1, "the one that looks"  # type: ignore[attr-defined]
+        assert database.engine.pool.checkedout() <= 1, "only the poller uses a connection"  # type: ignore[attr-defined]
         assert api.get(f"/v1/jobs/{job_id}").status_code == 200
         end(database, job_id, begin(database, job_id))
         for stream in watched:
             assert events(list(stream)) == page(api, job_id)
-    wait_until(lambda: len(app.state.streams) == 0, "all are forgotten")
+    wait_until(lambda: len(app.state.streams) == 0, "all streams are removed")
 
 
-def test_streams_are_limited_and_a_client_that_has_gone_makes_room(settings: Settings, database: Database) -> None:
+def test_streams_are_limited_and_a_closed_one_is_not_counted(settings: Settings, database: Database) -> None:
     app = create_app(settings.model_copy(update={"max_event_streams": 1}), database=database)
     with served(app) as url, httpx.Client(base_url=url) as api:
         job_id = submit(api)
         with watching(api, job_id) as stream:
             next(stream)
-            refused = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE)
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert "has 1 open event streams, its limit" in refused.json()["detail"]
-            assert api.get(f"/v1/jobs/{job_id}/events").status_code == 200, "pages are there for everybody"
-        wait_until(lambda: len(app.state.streams) == 0, "it is noticed that the client has gone")
+            rejected = api.get(f"/v1/jobs/{job_id}/events", headers=LIVE)
+            assert (rejected.status_code, rejected.headers["retry-after"]) == (503, "5")
+            assert "has 1 open event streams, its limit" in rejected.json()["detail"]
+            assert api.get(f"/v1/jobs/{job_id}/events").status_code == 200, "pages are not limited"
+        wait_until(lambda: len(app.state.streams) == 0, "the closed stream is removed")
         with watching(api, job_id) as stream:
             assert next(stream)["event"] == "progress"
 
 
-def test_streams_do_not_keep_the_server_from_stopping(settings: Settings, database: Database) -> None:
+def test_streams_end_when_the_server_stops(settings: Settings, database: Database) -> None:
     app = create_app(settings, database=database)
     with ExitStack() as stack:
         server = stack.enter_context(ExitStack())
         api = stack.enter_context(httpx.Client(base_url=server.enter_context(served(app)), timeout=30))
         stream = stack.enter_context(watching(api, submit(api)))
         next(stream)
-        server.close()  # which waits for every connection
-        assert [message["data"]["kind"] for message in stream] == ["state"], "it has ended as it should"
+        server.close()  # waits for all connections
+        assert [message["data"]["kind"] for message in stream] == ["state"], "the stream has ended normally"
     assert app.state.streams.closed
 
 
-def test_a_quiet_stream_has_a_heartbeat(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_stream_has_heartbeats(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HEARTBEAT_PERIOD", 0.05)
     with watching(api, submit(api)) as stream:
-        beats, told = 0, 0
-        while beats < 2 or told < 2:  # on a busy machine one may come before all is told that there is
-            beat = next(stream) == {":": "heartbeat"}
-            beats, told = beats + beat, told + (not beat)
-    assert told == 2
+        heartbeats, others = 0, 0
+        while heartbeats < 2 or others < 2:  # a heartbeat may be sent before the messages
+            is_heartbeat = next(stream) == {":": "heartbeat"}
+            heartbeats, others = heartbeats + is_heartbeat, others + (not is_heartbeat)
+    assert others == 2
 
 
-def test_a_database_that_does_not_answer_makes_streams_late_and_no_worse(
+def test_a_database_error_delays_streams(
     api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = submit(api)
@@ -217,7 +217,7 @@ def test_a_database_that_does_not_answer_makes_streams_late_and_no_worse(
     assert len(calls) == 2
 
 
-def test_an_event_that_comes_late_is_told_once(api: httpx.Client, database: Database) -> None:
+def test_a_late_event_is_sent_once(api: httpx.Client, database: Database) -> None:
     job_id = submit(api)
     attempt = begin(database, job_id)
     with watching(api, job_id) as early:
@@ -231,7 +231,7 @@ def test_an_event_that_comes_late_is_told_once(api: httpx.Client, database: Data
         assert [event["kind"] for event in events(list(early))] == ["room", "attempt_finished", "state"]
 
 
-def test_a_client_that_does_not_read_is_told_the_latest_progress_and_not_for_ever(
+def test_a_slow_client_gets_the_latest_progress_until_its_stream_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "PROGRESS_PERIOD", 0)
@@ -245,10 +245,10 @@ def test_a_client_that_does_not_read_is_told_the_latest_progress_and_not_for_eve
     assert asyncio.run(read(watcher)) == b"progress 9.six.progress 10.seven."
     behind = Watcher("job", 0)
     behind.receive(News(b"", [(number, b"%d." % number) for number in range(1, 5)], done=False))
-    assert asyncio.run(read(behind)) == b"1.2.3.4.", "it ends, and the client comes back for the rest"
+    assert asyncio.run(read(behind)) == b"1.2.3.4.", "the stream ends, and the client reconnects for the rest"
 
 
-def test_progress_is_told_twice_a_second_at_most_but_at_the_end() -> None:
+def test_progress_is_limited_except_at_the_end() -> None:
     watcher = Watcher("job", 0)
     for step in range(3):
         watcher.receive(News(b"%d." % step, [(1, b"one.")], done=False))

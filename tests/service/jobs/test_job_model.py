@@ -1,4 +1,4 @@
-"""Jobs against a model: whatever users ask and workers tell, in any order, the rows are what a small reference says."""
+"""Jobs compared with a small model: any order of actions and events gives the rows that the model predicts."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, R
 if TYPE_CHECKING:
     from service.store import Database
 
-# Written down again, in words: what the service says of itself is no reference for it.
-AT_WORK = {"starting", "running", "pausing", "cancelling"}
+# Defined independently of the service, because the model must not depend on it.
+LIVE = {"starting", "running", "pausing", "cancelling"}
 ENDED = {"succeeded", "failed", "cancelled"}
 
 
 @dataclass
 class ModelJob:
-    """A job as it should be; `log` holds what the current attempt has told, `former` what those before it had."""
+    """The expected job. `log` has the events of the current attempt, `former` those of earlier attempts."""
 
     max_restarts: int
     workers: int = 2
@@ -57,30 +57,30 @@ class ModelJob:
     def to(self, state: str) -> None:
         self.state, self.moves = state, self.moves + 1
 
-    def ask(self, request: str) -> bool | None:
-        """Whether a request changes something; None where it is refused."""
-        wanted = self.wanted(request)
-        if wanted is None or wanted == self.state:
-            return None if wanted is None else False
-        self.to(wanted)
+    def apply(self, action: str) -> bool | None:
+        """Whether an action changes the job, or None if it is rejected."""
+        target = self.target(action)
+        if target is None or target == self.state:
+            return None if target is None else False
+        self.to(target)
         return True
 
-    def wanted(self, request: str) -> str | None:
-        at_work = self.state in AT_WORK
-        if request == "cancel":
-            target = "cancelling" if at_work else "cancelled"
-            refused = self.state in ENDED - {"cancelled"}
-        elif request == "pause":
-            target = "pausing" if at_work else "paused"
-            refused = self.state in ENDED | {"cancelling"}
+    def target(self, action: str) -> str | None:
+        is_live = self.state in LIVE
+        if action == "cancel":
+            target = "cancelling" if is_live else "cancelled"
+            rejected = self.state in ENDED - {"cancelled"}
+        elif action == "pause":
+            target = "pausing" if is_live else "paused"
+            rejected = self.state in ENDED | {"cancelling"}
         else:
             target = "queued" if self.state == "paused" else self.state
-            refused = self.state in ENDED | {"cancelling", "pausing"}
-        return None if refused else target
+            rejected = self.state in ENDED | {"cancelling", "pausing"}
+        return None if rejected else target
 
-    def hear(self, event: Event) -> None:
-        """What the current attempt tells for the first time."""
-        if self.state not in AT_WORK:
+    def record(self, event: Event) -> None:
+        """Record a new event of the current attempt."""
+        if self.state not in LIVE:
             return
         match event:
             case Started():
@@ -137,7 +137,7 @@ class JobMachine(RuleBasedStateMachine):
         self.database = database
         self.model: dict[str, ModelJob] = {}
         self.keys: dict[str, tuple[str, str]] = {}
-        self.run = secrets.token_hex(8)  # examples share the database, but no keys
+        self.run = secrets.token_hex(8)  # examples share the database, but not the keys
 
     @rule(
         target=jobs,
@@ -172,12 +172,12 @@ class JobMachine(RuleBasedStateMachine):
             self.keys[key] = job_id, body
         return job_id
 
-    @rule(job_id=jobs, request=st.sampled_from(Action))
-    def ask(self, job_id: str, request: Action) -> None:
-        expected = self.model[job_id].ask(request)
+    @rule(job_id=jobs, action=st.sampled_from(Action))
+    def apply(self, job_id: str, action: Action) -> None:
+        expected = self.model[job_id].apply(action)
         with self.database.writing() as session:
             try:
-                assert apply_action(session, job_id, request) is expected
+                assert apply_action(session, job_id, action) is expected
             except ConflictError:
                 assert expected is None
 
@@ -209,43 +209,43 @@ class JobMachine(RuleBasedStateMachine):
             model.former.append(model.log)
         model.log = []
 
-    @rule(job_id=jobs, news=st.lists(events, max_size=3), again=st.integers(0, 2))
-    def tell(self, job_id: str, news: list[Event], again: int) -> None:
-        """The current attempt tells something, and before it what was told before, as after a lost answer."""
+    @rule(job_id=jobs, new=st.lists(events, max_size=3), again=st.integers(0, 2))
+    def report(self, job_id: str, new: list[Event], again: int) -> None:
+        """The current attempt reports new events, and the last `again` ones again, as after a lost response."""
         model = self.model[job_id]
         if not model.attempt:
             return
         start = len(model.log)
-        for event in news:
-            if any(isinstance(told, Ended) for told in model.log):
-                break  # nothing comes after the end
+        for event in new:
+            if any(isinstance(earlier, Ended) for earlier in model.log):
+                break  # no events follow the end
             if isinstance(event, Ended) and event.outcome == "succeeded" and STARTED not in model.log:
-                continue  # who succeeds has started
+                continue  # an attempt starts before it succeeds
             if isinstance(event, Restarted) and model.restarts >= model.max_restarts:
-                continue  # a supervisor knows how many are left
+                continue  # a supervisor does not exceed max_restarts
             model.log.append(event)
-            model.hear(event)
+            model.record(event)
         numbered = list(enumerate(model.log, 1))[max(start - again, 0) :]
         with self.database.writing() as session:
             record_events(session, job_id, model.attempt, numbered)
 
-    @rule(job_id=jobs, news=events)
-    def tell_late(self, job_id: str, news: Event) -> None:
-        """An attempt that is not the current one any more tells something new."""
+    @rule(job_id=jobs, new=events)
+    def report_late(self, job_id: str, new: Event) -> None:
+        """An earlier attempt reports a new event."""
         model = self.model[job_id]
         for number, log in enumerate(model.former, 1):
             with self.database.writing() as session:
-                record_events(session, job_id, number, [(len(log) + 1, news)])
+                record_events(session, job_id, number, [(len(log) + 1, new)])
 
     @rule(job_id=jobs, outcome=st.sampled_from(["lost", "interrupted"]))
     def lose(self, job_id: str, outcome: str) -> None:
-        """The current attempt's supervisor is gone."""
+        """The supervisor of the current attempt is lost."""
         model = self.model[job_id]
         if not model.attempt:
             return
         with self.database.writing() as session:
             end_attempt(session, job_id, model.attempt, Ended(outcome, "supervisor_lost"))
-        if model.state in AT_WORK:
+        if model.state in LIVE:
             model.end(outcome)
             model.log.append(Ended(outcome, "supervisor_lost"))
 
@@ -261,7 +261,7 @@ class JobMachine(RuleBasedStateMachine):
                 assert (job.finished_at is not None) == (model.state in ENDED)
                 assert [attempt.number for attempt in job.attempts] == list(range(1, model.attempt + 1))
                 unfinished = [attempt.number for attempt in job.attempts if attempt.finished_at is None]
-                assert unfinished == ([model.attempt] if model.state in AT_WORK else [])
+                assert unfinished == ([model.attempt] if model.state in LIVE else [])
                 series = read_series(session, job_id).get("train/loss")
                 assert (dict(zip(*series, strict=True)) if series else {}) == model.points
                 assert series is None or len(series.steps) == len(model.points)
@@ -275,7 +275,7 @@ class JobMachine(RuleBasedStateMachine):
         assert moves[-1].to_state == model.state
         assert (kinds["state"], kinds["attempt_started"]) == (model.moves, model.attempt)
         assert (kinds["restarted"], kinds["determinism_violation"]) == (model.restarts, model.violations)
-        assert kinds["attempt_finished"] == model.attempt - (model.state in AT_WORK)
+        assert kinds["attempt_finished"] == model.attempt - (model.state in LIVE)
 
 
 @pytest.mark.timeout(240)
@@ -288,5 +288,5 @@ def test_jobs_behave_as_the_model(database: Database) -> None:
     )
     with database.reading() as session:
         states = Counter(session.scalars(select(Job.state)))
-        assert Counter(count_by_state(session)) == states, "what is counted one by one is what there is"
+        assert Counter(count_by_state(session)) == states, "the counters equal the numbers of rows"
         assert ENDED & states.keys()

@@ -23,7 +23,7 @@ JOB_FIELDS = {
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, woken: list[str]) -> None:
+def test_a_submitted_job_is_queued_and_resolved(api: httpx.Client, notifications: list[str]) -> None:
     body = hinge_job()
     del body["training"]["shards"], body["regularization"], body["resources"], body["optimizer"]["schedule"]
     answer = api.post("/v1/jobs", json=body)
@@ -38,20 +38,20 @@ def test_a_submitted_job_is_queued_resolved_and_announced(api: httpx.Client, wok
     assert job["metrics"] == {}
     assert job["attempts"] == []
     assert job["mlflow"] is None
-    assert woken == ["change"]
+    assert notifications == ["change"]
     assert api.get(answer.headers["location"]).json() == job
     assert api.get("/v1/jobs").json() == {"data": [job], "has_more": False}
 
 
 @pytest.mark.usefixtures("digits")
-def test_an_idempotency_key_makes_one_job(api: httpx.Client, woken: list[str]) -> None:
+def test_an_idempotency_key_creates_one_job(api: httpx.Client, notifications: list[str]) -> None:
     headers = {"Idempotency-Key": "first-try"}
     first = api.post("/v1/jobs", json=hinge_job(), headers=headers)
     again = api.post("/v1/jobs", json=hinge_job(), headers=headers)
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
     assert again.headers["location"] == first.headers["location"]
-    assert woken == ["change"]
+    assert notifications == ["change"]
     other = api.post("/v1/jobs", json=hinge_job(name="other"), headers=headers)
     assert other.status_code == 422
     assert other.json()["errors"][0]["field"] == "Idempotency-Key"
@@ -61,7 +61,7 @@ def test_an_idempotency_key_makes_one_job(api: httpx.Client, woken: list[str]) -
 
 
 @pytest.mark.usefixtures("digits")
-def test_pages_reach_every_job_once_newest_first(api: httpx.Client) -> None:
+def test_pages_have_every_job_once_newest_first(api: httpx.Client) -> None:
     ids = [api.post("/v1/jobs", json=hinge_job(name=f"job {n}")).json()["id"] for n in range(5)]
     seen: list[str] = []
     more = True
@@ -118,7 +118,7 @@ def test_a_job_shows_what_its_attempt_recorded(api: httpx.Client, database: Data
 
 
 @pytest.mark.usefixtures("digits")
-def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_cancelling(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     queued = api.post("/v1/jobs", json=hinge_job()).json()["id"]
     answer = api.post(f"/v1/jobs/{queued}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
@@ -132,7 +132,7 @@ def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> 
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
     again = api.post(f"/v1/jobs/{running}/cancel")
     assert (again.status_code, again.json()) == (200, answer.json())
-    assert woken == ["change"] * 4
+    assert notifications == ["change"] * 4
 
     with database.writing() as session:
         assert move(session, running, from_=State.CANCELLING, to=State.SUCCEEDED, attempt=attempt)
@@ -143,35 +143,35 @@ def test_cancelling(api: httpx.Client, database: Database, woken: list[str]) -> 
 
 
 @pytest.mark.usefixtures("digits")
-def test_pausing_and_resuming(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_pausing_and_resuming(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
 
-    def ask(request: str) -> tuple[int, str]:
-        answer = api.post(f"/v1/jobs/{job_id}/{request}")
+    def apply(action: str) -> tuple[int, str]:
+        answer = api.post(f"/v1/jobs/{job_id}/{action}")
         return answer.status_code, answer.json().get("state") or answer.json()["detail"]
 
-    assert ask("resume") == (200, "queued")
-    assert ask("pause") == (200, "paused")
-    assert ask("pause") == (200, "paused")
-    assert ask("resume") == (202, "queued")
+    assert apply("resume") == (200, "queued")
+    assert apply("pause") == (200, "paused")
+    assert apply("pause") == (200, "paused")
+    assert apply("resume") == (202, "queued")
     with database.writing() as session:
         attempt = start_attempt(session, job_id, "supervisor")
         move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
-    assert ask("pause") == (202, "pausing")
-    assert ask("pause") == (200, "pausing")
-    assert ask("resume") == (409, f"Job {job_id} is pausing: wait until it is paused, then resume it.")
+    assert apply("pause") == (202, "pausing")
+    assert apply("pause") == (200, "pausing")
+    assert apply("resume") == (409, f"Job {job_id} is pausing: wait until it is paused, then resume it.")
     with database.writing() as session:
         assert move(session, job_id, from_=State.PAUSING, to=State.PAUSED, attempt=attempt)
-    assert ask("resume") == (202, "queued")
-    assert ask("cancel") == (200, "cancelled")
+    assert apply("resume") == (202, "queued")
+    assert apply("cancel") == (200, "cancelled")
     for request in ("pause", "resume"):
-        assert ask(request) == (409, f"Job {job_id} has ended: cancelled. It cannot be {request}d any more.")
+        assert apply(request) == (409, f"Job {job_id} has ended: cancelled. It cannot be {request}d any more.")
         assert api.post(f"/v1/jobs/job_nothing/{request}").status_code == 404
-    assert woken == ["change"] * 6, "what changes nothing wakes nobody"
+    assert notifications == ["change"] * 6, "an action without effect does not notify the scheduler"
 
 
 @pytest.mark.usefixtures("digits")
-def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) -> None:
+def test_changing_the_resources_of_a_job(api: httpx.Client, notifications: list[str]) -> None:
     job = api.post("/v1/jobs", json=hinge_job()).json()
     path = f"/v1/jobs/{job['id']}"
     changed = api.patch(path, json={"resources": {"workers": 1}})
@@ -180,11 +180,11 @@ def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) ->
     assert api.patch(path, json={"resources": {"cpus_per_worker": 4}}).json()["spec"]["resources"] == {
         "workers": 1, "cpus_per_worker": 4, "gpus_per_worker": 0,
     }  # fmt: skip
-    assert woken == ["change"] * 3
+    assert notifications == ["change"] * 3
     for nothing in ({}, {"workers": 1}, {"workers": None, "cpus_per_worker": 4}):
         assert api.patch(path, json={"resources": nothing}).json() == api.get(path).json()
-    assert woken == ["change"] * 3
-    refusals: list[tuple[dict[str, Any], str, str]] = [
+    assert notifications == ["change"] * 3
+    rejections: list[tuple[dict[str, Any], str, str]] = [
         (
             {"resources": {"workers": 2}},
             "resources.workers",
@@ -201,18 +201,18 @@ def test_changing_the_resources_of_a_job(api: httpx.Client, woken: list[str]) ->
         ({"resources": {}, "name": "x"}, "name", "'name' is not a known field; known: resources"),
         ({}, "resources", "is required"),
     ]
-    for body, field, message in refusals:
+    for body, field, message in rejections:
         answer = api.patch(path, json=body)
         assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": field, "message": message}])
     assert api.patch("/v1/jobs/job_nothing", json={"resources": {}}).status_code == 404
     api.post(f"{path}/cancel")
-    refused = api.patch(path, json={"resources": {"workers": 3, "cpus_per_worker": 1}})
-    assert refused.status_code == 409
-    assert "has ended: cancelled" in refused.json()["detail"]
+    rejected = api.patch(path, json={"resources": {"workers": 3, "cpus_per_worker": 1}})
+    assert rejected.status_code == 409
+    assert "has ended: cancelled" in rejected.json()["detail"]
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_job_is_not_made_larger_than_the_cluster(settings: Settings, database: Database) -> None:
+def test_resources_beyond_the_cluster_are_rejected(settings: Settings, database: Database) -> None:
     app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
     with served(app) as url, httpx.Client(base_url=url) as client:
         job_id = client.post("/v1/jobs", json=hinge_job()).json()["id"]
@@ -252,7 +252,7 @@ def test_the_events_of_a_job_in_pages(api: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: Database) -> None:
+def test_a_job_larger_than_the_cluster_is_rejected(settings: Settings, database: Database) -> None:
     app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)
     with served(app) as url, httpx.Client(base_url=url) as client:
         assert client.post("/v1/jobs", json=hinge_job()).status_code == 201
@@ -267,7 +267,7 @@ def test_a_job_larger_than_the_cluster_is_refused(settings: Settings, database: 
 
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize(("gpus", "field"), [(None, "resources.gpus_per_worker"), (1, "resources.workers")])
-def test_a_job_is_refused_where_the_cluster_has_no_gpus_for_it(
+def test_a_job_is_rejected_if_the_cluster_has_too_few_gpus(
     settings: Settings, database: Database, gpus: int | None, field: str
 ) -> None:
     app = create_app(settings.model_copy(update={"cluster_gpus": gpus}), database=database)
@@ -302,7 +302,7 @@ def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-def test_the_docs_page_needs_nothing_from_elsewhere(api: httpx.Client) -> None:
+def test_the_docs_page_loads_only_local_files(api: httpx.Client) -> None:
     assert api.get("/").headers["location"] == "/docs"
     page = api.get("/docs").text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -317,7 +317,7 @@ def test_health(api: httpx.Client) -> None:
     assert api.get("/readyz").status_code == 200
 
 
-def test_every_post_takes_an_idempotency_key(api: httpx.Client) -> None:
+def test_every_post_accepts_an_idempotency_key(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     posts = [methods["post"] for methods in paths.values() if "post" in methods]
     for post in posts:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("digits")
 
 
-def test_labels_are_shown_and_are_no_part_of_the_spec(api: httpx.Client, database: Database) -> None:
+def test_labels_are_shown_and_not_part_of_the_spec(api: httpx.Client, database: Database) -> None:
     labels = {"team": "vision", "example.org/run-by": "née: 7"}
     job = api.post("/v1/jobs", json=hinge_job(labels=labels)).json()
     plain = api.post("/v1/jobs", json=hinge_job()).json()
     assert (job["labels"], plain["labels"]) == (labels, {})
-    assert job["spec"] == plain["spec"], "so that the computation is the same"
+    assert job["spec"] == plain["spec"], "labels do not change the computation"
     assert api.get(f"/v1/jobs/{job['id']}").json() == job
     with database.reading() as session:
         row = session.get(Job, job["id"])
@@ -33,7 +33,7 @@ def test_labels_are_shown_and_are_no_part_of_the_spec(api: httpx.Client, databas
     assert "labels" not in Assignment.__annotations__
 
 
-def test_a_priority_is_shown_and_is_no_part_of_the_spec(api: httpx.Client) -> None:
+def test_a_priority_is_shown_and_not_part_of_the_spec(api: httpx.Client) -> None:
     urgent = api.post("/v1/jobs", json=hinge_job(priority=100)).json()
     plain = api.post("/v1/jobs", json=hinge_job(priority=0)).json()
     assert (urgent["priority"], plain["priority"]) == (100, 0)
@@ -43,7 +43,7 @@ def test_a_priority_is_shown_and_is_no_part_of_the_spec(api: httpx.Client) -> No
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "priority")
 
 
-def test_a_key_stands_for_a_body_with_its_labels(api: httpx.Client) -> None:
+def test_an_idempotency_key_covers_the_labels(api: httpx.Client) -> None:
     headers = {"Idempotency-Key": "k"}
     first = api.post("/v1/jobs", json=hinge_job(labels={"a": "1", "b": "2"}), headers=headers)
     again = api.post("/v1/jobs", json=hinge_job(labels={"b": "2", "a": "1"}), headers=headers)
@@ -71,7 +71,7 @@ def test_labels_are_bounded_printable_text(api: httpx.Client, labels: Any, field
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-def test_filters_meet(api: httpx.Client) -> None:
+def test_filters_are_combined(api: httpx.Client) -> None:
     def submit(**labels: str) -> dict[str, Any]:
         return dict(api.post("/v1/jobs", json=hinge_job(labels=labels)).json())
 
@@ -93,7 +93,7 @@ def test_filters_meet(api: httpx.Client) -> None:
     assert page["data"] == [first]
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])  # PostgreSQL reads tables as small as this one whole
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # PostgreSQL scans small tables
 @pytest.mark.parametrize(
     "filters",
     [
@@ -108,11 +108,11 @@ def test_a_page_is_read_in_the_order_of_an_index(
     api: httpx.Client, database: Database, filters: dict[str, Any]
 ) -> None:
     if database.engine.dialect.name != "sqlite":
-        pytest.skip("only SQLite chooses its plan without looking at how many rows there are")
+        pytest.skip("only SQLite chooses its plan independently of the number of rows")
     statements: list[tuple[str, Any]] = []
 
     @event.listens_for(database.engine, "before_cursor_execute")
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         if "LIMIT" in statement:
             statements.append((statement, parameters))
 
@@ -137,14 +137,14 @@ def test_a_page_is_read_in_the_order_of_an_index(
         ({"created_before": "0001-01-01T00:00:00+14:00"}, "created_before"),
     ],
 )
-def test_a_filter_that_says_nothing_is_refused(api: httpx.Client, query: dict[str, Any], field: str) -> None:
+def test_an_invalid_filter_is_rejected(api: httpx.Client, query: dict[str, Any], field: str) -> None:
     answer = api.get("/v1/jobs", params=query)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field
 
 
 @pytest.mark.parametrize("text", ['a"b:c', "a.b:c", "a[0]:c", "$:c", "a':c", "#:%"])
-def test_a_filter_with_any_key_finds_nothing_and_breaks_nothing(api: httpx.Client, text: str) -> None:
+def test_a_filter_with_special_characters_finds_nothing(api: httpx.Client, text: str) -> None:
     api.post("/v1/jobs", json=hinge_job(labels={"a": "c"}))
     answer = api.get("/v1/jobs", params={"label": text})
     assert (answer.status_code, answer.json()["data"]) == (200, [])

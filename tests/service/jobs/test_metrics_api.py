@@ -69,17 +69,17 @@ def test_a_job_without_points(api: httpx.Client, metrics: str) -> None:
 
 
 @pytest.mark.parametrize("most", [4, 100, 999, 1000])
-def test_series_are_thinned_to_what_was_asked_for(api: httpx.Client, metrics: str, most: int) -> None:
+def test_series_are_thinned_to_max_points(api: httpx.Client, metrics: str, most: int) -> None:
     data = api.get(metrics, params={"max_points": most}).json()["data"]
     steps, values = data["train/loss"]["steps"], data["train/loss"]["values"]
     assert len(steps) <= most
     assert (steps[0], steps[-1], min(values), max(values)) == (1, 1000, min(VALUES), max(VALUES))
     assert values == [VALUES[step - 1] for step in steps]
-    assert data["val/loss"]["steps"] == [500, 1000], "a short series stays whole"
+    assert data["val/loss"]["steps"] == [500, 1000], "a short series is not thinned"
     assert arrow(api.get(metrics, params={"max_points": most}, headers={"Accept": ARROW})).num_rows == len(steps) + 2
 
 
-def test_a_form_that_there_is_not_is_refused(api: httpx.Client, metrics: str) -> None:
+def test_an_unknown_format_is_rejected(api: httpx.Client, metrics: str) -> None:
     answer = api.get(metrics, headers={"Accept": "application/vnd.apache.parquet"})
     assert answer.status_code == 406
     assert answer.headers["content-type"] == "application/problem+json"

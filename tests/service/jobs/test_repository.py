@@ -52,8 +52,8 @@ def events(session: Session, job_id: str, kind: str) -> list[Event]:
     return list(session.scalars(select(Event).where(Event.job_id == job_id, Event.kind == kind).order_by(Event.id)))
 
 
-def put_in(session: Session, state: State) -> str:
-    """A job in some state, wherever it came from."""
+def add_job_in(session: Session, state: State) -> str:
+    """A job in a state, without the moves that lead to it."""
     job = add_job(session)
     job.state = state
     session.flush()
@@ -74,28 +74,28 @@ def running(database: Database) -> tuple[str, int]:
 @pytest.mark.parametrize(
     ("origin", "target"), [(origin, target) for origin in State for target in State if target in MOVES[origin]]
 )
-def test_a_move_of_the_table_is_made(database: Database, origin: State, target: State) -> None:
+def test_an_allowed_move_is_made(database: Database, origin: State, target: State) -> None:
     with database.writing() as session:
-        job_id = put_in(session, origin)
+        job_id = add_job_in(session, origin)
         before = len(events(session, job_id, "state"))
         assert move(session, job_id, from_=origin, to=target, reason="because")
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert (job.state, job.reason) == (target, "because")
         assert (job.finished_at is not None) == (target in TERMINAL)
-        told = events(session, job_id, "state")[before]
-        assert (told.from_state, told.to_state, told.reason) == (origin, target, "because")
+        event = events(session, job_id, "state")[before]
+        assert (event.from_state, event.to_state, event.reason) == (origin, target, "because")
 
 
 @pytest.mark.parametrize(
     ("origin", "target"), [(origin, target) for origin in State for target in State if target not in MOVES[origin]]
 )
-def test_no_other_move_gets_as_far_as_the_database(origin: State, target: State) -> None:
+def test_other_moves_raise_an_error(origin: State, target: State) -> None:
     with Session() as no_database, pytest.raises(ValueError, match=f"cannot move from {origin} to {target}"):
         move(no_database, "job_1", from_=origin, to=target)
 
 
-def test_every_job_can_end_and_an_ended_one_stays() -> None:
+def test_every_job_can_end_and_an_ended_one_has_no_moves() -> None:
     reachable = {state: set(MOVES[state]) for state in State}
     for _ in State:
         for state in State:
@@ -106,7 +106,7 @@ def test_every_job_can_end_and_an_ended_one_stays() -> None:
         else:
             assert reachable[state] >= TERMINAL, state
     assert {State.SUCCEEDED, State.FAILED, State.CANCELLED} == TERMINAL
-    # The walk of an undisturbed job is in the table, and a job cannot succeed without running.
+    # A job can go through these states, and cannot succeed without running.
     walk = [State.QUEUED, State.STARTING, State.RUNNING, State.SUCCEEDED]
     assert all(target in MOVES[origin] for origin, target in pairwise(walk))
     assert State.SUCCEEDED not in MOVES[State.QUEUED] | MOVES[State.STARTING] | MOVES[State.PAUSED]
@@ -114,7 +114,7 @@ def test_every_job_can_end_and_an_ended_one_stays() -> None:
 
 def test_a_move_from_another_state_changes_nothing(database: Database) -> None:
     with database.writing() as session:
-        job_id = put_in(session, State.RUNNING)
+        job_id = add_job_in(session, State.RUNNING)
         assert not move(session, job_id, from_=State.QUEUED, to=State.STARTING)
         assert jobs_in(session, [State.RUNNING])[0].id == job_id
         assert len(events(session, job_id, "state")) == 1
@@ -138,7 +138,7 @@ STALE_WRITES: dict[str, Callable[[Session, str, int], bool]] = {
 
 
 def snapshot(session: Session, job_id: str) -> Any:
-    job = session.get(Job, job_id)
+    job = session.get(Job, job_id, populate_existing=True)
     assert job is not None
     session.refresh(job, ["attempts"])
     columns = {column.name: getattr(job, column.name) for column in Job.__table__.columns}
@@ -158,7 +158,7 @@ def test_a_stale_attempt_changes_nothing(database: Database, running: tuple[str,
         assert snapshot(session, job_id) != before
 
 
-WAYS_OUT = [
+PATHS_WITHOUT_ATTEMPT = [
     (State.SUCCEEDED,),
     (State.QUEUED,),
     (State.PAUSING, State.PAUSED),
@@ -169,13 +169,13 @@ WAYS_OUT = [
 @pytest.mark.parametrize(
     "write", ["record_points", "record_progress", "record_result", "record_event", "record_restart"]
 )
-@pytest.mark.parametrize("way", WAYS_OUT)
-def test_a_job_without_an_attempt_takes_nothing(
-    database: Database, running: tuple[str, int], write: str, way: tuple[State, ...]
+@pytest.mark.parametrize("path", PATHS_WITHOUT_ATTEMPT)
+def test_an_attempt_of_a_job_that_is_not_live_changes_nothing(
+    database: Database, running: tuple[str, int], write: str, path: tuple[State, ...]
 ) -> None:
     job_id, attempt = running
     with database.writing() as session:
-        for origin, target in pairwise((State.RUNNING, *way)):
+        for origin, target in pairwise((State.RUNNING, *path)):
             assert move(session, job_id, from_=origin, to=target)
         before = snapshot(session, job_id)
         assert STALE_WRITES[write](session, job_id, attempt) is False
@@ -193,7 +193,7 @@ def test_an_attempt_ends_once(database: Database, running: tuple[str, int]) -> N
         ]
 
 
-def test_only_a_queued_job_waits(database: Database) -> None:
+def test_only_a_queued_job_has_a_waiting_reason(database: Database) -> None:
     with database.writing() as session:
         job = add_job(session)
         assert note_waiting(session, job.id, "waiting_for_cpus")
@@ -205,17 +205,17 @@ def test_only_a_queued_job_waits(database: Database) -> None:
         assert job.reason is None
 
 
-def test_progress_never_goes_back(database: Database, running: tuple[str, int]) -> None:
+def test_progress_never_decreases(database: Database, running: tuple[str, int]) -> None:
     job_id, attempt = running
     with database.writing() as session:
         for epoch, step in ((1, 10), (2, 20), (1, 12), (2, 20), (3, 20)):
             record_progress(session, job_id, attempt, epoch=epoch, step=step)
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert (job.epoch, job.step) == (3, 20)
 
 
-def test_points_are_recorded_once_and_differing_ones_reported(database: Database, running: tuple[str, int]) -> None:
+def test_points_are_recorded_once_and_different_values_reported(database: Database, running: tuple[str, int]) -> None:
     job_id, attempt = running
     nan, infinity = float("nan"), float("inf")
     first = [
@@ -247,7 +247,7 @@ def test_points_are_recorded_once_and_differing_ones_reported(database: Database
         assert repr(series["train/loss"]) == repr(Series([1, 2, 3], [0.5, nan, 0.25]))
         assert series["grad/norm"] == Series([1, 2], [infinity, 0.0])
         assert series["time/step_ms"].values == [3.0]
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert job.latest_metrics == {
             "train/loss": [3, 0.25], "grad/norm": [2, 0.0], "time/step_ms": [1, 3.0],
@@ -259,12 +259,12 @@ def test_the_latest_value_is_that_of_the_last_step(database: Database, running: 
     with database.writing() as session:
         record_points(session, job_id, attempt, [Point("val/loss", 7, 0.7, 1), Point("val/loss", 5, 0.5, 1)])
         record_points(session, job_id, attempt, [Point("val/loss", 6, 0.6, 1)])
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         assert job.latest_metrics == {"val/loss": [7, 0.7]}
 
 
-def test_a_point_twice_in_one_call(database: Database, running: tuple[str, int]) -> None:
+def test_a_duplicate_point_in_one_call(database: Database, running: tuple[str, int]) -> None:
     job_id, attempt = running
     point = Point("train/loss", 1, 0.5, 10)
     with database.writing() as session:
@@ -275,7 +275,7 @@ def test_a_point_twice_in_one_call(database: Database, running: tuple[str, int])
 
 
 @given(value=st.floats(allow_nan=True, allow_infinity=True))
-def test_a_value_reads_back_as_it_was_written(value: float) -> None:
+def test_a_value_is_read_as_it_was_written(value: float) -> None:
     column = Float64()
     dialect: Any = None
     read = column.process_result_value(column.process_bind_param(value, dialect), dialect)
@@ -284,17 +284,17 @@ def test_a_value_reads_back_as_it_was_written(value: float) -> None:
 
 @contextmanager
 def statements(database: Database) -> Iterator[list[str]]:
-    """What is sent to the database meanwhile; many rows for one statement are sent with it."""
+    """The statements sent to the database. A statement with many rows is counted once."""
     found: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         found.append(statement)
 
-    event.listen(database.engine, "before_cursor_execute", note)
+    event.listen(database.engine, "before_cursor_execute", record)
     try:
         yield found
     finally:
-        event.remove(database.engine, "before_cursor_execute", note)
+        event.remove(database.engine, "before_cursor_execute", record)
 
 
 def test_five_thousand_points_in_one_call(database: Database, running: tuple[str, int]) -> None:
@@ -303,21 +303,21 @@ def test_five_thousand_points_in_one_call(database: Database, running: tuple[str
     values = random.Random(seed)
     points = [Point(f"series/{step % 10}", step // 10, values.random(), step) for step in range(5000)]
     overlapping = [*points[2500:], *(point._replace(step=point.step + 500) for point in points[:2500])]
-    asked: list[list[str]] = []
+    counted: list[list[str]] = []
     for batch in (points[:1], points, overlapping):
         with database.writing() as session, statements(database) as found:
             assert record_points(session, job_id, attempt, batch)
-        asked.append(found)
+        counted.append(found)
     with database.reading() as session:
         series = read_series(session, job_id)
         assert not events(session, job_id, "determinism_violation")
     assert sum(len(steps) for steps, _ in series.values()) == 7500
     for point in points:
         assert series[point.name].values[point.step] == point.value, f"seed {seed}"
-    assert [len(found) for found in asked] == [len(asked[0])] * 3, "many points take no more statements than one"
+    assert [len(found) for found in counted] == [len(counted[0])] * 3, "many points need as many statements as one"
 
 
-def test_the_same_key_at_once_makes_one_job(database: Database) -> None:
+def test_concurrent_creations_with_one_key_create_one_job(database: Database) -> None:
     barrier = threading.Barrier(8)
     made: list[tuple[str, bool]] = []
 
@@ -342,7 +342,7 @@ def test_the_same_key_at_once_makes_one_job(database: Database) -> None:
         add_job(session, idempotency_key="key", body_sha256="another")
 
 
-def test_writers_wait_for_each_other_and_count_exactly(database: Database) -> None:
+def test_concurrent_attempts_get_consecutive_numbers(database: Database) -> None:
     with database.writing() as session:
         job_id = add_job(session).id
     numbers: list[int] = []
@@ -360,7 +360,7 @@ def test_writers_wait_for_each_other_and_count_exactly(database: Database) -> No
     assert sorted(numbers) == list(range(1, 21))
 
 
-def test_a_block_that_raises_writes_nothing(database: Database) -> None:
+def test_an_exception_rolls_back(database: Database) -> None:
     made = []
 
     def fail() -> None:

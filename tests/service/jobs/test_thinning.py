@@ -13,7 +13,7 @@ numbers = st.lists(st.floats(), max_size=400).map(lambda values: np.array(values
 
 
 @given(values=numbers, most=st.integers(4, 50))
-def test_the_curve_stays_true(values: np.ndarray, most: int) -> None:
+def test_ends_and_extremes_are_kept(values: np.ndarray, most: int) -> None:
     kept = thinned(values, most)
     assert len(kept) <= most
     assert len(kept) == len(values) or len(values) > most
@@ -24,9 +24,9 @@ def test_the_curve_stays_true(values: np.ndarray, most: int) -> None:
     buckets = max(most // 4, 1) if len(values) > most else 1
     size = math.ceil(len(values) / buckets)
     for start in range(len(values) - 2 * size + 2):
-        # Whatever one sees through a window of two buckets holds a whole one: its extremes lie within what is kept.
+        # A window of two buckets contains a whole bucket, which keeps its extremes.
         window = kept[(kept >= start) & (kept < start + 2 * size)]
-        assert len(window), "no gap is as wide as two buckets"
+        assert len(window), "a window of two buckets has points"
     for extreme in (np.fmin.reduce, np.fmax.reduce):
         assert np.array_equal(extreme(values[kept]), extreme(values), equal_nan=True)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("digits")
 
 
-def test_validate_says_what_would_run_and_runs_nothing(api: httpx.Client, woken: list[str]) -> None:
+def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifications: list[str]) -> None:
     body = hinge_job(labels={"team": "vision"})
     del body["training"]["shards"]
     answer = api.post("/v1/jobs/validate", json=body)
@@ -31,7 +31,7 @@ def test_validate_says_what_would_run_and_runs_nothing(api: httpx.Client, woken:
     assert (found["steps_per_epoch"], found["total_steps"]) == (2, 40)
     assert found["memory_per_worker_bytes"] > 4 * 4 * found["parameters"]
     assert [warning["field"] for warning in found["warnings"]] == ["resources"]
-    assert woken == []
+    assert notifications == []
     assert api.get("/v1/jobs").json()["data"] == []
     job = api.post("/v1/jobs", json=body).json()
     assert found["spec"] == job["spec"]
@@ -60,7 +60,7 @@ def test_parameters_that_layers_share_are_counted_once(api: httpx.Client) -> Non
         {"labels": {"a b": "c"}},
     ],
 )
-def test_validate_refuses_what_submitting_refuses(
+def test_validate_rejects_invalid_jobs_as_submitting_does(
     settings: Settings, database: Database, changes: dict[str, Any]
 ) -> None:
     app = create_app(settings.model_copy(update={"cluster_cpus": 2}), database=database)

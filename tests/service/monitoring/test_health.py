@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-class Told:
-    """A component that is as it was told to be."""
+class FixedStatus:
+    """A component with a fixed status."""
 
     def __init__(self, detail: str, *, ready: bool = True) -> None:
         self.resources = {"CPU": 4.0, "GPU": 0.0}
@@ -33,7 +33,7 @@ class Told:
         return self._status
 
 
-GOOD, BAD = Told("works"), Told("is broken", ready=False)
+GOOD, BAD = FixedStatus("works"), FixedStatus("is broken", ready=False)
 
 
 def readiness(settings: Settings, database: Database, components: Components) -> httpx.Response:
@@ -41,8 +41,8 @@ def readiness(settings: Settings, database: Database, components: Components) ->
         return httpx.get(f"{url}/readyz", trust_env=False)
 
 
-def test_every_part_is_named(settings: Settings, database: Database) -> None:
-    answer = readiness(settings, database, Components(GOOD, Told("stands by"), GOOD))
+def test_every_component_is_reported(settings: Settings, database: Database) -> None:
+    answer = readiness(settings, database, Components(GOOD, FixedStatus("stands by"), GOOD))
     assert answer.status_code == 200
     assert answer.json() == {
         "status": "ready",
@@ -64,7 +64,7 @@ def test_every_part_is_named(settings: Settings, database: Database) -> None:
         (Components(cluster=GOOD, scheduler=GOOD, mlflow=BAD), 200),
     ],
 )
-def test_only_what_jobs_need_makes_the_service_unready(
+def test_only_components_that_jobs_need_make_the_service_unready(
     settings: Settings, database: Database, components: Components, status: int
 ) -> None:
     answer = readiness(settings, database, components)
@@ -74,7 +74,7 @@ def test_only_what_jobs_need_makes_the_service_unready(
     assert {name for name, component in answer.json()["components"].items() if not component["ready"]} == wrong
 
 
-def test_a_database_that_does_not_answer(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unavailable_database(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     lost = Database(f"sqlite:///{settings.data_dir}/not/there.db")
     with served(create_app(settings, database=lost)) as url, httpx.Client(base_url=url, trust_env=False) as client:
         answer = client.get("/readyz")
@@ -85,7 +85,7 @@ def test_a_database_that_does_not_answer(settings: Settings, caplog: pytest.LogC
     assert "the database does not respond" in caplog.text
 
 
-def test_a_scheduler_is_ready_while_its_passes_come_to_their_end(
+def test_a_scheduler_is_ready_while_its_passes_succeed(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = FakeCluster()
@@ -95,33 +95,33 @@ def test_a_scheduler_is_ready_while_its_passes_come_to_their_end(
     assert scheduler.status() == (False, "it does not run")
     scheduler.start()
     try:
-        wait_until(lambda: scheduler.status().ready, "a pass")
+        wait_until(lambda: scheduler.status().ready, "a pass has ended")
         with monkeypatch.context() as trouble:
             trouble.setattr("service.scheduling.scheduler.LONGEST_PASS", 0.2)
             trouble.setattr(cluster, "failed", lambda: 1 / 0)
             wait_until(lambda: not scheduler.status().ready, "passes fail")
             assert scheduler.status().detail.startswith("its last pass ended 0.")
-        wait_until(lambda: scheduler.status().ready, "passes come to their end again")
+        wait_until(lambda: scheduler.status().ready, "passes end again")
     finally:
         scheduler.stop()
 
 
-def test_an_export_is_ready_while_mlflow_answers(settings: Settings, database: Database) -> None:
+def test_an_export_is_not_ready_while_mlflow_is_unavailable(settings: Settings, database: Database) -> None:
     with database.writing() as session:
         create_job(session, spec=hinge_job(), dataset={"digest": "00"}, total_steps=1, body_sha256="b")
-    nobody = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
-    exporter = MlflowExporter(database, nobody)
+    without_server = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
+    exporter = MlflowExporter(database, without_server)
     assert exporter.status() == (False, "the export is not running")
     exporter.start()
     try:
-        wait_until(lambda: "does not answer" in exporter.status().detail, "MLflow's outage is noticed")
+        wait_until(lambda: "does not answer" in exporter.status().detail, "the exporter reports the outage")
         assert not exporter.status().ready
     finally:
         exporter.stop()
     assert MlflowExporter(database, settings.model_copy(update={"mlflow_url": None})).status().ready
 
 
-def test_a_cluster_is_ready_while_ray_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_is_ready_while_ray_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     dead: deque[tuple[str, object]] = deque()
     node = SimpleNamespace(dead_processes=lambda: dead)
     monkeypatch.setattr("ray._private.worker._global_node", node)

@@ -49,7 +49,7 @@ def counted(route: str, status: int = 200, method: str = "GET", name: str = "req
     return REGISTRY.get_sample_value(f"gradfleet_http_{name}", labels) or 0
 
 
-def test_a_record_is_one_line_of_json_with_its_job_and_request() -> None:
+def test_a_record_is_a_line_of_json_with_its_job_and_request() -> None:
     record = logging.LogRecord("service.x", logging.WARNING, "x.py", 1, "job %s\nfell", ("a",), None)
     record.job_id, record.attempt = "job_1", 2
     token = request_id.set("req_1")
@@ -80,7 +80,7 @@ def test_an_exception_is_in_the_line() -> None:
     assert "job_id" not in entry
 
 
-def test_the_log_goes_into_a_file_that_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.telemetry.logs.FILE_BYTES", 1000)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
@@ -98,25 +98,25 @@ def test_the_log_goes_into_a_file_that_does_not_grow_for_ever(tmp_path: Path, mo
     assert max(file.stat().st_size for file in files) <= 1000
 
 
-def test_an_answer_carries_the_id_of_its_request(api: httpx.Client) -> None:
+def test_a_response_has_the_id_of_its_request(api: httpx.Client) -> None:
     ids = [api.get("/healthz").headers["x-request-id"] for _ in range(2)]
     assert ids[0].startswith("req_")
     assert ids[0] != ids[1]
     assert api.get("/healthz", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
     for other in ("two words", "a" * 129, "<b>", ""):
         assert api.get("/healthz", headers={"X-Request-ID": other}).headers["x-request-id"].startswith("req_")
-    refused = api.post("/v1/jobs", content=b"x" * 2_000_000, headers={"X-Request-ID": "large"})
-    assert (refused.status_code, refused.headers["x-request-id"]) == (413, "large")
+    rejected = api.post("/v1/jobs", content=b"x" * 2_000_000, headers={"X-Request-ID": "large"})
+    assert (rejected.status_code, rejected.headers["x-request-id"]) == (413, "large")
 
 
 @pytest.mark.usefixtures("digits")
-def test_every_request_is_logged_by_its_route_without_secrets(api: httpx.Client, log: Lines) -> None:
+def test_requests_are_logged_by_route_without_secrets(api: httpx.Client, log: Lines) -> None:
     log.entries.clear()
     job_id = api.post("/v1/jobs", json=hinge_job(), headers={"Authorization": "Bearer hunter1"}).json()["id"]
     api.post(f"/v1/jobs/{job_id}/cancel?secret=hunter2", headers={"X-Request-ID": "mine"})
     api.get("/v1/jobs/none", headers={"Cookie": "hunter3"})
     api.get("/hunter4")
-    wait_until(lambda: len(log.entries) >= 4, "four lines")
+    wait_until(lambda: len(log.entries) >= 4, "four requests are logged")
     assert [(entry["method"], entry["route"], entry["status"]) for entry in log.entries] == [
         ("POST", "/v1/jobs", 201),
         ("POST", "/v1/jobs/{job_id}/cancel", 200),
@@ -135,14 +135,12 @@ def test_requests_are_counted_and_timed_by_route(api: httpx.Client) -> None:
     for number in range(3):
         api.get(f"/v1/jobs/job_{number}")
     api.request("PROPFIND", "/nowhere")
-    wait_until(lambda: counted("unmatched", 404, "other") == other + 1, "all four")
+    wait_until(lambda: counted("unmatched", 404, "other") == other + 1, "all requests are counted")
     after = counted(one_job, 404), counted(one_job, 404, name="request_duration_seconds_count")
     assert after == (before[0] + 3, before[1] + 3)
 
 
-def test_an_error_is_found_in_the_log_by_the_id_in_its_answer(
-    settings: Settings, database: Database, log: Lines
-) -> None:
+def test_a_logged_error_has_the_request_id_of_its_response(settings: Settings, database: Database, log: Lines) -> None:
     app = create_app(settings, database=database)
 
     @app.get("/broken", include_in_schema=False)
@@ -160,7 +158,7 @@ def test_an_error_is_found_in_the_log_by_the_id_in_its_answer(
     assert counted("/broken", 500) == before + 1
 
 
-def test_an_event_stream_is_open_until_its_client_goes_and_is_not_timed(settings: Settings, database: Database) -> None:
+def test_open_event_streams_are_counted_and_not_timed(settings: Settings, database: Database) -> None:
     app = create_app(settings, database=database)
 
     @app.get("/stream", include_in_schema=False)
@@ -172,16 +170,16 @@ def test_an_event_stream_is_open_until_its_client_goes_and_is_not_timed(settings
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
-    def listening() -> float:
+    def open_streams() -> float:
         return REGISTRY.get_sample_value("gradfleet_open_event_streams") or 0
 
-    before, answered = listening(), counted("/stream")
+    before, answered = open_streams(), counted("/stream")
     with served(app) as url:
         with httpx.stream("GET", f"{url}/stream", trust_env=False) as answer:
             chunks = answer.iter_raw()
             next(chunks)
-            assert listening() == before + 1
+            assert open_streams() == before + 1
             assert counted("/stream") == answered
         wait_until(lambda: counted("/stream") == answered + 1, "the stream has ended")
-    assert listening() == before
+    assert open_streams() == before
     assert counted("/stream", name="request_duration_seconds_count") == 0

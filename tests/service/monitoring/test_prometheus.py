@@ -54,7 +54,7 @@ def add_job(database: Database) -> str:
 
 
 def run_job(database: Database) -> tuple[str, int]:
-    """A job that runs, and its attempt."""
+    """A running job and its attempt."""
     job_id = add_job(database)
     with database.writing() as session:
         move(session, job_id, from_=State.QUEUED, to=State.STARTING)
@@ -73,8 +73,8 @@ def sample(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"gradfleet_{name}", labels) or 0.0
 
 
-def shared(database: Database, name: str) -> float:
-    """What the database knows, as a scrape is told it."""
+def database_metric(database: Database, name: str) -> float:
+    """A metric that a scrape reads from the database."""
     (value,) = (
         sample.value
         for family in Exposition(database).collect()
@@ -106,9 +106,9 @@ def test_names_and_units_follow_the_conventions(api: httpx.Client) -> None:
     assert not any(family.name.endswith("_created") for family in families)
 
 
-def test_label_values_are_few(api: httpx.Client, app: FastAPI) -> None:
+def test_label_values_are_limited(api: httpx.Client, app: FastAPI) -> None:
     for instrument in (REQUESTS, REQUEST_DURATION):
-        instrument.clear()  # of the routes that other tests have planted
+        instrument.clear()  # other tests used routes of their own
     for number in range(5):
         api.get(f"/v1/jobs/job_{number}?state=running")
         api.get(f"/elsewhere/{number}")
@@ -136,40 +136,40 @@ def test_jobs_by_state(api: httpx.Client, database: Database) -> None:
     assert found == dict.fromkeys(State, 0.0) | {"queued": 3.0, "running": 1.0}
 
 
-def test_what_went_wrong_is_counted_for_good(database: Database, settings: Settings) -> None:
+def test_counters_are_kept_when_events_are_deleted(database: Database, settings: Settings) -> None:
     names = ("job_restarts_total", "determinism_violations_total", "refused_messages_total")
-    assert [shared(database, name) for name in names] == [0, 0, 0]
+    assert [database_metric(database, name) for name in names] == [0, 0, 0]
     job_id, number = run_job(database)
-    refused = Noted("messages_refused", {"worker": 1, "another key": 2, "another step": 3})
-    events = list(enumerate([Restarted("worker_lost", "gone"), refused, Noted("room", {"workers": 1})], 1))
+    rejected = Noted("messages_refused", {"worker": 1, "another key": 2, "another step": 3})
+    events = list(enumerate([Restarted("worker_lost", "gone"), rejected, Noted("room", {"workers": 1})], 1))
     with database.writing() as session:
         record_points(session, job_id, number, [Point("train/loss", step, 0.5, 1) for step in (1, 2)])
         record_points(session, job_id, number, [Point("train/loss", step, 0.25, 1) for step in (1, 2)])
         record_events(session, job_id, number, events)
-        record_events(session, job_id, number, events)  # told again, and written before
+        record_events(session, job_id, number, events)  # events that were written before
         record_events(session, job_id, number, [(4, Ended("lost", "cluster_lost"))])
-    assert [shared(database, name) for name in names] == [2, 2, 5]
+    assert [database_metric(database, name) for name in names] == [2, 2, 5]
     with database.writing() as session:
-        session.execute(delete(Event))  # as the deletion of a job does
-    again = Database(settings.database)  # another process on the same database tells the same
-    assert [shared(again, name) for name in names] == [2, 2, 5]
+        session.execute(delete(Event))  # deleting a job deletes its events
+    again = Database(settings.database)  # another process with the same database
+    assert [database_metric(again, name) for name in names] == [2, 2, 5]
     again.close()
 
 
-def test_what_is_written_and_rolled_back_is_not_counted(database: Database) -> None:
+def test_rolled_back_events_are_not_counted(database: Database) -> None:
     job_id, number = run_job(database)
 
-    def restart_and_break_off() -> None:
+    def restart_and_fail() -> None:
         with database.writing() as session:
             record_events(session, job_id, number, [(1, Restarted("worker_lost", "gone"))])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        restart_and_break_off()
-    assert shared(database, "job_restarts_total") == 0
+        restart_and_fail()
+    assert database_metric(database, "job_restarts_total") == 0
 
 
-def test_a_job_from_its_post_to_its_first_loss(
+def test_metrics_and_logs_of_a_job(
     database: Database, scheduler: Scheduler, cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ("job_queue_wait_seconds_count", "job_first_loss_seconds_count", "training_steps_total")
@@ -179,15 +179,15 @@ def test_a_job_from_its_post_to_its_first_loss(
     passes = sample("scheduler_pass_seconds_count")
     job_id = add_job(database)
     caplog.set_level("INFO", logger="service")
-    began = time.time()
+    started = time.time()
     scheduler.start()
-    wait_until(lambda: cluster.attempts, "an attempt")
+    wait_until(lambda: cluster.attempts, "an attempt started")
     attempt = cluster.attempts[0]
-    attempt.tell(STARTED)
-    attempt.tell(progress(4))
-    attempt.tell(progress(7, step_ms=250.0, exchange_ms=50.0), progress(6), Ended("succeeded", "completed"))
-    wait_until(lambda: ended(database, job_id), "its end")
-    wait_until(lambda: sample("training_steps_total") == before[2] + 7, "its steps")
+    attempt.report(STARTED)
+    attempt.report(progress(4))
+    attempt.report(progress(7, step_ms=250.0, exchange_ms=50.0), progress(6), Ended("succeeded", "completed"))
+    wait_until(lambda: ended(database, job_id), "the job has ended")
+    wait_until(lambda: sample("training_steps_total") == before[2] + 7, "the steps are counted")
     assert [sample(name) for name in names] == [before[0] + 1, before[1] + 1, before[2] + 7]
     assert (sample("training_step_seconds_count"), sample("training_step_seconds_sum")) == (
         times[0] + 1,
@@ -198,13 +198,13 @@ def test_a_job_from_its_post_to_its_first_loss(
         pytest.approx(exchanges[1] + 0.05),
     )
     assert sample("scheduler_pass_seconds_count") > passes
-    assert began <= sample("scheduler_last_pass_timestamp_seconds") <= time.time()
-    told = [record for record in caplog.records if getattr(record, "job_id", None) == job_id]
-    assert [record.getMessage() for record in told] == [
+    assert started <= sample("scheduler_last_pass_timestamp_seconds") <= time.time()
+    records = [record for record in caplog.records if getattr(record, "job_id", None) == job_id]
+    assert [record.getMessage() for record in records] == [
         f"job {job_id} starts",
         "the attempt has ended: succeeded, completed",
     ]
-    assert {getattr(record, "attempt", None) for record in told} == {1}
+    assert {getattr(record, "attempt", None) for record in records} == {1}
 
 
 def ended(database: Database, job_id: str) -> bool:
@@ -213,19 +213,19 @@ def ended(database: Database, job_id: str) -> bool:
         return job is not None and State(job.state).terminal
 
 
-def test_a_wait_begins_when_the_job_comes_back_into_the_queue(
+def test_the_wait_starts_when_the_job_returns_to_the_queue(
     database: Database, scheduler: Scheduler, cluster: FakeCluster
 ) -> None:
     job_id = add_job(database)
     with database.writing() as session:
         apply_action(session, job_id, Action.PAUSE)
-    wait_until(lambda: age(database, job_id) > 0.3, "the job is some time old")
+    wait_until(lambda: age(database, job_id) > 0.3, "the job is 0.3 s old")
     before = sample("job_queue_wait_seconds_sum")
     with database.writing() as session:
         apply_action(session, job_id, Action.RESUME)
     scheduler.start()
-    wait_until(lambda: cluster.attempts, "an attempt")
-    wait_until(lambda: sample("job_queue_wait_seconds_sum") > before, "its wait")
+    wait_until(lambda: cluster.attempts, "an attempt started")
+    wait_until(lambda: sample("job_queue_wait_seconds_sum") > before, "the wait is recorded")
     assert sample("job_queue_wait_seconds_sum") - before < age(database, job_id) - 0.3
 
 
@@ -236,31 +236,29 @@ def age(database: Database, job_id: str) -> float:
         return time.time() - job.created_at.timestamp()
 
 
-def test_passes_that_break_off_are_counted(
-    scheduler: Scheduler, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_passes_are_counted(scheduler: Scheduler, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sample("scheduler_failed_passes_total")
     monkeypatch.setattr(cluster, "failed", lambda: 1 / 0)
     scheduler.start()
-    wait_until(lambda: sample("scheduler_failed_passes_total") >= before + 2, "two passes")
+    wait_until(lambda: sample("scheduler_failed_passes_total") >= before + 2, "two passes failed")
 
 
-def test_how_far_mlflow_is_behind(database: Database, settings: Settings) -> None:
+def test_backlog_of_the_mlflow_export(database: Database, settings: Settings) -> None:
     job_id, number = run_job(database)
     minute_ago = int(1000 * (time.time() - 60))
     points = [Point("train/loss", step, 0.5, minute_ago) for step in range(5)]
     with database.writing() as session:
         record_points(session, job_id, number, points)
-    nobody = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
-    exporter = MlflowExporter(database, nobody)
+    without_server = settings.model_copy(update={"mlflow_url": SecretStr(f"http://127.0.0.1:{free_port()}")})
+    exporter = MlflowExporter(database, without_server)
     exporter.start()
-    wait_until(lambda: sample("mlflow_unexported_points") == 5, "five points wait")
+    wait_until(lambda: sample("mlflow_unexported_points") == 5, "five points are not exported")
     assert 60 <= sample("mlflow_unexported_seconds") <= time.time() - minute_ago / 1000
     exporter.stop()
     assert (sample("mlflow_unexported_points"), sample("mlflow_unexported_seconds")) == (0, 0)
 
 
-def test_without_a_database_there_are_the_figures_of_the_process(settings: Settings) -> None:
+def test_without_a_database_only_process_metrics_are_exported(settings: Settings) -> None:
     lost = Database(f"sqlite:///{settings.data_dir}/not/there.db")
     with served(create_app(settings, database=lost)) as url, httpx.Client(base_url=url, trust_env=False) as client:
         names = {family.name for family in scrape(client)}

@@ -33,7 +33,7 @@ def add_job(database: Database, *, running: bool) -> None:
             start_attempt(session, job.id, "supervisor")
 
 
-def test_what_runs_here_and_what_there_is_room_for(settings: Settings, database: Database) -> None:
+def test_versions_resources_and_limits(settings: Settings, database: Database) -> None:
     settings = settings.model_copy(
         update={"mlflow_url": SecretStr("http://user:hunter2@mlflow.example"), "max_body_bytes": 123456}
     )

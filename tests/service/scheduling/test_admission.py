@@ -24,23 +24,23 @@ jobs = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 1)), max_size=8)
 
 
 @given(shapes=jobs, most=st.none() | st.integers(1, 4))
-def test_nobody_overtakes_and_nothing_is_overbooked(shapes: list[Any], most: int | None) -> None:
+def test_jobs_start_in_order_within_the_capacity(shapes: list[Any], most: int | None) -> None:
     queued = [job(number, *shape) for number, shape in enumerate(shapes)]
     starting, waiting = admission(queued, [], CAPACITY, most)
     assert sorted([*starting, *waiting]) == sorted(each.id for each in queued)
     started = [each for each in queued if each.id in starting]
-    assert all(used(started)[name] <= there for name, there in CAPACITY.items())
+    assert all(used(started)[name] <= capacity for name, capacity in CAPACITY.items())
     assert most is None or len(started) <= most
-    able = [each for each in queued if all(used([each])[name] <= there for name, there in CAPACITY.items())]
-    assert started == able[: len(started)], "in order, past those only that can never start"
+    able = [each for each in queued if all(used([each])[name] <= capacity for name, capacity in CAPACITY.items())]
+    assert started == able[: len(started)], "in order, without those that can never start"
     for each in set(queued) - set(able):
         assert waiting[each.id].startswith("cluster_too_small: ")
     if len(able) > len(started) and (most is None or len(started) < most):
         together = used([*started, able[len(started)]])
-        assert any(together[name] > there for name, there in CAPACITY.items()), "the next one would not have fitted"
+        assert any(together[name] > capacity for name, capacity in CAPACITY.items()), "the next job does not fit"
 
 
-def test_reasons_are_told_with_the_numbers() -> None:
+def test_reasons_have_numbers() -> None:
     queued = [job(1, 5), job(2, 3), job(3, 1), job(4, 1)]
     assert admission(queued, [job(0, 2)], CAPACITY, None) == (
         [],
@@ -60,8 +60,8 @@ def test_reasons_are_told_with_the_numbers() -> None:
     }
 
 
-def test_a_sweep_runs_no_more_jobs_at_once_than_it_may() -> None:
-    """Other jobs go past its members that wait for its own ones."""
+def test_the_parallel_jobs_of_a_sweep_are_limited() -> None:
+    """Members that wait for their sweep do not block other jobs."""
     queued = [job(number, 1) for number in range(1, 5)]
     running = job(0, 1)
     for member in (running, *queued[:3]):
@@ -76,14 +76,14 @@ def test_a_sweep_runs_no_more_jobs_at_once_than_it_may() -> None:
     assert admission(queued, [running], CAPACITY, None)[0] == ["job_1", "job_2", "job_3"]
 
 
-def test_who_is_held_back_lets_others_past() -> None:
+def test_held_jobs_do_not_block_others() -> None:
     queued = [job(number, 2) for number in range(1, 4)]
     starting, waiting = admission(queued, [], CAPACITY, None, held={"job_1": "waiting_for_sweep: others"})
     assert (starting, waiting) == (["job_2", "job_3"], {"job_1": "waiting_for_sweep: others"})
 
 
 @given(sweeps=st.lists(st.sampled_from([None, "a", "b"]), max_size=8), most=st.integers(1, 3))
-def test_limits_of_sweeps_hold_one_by_one(sweeps: list[str | None], most: int) -> None:
+def test_limits_of_sweeps_are_independent(sweeps: list[str | None], most: int) -> None:
     queued = [job(number, 1) for number in range(len(sweeps))]
     for member, sweep_id in zip(queued, sweeps, strict=True):
         member.sweep_id = sweep_id

@@ -1,4 +1,4 @@
-"""Several processes on one database: one leads, another takes over, and a stale one does nothing."""
+"""Several processes with one database: one leads, another takes over, and a former leader does nothing."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def settings(tmp_path: Path, database_url: str | None) -> Settings:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that do not have tests wait for long, and are renewed in time on a busy machine."""
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short leases, so that tests are fast, but long enough for renewals on a busy machine."""
     for module in (lease, leadership_module):
         monkeypatch.setattr(module, "LEASE", 3.0)
     monkeypatch.setattr(leadership_module, "RENEWAL", 0.3)
@@ -59,14 +59,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that do not run out while a test lasts."""
+def long_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that do not expire during a test."""
     for module in (lease, leadership_module):
         monkeypatch.setattr(module, "LEASE", 1000.0)
 
 
 @contextmanager
-def campaigning(
+def candidate(
     database: Database, settings: Settings, cluster: FakeCluster, *, alone: bool = False
 ) -> Iterator[Leadership]:
     leadership = Leadership(database, settings, cluster, alone=alone)
@@ -78,7 +78,7 @@ def campaigning(
 
 
 class Process:
-    """A process that campaigns; see the program."""
+    """A process that runs `PROGRAM`. `output` has the lines that it prints."""
 
     def __init__(self, settings: Settings) -> None:
         self._process = subprocess.Popen(
@@ -88,21 +88,21 @@ class Process:
             text=True,
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
-            preexec_fn=die_with_parent,  # noqa: PLW1509  it takes no lock that another thread could hold
+            preexec_fn=die_with_parent,  # noqa: PLW1509  takes no lock that another thread could hold
         )
-        self.said: list[str] = []
+        self.output: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        self.said.extend(line.strip() for line in self._process.stdout)
+        self.output.extend(line.strip() for line in self._process.stdout)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
     def end(self) -> None:
-        """Stop it as its user would, and wait."""
+        """Close its input, which stops it, and wait for its end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -113,7 +113,7 @@ class Process:
 
 @pytest.fixture
 def other(settings: Settings, database: Database) -> Iterator[Process]:
-    """Another process, which leads."""
+    """Another process that leads."""
     process = Process(settings)
     try:
         wait_until(lambda: state_of(database).renewals, "the other process leads")
@@ -140,85 +140,85 @@ def is_in(database: Database, job_id: str, state: State) -> bool:
         return job is not None and job.state == state
 
 
-@pytest.mark.usefixtures("quick", "endless")
-def test_one_leads_and_another_follows_at_once_when_it_stops(
+@pytest.mark.usefixtures("short_leases", "long_leases")
+def test_another_process_takes_over_when_the_leader_stops(
     database: Database, settings: Settings, cluster: FakeCluster
 ) -> None:
-    with campaigning(database, settings, cluster) as first:
-        wait_until(lambda: leads(first), "the first leads")
-        with campaigning(database, settings, cluster) as second:
+    with candidate(database, settings, cluster) as first:
+        wait_until(lambda: leads(first), "the first process leads")
+        with candidate(database, settings, cluster) as second:
             job_id = add_job(database)
             first.wake()
-            wait_until(lambda: cluster.attempts, "the attempt")
+            wait_until(lambda: cluster.attempts, "an attempt is started")
             wait_until(lambda: state_of(database).renewals >= 2, "renewals")
             assert not leads(second)
             first.stop()
             assert not leads(first)
-            wait_until(lambda: leads(second), "the second leads")
-            cluster.attempts[0].tell(STARTED, SUCCEEDED)
-            wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the second follows the attempt")
+            wait_until(lambda: leads(second), "the second process leads")
+            cluster.attempts[0].report(STARTED, SUCCEEDED)
+            wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the second process follows the attempt")
     assert len(cluster.attempts) == 1
     resources = cluster.attempts[0].assignment.spec["resources"]
-    assert cluster.attempts[0].told == [ResourcesSpec.model_validate(resources)], "the second does not know them"
+    assert cluster.attempts[0].calls == [ResourcesSpec.model_validate(resources)], "the second process sends them again"
     assert state_of(database) == LeaseState(None, 2, state_of(database).renewals)
 
 
-@pytest.mark.usefixtures("quick")
-def test_another_takes_over_when_the_leader_is_killed(
+@pytest.mark.usefixtures("short_leases")
+def test_another_process_takes_over_when_the_leader_is_killed(
     database: Database, settings: Settings, cluster: FakeCluster, other: Process
 ) -> None:
     job_id = add_job(database)
-    wait_until(lambda: other.said, "its attempt begins")
-    with campaigning(database, settings, cluster) as leadership:
+    wait_until(lambda: other.output, "the other process starts an attempt")
+    with candidate(database, settings, cluster) as leadership:
         other.send(signal.SIGKILL)
         wait_until(lambda: leads(leadership), "this process leads")
-        # The fake cluster of the other process died with it: the attempt is not there.
-        wait_until(lambda: cluster.attempts, "the next attempt")
+        # The fake cluster ended with the other process, so its attempt is lost.
+        wait_until(lambda: cluster.attempts, "the next attempt is started")
         assert cluster.attempts[0].assignment.attempt == 2
-        assert ("end", "supervisor 0") in cluster.pool, "that supervisor must not begin any more"
-        cluster.attempts[0].tell(STARTED, SUCCEEDED)
-        wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job's end")
+        assert ("end", "supervisor 0") in cluster.pool, "the lost supervisor is ended, so that it cannot start later"
+        cluster.attempts[0].report(STARTED, SUCCEEDED)
+        wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job has ended")
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_leader_that_stalled_starts_and_writes_nothing(
+@pytest.mark.usefixtures("short_leases")
+def test_a_former_leader_starts_and_writes_nothing(
     database: Database, settings: Settings, cluster: FakeCluster, other: Process
 ) -> None:
-    with campaigning(database, settings, cluster) as leadership:
+    with candidate(database, settings, cluster) as leadership:
         other.send(signal.SIGSTOP)
         wait_until(lambda: leads(leadership), "this process leads")
         job_id = add_job(database)
-        wait_until(lambda: cluster.attempts, "its attempt")
+        wait_until(lambda: cluster.attempts, "an attempt is started")
         token = state_of(database).token
         other.send(signal.SIGCONT)
-        # Once it campaigns it has stepped down: it is there to take over again.
+        # The stopped process no longer leads, but is ready to take over.
         seen = state_of(database).renewals
         wait_until(lambda: state_of(database).renewals > seen + 3, "renewals")
         assert state_of(database).token == token
-        cluster.attempts[0].tell(STARTED, SUCCEEDED)
-        wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job's end")
-        assert other.said == []
+        cluster.attempts[0].report(STARTED, SUCCEEDED)
+        wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job has ended")
+        assert other.output == []
         assert [attempt.assignment.attempt for attempt in cluster.attempts] == [1]
-    wait_until(lambda: state_of(database).token > token, "the one that had stalled leads again")
+    wait_until(lambda: state_of(database).token > token, "the stopped process leads again")
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_leader_that_was_late_leads_again_in_a_new_term(database: Database, other: Process) -> None:
-    """Nobody else was there; what it runs is made anew, for it had stopped by itself."""
+@pytest.mark.usefixtures("short_leases")
+def test_a_leader_whose_lease_expired_leads_again_in_a_new_term(database: Database, other: Process) -> None:
+    """No other process took over. The leader stopped its scheduler when the lease expired and starts a new one."""
     token = state_of(database).token
     other.send(signal.SIGSTOP)
     seen = state_of(database)
     deadline = time.monotonic() + lease.LEASE + 0.5
-    wait_until(lambda: time.monotonic() > deadline, "the lease to run out")
+    wait_until(lambda: time.monotonic() > deadline, "the lease has expired")
     assert state_of(database) == seen
     other.send(signal.SIGCONT)
-    wait_until(lambda: state_of(database).token == token + 1, "its next term")
+    wait_until(lambda: state_of(database).token == token + 1, "its next term has begun")
     add_job(database)
-    wait_until(lambda: other.said, "the attempt")
+    wait_until(lambda: other.output, "an attempt is started")
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_database_that_fails_ends_no_leadership(
+@pytest.mark.usefixtures("short_leases")
+def test_a_process_leads_again_after_database_errors(
     database: Database, settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = []
@@ -226,22 +226,24 @@ def test_a_database_that_fails_ends_no_leadership(
     def fail(session: object, token: int) -> bool:
         failures.append(token)
         if token == 1:
-            raise ConnectionError("the database is away")
+            raise ConnectionError("the database is unavailable")
         return renew(session, token)  # type: ignore[arg-type]
 
     renew = lease.renew
-    with campaigning(database, settings, cluster) as leadership:
-        wait_until(lambda: leads(leadership), "it leads")
+    with candidate(database, settings, cluster) as leadership:
+        wait_until(lambda: leads(leadership), "the process leads")
         monkeypatch.setattr(lease, "renew", fail)
-        wait_until(lambda: state_of(database).token == 2, "its next term, once the first has run out")
+        wait_until(lambda: state_of(database).token == 2, "the next term has begun after the first has expired")
         wait_until(lambda: state_of(database).token >= 2 and state_of(database).renewals > 1, "renewals")
         assert failures.count(1) >= 2
         assert leads(leadership)
 
 
-@pytest.mark.usefixtures("endless")
-def test_a_process_that_is_alone_does_not_wait(database: Database, settings: Settings, cluster: FakeCluster) -> None:
+@pytest.mark.usefixtures("long_leases")
+def test_a_single_process_does_not_wait_for_a_lease(
+    database: Database, settings: Settings, cluster: FakeCluster
+) -> None:
     with database.writing() as session:
         lease.take_over(session, read_lease(session), "a process that was killed")
-    with campaigning(database, settings, cluster, alone=True) as leadership:
-        wait_until(lambda: leads(leadership), "it leads")
+    with candidate(database, settings, cluster, alone=True) as leadership:
+        wait_until(lambda: leads(leadership), "the process leads")

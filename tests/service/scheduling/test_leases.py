@@ -1,4 +1,4 @@
-"""The lease and its fence: who holds it writes, and nobody else."""
+"""The lease and the check of its token: only the process that holds the lease can write."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ DATASET = {"digest": "0", "rows": 300, "features": 8, "classes": ["0", "1"]}
 
 @pytest.fixture
 def running(database: Database) -> str:
-    """A job whose attempt 1 runs."""
+    """A job whose first attempt runs."""
     job_id = queued(database)
     with database.writing() as session:
         attempt = start_attempt(session, job_id, "supervisor")
@@ -103,8 +103,8 @@ EVENTS: dict[str, Event] = {
     "interrupted": Ended("interrupted", "service_restarted"),
 }
 
-# What an attempt makes its leader write.
-OF_AN_ATTEMPT: dict[str, Callable[[Session, str, int], Any]] = {
+# Writes of the leader that concern an attempt.
+ATTEMPT_WRITES: dict[str, Callable[[Session, str, int], Any]] = {
     **{
         name: lambda session, job, attempt, event=event: record_events(session, job, attempt, [(1, event)])
         for name, event in EVENTS.items()
@@ -121,28 +121,28 @@ OF_AN_ATTEMPT: dict[str, Callable[[Session, str, int], Any]] = {
     ),
 }  # fmt: skip
 
-# What it writes of itself.
-OF_THE_LEADER: dict[str, Callable[[Session, str, int], Any]] = {
+# Other writes of the leader.
+LEADER_WRITES: dict[str, Callable[[Session, str, int], Any]] = {
     "start_attempt": lambda session, job, _attempt: start_attempt(session, job, "another"),
     "move to starting": lambda session, job, _attempt: move(session, job, from_=State.QUEUED, to=State.STARTING),
     "note_waiting": lambda session, job, _attempt: note_waiting(session, job, "waiting_for_cpus"),
 }
 
 
-@pytest.mark.parametrize("write", OF_AN_ATTEMPT | OF_THE_LEADER)
+@pytest.mark.parametrize("write", ATTEMPT_WRITES | LEADER_WRITES)
 def test_a_stale_token_writes_nothing(database: Database, fenced: FencedDatabase, running: str, write: str) -> None:
-    job_id = queued(database) if write in OF_THE_LEADER else running
+    job_id = queued(database) if write in LEADER_WRITES else running
     successor = FencedDatabase(database, take(database, "another process"))
     before = dump(database)
     with pytest.raises(LeaseLostError), fenced.writing() as session:
-        (OF_AN_ATTEMPT | OF_THE_LEADER)[write](session, job_id, 1)
+        (ATTEMPT_WRITES | LEADER_WRITES)[write](session, job_id, 1)
     assert dump(database) == before
     with successor.writing() as session:
-        (OF_AN_ATTEMPT | OF_THE_LEADER)[write](session, job_id, 1)
-    assert dump(database) != before, "the write would have changed something"
+        (ATTEMPT_WRITES | LEADER_WRITES)[write](session, job_id, 1)
+    assert dump(database) != before, "the write has an effect with a valid token"
 
 
-@pytest.mark.parametrize("write", OF_AN_ATTEMPT)
+@pytest.mark.parametrize("write", ATTEMPT_WRITES)
 def test_a_stale_attempt_writes_nothing(database: Database, fenced: FencedDatabase, running: str, write: str) -> None:
     with database.writing() as session:
         end_attempt(session, running, 1, EVENTS["lost"])
@@ -151,12 +151,12 @@ def test_a_stale_attempt_writes_nothing(database: Database, fenced: FencedDataba
         move(session, running, from_=State.STARTING, to=State.RUNNING)
     before = dump(database)
     with fenced.writing() as session:
-        OF_AN_ATTEMPT[write](session, running, 1)
+        ATTEMPT_WRITES[write](session, running, 1)
     assert dump(database) == before
 
 
-class Silent:
-    """MLflow's API that takes everything."""
+class AcceptingApi:
+    """MLflow's API that accepts every call."""
 
     def __init__(self, calls: list[str]) -> None:
         self.calls = calls
@@ -176,16 +176,16 @@ class RUN:
     active, artifact_uri = True, "mlflow-artifacts:/1"
 
 
-def forget_job(session: Session) -> None:
+def forget_run_of_job(session: Session) -> None:
     session.execute(Base.metadata.tables["mlflow_runs"].delete())
 
 
-def forget_sweep(session: Session) -> None:
+def forget_run_of_sweep(session: Session) -> None:
     session.execute(update(Sweep).values(mlflow_run_id=None, mlflow_experiment_id=None))
 
 
-@pytest.mark.parametrize(("part", "forget"), [("job", forget_job), ("sweep", forget_sweep)])
-def test_the_exporter_of_a_stale_token_writes_nothing_after_any_call(
+@pytest.mark.parametrize(("part", "forget"), [("job", forget_run_of_job), ("sweep", forget_run_of_sweep)])
+def test_the_exporter_with_a_stale_token_writes_nothing_after_any_call(
     database: Database, running: str, tmp_path: Path, part: str, forget: Callable[[Session], None]
 ) -> None:
     with database.writing() as session:
@@ -198,12 +198,12 @@ def test_the_exporter_of_a_stale_token_writes_nothing_after_any_call(
     calls: list[str] = []
     taken_at = 0
     while True:
-        # The lease is lost while one call after another of MLflow's is under way.
+        # Each iteration loses the lease in the next call to MLflow.
         term = take(database)
         fenced = FencedDatabase(database, term)
         exporter = MlflowExporter(fenced, settings)
 
-        class Losing(Silent):
+        class LeaseLosingApi(AcceptingApi):
             def __getattr__(self, name: str) -> Callable[..., Any]:
                 if len(self.calls) == taken_at:  # noqa: B023
                     take(database, "another process")
@@ -211,13 +211,13 @@ def test_the_exporter_of_a_stale_token_writes_nothing_after_any_call(
                 return super().__getattr__(name)
 
         states: list[Any] = []
-        exporter._exports = told = exports(fenced, settings, Losing(calls))  # type: ignore[arg-type]
-        told.mending.due = False
+        exporter._exports = parts = exports(fenced, settings, LeaseLosingApi(calls))  # type: ignore[arg-type]
+        parts.mending.due = False
         calls.clear()
         with suppress(LeaseLostError):
             exporter.step()
         if not states:
-            break  # everything was told before
+            break  # the export was complete before that call
         assert dump(database) == states[0], f"lost in {calls[taken_at]}"
         taken_at += 1
         with database.writing() as session:
@@ -229,8 +229,8 @@ def test_the_exporter_of_a_stale_token_writes_nothing_after_any_call(
         assert all(sweep.mlflow_finished for sweep in session.scalars(select(Sweep)))
 
 
-def test_one_of_many_candidates_takes_it(database: Database) -> None:
-    """Each saw the same lease; the token grows by one whoever is first."""
+def test_one_of_many_candidates_takes_the_lease(database: Database) -> None:
+    """All candidates read the same lease. One of them takes it, which increments the token."""
     seed = 4
     order = random.Random(seed)
     for turn in range(5):
@@ -253,7 +253,7 @@ def test_one_of_many_candidates_takes_it(database: Database) -> None:
         assert sorted(token or 0 for token in tokens) == [0] * 5 + [turn + 1]
 
 
-def test_a_lease_that_was_renewed_since_is_not_taken(database: Database, term: Term) -> None:
+def test_a_lease_that_was_renewed_is_not_taken(database: Database, term: Term) -> None:
     with database.reading() as session:
         seen = read_lease(session)
     term.renew()
@@ -262,7 +262,7 @@ def test_a_lease_that_was_renewed_since_is_not_taken(database: Database, term: T
     term.check()
 
 
-def test_a_takeover_waits_for_the_writes_under_way(database: Database, fenced: FencedDatabase, running: str) -> None:
+def test_a_takeover_waits_for_open_transactions(database: Database, fenced: FencedDatabase, running: str) -> None:
     taken = threading.Event()
 
     def succeed() -> None:
@@ -273,7 +273,7 @@ def test_a_takeover_waits_for_the_writes_under_way(database: Database, fenced: F
     with fenced.writing() as session:
         successor.start()
         if database.engine.dialect.name == "postgresql":
-            wait_until(lambda: waiting_locks(database), "the takeover waits")
+            wait_until(lambda: waiting_locks(database), "the takeover waits for a lock")
         record_result(session, running, 1, params_sha256="in time")
         assert not taken.is_set()
     successor.join()
@@ -296,8 +296,8 @@ def test_renewals_and_writes_do_not_wait_for_each_other(database: Database, fenc
             term.renew()
 
 
-def test_a_holder_that_has_not_renewed_in_time_stops_by_itself(database: Database) -> None:
-    """Before anybody has taken over, and for good, though a renewal would still succeed."""
+def test_a_holder_whose_lease_expired_stops(database: Database) -> None:
+    """Its term ends for good, even if no other process has taken over and a renewal would succeed."""
     with database.writing() as session:
         token = take_over(session, read_lease(session), "a process")
     assert token is not None
@@ -305,7 +305,7 @@ def test_a_holder_that_has_not_renewed_in_time_stops_by_itself(database: Databas
     fenced = FencedDatabase(database, term)
     for transaction in (fenced.reading, fenced.writing):
         with pytest.raises(LeaseLostError), transaction():
-            pytest.fail("it was let in")
+            pytest.fail("the transaction started")
     with database.writing() as session:
         assert renew(session, token)
     with pytest.raises(LeaseLostError):
@@ -313,7 +313,7 @@ def test_a_holder_that_has_not_renewed_in_time_stops_by_itself(database: Databas
     assert term.over.is_set()
 
 
-def test_what_is_given_back_is_free_and_what_was_lost_stays_the_others(database: Database, term: Term) -> None:
+def test_ending_a_term_frees_only_the_own_lease(database: Database, term: Term) -> None:
     term.end()
     with database.reading() as session:
         assert read_lease(session).holder is None

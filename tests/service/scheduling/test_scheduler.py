@@ -19,6 +19,7 @@ from service.jobs.repository import create_job, get_attempt, move, start_attempt
 from service.jobs.series.points import read_series
 from service.jobs.states import LIVE, TERMINAL, Action, State
 from service.scheduling.scheduler import Scheduler
+from service.store.models import Job
 from tests.service.fakes.cluster import FakeAttempt, FakeCluster
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.job.spec import JobSpec, ResourcesSpec
@@ -27,7 +28,7 @@ from workers.record.events import Checkpointed, Ended, Noted, Progress, Restarte
 if TYPE_CHECKING:
     from service.settings import Settings
     from service.store import Database
-    from service.store.models import Event, Job
+    from service.store.models import Event
 
 DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
 STARTED = Started(step=0, workers=2, fingerprint={"numpy": "2"}, changed={})
@@ -54,18 +55,18 @@ def events_of(database: Database, job_id: str, *kinds: str) -> list[Event]:
         return [event for event in list_events(session, job_id, limit=1000)[0] if event.kind in kinds]
 
 
-def ask(database: Database, job_id: str, request: Action) -> None:
+def act(database: Database, job_id: str, action: Action) -> None:
     with database.writing() as session:
-        apply_action(session, job_id, request)
+        apply_action(session, job_id, action)
 
 
-def reaches(database: Database, job_id: str, state: State) -> Job:
+def wait_for_state(database: Database, job_id: str, state: State) -> Job:
     wait_until(lambda: job_of(database, job_id).state == state, f"{job_id} is {state}")
     return job_of(database, job_id)
 
 
-def begun(cluster: FakeCluster, count: int) -> FakeAttempt:
-    """The latest attempt, once there are `count`."""
+def wait_for_attempt(cluster: FakeCluster, count: int) -> FakeAttempt:
+    """Wait for `count` attempts; returns the latest."""
     wait_until(lambda: len(cluster.attempts) >= count, f"attempt {count}")
     assert len(cluster.attempts) == count
     return cluster.attempts[-1]
@@ -77,83 +78,83 @@ def progress(step: int, value: float = 0.5) -> Progress:
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_a_job_from_the_queue_to_its_end(database: Database, cluster: FakeCluster) -> None:
+def test_life_of_a_job(database: Database, cluster: FakeCluster) -> None:
     job_id = add_job(database)
-    attempt = begun(cluster, 1)
+    attempt = wait_for_attempt(cluster, 1)
     assert (attempt.assignment.reported_step, attempt.assignment.restarts_left) == (0, 3)
-    assert reaches(database, job_id, State.STARTING).attempt == 1
+    assert wait_for_state(database, job_id, State.STARTING).attempt == 1
     with database.reading() as session:
         assert get_attempt(session, job_id, 1).supervisor == attempt.supervisor
-    attempt.tell(STARTED)
-    reaches(database, job_id, State.RUNNING)
-    attempt.tell(progress(1), Noted("room", {"workers": 2}), Checkpointed(1, "ab" * 32), SUCCEEDED)
-    job = reaches(database, job_id, State.SUCCEEDED)
+    attempt.report(STARTED)
+    wait_for_state(database, job_id, State.RUNNING)
+    attempt.report(progress(1), Noted("room", {"workers": 2}), Checkpointed(1, "ab" * 32), SUCCEEDED)
+    job = wait_for_state(database, job_id, State.SUCCEEDED)
     assert (job.step, job.params_sha256, job.restarts) == (1, "ab" * 32, 0)
-    told = events_of(database, job_id, "training_started", "room")
-    assert [event.data for event in told] == [
+    recorded = events_of(database, job_id, "training_started", "room")
+    assert [event.data for event in recorded] == [
         {"step": 0, "workers": 2, "fingerprint": {"numpy": "2"}, "changed": {}}, {"workers": 2},
     ]  # fmt: skip
-    wait_until(lambda: ("back", attempt.supervisor) in cluster.pool, "the supervisor is given back")
-    assert attempt.told == []
+    wait_until(lambda: ("back", attempt.supervisor) in cluster.pool, "the supervisor is returned")
+    assert attempt.calls == []
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_a_paused_job_goes_on_in_a_new_attempt(database: Database, cluster: FakeCluster) -> None:
+def test_a_paused_job_continues_in_a_new_attempt(database: Database, cluster: FakeCluster) -> None:
     job_id = add_job(database)
-    first = begun(cluster, 1)
-    first.tell(STARTED, progress(6))
+    first = wait_for_attempt(cluster, 1)
+    first.report(STARTED, progress(6))
     wait_until(lambda: job_of(database, job_id).step == 6, "step 6")
-    ask(database, job_id, Action.PAUSE)
-    wait_until(lambda: "pause" in first.told, "the attempt is told")
-    first.tell(PAUSED)
-    assert reaches(database, job_id, State.PAUSED).finished_at is None
-    wait_until(lambda: ("back", first.supervisor) in cluster.pool, "the supervisor is given back")
+    act(database, job_id, Action.PAUSE)
+    wait_until(lambda: "pause" in first.calls, "the attempt is paused")
+    first.report(PAUSED)
+    assert wait_for_state(database, job_id, State.PAUSED).finished_at is None
+    wait_until(lambda: ("back", first.supervisor) in cluster.pool, "the supervisor is returned")
 
     with database.writing() as session:
         assert change_resources(session, job_id, ResourcesSpec(workers=1))
-    ask(database, job_id, Action.RESUME)
-    second = begun(cluster, 2)
+    act(database, job_id, Action.RESUME)
+    second = wait_for_attempt(cluster, 2)
     assert (second.assignment.reported_step, second.assignment.restarts_left) == (6, 3)
     assert second.assignment.spec["resources"]["workers"] == 1
-    second.tell(Started(step=5, workers=1, fingerprint={}, changed={}), SUCCEEDED)
-    assert reaches(database, job_id, State.SUCCEEDED).restarts == 0
-    assert second.told == []
+    second.report(Started(step=5, workers=1, fingerprint={}, changed={}), SUCCEEDED)
+    assert wait_for_state(database, job_id, State.SUCCEEDED).restarts == 0
+    assert second.calls == []
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_a_job_that_waits_is_paused_at_once_and_others_take_its_turn(database: Database, cluster: FakeCluster) -> None:
+def test_a_queued_job_is_paused_immediately_and_others_start(database: Database, cluster: FakeCluster) -> None:
     cluster.resources["CPU"] = 2
     add_job(database)
-    begun(cluster, 1)
+    wait_for_attempt(cluster, 1)
     second, third = add_job(database), add_job(database)
-    ask(database, second, Action.PAUSE)
+    act(database, second, Action.PAUSE)
     assert job_of(database, second).state == State.PAUSED
-    cluster.attempts[0].tell(STARTED, SUCCEEDED)
-    assert begun(cluster, 2).assignment.job == third
-    ask(database, second, Action.CANCEL)
+    cluster.attempts[0].report(STARTED, SUCCEEDED)
+    assert wait_for_attempt(cluster, 2).assignment.job == third
+    act(database, second, Action.CANCEL)
     assert job_of(database, second).state == State.CANCELLED
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_gpus_are_waited_for_as_cpus_are(database: Database, cluster: FakeCluster) -> None:
+def test_jobs_wait_for_gpus(database: Database, cluster: FakeCluster) -> None:
     cluster.resources = {"CPU": 8, "GPU": 1}
     on_a_gpu = {"resources.workers": 1, "resources.gpus_per_worker": 1}
     add_job(database, **on_a_gpu)
-    begun(cluster, 1)
+    wait_for_attempt(cluster, 1)
     second, without = add_job(database, **on_a_gpu), add_job(database)
     reason = "waiting_for_gpus: needs 1 GPUs, and 0 of the cluster's 1 are free"
-    wait_until(lambda: job_of(database, second).reason == reason, "the reason")
-    assert len(cluster.attempts) == 1, "the turn of the one without a GPU comes after"
-    cluster.attempts[0].tell(STARTED, SUCCEEDED)
-    begun(cluster, 3)
+    wait_until(lambda: job_of(database, second).reason == reason, "the reason is recorded")
+    assert len(cluster.attempts) == 1, "the job without a GPU waits for its turn"
+    cluster.attempts[0].report(STARTED, SUCCEEDED)
+    wait_for_attempt(cluster, 3)
     assert [attempt.assignment.job for attempt in cluster.attempts[1:]] == [second, without]
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_every_job_that_waits_says_for_what(database: Database, cluster: FakeCluster, settings: Settings) -> None:
+def test_every_queued_job_has_a_reason(database: Database, cluster: FakeCluster, settings: Settings) -> None:
     settings.max_running_jobs = 1
     first = add_job(database)
-    begun(cluster, 1)
+    wait_for_attempt(cluster, 1)
     second, third, urgent = add_job(database), add_job(database), add_job(database, priority=5)
 
     def reasons() -> list[str | None]:
@@ -162,11 +163,14 @@ def test_every_job_that_waits_says_for_what(database: Database, cluster: FakeClu
     behind = [f"waiting_for_turn: behind {job_id}" for job_id in (urgent, second)]
     wait_until(lambda: reasons() == ["waiting_for_other_jobs: 1 of at most 1 jobs run", *behind], "the reasons")
     cluster.resources["CPU"] = 1
-    wait_until(lambda: reasons() == ["cluster_too_small: needs 2 CPUs, and the whole cluster has 1"] * 3, "the reasons")
+    wait_until(
+        lambda: reasons() == ["cluster_too_small: needs 2 CPUs, and the whole cluster has 1"] * 3,
+        "the reasons",
+    )
     cluster.resources["CPU"] = 2
-    cluster.attempts[0].tell(STARTED, SUCCEEDED)
-    assert begun(cluster, 2).assignment.job == urgent
-    assert reaches(database, first, State.SUCCEEDED).reason == "completed"
+    cluster.attempts[0].report(STARTED, SUCCEEDED)
+    assert wait_for_attempt(cluster, 2).assignment.job == urgent
+    assert wait_for_state(database, first, State.SUCCEEDED).reason == "completed"
     assert job_of(database, urgent).reason is None
 
 
@@ -179,33 +183,33 @@ def test_every_job_that_waits_says_for_what(database: Database, cluster: FakeClu
         (Ended("failed", "non_finite_loss"), State.FAILED),
     ],
 )
-def test_what_becomes_of_a_pausing_job(database: Database, cluster: FakeCluster, end: Ended, state: State) -> None:
+def test_end_of_a_pausing_job(database: Database, cluster: FakeCluster, end: Ended, state: State) -> None:
     job_id = add_job(database)
-    attempt = begun(cluster, 1)
-    attempt.tell(STARTED)
-    reaches(database, job_id, State.RUNNING)
-    ask(database, job_id, Action.PAUSE)
-    attempt.tell(end)
-    assert reaches(database, job_id, state).restarts == 0
+    attempt = wait_for_attempt(cluster, 1)
+    attempt.report(STARTED)
+    wait_for_state(database, job_id, State.RUNNING)
+    act(database, job_id, Action.PAUSE)
+    attempt.report(end)
+    assert wait_for_state(database, job_id, state).restarts == 0
     wanted = ("back", attempt.supervisor) if end is SUCCEEDED else "dismiss"
-    wait_until(lambda: wanted in [*cluster.pool, *attempt.told], "the supervisor's fate")
+    wait_until(lambda: wanted in [*cluster.pool, *attempt.calls], "the supervisor is given back or dismissed")
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_lost_attempts_are_restarts_and_bounded(database: Database, cluster: FakeCluster) -> None:
+def test_lost_attempts_count_as_restarts_and_are_limited(database: Database, cluster: FakeCluster) -> None:
     job_id = add_job(database, max_restarts=2)
-    first = begun(cluster, 1)
-    first.tell(STARTED, progress(4), Restarted("worker_lost", "a worker was killed"))
-    wait_until(lambda: job_of(database, job_id).restarts == 1, "the restart inside the attempt")
+    first = wait_for_attempt(cluster, 1)
+    first.report(STARTED, progress(4), Restarted("worker_lost", "a worker was killed"))
+    wait_until(lambda: job_of(database, job_id).restarts == 1, "the restart within the attempt")
     first.lose()
-    second = begun(cluster, 2)
+    second = wait_for_attempt(cluster, 2)
     assert (second.assignment.reported_step, second.assignment.restarts_left) == (4, 0)
     assert job_of(database, job_id).restarts == 2
-    second.tell(STARTED, progress(3))
+    second.report(STARTED, progress(3))
     wait_until(lambda: read_steps(database, job_id) == [3, 4], "the point of step 3")
     assert job_of(database, job_id).step == 4
-    second.tell(Ended("lost", "worker_silent", "worker 1 says nothing"))
-    job = reaches(database, job_id, State.FAILED)
+    second.report(Ended("lost", "worker_silent", "worker 1 says nothing"))
+    job = wait_for_state(database, job_id, State.FAILED)
     assert job.restarts == 2
     assert job.reason == (
         "too_many_restarts: max_restarts allows 2, and once more worker_silent: worker 1 says nothing"
@@ -229,44 +233,44 @@ def read_steps(database: Database, job_id: str) -> list[int]:
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_an_attempt_is_told_of_other_resources_once(database: Database, cluster: FakeCluster) -> None:
+def test_an_attempt_is_resized_once(database: Database, cluster: FakeCluster) -> None:
     job_id = add_job(database)
-    attempt = begun(cluster, 1)
+    attempt = wait_for_attempt(cluster, 1)
     for workers in (1, 3):
         with database.writing() as session:
             change_resources(session, job_id, ResourcesSpec(workers=workers))
-        wait_until(lambda: attempt.told[-1:] == [ResourcesSpec(workers=workers)], "resize")  # noqa: B023
-    ask(database, job_id, Action.CANCEL)
-    wait_until(lambda: "cancel" in attempt.told, "cancel")
-    attempt.tell(Ended("cancelled", "cancelled_by_user"))
-    reaches(database, job_id, State.CANCELLED)
-    assert [told for told in attempt.told if told != "cancel"] == [ResourcesSpec(workers=1), ResourcesSpec(workers=3)]
+        wait_until(lambda: attempt.calls[-1:] == [ResourcesSpec(workers=workers)], "the attempt is resized")  # noqa: B023
+    act(database, job_id, Action.CANCEL)
+    wait_until(lambda: "cancel" in attempt.calls, "the attempt is cancelled")
+    attempt.report(Ended("cancelled", "cancelled_by_user"))
+    wait_for_state(database, job_id, State.CANCELLED)
+    assert [call for call in attempt.calls if call != "cancel"] == [ResourcesSpec(workers=1), ResourcesSpec(workers=3)]
 
 
-def test_a_new_scheduler_adopts_what_runs_and_writes_nothing_twice(
+def test_a_new_scheduler_adopts_running_attempts_and_writes_nothing_twice(
     database: Database, settings: Settings, cluster: FakeCluster
 ) -> None:
-    running, gone = add_job(database), add_job(database)
-    former = Scheduler(database, settings, cluster)
-    former.start()
-    begun(cluster, 2)
+    running, lost = add_job(database), add_job(database)
+    first_scheduler = Scheduler(database, settings, cluster)
+    first_scheduler.start()
+    wait_for_attempt(cluster, 2)
     first, second = cluster.attempts
-    first.tell(STARTED, Restarted("worker_lost", "it was killed"), progress(2))
+    first.report(STARTED, Restarted("worker_lost", "it was killed"), progress(2))
     wait_until(lambda: job_of(database, running).step == 2, "step 2")
-    former.stop()
+    first_scheduler.stop()
     second.lose()
-    first.tell(progress(3), Restarted("worker_lost", "again"))
+    first.report(progress(3), Restarted("worker_lost", "again"))
     scheduler = Scheduler(database, settings, cluster)
     scheduler.start()
     try:
-        third = begun(cluster, 3)
-        assert (third.assignment.job, third.assignment.attempt) == (gone, 2)
-        assert job_of(database, gone).restarts == 0, "a restart of the service is not the job's"
+        third = wait_for_attempt(cluster, 3)
+        assert (third.assignment.job, third.assignment.attempt) == (lost, 2)
+        assert job_of(database, lost).restarts == 0, "a restart of the service is not counted for the job"
         wait_until(lambda: job_of(database, running).step == 3, "step 3")
-        first.tell(SUCCEEDED)
-        third.tell(STARTED, SUCCEEDED)
-        assert reaches(database, running, State.SUCCEEDED).restarts == 2
-        reaches(database, gone, State.SUCCEEDED)
+        first.report(SUCCEEDED)
+        third.report(STARTED, SUCCEEDED)
+        assert wait_for_state(database, running, State.SUCCEEDED).restarts == 2
+        wait_for_state(database, lost, State.SUCCEEDED)
     finally:
         scheduler.stop()
     assert ("adopt", {first.supervisor}) in cluster.pool
@@ -276,78 +280,78 @@ def test_a_new_scheduler_adopts_what_runs_and_writes_nothing_twice(
 
 
 @pytest.mark.usefixtures("scheduler")
-@pytest.mark.parametrize("began", [True, False])
-def test_an_attempt_that_may_have_begun(database: Database, cluster: FakeCluster, began: bool) -> None:
-    wait_until(lambda: cluster.pool, "the first pass")
-    cluster.refuses = RayError("no answer")
+@pytest.mark.parametrize("started", [True, False])
+def test_an_attempt_whose_start_is_uncertain(database: Database, cluster: FakeCluster, started: bool) -> None:
+    wait_until(lambda: cluster.pool, "the first pass has ended")
+    cluster.start_error = RayError("no response")
     job_id = add_job(database)
-    attempt = begun(cluster, 1)
-    cluster.refuses = None
-    if not began:
+    attempt = wait_for_attempt(cluster, 1)
+    cluster.start_error = None
+    if not started:
         attempt.lose()
-        attempt = begun(cluster, 2)
-    attempt.tell(STARTED, SUCCEEDED)
-    assert reaches(database, job_id, State.SUCCEEDED).restarts == (0 if began else 1)
+        attempt = wait_for_attempt(cluster, 2)
+    attempt.report(STARTED, SUCCEEDED)
+    assert wait_for_state(database, job_id, State.SUCCEEDED).restarts == (0 if started else 1)
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_jobs_outlive_the_cluster(database: Database, cluster: FakeCluster) -> None:
+def test_jobs_continue_after_a_restart_of_the_cluster(database: Database, cluster: FakeCluster) -> None:
     running, pausing = add_job(database), add_job(database)
-    begun(cluster, 2)
+    wait_for_attempt(cluster, 2)
     for attempt in cluster.attempts:
-        attempt.tell(STARTED)
-    reaches(database, running, State.RUNNING)
-    reaches(database, pausing, State.RUNNING)
-    ask(database, pausing, Action.PAUSE)
+        attempt.report(STARTED)
+    wait_for_state(database, running, State.RUNNING)
+    wait_for_state(database, pausing, State.RUNNING)
+    act(database, pausing, Action.PAUSE)
     cluster.dead = True
-    third = begun(cluster, 3)
+    third = wait_for_attempt(cluster, 3)
     assert cluster.restarts == 1
     assert third.assignment.job == running
     assert job_of(database, pausing).state == State.PAUSED
-    third.tell(STARTED, SUCCEEDED)
-    job = reaches(database, running, State.SUCCEEDED)
+    third.report(STARTED, SUCCEEDED)
+    job = wait_for_state(database, running, State.SUCCEEDED)
     (event,) = events_of(database, running, "restarted")
     assert (job.restarts, event.reason) == (1, "cluster_lost")
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_a_cluster_that_others_run_is_waited_for(database: Database, cluster: FakeCluster) -> None:
+def test_the_scheduler_waits_for_an_external_cluster(database: Database, cluster: FakeCluster) -> None:
     running = add_job(database)
-    begun(cluster, 1).tell(STARTED)
-    reaches(database, running, State.RUNNING)
-    cluster.dead = cluster.away = True
-    wait_until(lambda: cluster.refused > 2, "some tries to join the cluster again")
-    assert job_of(database, running).state == State.RUNNING, "nobody knows yet what has become of it"
-    cluster.away = False
-    begun(cluster, 2).tell(STARTED, SUCCEEDED)
-    assert reaches(database, running, State.SUCCEEDED).restarts == 1
+    wait_for_attempt(cluster, 1).report(STARTED)
+    wait_for_state(database, running, State.RUNNING)
+    cluster.dead = cluster.unreachable = True
+    wait_until(lambda: cluster.failed_restarts > 2, "the scheduler tries to join the cluster again")
+    assert job_of(database, running).state == State.RUNNING, "the state of the attempt is unknown"
+    cluster.unreachable = False
+    wait_for_attempt(cluster, 2).report(STARTED, SUCCEEDED)
+    assert wait_for_state(database, running, State.SUCCEEDED).restarts == 1
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_what_has_outlived_a_lost_connection_goes_on(database: Database, cluster: FakeCluster) -> None:
+def test_attempts_that_survive_a_lost_connection_continue(database: Database, cluster: FakeCluster) -> None:
     running = add_job(database)
-    begun(cluster, 1).tell(STARTED)
-    reaches(database, running, State.RUNNING)
-    cluster.dead = cluster.kept = True
-    wait_until(lambda: cluster.restarts == 1, "the cluster to be joined again")
-    cluster.attempts[0].tell(progress(1), SUCCEEDED)
-    job = reaches(database, running, State.SUCCEEDED)
+    wait_for_attempt(cluster, 1).report(STARTED)
+    wait_for_state(database, running, State.RUNNING)
+    cluster.dead = cluster.keeps_attempts = True
+    wait_until(lambda: cluster.restarts == 1, "the cluster is joined again")
+    cluster.attempts[0].report(progress(1), SUCCEEDED)
+    job = wait_for_state(database, running, State.SUCCEEDED)
     assert (job.restarts, len(cluster.attempts), read_steps(database, running)) == (0, 1, [1])
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_a_supervisor_is_kept_warm_while_nothing_is_to_do(database: Database, cluster: FakeCluster) -> None:
-    wait_until(lambda: cluster.pool[-1:] == ["warm"], "a warm one")
+def test_a_supervisor_is_kept_warm_while_the_scheduler_is_idle(database: Database, cluster: FakeCluster) -> None:
+    wait_until(lambda: cluster.pool[-1:] == ["warm"], "a warm supervisor is kept")
     job_id = add_job(database)
-    attempt = begun(cluster, 1)
+    attempt = wait_for_attempt(cluster, 1)
     warm = cluster.pool.count("warm")
-    attempt.tell(STARTED)
-    reaches(database, job_id, State.RUNNING)
-    ask(database, job_id, Action.CANCEL)
-    wait_until(lambda: attempt.told.count("cancel") == 2, "two passes")
+    attempt.report(STARTED)
+    wait_for_state(database, job_id, State.RUNNING)
+    act(database, job_id, Action.CANCEL)
+    wait_until(lambda: attempt.calls.count("cancel") == 2, "two passes have ended")
     assert cluster.pool.count("warm") == warm
-    attempt.tell(Ended("cancelled", "cancelled_by_user"))
-    wait_until(lambda: cluster.pool[-1:] == ["warm"] and cluster.pool.count("warm") > warm, "warm again")
+    attempt.report(Ended("cancelled", "cancelled_by_user"))
+    wait_until(lambda: cluster.pool[-1:] == ["warm"] and cluster.pool.count("warm") > warm, "a second warm supervisor")
     assert cluster.pool.index(("back", attempt.supervisor)) < len(cluster.pool) - 1
 
 
@@ -359,11 +363,11 @@ ENDS = [
 
 @hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.sampled_from([*Action, STARTED, Restarted("worker_lost", ""), *ENDS]), max_size=25))
-def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database: Database, steps: list[Any]) -> None:
+def test_any_order_of_actions_and_events_gives_a_history_without_gaps(database: Database, steps: list[Any]) -> None:
     job_id = add_job(database)
     with database.writing() as session:
         for count, step in enumerate(steps, 1):
-            job = session.get(Job, job_id)
+            job = session.get(Job, job_id, populate_existing=True)
             assert job is not None
             if job.state == State.QUEUED:
                 start_attempt(session, job_id, "supervisor")
@@ -375,11 +379,11 @@ def test_any_order_of_requests_and_events_leaves_a_history_without_gaps(database
                     continue
             elif job.attempt:
                 if isinstance(step, Restarted) and job.restarts == 3:
-                    continue  # a supervisor knows how many are left
-                # Workers that end say first that they have started.
+                    continue  # a supervisor does not exceed max_restarts
+                # An attempt starts before it succeeds.
                 events = [STARTED, step] if step == SUCCEEDED else [step]
                 record_events(session, job_id, job.attempt, [(count * 2 + n, each) for n, each in enumerate(events)])
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, populate_existing=True)
         assert job is not None
         events = list_events(session, job_id, limit=1000)[0]
         moves = [event for event in events if event.kind == "state"]

@@ -1,4 +1,4 @@
-"""Sweeps with a stopping rule, scheduled."""
+"""Scheduling of sweeps with a stopping rule."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.jobs.series.points import Point
 from service.jobs.states import TERMINAL, Action, State
 from service.scheduling.scheduler import Scheduler
 from service.store.lease import LeaseLostError
+from service.store.models import Job
 from service.sweeps.judging import standings, stop
 from service.sweeps.repository import create_sweep, state_of, states_of
 from service.sweeps.stopping import Standing, SuccessiveHalving
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
     from service.store import Database
-    from service.store.models import Job
     from tests.service.fakes.cluster import FakeAttempt
 
 DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
@@ -55,7 +55,7 @@ def member(steps_per_epoch: int = STEPS, **changes: Any) -> dict[str, Any]:
 
 
 def add_sweep(database: Database, stopping: dict[str, Any], members: list[dict[str, Any]], **changes: Any) -> list[str]:
-    """The ids of its jobs."""
+    """Create a sweep and return the ids of its jobs."""
     spec = {"name": "s", "experiment": "default", "parallel": None, "stopping": stopping, **changes}
     with database.writing() as session:
         sweep, _ = create_sweep(session, spec=spec, members=members, body_sha256="b")
@@ -70,7 +70,7 @@ def job_of(database: Database, job_id: str) -> Job:
 
 
 def sweep_of(database: Database, job_id: str) -> tuple[str, dict[str, int]]:
-    """The state of a job's sweep, and how many of its jobs are in each."""
+    """The state of a job's sweep, and the number of its jobs in each state."""
     sweep_id = job_of(database, job_id).sweep_id
     assert sweep_id is not None
     with database.reading() as session:
@@ -78,32 +78,32 @@ def sweep_of(database: Database, job_id: str) -> tuple[str, dict[str, int]]:
         return state_of(states), dict(states)
 
 
-def ask(database: Database, job_id: str, request: Action) -> None:
+def act(database: Database, job_id: str, action: Action) -> None:
     with database.writing() as session:
-        apply_action(session, job_id, request)
+        apply_action(session, job_id, action)
 
 
-def tell_epochs(attempt: FakeAttempt, curve: list[float], first: int, last: int) -> None:
-    attempt.tell(Started(step=(first - 1) * STEPS, workers=2, fingerprint={}, changed={}))
+def report_epochs(attempt: FakeAttempt, curve: list[float], first: int, last: int) -> None:
+    attempt.report(Started(step=(first - 1) * STEPS, workers=2, fingerprint={}, changed={}))
     for epoch in range(first, last + 1):
         series = Series(np.array([epoch * STEPS]), np.array([curve[epoch - 1]]), np.array([1000]))
-        attempt.tell(Progress(epoch=epoch, step=epoch * STEPS, series={"val/accuracy": series}))
+        attempt.report(Progress(epoch=epoch, step=epoch * STEPS, series={"val/accuracy": series}))
 
 
 def train(attempt: FakeAttempt, curve: list[float]) -> None:
-    """What workers do: from where the job stands to the step that is assigned, or to the end."""
+    """Report what workers do: train from the last reported step to `until_step` or to the end."""
     begun, until = attempt.assignment.reported_step // STEPS, attempt.assignment.until_step
-    tell_epochs(attempt, curve, begun + 1, EPOCHS if until is None else until // STEPS)
-    attempt.tell(Ended("succeeded", "completed") if until is None else REACHED)
+    report_epochs(attempt, curve, begun + 1, EPOCHS if until is None else until // STEPS)
+    attempt.report(Ended("succeeded", "completed") if until is None else REACHED)
 
 
-def race(
+def train_all(
     database: Database, cluster: FakeCluster, ids: list[str], meanwhile: Callable[[], object] = lambda: None
 ) -> None:
-    """Train whatever begins until all have ended."""
+    """Train every attempt that is started until all jobs have ended."""
     trained = 0
 
-    def over() -> bool:
+    def all_ended() -> bool:
         nonlocal trained
         meanwhile()
         for attempt in cluster.attempts[trained:]:
@@ -111,7 +111,7 @@ def race(
             trained += 1
         return all(job_of(database, job_id).state in TERMINAL for job_id in ids)
 
-    wait_until(over, "the end of the sweep")
+    wait_until(all_ended, "all jobs have ended")
 
 
 def assert_halved(database: Database, cluster: FakeCluster, ids: list[str]) -> None:
@@ -131,40 +131,40 @@ def assert_halved(database: Database, cluster: FakeCluster, ids: list[str]) -> N
 
 @pytest.mark.usefixtures("scheduler")
 @pytest.mark.parametrize("parallel", [None, 1])
-def test_a_sweep_is_halved(database: Database, cluster: FakeCluster, parallel: int | None) -> None:
+def test_successive_halving(database: Database, cluster: FakeCluster, parallel: int | None) -> None:
     ids = add_sweep(database, HALVING, [member()] * 4, parallel=parallel)
-    race(database, cluster, ids)
+    train_all(database, cluster, ids)
     assert_halved(database, cluster, ids)
 
 
 @pytest.mark.parametrize("cut", range(3))
-def test_a_scheduler_that_dies_between_two_moves_changes_nothing(
+def test_a_new_scheduler_after_a_lost_lease_gives_the_same_result(
     database: Database, settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
-    """It dies instead of the move with this number; the next one goes on."""
+    """The scheduler loses its lease before move `cut`, and a new scheduler continues."""
     moves = 0
 
-    def dying(*arguments: Any) -> bool:
+    def stop_or_lose_lease(*arguments: Any) -> bool:
         nonlocal moves
         moves += 1
         if moves == cut + 1:
             raise LeaseLostError
         return stop(*arguments)
 
-    monkeypatch.setattr("service.scheduling.scheduler.stop", dying)
+    monkeypatch.setattr("service.scheduling.scheduler.stop", stop_or_lose_lease)
     ids = add_sweep(database, HALVING, [member()] * 4)
     schedulers = [Scheduler(database, settings, cluster)]
     schedulers[0].start()
 
-    def follow() -> None:
+    def replace_scheduler() -> None:
         if moves == cut + 1 and len(schedulers) == 1:
-            wait_until(lambda: not schedulers[0].status().ready, "the end of the first scheduler")
+            wait_until(lambda: not schedulers[0].status().ready, "the first scheduler has ended")
             schedulers[0].stop()
             schedulers.append(Scheduler(database, settings, cluster))
             schedulers[1].start()
 
     try:
-        race(database, cluster, ids, follow)
+        train_all(database, cluster, ids, replace_scheduler)
     finally:
         for scheduler in schedulers:
             scheduler.stop()
@@ -173,61 +173,64 @@ def test_a_scheduler_that_dies_between_two_moves_changes_nothing(
 
 
 @pytest.mark.usefixtures("scheduler")
-def test_users_have_their_say_at_a_rung(database: Database, cluster: FakeCluster) -> None:
+def test_pausing_and_cancelling_members_at_a_rung(database: Database, cluster: FakeCluster) -> None:
     cluster.resources["CPU"] = 8
     ids = add_sweep(database, HALVING, [member()] * 4)
-    wait_until(lambda: len(cluster.attempts) == 4, "all to begin")
+    wait_until(lambda: len(cluster.attempts) == 4, "all members have started")
     best, good, bad, last = cluster.attempts
     for attempt, value in ((best, 0.9), (good, 0.8), (bad, 0.1)):
-        tell_epochs(attempt, [value], 1, 1)
-        attempt.tell(REACHED)
+        report_epochs(attempt, [value], 1, 1)
+        attempt.report(REACHED)
     reason = "waiting_for_sweep: other members have not reached the end of epoch 1"
     for job_id in ids[:3]:
-        wait_until(lambda: job_of(database, job_id).reason == reason, "the reason")  # noqa: B023
+        wait_until(lambda: job_of(database, job_id).reason == reason, "the reason is recorded")  # noqa: B023
         assert job_of(database, job_id).state == State.QUEUED
     with database.writing() as session, pytest.raises(ConflictError, match="queued"):
         delete_job(session, ids[0])
 
-    ask(database, ids[1], Action.PAUSE)
-    ask(database, ids[2], Action.PAUSE)
-    last.tell(Started(step=0, workers=2, fingerprint={}, changed={}), Ended("failed", "non_finite_loss"))
-    # Of the three that came there, two go on; of these one is paused, and so is the one that is to be stopped.
-    wait_until(lambda: len(cluster.attempts) == 5, "the best to go on")
+    act(database, ids[1], Action.PAUSE)
+    act(database, ids[2], Action.PAUSE)
+    last.report(Started(step=0, workers=2, fingerprint={}, changed={}), Ended("failed", "non_finite_loss"))
+    # Two of the three members that reached the rung continue. One of them and the third one are paused.
+    wait_until(lambda: len(cluster.attempts) == 5, "the best member continues")
     assert (cluster.attempts[4].assignment.job, cluster.attempts[4].assignment.until_step) == (ids[0], 2 * STEPS)
     assert [job_of(database, job_id).state for job_id in ids[1:]] == ["paused", "paused", "failed"]
     with database.writing() as session, pytest.raises(ConflictError, match="compares other jobs with"):
         delete_job(session, ids[3])
 
-    ask(database, ids[2], Action.RESUME)
-    wait_until(lambda: job_of(database, ids[2]).state == State.CANCELLED, "it to be stopped")
+    act(database, ids[2], Action.RESUME)
+    wait_until(lambda: job_of(database, ids[2]).state == State.CANCELLED, "the member is stopped")
     assert job_of(database, ids[2]).reason == (
         "stopped_by_sweep: val/accuracy 0.1 at epoch 1 is not among the best 2 of 3"
     )
-    ask(database, ids[1], Action.RESUME)
-    wait_until(lambda: len(cluster.attempts) == 6, "it to go on")
+    act(database, ids[1], Action.RESUME)
+    wait_until(lambda: len(cluster.attempts) == 6, "the member continues")
     for job_id in ids[:2]:
-        ask(database, job_id, Action.CANCEL)
+        act(database, job_id, Action.CANCEL)
     for attempt in cluster.attempts[4:]:
-        attempt.tell(Ended("cancelled", "cancelled_by_user"))
-    wait_until(lambda: sweep_of(database, ids[0]) == ("failed", {"cancelled": 2, "failed": 1, "stopped": 1}), "the end")
+        attempt.report(Ended("cancelled", "cancelled_by_user"))
+    wait_until(
+        lambda: sweep_of(database, ids[0]) == ("failed", {"cancelled": 2, "failed": 1, "stopped": 1}),
+        "all jobs have ended",
+    )
     with database.writing() as session:
         delete_job(session, ids[3])
 
 
 @pytest.mark.usefixtures("scheduler")
 @pytest.mark.parametrize("too_late", [False, True])
-def test_the_median_rule_stops_who_runs(database: Database, cluster: FakeCluster, too_late: bool) -> None:
+def test_the_median_rule_stops_a_running_member(database: Database, cluster: FakeCluster, too_late: bool) -> None:
     good, bad = add_sweep(database, MEDIAN, [member()] * 2)
-    wait_until(lambda: len(cluster.attempts) == 2, "both to begin")
+    wait_until(lambda: len(cluster.attempts) == 2, "both members have started")
     first, second = cluster.attempts
     assert (first.assignment.until_step, second.assignment.until_step) == (None, None)
-    tell_epochs(second, [0.25, 0.25], 1, 2)
-    tell_epochs(first, [0.5, 0.5], 1, 2)
-    wait_until(lambda: "cancel" in second.told, "it to be told")
-    second.tell(Ended("succeeded", "completed") if too_late else Ended("cancelled", "cancelled_by_user"))
-    first.tell(Ended("succeeded", "completed"))
-    wait_until(lambda: {job_of(database, each).state for each in (good, bad)} <= TERMINAL, "the end")
-    assert "cancel" not in first.told
+    report_epochs(second, [0.25, 0.25], 1, 2)
+    report_epochs(first, [0.5, 0.5], 1, 2)
+    wait_until(lambda: "cancel" in second.calls, "the attempt is cancelled")
+    second.report(Ended("succeeded", "completed") if too_late else Ended("cancelled", "cancelled_by_user"))
+    first.report(Ended("succeeded", "completed"))
+    wait_until(lambda: {job_of(database, each).state for each in (good, bad)} <= TERMINAL, "all jobs have ended")
+    assert "cancel" not in first.calls
     if too_late:
         assert sweep_of(database, bad) == ("succeeded", {"succeeded": 2})
         return
@@ -243,7 +246,7 @@ def test_the_median_rule_stops_who_runs(database: Database, cluster: FakeCluster
     assert [(event.to_state, event.reason) for event in moves[-2:]] == [("cancelling", reason), ("cancelled", reason)]
 
 
-def test_where_members_stand(database: Database) -> None:
+def test_standings_of_members(database: Database) -> None:
     ids = add_sweep(database, HALVING, [member(), member(2, **{"training.epochs": 4}), member()])
     with database.writing() as session:
         for job_id, steps in zip(ids, ([3, 6, 9], [2], []), strict=True):
@@ -256,7 +259,7 @@ def test_where_members_stand(database: Database) -> None:
         sweep_id = jobs_in(session, [State.STARTING])[0].sweep_id
         assert sweep_id is not None
         found = standings(session, sweep_id, SuccessiveHalving.model_validate(HALVING | {"first": 2}))
-    # At the rungs, and the latest.
+    # Values at the rungs and the latest value.
     assert found == [
         Standing(ids[0], State.STARTING, 5, {2: 0.6, 3: 0.9}),
         Standing(ids[1], State.FAILED, 4, {1: 0.2}),

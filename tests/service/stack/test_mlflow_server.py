@@ -22,23 +22,23 @@ class Healthy(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_to_the_server_bypass_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no server listens here
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with HTTPServer(("127.0.0.1", 0), Healthy) as answering:
-        thread = threading.Thread(target=answering.serve_forever)
+    with HTTPServer(("127.0.0.1", 0), Healthy) as healthy_server:
+        thread = threading.Thread(target=healthy_server.serve_forever)
         thread.start()
         try:
             server = MlflowServer(tmp_path)
-            server.url = f"http://127.0.0.1:{answering.server_port}"
+            server.url = f"http://127.0.0.1:{healthy_server.server_port}"
             server.wait_until_ready(5)
         finally:
-            answering.shutdown()
+            healthy_server.shutdown()
             thread.join()
 
 
-def test_a_server_that_does_not_run_is_reported_as_such(tmp_path: Path) -> None:
+def test_a_server_that_is_not_running_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="the MLflow server ended while it started"):
         MlflowServer(tmp_path).wait_until_ready(5)

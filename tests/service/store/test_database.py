@@ -1,4 +1,4 @@
-"""What the two databases must do alike."""
+"""Behaviour that both databases must have."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_reader_sees_one_snapshot(database: Database) -> None:
         assert len(list_events(session, job_id, limit=10)[0]) == before + 1
 
 
-def test_what_a_reader_changes_is_not_written(database: Database) -> None:
+def test_changes_in_a_reading_session_are_not_written(database: Database) -> None:
     job_id = add_job(database)
     with database.reading() as session:
         job = session.get(Job, job_id)
@@ -55,13 +55,13 @@ def test_what_a_reader_changes_is_not_written(database: Database) -> None:
         assert job.reason is None
 
 
-def test_a_locked_job_waits_for_nobody_else(database: Database) -> None:
-    """Whoever wants the job meanwhile gets it afterwards, as it is then."""
+def test_a_locked_job_is_read_after_the_lock_is_released(database: Database) -> None:
+    """A second transaction waits for the lock and then reads the new values."""
     job_id = add_job(database)
-    begun, found = threading.Event(), []
+    started, found = threading.Event(), []
 
     def read_it() -> None:
-        begun.set()
+        started.set()
         with database.writing() as session:
             job = lock_job(session, job_id)
             assert job is not None
@@ -72,15 +72,15 @@ def test_a_locked_job_waits_for_nobody_else(database: Database) -> None:
         job = lock_job(session, job_id)
         assert job is not None
         reader.start()
-        assert begun.wait(10)
+        assert started.wait(10)
         job.step = 7
     reader.join()
     assert found == [7]
 
 
-def test_a_writer_that_stalls_gives_its_locks_back(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_transaction_releases_its_locks(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     if database.engine.dialect.name == "sqlite":
-        pytest.skip("a process that has SQLite's file open is not given up")
+        pytest.skip("SQLite does not end idle transactions")
     monkeypatch.setattr(database_module, "IDLE_TIMEOUT_S", 1)
     job_id = add_job(database)
     resume = threading.Event()
@@ -129,7 +129,7 @@ def test_any_message_can_be_written(database: Database, message: str) -> None:
         assert event.reason == message
 
 
-def test_datasets_are_in_the_order_of_their_names(database: Database) -> None:
+def test_datasets_are_ordered_by_name(database: Database) -> None:
     names = ["a", "B", "_", "á", "b", "-1", "0"]
     with database.writing() as session:
         for name in names:
@@ -150,5 +150,5 @@ def test_datasets_are_in_the_order_of_their_names(database: Database) -> None:
         ("/v1/datasets/%00", 404),
     ],
 )
-def test_an_address_that_no_database_can_look_up(api: httpx.Client, path: str, status: int) -> None:
+def test_a_url_with_nul_characters(api: httpx.Client, path: str, status: int) -> None:
     assert api.get(path).status_code == status

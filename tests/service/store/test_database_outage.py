@@ -1,4 +1,4 @@
-"""The database goes away for a while: the API says so, and goes on by itself."""
+"""The API responds with 503 during an outage of the database and recovers without a restart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    """A server of the test's own, which it may kill."""
+    """A separate server that the test can kill."""
     programs = find_programs()
     if programs is None:
         pytest.skip("PostgreSQL's programs are not installed")
@@ -50,7 +50,7 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
 
 @pytest.fixture
 def api(api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch) -> httpx.Client:
-    """The API, for a caller whose token is looked up in the database each time."""
+    """The API with a client whose token is read from the database for every request."""
     monkeypatch.setattr(lookup, "CACHED_SECONDS", 0)
     with database.writing() as session:
         api.headers["Authorization"] = f"Bearer {add_token(session, 'a caller', Role.SUBMIT)[1]}"
@@ -58,7 +58,7 @@ def api(api: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_server_that_was_killed_starts_again(server: PostgresServer) -> None:
-    """A process of it that would not notice for a while, as on a busy machine, keeps nothing from the next one."""
+    """A stopped backend process of the killed server does not prevent the new start."""
     with psycopg.connect(server.create_database()) as connection:
         os.kill(connection.info.backend_pid, signal.SIGSTOP)
         server.kill()
@@ -68,7 +68,7 @@ def test_a_server_that_was_killed_starts_again(server: PostgresServer) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_the_api_says_that_the_database_is_away(api: httpx.Client, server: PostgresServer) -> None:
+def test_the_api_reports_an_outage_of_the_database(api: httpx.Client, server: PostgresServer) -> None:
     def submit() -> httpx.Response:
         return api.post("/v1/jobs", json=hinge_job(), headers={"Idempotency-Key": "one"})
 

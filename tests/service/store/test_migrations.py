@@ -31,7 +31,7 @@ def test_models_and_migrations_agree(database: Database) -> None:
     assert differences(database) == []
 
 
-def test_the_comparison_sees_a_column_without_migration(database: Database) -> None:
+def test_the_comparison_finds_a_column_without_migration(database: Database) -> None:
     column = Column("forgotten", Integer)
     table = Base.metadata.tables["events"]
     table.append_column(column)
@@ -49,7 +49,7 @@ def test_migrating_again_keeps_the_rows(settings: Settings, database: Database) 
         assert session.get_one(Token, "t").name == "n"
 
 
-def test_several_processes_migrate_at_once(postgres: PostgresServer) -> None:
+def test_several_processes_migrate_concurrently(postgres: PostgresServer) -> None:
     url = postgres.create_database()
     program = "import sys; from service.store import migrate; migrate(sys.argv[1])"
     processes = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(4)]
@@ -60,7 +60,7 @@ def test_several_processes_migrate_at_once(postgres: PostgresServer) -> None:
     postgres.drop_database(url)
 
 
-def test_a_database_of_a_newer_release_is_refused(settings: Settings, database: Database) -> None:
+def test_a_database_of_a_newer_release_is_rejected(settings: Settings, database: Database) -> None:
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaError, match=r"was created by another release: .*9999"):
@@ -69,13 +69,13 @@ def test_a_database_of_a_newer_release_is_refused(settings: Settings, database: 
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "9999"
 
 
-def test_the_database_is_made_with_its_directory(tmp_path: Path) -> None:
+def test_the_database_is_created_with_its_directory(tmp_path: Path) -> None:
     migrate(f"sqlite:///{tmp_path}/deep/down/gradfleet.db")
     assert (tmp_path / "deep" / "down" / "gradfleet.db").exists()
 
 
 @pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 2)])
-def test_sqlite_is_set_up_to_be_durable(tmp_path: Path, pragma: str, value: object) -> None:
+def test_sqlite_is_configured_for_durability(tmp_path: Path, pragma: str, value: object) -> None:
     database = Database(f"sqlite:///{tmp_path}/gradfleet.db")
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value

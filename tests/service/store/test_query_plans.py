@@ -1,4 +1,4 @@
-"""What is asked each second, or at each scrape, looks at no job that ended long ago."""
+"""Queries that run every second or at every scrape do not read all ended jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from service.store import Database
 
-# Tables of a few rows, and indexes that have only what MLflow does not know all of.
+# Tables with few rows, and partial indexes of rows that are not completely exported to MLflow.
 MAY_BE_SCANNED = {
     "SCAN jobs USING INDEX ix_jobs_unexported",
     "SCAN jobs USING COVERING INDEX ix_jobs_unexported",
@@ -50,46 +50,46 @@ def add_job(database: Database) -> str:
         return job.id
 
 
-def plans(database: Database, ask: Callable[[], Any]) -> list[str]:
-    """How SQLite goes about each statement of `ask`."""
-    asked: list[tuple[str, Any]] = []
+def plans(database: Database, query: Callable[[], Any]) -> list[str]:
+    """The query plans of the statements that `query` executes."""
+    executed: list[tuple[str, Any]] = []
 
-    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
-        asked.append((statement, parameters))
+    def record(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+        executed.append((statement, parameters))
 
-    event.listen(database.engine, "before_cursor_execute", note)
+    event.listen(database.engine, "before_cursor_execute", record)
     try:
-        ask()
+        query()
     finally:
-        event.remove(database.engine, "before_cursor_execute", note)
+        event.remove(database.engine, "before_cursor_execute", record)
     steps: list[str] = []
     with database.engine.connect() as connection:
-        for statement, parameters in asked:
+        for statement, parameters in executed:
             if statement.startswith("SELECT"):
                 rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
                 steps += [row[-1] for row in rows]
     return steps
 
 
-def scans(database: Database, ask: Callable[[], Any]) -> list[str]:
-    """Which tables are gone through from beginning to end."""
-    steps = plans(database, ask)
-    assert steps, "it has asked for something"
+def scans(database: Database, query: Callable[[], Any]) -> list[str]:
+    """The full table scans of the statements that `query` executes."""
+    steps = plans(database, query)
+    assert steps, "at least one statement is executed"
     scanned = [step for step in steps if step.startswith("SCAN") and step.split()[1] in Base.metadata.tables]
     return [step for step in scanned if step not in MAY_BE_SCANNED]
 
 
-def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], Any]:
+def reading(database: Database, query: Callable[[Session], Any]) -> Callable[[], Any]:
     def run() -> Any:
         with database.reading() as session:
-            return ask(session)
+            return query(session)
 
     return run
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize(
-    "ask",
+    "query",
     [
         pending_jobs,
         lambda session: pending_sweeps(session, without=["job_1"]),
@@ -108,17 +108,17 @@ def reading(database: Database, ask: Callable[[Session], Any]) -> Callable[[], A
         *("states", "members", "bests", "page"),
     ],
 )
-def test_nothing_goes_through_all_jobs(database: Database, ask: Callable[[Session], Any], analyzed: bool) -> None:
+def test_no_query_scans_all_jobs(database: Database, query: Callable[[Session], Any], analyzed: bool) -> None:
     add_job(database)
     if analyzed:
         with database.engine.connect() as connection:
             connection.exec_driver_sql("ANALYZE")
-    assert scans(database, reading(database, ask)) == []
+    assert scans(database, reading(database, query)) == []
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize("stopping", [{"type": "median"}, {"type": "halving"}], ids=lambda stopping: stopping["type"])
-def test_a_rule_looks_at_its_own_members(database: Database, stopping: dict[str, Any], analyzed: bool) -> None:
+def test_a_stopping_rule_reads_only_its_members(database: Database, stopping: dict[str, Any], analyzed: bool) -> None:
     for _ in range(20):
         add_job(database)
     spec = {"name": "s", "experiment": "e", "parallel": None, "stopping": stopping | {"metric": "val/loss"}}
@@ -133,17 +133,17 @@ def test_a_rule_looks_at_its_own_members(database: Database, stopping: dict[str,
     assert scans(database, reading(database, lambda session: judge(session, jobs))) == []
 
 
-def test_nothing_left_to_tell_is_found_at_once(database: Database) -> None:
+def test_an_empty_backlog_needs_no_scan(database: Database) -> None:
     assert scans(database, reading(database, lambda session: measure_backlog(session, without=[]))) == []
 
 
-def test_streams_look_at_what_is_watched(database: Database) -> None:
+def test_streams_read_only_watched_jobs(database: Database) -> None:
     assert scans(database, lambda: look(database, {add_job(database): 0})) == []
 
 
-def test_a_scrape_counts_no_ended_job(database: Database) -> None:
+def test_a_scrape_does_not_scan_ended_jobs(database: Database) -> None:
     assert scans(database, lambda: list(Exposition(database).collect())) == []
 
 
-def test_a_scan_is_seen(database: Database) -> None:
+def test_a_scan_is_found(database: Database) -> None:
     assert scans(database, reading(database, lambda session: session.scalars(select(Job.name)).all())) == ["SCAN jobs"]

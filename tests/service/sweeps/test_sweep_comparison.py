@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from service.store import Database
     from workers.job.spec import ValidationMetric
 
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = Sweep(id="sweep_1")
 
 
 def member(
     number: int, loss: str = "hinge", state: State = State.SUCCEEDED, seed: int = 0, lr: float = 0.1, **metrics: Any
 ) -> Job:
-    """Metrics of the validation by their last words; `accuracy=0.9` is its latest val/accuracy."""
+    """A member. `accuracy=0.9` sets its latest val/accuracy."""
     return Job(
         id=f"job_{number}",
         name=f"losses-{number}",
@@ -41,8 +41,8 @@ def member(
         reason=None,
         latest_metrics={f"val/{name}": [20, value] for name, value in metrics.items()},
         step=20,
-        started_at=BEGAN,
-        finished_at=BEGAN + timedelta(seconds=3) if state.terminal else None,
+        started_at=STARTED,
+        finished_at=STARTED + timedelta(seconds=3) if state.terminal else None,
     )
 
 
@@ -50,7 +50,7 @@ def compared(*jobs: Job, metric: ValidationMetric = "val/accuracy") -> Compariso
     return compare(SWEEP, jobs, {}, metric)
 
 
-def test_members_that_differ_in_the_seed_are_taken_together() -> None:
+def test_members_that_differ_only_in_the_seed_are_a_group() -> None:
     found = compared(
         member(0, lr=0.1, seed=0, accuracy=0.5, loss_=1.0),
         member(1, lr=0.1, seed=1, accuracy=1.0),
@@ -63,10 +63,10 @@ def test_members_that_differ_in_the_seed_are_taken_together() -> None:
     assert (accuracy.mean, accuracy.std, accuracy.n) == (0.75, pytest.approx(math.sqrt(0.125)), 2)
     assert (first.metrics["val/loss_"].n, first.metrics["val/loss_"].std) == (1, None)
     assert (second.metrics["val/accuracy"].mean, second.metrics["val/accuracy"].std) == (0.75, None)
-    assert found.best == 0, "the first of equal ones"
+    assert found.best == 0, "the first of equal groups"
 
 
-def test_only_those_that_succeeded_count() -> None:
+def test_only_succeeded_members_count() -> None:
     found = compared(
         member(0, seed=0, accuracy=0.5),
         member(1, seed=1, accuracy=0.9, state=State.RUNNING),
@@ -80,7 +80,7 @@ def test_only_those_that_succeeded_count() -> None:
     assert [each.seconds for each in found.members] == [3, None, 3, 3]
 
 
-def test_what_is_not_finite_does_not_count() -> None:
+def test_values_that_are_not_finite_do_not_count() -> None:
     found = compared(member(0, seed=0, accuracy=None), member(1, seed=1, accuracy=0.5))
     accuracy = found.groups[0].metrics["val/accuracy"]
     assert (accuracy.mean, accuracy.std, accuracy.n) == (0.5, None, 1)
@@ -156,7 +156,7 @@ def test_the_comparison_over_rest(api: httpx.Client, database: Database) -> None
     assert alone["id"] not in json.dumps(found)
 
 
-def test_what_can_not_be_compared(api: httpx.Client) -> None:
+def test_invalid_comparisons(api: httpx.Client) -> None:
     assert api.get("/v1/sweeps/sweep_0/comparison").status_code == 404
     answer = api.get("/v1/sweeps/sweep_0/comparison", params={"metric": "val/acuracy"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metric")
@@ -164,7 +164,7 @@ def test_what_can_not_be_compared(api: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("digits")
-def test_jobs_say_which_sweep_made_them(api: httpx.Client) -> None:
+def test_jobs_have_the_id_of_their_sweep(api: httpx.Client) -> None:
     alone = api.post("/v1/jobs", json={**LOSSES_SWEEP["base"], "name": "alone"}).json()
     assert alone["sweep"] is None
     first, second = [api.post("/v1/sweeps", json=LOSSES_SWEEP | {"seeds": [seed]}).json()["id"] for seed in (7, 8)]

@@ -19,7 +19,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(grid=grids, seeds=seed_lists)
-def test_a_grid_has_every_combination_once_the_last_field_fastest(grid: dict[str, Any], seeds: list[int]) -> None:
+def test_a_grid_has_every_combination_once(grid: dict[str, Any], seeds: list[int]) -> None:
     over = Over.model_validate({"grid": grid})
     members = expand(over, seeds)
     axes = {**grid, **({"training.seed": seeds} if seeds else {})}
@@ -33,7 +33,7 @@ def test_a_grid_has_every_combination_once_the_last_field_fastest(grid: dict[str
 
 
 @given(entries=st.lists(st.dictionaries(names, values), min_size=1, max_size=5), seeds=seed_lists)
-def test_a_list_is_taken_as_it_stands(entries: list[dict[str, Any]], seeds: list[int]) -> None:
+def test_a_list_is_used_unchanged(entries: list[dict[str, Any]], seeds: list[int]) -> None:
     members = expand(Over.model_validate({"list": entries}), seeds)
     assert members == [
         {**entry, **({} if seed is None else {"training.seed": seed})} for entry in entries for seed in seeds or [None]
@@ -51,7 +51,7 @@ def search(samples: int, seed: int, **fields: Any) -> list[dict[str, Any]]:
     logs=st.tuples(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300)).map(sorted),
     integers=st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1)).map(sorted),
 )
-def test_random_search_keeps_its_bounds_and_what_was_drawn_before(
+def test_random_search_stays_in_its_bounds_and_is_stable(
     seed: int, samples: int, uniform: list[float], logs: list[float], integers: list[int]
 ) -> None:
     fields = {"u": {"uniform": uniform}, "l": {"log_uniform": logs}, "i": {"integers": integers}}
@@ -65,13 +65,13 @@ def test_random_search_keeps_its_bounds_and_what_was_drawn_before(
     assert [{field: member[field] for field in fields} for member in more[:samples]] == drawn
 
 
-def test_random_search_is_what_its_seed_makes_it() -> None:
+def test_random_search_depends_on_its_seed() -> None:
     fields = {"lr": {"log_uniform": [1e-4, 1]}, "units": {"integers": [1, 2]}}
     first, second = search(1000, 1, **fields), search(1000, 2, **fields)
     assert first != second
     assert {member["units"] for member in first} == {1, 2}
     below = sum(member["lr"] < 1e-2 for member in first)
-    assert 430 < below < 570, "half of them, by their logarithms"
+    assert 430 < below < 570, "log_uniform is uniform in the logarithm"
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_random_search_is_what_its_seed_makes_it() -> None:
         {"random": {"fields": {"a": {"choices": [1]}}, "samples": 1001}},
     ],
 )
-def test_what_is_no_search_is_refused(over: dict[str, Any]) -> None:
+def test_an_invalid_search_is_rejected(over: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Over.model_validate(over)
 
 
-def test_overrides_reach_into_objects_and_lists_and_leave_the_base_alone() -> None:
+def test_overrides_change_objects_and_lists_in_a_copy() -> None:
     base = {"model": {"layers": [{"units": 1}, {"units": 2}]}, "loss": {"type": "hinge"}, "clipping": None}
     overrides = {"model.layers.1.units": 5, "loss": {"type": "softmax"}, "penalty.l2": 0.5, "clipping.max": 1}
     assert overridden(base, overrides) == {
@@ -105,6 +105,6 @@ def test_overrides_reach_into_objects_and_lists_and_leave_the_base_alone() -> No
 
 
 @pytest.mark.parametrize("field", ["model.layers.2.units", "model.layers.x", "model.layers.-1", "name.first"])
-def test_a_way_that_leads_nowhere_is_refused(field: str) -> None:
+def test_a_path_that_does_not_exist_is_rejected(field: str) -> None:
     with pytest.raises(NoSuchPlaceError, match=field.replace(".", r"\.")):
         overridden({"name": "n", "model": {"layers": [{}, {}]}}, {field: 1})

@@ -21,7 +21,7 @@ def standing(name: str, *values: float, state: State = State.QUEUED, epochs: int
 
 @dataclass
 class Runner:
-    """A member of a simulated sweep, and what it records after each of its epochs."""
+    """A member of a simulated sweep, with the values that it records after each epoch."""
 
     name: str
     curve: list[float]
@@ -32,7 +32,7 @@ class Runner:
     until: int | None = None
 
     def train(self) -> None:
-        """One more epoch, or what comes instead of it."""
+        """Train one more epoch, or end, or stop at `until`."""
         if self.done == self.fails_after:
             self.state = State.FAILED
         elif self.done == len(self.curve):
@@ -52,8 +52,8 @@ class Runner:
 
 
 @dataclass
-class Race:
-    """A sweep on a cluster whose workers take whatever time, and whose scheduler may die between any two moves."""
+class Simulation:
+    """A simulated sweep with workers of random speed and a scheduler that can die between any two moves."""
 
     rule: SuccessiveHalving
     runners: list[Runner]
@@ -74,7 +74,7 @@ class Race:
         for name, reason in verdict.stop.items():
             assert by_name[name].state is State.QUEUED
             if self.random.random() < 0.3:
-                return  # here it dies; the next one begins anew
+                return  # the scheduler dies here, and a new one starts
             by_name[name].state, self.reasons[name] = State.CANCELLED, reason
         for runner in self.runners:
             running = sum(other.state is State.RUNNING for other in self.runners)
@@ -83,10 +83,10 @@ class Race:
 
 
 def survivors_of(rule: SuccessiveHalving, runners: list[Runner]) -> set[str]:
-    """By the book: whole curves are known, and nobody waits for anybody."""
+    """Reference: successive halving with complete curves."""
     left = runners
     for rung in rule.rungs(max(runner.epochs for runner in runners)):
-        there = [
+        reached = [
             runner
             for runner in left
             if runner.curve[:rung] and (runner.fails_after is None or runner.fails_after >= rung)
@@ -94,15 +94,15 @@ def survivors_of(rule: SuccessiveHalving, runners: list[Runner]) -> set[str]:
 
         def rank(runner: Runner, rung: int = rung) -> tuple[bool, float, str]:
             value = runner.curve[:rung][-1]
-            # What is no number is not even equal to itself.
+            # NaN is not comparable, so it is replaced.
             return math.isnan(value), 0 if math.isnan(value) else -value, runner.name
 
-        left = sorted(there, key=rank)[: -(-len(there) // rule.factor)]
+        left = sorted(reached, key=rank)[: -(-len(reached) // rule.factor)]
     return {runner.name for runner in left}
 
 
-def some_runners(random: Random) -> list[Runner]:
-    """Of all sorts: some are level, some fail, some end early, some record no numbers."""
+def random_runners(random: Random) -> list[Runner]:
+    """Random members: some have equal values, some fail, some end early, some record NaN."""
     epochs = random.randint(2, 12)
     runners = []
     for number in range(random.randint(1, 12)):
@@ -124,29 +124,29 @@ RULES = st.builds(
 
 
 @given(rule=RULES, parallel=st.integers(1, 4), seed=st.integers(0, 2**32))
-def test_who_survives_depends_on_no_order_and_no_crash(rule: SuccessiveHalving, parallel: int, seed: int) -> None:
+def test_survivors_do_not_depend_on_the_order_and_on_crashes(rule: SuccessiveHalving, parallel: int, seed: int) -> None:
     random = Random(seed)
-    runners = some_runners(random)
+    runners = random_runners(random)
     expected = survivors_of(rule, runners)
-    race = Race(rule, runners, parallel, random)
-    race.run()
+    simulation = Simulation(rule, runners, parallel, random)
+    simulation.run()
     stopped = {runner.name for runner in runners if runner.state is State.CANCELLED}
     out = {runner.name for runner in runners if runner.state is State.FAILED}
     assert stopped.isdisjoint(expected)
     left = {runner.name for runner in runners if runner.state is State.SUCCEEDED}
-    # Who ends early has ended, whether or not it would have been among the best.
+    # Members that end early are excluded: they have ended, whether or not they are among the best.
     early = {runner.name for runner in runners if runner.ends_early}
     assert left - early == expected - early - out
-    assert all(reason.startswith("stopped_by_sweep: val/accuracy ") for reason in race.reasons.values())
+    assert all(reason.startswith("stopped_by_sweep: val/accuracy ") for reason in simulation.reasons.values())
     for runner in runners:
         if runner.name in stopped:
-            assert runner.done in rule.rungs(runner.epochs), "stopped at a rung, to the epoch"
+            assert runner.done in rule.rungs(runner.epochs), "members are stopped at a rung"
 
 
 @given(rule=RULES, seed=st.integers(0, 2**32))
-def test_no_order_of_members_changes_a_verdict(rule: SuccessiveHalving, seed: int) -> None:
+def test_a_verdict_does_not_depend_on_the_order_of_members(rule: SuccessiveHalving, seed: int) -> None:
     random = Random(seed)
-    runners = some_runners(random)
+    runners = random_runners(random)
     for runner in runners:
         runner.done = random.randint(0, len(runner.curve))
     members = [runner.standing() for runner in runners]
@@ -157,7 +157,7 @@ def test_no_order_of_members_changes_a_verdict(rule: SuccessiveHalving, seed: in
 
 
 @given(count=st.integers(1, 40), factor=st.integers(2, 5))
-def test_one_of_so_many_goes_on(count: int, factor: int) -> None:
+def test_one_of_factor_members_continues(count: int, factor: int) -> None:
     rule = SuccessiveHalving(type="halving", metric="val/loss", factor=factor, first=2)
     members = [standing(f"job-{number:02}", 9, number) for number in range(count)]
     verdict = verdict_of(rule, members)
@@ -169,26 +169,26 @@ def test_one_of_so_many_goes_on(count: int, factor: int) -> None:
 HALVING = SuccessiveHalving(type="halving", metric="val/accuracy", factor=2, first=1)
 
 
-def test_the_words_of_halving() -> None:
+def test_reasons_of_halving() -> None:
     members = [standing("a", 0.25), standing("b", 0.5), standing("c", math.nan), standing("d")]
     waiting = "waiting_for_sweep: other members have not reached the end of epoch 1"
     assert verdict_of(HALVING, members) == ({}, dict.fromkeys("abc", waiting), 1)
     stop, hold, until = verdict_of(HALVING, [*members[:3], standing("d", 0.25, state=State.RUNNING)])
     assert stop == {"c": "stopped_by_sweep: val/accuracy not a finite number at epoch 1 is not among the best 2 of 4"}
-    assert (hold, until) == ({}, 2), "a was there before d, with which it is level; d has not ended yet"
+    assert (hold, until) == ({}, 2), "a and d are equal, and a comes first; d still runs"
     stop, _, _ = verdict_of(HALVING, [*members[:3], standing("d", 0.5)])
     assert stop["a"] == "stopped_by_sweep: val/accuracy 0.25 at epoch 1 is not among the best 2 of 4"
 
 
-def test_who_is_paused_is_waited_for_and_not_stopped() -> None:
+def test_paused_members_are_waited_for_and_not_stopped() -> None:
     best = standing("a", 0.5)
     assert verdict_of(HALVING, [best, standing("b", state=State.PAUSED)]).hold.keys() == {"a"}
     assert verdict_of(HALVING, [best, standing("b", 0.1, state=State.PAUSED)]).stop == {}
     assert verdict_of(HALVING, [best, standing("b", 0.1)]).stop.keys() == {"b"}
 
 
-def test_who_has_been_stopped_counts_still() -> None:
-    """A decision is made anew in every pass, and made the same."""
+def test_stopped_members_still_count() -> None:
+    """Every pass makes the same decision again."""
     members = [standing(name, value) for name, value in zip("abcd", (0.4, 0.3, 0.2, 0.1), strict=True)]
     first = verdict_of(HALVING, members)
     assert first.stop.keys() == {"c", "d"}
@@ -201,7 +201,7 @@ def test_who_has_been_stopped_counts_still() -> None:
     after=st.integers(1, 4),
     least=st.integers(1, 3),
 )
-def test_the_median_rule_by_the_book(curves: list[list[float]], after: int, least: int) -> None:
+def test_the_median_rule_against_a_reference(curves: list[list[float]], after: int, least: int) -> None:
     rule = MedianStopping(type="median", metric="val/loss", after_epochs=after, members=least)
     members = [standing(str(number), *curve, state=State.RUNNING) for number, curve in enumerate(curves)]
     costs = [[math.inf if math.isnan(value) else value for value in curve] for curve in curves]
@@ -214,7 +214,7 @@ def test_the_median_rule_by_the_book(curves: list[list[float]], after: int, leas
     assert verdict_of(rule, members).stop.keys() == expected
 
 
-def test_the_words_of_the_median_rule() -> None:
+def test_reason_of_the_median_rule() -> None:
     rule = MedianStopping(type="median", metric="val/accuracy", after_epochs=2, members=2)
     members = [standing("a", 0.1, 0.2), standing("b", 0.5, 0.25), standing("c", 0.75, 0.25), standing("d", 0.75)]
     assert verdict_of(rule, members).stop == {
@@ -223,7 +223,7 @@ def test_the_words_of_the_median_rule() -> None:
     }
 
 
-def test_the_median_rule_leaves_alone_who_does_not_train() -> None:
+def test_the_median_rule_stops_only_waiting_and_running_members() -> None:
     rule = MedianStopping(type="median", metric="val/accuracy", after_epochs=1, members=1)
     for state in State:
         stop = verdict_of(rule, [standing("a", 0.1, state=state), standing("b", 0.5)]).stop

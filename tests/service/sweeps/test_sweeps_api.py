@@ -24,14 +24,14 @@ def sweep(**changes: Any) -> dict[str, Any]:
     return {**LOSSES_SWEEP, **changes}
 
 
-def test_a_sweep_makes_its_jobs(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_a_sweep_creates_its_jobs(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     answer = api.post("/v1/sweeps", json=sweep())
     assert answer.status_code == 201, answer.text
     made = answer.json()
     assert (made["state"], made["jobs"], made["parallel"]) == ("queued", {"queued": 12}, 2)
     assert answer.headers["Location"] == f"/v1/sweeps/{made['id']}"
     assert api.get(answer.headers["Location"]).json() == made
-    assert woken == ["change"]
+    assert notifications == ["change"]
     with database.reading() as session:
         members = jobs_in(session, [State.QUEUED])
         assert [member.name for member in members] == [f"losses-{number}" for number in range(12)]
@@ -44,7 +44,7 @@ def test_a_sweep_makes_its_jobs(api: httpx.Client, database: Database, woken: li
             assert member.sweep_id == made["id"]
 
 
-def test_a_job_beside_sweeps_has_none(api: httpx.Client, database: Database) -> None:
+def test_a_job_without_a_sweep(api: httpx.Client, database: Database) -> None:
     job_id = api.post("/v1/jobs", json={**LOSSES_SWEEP["base"], "name": "alone"}).json()["id"]
     with database.reading() as session:
         job = session.get(Job, job_id)
@@ -52,7 +52,7 @@ def test_a_job_beside_sweeps_has_none(api: httpx.Client, database: Database) -> 
         assert (job.sweep_id, job.overrides) == (None, None)
 
 
-def test_one_wrong_member_and_none_is_made(api: httpx.Client) -> None:
+def test_no_jobs_are_created_if_one_member_is_invalid(api: httpx.Client) -> None:
     over = {"grid": {"optimizer.lr": [0.1, -1], "loss.type": ["hinge", "hinje"]}}
     answer = api.post("/v1/sweeps", json=sweep(over=over, seeds=[]))
     assert answer.status_code == 422
@@ -76,13 +76,13 @@ def test_one_wrong_member_and_none_is_made(api: httpx.Client) -> None:
         ({"base": {}}, "is required"),
     ],
 )
-def test_what_is_no_sweep_is_refused(api: httpx.Client, changes: dict[str, Any], words: str) -> None:
+def test_an_invalid_sweep_is_rejected(api: httpx.Client, changes: dict[str, Any], words: str) -> None:
     answer = api.post("/v1/sweeps", json=sweep(**changes))
     assert answer.status_code == 422
     assert words in answer.text, answer.text
 
 
-def test_a_key_makes_one_sweep(api: httpx.Client) -> None:
+def test_an_idempotency_key_creates_one_sweep(api: httpx.Client) -> None:
     headers = {"Idempotency-Key": "k"}
     first = api.post("/v1/sweeps", json=sweep(), headers=headers)
     again = api.post("/v1/sweeps", json=sweep(), headers=headers)
@@ -101,7 +101,7 @@ def test_pages_are_newest_first(api: httpx.Client) -> None:
     assert ([each["id"] for each in rest["data"]], rest["has_more"]) == (ids[:1], False)
 
 
-def test_a_sweep_is_cancelled_as_a_whole(api: httpx.Client, database: Database, woken: list[str]) -> None:
+def test_cancelling_a_sweep_cancels_its_jobs(api: httpx.Client, database: Database, notifications: list[str]) -> None:
     made = api.post("/v1/sweeps", json=sweep(over=None)).json()
     with database.reading() as session:
         done, running, _ = [job.id for job in jobs_in(session, [State.QUEUED])]
@@ -111,9 +111,9 @@ def test_a_sweep_is_cancelled_as_a_whole(api: httpx.Client, database: Database, 
     assert api.get(path).json()["state"] == "running"
     answer = api.post(f"{path}/cancel")
     assert (answer.status_code, answer.json()["jobs"]) == (202, {"cancelled": 1, "cancelling": 1, "succeeded": 1})
-    assert woken == ["change"] * 2
+    assert notifications == ["change"] * 2
     assert api.post(f"{path}/cancel").status_code == 200
-    assert woken == ["change"] * 2
+    assert notifications == ["change"] * 2
 
 
 def test_an_unknown_sweep_is_not_found(api: httpx.Client) -> None:
@@ -139,14 +139,14 @@ def test_an_unknown_sweep_is_not_found(api: httpx.Client) -> None:
         ({"cancelled": 1, "stopped": 1}, SweepState.CANCELLED),
     ],
 )
-def test_a_sweep_stands_as_its_jobs_do(jobs: dict[str, int], state: SweepState) -> None:
+def test_the_state_of_a_sweep_follows_from_its_jobs(jobs: dict[str, int], state: SweepState) -> None:
     assert state_of(jobs) is state
 
 
 HALVING = {"type": "halving", "metric": "val/accuracy"}
 
 
-def test_a_sweep_says_its_rule(api: httpx.Client) -> None:
+def test_a_sweep_shows_its_stopping_rule(api: httpx.Client) -> None:
     made = api.post("/v1/sweeps", json=sweep(stopping=HALVING)).json()
     assert made["spec"]["stopping"] == {**HALVING, "factor": 3, "first": 1}
 
@@ -175,7 +175,7 @@ def test_a_sweep_says_its_rule(api: httpx.Client) -> None:
         ({"stopping": HALVING | {"type": "quartering"}}, "stopping", "'quartering'"),
     ],
 )
-def test_a_rule_that_could_never_act_is_refused(
+def test_a_rule_that_cannot_take_effect_is_rejected(
     api: httpx.Client, changes: dict[str, Any], field: str, words: str
 ) -> None:
     answer = api.post("/v1/sweeps", json=sweep(**changes))

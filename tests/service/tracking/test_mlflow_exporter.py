@@ -1,4 +1,4 @@
-"""What MLflow is told of a job."""
+"""Export of a job to MLflow."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from service.store import Database
     from tests.service.fakes.mlflow_server import MlflowServer
 
-pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def mlflow_url(mlflow: MlflowServer) -> str:
     return mlflow.url
 
 
-def test_a_run_follows_its_job(
+def test_a_run_is_updated_with_its_job(
     database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
     job_id = queue_job(database)
@@ -95,8 +95,8 @@ def test_a_run_follows_its_job(
     seen = {(point["step"], point["value"], point["timestamp"]) for point in history}
     assert len(history) == len(seen)
     assert seen == {(point.step, point.value, point.time_ms) for point in points if point.name == "train/loss"}
-    unfinite = mlflow.history(run["info"]["run_id"], "val/loss")
-    assert [math.isnan(float(point["value"])) for point in unfinite] == [True] * 3
+    non_finite = mlflow.history(run["info"]["run_id"], "val/loss")
+    assert [math.isnan(float(point["value"])) for point in non_finite] == [True] * 3
 
     for step, weights in ((100, b"former"), (2300, b"weights" * 100_000)):
         directory = settings.job_dir(job_id) / "checkpoints" / f"{step:012}"
@@ -128,7 +128,7 @@ def test_a_run_follows_its_job(
     assert view.url == f"{mlflow.url}/#/{page}?workflowType=machine_learning"
 
 
-def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
+def test_the_end_of_a_job_is_exported(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
     failed = run_job(database, series(3))
     end_job(database, failed, State.FAILED, reason="worker_died: out of memory")
     cancelled = queue_job(database)
@@ -144,7 +144,7 @@ def test_how_a_job_ended_is_told(database: Database, mlflow: MlflowServer, expor
     assert exporter.step() > 0
 
 
-def test_a_run_says_what_ran_on_what_and_what_came_of_it(
+def test_a_run_describes_the_job_its_environment_and_its_result(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
     job_id = run_job(database, [*series(3), Point("val/accuracy", 3, 0.96875, 9), Point("val/loss", 3, math.nan, 9)])
@@ -164,7 +164,7 @@ def test_a_run_says_what_ran_on_what_and_what_came_of_it(
     assert tags["gradfleet.params_sha256"] == "ab" * 32
     note = tags["mlflow.note.content"]
     assert note.startswith("**Succeeded** after 0 of 100 steps: stopped_early: the watched metric")
-    for said in (
+    for line in (
         "- val/accuracy: **0.9688**",
         "- val/loss: **not a finite number**",
         "`digits`, 1,797 rows of 64 features, 10 classes; 20% kept",
@@ -173,7 +173,7 @@ def test_a_run_says_what_ran_on_what_and_what_came_of_it(
         "linear (units 128) → relu → linear (units 10)",
         f"`GET /v1/jobs/{job_id}`",
     ):
-        assert said in note
+        assert line in note
     (dataset_input,) = run["inputs"]["dataset_inputs"]
     assert dataset_input["tags"] == [{"key": "mlflow.data.context", "value": "training"}]
     dataset = dataset_input["dataset"]
@@ -183,10 +183,10 @@ def test_a_run_says_what_ran_on_what_and_what_came_of_it(
 
 
 @pytest.mark.usefixtures("digits")
-def test_the_spec_in_a_run_can_be_posted_again(
+def test_the_exported_spec_can_be_submitted_again(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, api: httpx.Client
 ) -> None:
-    # Numbers without a point in their shortest form, and text that looks like something else.
+    # The shortest form of 1e-07 has no decimal point; unquoted in YAML, the texts would be a date and a boolean.
     first = api.post("/v1/jobs", json=hinge_job(name="2024-01-01", experiment="no", **{"regularization.l2": 1e-07}))
     assert first.status_code == 201, first.text
     job = first.json()
@@ -219,16 +219,16 @@ def test_the_full_history_is_an_artifact(
     query = {"run_id": record_of(database, job_id).run_id, "path": "history/history.parquet"}
     answer = httpx.get(f"{mlflow.url}/get-artifact", params=query)
     with database.reading() as session:
-        aside = list(session.scalars(select(Event.data).where(Event.kind == "mlflow_set_aside")))
+        set_aside = list(session.scalars(select(Event.data).where(Event.kind == "mlflow_set_aside")))
     if damaged:
         assert not answer.is_success
-        assert [data and data["entry"] for data in aside] == ["history"]
+        assert [data and data["entry"] for data in set_aside] == ["history"]
     else:
         assert pq.read_table(io.BytesIO(answer.content)).equals(table)
-        assert aside == []
+        assert set_aside == []
 
 
-def test_a_job_that_is_starting_is_told_later(
+def test_a_job_is_not_exported_while_it_is_starting(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
     job_id = queue_job(database)
@@ -244,14 +244,14 @@ def test_a_job_that_is_starting_is_told_later(
     assert run_of(database, mlflow, job_id)["info"]["status"] == "RUNNING"
 
 
-def test_without_mlflow_nothing_starts(database: Database, tmp_path: Path) -> None:
+def test_without_mlflow_the_exporter_does_not_start(database: Database, tmp_path: Path) -> None:
     exporter = MlflowExporter(database, Settings(data_dir=tmp_path))
     exporter.start()
     exporter.stop()
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-def test_another_process_loads_the_model_from_the_server(
+def test_another_process_loads_the_model_from_the_mlflow_server(
     database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter, tmp_path: Path
 ) -> None:
     name = f"digits {free_port()}"

@@ -1,4 +1,4 @@
-"""What goes wrong while MLflow is told of a job: nothing is lost, and nothing told twice."""
+"""Faults during the export of a job: nothing is lost and nothing is exported twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from service.store import Database
     from tests.service.fakes.mlflow_server import MlflowServer
 
-pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture
@@ -47,15 +47,15 @@ def mlflow_url(mlflow: MlflowServer) -> str:
     return mlflow.url
 
 
-def lose_the_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> Callable[[], int]:
-    """The first call of an API method arrives, but its answer does not; gives how often it was called."""
+def lose_first_response(monkeypatch: pytest.MonkeyPatch, method: str) -> Callable[[], int]:
+    """Lose the response to the first call of an API method. Returns a function that counts the calls."""
     call, calls = getattr(MlflowApi, method), []
 
     def losing(*arguments: Any) -> Any:
         answer = call(*arguments)
         calls.append(arguments)
         if len(calls) == 1:
-            raise UnavailableError("the answer was lost")
+            raise UnavailableError("the response was lost")
         return answer
 
     monkeypatch.setattr(MlflowApi, method, losing)
@@ -65,10 +65,10 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> Callable[[]
 @pytest.mark.parametrize(
     "method", ["create_run", "log_params", "log_inputs", "log_points", "upload", "set_tags", "set_status"]
 )
-def test_a_lost_answer_doubles_nothing(
+def test_a_lost_response_duplicates_nothing(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    calls = lose_the_answer(monkeypatch, method)
+    calls = lose_first_response(monkeypatch, method)
     job_id = run_job(database, series(20))
     end_job(database, job_id, State.SUCCEEDED)
     assert exporter.step() > 0
@@ -81,7 +81,7 @@ def test_a_lost_answer_doubles_nothing(
     assert sorted(point["step"] for point in history) == list(range(1, 21))
 
 
-def test_a_server_that_is_killed_loses_and_doubles_nothing(
+def test_nothing_is_lost_or_duplicated_when_the_server_is_killed(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     points = series(3 * POINTS_PER_CALL)
@@ -106,7 +106,7 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(
     ]
 
 
-def test_a_new_exporter_goes_on_where_the_last_one_stopped(
+def test_a_new_exporter_continues_where_the_last_one_stopped(
     database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
     job_id = run_job(database, series(POINTS_PER_CALL + 5))
@@ -125,9 +125,7 @@ def test_a_new_exporter_goes_on_where_the_last_one_stopped(
     assert len(mlflow.history(run["info"]["run_id"], "train/loss")) == POINTS_PER_CALL + 5
 
 
-def test_what_mlflow_does_not_take_is_set_aside_alone(
-    database: Database, mlflow: MlflowServer, exporter: MlflowExporter
-) -> None:
+def test_only_the_rejected_point_is_skipped(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
     bad = Point("bad!name", 7, 1.0, 1)
     job_id = run_job(database, [*series(10), bad, *series(10, "val/loss")])
     export_all(exporter)
@@ -141,7 +139,7 @@ def test_what_mlflow_does_not_take_is_set_aside_alone(
     assert "bad!name" in event.data["entry"]
 
 
-def test_a_label_that_mlflow_does_not_take_is_set_aside_alone(
+def test_only_the_rejected_label_is_skipped(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LABELS, "no//path", "x")
@@ -154,7 +152,7 @@ def test_a_label_that_mlflow_does_not_take_is_set_aside_alone(
     assert is_finished(database, job_id)
 
 
-def test_a_deleted_run_ends_the_export_of_its_job_only(
+def test_a_deleted_run_ends_only_the_export_of_its_job(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
     deleted = run_job(database, [])
@@ -175,7 +173,7 @@ def test_a_deleted_run_ends_the_export_of_its_job_only(
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("lost", ["create_model", "finish_model", "register_model", "set_status"])
-def test_a_model_is_logged_once_though_an_answer_is_lost(
+def test_a_model_is_logged_once_if_a_response_is_lost(
     database: Database,
     settings: Settings,
     mlflow: MlflowServer,
@@ -183,7 +181,7 @@ def test_a_model_is_logged_once_though_an_answer_is_lost(
     monkeypatch: pytest.MonkeyPatch,
     lost: str,
 ) -> None:
-    call, losses = getattr(MlflowApi, lost), ["the answer is lost"]
+    call, losses = getattr(MlflowApi, lost), ["the response was lost"]
 
     def call_and_lose(api: MlflowApi, *arguments: Any) -> Any:
         answer = call(api, *arguments)
@@ -203,7 +201,7 @@ def test_a_model_is_logged_once_though_an_answer_is_lost(
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-def test_a_damaged_checkpoint_makes_no_model_and_the_run_ends(
+def test_without_an_intact_checkpoint_the_run_ends_without_a_model(
     database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
     job_id = trained_job(database, settings)

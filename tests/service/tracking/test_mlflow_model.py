@@ -43,7 +43,7 @@ def write_model(directory: Path, checkpoint: Path, dtype: str = "float32") -> Pa
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_another_process_loads_it_and_predicts_the_same_bits(tmp_path: Path, dtype: str) -> None:
+def test_another_process_loads_the_model_and_predicts_the_same_bits(tmp_path: Path, dtype: str) -> None:
     model = write_model(tmp_path, checkpoint_in(tmp_path), dtype)
     features = rows(50).clip(0, 255).astype(dtype)
     np.save(tmp_path / "rows.npy", features)
@@ -70,12 +70,12 @@ def test_mlflow_models_predict(tmp_path: Path) -> None:
     assert answer["label"] == [CLASSES[index] for index in expected.argmax(axis=1)]
 
 
-def test_the_last_parameters_where_there_are_no_best(tmp_path: Path) -> None:
+def test_the_last_parameters_are_used_without_a_best_checkpoint(tmp_path: Path) -> None:
     model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path, best=False)) / "data"))
     assert model.predict(rows(9))["scores"].tolist() == scores_of(rows(9), LAST).tolist()
 
 
-def test_rows_as_they_are_where_nothing_is_standardized(tmp_path: Path) -> None:
+def test_rows_are_not_changed_without_standardization(tmp_path: Path) -> None:
     checkpoint = checkpoint_in(tmp_path, standardized=False)
     model = _load_pyfunc(str(write_model(tmp_path, checkpoint) / "data"))
     features = rows(9)
@@ -84,7 +84,7 @@ def test_rows_as_they_are_where_nothing_is_standardized(tmp_path: Path) -> None:
     assert json.loads(files_of(checkpoint)["input_example.json"]) == [[0.0] * FEATURES]
 
 
-def test_bytes_are_what_the_same_numbers_are(tmp_path: Path) -> None:
+def test_uint8_rows_give_the_same_scores_as_floats(tmp_path: Path) -> None:
     model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path), "uint8") / "data"))
     features = np.random.default_rng(0).integers(0, 256, (9, FEATURES), np.uint8)
     expected = scores_of(features.astype(np.float32), BEST)
@@ -103,14 +103,14 @@ def test_any_number_of_rows(tmp_path: Path, count: int) -> None:
         assert answer["scores"][block].tolist() == scores_of(features[block], BEST).tolist()
 
 
-def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
+def test_rows_of_another_width_are_rejected(tmp_path: Path) -> None:
     model: Classifier = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path)) / "data"))
     with pytest.raises(ValueError, match=r"must be of shape \(rows, 4\), not \(2, 5\)"):
         model.predict(np.zeros((2, 5)))
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])
-def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_rejected(tmp_path: Path, name: str) -> None:
     data = write_model(tmp_path, checkpoint_in(tmp_path)) / "data"
     content = (data / name).read_bytes()
     for position in (0, len(content) // 2, len(content) - 3):
@@ -121,7 +121,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
             _load_pyfunc(str(data))
 
 
-def test_weights_of_another_model_are_refused_by_name() -> None:
+def test_weights_of_another_model_are_rejected_by_name() -> None:
     description = {"features": FEATURES, "classes": CLASSES, "layers": [{"type": "linear", "units": 3}]}
     weight, bias = np.zeros((FEATURES, 3), np.float32), np.zeros(3, np.float32)
     Classifier(description, {"scores.weight": weight, "scores.bias": bias})
@@ -129,7 +129,7 @@ def test_weights_of_another_model_are_refused_by_name() -> None:
         Classifier(description, {"scores.weight": weight})
 
 
-def test_a_checkpoint_that_is_damaged_or_of_another_job_makes_no_model(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_damaged_or_of_another_job_is_rejected(tmp_path: Path) -> None:
     checkpoint = checkpoint_in(tmp_path)
     with pytest.raises(CheckpointError, match="another spec"):
         files_of(checkpoint, "f" * 64)
@@ -139,7 +139,7 @@ def test_a_checkpoint_that_is_damaged_or_of_another_job_makes_no_model(tmp_path:
         files_of(checkpoint)
 
 
-def test_there_is_no_pickle_and_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_files_are_reproducible_and_contain_no_pickle(tmp_path: Path) -> None:
     files = files_of(checkpoint_in(tmp_path))
     assert files == files_of(checkpoint_in(tmp_path))
     assert list(files)[-1] == "MLmodel"

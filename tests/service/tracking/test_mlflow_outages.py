@@ -1,4 +1,4 @@
-"""MLflow behind a bad network, or in trouble itself: it delays what it is told, loses and doubles none of it."""
+"""Export during faults of MLflow or the network: points may be late, but are not lost or duplicated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.store.models import MlflowRun
 from service.tracking import MlflowExporter, exporter
 from service.tracking.job_export import POINTS_PER_CALL
 from service.tracking.mlflow import api as mlflow_api
-from tests.service.fakes.flaky_proxy import Answer, Fault, HangUp, LoseAnswer, Slow, flaky
+from tests.service.fakes.flaky_proxy import Disconnect, Fault, LoseResponse, Respond, Slow, flaky
 from tests.service.fixtures.exported_jobs import end_job, is_finished, queue_job, run_job, run_of, series
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import wait_until
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.service.fakes.mlflow_server import MlflowServer
 
 TIMEOUT = 3.0  # seconds
-FAULTS = [Answer(500), Answer(401), HangUp(), LoseAnswer(), Slow(0.2), Slow(2 * TIMEOUT)]
+FAULTS = [Respond(500), Respond(401), Disconnect(), LoseResponse(), Slow(0.2), Slow(2 * TIMEOUT)]
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def settings(tmp_path: Path, proxy: FlakyProxy) -> Settings:
     return Settings(data_dir=tmp_path / "data", mlflow_url=proxy.url)
 
 
-def assert_all_once(database: Database, mlflow: MlflowServer, job_id: str, points: list[Point]) -> None:
+def assert_exported_once(database: Database, mlflow: MlflowServer, job_id: str, points: list[Point]) -> None:
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"
     history = mlflow.history(run["info"]["run_id"], "train/loss")
-    told = sorted((point["step"], point["value"], point["timestamp"]) for point in history)
-    assert told == [(point.step, point.value, point.time_ms) for point in points]
+    exported = sorted((point["step"], point["value"], point["timestamp"]) for point in history)
+    assert exported == [(point.step, point.value, point.time_ms) for point in points]
 
 
 def batches(proxy: FlakyProxy) -> int:
@@ -78,31 +78,31 @@ def test_every_point_is_there_once_after_an_outage(
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
 ) -> None:
-    """It begins in mid-run, while a batch is under way, and lasts until the job has ended."""
+    """The outage begins while the job runs and a batch is sent, and lasts until the job has ended."""
     monkeypatch.setattr(mlflow_api, "TIMEOUT_S", TIMEOUT)
     monkeypatch.setattr(exporter, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(exporter, "LONGEST_WAIT_SECONDS", 0.05)
     points = series(3 * POINTS_PER_CALL)
     job_id = run_job(database, points[:POINTS_PER_CALL])
-    telling = MlflowExporter(database, settings)
-    telling.start()
+    running_exporter = MlflowExporter(database, settings)
+    running_exporter.start()
     try:
-        wait_until(lambda: cursor_of(database, job_id), "the first batch is told", 60)
+        wait_until(lambda: cursor_of(database, job_id), "the first batch is exported", 60)
         proxy.always = fault
         before = batches(proxy)
         with database.writing() as session:
             record_points(session, job_id, 1, points[POINTS_PER_CALL:])
-        wait_until(lambda: batches(proxy) > before + 1, "it goes on trying", 60)
+        wait_until(lambda: batches(proxy) > before + 1, "the batch is sent again", 60)
         end_job(database, job_id, State.SUCCEEDED)
         proxy.always = None
-        wait_until(lambda: is_finished(database, job_id), "all is told", 60)
+        wait_until(lambda: is_finished(database, job_id), "the export is complete", 60)
     finally:
-        telling.stop()
-    assert_all_once(database, mlflow, job_id, points)
+        running_exporter.stop()
+    assert_exported_once(database, mlflow, job_id, points)
 
 
-class Abyss:
-    """A server that accepts and never answers; `waiting` says whether somebody has sent it something."""
+class SilentServer:
+    """A server that accepts a connection and never responds. `waiting` is set once it has received data."""
 
     def __init__(self) -> None:
         self.waiting = threading.Event()
@@ -122,38 +122,38 @@ class Abyss:
         self._connection.close()
 
 
-def test_a_server_that_never_answers_keeps_nobody_from_stopping(
+def test_the_exporter_stops_if_the_server_never_responds(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "ANSWER_SECONDS", 0.1)
     monkeypatch.setattr(mlflow_api, "TIMEOUT_S", 1000)
-    abyss = Abyss()
+    server = SilentServer()
     queue_job(database)
-    telling = MlflowExporter(
-        database, settings.model_copy(update={"mlflow_url": Settings(mlflow_url=abyss.url).mlflow_url})
+    running_exporter = MlflowExporter(
+        database, settings.model_copy(update={"mlflow_url": Settings(mlflow_url=server.url).mlflow_url})
     )
-    telling.start()
-    assert abyss.waiting.wait(60)
-    telling.stop()
-    abyss.close()
+    running_exporter.start()
+    assert server.waiting.wait(60)
+    running_exporter.stop()
+    server.close()
 
 
-def test_the_last_answer_has_some_time(
+def test_stopping_waits_for_the_last_response(
     database: Database, settings: Settings, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "ANSWER_SECONDS", 60)
     job_id = run_job(database, series(5))
     end_job(database, job_id, State.SUCCEEDED)
     proxy.always = Slow(0.05)
-    telling = MlflowExporter(database, settings)
-    telling.start()
-    wait_until(lambda: proxy.seen, "a request is under way", 60)
-    telling.stop()
+    running_exporter = MlflowExporter(database, settings)
+    running_exporter.start()
+    wait_until(lambda: proxy.seen, "a request is sent", 60)
+    running_exporter.stop()
     assert is_finished(database, job_id)
 
 
 @pytest.mark.timeout(300)
-def test_a_server_that_is_killed_with_a_batch_half_done(
+def test_every_point_is_there_once_if_the_server_is_killed_during_a_batch(
     database: Database, settings: Settings, mlflow: MlflowServer, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "LONGEST_WAIT_SECONDS", 0.05)
@@ -162,16 +162,16 @@ def test_a_server_that_is_killed_with_a_batch_half_done(
     points = series(4 * POINTS_PER_CALL)
     job_id = run_job(database, points)
     end_job(database, job_id, State.SUCCEEDED)
-    telling = MlflowExporter(database, settings)
-    telling.start()
+    running_exporter = MlflowExporter(database, settings)
+    running_exporter.start()
     try:
-        wait_until(lambda: cursor_of(database, job_id), "the first batch is told", 60)
+        wait_until(lambda: cursor_of(database, job_id), "the first batch is exported", 60)
         seen = batches(proxy)
-        wait_until(lambda: batches(proxy) > seen, "another is under way", 60)
-        time.sleep(random.Random(seed).uniform(0, 0.1))  # somewhere into it
+        wait_until(lambda: batches(proxy) > seen, "another batch is sent", 60)
+        time.sleep(random.Random(seed).uniform(0, 0.1))  # at a random moment of the request
         mlflow.kill()
         mlflow.start()
-        wait_until(lambda: is_finished(database, job_id), "all is told", 60)
+        wait_until(lambda: is_finished(database, job_id), "the export is complete", 60)
     finally:
-        telling.stop()
-    assert_all_once(database, mlflow, job_id, points)
+        running_exporter.stop()
+    assert_exported_once(database, mlflow, job_id, points)

@@ -1,4 +1,4 @@
-"""Which points of a series MLflow gets."""
+"""Which points of a series are exported to MLflow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def reported(total_steps: int) -> np.ndarray:
-    """Steps of a job of which the database has the points."""
+    """Steps whose points are in the database."""
     steps = np.arange(1, total_steps + 1)
     return steps[is_reported(steps, -(-total_steps // 10_000), total_steps)]
 
@@ -44,27 +44,27 @@ def test_a_series_has_at_most_2000_points(total_steps: int) -> None:
     if total_steps <= MOST:
         assert len(indices) == total_steps
     else:
-        assert len(indices) > MOST / 2, "and not far fewer, of a curve that goes up and down"
-        assert width in steps, "a bucket ends with a point"
+        assert len(indices) > MOST / 2, "a curve with noise keeps more than half of the allowed points"
+        assert width in steps, "the last step of a bucket has a point"
 
 
 @given(
     points=st.dictionaries(st.integers(1, 60), st.floats(), min_size=1),
     width=st.integers(2, 20),
 )
-def test_the_curve_stays_true(points: dict[int, float], width: int) -> None:
+def test_buckets_keep_their_ends_and_extremes(points: dict[int, float], width: int) -> None:
     steps = np.array(sorted(points))
     values = np.array([points[step] for step in steps.tolist()])
     kept = chosen(steps, values, width, last=True)
     assert kept.tolist() == sorted(set(kept.tolist()))
     for bucket in np.unique((steps - 1) // width):
         inside = np.flatnonzero((steps - 1) // width == bucket)
-        of_it = [index for index in kept.tolist() if index in inside]
-        assert len(of_it) <= 4
-        assert (of_it[0], of_it[-1]) == (inside[0], inside[-1])
+        kept_inside = [index for index in kept.tolist() if index in inside]
+        assert len(kept_inside) <= 4
+        assert (kept_inside[0], kept_inside[-1]) == (inside[0], inside[-1])
         finite = values[inside][np.isfinite(values[inside])]
         if len(finite):
-            shown = values[of_it][np.isfinite(values[of_it])]
+            shown = values[kept_inside][np.isfinite(values[kept_inside])]
             assert (shown.min(), shown.max()) == (finite.min(), finite.max())
 
 
@@ -73,7 +73,7 @@ def test_the_curve_stays_true(points: dict[int, float], width: int) -> None:
     width=st.integers(2, 20),
     end=st.integers(1, 60),
 )
-def test_what_is_told_early_would_be_told_later(points: dict[int, float], width: int, end: int) -> None:
+def test_points_exported_early_are_part_of_the_final_selection(points: dict[int, float], width: int, end: int) -> None:
     steps = np.array(sorted(points))
     values = np.array([points[step] for step in steps.tolist()])
     so_far = int(np.searchsorted(steps, end, side="right"))
@@ -82,15 +82,15 @@ def test_what_is_told_early_would_be_told_later(points: dict[int, float], width:
     early = set(chosen(steps[:so_far], values[:so_far], width, last=False).tolist())
     later = set(chosen(steps, values, width, last=True).tolist())
     assert early <= later
-    over = steps[so_far - 1] // width * width
-    assert {index for index in later if steps[index] <= over} <= early, "what is over does not wait"
+    complete = steps[so_far - 1] // width * width
+    assert {index for index in later if steps[index] <= complete} <= early, "complete buckets are exported early"
 
 
-class Listener:
-    """MLflow's API, which remembers points; some calls fail, before or after it has heard."""
+class RecordingApi:
+    """MLflow's API that records points. Some calls fail, before or after recording them."""
 
     def __init__(self, failures: Iterator[str]) -> None:
-        self.heard: dict[tuple[str, int], set[tuple[str, int]]] = {}
+        self.points: dict[tuple[str, int], set[tuple[str, int]]] = {}
         self.largest = 0
         self._failures = failures
 
@@ -100,7 +100,7 @@ class Listener:
             raise UnavailableError(failure)
         self.largest = max(self.largest, len(points))
         for point in points:
-            self.heard.setdefault((point.name, point.step), set()).add((repr(point.value), point.time_ms))
+            self.points.setdefault((point.name, point.step), set()).add((repr(point.value), point.time_ms))
         if failure == "after":
             raise UnavailableError(failure)
 
@@ -131,10 +131,10 @@ EPOCH = 7
     per_call=st.integers(1, 40),
     failures=st.lists(st.sampled_from(["", "", "before", "after"]), max_size=12),
 )
-def test_the_same_points_whatever_the_batches_and_failures(
+def test_the_exported_points_do_not_depend_on_batches_and_failures(
     database: Database, values: list[float], cuts: list[int], per_call: int, failures: list[str]
 ) -> None:
-    """Two series of a job come in batches cut anywhere, are told in calls of any size, some of which fail."""
+    """Two series are recorded in batches of any size and exported in calls of any size, some of which fail."""
     points = [Point("train/loss", step, value, 1000 + step) for step, value in enumerate(values, 1)]
     points += [Point("val/loss", step, values[step - 1], 2000 + step) for step in range(EPOCH, len(values) + 1, EPOCH)]
     with database.writing() as session:
@@ -144,10 +144,10 @@ def test_the_same_points_whatever_the_batches_and_failures(
         move(session, job.id, from_=State.QUEUED, to=State.STARTING)
         move(session, job.id, from_=State.STARTING, to=State.RUNNING)
         job_id = job.id
-    api = Listener(iter(failures))
+    api = RecordingApi(iter(failures))
 
-    def tell_all() -> None:
-        # A new one each time: nothing may depend on what one remembers.
+    def export_all() -> None:
+        # A new exporter each time, because the result must not depend on its state.
         while True:
             try:
                 if not JobExport(database, Settings(), api).export(job_id):  # type: ignore[arg-type]
@@ -162,11 +162,11 @@ def test_the_same_points_whatever_the_batches_and_failures(
             batch = [point for point in points if begin < point.step <= begin + cut]
             with database.writing() as session:
                 record_points(session, job_id, attempt, batch)
-            tell_all()
+            export_all()
             begin += cut
         with database.writing() as session:
             move(session, job_id, from_=State.RUNNING, to=State.SUCCEEDED)
-        tell_all()
+        export_all()
 
     expected = {}
     for name in ("train/loss", "val/loss"):
@@ -175,16 +175,16 @@ def test_the_same_points_whatever_the_batches_and_failures(
             columns = np.array([point.step for point in series]), np.array([point.value for point in series])
             for index in chosen(*columns, bucket_width(TOTAL), last=True).tolist():
                 point = series[index]
-                stored = point.value if point.value != 0 else 0.0  # SQLite knows one zero
+                stored = point.value if point.value != 0 else 0.0  # SQLite stores -0.0 as 0.0
                 expected[name, point.step] = {(repr(stored), point.time_ms)}
-    assert api.heard == expected
+    assert api.points == expected
     assert api.largest <= per_call
     with database.reading() as session:
         assert session.get_one(Job, job_id).mlflow_finished
         assert session.get_one(MlflowRun, job_id).status == "FINISHED"
 
 
-def test_not_a_number_is_a_gap_and_hides_no_extreme() -> None:
+def test_values_that_are_not_finite_do_not_hide_extremes() -> None:
     values = np.array([1.0, math.inf, 9.0, math.nan, -math.inf, -9.0, 3.0, 4.0])
     kept = chosen(np.arange(1, 9), values, 8, last=True)
     assert values[kept].tolist() == [1.0, 9.0, -9.0, 4.0]

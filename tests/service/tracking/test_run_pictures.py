@@ -1,4 +1,4 @@
-"""A run gets its pictures when they are drawn; nothing else waits for them."""
+"""Pictures are uploaded to a run once they are drawn. No other export waits for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from service.analysis.artist import Action, Artist, DrawingError
+from service.analysis.artist import Artist, DrawingError, JobDrawing
 from service.analysis.draw import write_pictures
 from service.analysis.pictures import Pictures
 from service.jobs.repository import create_job, finish_attempt, move, start_attempt
@@ -39,17 +39,17 @@ def database_kind() -> str:
 
 
 class Api:
-    """MLflow's API that takes everything but what is named in `refused`, and `lost` uploads."""
+    """MLflow's API. Uploads in `rejected` fail, and the first try of each upload in `lost`."""
 
     def __init__(self) -> None:
         self.uploads: list[str] = []
         self.ended = 0
-        self.refused: set[str] = set()
+        self.rejected: set[str] = set()
         self.lost: set[str] = set()
 
     def upload(self, _: object, path: str, __: object) -> None:
-        if path in self.refused:
-            raise RejectedError("it is refused", "RESOURCE_EXHAUSTED")
+        if path in self.rejected:
+            raise RejectedError("rejected", "RESOURCE_EXHAUSTED")
         if path in self.lost:
             self.lost.remove(path)
             raise UnavailableError("lost")
@@ -62,23 +62,23 @@ class Api:
         return lambda *_: {"find_run": None, "experiment": "1", "find_model": MODEL}.get(name, RUN)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class Drawings:
-    """Stands for the process: draws when the test says so."""
+    """Replaces the drawing process. A drawing is finished when the test calls `finish`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[tuple[Action, Future[None]]] = []
+        self.requests: list[tuple[JobDrawing, Future[None]]] = []
         monkeypatch.setattr(Artist, "draw", lambda _, request: self._draw(request))
 
-    def _draw(self, request: Action) -> Future[None]:
-        self.asked.append((request, Future()))
-        return self.asked[-1][1]
+    def _draw(self, request: JobDrawing) -> Future[None]:
+        self.requests.append((request, Future()))
+        return self.requests[-1][1]
 
     def finish(self, directory: Path, pictures: Pictures = PICTURES) -> None:
         write_pictures(directory, pictures)
-        self.asked[-1][1].set_result(None)
+        self.requests[-1][1].set_result(None)
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def exporter(database: Database, settings: Settings, api: Api) -> Iterator[Mlflo
 
 def exporter_of(database: Database, settings: Settings, api: Api) -> MlflowExporter:
     exporter = MlflowExporter(database, settings)
-    exporter._exports = told = exports(database, settings, api)  # type: ignore[arg-type]
-    told.mending.due = False
+    exporter._exports = parts = exports(database, settings, api)  # type: ignore[arg-type]
+    parts.mending.due = False
     return exporter
 
 
@@ -130,44 +130,44 @@ def set_aside(database: Database) -> list[Any]:
         return list(session.scalars(select(Event.data).where(Event.kind == "mlflow_set_aside")))
 
 
-SENT = ["pictures/confusion_matrix.png", "model/graph.svg"]
+PICTURE_UPLOADS = ["pictures/confusion_matrix.png", "model/graph.svg"]
 
 
-def test_the_end_waits_for_the_pictures_and_nothing_else_does(
+def test_only_the_end_of_the_run_waits_for_its_pictures(
     database: Database, settings: Settings, exporter: MlflowExporter, api: Api, drawings: Drawings
 ) -> None:
     job_id = ended_job(database, settings)
     for _ in range(3):
         assert exporter.step() > 0
         assert (api.uploads, api.ended) == (["model/spec.yaml"], 0)
-    ((request, _),) = drawings.asked
+    ((request, _),) = drawings.requests
     directory = settings.job_dir(job_id)
     assert (request.job, request.directory, request.spec) == (job_id, str(directory.absolute()), hinge_job())
     other = ended_job(database, settings)
-    settings.job_dir(other).rmdir()  # one that never ran has nothing to be drawn
+    settings.job_dir(other).rmdir()  # a job that never ran has nothing to draw
     exporter.step()
     assert is_finished(database, other)
     assert not is_finished(database, job_id)
     api.uploads.clear()
     drawings.finish(directory)
     exporter.step()
-    assert api.uploads == SENT
+    assert api.uploads == PICTURE_UPLOADS
     assert is_finished(database, job_id)
     assert set_aside(database) == []
 
 
-def test_drawing_that_comes_to_nothing_is_noted_and_the_run_ends(
+def test_a_failed_drawing_is_recorded_and_the_run_ends(
     database: Database, settings: Settings, exporter: MlflowExporter, drawings: Drawings
 ) -> None:
     job_id = ended_job(database, settings)
     exporter.step()
-    drawings.asked[0][1].set_exception(DrawingError("TIMEOUT", "it took too long"))
+    drawings.requests[0][1].set_exception(DrawingError("TIMEOUT", "it took too long"))
     exporter.step()
     assert is_finished(database, job_id)
     assert set_aside(database) == [{"entry": "pictures", "error_code": "TIMEOUT"}]
 
 
-def test_a_picture_that_can_not_be_drawn_is_noted_and_the_others_are_sent(
+def test_a_picture_that_cannot_be_drawn_is_recorded_and_the_others_are_uploaded(
     database: Database, settings: Settings, exporter: MlflowExporter, api: Api, drawings: Drawings
 ) -> None:
     job_id = ended_job(database, settings)
@@ -176,23 +176,23 @@ def test_a_picture_that_can_not_be_drawn_is_noted_and_the_others_are_sent(
     drawings.finish(settings.job_dir(job_id), Pictures(PICTURES.files, failures))
     exporter.step()
     assert is_finished(database, job_id)
-    assert api.uploads[-2:] == SENT
+    assert api.uploads[-2:] == PICTURE_UPLOADS
     assert set_aside(database) == [{"entry": "pictures/learning_curves.png", "error_code": "FAILED"}]
 
 
-def test_what_mlflow_does_not_take_is_noted(
+def test_a_rejected_upload_is_recorded(
     database: Database, settings: Settings, exporter: MlflowExporter, api: Api, drawings: Drawings
 ) -> None:
     job_id = ended_job(database, settings)
     exporter.step()
     drawings.finish(settings.job_dir(job_id))
-    api.refused = {"pictures/confusion_matrix.png"}
+    api.rejected = {"pictures/confusion_matrix.png"}
     exporter.step()
     assert is_finished(database, job_id)
     assert set_aside(database) == [{"entry": "pictures", "error_code": "RESOURCE_EXHAUSTED"}]
 
 
-def test_a_lost_answer_draws_nothing_twice(
+def test_a_lost_response_draws_nothing_twice(
     database: Database, settings: Settings, exporter: MlflowExporter, api: Api, drawings: Drawings
 ) -> None:
     job_id = ended_job(database, settings)
@@ -204,22 +204,22 @@ def test_a_lost_answer_draws_nothing_twice(
     exporter.step()
     assert is_finished(database, job_id)
     assert api.uploads.count("model/spec.yaml") == 1
-    assert len(drawings.asked) == 1
+    assert len(drawings.requests) == 1
     assert len(set_aside(database)) == 1
 
 
-def test_the_next_start_draws_again_what_was_cut_off_and_only_that(
+def test_after_a_restart_only_unfinished_pictures_are_drawn_again(
     database: Database, settings: Settings, exporter: MlflowExporter, api: Api, drawings: Drawings
 ) -> None:
     drawn, cut_off = ended_job(database, settings), ended_job(database, settings)
     exporter.step()
-    assert len(drawings.asked) == 2
+    assert len(drawings.requests) == 2
     write_pictures(settings.job_dir(drawn), PICTURES)
     (settings.job_dir(cut_off) / ".pictures.partial").mkdir()
     successor = exporter_of(database, settings, api)
     successor.step()
     assert is_finished(database, drawn)
-    assert [request.job for request, _ in drawings.asked[2:]] == [cut_off]
+    assert [request.job for request, _ in drawings.requests[2:]] == [cut_off]
     drawings.finish(settings.job_dir(cut_off))
     successor.step()
     assert is_finished(database, cut_off)
@@ -227,7 +227,7 @@ def test_the_next_start_draws_again_what_was_cut_off_and_only_that(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", None])
-def test_damaged_pictures_are_noted(
+def test_damaged_pictures_are_recorded(
     database: Database, settings: Settings, exporter: MlflowExporter, content: bytes | None
 ) -> None:
     job_id = ended_job(database, settings)
@@ -240,7 +240,7 @@ def test_damaged_pictures_are_noted(
     assert set_aside(database) == [{"entry": "pictures", "error_code": "DAMAGED"}]
 
 
-def test_a_job_that_was_trained_gets_all_of_them(
+def test_a_trained_job_gets_all_pictures(
     database: Database, settings: Settings, exporter: MlflowExporter, api: Api, tmp_path: Path
 ) -> None:
     given = assignment(job(), blobs(tmp_path, features=25), tmp_path / "job")
@@ -252,7 +252,7 @@ def test_a_job_that_was_trained_gets_all_of_them(
     )
     settings.job_dir(job_id).rmdir()
     completed(replace(given, job=job_id, directory=settings.job_dir(job_id)))
-    wait_until(lambda: exporter.step() > 0 and is_finished(database, job_id), "the end to be told", 60)
+    wait_until(lambda: exporter.step() > 0 and is_finished(database, job_id), "the export is complete", 60)
     assert set_aside(database) == []
     assert {path for path in api.uploads if path.startswith("pictures/")} == {
         "pictures/learning_curves.png",

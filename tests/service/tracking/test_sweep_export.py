@@ -1,4 +1,4 @@
-"""A sweep in MLflow: the parent of its members' runs."""
+"""Export of a sweep to MLflow: a parent run of the runs of its members."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.service.fixtures.models import CLASSES, SPEC, checkpoint_in
 from tests.service.fixtures.support import free_port, train
 
 if TYPE_CHECKING:
-    from service.analysis.artist import Action as PictureRequest
+    from service.analysis.artist import JobDrawing
     from service.store import Database
     from tests.service.fakes.mlflow_server import MlflowServer
 
@@ -57,10 +57,10 @@ def test_members_are_children_of_their_sweep(
         "over.loss": json.dumps(LOSSES),
         "seeds": "[0, 1]",
         "parallel": "2",
-    }, "and what MLflow does not take is left out alone"
+    }, "only the rejected parameter is left out"
     note = entries(run, "tags")["mlflow.note.content"]
-    for said in ("at most 2 at once", "- loss: hinge (margin 1.0), softmax", "- training.seed: 0, 1"):
-        assert said in note
+    for text in ("at most 2 at once", "- loss: hinge (margin 1.0), softmax", "- training.seed: 0, 1"):
+        assert text in note
     with database.reading() as session:
         members = [session.get_one(MlflowRun, job_id) for job_id in jobs]
     for member in members:
@@ -90,7 +90,7 @@ def test_members_are_children_of_their_sweep(
         (State.CANCELLED, f"{STOPPED_BY_SWEEP}: worse than the median", "FINISHED"),
     ],
 )
-def test_how_the_members_ended_is_told(
+def test_the_status_of_the_run_follows_from_the_members(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, ends: State, reason: str | None, status: str
 ) -> None:
     sweep_id, jobs = make_sweep(database, seeds=1)
@@ -103,7 +103,7 @@ def test_how_the_members_ended_is_told(
     assert run_of(database, mlflow, sweep_id)["info"]["status"] == status
 
 
-def test_the_comparison_stands_on_the_run(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
+def test_the_comparison_is_in_the_run(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
     sweep_id, jobs = make_sweep(database)
     for job_id, accuracy in zip(jobs, (0.5, 0.75, 0.875, 0.875), strict=True):
         succeed(database, job_id, accuracy)
@@ -134,7 +134,7 @@ def test_the_comparison_stands_on_the_run(database: Database, mlflow: MlflowServ
     note = entries(run, "tags")["mlflow.note.content"].replace(sweep_note.GAP, "").splitlines()
     assert note[0].startswith("**Succeeded**: 4 jobs: 4 succeeded. [Compare them in charts](#/experiments/")
     softmax, hinge = (line for line in note if line.startswith(("| softmax", "| hinge")))
-    assert softmax.startswith("| softmax | **0.875 ± 0** | 0.25 ± 0 |"), "the best stands first"
+    assert softmax.startswith("| softmax | **0.875 ± 0** | 0.25 ± 0 |"), "the best is first"
     assert hinge.startswith("| hinge (margin 1.0) | **0.625 ± 0.18** | 0.25 ± 0 |")
     with database.reading() as session:
         assert f"/runs/{session.get_one(MlflowRun, jobs[0]).run_id}?" in hinge
@@ -157,9 +157,8 @@ def test_a_note_that_is_too_long_keeps_whole_rows(
     assert f"gradfleet compare {sweep_id}" in note
 
 
-@pytest.mark.usefixtures("nothing_is_drawn")
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-@pytest.mark.usefixtures("nothing_is_drawn")
+@pytest.mark.usefixtures("no_pictures")
 def test_the_best_model_of_a_sweep_has_an_alias(
     database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
@@ -184,7 +183,7 @@ def test_the_best_model_of_a_sweep_has_an_alias(
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-def test_views_are_prepared_for_the_experiment_and_the_sweep(
+def test_the_experiment_and_the_sweep_have_saved_views(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, api: httpx.Client
 ) -> None:
     sweep_id, jobs = make_sweep(database)
@@ -217,7 +216,7 @@ def test_views_are_prepared_for_the_experiment_and_the_sweep(
     assert {key["groupByData"] for key in view["groupBy"]["groupByKeys"]} <= params.keys()
 
 
-def test_the_picture_stands_on_the_run_once_it_is_drawn(
+def test_the_picture_is_uploaded_once_it_is_drawn(
     database: Database,
     settings: Settings,
     mlflow: MlflowServer,
@@ -227,7 +226,7 @@ def test_the_picture_stands_on_the_run_once_it_is_drawn(
     drawing: dict[str, Future[None]] = {}
     requests: list[SweepDrawing] = []
 
-    def draw(_: Artist, request: PictureRequest | SweepDrawing) -> Future[None]:
+    def draw(_: Artist, request: JobDrawing | SweepDrawing) -> Future[None]:
         place = Path(request.directory) / "pictures"
         place.mkdir()
         (place / "failures.json").write_text("{}")
@@ -248,7 +247,7 @@ def test_the_picture_stands_on_the_run_once_it_is_drawn(
     cancel(database, jobs[-1])
     exporter.step()
     exporter.step()
-    # Meanwhile it goes on, and nothing is asked twice.
+    # The export continues meanwhile and requests no drawing twice.
     exporter.step()
     assert not sweep_of(database, sweep_id).mlflow_finished
     (request,) = requests

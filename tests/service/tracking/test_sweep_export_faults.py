@@ -1,4 +1,4 @@
-"""What goes wrong while MLflow is told of a sweep: no sweep stays open for it."""
+"""Faults during the export of a sweep: its run is ended in spite of them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def mlflow_url(mlflow: MlflowServer) -> str:
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("told", [False, True])
-def test_a_sweep_whose_jobs_were_all_deleted(
-    database: Database, mlflow: MlflowServer, exporter: MlflowExporter, told: bool
+@pytest.mark.parametrize("exported", [False, True])
+def test_the_run_of_a_sweep_ends_if_all_its_jobs_are_deleted(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter, exported: bool
 ) -> None:
     sweep_id, jobs = make_sweep(database, seeds=1)
-    if told:
+    if exported:
         exporter.step()
     cancel(database, *jobs)
     with database.writing() as session:
@@ -50,14 +50,14 @@ def test_a_sweep_whose_jobs_were_all_deleted(
             delete_job(session, job_id)
     exporter.step()
     assert sweep_of(database, sweep_id).mlflow_finished
-    if told:
+    if exported:
         assert run_of(database, mlflow, sweep_id)["info"]["status"] == "KILLED"
     else:
         assert sweep_of(database, sweep_id).mlflow_run_id is None
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-def test_a_member_that_mlflow_refuses_keeps_no_sweep_open(
+def test_the_run_of_a_sweep_ends_if_a_member_is_rejected(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter
 ) -> None:
     sweep_id, jobs = make_sweep(database, seeds=1)
@@ -70,7 +70,7 @@ def test_a_member_that_mlflow_refuses_keeps_no_sweep_open(
     cancel(database, jobs[1])
     exporter.step()
     exporter.step()
-    assert run_of(database, mlflow, sweep_id)["info"]["status"] == "RUNNING", "a member still runs, told or not"
+    assert run_of(database, mlflow, sweep_id)["info"]["status"] == "RUNNING", "a member still runs, exported or not"
     cancel(database, jobs[0])
     with database.writing() as session:
         session.get_one(Job, jobs[0]).state = State.CANCELLED
@@ -79,7 +79,7 @@ def test_a_member_that_mlflow_refuses_keeps_no_sweep_open(
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-def test_a_deleted_sweep_run_ends_its_export_only(
+def test_a_deleted_run_ends_only_the_export_of_its_sweep(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep_id, jobs = make_sweep(database, seeds=1)
@@ -92,23 +92,23 @@ def test_a_deleted_sweep_run_ends_its_export_only(
         assert all(session.get_one(Job, job_id).mlflow_finished for job_id in jobs)
     assert not sweep_of(database, sweep_id).mlflow_finished
 
-    def refuse(*_arguments: object) -> None:
-        pytest.fail("it is set aside until the next start")
+    def reject(*_arguments: object) -> None:
+        pytest.fail("a rejected sweep is not exported again before the next start")
 
-    monkeypatch.setattr(MlflowApi, "set_status", refuse)
+    monkeypatch.setattr(MlflowApi, "set_status", reject)
     assert exporter.step() > 0
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("method", ["tag_experiment", "create_run", "log_params", "set_tags", "set_status"])
-def test_a_lost_answer_doubles_nothing(
+def test_a_lost_response_duplicates_nothing(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     sweep_id, jobs = make_sweep(database, seeds=1)
     if method == "set_status":
         cancel(database, *jobs)
         exporter.step()
-    call, losses = getattr(MlflowApi, method), ["the answer was lost"]
+    call, losses = getattr(MlflowApi, method), ["the response was lost"]
 
     def losing(*arguments: Any) -> Any:
         answer = call(*arguments)
@@ -129,16 +129,16 @@ def test_a_lost_answer_doubles_nothing(
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-def test_what_mlflow_does_not_take_of_a_comparison_keeps_no_sweep_open(
+def test_the_run_of_a_sweep_ends_if_its_artifacts_are_rejected(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_arguments: object) -> None:
-        raise RejectedError("the artifacts lie elsewhere", "UNSUPPORTED")
+    def reject(*_arguments: object) -> None:
+        raise RejectedError("the artifacts are elsewhere", "UNSUPPORTED")
 
     sweep_id, jobs = make_sweep(database, seeds=1)
     for job_id in jobs:
         succeed(database, job_id, 0.5)
-    monkeypatch.setattr(MlflowApi, "upload", refuse)
+    monkeypatch.setattr(MlflowApi, "upload", reject)
     exporter.step()
     exporter.step()
     run = run_of(database, mlflow, sweep_id)
@@ -146,7 +146,7 @@ def test_what_mlflow_does_not_take_of_a_comparison_keeps_no_sweep_open(
     assert entries(run, "metrics")["hinge/val/accuracy"] == 0.5
 
 
-def test_a_picture_that_can_not_be_drawn_keeps_no_sweep_open(
+def test_the_run_of_a_sweep_ends_if_its_picture_cannot_be_drawn(
     database: Database,
     settings: Settings,
     mlflow: MlflowServer,

@@ -1,4 +1,4 @@
-"""A job that is deleted while MLflow is told of it: its rows go, wherever the exporter is."""
+"""A job that is deleted during its export to MLflow: its rows are deleted at every point of the export."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.store import Database
 
-pytestmark = pytest.mark.usefixtures("nothing_is_drawn")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 CALLS = 13
 UPLOAD = 11  # the call that sends the checkpoint's first file
@@ -35,19 +35,19 @@ RUN = Run("r", "1", active=True, artifact_uri="mlflow-artifacts:/1")
 
 
 class Interrupted:
-    """MLflow's API that has something done during one of its calls, and takes everything or refuses all from there."""
+    """MLflow's API that calls `interrupt` during call `number`. With `rejects`, this and later calls fail."""
 
-    def __init__(self, number: int, interrupt: Callable[[], None], *, refuses: bool = False) -> None:
+    def __init__(self, number: int, interrupt: Callable[[], None], *, rejects: bool = False) -> None:
         self.calls: list[str] = []
-        self._number, self._interrupt, self._refuses = number, interrupt, refuses
+        self._number, self._interrupt, self._rejects = number, interrupt, rejects
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             self.calls.append(name)
             if len(self.calls) == self._number:
                 self._interrupt()
-            if self._refuses and len(self.calls) >= self._number and name != "get_run":
-                raise RejectedError("it is refused", "INVALID_PARAMETER_VALUE")
+            if self._rejects and len(self.calls) >= self._number and name != "get_run":
+                raise RejectedError("rejected", "INVALID_PARAMETER_VALUE")
             if name == "upload" and not isinstance(arguments[2], bytes):
                 arguments[2].read_bytes()
             return {"find_run": None, "experiment": "1"}.get(name, RUN)
@@ -55,7 +55,7 @@ class Interrupted:
         return call
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def ended_job(database: Database, settings: Settings) -> str:
@@ -74,12 +74,12 @@ def ended_job(database: Database, settings: Settings) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("rejects", [False, True])
 @pytest.mark.parametrize("number", range(CALLS + 1))
-def test_it_ends_quietly_and_leaves_nothing(
-    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, number: int, refuses: bool
+def test_the_export_of_a_deleted_job_leaves_nothing(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, number: int, rejects: bool
 ) -> None:
-    """Call 0 stands for the moment between the look at what is unexported and the job's own turn."""
+    """Call 0 is between the query for unexported jobs and the export of the job."""
     job_id = ended_job(database, settings)
     exporter = MlflowExporter(database, settings)
 
@@ -89,19 +89,19 @@ def test_it_ends_quietly_and_leaves_nothing(
         model = settings.job_dir(job_id) / "checkpoints" / f"{100:012}" / "model.safetensors"
         model.unlink()
 
-    api = Interrupted(number, remove, refuses=refuses)
-    exporter._exports = told = exports(database, settings, api)  # type: ignore[arg-type]
-    told.mending.due = False
+    api = Interrupted(number, remove, rejects=rejects)
+    exporter._exports = parts = exports(database, settings, api)  # type: ignore[arg-type]
+    parts.mending.due = False
     with caplog.at_level(logging.ERROR):
         if number == 0:
             remove()
-            assert exporter._export(told.jobs, job_id) is False
+            assert exporter._export(parts.jobs, job_id) is False
         else:
             assert exporter.step() > 0
-    if not refuses:
+    if not rejects:
         assert caplog.records == []
-        assert ("delete_run" in api.calls) == (number in {1, 2, 3}), "a run that is made for nobody is taken back"
-        # Without its first file the second one of the checkpoint is not sent either.
+        assert ("delete_run" in api.calls) == (number in {1, 2, 3}), "the run of the deleted job is deleted"
+        # If the first file of the checkpoint is missing, the second one is not uploaded.
         assert len(api.calls) == {0: 0, 1: 4, 2: 4, 3: 4}.get(number, CALLS - (number <= UPLOAD)), api.calls
     with database.reading() as session:
         assert session.get(Job, job_id) is None
@@ -109,9 +109,9 @@ def test_it_ends_quietly_and_leaves_nothing(
         tables = [table for table in Base.metadata.sorted_tables if "job_id" in table.columns]
         assert [table.name for table in tables if session.execute(table.select()).all()] == []
     has_run = number >= 4
-    for expected in (["set_tags", "set_status"] if has_run and not refuses else None, []):
+    for expected in (["set_tags", "set_status"] if has_run and not rejects else None, []):
         api.calls.clear()
         exporter.step()
-        assert expected is None or api.calls == expected, "the run that the job has left is ended, once"
+        assert expected is None or api.calls == expected, "the run of the deleted job is ended once"
     assert UNEXPORTED_POINTS._value.get() == 0
     exporter.stop()
