@@ -19,7 +19,7 @@ class BinaryMargin(SignedLoss):
 
     type: ClassVar[str] = "binary_margin"
 
-    margin: float = hyperparameter(default=1.0, doc="The value of z from which on the loss is 0.", gt=0)
+    margin: float = hyperparameter(default=1.0, doc="The smallest value of z at which the loss is 0.", gt=0)
 
     def curve(self, xp: Namespace, z: Array, value: Array, slope: Array) -> None:
         xp.subtract(self.margin, z, out=value)

@@ -19,7 +19,7 @@ class SmoothL1(ValueLoss):
 
     type: ClassVar[str] = "smooth_l1"
 
-    beta: float = hyperparameter(default=1.0, doc="The difference from which on the loss grows linearly.", gt=0)
+    beta: float = hyperparameter(default=1.0, doc="The absolute difference above which the loss is linear.", gt=0)
 
     def kinks(self) -> tuple[float, ...]:
         return (-self.beta, self.beta)

@@ -20,7 +20,7 @@ from service.cli.sweeps import sweeps_app
 
 app = typer.Typer(
     help="Exact distributed batch training: jobs over REST, every loss recorded.",
-    epilog="Exit status: 0 success; 1 refused, or the service does not answer; 2 wrong command line; 3 the watched "
+    epilog="Exit status: 0 success; 1 rejected, or the service does not respond; 2 invalid command line; 3 the watched "
     "job, or a job of the watched sweep, failed or was cancelled.",
     no_args_is_help=True,
     add_completion=False,

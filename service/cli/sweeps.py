@@ -52,7 +52,7 @@ def compare(
     ] = "val/accuracy",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print every metric as CSV.")] = False,
 ) -> None:
-    """Compare the jobs of a sweep, grouped over seeds, and show the best of each loss."""
+    """Compare the jobs of a sweep, grouped over seeds, and show the best group of each loss."""
     with connected(url) as client:
         comparison = client.find_sweep(sweep_id).comparison(metric)
     if as_csv:

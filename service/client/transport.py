@@ -116,5 +116,5 @@ def _checked(response: httpx.Response) -> httpx.Response:
 def _unreachable(url: httpx.URL, error: httpx.TransportError) -> str:
     address = str(url).rstrip("/")
     if isinstance(error, httpx.ConnectError):
-        return f"nothing answers at {address}"
+        return f"no service responds at {address}"
     return f"{address} cannot be reached: {error}"

@@ -44,7 +44,7 @@ class FieldProblemView(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field("about:blank", description="Kind of problem; about:blank means the one of the status.")
+    type: str = Field("about:blank", description="Kind of problem; about:blank means that the status describes it.")
     title: str = Field(description="Name of the status.", examples=["Unprocessable Entity"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["training.epochs: must be at least 1, not -3"])

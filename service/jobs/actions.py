@@ -29,8 +29,9 @@ def apply_action(session: Session, job_id: str, action: Action, *, reason: str |
     """Cancel, pause or resume a job; returns False when that was done before.
 
     A job that no worker has moves to its new state immediately. Any other one moves to a state such as `cancelling`,
-    which the scheduler tells its workers. `reason` says who asks where it is not a user. Raises NotFoundError, and
-    ConflictError if the job's state does not allow the action.
+    which the scheduler sends to its workers. `reason` is recorded if the action is not a user's.
+
+    Raises NotFoundError, and ConflictError if the job's state does not allow the action.
     """
     job = find_or_404(session, Job, job_id, lock=True)
     state = State(job.state)
@@ -53,7 +54,7 @@ def change_resources(session: Session, job_id: str, resources: ResourcesSpec) ->
         return False
     statement = update(Job).where(Job.id == job_id, Job.state.not_in(TERMINAL))
     if not changed(session, statement.values(spec={**job.spec, "resources": after})):
-        raise ConflictError(f"Job {job_id} has ended: {job.state}. Its resources cannot be changed any more.")
+        raise ConflictError(f"Job {job_id} has ended: {job.state}. Its resources can no longer be changed.")
     add_event(session, job_id, "resources_changed", data={"from": before, "to": after})
     return True
 
@@ -105,7 +106,7 @@ PARTICIPLES = {Action.CANCEL: "cancelled", Action.PAUSE: "paused", Action.RESUME
 
 def _refusal(job_id: str, state: State, action: Action) -> str:
     if state in TERMINAL:
-        return f"Job {job_id} has ended: {state}. It cannot be {PARTICIPLES[action]} any more."
+        return f"Job {job_id} has ended: {state}. It can no longer be {PARTICIPLES[action]}."
     if state is State.PAUSING:
         return f"Job {job_id} is pausing: wait until it is paused, then resume it."
-    return f"Job {job_id} is {state}: it cannot be {PARTICIPLES[action]} any more."
+    return f"Job {job_id} is {state}: it can no longer be {PARTICIPLES[action]}."

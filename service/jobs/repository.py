@@ -177,7 +177,7 @@ def move(
 
 
 def start_attempt(session: Session, job_id: str, supervisor: str) -> int:
-    """Create the job's next attempt and return its number; writes of the previous attempt have no effect any more.
+    """Create the job's next attempt and return its number; writes of the previous attempt then have no effect.
 
     `supervisor` is the name of the actor that will run it.
     """

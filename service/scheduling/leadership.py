@@ -114,12 +114,12 @@ class Leadership:
         return None
 
     def _lead(self, term: Term) -> None:
-        log.info("this process leads, under token %d", term.token)
+        log.info("this process is the leader, term %d", term.token)
         try:
             with self._leading(FencedDatabase(self._database, term)):
                 self._renew(term)
         finally:
-            log.info("this process does not lead any more")
+            log.info("this process is no longer the leader")
             term.end()
 
     def _renew(self, term: Term) -> None:

@@ -58,7 +58,7 @@ class JoinedCluster:
         self.leave()
         host, _, port = self._address.rpartition(":")
         if not _answers(host, int(port)):
-            self._warn_once("nothing answers at %s: is the head of the Ray cluster up?", self._address)
+            self._warn_once("no Ray cluster responds at %s: is its head running?", self._address)
             return False
         import ray  # noqa: PLC0415
         from ray.exceptions import RayError  # noqa: PLC0415

@@ -90,7 +90,7 @@ class RayCluster:
     def status(self) -> ComponentStatus:
         """The resources for workers; not ready while Ray is dead."""
         if self.failed():
-            return ComponentStatus(ready=False, detail="Ray has died and is being restarted")
+            return ComponentStatus(ready=False, detail="Ray has ended and is being restarted")
         return ComponentStatus(
             ready=True, detail=", ".join(f"{count:g} {name}s" for name, count in self.resources.items())
         )

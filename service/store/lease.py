@@ -28,7 +28,7 @@ LEASE = 10.0  # seconds without a renewal after which another process takes over
 
 
 class LeaseLostError(Exception):
-    """This process does not hold the lease any more; nothing was written."""
+    """This process no longer holds the lease; nothing was written."""
 
 
 class LeaseState(NamedTuple):
@@ -114,7 +114,7 @@ class Term:
         self._until = begun + LEASE
 
     def end(self) -> None:
-        """Release the lease; nothing is written under it any more."""
+        """Release the lease; nothing more is written under it."""
         self.lose()
         with self._database.writing() as session:
             release(session, self.token)

@@ -110,7 +110,7 @@ class MlflowExporter:
         if not self._thread.is_alive():
             return ComponentStatus(ready=False, detail="the export is not running")
         if self._failed_rounds:
-            return ComponentStatus(ready=False, detail="MLflow does not answer; the data is kept in the database")
+            return ComponentStatus(ready=False, detail="MLflow does not respond; the data is kept in the database")
         return ComponentStatus(ready=True, detail="exporting")
 
     def step(self) -> float:

@@ -182,5 +182,5 @@ class Supervision:
     def _last_finite(self) -> str:
         checkpoint = latest(self.assignment.directory)  # checkpoints never hold parameters that are not finite
         if checkpoint is None:
-            return "there is no checkpoint from before"
+            return "there is no earlier checkpoint"
         return f"the last finite checkpoint is of step {int(checkpoint.name)}"

@@ -99,7 +99,7 @@ def _message(error: BaseException, names: Sequence[str]) -> str:
     index = int(found["column"])
     column = repr(names[index]) if index < len(names) else f"number {index + 1}"
     line = f" in line {found['line']}" if found["line"] else ""
-    return f"column {column} has {found['value'][:40]!r}{line}, which is no number"
+    return f"column {column} has {found['value'][:40]!r}{line}, which is not a number"
 
 
 def _integers_if_all_are(array: pa.Array) -> pa.Array:

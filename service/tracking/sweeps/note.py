@@ -102,8 +102,8 @@ def _row(cells: Iterable[str]) -> str:
 
 def _searched(sweep: Sweep) -> Iterator[str]:
     spec = sweep.spec
-    parallel = "as many at once as possible" if sweep.parallel is None else f"at most {sweep.parallel} at once"
-    yield f"Jobs that differ in these fields, {parallel}:"
+    parallel = "as many as possible at once" if sweep.parallel is None else f"at most {sweep.parallel} at once"
+    yield f"The jobs differ in these fields and run {parallel}:"
     yield ""
     match spec["over"]:
         case {"grid": dict(fields)}:

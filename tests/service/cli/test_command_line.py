@@ -99,7 +99,7 @@ def test_the_error_of_a_rejected_spec(url: str, tmp_path: Path) -> None:
 def test_no_service_at_the_address() -> None:
     result = run(f"http://127.0.0.1:{free_port()}", "jobs")
     assert result.exit_code == 1
-    assert result.stderr.startswith("gradfleet: nothing answers at http://127.0.0.1")
+    assert result.stderr.startswith("gradfleet: no service responds at http://127.0.0.1")
     assert result.stderr.count("\n") == 1
 
 

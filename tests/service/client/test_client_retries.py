@@ -211,7 +211,7 @@ def test_no_service_at_the_address(slept: list[float]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with (
         Client(url, retries=3) as client,
-        pytest.raises(UnreachableError, match=f"nothing answers at {url}$") as caught,
+        pytest.raises(UnreachableError, match=f"no service responds at {url}$") as caught,
     ):
         client.datasets()
     assert isinstance(caught.value.__cause__, httpx.ConnectError)

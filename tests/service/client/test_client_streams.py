@@ -278,7 +278,7 @@ def test_waiting_ends_if_the_service_stays_unreachable(monkeypatch: pytest.Monke
             raise httpx.ConnectError("refused")
 
         monkeypatch.setattr(client._http, "_transport", httpx.MockTransport(refuse_connection))
-        with pytest.raises(UnreachableError, match="nothing answers at http://story"):
+        with pytest.raises(UnreachableError, match="no service responds at http://story"):
             job.wait()
         assert 50 < sum(slept) <= 60, "retries last as long as the patience, longer than for a single request"
         assert len(slept) > 5

@@ -165,7 +165,7 @@ def test_pausing_and_resuming(api: httpx.Client, database: Database, notificatio
     assert apply("resume") == (202, "queued")
     assert apply("cancel") == (200, "cancelled")
     for request in ("pause", "resume"):
-        assert apply(request) == (409, f"Job {job_id} has ended: cancelled. It cannot be {request}d any more.")
+        assert apply(request) == (409, f"Job {job_id} has ended: cancelled. It can no longer be {request}d.")
         assert api.post(f"/v1/jobs/job_nothing/{request}").status_code == 404
     assert notifications == ["change"] * 6, "an action without effect does not notify the scheduler"
 

@@ -114,7 +114,7 @@ def test_an_export_is_not_ready_while_mlflow_is_unavailable(settings: Settings, 
     assert exporter.status() == (False, "the export is not running")
     exporter.start()
     try:
-        wait_until(lambda: "does not answer" in exporter.status().detail, "the exporter reports the outage")
+        wait_until(lambda: "does not respond" in exporter.status().detail, "the exporter reports the outage")
         assert not exporter.status().ready
     finally:
         exporter.stop()

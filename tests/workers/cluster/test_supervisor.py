@@ -285,7 +285,7 @@ def test_a_poisoned_step_without_a_checkpoint(tmp_path: Path, dataset: DatasetIn
     history = all_events(Attempt.start(given, supervisor), [])
     assert isinstance(history[-1], Ended)
     assert history[-1].reason == "non_finite_loss"
-    assert history[-1].message.endswith("; there is no checkpoint from before")
+    assert history[-1].message.endswith("; there is no earlier checkpoint")
     assert series_of(history)["train/loss"][0][0] == 1
 
 
