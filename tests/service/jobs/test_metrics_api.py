@@ -83,7 +83,7 @@ def test_an_unknown_format_is_rejected(api: httpx.Client, metrics: str) -> None:
     answer = api.get(metrics, headers={"Accept": "application/vnd.apache.parquet"})
     assert answer.status_code == 406
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "there is application/json, text/csv, application/vnd.apache.arrow.stream" in answer.json()["detail"]
+    assert "available: application/json, text/csv, application/vnd.apache.arrow.stream" in answer.json()["detail"]
     for wrong in ("3", "x", str(2**63)):
         problem = api.get(metrics, params={"max_points": wrong})
         assert (problem.status_code, problem.json()["errors"][0]["field"]) == (422, "max_points")
