@@ -242,7 +242,7 @@ def test_validate_describes_the_job(url: str, client: Client, tmp_path: Path) ->
     ]
     assert "2,442 parameters" in result.stdout
     assert "300 rows to train on, 0 to validate on" in result.stdout
-    assert "warning: data.validation: no row is kept" in result.stderr
+    assert "warning: data.validation: there are no validation rows" in result.stderr
     assert list(client.jobs()) == []
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(hinge_job(**{"training.epochs": 0})))
     assert run(url, "validate", str(tmp_path / "job.yaml")).exit_code == 1

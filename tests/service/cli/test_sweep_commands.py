@@ -70,7 +70,7 @@ def test_a_sweep_is_submitted_listed_and_cancelled(url: str, client: Client, tmp
     assert run(url, "cancel", sweep_id).stdout == f"{sweep_id} cancelled\n"
     rejected = run(url, "sweep", write(tmp_path, seeds=[0, 0]))
     assert (rejected.exit_code, rejected.stdout) == (1, "")
-    assert "has a seed twice" in rejected.stderr
+    assert "has a duplicate seed" in rejected.stderr
     assert "There is no sweep" in run(url, "cancel", "sweep_0").stderr
 
 

@@ -143,7 +143,7 @@ def test_datasets(client: Client, settings: Settings) -> None:
     assert client.upload_dataset("more", path, "label", features=["x1", "x0"])["version"] == 2
     assert client.dataset("more@1")["digest"] == more["digest"]
     assert [len(row["features"]) for row in client.preview_dataset("more", 3)] == [2, 2, 2]
-    with pytest.raises(ApiError, match="no images"):
+    with pytest.raises(ApiError, match="are not images"):
         client.contact_sheet("more")
     table = pa.table({"a": [1, 2, 3], "part": ["train", "test", "train"], "label": [0, 1, 1]})
     pq.write_table(table, settings.allowed_roots[0] / "parts.parquet")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from service.client import Client, JobCancelledError, JobFailedError, UnreachableError
 from service.client import client as client_module
+from service.client import handle as handle_module
 from service.client import job as job_module
 from service.client import stream as stream_module
 from service.client.stream import HEARTBEAT, Message, decode
@@ -248,7 +249,9 @@ def test_a_timeout_ends_waiting_while_the_stream_has_only_heartbeats(monkeypatch
     service = Endless([event(1), event(2, "succeeded")])
     with service.client(monkeypatch) as client:
         monkeypatch.setattr(job_module, "SILENCE_SECONDS", 0.1)
-        monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 100, sleep=time.sleep))
+        clock = SimpleNamespace(monotonic=lambda: next(ticks) / 100, sleep=time.sleep)
+        for module in (handle_module, job_module):
+            monkeypatch.setattr(module, "time", clock)
         job = client.job("job_1")
         with pytest.raises(TimeoutError, match=r"job job_1 is queued after 0\.3 s"):
             job.wait(timeout=0.3)
@@ -280,7 +283,8 @@ def test_waiting_ends_if_the_service_stays_unreachable(monkeypatch: pytest.Monke
         assert 50 < sum(slept) <= 60, "retries last as long as the patience, longer than for a single request"
         assert len(slept) > 5
         slept.clear()
-        monkeypatch.setattr(job_module, "time", Clock)
+        for module in (handle_module, job_module):
+            monkeypatch.setattr(module, "time", Clock)
         with pytest.raises(UnreachableError):
             job.wait(timeout=20)
         assert 10 < sum(slept) <= 20

@@ -72,7 +72,7 @@ def test_no_jobs_are_created_if_one_member_is_invalid(api: httpx.Client) -> None
         ({"over": {"grid": {"data.dataset": ["none"]}}}, "'none' is not a known dataset"),
         ({"over": {"random": {"samples": 1, "fields": {"a.b": {"choice": [1]}}}}}, "did you mean 'choices'?"),
         ({"over": {}}, "must have exactly one of grid, list, random, not none"),
-        ({"seeds": [1, 1]}, "seeds has a seed twice"),
+        ({"seeds": [1, 1]}, "seeds has a duplicate seed"),
         ({"base": {}}, "is required"),
     ],
 )
