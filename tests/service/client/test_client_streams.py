@@ -283,7 +283,8 @@ def test_waiting_ends_if_the_service_stays_unreachable(monkeypatch: pytest.Monke
         assert 50 < sum(slept) <= 60, "retries last as long as the patience, longer than for a single request"
         assert len(slept) > 5
         slept.clear()
-        monkeypatch.setattr(job_module, "time", Clock)
+        for module in (handle_module, job_module):
+            monkeypatch.setattr(module, "time", Clock)
         with pytest.raises(UnreachableError):
             job.wait(timeout=20)
         assert 10 < sum(slept) <= 20
