@@ -66,8 +66,8 @@ def test_no_jobs_are_created_if_one_member_is_invalid(api: httpx.Client) -> None
     ("changes", "words"),
     [
         ({"over": {"grid": {"training.epochs": list(range(1, 1001))}}}, "makes 3000 jobs; at most 1000"),
-        ({"over": {"grid": {"training.seed": [1]}}}, "goes over training.seed twice"),
-        ({"over": {"grid": {"name": ["a"]}}}, "name is said by the sweep itself"),
+        ({"over": {"grid": {"training.seed": [1]}}}, "sets training.seed twice"),
+        ({"over": {"grid": {"name": ["a"]}}}, "name is set by the sweep itself"),
         ({"over": {"grid": {"model.layers.7.units": [1]}}}, "names entry '7' of a list of 3"),
         ({"over": {"grid": {"data.dataset": ["none"]}}}, "'none' is not a known dataset"),
         ({"over": {"random": {"samples": 1, "fields": {"a.b": {"choice": [1]}}}}}, "did you mean 'choices'?"),
