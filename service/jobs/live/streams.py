@@ -143,11 +143,14 @@ class EventStreams:
         for watcher in self._watchers:
             watcher.end()
 
-    def _distribute(self, asked: Mapping[str, int], found: Mapping[str, News]) -> None:
+    def _distribute(self, cursors: Mapping[str, int], found: Mapping[str, News]) -> None:
         for watcher in self._watchers:
+            since = cursors.get(watcher.job_id)
+            if since is None or watcher.cursor < since:
+                continue  # added during the query, which did not ask for all of its events; the next one does
             if watcher.job_id in found:
                 watcher.receive(found[watcher.job_id])
-            elif watcher.job_id in asked:
+            else:
                 watcher.end()  # the job has been deleted
 
 

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from service.jobs.live import streams
-from service.jobs.live.streams import News, Watcher
+from service.jobs.live.streams import EventStreams, News, Watcher
 from service.jobs.repository import finish_attempt, move, record_event, record_progress, start_attempt
 from service.jobs.series.points import Point
 from service.jobs.states import State
@@ -254,3 +256,32 @@ def test_progress_is_limited_except_at_the_end() -> None:
         watcher.receive(News(b"%d." % step, [(1, b"one.")], done=False))
     watcher.receive(News(b"3.", [(2, b"two.")], done=True))
     assert asyncio.run(read(watcher)) == b"0.one.3.two."
+
+
+def test_a_stream_that_is_added_during_a_query_gets_all_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The query that runs at that moment asks only for events that the other stream does not have yet."""
+    added = threading.Event()
+
+    async def follow() -> bytes:
+        loop, event_streams = asyncio.get_running_loop(), EventStreams(MagicMock(), 2)
+        late = Watcher("job", 0)
+
+        def add_late() -> None:
+            event_streams.add(late)
+            added.set()
+
+        def query(_database: Database, cursors: dict[str, int]) -> dict[str, News]:
+            if not added.is_set():
+                loop.call_soon_threadsafe(add_late)
+                assert added.wait(30)
+            messages = [(number, b"%d." % number) for number in (1, 2, 3) if number > cursors["job"]]
+            return {"job": News(b"", messages, done=True)}
+
+        monkeypatch.setattr(streams, "look", query)
+        event_streams.add(Watcher("job", 2))
+        try:
+            return await asyncio.wait_for(read(late), 30)
+        finally:
+            event_streams.close()
+
+    assert asyncio.run(follow()) == b"1.2.3."
