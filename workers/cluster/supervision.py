@@ -24,7 +24,7 @@ from workers.record.checkpoint import CheckpointError, latest, latest_whole
 from workers.record.event_log import EventLog
 from workers.record.events import Ended, Event, Noted, Restarted
 from workers.training.assignment import Assignment, End
-from workers.training.trainer import PoisonedStepError
+from workers.training.trainer import NonFiniteStepError
 
 CANCEL_PATIENCE = 30.0  # seconds after which the workers of a cancelled job are killed in the middle of a step
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 # failed one would fail again.
 MEANINGS: list[tuple[type[Exception], str, str]] = [
     (DatasetError, "failed", "dataset_unavailable"),
-    (PoisonedStepError, "failed", "non_finite_loss"),
+    (NonFiniteStepError, "failed", "non_finite_loss"),
     (DeviceError, "failed", "gpu_unavailable"),
     (MemoryError, "failed", "out_of_memory"),
     (RayActorError, "lost", "worker_lost"),

@@ -38,12 +38,12 @@ from workers.training.validation import Validation
 ADVICE = "a smaller learning rate, or features on a smaller scale, may help"
 
 
-class PoisonedStepError(ArithmeticError):
+class NonFiniteStepError(ArithmeticError):
     """The loss of a step or the parameters after it are not finite numbers."""
 
 
 class _EpochStart(NamedTuple):
-    """When the part of an epoch began that is trained without interruption."""
+    """Start of the part of an epoch that this attempt trains."""
 
     step: int
     time: float
@@ -124,7 +124,7 @@ class Trainer:
     def run(self) -> End:
         """Train to the end, or until a command to stop.
 
-        Raises `PoisonedStepError`, `PeerSilentError`, and OSError if the last checkpoint cannot be written.
+        Raises `NonFiniteStepError`, `PeerSilentError`, and OSError if the last checkpoint cannot be written.
         """
         with ExitStack() as stack:
             # BLAS gives other bits with more threads. A thread of ours computes whole shards.
@@ -188,7 +188,7 @@ class Trainer:
         result = self._step.run(Batch(self._batches, rows, epoch, step), rate, command=command)
         if not math.isfinite(result.loss):
             self._report()  # the last losses before it show what happened
-            raise PoisonedStepError(f"the loss became {result.loss} in step {step}; {ADVICE}")
+            raise NonFiniteStepError(f"the loss became {result.loss} in step {step}; {ADVICE}")
         if self._leader is not None:
             self._leader.record_step(step, result)
         self._done = step
@@ -219,7 +219,7 @@ class Trainer:
         """Write a checkpoint. Training waits for the last one only."""
         if not np.isfinite(self._parameters).all():  # the loss of a step is computed before its update
             self._report()
-            raise PoisonedStepError(f"the parameters are not finite numbers after step {self._done}; {ADVICE}")
+            raise NonFiniteStepError(f"the parameters are not finite numbers after step {self._done}; {ADVICE}")
         self._step.gather_state(self._done)
         if self._leader is not None:
             write = self._leader.write_last_checkpoint if last else self._leader.write_checkpoint

@@ -19,7 +19,7 @@ from workers.cluster.supervision import Supervision
 from workers.data.dataset import DatasetError
 from workers.exchange.zeromq import PeerSilentError
 from workers.record.checkpoint import CheckpointError
-from workers.training.trainer import PoisonedStepError
+from workers.training.trainer import NonFiniteStepError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def from_a_worker(error: Exception) -> Exception:
     ("error", "outcome", "reason"),
     [
         (DatasetError(MESSAGE), "failed", "dataset_unavailable"),
-        (PoisonedStepError(MESSAGE), "failed", "non_finite_loss"),
+        (NonFiniteStepError(MESSAGE), "failed", "non_finite_loss"),
         (MemoryError(MESSAGE), "failed", "out_of_memory"),
         (OSError(MESSAGE), "failed", "storage_error"),
         (PeerSilentError(MESSAGE), "lost", "worker_silent"),

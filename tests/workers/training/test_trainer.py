@@ -28,7 +28,7 @@ from workers.exchange.control import Command
 from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.record.events import Checkpointed, Event, Progress, Started
 from workers.training.assignment import End
-from workers.training.trainer import PoisonedStepError, Trainer
+from workers.training.trainer import NonFiniteStepError, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -307,7 +307,7 @@ def test_a_poisoned_step_ends_all_workers(tmp_path: Path, dataset: DatasetInfo, 
     spec = job(**{"optimizer.lr": 1e30, "loss": {"type": loss}, "resources.workers": workers})
     outcome = train(assignment(spec, dataset, tmp_path / "out"))
     messages = {str(error) for error in outcome.finished}
-    assert all(isinstance(error, PoisonedStepError) for error in outcome.finished)
+    assert all(isinstance(error, NonFiniteStepError) for error in outcome.finished)
     assert len(messages) == 1
     poisoned = int(messages.pop().split("step ")[1].split(";")[0])
     assert poisoned > 1
@@ -320,14 +320,14 @@ def test_features_that_overflow_poison_the_first_step(tmp_path: Path) -> None:
     dataset = blobs(tmp_path, seed=2)
     spec = job(**{"data.standardize": False, "regularization.l2": 0.0, "optimizer.lr": 1e38, "training.epochs": 50})
     outcome = train(assignment(spec, dataset, tmp_path / "out"))
-    assert isinstance(outcome.finished[0], PoisonedStepError)
+    assert isinstance(outcome.finished[0], NonFiniteStepError)
 
 
 def test_parameters_that_overflow_in_the_last_update_are_no_result(tmp_path: Path, dataset: DatasetInfo) -> None:
     changes = {"regularization.l2": 1e3, "optimizer.lr": 3e38, "training.epochs": 1, "training.batch_size": 266}
     outcome = train(assignment(job(**changes), dataset, tmp_path / "out"))
     (error,) = outcome.finished
-    assert isinstance(error, PoisonedStepError)
+    assert isinstance(error, NonFiniteStepError)
     assert "after step 1" in str(error)
     assert len(outcome.series["train/loss"]) == 1
     assert not (tmp_path / "out").exists()
