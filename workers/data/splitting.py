@@ -61,6 +61,12 @@ def steps_per_epoch(train_rows: int, batch_size: int) -> int:
     return -(-train_rows // batch_size)
 
 
+def batch_sizes(train_rows: int, batch_size: int) -> frozenset[int]:
+    """Numbers of rows that the batches of all the rows have."""
+    full, rest = divmod(train_rows, batch_size)
+    return frozenset([batch_size] * bool(full) + [rest] * bool(rest))
+
+
 def batches_of(order: Rows, batch_size: int) -> list[Rows]:
     """Cut an epoch's order into batches; the last one may be smaller."""
     starts = range(0, len(order), batch_size)

@@ -25,8 +25,8 @@ def wait_until_ready(exchange: Exchange) -> None:
 
     Raises `PeerSilentError`.
     """
-    peers = exchange.peers
-    Round(exchange, Kind.READY, {peer: [] for peer in peers}, {peer: [] for peer in peers}).run(0)
+    exchange.send_to_all(Kind.READY, 0, [])
+    exchange.receive(Kind.READY, 0)
 
 
 class TableGather:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+import numpy as np
+import numpy.typing as npt
 
-from core import Clipping, Graph, Optimizer, ParameterLayout, Penalty, build_classifier, initialize, with_loss
+from core import (
+    Clipping,
+    Graph,
+    Optimizer,
+    ParameterLayout,
+    Penalty,
+    Program,
+    build_classifier,
+    initialize,
+    with_loss,
+)
+from workers.data.splitting import batch_sizes
 
 if TYPE_CHECKING:
     from workers.job.spec import JobSpec
@@ -36,8 +48,6 @@ class Computation:
         if training.shards is None:
             raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
         graph = with_loss(build_classifier(spec.model.layers, features), spec.loss)
-        full, rest = divmod(train_rows, training.batch_size)
-        sizes = [training.batch_size] * bool(full) + [rest] * bool(rest)
         return cls(
             graph,
             ParameterLayout(graph.parameters()),
@@ -46,9 +56,13 @@ class Computation:
             training.clipping,
             training.seed,
             training.shards,
-            frozenset(sizes),
+            batch_sizes(train_rows, training.batch_size),
         )
 
-    def initial_parameters(self) -> NDArray[Any]:
+    def training_program(self, rows: int, dtype: npt.DTypeLike = np.float32) -> Program:
+        """Compile forward and backward for a batch of `rows`. Workers bind it; the memory estimate asks its size."""
+        return Program.compile(self.graph, ("loss", "scores"), batch=rows, dtype=dtype, wrt=("scores",))
+
+    def initial_parameters(self) -> npt.NDArray[Any]:
         """A new flat vector, float32, of the parameters that the seed draws."""
         return initialize(self.layout, self.seed)

@@ -9,7 +9,6 @@ import numpy as np
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
 from workers.job.computation import Computation
-from workers.job.program import training_program
 
 if TYPE_CHECKING:
     from workers.job.resolve import ResolvedJob
@@ -37,5 +36,5 @@ def memory_per_worker(job: ResolvedJob, features: int) -> int:
     tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
     vectors = tracked + len(computation.optimizer.slots) + sums
     sizes = {len(cut) for batch in computation.batch_sizes for cut in split_evenly(batch, computation.shards)}
-    plans = sums * sum(training_program(computation.graph, rows).nbytes for rows in sizes)
+    plans = sums * sum(computation.training_program(rows).nbytes for rows in sizes)
     return vectors * computation.layout.size * DTYPE.itemsize + plans

@@ -13,7 +13,6 @@ from workers.data.splitting import split_evenly
 from workers.exchange.tree import Subtree, complete_subtrees
 from workers.exchange.vectors import ACTIVE, CORRECT, LOSS, Addition, Table, Vector
 from workers.job.computation import Computation
-from workers.job.program import training_program
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
 
@@ -119,7 +118,7 @@ class ShardGradients:
         figures, *totals = self._results.device
         cuts = {rows: split_evenly(rows, shards) for rows in computation.batch_sizes}
         rows_of_shards = {len(cut[shard]) for cut in cuts.values() for shard in owned}
-        programs = {rows: training_program(computation.graph, rows, parameters.dtype) for rows in rows_of_shards}
+        programs = {rows: computation.training_program(rows, parameters.dtype) for rows in rows_of_shards}
         parts = [complete_subtrees(owned[part.start : part.stop], shards) for part in split_evenly(len(owned), lanes)]
         self.additions: list[Addition] = []
         buffers: dict[Subtree, Vector] = {}

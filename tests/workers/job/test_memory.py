@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from core import ParameterLayout, Plan, build_classifier, with_loss
+from core import Plan
 from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetInfo
 from workers.exchange.partition import Partition
 from workers.job.computation import Computation
 from workers.job.memory import memory_per_worker
-from workers.job.program import training_program
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.machine.threads import Threads
@@ -37,12 +36,10 @@ def allocated(make: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("rows", [128, 1000])
 def test_a_plan_takes_the_estimated_memory(rows: int) -> None:
-    spec = JobSpec.model_validate(hinge_job(**{"model.layers.0.units": 500}))
-    graph = with_loss(build_classifier(spec.model.layers, 64), spec.loss)
-    layout = ParameterLayout(graph.parameters())
+    job = resolve(JobSpec.model_validate(hinge_job(**{"model.layers.0.units": 500})), DATA)
+    computation = Computation.of(job.spec, DATA.features, job.train_rows)
+    layout, program = computation.layout, computation.training_program(rows)
     vector = np.zeros(layout.size, np.float32)
-
-    program = training_program(graph, rows)
 
     def make() -> Plan:
         return Plan(program, layout=layout, parameters=vector, gradients=vector.copy())
