@@ -9,7 +9,6 @@ from sqlalchemy import update
 from service.jobs.repository import (
     finish_attempt,
     get_attempt,
-    lock_job,
     move,
     record_event,
     record_progress,
@@ -18,7 +17,8 @@ from service.jobs.repository import (
 )
 from service.jobs.series.points import record_points
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
-from service.store.models import Attempt
+from service.store.models import Attempt, Job
+from service.store.rows import find
 from workers.job.spec import JobSpec
 from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Started
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from service.store.models import Job
-
 
 def record_events(session: Session, job_id: str, attempt: int, events: Sequence[tuple[int, Event]]) -> None:
     """Write the numbered events of an attempt.
@@ -36,7 +34,7 @@ def record_events(session: Session, job_id: str, attempt: int, events: Sequence[
     Events whose number was written before are skipped. Events of an attempt that is not the job's current one are
     ignored.
     """
-    job = lock_job(session, job_id)
+    job = find(session, Job, job_id, lock=True)
     if job is None or job.attempt != attempt:
         return
     written = get_attempt(session, job_id, attempt).last_event
@@ -83,7 +81,7 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
     A job whose attempt was lost returns to the queue, at most `max_restarts` times.
     """
     reason = f"{end.reason}: {end.message}" if end.message else end.reason
-    job = lock_job(session, job_id)
+    job = find(session, Job, job_id, lock=True)
     if job is not None and job.state == State.CANCELLING and end.outcome not in {"succeeded", "failed"}:
         reason = _reason_of_sweep(job) or reason
     if not finish_attempt(session, job_id, attempt, outcome=end.outcome, reason=reason):

@@ -107,14 +107,6 @@ def create_job(
     return job, created
 
 
-def lock_job(session: Session, job_id: str) -> Job | None:
-    """The job, or None; no other writer changes it before the transaction ends.
-
-    A transaction that writes to a job and to its attempts locks the job first, which avoids deadlocks.
-    """
-    return session.get(Job, job_id, populate_existing=True, with_for_update={"key_share": True})
-
-
 def list_jobs(session: Session, wanted: JobFilter) -> tuple[Sequence[Job], bool]:
     """A page of jobs, newest first, and whether there are more."""
     query = select(Job).options(selectinload(Job.attempts), joinedload(Job.mlflow_run), selectinload(Job.labels))

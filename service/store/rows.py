@@ -21,12 +21,18 @@ class IdempotencyMismatchError(InvalidError):
     """An idempotency key was sent again with another body."""
 
 
-def find_or_404(session: Session, table: type[Row], row_id: str, *, lock: bool = False) -> Row:
-    """The row with this id, as it is in the database now.
+def find(session: Session, table: type[Row], row_id: str, *, lock: bool = False) -> Row | None:
+    """The row with this id, as it is in the database now, or None.
 
-    With `lock`, no other writer changes the row before the transaction ends. Raises NotFoundError.
+    With `lock`, no other writer changes the row before the transaction ends. A transaction that writes to a job and to
+    its attempts locks the job first, which avoids deadlocks.
     """
-    row = session.get(table, row_id, populate_existing=True, with_for_update={"key_share": True} if lock else None)
+    return session.get(table, row_id, populate_existing=True, with_for_update={"key_share": True} if lock else None)
+
+
+def find_or_404(session: Session, table: type[Row], row_id: str, *, lock: bool = False) -> Row:
+    """What `find` returns. Raises NotFoundError if there is no such row."""
+    row = find(session, table, row_id, lock=lock)
     if row is None:
         kind = table.__name__.lower()
         raise NotFoundError(f"There is no {kind} {row_id!r}; GET /v1/{kind}s lists the {kind}s.")

@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from service.datasets.repository import list_datasets
 from service.jobs.events import add_event, list_events
-from service.jobs.repository import create_job, lock_job
+from service.jobs.repository import create_job
 from service.store import database as database_module
 from service.store.models import Dataset, Job
+from service.store.rows import find
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:
@@ -63,13 +64,13 @@ def test_a_locked_job_is_read_after_the_lock_is_released(database: Database) -> 
     def read_it() -> None:
         started.set()
         with database.writing() as session:
-            job = lock_job(session, job_id)
+            job = find(session, Job, job_id, lock=True)
             assert job is not None
             found.append(job.step)
 
     reader = threading.Thread(target=read_it)
     with database.writing() as session:
-        job = lock_job(session, job_id)
+        job = find(session, Job, job_id, lock=True)
         assert job is not None
         reader.start()
         assert started.wait(10)
@@ -89,7 +90,7 @@ def test_an_idle_transaction_releases_its_locks(database: Database, monkeypatch:
     def stall() -> None:
         try:
             with database.writing() as session:
-                job = lock_job(session, job_id)
+                job = find(session, Job, job_id, lock=True)
                 assert job is not None
                 stalled.set()
                 resume.wait(60)
@@ -102,7 +103,7 @@ def test_an_idle_transaction_releases_its_locks(database: Database, monkeypatch:
     writer.start()
     assert stalled.wait(10)
     with database.writing() as session:
-        job = lock_job(session, job_id)
+        job = find(session, Job, job_id, lock=True)
         assert job is not None
         assert job.step == 0
     resume.set()
