@@ -1,8 +1,6 @@
 """Common tests of all registered classes. The examples are in tests/core/fixtures/cases.py."""
 
-import gc
 import json
-import tracemalloc
 from dataclasses import MISSING, fields
 
 import numpy as np
@@ -21,6 +19,7 @@ from core import (
 from core.gradcheck.check import check_graph
 from core.graph.graph import BATCH as BATCH_SIZE
 from tests.core.fixtures.cases import CASES
+from tests.core.fixtures.memory import peak_growth
 
 KINDS = ("layer", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 
@@ -295,17 +294,7 @@ def growth_over_a_pass(case, rows):
         plan.forward(RandomKey(1))
         plan.backward({"node": 1.0})
 
-    step()
-    gc.collect()
-    tracemalloc.start()
-    try:
-        step()
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        step()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
+    return peak_growth(step)
 
 
 @every_node

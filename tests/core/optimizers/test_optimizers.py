@@ -1,5 +1,3 @@
-import gc
-import tracemalloc
 from itertools import pairwise
 from math import sqrt
 from unittest.mock import patch
@@ -34,6 +32,7 @@ from core import (
     with_loss,
 )
 from core.arrays import aligned_empty
+from tests.core.fixtures.memory import peak_growth
 
 OPTIMIZERS = [
     SGD(lr=0.1),
@@ -244,18 +243,7 @@ def test_a_step_allocates_no_arrays(optimizer):
     size = 200_000
     taken = Trajectory(optimizer, np.ones(size, np.float32), penalized=[(0, size)])
     gradients = np.ones(size, np.float32)
-    taken.step(gradients)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        taken.step(gradients)
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        taken.step(gradients)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 10_000
+    assert peak_growth(lambda: taken.step(gradients)) < 10_000
 
 
 @each_optimizer

@@ -1,5 +1,3 @@
-import gc
-import tracemalloc
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -10,6 +8,7 @@ from hypothesis import strategies as st
 
 from core import L1, L2, ElasticNet, Linear, ParameterLayout, build_classifier, registered
 from core.arrays import BLOCK
+from tests.core.fixtures.memory import peak_growth
 
 PENALTIES = [L1(0.3), L2(0.3), L2(0.0), ElasticNet(l1=0.2, l2=0.7), ElasticNet(l1=0.2), ElasticNet(l2=0.7)]
 SIZE = 4321
@@ -110,18 +109,7 @@ def test_memory_is_limited(penalty):
         penalty.add_gradient(np, weights, gradients, scratch)
         penalty.value(np, weights)
 
-    step()
-    gc.collect()
-    tracemalloc.start()
-    try:
-        step()
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        step()
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 200_000
+    assert peak_growth(step) < 200_000
 
 
 def test_elastic_net_is_the_sum_of_l1_and_l2():

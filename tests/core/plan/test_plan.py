@@ -1,4 +1,3 @@
-import gc
 import tracemalloc
 from itertools import pairwise
 
@@ -30,6 +29,7 @@ from core import (
 )
 from core.gradcheck.check import check_graph
 from core.plan.arena import Lifetime, place
+from tests.core.fixtures.memory import peak_growth
 
 LOSSES = pytest.mark.parametrize("loss", [Hinge(), SoftmaxCrossEntropy()], ids=lambda loss: loss.type)
 
@@ -153,18 +153,7 @@ def growth_over_a_step(loss, batch):
         plan.backward({"loss": 1.0})
         optimizer.update(np, plan.parameters, plan.gradients, state, scratch, Step(1e-4, 1))
 
-    step()
-    gc.collect()
-    tracemalloc.start()
-    try:
-        step()
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        step()
-        _, peak = tracemalloc.get_traced_memory()
-        return peak - before
-    finally:
-        tracemalloc.stop()
+    return peak_growth(step)
 
 
 @LOSSES
