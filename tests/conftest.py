@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.fixtures.postgres import PostgresServer, find_programs
+from tests.fixtures.postgres import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.fixtures.postgres import PostgresServer
 
 # Ray reads these on import. They are set here, because test modules import Ray.
 os.environ |= {
@@ -62,10 +64,5 @@ def ray_cluster() -> Iterator[int]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """Start a PostgreSQL server for the whole test run. For speed, it is not durable."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: install the Debian package postgresql")
-    server = PostgresServer(programs, durable=False)
-    server.start()
-    yield server
-    server.remove()
+    with running_server(durable=False) as server:
+        yield server

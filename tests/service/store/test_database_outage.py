@@ -12,7 +12,7 @@ import pytest
 from service.access import lookup
 from service.access.tokens import Role, add_token
 from service.store import migrate
-from tests.fixtures.postgres import PostgresServer, find_programs
+from tests.fixtures.postgres import running_server
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:
@@ -22,18 +22,14 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
     from service.store import Database
+    from tests.fixtures.postgres import PostgresServer
 
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
     """A separate server that the test can kill."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's programs are not installed")
-    server = PostgresServer(programs, durable=True)
-    server.start()
-    yield server
-    server.remove()
+    with running_server(durable=True) as server:
+        yield server
 
 
 @pytest.fixture
