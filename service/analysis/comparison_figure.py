@@ -127,7 +127,7 @@ def _draw_margins(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -
         label = f"median {np.median(values):.2f}"
         axes.stairs(shares, edges, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
     axes.axvline(0, color="0.4", linewidth=1)
-    axes.axvline(1, color="0.4", linewidth=1, linestyle=":", label="margin of the hinge loss, 1")
+    axes.axvline(1, color="0.4", linewidth=1, linestyle=":", label="hinge margin, 1")
     axes.legend(frameon=False, fontsize=9, loc="upper right")
 
 
