@@ -7,6 +7,7 @@ their kind. Each can be imported from here by its class name, and is found by it
 
 from typing import Any
 
+# Importing a family registers its classes.
 from core import augmentations, clippings, initializers, layers, losses, optimizers, penalties, schedules  # noqa: F401
 from core.arrays import Array, Namespace, aligned_empty, aligned_zeros
 from core.augmentations.base import Augmentation
@@ -79,6 +80,7 @@ __all__ = [
     "with_loss",
 ]
 _registered = {cls.__name__: cls for cls in classes()}
+# Whatever is registered is public, so the names are not written down here.
 __all__ += sorted(_registered)  # noqa: PLE0605
 
 
