@@ -25,7 +25,7 @@ Curve = list["Point"]
 
 
 def strong(curve: Curve, exchange: str) -> list[tuple[int, float]]:
-    """Return workers and speed-up with the batch as it is, as far as every worker has a row."""
+    """Return workers and speed-up with the same batch, as far as every worker has a row."""
     points = [point for point in curve if point.compute is not None]
     return [(point.workers, points[0].compute / (point.compute + getattr(point, exchange))) for point in points]
 
@@ -62,12 +62,12 @@ def draw(curves: list[tuple[Network, Curve]], path: Path) -> None:
     left.set(title="The same batch: times as fast as one worker", yscale="log", ylim=(0.02, 100))
     left.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     right.set(title="The same batch for every worker: efficiency", ylim=(0, 1.05))
-    right.plot([], [], "k-", label="as it is")
-    right.plot([], [], "k--", label="halving, at the wire's speed")
+    right.plot([], [], "k-", label="current exchange")
+    right.plot([], [], "k--", label="halving, at link speed")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(workers, map(str, workers))
-        axes.set_xlabel("workers, each on its machine")
+        axes.set_xlabel("workers, one per machine")
         axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=100)
@@ -106,7 +106,7 @@ def curve_table(curve: Curve) -> str:
         ]
         for point in curve
     ]
-    header = ["workers", "compute", "exchange", "halving", "at wire speed"]
+    header = ["workers", "compute", "exchange", "halving", "at link speed"]
     return table([*header, "speed-up", "improved", "efficiency", "improved"], rows)
 
 
