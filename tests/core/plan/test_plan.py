@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -312,6 +313,9 @@ def test_invalid_names_and_layouts_raise():
         Plan(program, parameters=np.zeros(1000))
     with pytest.raises(ValueError, match=r"the layout lacks 0_linear\.weight"):
         Plan(program, layout=ParameterLayout([]))
+    other = [replace(each, shape=(*each.shape, 2)) for each in program.parameters]
+    with pytest.raises(ValueError, match=r"0_linear\.weight has the shape \(\d+, \d+, 2\) in the layout"):
+        Plan(program, layout=ParameterLayout(other))
     plan = Plan(program)
     with pytest.raises(ValueError, match="'scores' is not an output of this plan; its outputs are loss"):
         plan.backward({"scores": 1.0})
