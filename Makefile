@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-test demo test test-parts test-chaos test-e2e test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service scaling reference clean
+.PHONY: help env cluster-test demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service scaling reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -22,16 +22,13 @@ demo: .venv/installed  ## train hinge and softmax on real digits and compare the
 
 # Tests that start whole stacks spend most of their time waiting, so they run in parallel with the others.
 test: .venv/installed  ## every test
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-parts test-chaos test-e2e
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-stacks
 
 test-parts: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/chaos --ignore tests/e2e --ignore tests/cluster
 
-test-chaos: .venv/installed
-	$(BIN)/python -m pytest tests/chaos
-
-test-e2e: .venv/installed
-	$(BIN)/python -m pytest tests/e2e
+test-stacks: .venv/installed
+	$(BIN)/python -m pytest tests/chaos tests/e2e
 
 env:  ## write .env with new secrets for docker compose
 	$(PYTHON) deploy/write-env
