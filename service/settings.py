@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     mlflow_url: SecretStr | None = Field(
         None, description="MLflow server to which jobs are exported; default: no export."
     )
+    mlflow_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Secret by which an MLflow server of `--app-name gradfleet` knows the export; `gradfleet up` "
+        "makes one at each start.",
+    )
     # Read by `gradfleet migrate` only.
     admin_token: SecretStr | None = Field(
         None, description="Token that `gradfleet migrate` stores with the role admin."

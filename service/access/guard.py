@@ -29,8 +29,6 @@ OPEN_BELOW = "/docs/"
 # Deleting cannot be undone; any other request that does not read is work that can be cancelled.
 NEEDED = {"GET": Role.READ, "HEAD": Role.READ, "OPTIONS": Role.READ, "DELETE": Role.ADMIN}
 
-CHALLENGE = 'Bearer realm="gradfleet"'
-
 
 def needed_role(method: str) -> Role:
     """Role that a token needs for an HTTP method."""
@@ -40,8 +38,14 @@ def needed_role(method: str) -> Role:
 class TokenGuard:
     """ASGI middleware that responds 401 without a valid token, and 403 to a token whose role is too low.
 
-    A token with more than `requests_per_second` requests gets 429.
+    A token with more than `requests_per_second` requests gets 429. A subclass can accept tokens in other headers.
     """
+
+    challenge = 'Bearer realm="gradfleet"'
+    advice = (
+        "A token is needed: send the header 'Authorization: Bearer TOKEN', or set GRADFLEET_TOKEN for the "
+        "client and the command line. `gradfleet tokens add` creates one, on the service's machine."
+    )
 
     def __init__(self, app: ASGIApp, database: Database, requests_per_second: float) -> None:
         self.app = app
@@ -51,23 +55,35 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(OPEN_BELOW):
-            await self.app(scope, receive, send)
-            return
-        await (await self._refusal(scope) or self.app)(scope, receive, send)
+        needed = self.needed(scope) if scope["type"] == "http" else None
+        refusal = await self._refusal(scope, needed) if needed else None
+        await (refusal or self.app)(scope, receive, send)
 
-    async def _refusal(self, scope: Scope) -> Response | None:
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+    def needed(self, scope: Scope) -> Role | None:
+        """Role that a token needs for a request; None if the request needs no token."""
+        opened = scope["path"] in OPEN or scope["path"].startswith(OPEN_BELOW)
+        return None if opened else needed_role(scope["method"])
+
+    def token(self, authorization: str) -> str | None:
+        """The token in an `Authorization` header; None if the header has another scheme."""
+        scheme, _, token = authorization.partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
+
+    async def _refusal(self, scope: Scope, needed: Role) -> Response | None:
+        authorization = Headers(scope=scope).get("authorization", "")
+        token = self.token(authorization)
         try:
-            caller = await self.lookup.find(token.strip()) if scheme.lower() == "bearer" else None
+            caller = None if token is None else await self.lookup.find(token)
         except SQLAlchemyError as error:
             # The framework's error handlers are inside this middleware.
             if is_unavailable(error):
                 return no_database(scope["method"], scope["path"], error)
             raise
-        return _unauthenticated(scope, sent=bool(scheme)) if caller is None else self._limit(scope, caller)
+        if caller is None:
+            return self._unauthenticated(scope, sent=bool(authorization))
+        return self._limit(scope, caller, needed)
 
-    def _limit(self, scope: Scope, caller: Caller) -> Response | None:
+    def _limit(self, scope: Scope, caller: Caller, needed: Role) -> Response | None:
         if wait := self.rate.take(caller.token_id):
             return problem_response(
                 HTTPStatus.TOO_MANY_REQUESTS,
@@ -75,27 +91,20 @@ class TokenGuard:
                 instance=scope["path"],
                 headers={"Retry-After": str(math.ceil(wait))},
             )
-        needed = needed_role(scope["method"])
         if caller.role.includes(needed):
             return None
         return problem_response(
             HTTPStatus.FORBIDDEN,
             f"{scope['method']} needs a token with the role {needed}; this one's role is {caller.role}.",
             instance=scope["path"],
-            headers={"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'},
+            headers={"WWW-Authenticate": f'{self.challenge}, error="insufficient_scope", scope="{needed}"'},
         )
 
-
-def _unauthenticated(scope: Scope, *, sent: bool) -> Response:
-    """401 response without a token, or if an invalid one was `sent`."""
-    if sent:
-        challenge = f'{CHALLENGE}, error="invalid_token"'
-        detail = "The token does not exist or is revoked; `gradfleet tokens list` shows all tokens."
-    else:
-        challenge = CHALLENGE
-        detail = (
-            "A token is needed: send the header 'Authorization: Bearer TOKEN', or set GRADFLEET_TOKEN for the "
-            "client and the command line. `gradfleet tokens add` creates one, on the service's machine."
-        )
-    headers = {"WWW-Authenticate": challenge}
-    return problem_response(HTTPStatus.UNAUTHORIZED, detail, instance=scope["path"], headers=headers)
+    def _unauthenticated(self, scope: Scope, *, sent: bool) -> Response:
+        """401 response without a token, or if an invalid one was `sent`."""
+        challenge, detail = self.challenge, self.advice
+        if sent:
+            challenge = f'{self.challenge}, error="invalid_token"'
+            detail = "The token does not exist or is revoked; `gradfleet tokens list` shows all tokens."
+        headers = {"WWW-Authenticate": challenge}
+        return problem_response(HTTPStatus.UNAUTHORIZED, detail, instance=scope["path"], headers=headers)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS = {
@@ -21,17 +24,21 @@ NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds the security headers which a response does not have."""
+    """ASGI middleware that adds the security headers which a response does not have.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `headers` replace or extend those of the API.
+    """
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.app = app
+        self.headers = {**SECURITY_HEADERS, **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        added = SECURITY_HEADERS | (NOT_KEPT if scope["path"].startswith("/v1/") else {})
+        added = self.headers | (NOT_KEPT if scope["path"].startswith("/v1/") else {})
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

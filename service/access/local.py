@@ -1,4 +1,4 @@
-"""Protection from other sites' pages in a local browser, for a service without tokens."""
+"""Protection from other sites' pages in a browser: host names and origins."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class LocalOnly:
         if not all(map(self._is_allowed, headers.getlist("host") or [""])):
             status = HTTPStatus.MISDIRECTED_REQUEST
             detail = (
-                "Without tokens this service accepts only the names of this machine: localhost, 127.0.0.1, [::1]. "
+                "Only the names of this machine are accepted here: localhost, 127.0.0.1, [::1]. "
                 "To allow another name, set GRADFLEET_ALLOWED_HOSTS='[\"NAME\"]'."
             )
         elif scope["method"] not in SAFE_METHODS and _is_cross_origin(headers):
             status = HTTPStatus.FORBIDDEN
             detail = (
-                "The request comes from a page of another site. Use the command line, the client or /docs; "
-                "or start the service with GRADFLEET_REQUIRE_TOKEN=true."
+                "The request comes from a page of another site. Use the command line, the client or a page of this "
+                "service."
             )
         else:
             await self.app(scope, receive, send)

@@ -37,11 +37,18 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
         stack.enter_context(_lock(data_dir))
         listener = stack.enter_context(listen(host, port))
         mlflow = stack.enter_context(
-            MlflowServer(data_dir)
+            MlflowServer(Settings(data_dir=data_dir, host=host))
         )  # the slowest to start: the other components start meanwhile
         cluster = stack.enter_context(ray_cluster(data_dir, Settings()))
         cpus, gpus = (int(cluster.resources[name]) for name in ("CPU", "GPU"))
-        settings = Settings(data_dir=data_dir, host=host, mlflow_url=mlflow.url, cluster_cpus=cpus, cluster_gpus=gpus)
+        settings = Settings(
+            data_dir=data_dir,
+            host=host,
+            mlflow_url=mlflow.url,
+            mlflow_secret=mlflow.secret,
+            cluster_cpus=cpus,
+            cluster_gpus=gpus,
+        )
         # The data directory is locked, so the process that left a lease in its database has ended.
         alone = settings.database_url is None
         url = stack.enter_context(control_plane(settings, listener, cluster, alone=alone))

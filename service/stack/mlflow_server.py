@@ -1,10 +1,12 @@
-"""The embedded stack's MLflow server: a child process, with its data in SQLite."""
+"""The embedded stack's MLflow server behind its door: a child process, with its data in SQLite."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,11 +21,13 @@ from service.processes import child_environment, die_with_parent
 from service.stack.control_plane import StartError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
+
+    from service.settings import Settings
 
 HOST = "127.0.0.1"
 USUAL_PORT = 5000
+UVICORN_OPTIONS = "--no-proxy-headers --no-server-header --ws none --lifespan off"
 STOP_TIMEOUT = 5.0  # seconds; every request that it has answered is in its database
 
 log = logging.getLogger(__name__)
@@ -33,11 +37,14 @@ class MlflowServer:
     """An MLflow server with its files in a data directory, on MLflow's usual port or, if that is taken, a free one.
 
     A context manager: entering starts the server without waiting for it, leaving stops it and its child processes.
+    `secret` is new for each instance; whoever has it may write runs.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._directory = data_dir / "mlflow"
-        self._log = data_dir / "logs" / "mlflow.log"
+    def __init__(self, settings: Settings) -> None:
+        self._directory = settings.data_dir / "mlflow"
+        self._log = settings.data_dir / "logs" / "mlflow.log"
+        self._settings = settings
+        self.secret = secrets.token_urlsafe(32)
         self._port = _free_port()
         self.url = f"http://{HOST}:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,22 +61,35 @@ class MlflowServer:
             *("--host", HOST, "--port", str(self._port), "--workers", "1"),
             *("--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"),
             *("--artifacts-destination", str(self._directory / "artifacts")),
+            *("--app-name", "gradfleet", "--uvicorn-opts", UVICORN_OPTIONS),
         ]
-        environment = child_environment() | {
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five more processes, for scoring language models
-        }
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=self._directory,  # uvicorn, which MLflow starts, imports modules from its working directory
-                env=environment,
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches this process only, which then stops the server
                 preexec_fn=die_with_parent,  # noqa: PLW1509
             )
+
+    def _environment(self) -> dict[str, str]:
+        """The child's environment, which only this account can read; every account can read a command line."""
+        settings = self._settings
+        # Variables for MLflow's client, or for another server of this account's.
+        kept = {name: value for name, value in child_environment().items() if "MLFLOW" not in name}
+        environment = kept | {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five more processes, for scoring language models
+            "GRADFLEET_MLFLOW_SECRET": self.secret,
+            "GRADFLEET_ALLOWED_HOSTS": json.dumps(settings.allowed_hosts),
+            "GRADFLEET_REQUIRE_TOKEN": str(settings.requires_token),
+            "GRADFLEET_REQUESTS_PER_SECOND": str(settings.requests_per_second),
+        }
+        # The tokens are in the service's database.
+        return environment | ({"GRADFLEET_DATABASE_URL": settings.database} if settings.requires_token else {})
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until the server answers. Raises StartError after `timeout` seconds, or if it has ended."""

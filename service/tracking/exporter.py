@@ -74,7 +74,8 @@ class MlflowExporter:
 
     def __init__(self, database: Transactions, settings: Settings) -> None:
         self._database = database
-        self._api = MlflowApi(settings.mlflow_url.get_secret_value()) if settings.mlflow_url else None
+        secret = settings.mlflow_secret.get_secret_value() if settings.mlflow_secret else None
+        self._api = MlflowApi(settings.mlflow_url.get_secret_value(), secret) if settings.mlflow_url else None
         self._exports = None if self._api is None else exports(database, settings, self._api)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow-exporter", daemon=True)

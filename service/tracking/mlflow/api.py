@@ -35,6 +35,7 @@ UNAVAILABLE = {
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
     HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.MISDIRECTED_REQUEST,
     HTTPStatus.TOO_MANY_REQUESTS,
 }
 
@@ -69,10 +70,13 @@ class LoggedModel(NamedTuple):
 
 
 class MlflowApi:
-    """Client of the MLflow server at `url`. Each call may raise UnavailableError or RejectedError."""
+    """Client of the MLflow server at `url`. Each call may raise UnavailableError or RejectedError.
 
-    def __init__(self, url: str) -> None:
-        self._http = http_client(url, TIMEOUT_S)
+    `secret` is that of a server with `--app-name gradfleet`.
+    """
+
+    def __init__(self, url: str, secret: str | None = None) -> None:
+        self._http = http_client(url, TIMEOUT_S, {"Authorization": f"Bearer {secret}"} if secret else None)
         self._interrupted = threading.Event()
         self._socket: socket.socket | None = None
 
