@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
 import re
@@ -58,7 +57,9 @@ class Door:
         if (scope["method"], scope["path"]) == GATEWAY:
             return JSONResponse(NO_GATEWAY)
         if route is None:
-            detail = f"{scope['method']} {scope['path']} is not available: Gradfleet allows only a part of MLflow's API."
+            detail = (
+                f"{scope['method']} {scope['path']} is not available: Gradfleet allows only a part of MLflow's API."
+            )
             return problem_response(HTTPStatus.NOT_FOUND, detail, instance=scope["path"])
         scope[ROUTE] = route
         authorization = Headers(scope=scope).get("authorization", "").encode("latin-1")
@@ -90,9 +91,10 @@ class DashboardGuard(TokenGuard):
         if scheme.lower() != "basic":
             return super().token(authorization)
         try:
-            return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+            decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+        except ValueError:
             return None
+        return decoded.partition(":")[2] if decoded.isprintable() else None
 
 
 class Checked:

@@ -15,8 +15,8 @@ from service.access.tokens import Role
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A relative path, as the export names artifacts and MLflow its pages. MLflow decodes paths once more, so a percent sign is not allowed.
-# No part begins with a dot, so none is `..`.
+# A relative path, as the export names artifacts and MLflow its pages. No part begins with a dot, so none is `..`.
+# MLflow decodes paths once more, so there is no percent sign either.
 ARTIFACT = r"\w[\w.-]*(?:/\w[\w.-]*)*"
 # The directories of runs and models. The server, not the request, decides what is in which of them.
 ROOT = r"\d+/(?:[0-9a-f]{32}|models/m-[0-9a-f]{32})/artifacts"
@@ -100,6 +100,7 @@ POST  /api/2.0/mlflow/registered-models/create  name
 POST  /api/2.0/mlflow/model-versions/create     name source run_id model_id
 PUT   /api/2.0/mlflow-artifacts/artifacts/{artifact}
 """
+
 
 @dataclass(frozen=True)
 class Route:

@@ -29,18 +29,19 @@ HEADERS = {
 
 
 def create_app() -> ASGIApp:
-    """MLflow's application behind the door, as the environment's settings say.
-
-    Raises ValueError without GRADFLEET_MLFLOW_SECRET.
-    """
-    settings = Settings()
-    if settings.mlflow_secret is None:
-        raise ValueError("GRADFLEET_MLFLOW_SECRET must be set: the secret by which the export is known")
-    # In place of MLflow's checks, which accept host names by patterns such as 10.* and any page of localhost.
+    """MLflow's application behind the door, with the settings of the environment."""
+    # In place of MLflow's checks, which accept host names by patterns such as 10.* and pages of any port of localhost.
     os.environ["MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"] = "true"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    from mlflow.server.fastapi_app import app as mlflow  # noqa: PLC0415  it reads its environment
+    from mlflow.server.fastapi_app import app  # noqa: PLC0415  it reads the environment
 
+    return behind_door(app, Settings())
+
+
+def behind_door(mlflow: ASGIApp, settings: Settings) -> ASGIApp:
+    """An application of MLflow's behind the door. Raises ValueError without a secret in the settings."""
+    if settings.mlflow_secret is None:
+        raise ValueError("GRADFLEET_MLFLOW_SECRET must be set: by this secret the server knows the export")
     users: ASGIApp = BodyLimit(Checked(mlflow, export=False), MAX_BODY_BYTES, settings.max_body_seconds)
     if settings.requires_token:
         users = DashboardGuard(users, Database(settings.database), settings.requests_per_second)

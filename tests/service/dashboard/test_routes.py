@@ -173,9 +173,11 @@ def test_with_a_prefix_in_mlflows_environment_nothing_new_is_allowed() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "//api/2.0/mlflow/runs/get", "/api//2.0/mlflow/runs/get", "/api/2.0/mlflow/runs/get/", "/API/2.0/mlflow/runs/get",
+        "//api/2.0/mlflow/runs/get", "/api//2.0/mlflow/runs/get", "/api/2.0/mlflow/runs/get/",
+        "/API/2.0/mlflow/runs/get",
         "/api/2.0/mlflow/runs/../runs/get", "/api/2.0/mlflow/./runs/get", "/api/2.0/mlflow/runs%2Fget",
-        "/api/2.0/mlflow/runs/get\n", "/api/2.0/mlflow/runs/get?x", "/api/2.0/mlflow/runs/get;x", "api/2.0/mlflow/runs/get",
+        "/api/2.0/mlflow/runs/get\n", "/api/2.0/mlflow/runs/get?x", "/api/2.0/mlflow/runs/get;x",
+        "api/2.0/mlflow/runs/get",
         "http://127.0.0.1/api/2.0/mlflow/runs/get", "/api/200/mlflow/runs/get", "/xajax-api/2.0/mlflow/runs/get",
         "/static-files/../mlflow.db", "/static-files//etc/passwd", "/static-files/.env", "", "*",
         "/api/2.0/mlflow/logged-models/..", "/api/2.0/mlflow/logged-models/" + MODEL + "/b",
@@ -191,7 +193,8 @@ def test_other_spellings_of_a_path_are_not_allowed(path: str) -> None:
     [
         "../../x", "1/../x", "x", "1/x", "/etc/passwd", "file:///etc/passwd", RUN + "/..", RUN + "/../x", RUN + "//x",
         RUN.replace("model/MLmodel", ".."), RUN.replace("model/MLmodel", ""), RUN.replace("model/MLmodel", "%2e%2e/x"),
-        RUN.replace("model", "..%2f"), RUN.replace("model", "a\\b"), RUN.replace("model", "c:"), RUN.replace("1/", "1/1/"),
+        RUN.replace("model", "..%2f"), RUN.replace("model", "a\\b"), RUN.replace("model", "c:"),
+        RUN.replace("1/", "1/1/"),
         RUN.replace("1/", "../"), RUN.replace("model", "#"), RUN.replace("model", ".hidden"), RUN + "\n", RUN + "\0",
     ],
 )  # fmt: skip
