@@ -20,6 +20,7 @@ import psycopg
 
 from service.client import ApiError, Client, UnreachableError
 from service.processes import die_with_parent
+from service.settings import Settings
 from service.stack.mlflow_server import MlflowServer
 from tests.chaos.gates import GATES
 from tests.e2e.stack import MARK, marked_processes, wait_until
@@ -137,7 +138,7 @@ class Deployment:
             stack.callback(self.postgres.remove)
             self.database_url = self.postgres.create_database()
             with patch("service.stack.mlflow_server.USUAL_PORT", 0):  # other programs may use that port
-                self.mlflow = stack.enter_context(MlflowServer(self.data_dir))
+                self.mlflow = stack.enter_context(MlflowServer(Settings(data_dir=self.data_dir)))
             short = stack.enter_context(TemporaryDirectory(prefix="gradfleet-", ignore_cleanup_errors=True))
             self.ray = RayHead(short, self._directory / "ray.log", self.mark)
             stack.callback(self.ray.stop)
@@ -147,6 +148,7 @@ class Deployment:
                 "GRADFLEET_DATA_DIR": str(self.data_dir),
                 "GRADFLEET_DATABASE_URL": self.database_url,
                 "GRADFLEET_MLFLOW_URL": self.mlflow.url,
+                "GRADFLEET_MLFLOW_SECRET": self.mlflow.secret,
                 "GRADFLEET_RAY_ADDRESS": f"127.0.0.1:{self.ray.port}",
             }
             self.services = [Serve(environment, self._directory / f"serve{number}.log") for number in range(2)]

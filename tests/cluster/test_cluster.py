@@ -174,7 +174,10 @@ def test_a_killed_container_comes_back_and_no_bit_changes(
 
 def test_mlflow_has_every_job(cluster: Cluster, client: Client) -> None:
     for run in exported_jobs(client):
-        answer = httpx.get(f"{cluster.mlflow_url}/api/2.0/mlflow/runs/get", params={"run_id": run["mlflow"]["run_id"]})
+        query = {"run_id": run["mlflow"]["run_id"]}
+        answer = httpx.get(
+            f"{cluster.mlflow_url}/api/2.0/mlflow/runs/get", params=query, auth=("anyone", cluster.token())
+        )
         assert answer.json()["run"]["info"]["status"] == "FINISHED"
 
 
@@ -209,7 +212,7 @@ def contents(cluster: Cluster, client: Client) -> dict[str, Any]:
     found = {}
     for run in exported_jobs(client):
         files = {"path": "model/model.safetensors", "run_uuid": run["mlflow"]["run_id"]}
-        params = httpx.get(f"{cluster.mlflow_url}/get-artifact", params=files)
+        params = httpx.get(f"{cluster.mlflow_url}/get-artifact", params=files, auth=("anyone", cluster.token()))
         assert params.is_success, params.text
         found[run.id] = (run["params_sha256"], run.export_metrics("text/csv"), params.content)
     return found

@@ -108,6 +108,20 @@ def test_commands_of_containers_exist() -> None:
     assert commands <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
+def test_mlflow_runs_behind_the_door_and_with_tokens() -> None:
+    compose = documents(COMPOSE)[0]["services"]["mlflow"]
+    kubernetes = next(every(documents(DEPLOY / "kubernetes" / "mlflow.yaml"), "containers"))[0]
+    environments = [compose["environment"], {entry["name"]: entry.get("value", entry) for entry in kubernetes["env"]}]
+    for container, environment in zip((compose, kubernetes), environments, strict=True):
+        assert re.findall(r"mlflow server.*", container["command"][-1]) == ["mlflow server --app-name gradfleet"]
+        assert environment["GRADFLEET_REQUIRE_TOKEN"] == "true"
+        assert "GRADFLEET_DATABASE_URL" in environment
+        assert "GRADFLEET_MLFLOW_SECRET" in environment
+        assert environment["GRADFLEET_ALLOWED_HOSTS"] == '["mlflow"]'
+        # MLflow's own checks, which the door replaces.
+        assert not [name for name in environment if name.startswith("MLFLOW_SERVER")]
+
+
 def test_metrics_of_alerts_and_dashboard_are_documented() -> None:
     texts = [path.read_text() for path in (DEPLOY / "monitoring").rglob("*") if path.suffix in {".yml", ".json"}]
     metrics = set(re.findall(r"\bgradfleet_\w+", "\n".join(texts)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.settings import Settings
 from service.stack.control_plane import StartError
 from service.stack.mlflow_server import MlflowServer
 
@@ -31,7 +32,7 @@ def test_requests_to_the_server_bypass_the_proxy(tmp_path: Path, monkeypatch: py
         thread = threading.Thread(target=healthy_server.serve_forever)
         thread.start()
         try:
-            server = MlflowServer(tmp_path)
+            server = MlflowServer(Settings(data_dir=tmp_path))
             server.url = f"http://127.0.0.1:{healthy_server.server_port}"
             server.wait_until_ready(5)
         finally:
@@ -41,4 +42,4 @@ def test_requests_to_the_server_bypass_the_proxy(tmp_path: Path, monkeypatch: py
 
 def test_a_server_that_is_not_running_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="the MLflow server ended while it started"):
-        MlflowServer(tmp_path).wait_until_ready(5)
+        MlflowServer(Settings(data_dir=tmp_path)).wait_until_ready(5)
