@@ -68,4 +68,10 @@ def test_mlflow_refuses_the_name_of_another_machine(stack: Stack) -> None:
     rebound = httpx.get(
         f"{stack.mlflow_url}/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": "evil.example"}
     )
-    assert rebound.status_code == 403
+    assert rebound.status_code == 421
+
+
+def test_mlflow_has_no_route_that_runs_programs(stack: Stack) -> None:
+    config = {"providers": {"openai": {"base_url": "http://127.0.0.1:9/v1"}}}
+    answer = httpx.put(f"{stack.mlflow_url}/ajax-api/3.0/mlflow/assistant/config", json=config)
+    assert answer.status_code == 404

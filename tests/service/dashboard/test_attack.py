@@ -19,7 +19,7 @@ from service.access.tokens import Role, add_token
 from service.settings import Settings
 from service.stack.mlflow_server import MlflowServer
 from service.store import Database, migrate
-from service.tracking.mlflow.api import MlflowApi, RejectedError, Run
+from service.tracking.mlflow.api import MlflowApi, RejectedError, Run, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +136,13 @@ def test_the_secret_is_in_no_command_line_and_in_no_log(stack: tuple[Any, ...], 
     assert run.active
     assert "runs/create" in log
     assert server.secret not in log
+
+
+def test_an_export_with_another_secret_waits_until_it_is_mended(server: MlflowServer) -> None:
+    export = MlflowApi(server.url, "another" * 6)
+    with pytest.raises(UnavailableError, match="401|403"):
+        export.experiment("not yet there")
+    export.close()
 
 
 def test_with_tokens_every_page_needs_one(stack: tuple[Any, ...]) -> None:
