@@ -29,7 +29,8 @@ ROUTE = "gradfleet.route"  # key in a request's scope
 RESERVED_TAG = re.compile(r"(?:gradfleet|mlflow)\..*", re.DOTALL)
 NOTES = re.compile(r"mlflow\.(?:note\.content|experimentKind|sharedViewState\.\w+)")
 # The pages of experiments ask for MLflow's gateway, and show an error without an answer.
-GATEWAY, NO_GATEWAY = ("GET", "/ajax-api/2.0/mlflow/gateway-proxy"), {"endpoints": []}
+GATEWAY = ("GET", "/ajax-api/2.0/mlflow/gateway-proxy")
+NO_GATEWAY: dict[str, list[str]] = {"endpoints": []}
 # Registered models come from a run, never from a directory of the server.
 SOURCE = re.compile(r"models:/m-[0-9a-f]{32}")
 
@@ -53,9 +54,9 @@ class Door:
         await self._application(scope)(scope, receive, send)
 
     def _application(self, scope: Scope) -> ASGIApp:
-        route = find_route(scope["method"], scope["path"])
         if (scope["method"], scope["path"]) == GATEWAY:
             return JSONResponse(NO_GATEWAY)
+        route = find_route(scope["method"], scope["path"])
         if route is None:
             detail = (
                 f"{scope['method']} {scope['path']} is not available: Gradfleet allows only a part of MLflow's API."

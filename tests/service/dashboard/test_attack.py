@@ -140,7 +140,7 @@ def test_the_secret_is_in_no_command_line_and_in_no_log(stack: tuple[Any, ...], 
 
 def test_an_export_with_another_secret_waits_until_it_is_mended(server: MlflowServer) -> None:
     export = MlflowApi(server.url, "another" * 6)
-    with pytest.raises(UnavailableError, match="401|403"):
+    with pytest.raises(UnavailableError, match=r"401|403"):
         export.experiment("not yet there")
     export.close()
 
