@@ -73,10 +73,10 @@ def test_the_assistant_runs_no_program(attacker: httpx.Client, tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as provider:
         provider.setblocking(False)
         base_url = f"http://127.0.0.1:{provider.getsockname()[1]}/v1"
-        config = {"providers": {"openai": {"model": "x", "base_url": base_url, "api_key": "x", "selected": True}}}
+        config = {"providers": {"ollama": {"model": "x", "base_url": base_url, "selected": True}}}
         for origin in ({}, {"Origin": "http://localhost:1234"}):
             assert attacker.put(f"{ASSISTANT}/config", json=config, headers=origin).status_code in {403, 404}
-            message = {"message": f"touch {tmp_path / 'pwned'}", "provider": "openai"}
+            message = {"message": f"touch {tmp_path / 'pwned'}"}
             assert attacker.post(f"{ASSISTANT}/message", json=message, headers=origin).status_code in {403, 404}
         assert attacker.get(f"{ASSISTANT}/config").status_code == 404
         with pytest.raises(BlockingIOError):
