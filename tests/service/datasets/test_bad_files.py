@@ -48,14 +48,14 @@ CSV_HEAD = "a,b,label\n1,2,x\n3,4,y\n"
 
 # The content of the file and the words that must be in the message.
 TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "too few fields": (CSV_HEAD + "5,x\n", ("t.csv", "Row #4", "Expected 3 columns, got 2")),
-    "too many fields": (CSV_HEAD + "5,6,x,7\n", ("t.csv", "Row #4", "Expected 3 columns, got 4")),
+    "too few fields": (CSV_HEAD + "5,x\n", ("t.csv", "line 4", "Expected 3 columns, got 2")),
+    "too many fields": (CSV_HEAD + "5,6,x,7\n", ("t.csv", "line 4", "Expected 3 columns, got 4")),
     "text in a column of numbers": (CSV_HEAD + "5,many,x\n", ("t.csv", "'b'", "'many'", "line 4")),
-    "empty number": (CSV_HEAD + "5,,x\n", ("t.csv", "'b'", "row 2", "no value")),
-    "no label": (CSV_HEAD + "5,6,\n", ("t.csv", "'label'", "row 2", "no label")),
-    "not a number": (CSV_HEAD + "nan,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
-    "infinity": (CSV_HEAD + "-inf,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
-    "beyond 32 bits": (CSV_HEAD + "1e39,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
+    "empty number": (CSV_HEAD + "5,,x\n", ("t.csv", "'b'", "line 4", "no value")),
+    "no label": (CSV_HEAD + "5,6,\n", ("t.csv", "'label'", "line 4", "no label")),
+    "not a number": (CSV_HEAD + "nan,6,x\n", ("t.csv", "'a'", "line 4", "finite")),
+    "infinity": (CSV_HEAD + "-inf,6,x\n", ("t.csv", "'a'", "line 4", "finite")),
+    "beyond 32 bits": (CSV_HEAD + "1e39,6,x\n", ("t.csv", "'a'", "line 4", "finite")),
     "nothing": ("", ("t.csv", "Empty")),
     "only a header": ("a,label\n", ("0 rows", "at least 2")),
     "no header": ("1.5,2,7\n3,4,8\n", ("t.csv", "first line", "name the columns")),
@@ -166,7 +166,7 @@ def test_a_label_that_is_not_one_of_the_given_classes(tmp_path: Path) -> None:
     GOOD.to_parquet(tmp_path / "t.parquet")
     assert "row 1 has 'y'" in error_of(tmp_path, tmp_path / "t.parquet", classes=["x", "z"])
     GOOD.to_csv(tmp_path / "t.csv")
-    assert "row 2 has 2" in error_of(
+    assert "line 4 has 2" in error_of(
         tmp_path, tmp_path / "t.csv", classes=["x", "z"], label="b", features=["a"]
     ).replace("'", "")
 
