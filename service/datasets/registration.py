@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from service.datasets.files.places import PlaceError, check_address, is_remote
+from service.datasets.files.places import PlaceError, check_address, find_source, is_remote
 from service.datasets.files.unpacking import plain_name
 from service.datasets.files.workspace import workspace
 from service.datasets.preparation.preparation import Prepared
@@ -74,6 +74,8 @@ def _place(services: Services, reader: Reader, field: str, path: str, scratch: P
     """Where the files are: a path below one of some directories; those of an object store are copied first."""
     settings = services.settings
     if not is_remote(path):
+        with _problems_of(field):
+            find_source(field, path, settings.allowed_roots)  # before a process is started, which looks again
         return {"roots": [str(root) for root in settings.allowed_roots], "path": path}
     with _problems_of(field):
         check_address(field, path, settings.allowed_uris)

@@ -46,9 +46,8 @@ def check_address(field: str, uri: str, allowed: Sequence[str]) -> None:
 
 def find_files(field: str, path: str, roots: Sequence[Path]) -> tuple[list[Path], Path]:
     """The files at a path below one of the roots, and the path with all links resolved. Raises PlaceError."""
-    resolved = [_resolve(root) for root in roots]
-    source = _find_source(field, path, resolved)
-    return ([source] if source.is_file() else _files_of(field, source, resolved)), source
+    source = find_source(field, path, roots)
+    return ([source] if source.is_file() else _files_of(field, source, [_resolve(root) for root in roots])), source
 
 
 def shown_source(source: str, roots: Sequence[Path]) -> str:
@@ -66,10 +65,10 @@ def _is_below(uri: str, prefix: str) -> bool:
     return uri.rstrip("/") == base or uri.startswith(f"{base}/")
 
 
-def _find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
+def find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
     """The file or folder with all links resolved. Raises PlaceError unless it is below one of `roots`."""
     # A relative path is relative to each root; an absolute path replaces the root.
-    below = [candidate for root in roots if (candidate := _resolve(root / path)).is_relative_to(root)]
+    below = [candidate for root in map(_resolve, roots) if (candidate := _resolve(root / path)).is_relative_to(root)]
     if not below:
         raise PlaceError(field, f"{_short(path)} is outside the directories for datasets; {HINT}")
     for candidate in below:

@@ -23,8 +23,11 @@ CHUNK_BYTES = 1024 * 1024
 DEEPEST = 3  # such as a gzipped file in a gzipped archive
 MOST_MEMBERS = 10_000
 LARGEST_HEADER = 4 * 1024 * 1024  # bytes: a .zip's list of so many members, or what a .tar says about one of them
-# zipfile raises RuntimeError for a file with a password.
-FAILURES = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
+# zipfile raises RuntimeError for a file with a password, and IndexError for a damaged list of members.
+FAILURES = (
+    *(OSError, EOFError, IndexError, RuntimeError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
+)
 
 
 class Unpacker:

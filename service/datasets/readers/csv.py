@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
@@ -122,10 +122,8 @@ def _line(path: Path, row: int) -> str:
     """The line in which a row ends: rows may contain line breaks, and empty lines are no rows."""
     with open_file(path) as file:
         lines = csv.reader(io.TextIOWrapper(file, encoding="latin-1", newline=""), delimiter=_delimiter(path))
-        try:
+        with suppress(csv.Error):  # such as a longer field in it than the standard library reads
             next(islice(filter(None, lines), row + 1, None), None)
-        except csv.Error:  # such as a longer field than the standard library reads
-            return f"row {row}"
         return f"line {lines.line_num}"
 
 

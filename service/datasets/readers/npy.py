@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from math import prod
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -66,8 +67,9 @@ def _mapped(path: Path) -> NDArray[Any]:
                 raise ValueError(f"version {version} of the format, of which 1.0 and 2.0 are read")  # noqa: TRY301
             shape, is_fortran, dtype = HEADERS[version](file)
         # NumPy evaluates the header as a Python literal, whose parser has limits of its own.
-        except (OSError, ValueError, TypeError, RecursionError, MemoryError, SyntaxError) as error:
-            raise DatasetError(f"{path.name} cannot be read as a NumPy array: {text_of(error)}") from error
+        except (OSError, ValueError, TypeError, RecursionError, MemoryError, SyntaxError, TokenError) as error:
+            said = text_of(error) or "its header is nested too deeply"
+            raise DatasetError(f"{path.name} cannot be read as a NumPy array: {said}") from error
         if dtype.hasobject:
             raise DatasetError(f"{path.name} has Python objects, which are not read; its rows must be numbers or text")
         if any(isinstance(length, bool) or length < 0 for length in shape):

@@ -49,10 +49,17 @@ class ParquetReader:
 @contextmanager
 def _opened(path: Path, categories: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     # With an open file instead of a path, the library neither reveals the path nor adds columns for its folders.
-    # Text that is read as a dictionary is in memory once, however many rows have it.
-    with (
-        reading(path, "a Parquet file"),
-        open_file(path) as file,
-        pq.ParquetFile(file, read_dictionary=categories, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet,
-    ):
-        yield parquet
+    with reading(path, "a Parquet file"), open_file(path) as file:
+        metadata = pq.read_metadata(file)
+        # Text that is read as a dictionary is in memory once, however many rows have it.
+        leaves = _leaves(metadata.schema, categories) if categories else []
+        with pq.ParquetFile(
+            file, metadata=metadata, read_dictionary=leaves, buffer_size=BUFFER_BYTES, pre_buffer=False
+        ) as parquet:
+            yield parquet
+
+
+def _leaves(schema: pq.ParquetSchema, columns: Sequence[str]) -> list[str]:
+    """The format's names of the values in some columns, such as "label" or, in lists, "label.list.element"."""
+    paths = [schema.column(index).path for index in range(len(schema))]
+    return [path for path in paths if path.startswith(tuple(columns))]

@@ -85,7 +85,7 @@ class Reader:
             raise DatasetError(f"{what} cannot be read: it is damaged, or was changed meanwhile ({name})")
         if process.returncode:
             raise RuntimeError(f"the process of the task {task!r} failed; its error is in the log")
-        return _result(json.loads(answer), what)
+        return result_of(json.loads(answer), what)
 
     def stop(self, error: ServiceError) -> None:
         """End the task that is running; it and all further ones raise `error`. Returns immediately, on any thread."""
@@ -126,7 +126,8 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes) -> bytes:
     return answer
 
 
-def _result(answer: dict[str, Any], what: str) -> Any:
+def result_of(answer: dict[str, Any], what: str) -> Any:
+    """The result in the answer of a task. Raises DatasetError, and OSError for an error of the machine."""
     if "result" in answer:
         return answer["result"]
     if "errno" in answer:

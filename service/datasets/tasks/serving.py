@@ -34,27 +34,29 @@ def serve(task: Callable[..., Any]) -> None:
     answer_file = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
-    _limit(request["memory_bytes"], request["seconds"])
+    limit(request["memory_bytes"], request["seconds"])
     try:
-        answer = _answer(task, request)
+        answer = answer_of(task, request)
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)
     with answer_file:
         json.dump(answer, answer_file)
 
 
-def _limit(memory_bytes: int, seconds: float) -> None:
+def limit(memory_bytes: int, seconds: float) -> None:
+    """Limit the memory and CPU time of this process."""
     # RLIMIT_DATA counts what is allocated. RLIMIT_AS would also count mapped files, which may be larger than memory.
-    for limit, value in (
+    for kind, value in (
         (resource.RLIMIT_DATA, memory_bytes),
         (resource.RLIMIT_CPU, int(seconds) + 1),
         (resource.RLIMIT_CORE, 0),
     ):
-        hard = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (value, hard) if hard == resource.RLIM_INFINITY else (min(value, hard), hard))
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (value, hard) if hard == resource.RLIM_INFINITY else (min(value, hard), hard))
 
 
-def _answer(task: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
+def answer_of(task: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
+    """The result of the task as JSON, or what is wrong. Raises MemoryError."""
     try:
         return {"result": task(**request["arguments"])}
     except MemoryError:
