@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
+from service.datasets.tasks.prepare import run as prepare
+from service.datasets.tasks.reader import Reader, result_of
+from service.datasets.tasks.serving import answer_of
 from service.jobs.recording import record_events
 from service.jobs.repository import move, start_attempt
 from service.jobs.states import State
@@ -94,14 +97,18 @@ def test_a_file_without_read_permission(
 ) -> None:
     source = settings.allowed_roots[0] / "good.parquet"
     write_parquet(source)
-    original_open = Path.open
+    original_open = os.open
 
-    def reject(path: Path, *arguments: Any, **named: Any) -> Any:
-        if path.name == source.name:
-            raise PermissionError(13, "Permission denied", str(path))
+    def reject(path: Any, *arguments: Any, **named: Any) -> int:
+        if Path(path).name == source.name:
+            raise PermissionError(13, "Permission denied", str(source))
         return original_open(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "open", reject)
+    def run_here(_: Reader, __: str, what: str, arguments: dict[str, Any]) -> Any:
+        return result_of(answer_of(prepare, {"what": what, "arguments": arguments}), what)
+
+    monkeypatch.setattr(Reader, "run", run_here)  # the function above is not in another process
+    monkeypatch.setattr(os, "open", reject)
     answer = register(api, "good.parquet")
     assert (answer.status_code, "Permission denied" in answer.text) == (422, True)
     check(answer)
