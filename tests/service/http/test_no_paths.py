@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from service.datasets.tasks.prepare import run as prepare
-from service.datasets.tasks.reader import Reader, result_of
-from service.datasets.tasks.serving import answer_of
 from service.jobs.recording import record_events
 from service.jobs.repository import move, start_attempt
 from service.jobs.states import State
@@ -92,6 +89,7 @@ def test_a_dataset_of_a_directory_that_is_no_longer_allowed(
     check(answer)
 
 
+@pytest.mark.usefixtures("reading_here")
 def test_a_file_without_read_permission(
     api: httpx.Client, settings: Settings, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,10 +102,6 @@ def test_a_file_without_read_permission(
             raise PermissionError(13, "Permission denied", str(source))
         return original_open(path, *arguments, **named)
 
-    def run_here(_: Reader, __: str, what: str, arguments: dict[str, Any]) -> Any:
-        return result_of(answer_of(prepare, {"what": what, "arguments": arguments}), what)
-
-    monkeypatch.setattr(Reader, "run", run_here)  # the function above is not in another process
     monkeypatch.setattr(os, "open", reject)
     answer = register(api, "good.parquet")
     assert (answer.status_code, "Permission denied" in answer.text) == (422, True)
