@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     max_dataset_bytes: int = Field(
         64 * 1024**3, gt=0, description="Maximum size of a dataset, and of its unpacked files."
     )
+    max_registration_memory_bytes: int = Field(
+        1024**3, ge=256 * 1024**2, description="Maximum memory for reading the files of one dataset."
+    )
+    max_registration_seconds: float = Field(
+        1800, gt=0, description="Maximum time for copying or reading the files of one dataset."
+    )
     cluster_cpus: int | None = Field(
         None,
         gt=0,

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from service.datasets.contact_sheet import contact_sheet
-from service.datasets.schemas import DatasetPreview, PreviewRow
+from service.datasets.schemas import DatasetPreview
 from service.errors import ConflictError
-from workers.data.dataset import DatasetError, open_dataset
+from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.datasets.tasks.reader import Reader
     from workers.data.dataset import DatasetInfo
 
 
-def first_rows(name: str, info: DatasetInfo, rows: int) -> DatasetPreview:
+def first_rows(reader: Reader, name: str, info: DatasetInfo, rows: int) -> DatasetPreview:
     """The first rows of a dataset. Raises ConflictError if its file cannot be read."""
     with _showing(name):
-        features, labels = open_dataset(info)
-    return DatasetPreview(
-        rows=[
-            PreviewRow(
-                features=features[row].tolist(),
-                label=info.classes[labels[row]] if info.classes else None,
-                targets=[] if info.classes else labels[row].tolist(),
-            )
-            for row in range(min(rows, info.rows))
-        ]
-    )
+        return DatasetPreview(rows=reader.run("preview", "it", {"info": asdict(info), "rows": rows}))
 
 
-def images(name: str, info: DatasetInfo) -> bytes:
+def images(reader: Reader, name: str, info: DatasetInfo) -> bytes:
     """Some images of a dataset as one PNG. Raises ConflictError if it cannot be read or its rows are not images."""
     with _showing(name):
-        return contact_sheet(info)
+        return base64.b64decode(reader.run("contact_sheet", "it", {"info": asdict(info)}))
 
 
 @contextmanager

@@ -3,53 +3,60 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from service.datasets.files.places import find_files
+from service.datasets.files.places import PlaceError, check_address, find_source, is_remote
 from service.datasets.files.unpacking import plain_name
 from service.datasets.files.workspace import workspace
-from service.datasets.preparation.preparation import prepare
+from service.datasets.preparation.preparation import Prepared
 from service.datasets.repository import add_dataset
 from service.errors import InvalidError, UnavailableError
-from workers.data.dataset import DatasetError
+from workers.data.dataset import DatasetError, DatasetInfo
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from service.datasets.preparation.preparation import Prepared, Selection
-    from service.datasets.schemas import DatasetRequest
+    from service.datasets.preparation.preparation import Selection
+    from service.datasets.schemas import DatasetRequest, UploadForm
+    from service.datasets.tasks.reader import Reader
     from service.http.dependencies import Services
     from service.store.models import Dataset
 
 TRIES = 10
-# Each takes a CPU and the disk, and requests of other kinds need threads as well.
-REGISTRATIONS_AT_ONCE = 4
 
 
-def check_room(services: Services) -> None:
-    """Raise UnavailableError while the maximum number of registrations is running."""
-    if services.registrations.locked():
-        raise UnavailableError(
-            f"{REGISTRATIONS_AT_ONCE} datasets are being registered, the maximum at the same time; try again."
-        )
-
-
-def register_path(services: Services, request: DatasetRequest) -> tuple[Dataset, bool]:
+def register_path(services: Services, reader: Reader, request: DatasetRequest) -> tuple[Dataset, bool]:
     """Register the files that a request names; returns the version and whether it is new.
 
     Raises InvalidError, which names the field that is wrong.
     """
+    selection = request.selection(request.labels)
+    paths = {"path": request.path} | ({} if request.labels is None else {"labels": request.labels})
     with workspace(services.settings.dataset_dir.absolute()) as scratch:
+        places = {field: _place(services, reader, field, path, scratch) for field, path in paths.items()}
         with _problems_of("path"):
-            files, source = find_files("path", request.path, services.settings, scratch)
-            if request.labels is not None:
-                files = files + find_files("labels", request.labels, services.settings, scratch)[0]
-        selection = request.selection(request.labels)
-        return register(services, request.name, files, selection, source=source, workspace=scratch)
+            source, prepared = _prepare(services, reader, selection, places, scratch)
+        if is_remote(request.path):
+            source = request.path
+        return _record(services, request.name, prepared, selection, source)
+
+
+def register_upload(services: Services, reader: Reader, form: UploadForm, file: Path) -> tuple[Dataset, bool]:
+    """Register a file that is in a folder of its own in a workspace; returns the version and whether it is new.
+
+    Raises InvalidError, which names the field that is wrong; the file is that of the body.
+    """
+    selection = form.selection()
+    places = {"body": {"roots": [str(file.parent)], "path": file.name}}
+    with _problems_of("body"):
+        _, prepared = _prepare(services, reader, selection, places, file.parent.parent)
+    return _record(services, form.name, prepared, selection, file.name)
 
 
 def uploaded_name(filename: str) -> str:
@@ -63,18 +70,38 @@ def uploaded_name(filename: str) -> str:
     return name
 
 
-def register(
-    services: Services, name: str, files: Sequence[Path], selection: Selection, *, source: str, workspace: Path
-) -> tuple[Dataset, bool]:
-    """Prepare files and record them under a name; returns the version and whether it is new.
-
-    Raises InvalidError for files that are not a dataset.
-    """
+def _place(services: Services, reader: Reader, field: str, path: str, scratch: Path) -> dict[str, Any]:
+    """Where the files are: a path below one of some directories; those of an object store are copied first."""
     settings = services.settings
-    directory = settings.dataset_dir.absolute()
-    with _problems_of("path"):
-        prepared = prepare(files, workspace, directory, selection, max_bytes=settings.max_dataset_bytes)
-    return _record(services, name, prepared, selection, source)
+    if not is_remote(path):
+        with _problems_of(field):
+            find_source(field, path, settings.allowed_roots)  # before a process is started, which looks again
+        return {"roots": [str(root) for root in settings.allowed_roots], "path": path}
+    with _problems_of(field):
+        check_address(field, path, settings.allowed_uris)
+        copy = {"uri": path, "directory": str(scratch / field), "max_bytes": settings.max_dataset_bytes}
+        fetched = reader.run("fetch", path, copy, with_credentials=True)
+    return {"roots": [str(scratch / field)], "path": fetched}
+
+
+def _prepare(
+    services: Services, reader: Reader, selection: Selection, places: dict[str, dict[str, Any]], scratch: Path
+) -> tuple[str, Prepared]:
+    settings = services.settings
+    first, *_ = places.values()
+    found = reader.run(
+        "prepare",
+        PurePath(first["path"]).name or "that folder",
+        {
+            "places": places,
+            "selection": asdict(selection),
+            "workspace": str(scratch),
+            "directory": str(settings.dataset_dir.absolute()),
+            "max_bytes": settings.max_dataset_bytes,
+        },
+    )
+    prepared = found["prepared"]
+    return found["source"], Prepared(DatasetInfo.from_json(prepared["info"]), prepared["format"], prepared["profile"])
 
 
 @contextmanager
@@ -83,7 +110,8 @@ def _problems_of(field: str) -> Iterator[None]:
     try:
         yield
     except DatasetError as error:
-        raise InvalidError(FieldProblem(field, str(error))) from error
+        name = error.field if isinstance(error, PlaceError) else field
+        raise InvalidError(FieldProblem(name, str(error))) from error
 
 
 def _record(

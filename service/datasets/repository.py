@@ -58,6 +58,11 @@ def find_dataset(session: Session, reference: str) -> Dataset:
     if found is None and (parts := re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)):
         found = session.get(Dataset, (parts[1], int(parts[2])))
     if found is None:
+        name, _, version = reference.rpartition("@")
+        if versions := [dataset.version for dataset in list_versions(session, name)]:
+            older = f" and {len(versions) - 20} older ones" if versions[20:] else ""
+            shown = ", ".join(map(str, versions[:20]))
+            raise NotFoundError(f"{name!r} has no version {version!r}; its versions are {shown}{older}")
         raise NotFoundError(unknown(reference, (dataset.name for dataset in list_datasets(session)), "dataset"))
     return found
 

@@ -11,7 +11,8 @@ from service.datasets.files.places import shown_source
 from service.datasets.files.uploading import MEDIA_TYPE, check_media_type, receive_file
 from service.datasets.files.workspace import workspace
 from service.datasets.preview import first_rows, images
-from service.datasets.registration import check_room, register, register_path, uploaded_name
+from service.datasets.reading import Readers, readers_of
+from service.datasets.registration import register_path, register_upload, uploaded_name
 from service.datasets.repository import find_dataset, list_datasets, list_versions, snapshot_of
 from service.datasets.schemas import (
     DatasetDetail,
@@ -31,6 +32,8 @@ from workers.data.dataset import DatasetInfo
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 
+ReadersDependency = Annotated[Readers, Depends(readers_of)]
+
 UPLOAD_PATH = "/v1/datasets/upload"
 
 REGISTERED = created_responses(DatasetView, "version", "The version that exists with this content")
@@ -44,16 +47,18 @@ PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
     response_description="The version",
     responses=REGISTERED,
 )
-async def register_dataset(request: DatasetRequest, response: Response, services: ServicesDependency) -> DatasetView:
+async def register_dataset(
+    form: DatasetRequest, request: Request, response: Response, services: ServicesDependency, readers: ReadersDependency
+) -> DatasetView:
     """Check files that the service can read and register them under a name.
 
     Supported formats: Parquet (a file or a folder), Arrow, CSV, .npy and .npz, IDX, and CIFAR's binary format; also
     gzipped, and in a .zip or .tar. The same content in any format is the same version; other content is the next
     version.
     """
-    check_room(services)
-    async with services.registrations:
-        dataset, created = await run_in_threadpool(register_path, services, request)
+    readers.check_room()
+    async with readers.registrations:
+        dataset, created = await readers.run(request, lambda reader: register_path(services, reader, form))
     return _registered(dataset, response, services.settings, created=created)
 
 
@@ -72,20 +77,22 @@ async def register_dataset(request: DatasetRequest, response: Response, services
     },
 )
 async def upload_dataset(
-    request: Request, form: Annotated[UploadForm, Query()], response: Response, services: ServicesDependency
+    request: Request,
+    form: Annotated[UploadForm, Query()],
+    response: Response,
+    services: ServicesDependency,
+    readers: ReadersDependency,
 ) -> DatasetView:
     """Check the file in the body and register it under a name."""
     settings = services.settings
-    check_room(services)
+    readers.check_room()
     name = uploaded_name(form.filename)
     with workspace(settings.dataset_dir.absolute()) as scratch:
         file = scratch / "uploaded" / name
         file.parent.mkdir()
         await receive_file(request, file, max_bytes=settings.max_upload_bytes, max_seconds=settings.max_body_seconds)
-        async with services.registrations:  # a client that has sent its file waits instead of getting an error
-            dataset, created = await run_in_threadpool(
-                register, services, form.name, [file], form.selection(), source=name, workspace=scratch
-            )
+        async with readers.registrations:  # a client that has sent its file waits instead of getting an error
+            dataset, created = await readers.run(request, lambda reader: register_upload(services, reader, form, file))
     return _registered(dataset, response, settings, created=created)
 
 
@@ -113,13 +120,17 @@ def get_one_dataset(name: str, services: ServicesDependency) -> DatasetDetail:
 
 
 @router.get("/{name}/preview", response_description="Some rows")
-def preview_dataset(
+async def preview_dataset(
     name: str,
+    request: Request,
     services: ServicesDependency,
+    readers: ReadersDependency,
     rows: Annotated[int, Query(ge=1, le=100, description="Number of rows.")] = 5,
 ) -> DatasetPreview:
     """Get the first rows of a dataset, as they are stored."""
-    return first_rows(name, _info(name, services), rows)
+    info = await run_in_threadpool(_info, name, services)
+    async with readers.previews:
+        return await readers.run(request, lambda reader: first_rows(reader, name, info, rows))
 
 
 @router.get(
@@ -128,9 +139,14 @@ def preview_dataset(
     response_description="The picture",
     responses={200: {"content": PNG}},
 )
-def picture_dataset(name: str, services: ServicesDependency) -> Response:
+async def picture_dataset(
+    name: str, request: Request, services: ServicesDependency, readers: ReadersDependency
+) -> Response:
     """Get some images of a dataset as one PNG, with one row per class."""
-    return Response(images(name, _info(name, services)), media_type="image/png")
+    info = await run_in_threadpool(_info, name, services)
+    async with readers.previews:
+        png = await readers.run(request, lambda reader: images(reader, name, info))
+    return Response(png, media_type="image/png")
 
 
 def _info(name: str, services: Services) -> DatasetInfo:
@@ -146,4 +162,6 @@ def _registered(dataset: Dataset, response: Response, settings: Settings, *, cre
 
 def _view(dataset: Dataset, settings: Settings) -> DatasetView:
     """The dataset as the API returns it, without paths of the machine."""
-    return DatasetView.model_validate(dataset).model_copy(update={"source": shown_source(dataset.source, settings)})
+    return DatasetView.model_validate(dataset).model_copy(
+        update={"source": shown_source(dataset.source, settings.allowed_roots)}
+    )

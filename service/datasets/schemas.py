@@ -49,7 +49,7 @@ class DatasetForm(StrictModel):
         min_length=1, max_length=200, description="Name by which jobs refer to it."
     )
     label: ColumnName | None = Field(
-        None, description='Column of the class, integers or text; default: "label" unless there are targets.'
+        None, description='Column of the class, integers, booleans or text; default: "label" unless there are targets.'
     )
     features: list[ColumnName] = Field([], max_length=1000, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=1000, description=TARGETS_HELP)
@@ -65,7 +65,8 @@ class DatasetForm(StrictModel):
     def selection(self, labels: str | None = None) -> Selection:
         """The parts of the files that are used; `labels` is a separate file of labels, if there is one."""
         # An array has only the name of its file.
-        default = PurePath(labels).stem if labels and labels.endswith(".npy") else "label"
+        array = re.fullmatch(r"(.+)\.npy(\.gz)?", PurePath(labels or "").name, re.IGNORECASE)
+        default = array[1] if array else "label"
         return Selection(
             label=None if self.targets else self.label or default,
             features=self.features or None,
@@ -193,7 +194,7 @@ class DatasetDetail(DatasetView):
 
     columns: list[ColumnView]
     target_columns: list[ColumnView]
-    statistics: StatisticsView | None
+    statistics: StatisticsView | None = Field(description="None for more than 65,536 features.")
     class_counts: list[int] = Field(description="Rows of each class, in the order of the classes.")
     versions: list[VersionView] = Field(description="All versions of the dataset, newest first.")
 
@@ -207,7 +208,7 @@ class DatasetList(BaseModel):
 class PreviewRow(BaseModel):
     """A row; it has a label or targets."""
 
-    features: list[float]
+    features: list[float] = Field(description="Its numbers; of more than 100,000 the first ones.")
     label: str | None
     targets: list[float]
 
@@ -215,4 +216,4 @@ class PreviewRow(BaseModel):
 class DatasetPreview(BaseModel):
     """The first rows of a dataset."""
 
-    rows: list[PreviewRow]
+    rows: list[PreviewRow] = Field(description="Rows that have at most 100,000 numbers together, and at least one.")

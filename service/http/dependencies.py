@@ -1,6 +1,5 @@
 """FastAPI dependencies."""
 
-from asyncio import Semaphore
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -16,14 +15,13 @@ from service.store import Database
 class Services:
     """What endpoints use: the settings, the database and the other components of this process.
 
-    `on_change` wakes the scheduler after a change is committed; `registrations` limits concurrent registrations.
+    `on_change` wakes the scheduler after a change is committed.
     """
 
     settings: Settings
     database: Database
     on_change: Callable[[], None]
     components: Components
-    registrations: Semaphore
 
 
 async def _services(request: Request) -> Services:  # FastAPI would run a plain function in a thread

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import Semaphore
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from service.access.headers import SecurityHeaders
 from service.access.local import LocalOnly
 from service.components import Components
 from service.datasets import routes as datasets
-from service.datasets.registration import REGISTRATIONS_AT_ONCE
+from service.datasets.reading import Readers
 from service.http.dependencies import Services
 from service.http.docs_page import install_docs_page
 from service.http.limits import BodyLimit
@@ -74,13 +73,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.services = Services(
-        settings,
-        database,
-        on_change,
-        components,
-        Semaphore(REGISTRATIONS_AT_ONCE),
-    )
+    app.state.services = Services(settings, database, on_change, components)
+    app.state.readers = Readers(settings)
     app.state.streams = EventStreams(database, settings.max_event_streams)
     install_problem_handlers(app)
     app.add_middleware(

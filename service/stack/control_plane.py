@@ -83,7 +83,9 @@ def control_plane(
         stack.callback(leadership.stop)
         serving.start()
         stack.callback(_stop_serving, server, serving)
-        stack.callback(app.state.streams.close)  # the server waits until its responses have ended
+        # The server waits until its responses have ended.
+        stack.callback(app.state.streams.close)
+        stack.callback(app.state.readers.close)
         _wait_until_started(server, serving)
         address, port = listener.getsockname()[:2]
         yield f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

@@ -105,6 +105,7 @@ def test_page_lists_every_request_and_setting_for_datasets(api: httpx.Client, se
     assert len(paths) == 5
     for path in paths:
         assert f"{path}`" in PAGE or f"{path}?" in PAGE, path
-    for name in ("max_upload_bytes", "max_dataset_bytes", "allowed_uris", "data_roots"):
+    limits = ("max_upload_bytes", "max_dataset_bytes", "max_registration_memory_bytes", "max_registration_seconds")
+    for name in (*limits, "allowed_uris", "data_roots"):
         assert f"`{name}`" in PAGE
         assert hasattr(settings, name)

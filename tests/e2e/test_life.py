@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.job_history import assert_unbroken, history_of
@@ -31,8 +35,35 @@ def test_results_are_kept_after_a_restart(tmp_path: Path) -> None:
         assert (after["state"], after["params_sha256"]) == ("succeeded", before["params_sha256"])
         assert series_of(after) == metrics
         assert client.submit(digits_job()).wait(timeout=60)["params_sha256"] == before["params_sha256"]
+        registering = register_endless_file(stack)
     assert stack.signal(signal.SIGTERM) == 0
     stack.assert_no_process_left()
+    assert not registering.exists(), "the process that reads the file has ended"
+    assert list((tmp_path / "datasets").glob(".preparing-*")) == []
+
+
+def register_endless_file(stack: Stack) -> Path:
+    """Start a registration that takes hours; returns the directory of its process in /proc."""
+    with (stack.data_dir / "uploads" / "endless.csv.gz").open("wb") as file:
+        file.write(gzip.compress(b"a,label\n"))
+        file.truncate(2**40)  # Python's gzip skips zeros after the content, one by one
+
+    def register() -> None:
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.post(f"{stack.api_url}/v1/datasets", json={"name": "x", "path": "endless.csv.gz"}, timeout=60)
+
+    threading.Thread(target=register, daemon=True).start()
+    assert stack.process is not None
+    tasks = Path(f"/proc/{stack.process.pid}/task")
+
+    def process() -> Path | None:
+        children = [child for each in tasks.glob("*/children") for child in each.read_text().split()]
+        found = [Path("/proc") / child for child in children]
+        return next((one for one in found if b"datasets.tasks.prepare" in (one / "cmdline").read_bytes()), None)
+
+    found: Path = wait_until(process, 30, "the process that reads the file")
+    wait_until(lambda: any(stack.data_dir.glob("datasets/.preparing-*/unpacked-*/*")), 30, "it reads the file")
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

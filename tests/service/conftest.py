@@ -10,11 +10,17 @@ from sqlalchemy.engine import make_url
 
 from service.analysis.artist import Artist
 from service.client import Client
+from service.datasets.preparation.preparation import Selection
+from service.datasets.repository import add_dataset
+from service.datasets.tasks import contact_sheet, prepare, preview
+from service.datasets.tasks.reader import Reader, result_of
+from service.datasets.tasks.serving import answer_of
 from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
 from service.stack.app import create_app
 from service.store import Database, migrate
 from service.tracking import MlflowExporter
+from tests.fixtures.prepared import prepared
 from tests.service.fakes.cluster import FakeCluster
 from tests.service.fakes.mlflow_server import MlflowServer
 from tests.service.fixtures.support import served, sqlite_template, write_parquet
@@ -98,12 +104,26 @@ def api(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def digits(api: httpx.Client, settings: Settings) -> dict[str, Any]:
+def digits(api: httpx.Client, settings: Settings, database: Database) -> dict[str, Any]:
     """A registered dataset "digits": 300 rows, 8 features, 10 classes."""
-    write_parquet(settings.allowed_roots[0] / "digits.parquet")
-    answer = api.post("/v1/datasets", json={"name": "digits", "path": "digits.parquet", "label": "label"})
-    assert answer.status_code == 201, answer.text
-    return dict(answer.json())
+    source = settings.allowed_roots[0] / "digits.parquet"
+    write_parquet(source)
+    # Prepared in this process, since many tests need it and starting another one takes time.
+    found = prepared([source], settings.dataset_dir.absolute(), Selection())
+    with database.writing() as session:
+        add_dataset(session, name="digits", selection=Selection(), source=str(source), prepared=found)
+    return dict(api.get("/v1/datasets").json()["data"][0])
+
+
+@pytest.fixture
+def reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read files in this process: for tests that read very many or that change a function which reads."""
+    tasks = {"prepare": prepare.run, "preview": preview.run, "contact_sheet": contact_sheet.run}
+
+    def run(_: Reader, task: str, what: str, arguments: dict[str, Any]) -> Any:
+        return result_of(answer_of(tasks[task], {"what": what, "arguments": arguments}), what)
+
+    monkeypatch.setattr(Reader, "run", run)
 
 
 @pytest.fixture

@@ -3,75 +3,117 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.datasets.files.remote import fetch, is_remote
-from service.errors import InvalidError
-from workers.job.resolve import FieldProblem
+from service.datasets.files.opening import open_directory
+from workers.data.dataset import DatasetError
+from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from service.settings import Settings
+    from collections.abc import Iterator, Sequence
 
 MOST_FILES = 10_000
+LONGEST_QUOTE = 200  # characters
 
 # The message does not reveal the directories.
 HINT = "give a path as seen from the service's uploads, or from one of the directories of its setting data_roots"
 
 
-def find_files(field: str, path: str, settings: Settings, workspace: Path) -> tuple[list[Path], str]:
-    """The files at a path or an address, and the source to record; remote files are copied into `workspace`.
+class PlaceError(DatasetError):
+    """A place that is not allowed or has no files; `field` is the field of the request that names it."""
 
-    Raises InvalidError, which names the `field` of the request, for a place that is not allowed.
-    """
-    if is_remote(path):
-        return fetch(field, path, settings.allowed_uris, workspace / field, settings.max_dataset_bytes), path
-    roots = [_resolve(root) for root in settings.allowed_roots]
-    source = _find_source(field, path, roots)
-    return ([source] if source.is_file() else _files_of(field, source, roots)), str(source)
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
-def shown_source(source: str, settings: Settings) -> str:
+def is_remote(path: str) -> bool:
+    """Whether a path is an address with a scheme."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
+
+
+def check_address(field: str, uri: str, allowed: Sequence[str]) -> None:
+    """Raise PlaceError for an address that is not below one of the allowed prefixes."""
+    path = uri.partition("://")[2]
+    # Any other address (with a user, a query or an escape) could denote another place than the allowed one.
+    plain = re.fullmatch(r"[^/?#@%\s:]+(/[^/?#%\s]+)*/?", path) and not {".", ".."} & set(path.split("/"))
+    if not plain or not any(_is_below(uri, prefix) for prefix in allowed):
+        known = f"those that begin with {', '.join(allowed)}" if allowed else "none (its setting allowed_uris)"
+        raise PlaceError(field, f"{_short(uri)} is not an address that this service may read; it may read {known}")
+
+
+def find_files(field: str, path: str, roots: Sequence[Path]) -> tuple[list[Path], Path]:
+    """The files at a path below one of the roots, and the path with all links resolved. Raises PlaceError."""
+    source = find_source(field, path, roots)
+    return ([source] if source.is_file() else _files_of(field, source, [_resolve(root) for root in roots])), source
+
+
+def shown_source(source: str, roots: Sequence[Path]) -> str:
     """A recorded source without paths of the machine."""
     if is_remote(source):
         return source
     path = Path(source)
     # Of a directory that is no longer allowed, only the file's name is shown.
-    below = [path.relative_to(root) for root in map(_resolve, settings.allowed_roots) if path.is_relative_to(root)]
+    below = [path.relative_to(root) for root in map(_resolve, roots) if path.is_relative_to(root)]
     return str(below[0] if below else path.name)
 
 
-def _find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
-    """The file or folder with all links resolved. Raises InvalidError unless it is below one of `roots`."""
+def _is_below(uri: str, prefix: str) -> bool:
+    base = prefix.rstrip("/")
+    return uri.rstrip("/") == base or uri.startswith(f"{base}/")
+
+
+def find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
+    """The file or folder with all links resolved. Raises PlaceError unless it is below one of `roots`."""
     # A relative path is relative to each root; an absolute path replaces the root.
-    below = [candidate for root in roots if (candidate := _resolve(root / path)).is_relative_to(root)]
+    below = [candidate for root in map(_resolve, roots) if (candidate := _resolve(root / path)).is_relative_to(root)]
     if not below:
-        raise InvalidError(FieldProblem(field, f"{path!r} is outside the directories for datasets; {HINT}"))
+        raise PlaceError(field, f"{_short(path)} is outside the directories for datasets; {HINT}")
     for candidate in below:
         if os.path.isfile(candidate) or os.path.isdir(candidate):  # noqa: PTH112, PTH113 - Path's raise on some names
             return candidate
-    raise InvalidError(FieldProblem(field, f"{path!r} is not a file or folder there; {HINT}"))
+    raise PlaceError(field, f"{_short(path)} is not a file or folder there; {HINT}")
 
 
 def _files_of(field: str, folder: Path, roots: Sequence[Path]) -> list[Path]:
-    """All files below a folder that are not hidden. Raises InvalidError for a link that leads out of `roots`."""
+    """All files below a folder that are not hidden. Raises PlaceError for a link that leads out of `roots`."""
     found: list[Path] = []
-    for directory, folders, names in os.walk(folder):
+    entries = 0
+    for directory, folders, names in _walk(field, folder):
+        entries += len(names) + len(folders)
+        if entries > MOST_FILES:
+            raise PlaceError(field, f"that folder has more than {MOST_FILES} files")
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
         for name in sorted(names):
             if name.startswith((".", "_")):
                 continue
-            path = _resolve(Path(directory) / name)
+            path = _resolve(folder / directory / name)
             if not any(path.is_relative_to(root) for root in roots):
-                message = f"{name!r} in that folder is a link that leads outside the directories for datasets"
-                raise InvalidError(FieldProblem(field, message))
+                raise PlaceError(
+                    field, f"{name!r} in that folder is a link that leads outside the directories for datasets"
+                )
             if path.is_file():
                 found.append(path)
-        if len(found) > MOST_FILES:
-            raise InvalidError(FieldProblem(field, f"that folder has more than {MOST_FILES} files"))
     return found
+
+
+def _walk(field: str, folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Like os.walk, but it lists no directory that has taken the place of one of the folder's."""
+    try:
+        descriptor = open_directory(folder)
+    except OSError as error:
+        raise PlaceError(field, f"that folder cannot be read: {text_of(error)}") from error
+    try:
+        for directory, folders, names, _ in os.fwalk(".", dir_fd=descriptor):
+            yield directory, folders, names
+    finally:
+        os.close(descriptor)
+
+
+def _short(path: str) -> str:
+    return repr(path) if len(path) <= LONGEST_QUOTE else f"{path[:LONGEST_QUOTE]!r}..."
 
 
 def _resolve(path: Path) -> Path:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import gzip
+import lzma
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
+from service.datasets.files.opening import open_file
 from workers.data.dataset import DatasetError
-from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +22,23 @@ Reading = IO[bytes] | gzip.GzipFile
 CHUNK_BYTES = 1024 * 1024
 DEEPEST = 3  # such as a gzipped file in a gzipped archive
 MOST_MEMBERS = 10_000
+LARGEST_HEADER = 4 * 1024 * 1024  # bytes: a .zip's list of so many members, or what a .tar says about one of them
+# zipfile raises RuntimeError for a file with a password, and IndexError for a damaged list of members.
+FAILURES = (
+    *(OSError, EOFError, IndexError, RuntimeError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
+)
 
 
 class Unpacker:
     """Expands files into `directory`, to at most `max_bytes` in all: a small archive can expand to any size."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
-        self._directory = directory
+        self._directory = directory.resolve()
         self._max_bytes = max_bytes
         self._left = max_bytes
         self._folders = 0
+        self._members = 0
 
     def unpack(self, file: Path, depth: int = 0) -> list[Path]:
         """The files in a .gz, .zip (or .npz) or .tar, also nested; `file` itself if it is none of these.
@@ -47,22 +55,26 @@ class Unpacker:
             folder = self._directory / f"unpacked-{self._folders:06}"
             folder.mkdir()
             return [plain for part in self._expand(kind, file, folder) for plain in self.unpack(part, depth + 1)]
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
-            # zipfile raises RuntimeError for a file with a password.
+        except FAILURES as error:
             if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
                 raise  # an error of the local disk; a damaged archive can only cause EINVAL, by a negative offset
             raise DatasetError(f"{file.name} cannot be unpacked: {error}") from error
 
     def _expand(self, kind: str, file: Path, folder: Path) -> Iterator[Path]:
         if kind == "gzip":
-            with gzip.open(file) as unzipped:
+            with open_file(file) as zipped, gzip.open(zipped) as unzipped:
                 yield self._write(unzipped, file, folder, _without_gz(file.name))
             return
-        for count, (name, content) in enumerate(_members(kind, file)):
-            if count == MOST_MEMBERS:
+        for member in _members(kind, file):
+            # Hidden files, folders and links count as well. The number is that of all archives, since each archive in
+            # an archive could have as many.
+            self._members += 1
+            if self._members > MOST_MEMBERS:
                 raise DatasetError(f"{file.name} contains more than {MOST_MEMBERS} files")
-            with content:
-                yield self._write(content, file, folder, name)
+            if member is not None:
+                name, content = member
+                with content:
+                    yield self._write(content, file, folder, name)
 
     def _write(self, content: Reading, source: Path, folder: Path, name: str) -> Path:
         path = folder / name
@@ -81,11 +93,8 @@ class Unpacker:
 
 
 def _kind(file: Path) -> str | None:
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(262)
-    except OSError as error:
-        raise DatasetError(f"{file.name} cannot be read: {text_of(error)}") from error
+    with open_file(file) as opened:
+        start = opened.read(262)
     if start.startswith(b"\x1f\x8b"):
         return "gzip"
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -93,32 +102,56 @@ def _kind(file: Path) -> str | None:
     return "tar" if start[257:262] == b"ustar" else None
 
 
-def _members(kind: str, file: Path) -> Iterator[tuple[str, Reading]]:
-    """Names, without folders, and contents of files; links and hidden files are skipped."""
-    if kind == "zip":
-        with zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
-                if not info.is_dir() and (name := plain_name(info.filename)):
-                    yield name, archive.open(info)
-    else:
-        with tarfile.open(file) as archive:
-            for member in archive:
-                if member.isfile() and (name := plain_name(member.name)):
-                    content = archive.extractfile(member)
-                    assert content is not None  # noqa: S101 - of a file it never is
-                    yield name, content
+class _Archive:
+    """A file whose parts are read, up to a limit: the standard library reads a header of any size as a whole."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name = file, name
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, or all. Raises DatasetError if they are too many."""
+        # Never more than the limit and one, whatever a damaged header asks for.
+        read = self._file.read(LARGEST_HEADER + 1 if size < 0 else min(size, LARGEST_HEADER + 1))
+        if len(read) > LARGEST_HEADER:
+            raise DatasetError(f"{self._name} has a header or a list of files of more than {LARGEST_HEADER} bytes")
+        return read
+
+
+def _members(kind: str, file: Path) -> Iterator[tuple[str, Reading] | None]:
+    """Names, without folders, and contents of files; None for a folder, a link or a hidden file."""
+    with open_file(file) as opened:
+        limited = cast("IO[bytes]", _Archive(opened, file.name))
+        if kind == "zip":
+            with zipfile.ZipFile(limited) as archive:
+                for info in archive.infolist():
+                    name = None if info.is_dir() else plain_name(info.filename)
+                    yield (name, archive.open(info)) if name else None
+        else:
+            with tarfile.open(fileobj=limited, mode="r:") as archive:
+                for member in archive:
+                    name = plain_name(member.name) if member.isfile() else None
+                    content = archive.extractfile(member) if name else None
+                    yield (name, content) if name and content else None
 
 
 def plain_name(name: str) -> str | None:
-    """A file's name without folders, None for a hidden file. Raises DatasetError for a name that no file can have."""
-    plain = PurePosixPath(name).name
+    """A file's name without folders, None for a hidden file or no name.
+
+    Raises DatasetError for a name that no file can have.
+    """
+    # In an archive a name may have any bytes, but messages are text.
+    plain = PurePosixPath(name).name.encode(errors="replace").decode()
     if len(plain.encode()) > 200 or "\0" in plain:
         raise DatasetError(f"an archive has a file of the name {plain[:40]!r}, which no file can have")
-    return None if plain.startswith(".") or plain == ".." else plain
+    return plain if plain and not plain.startswith(".") else None
 
 
 def _without_gz(name: str) -> str:
     path = Path(name)
-    if path.suffix == ".gz":
-        return path.stem
-    return f"{path.stem}.tar" if path.suffix == ".tgz" else f"{name}.unpacked"
+    match path.suffix.lower():
+        case ".gz":
+            return path.stem
+        case ".tgz":
+            return f"{path.stem}.tar"
+    return f"{name}.unpacked"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.datasets.files.opening import open_file
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ def published_names(files: Sequence[Path], format_name: str, label: str | None) 
     if (format_name, label) not in FILES:
         return None
     name, count = FILES[format_name, label]
-    found = next((file for file in files if file.name == name), None)
+    found = next((file for file in files if file.name.lower() == name), None)
     if found is None:
         return None
-    with found.open("rb") as file:
+    with open_file(found) as file:
         content = file.read(LONGEST)
     try:
         lines = [line.strip() for line in content.decode().splitlines()]

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
     from service.datasets.readers.reader import Rows
 
+WIDEST = 4 * 1024 * 1024  # numbers in a row, such as an image of 1024 x 1024 in colour
+
 
 def choose(names: Sequence[str], patterns: Sequence[str], besides: Sequence[str]) -> list[str]:
     """The columns with the given names or patterns, for each pattern in the order of the file, without `besides`."""
     chosen: dict[str, None] = {}
+    known = set(names)
     for pattern in patterns:
         # A column's name may contain brackets or stars.
-        found = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
+        found = [pattern] if pattern in known else [name for name in names if fnmatchcase(name, pattern)]
         if not found:
             raise DatasetError(f"has no column {pattern!r}; its columns are {listed(names)}")
         chosen |= dict.fromkeys(found)
@@ -68,6 +71,10 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
             f"{rows.file}: column {name!r} has type {column.type}; features are numbers or lists of as many numbers "
             "in each row"
         )
+    if not found:
+        raise DatasetError(f"{place(rows, name, 0)} has an empty list; features are at least one number")
+    if found > WIDEST:
+        raise DatasetError(f"{place(rows, name, 0)} has {found} numbers; at most {WIDEST} are read")
     if width is not None and found != width:
         raise DatasetError(f"{place(rows, name, 0)} has {found} numbers where the first file has {width}")
     if values.null_count:
@@ -78,7 +85,7 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
 
 def place(rows: Rows, name: str, index: int) -> str:
     """Description of a place in a file, for a message."""
-    return f"{rows.file}: column {name!r} in row {rows.start + index}"
+    return f"{rows.file}: column {name!r} in {rows.locate(rows.start + index)}"
 
 
 def _length(rows: Rows, name: str, column: pa.Array, width: int | None) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from service.datasets.preparation.categories import categories_of
 from service.datasets.preparation.columns import place
+from service.datasets.readers.reading import LONGEST_NAMES
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -31,42 +32,47 @@ class LabelEncoder:
         if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
             raise DatasetError(f"the classes must be at least 2 different names, not {', '.join(names[:20])}")
         self._column = column
-        self._names = names
+        # Looked up for each label, of which there may be as many.
+        self._numbers = None if names is None else {name: number for number, name in enumerate(names)}
         self._typed = typed
         self._seen: dict[int | str, int] = {}
+        self._bytes = 0
 
     def encode(self, rows: Rows) -> NDArray[np.int64]:
         """Numbers of the labels, in the order of appearance. Raises DatasetError for one that is missing or invalid."""
-        labels, indices = categories_of(rows, self._column, "label")
+        labels, indices = categories_of(rows, self._column, "label", MOST_CLASSES)
         numbers = np.empty(len(labels), np.int64)
         for index, label in enumerate(labels):
             if label not in self._seen:
-                self._check(label, rows, int(np.flatnonzero(indices == index)[0]))
+                if problem := self._problem(label):
+                    row = int(np.flatnonzero(indices == index)[0])
+                    raise DatasetError(f"{place(rows, self._column, row)} has {problem}")
                 self._seen[label] = len(self._seen)
             numbers[index] = self._seen[label]
         codes: NDArray[np.int64] = numbers[indices]
         return codes
 
-    def _check(self, label: int | str, rows: Rows, row: int) -> None:
-        where = place(rows, self._column, row)
+    def _problem(self, label: int | str) -> str | None:
+        """What is wrong with a label that was not seen before."""
         if len(self._seen) == MOST_CLASSES:
-            raise DatasetError(
-                f"{where} has the label number {MOST_CLASSES + 1}; numbers to predict are named in `targets`"
-            )
+            return f"the label number {MOST_CLASSES + 1}; numbers to predict are named in `targets`"
+        self._bytes += len(str(label).encode())
+        if self._bytes > LONGEST_NAMES:
+            return f"a label with which all {len(self._seen) + 1} together have more than {LONGEST_NAMES} bytes"
         if self._seen and type(label) is not type(next(iter(self._seen))):
-            raise DatasetError(f"{where} has {label!r}, and labels before are of another type")
-        if self._names is not None and _number_of(label, self._names, typed=self._typed) is None:
-            raise DatasetError(
-                f"{where} has {label!r}, which is none of the {len(self._names)} classes that are given, nor the "
-                "number of one from 0 on"
+            return f"{label!r}, and labels before are of another type"
+        if self._numbers is not None and self._number_of(label) is None:
+            return (
+                f"{label!r}, which is none of the {len(self._numbers)} classes that are given, nor the number of one "
+                "from 0 on"
             )
+        return None
 
     def classes(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """The names of the classes, and the class number for each number from `encode`."""
         labels = list(self._seen)
-        if self._names is not None:
-            numbers = [_number_of(label, self._names, typed=self._typed) for label in labels]
-            return tuple(self._names), np.array(numbers, np.int64)
+        if self._numbers is not None:
+            return tuple(self._numbers), np.array([self._number_of(label) for label in labels], np.int64)
         if len(labels) < 2:
             raise DatasetError(f"label column {self._column!r} has only the value {labels[0]!r}; 2 classes are needed")
         as_numbers = not self._typed and all(_is_integer(label) for label in labels)
@@ -75,14 +81,15 @@ class LabelEncoder:
         position = {label: index for index, label in enumerate(ordered)}
         return tuple(map(str, ordered)), np.array([position[label] for label in labels], np.int64)
 
-
-def _number_of(label: int | str, names: Sequence[str], *, typed: bool) -> int | None:
-    if label in names:
-        return names.index(str(label))
-    if isinstance(label, int) or (not typed and _is_integer(label)):
-        number = int(label)
-        return number if 0 <= number < len(names) else None
-    return None
+    def _number_of(self, label: int | str) -> int | None:
+        """The number of the class that a label names or is."""
+        numbers = self._numbers or {}
+        if label in numbers:
+            return numbers[str(label)]
+        if isinstance(label, int) or (not self._typed and _is_integer(label)):
+            number = int(label)
+            return number if 0 <= number < len(numbers) else None
+        return None
 
 
 def _is_integer(label: int | str) -> bool:

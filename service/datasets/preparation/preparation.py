@@ -15,7 +15,7 @@ import numpy as np
 
 from service.datasets.files.unpacking import Unpacker
 from service.datasets.preparation.class_names import published_names
-from service.datasets.preparation.columns import choose, image_shape, listed
+from service.datasets.preparation.columns import WIDEST, choose, image_shape, listed
 from service.datasets.preparation.features import FeatureColumns
 from service.datasets.preparation.labels import LabelEncoder
 from service.datasets.preparation.splits import SplitEncoder
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from service.datasets.readers.reader import Reader
 
 CHUNK_ROWS = 1024 * 1024
+MOST_STATISTICS = 65_536  # features up to which each one's statistics are kept, since each answer has all of them
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,6 @@ class _Pass:
         self._reader, self._format, self._selection = reader, name, selection
         self._workspace, self._max_bytes = workspace, max_bytes
         names = reader.schema.names
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise DatasetError(f"has several columns called {twice[0]!r}; each needs a name of its own")
         targets = choose(names, selection.targets, ()) if selection.targets else []
         self._label = None if targets else selection.label
         for what, column in (("label", self._label), ("split", selection.split)):
@@ -127,6 +125,8 @@ class _Pass:
                 labels.append(encoder.encode(piece) if encoder else self._targets.chunk(piece, np.float32))
                 if splitter:
                     splits.append(splitter.encode(piece))
+                if chunk.shape[1] > WIDEST:
+                    raise DatasetError(f"has rows of {chunk.shape[1]} numbers; at most {WIDEST} are read")
                 statistics = statistics or RunningStatistics(chunk.shape[1])
                 statistics.update(chunk)
                 rows += piece.batch.num_rows
@@ -155,7 +155,7 @@ class _Pass:
             {
                 "columns": self._features.described(self._reader),
                 "targets": self._targets.described(self._reader),
-                "statistics": statistics.summary(),
+                "statistics": statistics.summary() if self._features.width <= MOST_STATISTICS else None,
                 "class_counts": counts,
             },
         )

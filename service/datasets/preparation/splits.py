@@ -29,7 +29,7 @@ class SplitEncoder:
 
     def encode(self, rows: Rows) -> NDArray[np.uint8]:
         """Numbers of the values, in the order of appearance. Raises DatasetError for one that is missing or invalid."""
-        values, indices = categories_of(rows, self._column, "split", booleans=True)
+        values, indices = categories_of(rows, self._column, "split", MOST_SPLITS)
         for value in values:
             self._seen.setdefault(str(value), len(self._seen))
         if len(self._seen) > MOST_SPLITS:

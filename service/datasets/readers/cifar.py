@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from service.datasets.files.opening import open_file
 from service.datasets.readers.arrays import column_of, column_type
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.data.dataset import DatasetError
@@ -31,7 +33,8 @@ class CifarReader:
         self._files, self._labels = files, labels
         self._record = len(labels) + CHANNELS * HEIGHT * WIDTH
         for file in files:
-            size = file.stat().st_size
+            with open_file(file) as opened:
+                size = os.fstat(opened.fileno()).st_size
             if size % self._record:
                 raise DatasetError(
                     f"{file.name} has {size} bytes, which is not a multiple of the record size {self._record}"
@@ -44,7 +47,7 @@ class CifarReader:
         columns = [*numbers, *categories]
         size = rows_at_once(self._record)
         for path in self._files:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 start = 0
                 while content := file.read(size * self._record):
                     records = np.frombuffer(content, np.uint8).reshape(-1, self._record)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from service.datasets.files.opening import open_file, open_mapped
 from service.datasets.readers.reader import Rows
+from service.datasets.readers.reading import check_columns, check_count, check_names, reading
 from workers.data.arrow import values_of
 from workers.data.dataset import DatasetError
 from workers.machine.error_text import text_of
@@ -20,12 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES = 8 * 1024 * 1024  # also the maximum length of a line
+HEADER = 2  # Arrow numbers rows from 1 on and includes the first line
 
-NO_NUMBER = re.compile(
-    r"In CSV column #(?P<column>\d+): (?:Row #(?P<line>\d+): )?CSV conversion error to double: "
-    r"invalid value '(?P<value>.*)'",
-    re.DOTALL,
-)
+CONVERSION = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to \w+: (.*)", re.DOTALL)
+NO_NUMBER = re.compile(r"invalid value '(.*)'", re.DOTALL)
+ROW = re.compile(r"Row #(\d+)")
 
 
 class CsvReader:
@@ -39,67 +44,87 @@ class CsvReader:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
-        with _opened(files[0], {}) as reader:
-            names = reader.schema.names
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise DatasetError(f"{files[0].name} has several columns called {twice[0]!r}; each needs a name of its own")
+        names = _names(files[0])
         if _look_like_data(names):
             raise DatasetError(f"{files[0].name} has numbers in its first line; it must name the columns")
-        self.schema: pa.Schema = pa.schema({name: pa.float64() for name in names})
+        self.schema: pa.Schema = pa.schema([(name, pa.float64()) for name in names])
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows of all files."""
         columns = [*numbers, *categories]
         types = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(categories, pa.string())
         for file in self._files:
-            with _opened(file, types) as reader:
-                missing = [name for name in columns if name not in reader.schema.names]
-                if missing:
-                    raise DatasetError(f"{file.name} has no column {missing[0]!r}, which {self._files[0].name} has")
+            names = _names(file)
+            check_columns(columns, names, file, self._files[0])
+            locate = partial(_line, file)
+            with _opened(file, types, names) as reader:
                 start = 0
                 for batch in reader:
                     arrays = [batch.column(name) for name in columns]
                     arrays = [_integers_if_all_are(array) for array in arrays]
-                    yield Rows(pa.record_batch(arrays, names=columns), file.name, start)
+                    yield Rows(pa.record_batch(arrays, names=columns), file.name, start, locate)
                     start += batch.num_rows
 
 
 @contextmanager
-def _opened(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pc.CSVStreamingReader]:
-    names: list[str] = []
+def _opened(path: Path, types: Mapping[str, pa.DataType], names: Sequence[str]) -> Iterator[pc.CSVStreamingReader]:
+    with (
+        reading(path, "CSV", lambda error: _message(error, path, names)),
+        open_mapped(path) as file,
+        pc.open_csv(
+            file,
+            # One thread, so that errors include the row.
+            read_options=pc.ReadOptions(use_threads=False, block_size=CHUNK_BYTES),
+            parse_options=pc.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
+            # "NA" and "null" may be classes; an empty value is missing.
+            convert_options=pc.ConvertOptions(
+                column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
+            ),
+        ) as reader,
+    ):
+        yield reader
+
+
+def _names(path: Path) -> list[str]:
+    """The names of the columns, from the first line."""
+    with open_file(path) as file:
+        # Counted by the standard library, since Arrow needs a second for 20,000 columns.
+        start = io.TextIOWrapper(io.BytesIO(file.read(CHUNK_BYTES)), encoding="latin-1", newline="")
     try:
-        with (
-            pa.memory_map(str(path)) as file,
-            pc.open_csv(
-                file,
-                # One thread, so that errors include the line.
-                read_options=pc.ReadOptions(use_threads=False, block_size=CHUNK_BYTES),
-                parse_options=pc.ParseOptions(
-                    delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
-                ),
-                # "NA" and "null" may be classes; an empty value is missing.
-                convert_options=pc.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
-            ) as reader,
-        ):
-            names = reader.schema.names
-            yield reader
-    except (
-        pa.ArrowException,
-        OSError,
-        UnicodeDecodeError,
-    ) as error:  # the last one for a column name that is not UTF-8
-        raise DatasetError(f"{path.name} cannot be read as CSV: {_message(error, names or list(types))}") from error
+        check_count(path, len(next(csv.reader(start, delimiter=_delimiter(path)), ())))
+    except csv.Error as error:
+        raise DatasetError(f"{path.name} cannot be read as CSV: {error} in its first line") from error
+    with _opened(path, {}, ()) as reader:
+        names: list[str] = reader.schema.names
+    check_names(path, names)
+    return names
 
 
-def _message(error: BaseException, names: Sequence[str]) -> str:
-    found = NO_NUMBER.match(str(error))
-    if found is None:
-        return text_of(error)
-    index = int(found["column"])
-    column = repr(names[index]) if index < len(names) else f"number {index + 1}"
-    line = f" in line {found['line']}" if found["line"] else ""
-    return f"column {column} has {found['value'][:40]!r}{line}, which is not a number"
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _message(error: BaseException, path: Path, names: Sequence[str]) -> str:
+    """Arrow's message with the name of the column instead of its number, and the line in the file."""
+    text = text_of(error)
+    if text.startswith("straddling object"):
+        return f"a line is longer than {CHUNK_BYTES} bytes, or a quotation mark is not closed"
+    if found := CONVERSION.match(text):
+        index, row, said = int(found[1]), found[2], found[3]
+        column = repr(names[index]) if index < len(names) else f"number {index + 1}"
+        line = f" in {_line(path, int(row) - HEADER)}" if row else ""
+        value = NO_NUMBER.fullmatch(said)
+        return f"column {column}{line} has {f'{value[1][:40]!r}, which is not a number' if value else said}"
+    return ROW.sub(lambda found: _line(path, int(found[1]) - HEADER), text)
+
+
+def _line(path: Path, row: int) -> str:
+    """The line in which a row ends: rows may contain line breaks, and empty lines are no rows."""
+    with open_file(path) as file:
+        lines = csv.reader(io.TextIOWrapper(file, encoding="latin-1", newline=""), delimiter=_delimiter(path))
+        with suppress(csv.Error):  # such as a longer field in it than the standard library reads
+            next(islice(filter(None, lines), row + 1, None), None)
+        return f"line {lines.line_num}"
 
 
 def _integers_if_all_are(array: pa.Array) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from service.datasets.files.opening import open_file
 from service.datasets.readers.arrays import column_of, column_type
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.data.dataset import DatasetError
@@ -31,7 +33,7 @@ class _Header(NamedTuple):
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """A range of rows."""
         size = self.dtype.itemsize * prod(self.shape[1:])
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             file.seek(self.offset + start * size)
             return np.frombuffer(file.read((stop - start) * size), self.dtype).reshape(-1, *self.shape[1:])
 
@@ -70,18 +72,18 @@ class IdxReader:
 
 
 def _header(path: Path) -> _Header:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         magic = file.read(4)
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or not magic[3]:
             raise DatasetError(f"{path.name} is not an IDX file: it begins with {magic.hex(' ') or 'nothing'}")
         sizes = file.read(4 * magic[3])
         if len(sizes) < 4 * magic[3]:
             raise DatasetError(f"{path.name} is cut short: its header ends after {4 + len(sizes)} bytes")
+        size = os.fstat(file.fileno()).st_size
     dtype, shape, offset = np.dtype(DTYPES[magic[2]]), struct.unpack(f">{magic[3]}I", sizes), 4 + len(sizes)
     if not all(shape[1:]):
         raise DatasetError(f"{path.name} has rows without numbers: its shape is {shape}")
     expected = offset + dtype.itemsize * prod(shape)
-    size = path.stat().st_size
     if size != expected:
         raise DatasetError(f"{path.name} has {size} bytes, but its header requires {expected}")
     return _Header(path, dtype, shape, offset)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from math import prod
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from service.datasets.files.opening import open_file
 from service.datasets.readers.arrays import column_of, column_type
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.data.dataset import DatasetError
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+
+# Functions that read a header, by the version of the format.
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class NpyReader:
@@ -51,14 +59,34 @@ class NpyReader:
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    try:
-        # Unlike numpy.load it reads only arrays, and cannot unpickle.
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{path.name} cannot be read as a NumPy array: {text_of(error)}") from error
-    if array.ndim == 0:
-        raise DatasetError(f"{path.name} is a single number; its first axis must be the rows")
-    return array
+    # Unlike numpy.load this reads only arrays, and cannot unpickle.
+    with open_file(path) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            if version not in HEADERS:
+                raise ValueError(f"version {version} of the format, of which 1.0 and 2.0 are read")  # noqa: TRY301
+            shape, is_fortran, dtype = HEADERS[version](file)
+        # NumPy evaluates the header as a Python literal, whose parser has limits of its own.
+        except (OSError, ValueError, TypeError, RecursionError, MemoryError, SyntaxError, TokenError) as error:
+            said = text_of(error) or "its header is nested too deeply"
+            raise DatasetError(f"{path.name} cannot be read as a NumPy array: {said}") from error
+        if dtype.hasobject:
+            raise DatasetError(f"{path.name} has Python objects, which are not read; its rows must be numbers or text")
+        if any(isinstance(length, bool) or length < 0 for length in shape):
+            raise DatasetError(f"{path.name} has the shape {shape}, which no array has")
+        if not shape:
+            raise DatasetError(f"{path.name} is a single number; its first axis must be the rows")
+        if not prod(shape[1:]) * dtype.itemsize:
+            raise DatasetError(f"{path.name} has rows without numbers: its shape is {shape}")
+        expected = file.tell() + prod(shape) * dtype.itemsize
+        size = os.fstat(file.fileno()).st_size
+        if size < expected:
+            raise DatasetError(f"{path.name} is cut short: it has {size} bytes, but its header requires {expected}")
+        if not shape[0]:
+            return np.empty(shape, dtype)  # nothing can be mapped
+        array: NDArray[Any] = np.memmap(file, dtype, "r", file.tell(), shape, "F" if is_fortran else "C")
+    # A column of one text per row is often a matrix.
+    return array.reshape(shape[0]) if dtype.kind == "U" and prod(shape) == shape[0] else array
 
 
 def _column(rows: NDArray[Any]) -> pa.Array:

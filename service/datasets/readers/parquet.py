@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.datasets.files.opening import open_file
 from service.datasets.readers.reader import Rows, rows_at_once
+from service.datasets.readers.reading import check_columns, check_names, reading
 from service.datasets.readers.row_bytes import row_bytes
-from workers.data.dataset import DatasetError
-from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,16 +31,15 @@ class ParquetReader:
         self._files = files
         with _opened(files[0]) as parquet:
             self.schema: pa.Schema = parquet.schema_arrow
+        check_names(files[0], self.schema.names)
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows of all files; only the selected columns are read."""
         columns = [*numbers, *categories]
         for file in self._files:
-            with _opened(file) as parquet:
+            with _opened(file, categories) as parquet:
                 schema = parquet.schema_arrow
-                missing = [name for name in columns if name not in schema.names]
-                if missing:
-                    raise DatasetError(f"{file.name} has no column {missing[0]!r}, which {self._files[0].name} has")
+                check_columns(columns, schema.names, file, self._files[0])
                 start = 0
                 for batch in parquet.iter_batches(rows_at_once(row_bytes(schema, columns)), columns=columns):
                     yield Rows(batch, file.name, start)
@@ -48,14 +47,19 @@ class ParquetReader:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        # With an open file instead of a path, the library neither reveals the path nor adds columns for its folders.
-        with path.open("rb") as file, pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
+def _opened(path: Path, categories: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    # With an open file instead of a path, the library neither reveals the path nor adds columns for its folders.
+    with reading(path, "a Parquet file"), open_file(path) as file:
+        metadata = pq.read_metadata(file)
+        # Text that is read as a dictionary is in memory once, however many rows have it.
+        leaves = _leaves(metadata.schema, categories) if categories else []
+        with pq.ParquetFile(
+            file, metadata=metadata, read_dictionary=leaves, buffer_size=BUFFER_BYTES, pre_buffer=False
+        ) as parquet:
             yield parquet
-    except (
-        pa.ArrowException,
-        OSError,
-        UnicodeDecodeError,
-    ) as error:  # the last one for a column name that is not UTF-8
-        raise DatasetError(f"{path.name} cannot be read as a Parquet file: {text_of(error)}") from error
+
+
+def _leaves(schema: pq.ParquetSchema, columns: Sequence[str]) -> list[str]:
+    """The format's names of the values in some columns, such as "label" or, in lists, "label.list.element"."""
+    paths = [schema.column(index).path for index in range(len(schema))]
+    return [path for path in paths if path.startswith(tuple(columns))]

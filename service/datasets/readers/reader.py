@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -15,11 +15,12 @@ CHUNK_ROWS = 8192
 
 
 class Rows(NamedTuple):
-    """A chunk of rows of `file`, from its row `start` on."""
+    """A chunk of rows of `file`, from its row `start` on; `locate` describes the place of a row in the file."""
 
     batch: pa.RecordBatch
     file: str
     start: int
+    locate: Callable[[int], str] = "row {}".format
 
 
 class Reader(Protocol):

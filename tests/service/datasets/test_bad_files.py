@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.datasets.files import unpacking
 from service.datasets.preparation.preparation import Selection
 from tests.fixtures.prepared import prepared
 from workers.data.dataset import DatasetError
@@ -48,14 +50,14 @@ CSV_HEAD = "a,b,label\n1,2,x\n3,4,y\n"
 
 # The content of the file and the words that must be in the message.
 TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "too few fields": (CSV_HEAD + "5,x\n", ("t.csv", "Row #4", "Expected 3 columns, got 2")),
-    "too many fields": (CSV_HEAD + "5,6,x,7\n", ("t.csv", "Row #4", "Expected 3 columns, got 4")),
+    "too few fields": (CSV_HEAD + "5,x\n", ("t.csv", "line 4", "Expected 3 columns, got 2")),
+    "too many fields": (CSV_HEAD + "5,6,x,7\n", ("t.csv", "line 4", "Expected 3 columns, got 4")),
     "text in a column of numbers": (CSV_HEAD + "5,many,x\n", ("t.csv", "'b'", "'many'", "line 4")),
-    "empty number": (CSV_HEAD + "5,,x\n", ("t.csv", "'b'", "row 2", "no value")),
-    "no label": (CSV_HEAD + "5,6,\n", ("t.csv", "'label'", "row 2", "no label")),
-    "not a number": (CSV_HEAD + "nan,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
-    "infinity": (CSV_HEAD + "-inf,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
-    "beyond 32 bits": (CSV_HEAD + "1e39,6,x\n", ("t.csv", "'a'", "row 2", "finite")),
+    "empty number": (CSV_HEAD + "5,,x\n", ("t.csv", "'b'", "line 4", "no value")),
+    "no label": (CSV_HEAD + "5,6,\n", ("t.csv", "'label'", "line 4", "no label")),
+    "not a number": (CSV_HEAD + "nan,6,x\n", ("t.csv", "'a'", "line 4", "finite")),
+    "infinity": (CSV_HEAD + "-inf,6,x\n", ("t.csv", "'a'", "line 4", "finite")),
+    "beyond 32 bits": (CSV_HEAD + "1e39,6,x\n", ("t.csv", "'a'", "line 4", "finite")),
     "nothing": ("", ("t.csv", "Empty")),
     "only a header": ("a,label\n", ("0 rows", "at least 2")),
     "no header": ("1.5,2,7\n3,4,8\n", ("t.csv", "first line", "name the columns")),
@@ -65,6 +67,23 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "invalid UTF-8 in a row": ("a,label\n1,\udcff\n2,y\n", ("t.csv", "UTF8")),
     "invalid UTF-8 in the header": ("\udc89PNG,label\n1,x\n", ("t.csv", "utf-8")),
     "unclosed quotation mark": ('a,label\n1,"x\n2,y\n', ("1 rows",)),
+    "text in another order of columns": ("label,a,b\nx,1,2\ny,foo,3\n", ("t.csv", "'a'", "'foo'", "line 3")),
+    "text after rows of several lines": ('a,label\n1,"x\nz"\n\n2,x\n\nfoo,y\n', ("'a'", "'foo'", "line 7")),
+    "no number after rows of several lines": ('a,label\n1,"x\nz"\n\n2,x\n\n,y\n', ("'a'", "no value", "line 7")),
+    "missing fields after rows of several lines": ('a,label\n1,"x\nz"\n\n2,x\n\n3\n', ("line 7", "got 1")),
+    "a line without an end": ("a,label\n" + "x" * 20 * 2**20, ("t.csv", "a line is longer than 8388608 bytes")),
+    "a quotation mark without an end": (
+        'a,label\n1,"' + "2,x\n" * 5 * 2**20,
+        ("t.csv", "a quotation mark is not closed"),
+    ),
+    "a column name without an end": ("x" * 9 * 2**20, ("t.csv", "field larger than field limit")),
+    "a long column name": (f"{'x' * 201},label\n1,x\n2,y\n", ("t.csv", "201 characters", "at most 200")),
+    "long names of columns": (",".join(f"{'x' * 190}{i}" for i in range(6000)) + "\n", ("t.csv", "at most 1048576")),
+    "too many columns": (",".join(map("c{}".format, range(60_000))) + "\n1", ("t.csv has 60000 columns", "32768")),
+    "a million columns": (",".join(map("c{}".format, range(10**6))) + "\n1", ("t.csv has 1000000 columns", "32768")),
+    "a long label": (f"a,label\n1,x\n2,{'y' * 201}\n", ("t.csv", "'label'", "line 3", "201 characters", "200")),
+    "long labels": ("a,label\n" + "".join(f"1,{'y' * 180}{i}\n" for i in range(6000)), ("'label'", "1048576 bytes")),
+    "too many labels": ("a,label\n" + "".join(f"1,y{i}\n" for i in range(200_000)), ("line 65538", "number 65537")),
 }
 
 
@@ -166,7 +185,7 @@ def test_a_label_that_is_not_one_of_the_given_classes(tmp_path: Path) -> None:
     GOOD.to_parquet(tmp_path / "t.parquet")
     assert "row 1 has 'y'" in error_of(tmp_path, tmp_path / "t.parquet", classes=["x", "z"])
     GOOD.to_csv(tmp_path / "t.csv")
-    assert "row 2 has 2" in error_of(
+    assert "line 4 has 2" in error_of(
         tmp_path, tmp_path / "t.csv", classes=["x", "z"], label="b", features=["a"]
     ).replace("'", "")
 
@@ -214,6 +233,130 @@ def bomb_of_tar(path: Path) -> None:
         info = tarfile.TarInfo("data_batch_1.bin")
         info.size = 2**25
         archive.addfile(info, io.BytesIO(bytes(2**25)))
+
+
+def header(path: Path, size: int) -> None:
+    """A .tar of one member whose header has a comment of `size` bytes."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, size
+    comment = f"{size} comment=".encode()
+    path.write_bytes(gzip.compress(info.tobuf() + comment + b"a" * (size - len(comment)) + bytes(2048)))
+
+
+def hidden_members(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        for number in range(1_001):
+            archive.addfile(tarfile.TarInfo(f".{number}"))
+
+
+def hidden_members_of_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(1_001):
+            archive.writestr(zipfile.ZipInfo(f"folder/.{number}"), b"")
+
+
+def members_in_members(path: Path) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        for number in range(400):
+            archive.writestr(zipfile.ZipInfo(f"{number}.csv"), b"")
+    write_zip(path, {f"{number}.zip": inner.getvalue() for number in range(3)})
+
+
+def a_list_of_members(path: Path) -> None:
+    """Write a .zip whose list of 50,000 members has more than 4 MiB."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(50_000):
+            archive.writestr(zipfile.ZipInfo(f"{'x' * 50}{number}"), b"")
+
+
+ARCHIVES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "header.tgz": (lambda path: header(path, 5 * 2**20), "more than 4194304 bytes"),
+    "hidden.tar": (hidden_members, "more than 1000 files"),
+    "hidden.zip": (hidden_members_of_zip, "more than 1000 files"),
+    "nested.zip": (members_in_members, "more than 1000 files"),
+    "list.zip": (a_list_of_members, "more than 4194304 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_with_too_many_members_or_too_large_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write, words = ARCHIVES[name]
+    monkeypatch.setattr(f"{__name__}.LIMIT", 2**23)
+    monkeypatch.setattr(unpacking, "MOST_MEMBERS", 1_000)
+    write(tmp_path / name)
+    assert words in error_of(tmp_path, tmp_path / name)
+
+
+def test_names_of_members_that_are_no_text(tmp_path: Path) -> None:
+    content = CSV_HEAD.encode()
+    with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        info = tarfile.TarInfo("caf\xe9.csv")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    assert prepared([tmp_path / "t.tar"], tmp_path / "data", Selection()).info.rows == 2
+    with tarfile.open(tmp_path / "bad.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        archive.addfile(tarfile.TarInfo("caf\xe9.csv"))
+    with pytest.raises(DatasetError, match=r"caf\?.csv cannot be read as CSV"):
+        prepared([tmp_path / "bad.tar"], tmp_path / "data2", Selection())
+
+
+def test_a_damaged_zip_of_each_method(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "t.zip", "w", method) as archive:
+            archive.writestr("t.csv", CSV_HEAD + "5,6,x\n" * 500)
+        content = bytearray((tmp_path / "t.zip").read_bytes())
+        content[45:75] = bytes(byte ^ 0x5A for byte in content[45:75])
+        (tmp_path / "t.zip").write_bytes(content)
+        assert "t.zip cannot be unpacked" in error_of(tmp_path, tmp_path / "t.zip")
+
+
+def npy(header: bytes, content: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + content
+
+
+def described(shape: str) -> bytes:
+    return f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".encode()
+
+
+HEADERS: dict[str, tuple[bytes, str]] = {
+    "signs": (npy(b"-" * 9000), "nested too deeply"),
+    "brackets": (npy(b"(" * 9000), "cannot be read as a NumPy array"),
+    "a boolean length": (npy(described("(True, 4)"), bytes(32)), "the shape (True, 4)"),
+    "a negative length": (npy(described("(-1, 4)"), bytes(32)), "the shape (-1, 4)"),
+    "no data": (npy(described("(4611686018427387904, 4)"), bytes(32)), "is cut short"),
+    "no width": (npy(described("(4, 0)")), "rows without numbers"),
+    "text of no length": (npy(described("(4,)").replace(b"<f8", b"<U0")), "rows without numbers"),
+    "a shape that is no shape": (npy(described("4"), bytes(32)), "cannot be read as a NumPy array"),
+    "another version": (b"\x93NUMPY\x09\0" + bytes(200), "cannot be read as a NumPy array"),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_bad_headers_of_arrays(tmp_path: Path, case: str) -> None:
+    content, words = HEADERS[case]
+    np.save(tmp_path / "label.npy", [0, 1, 0, 1])
+    (tmp_path / "x.npy").write_bytes(content)
+    message = error_of(tmp_path, tmp_path / "x.npy", tmp_path / "label.npy")
+    assert "x.npy" in message
+    assert words in message
+
+
+def test_a_long_text_that_many_rows_have_is_in_memory_once(tmp_path: Path) -> None:
+    """8,192 rows share one text of a mebibyte."""
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(8192, np.int32)), pa.array(["x" * 2**20]))
+    table = pa.table({"a": np.zeros(8192), "label": text})
+    pq.write_table(table, tmp_path / "t.parquet", compression="zstd", store_schema=False)
+    pa.feather.write_feather(table, tmp_path / "t.feather", compression="zstd")
+    for name in ("t.parquet", "t.feather"):
+        assert (tmp_path / name).stat().st_size < 5000
+        before = pa.total_allocated_bytes()
+        peak = pa.default_memory_pool().max_memory()
+        message = error_of(tmp_path, tmp_path / name)
+        assert "'label' in row 0 has a label of 1048576 characters" in message
+        assert pa.default_memory_pool().max_memory() - max(peak, before) < 100 * 2**20
 
 
 def bomb_in_bomb(path: Path) -> None:

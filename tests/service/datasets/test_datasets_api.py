@@ -55,6 +55,9 @@ def test_versions(api: httpx.Client, digits: dict[str, Any], uploads: Path) -> N
         assert [version["version"] for version in found["versions"]] == [2, 1]
     for unknown in ("digits@3", "digits@0", "digits@", "@1", "digits@01"):
         assert api.get(f"/v1/datasets/{unknown}").status_code == 404
+        detail = api.get(f"/v1/datasets/{unknown}").json()["detail"]
+        assert ("its versions are 2, 1" in detail) == unknown.startswith("digits"), detail
+        assert "did you mean" not in detail
     assert api.get("/v1/datasets").json() == {"data": [second]}
     again = register(api, "digits.parquet")
     assert (again.status_code, again.json()) == (200, digits)

@@ -120,7 +120,7 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "one row": ({"a": [1.0], "label": [0]}, ("1 rows", "2")),
     "no feature": (LABELS, ("feature", "'label'")),
     "a null label": ({"a": [1.0, 2.0, 3.0], "label": [0, None, 1]}, ("'label'", "row 1")),
-    "fractional labels": ({"a": [1.0, 2.0], "label": [0.5, 1.5]}, ("'label'", "double", "integers or text")),
+    "fractional labels": ({"a": [1.0, 2.0], "label": [0.5, 1.5]}, ("'label'", "double", "integers, booleans or text")),
     "one class": ({"a": [1.0, 2.0], "label": ["x", "x"]}, ("'label'", "'x'", "2 classes")),
     "text": ({"a": ["1", "2"], **LABELS}, ("'a'", "string", "numbers")),
     "lists of different lengths": ({"a": [[1.0], [1.0, 2.0]], **LABELS}, ("'a'", "row 1", "2 numbers", "one of 1")),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.datasets import registration
-from service.datasets.registration import REGISTRATIONS_AT_ONCE
+from service.datasets.reading import REGISTRATIONS_AT_ONCE
+from service.datasets.tasks.reader import Reader
 from tests.service.fixtures.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from service.settings import Settings
 
@@ -32,18 +32,23 @@ class Gate:
     def __init__(self) -> None:
         self.waiting = 0
         self.open = threading.Event()
-        self._prepare = registration.prepare
 
-    def prepare(self, *arguments: Any, **options: Any) -> Any:
-        self.waiting += 1
-        assert self.open.wait(30)
-        return self._prepare(*arguments, **options)
+
+def run_behind(gate: Gate) -> Callable[..., Any]:
+    run = Reader.run
+
+    def wait_and_run(reader: Reader, *arguments: Any) -> Any:
+        gate.waiting += 1
+        assert gate.open.wait(30)
+        return run(reader, *arguments)
+
+    return wait_and_run
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
-    monkeypatch.setattr(registration, "prepare", gate.prepare)
+    monkeypatch.setattr(Reader, "run", run_behind(gate))
     yield gate
     gate.open.set()
 

@@ -89,19 +89,20 @@ def test_a_dataset_of_a_directory_that_is_no_longer_allowed(
     check(answer)
 
 
+@pytest.mark.usefixtures("reading_here")
 def test_a_file_without_read_permission(
     api: httpx.Client, settings: Settings, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = settings.allowed_roots[0] / "good.parquet"
     write_parquet(source)
-    original_open = Path.open
+    original_open = os.open
 
-    def reject(path: Path, *arguments: Any, **named: Any) -> Any:
-        if path.name == source.name:
-            raise PermissionError(13, "Permission denied", str(path))
+    def reject(path: Any, *arguments: Any, **named: Any) -> int:
+        if Path(path).name == source.name:
+            raise PermissionError(13, "Permission denied", str(source))
         return original_open(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "open", reject)
+    monkeypatch.setattr(os, "open", reject)
     answer = register(api, "good.parquet")
     assert (answer.status_code, "Permission denied" in answer.text) == (422, True)
     check(answer)

@@ -85,6 +85,9 @@ fail-on = true
 ACCEPT_OTHERS = "Accept: text/event-stream, text/csv"
 
 
+pytestmark = pytest.mark.usefixtures("reading_here")
+
+
 @pytest.fixture
 def database_kind() -> str:
     return "sqlite"
