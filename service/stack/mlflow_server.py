@@ -52,8 +52,9 @@ class MlflowServer:
         command = [
             *(sys.executable, "-m", "mlflow", "server"),
             *("--host", HOST, "--port", str(self._port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"),
-            *("--artifacts-destination", str(self._directory / "artifacts")),
+            # Relative to its directory: MLflow would interpret some characters of an absolute path.
+            *("--backend-store-uri", "sqlite:///mlflow.db"),
+            *("--artifacts-destination", "artifacts"),
         ]
         environment = child_environment() | {
             "MLFLOW_DISABLE_TELEMETRY": "true",

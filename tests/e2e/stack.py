@@ -59,6 +59,7 @@ class Stack:
             env=os.environ | self.environment | {MARK: self.mark},
             stdout=subprocess.PIPE,
             text=True,
+            umask=0o022,  # the usual one
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -98,10 +99,13 @@ class Stack:
 
     def signal_mlflow(self, number: int) -> None:
         """Send a signal to the MLflow server, which does not have the mark, and to its child processes."""
-        store = f"sqlite:///{self.data_dir}/mlflow/mlflow.db".encode()
         processes = [int(directory.name) for directory in Path("/proc").iterdir() if directory.name.isdigit()]
         (leader,) = (
-            process for process in processes if store in command_of(process) and os.getpgid(process) == process
+            process
+            for process in processes
+            if b"mlflow" in command_of(process)
+            and os.getpgid(process) == process
+            and Path(f"/proc/{process}/cwd").resolve() == self.data_dir / "mlflow"
         )
         os.killpg(leader, number)
 
