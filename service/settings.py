@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from service.addresses import is_loopback
+from service.addresses import host_and_port, is_loopback
 from workers.job.resolve import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PREFIX = "GRADFLEET_"
+# Variables with this prefix that are not settings of the service: options of the command line, those of
+# docker-compose.yml, and those of the tests.
+OTHERS = {"GRADFLEET_PORT", "GRADFLEET_TOKEN", "GRADFLEET_URL", "GRADFLEET_DATABASE_PASSWORD", "GRADFLEET_VERSION"}
+TESTS = ("GRADFLEET_TEST_", "GRADFLEET_CHAOS_", "GRADFLEET_FUZZ_")
+DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 
 
 class Settings(BaseSettings):
     """Paths, addresses and limits of the service."""
 
-    model_config = SettingsConfigDict(env_prefix="GRADFLEET_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     data_dir: Path = Field(
         Path("gradfleet-data"), description="Directory of the database, datasets, results and uploads."
@@ -49,7 +61,6 @@ class Settings(BaseSettings):
     )
     ray_address: str = Field(
         "127.0.0.1:6379",
-        pattern=r"^[^/]+:\d+$",
         description="Head of the Ray cluster that `gradfleet serve` connects to; host:port.",
     )
     mlflow_public_url: str | None = Field(None, description="Address of MLflow for browsers; default: mlflow_url.")
@@ -91,21 +102,31 @@ class Settings(BaseSettings):
         Limits.batch_bytes, gt=0, description="Maximum memory of the values of all layers of a job for one batch."
     )
     requests_per_second: float = Field(
-        100, ge=1, description="Maximum average number of requests per token, where tokens are required."
+        100,
+        ge=1,
+        description="Maximum average number of requests per token, where tokens are required.",
     )
 
     @field_validator("database_url")
     @classmethod
     def _is_parsed(cls, url: SecretStr | None) -> SecretStr | None:
         try:
-            make_url(url.get_secret_value() if url else "sqlite://")
+            location = make_url(url.get_secret_value() if url else "sqlite:///gradfleet.db")
         except (ArgumentError, ValueError):
             # The original message quotes the port's place in the URL, which may hold a part of the password.
             raise ValueError(
                 "is not a URL such as postgresql+psycopg://user:password@host:5432/name; in a password, @ is "
                 "written as %40, : as %3A and / as %2F"
             ) from None
+        if location.drivername not in DRIVERS or location.database in {None, "", ":memory:"}:
+            raise ValueError("must begin with postgresql:// or sqlite:/// and name a database; in memory is not enough")
         return url
+
+    @field_validator("ray_address")
+    @classmethod
+    def _has_port(cls, address: str) -> str:
+        host_and_port(address)
+        return address
 
     @property
     def requires_token(self) -> bool:
@@ -117,7 +138,8 @@ class Settings(BaseSettings):
         """SQLAlchemy URL of the store."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{(self.data_dir / 'gradfleet.db').absolute()}"
+        path = (self.data_dir / "gradfleet.db").absolute()
+        return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
     @property
     def dataset_dir(self) -> Path:
@@ -150,3 +172,19 @@ class Settings(BaseSettings):
     def sweep_dir(self, sweep_id: str) -> Path:
         """Directory of a sweep's picture."""
         return self.data_dir / "sweeps" / sweep_id
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """A message for each variable with the service's prefix that has no meaning, with the nearest one that has."""
+    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields} | OTHERS
+    given = sorted(name for name in names if name.upper().startswith(PREFIX) and not name.upper().startswith(TESTS))
+    return [
+        f"there is no setting {name}" + "".join(f"; did you mean {near}?" for near in _nearest(name, known))
+        for name in given
+        if name.upper() not in known
+    ]
+
+
+def _nearest(name: str, known: set[str]) -> list[str]:
+    endings = get_close_matches(name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1)
+    return [f"{PREFIX}{ending}" for ending in endings]

@@ -17,9 +17,10 @@ from starlette.routing import compile_path
 from service.errors import InvalidError, ServiceError
 from service.http.field_errors import field_problems
 from service.http.observed import REQUEST_ID
-from service.store.database import is_unavailable
+from service.store.database import is_full, is_unavailable
 from service.telemetry.logs import request_id
 from workers.job.resolve import SpecError
+from workers.machine.error_text import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +97,13 @@ def no_database(method: str, path: str, error: SQLAlchemyError) -> Response:
     return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, instance=path, headers=headers)
 
 
+def no_space(method: str, path: str, error: Exception) -> Response:
+    """507 response while the service's disk is full."""
+    logger.warning("%s %s: the disk is full: %s", method, path, getattr(error, "orig", error))
+    detail = "The disk of the service is full, and nothing was stored. Try again when its operator has made space."
+    return problem_response(HTTPStatus.INSUFFICIENT_STORAGE, detail, instance=path)
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Respond to every error of `app` with problem details."""
 
@@ -125,9 +133,17 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     def database_error(request: Request, error: SQLAlchemyError) -> Response:
+        if is_full(error):
+            return no_space(request.method, request.url.path, error)
         if not is_unavailable(error):
             return unexpected_error(request, error)
         return no_database(request.method, request.url.path, error)
+
+    @app.exception_handler(OSError)
+    def storage_error(request: Request, error: OSError) -> Response:
+        if error.errno not in FULL:
+            return unexpected_error(request, error)
+        return no_space(request.method, request.url.path, error)
 
     @app.exception_handler(Exception)
     def unexpected_error(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """Readiness of the service and of each of its components."""
 
 import logging
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -8,8 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.components import ComponentStatus
+from service.disk import full_disk_of
 from service.http.dependencies import Services
 from service.store import Database
+from workers.machine.error_text import text_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ class ReadyView(BaseModel):
         description="Whether jobs can be accepted and run: all components except `mlflow` are ready."
     )
     components: dict[str, ComponentView] = Field(
-        description="By name: database, cluster, scheduler and mlflow, as far as this process has them."
+        description="By name: database, disk, cluster, scheduler and mlflow, as far as this process has them."
     )
 
 
@@ -51,7 +54,19 @@ def _statuses(services: Services) -> dict[str, ComponentStatus]:
     beside = {
         name: component.status() for name, component in vars(services.components).items() if component is not None
     }
-    return {"database": _database_status(services.database)} | beside
+    settings = services.settings
+    return {"database": _database_status(services.database), "disk": _disk_status(settings.data_dir)} | beside
+
+
+def _disk_status(data_dir: Path) -> ComponentStatus:
+    try:
+        full = full_disk_of(data_dir)
+    except OSError as error:
+        return ComponentStatus(ready=False, detail=f"the data directory cannot be read: {text_of(error)}")
+    if full is None:
+        return ComponentStatus(ready=True, detail="it has free space")
+    place = "the data directory" if full == data_dir else f"the directory {full.name} in the data directory"
+    return ComponentStatus(ready=False, detail=f"the disk of {place} is full: make space")
 
 
 def _database_status(database: Database) -> ComponentStatus:

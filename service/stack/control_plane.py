@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
+
+from service.addresses import http_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +33,14 @@ class StartError(RuntimeError):
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket for the API; port 0 selects a free port. Raises `StartError` if the port is in use."""
+    """A socket for the API; port 0 selects a free port. Raises `StartError` if it cannot listen there."""
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise StartError(f"cannot listen on {host} port {port}: {error.strerror}; try another --port") from error
+        option = "--port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "--host"
+        raise StartError(f"cannot listen on {host} port {port}: {error.strerror}; try another {option}") from error
+    except UnicodeError:  # for example two dots, one after the other
+        raise StartError(f"cannot listen on {host}: it is not a host name; try another --host") from None
     with listener:
         yield listener
 
@@ -57,7 +63,7 @@ def control_plane(
     from service.stack.app import create_app  # noqa: PLC0415
     from service.store import Database, migrate  # noqa: PLC0415
 
-    for directory in settings.allowed_roots:
+    for directory in (settings.data_dir, *settings.allowed_roots):
         directory.mkdir(parents=True, exist_ok=True)
     migrate(settings.database)
     database = Database(settings.database)
@@ -88,7 +94,7 @@ def control_plane(
         stack.callback(app.state.readers.close)
         _wait_until_started(server, serving)
         address, port = listener.getsockname()[:2]
-        yield f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+        yield http_url(address, port)
 
 
 def _wait_until_started(server: uvicorn.Server, serving: threading.Thread) -> None:

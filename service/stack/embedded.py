@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.settings import Settings
-from service.stack.control_plane import START_TIMEOUT, StartError, control_plane, listen
+from service.stack.control_plane import START_TIMEOUT, control_plane, listen
 from service.stack.mlflow_server import MlflowServer
 from service.stack.ray_cluster import ray_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Variables that Ray, MLflow and its server read. They are meant for other installations of these.
+FOREIGN = ("RAY_", "MLFLOW_", "UVICORN_")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,10 @@ class Stack:
 def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
     """Start every component, yield once all of them answer, and at the end stop them with all their processes.
 
-    Port 0 selects a free port. Raises `StartError` if the data directory or the port is in use.
+    The data directory is locked by this process. Port 0 selects a free port. Raises `StartError`.
     """
-    data_dir = data_dir.absolute()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    _forget_foreign_variables()
     with ExitStack() as stack:
-        stack.enter_context(_lock(data_dir))
         listener = stack.enter_context(listen(host, port))
         mlflow = stack.enter_context(
             MlflowServer(Settings(data_dir=data_dir, host=host))
@@ -56,14 +60,9 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
         yield Stack(url, mlflow)
 
 
-@contextmanager
-def _lock(data_dir: Path) -> Iterator[None]:
-    """Lock the data directory for this process. The operating system releases the lock when the process ends."""
-    with (data_dir / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StartError(
-                f"the data directory {data_dir} is in use by another gradfleet; stop it, or choose another --data-dir"
-            ) from None
-        yield
+def _forget_foreign_variables() -> None:
+    """Remove the variables that would change the Ray and the MLflow server of the stack."""
+    if names := sorted(name for name in os.environ if name.startswith(FOREIGN)):
+        log.warning("ignoring variables for another Ray or MLflow server: %s", ", ".join(names))
+        for name in names:
+            del os.environ[name]

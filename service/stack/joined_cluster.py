@@ -6,6 +6,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
+from service.addresses import host_and_port
 from service.components import ComponentStatus
 from service.stack.ray_driver import configure_ray, connect
 
@@ -47,8 +48,7 @@ class JoinedCluster:
 
     def status(self) -> ComponentStatus:
         """Whether the head answers. A process that does not schedule has not joined the cluster."""
-        host, _, port = self._address.rpartition(":")
-        if not _answers(host, int(port)):
+        if not _answers(*host_and_port(self._address)):
             return ComponentStatus(ready=False, detail="the head of the Ray cluster does not answer")
         joined = ", ".join(f"{count:g} {name}s" for name, count in self.resources.items())
         return ComponentStatus(ready=True, detail="not joined: another process schedules" if self.failed() else joined)
@@ -56,8 +56,8 @@ class JoinedCluster:
     def restart(self) -> bool:
         """Join the cluster; False if it does not answer or cannot be joined yet."""
         self.leave()
-        host, _, port = self._address.rpartition(":")
-        if not _answers(host, int(port)):
+        head = host_and_port(self._address)
+        if not _answers(*head):
             self._warn_once("no Ray cluster responds at %s: is its head running?", self._address)
             return False
         import ray  # noqa: PLC0415
@@ -72,7 +72,7 @@ class JoinedCluster:
         here = ray.get_runtime_context().get_node_id()
         (node,) = (node for node in ray.nodes() if node["NodeID"] == here)
         # A head that has been restarted listens on the same port, but its node has another one.
-        self._required = [(host, int(port)), (node["NodeManagerAddress"], node["NodeManagerPort"])]
+        self._required = [head, (node["NodeManagerAddress"], node["NodeManagerPort"])]
         self._warned = False
         log.info("joined the Ray cluster at %s", self._address)
         return True

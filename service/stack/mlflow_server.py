@@ -59,8 +59,9 @@ class MlflowServer:
         command = [
             *(sys.executable, "-m", "mlflow", "server"),
             *("--host", HOST, "--port", str(self._port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{self._directory / 'mlflow.db'}"),
-            *("--artifacts-destination", str(self._directory / "artifacts")),
+            # Relative to its directory: MLflow would interpret some characters of an absolute path.
+            *("--backend-store-uri", "sqlite:///mlflow.db"),
+            *("--artifacts-destination", "artifacts"),
             *("--app-name", "gradfleet", "--uvicorn-opts", UVICORN_OPTIONS),
         ]
         with self._log.open("ab") as output:

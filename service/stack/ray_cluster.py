@@ -9,18 +9,23 @@ import signal
 import tempfile
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.components import ComponentStatus
+from service.stack.control_plane import StartError
 from service.stack.ray_driver import configure_ray, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from service.settings import Settings
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024  # the store holds specs and events; gradients go from worker to worker
+PREFIX = "gradfleet-"
+# Bytes of a path that the system accepts for a socket, less those that Ray adds to its directory: the name of the
+# session with the time and the process id, and `sockets/plasma_store`.
+MAX_DIRECTORY = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 REQUIRED = {"gcs_server", "raylet"}  # Ray does not work without these processes
 
 
@@ -43,7 +48,10 @@ def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
         # A worker takes one logical CPU: two workers must fit on a machine with one core, too.
         cluster = RayCluster(directory, settings.cluster_cpus or max(2, os.cpu_count() or 1), settings.cluster_gpus)
         try:
-            cluster.start()
+            try:
+                cluster.start()
+            except Exception as error:
+                raise StartError(f"Ray did not start: {error}") from error
             yield cluster
         finally:
             ray.shutdown()
@@ -56,7 +64,7 @@ class RayCluster:
     """
 
     def __init__(self, directory: str, cpus: int, gpus: int | None) -> None:
-        self._directory, self._cpus, self._gpus = directory, cpus, gpus
+        self.directory, self._cpus, self._gpus = directory, cpus, gpus
         self.resources: dict[str, float] = {}
 
     def start(self) -> None:
@@ -69,7 +77,7 @@ class RayCluster:
             num_gpus=self._gpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=self._directory,
+            _temp_dir=self.directory,
         )
         if threading.current_thread() is threading.main_thread():  # Python sets signal handlers in no other thread
             for number, handler in handlers.items():
@@ -111,15 +119,32 @@ class RayCluster:
 def _directory(data_dir: Path) -> Iterator[str]:
     """A temporary directory for Ray's sockets and logs, linked from the data directory.
 
-    The path of a socket must be short, and the data directory's may be too long.
+    Ray opens its directory to every account of the machine, so it gets one inside a private directory.
     """
     link = data_dir / "ray"
     if link.is_symlink():  # the last process was killed
-        shutil.rmtree(link.readlink(), ignore_errors=True)
+        if link.readlink().name.startswith(PREFIX):
+            shutil.rmtree(link.readlink(), ignore_errors=True)
         link.unlink()
-    with tempfile.TemporaryDirectory(prefix="gradfleet-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=_short_directory(), ignore_cleanup_errors=True) as directory:
         link.symlink_to(directory)
         try:
-            yield directory
+            yield f"{directory}/ray"
         finally:
             link.unlink()
+
+
+def _short_directory() -> str:
+    """A directory for temporary files in which the paths of Ray's sockets are not too long."""
+    longest = MAX_DIRECTORY - len(f"/{PREFIX}01234567/ray")
+    try:
+        usual = [tempfile.gettempdir()]
+    except FileNotFoundError:  # none can be written, for example on a full disk
+        usual = []
+    for directory in (*usual, "/tmp", "/var/tmp"):  # noqa: S108  a private directory is created in it
+        if len(os.fsencode(directory)) <= longest and os.access(directory, os.W_OK | os.X_OK):
+            return directory
+    raise StartError(
+        f"there is no directory for temporary files: set TMPDIR to one that can be written and whose path has at most "
+        f"{longest} characters"
+    )

@@ -10,8 +10,13 @@ from service.processes import SAFE_PATH
 
 
 def configure_ray(**variables: str) -> None:
-    """Set the environment of Ray and of the processes that it starts; to be called before Ray is imported."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **SAFE_PATH, **variables}
+    """Set the environment of Ray and of the processes that it starts; to be called before Ray is imported.
+
+    Ray ends a process whose connection to the raylet breaks, if it considers the raylet dead: if the process with this
+    id does not exist, or without an id, if its own parent is process 1 (systemd, nohup, docker --init). The service
+    restarts Ray instead, so the id is its own. Ray sets the right one for the workers.
+    """
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_RAYLET_PID": str(os.getpid()), **SAFE_PATH, **variables}
 
 
 def connect(**arguments: Any) -> None:

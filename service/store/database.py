@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ CONNECTIONS = (
     20  # open connections per process: opening one costs more than most transactions, and a server accepts 100
 )
 IMMEDIATE = "gradfleet_immediate"
+DISK_FULL = "53100"  # of PostgreSQL's errors
 # A server whose machine is down is detected within seconds; TCP's default is a quarter of an hour.
 TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
 TIMEOUTS |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
@@ -73,6 +75,16 @@ def is_unavailable(error: SQLAlchemyError) -> bool:
     return isinstance(error, OperationalError | InterfaceError | NoConnectionFreeError)
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error means that there is no space left on the disk of the database."""
+    if error is None:
+        return False
+    cause = getattr(error, "orig", None)
+    numbers = {getattr(cause, "sqlite_errorcode", None), getattr(cause, "sqlstate", None)}
+    # SQLite then ends the transaction, so that returning to a savepoint in it fails, too.
+    return bool(numbers & {sqlite3.SQLITE_FULL, DISK_FULL}) or is_full(error.__context__)
+
+
 def make_engine(url: str) -> Engine:
     """Engine for `url`; the default driver of PostgreSQL is psycopg.
 
@@ -94,10 +106,12 @@ def make_engine(url: str) -> Engine:
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     # The driver sends BEGIN only before the first write: a transaction that has read could then fail to write.
     connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    try:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+    except BaseException:
+        connection.close()  # the pool does not: it has not accepted it
+        raise
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -49,6 +49,7 @@ def log_to(path: Path | None = None) -> None:
         if path is None
         else RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8")
     )
+    logging.raiseExceptions = False  # while the disk is full, no traceback for each record that is lost
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     for verbose in ("alembic.runtime.plugins", "httpx"):  # httpx logs each request to MLflow

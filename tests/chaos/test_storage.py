@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.disturbed import PATIENCE, Bench, job
 from tests.e2e.stack import wait_until
+from tests.fixtures.small_disk import fill, needs_mount, small_disk
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,23 +35,7 @@ def test_a_truncated_checkpoint_is_refused(bench: Bench, chance: random.Random) 
     assert started["data"]["step"] == int(before.name)
 
 
-@contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    """Mount a file system of 4 MiB at a directory; yield the path of a file to fill it."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)], check=True)
-    try:
-        yield directory / "filler"
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
-
-
-def fill(filler: Path) -> None:
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(1 << 12))
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
+@needs_mount
 def test_a_full_disk(bench: Bench, chance: random.Random) -> None:
     """Training continues without checkpoints, also after a fault. At the end it waits for free space."""
     spec = job(epochs=300)
@@ -63,7 +44,8 @@ def test_a_full_disk(bench: Bench, chance: random.Random) -> None:
     def failures() -> list[int]:
         return [event["data"]["step"] for event in bench.events(disturbed, "checkpoint_failed")]
 
-    with small_disk(bench.stack.data_dir / "jobs") as filler:
+    filler = bench.stack.data_dir / "jobs" / "filler"
+    with small_disk(filler.parent):
         disturbed = bench.client.submit(spec)["id"]
         bench.wait_for_step(disturbed, chance.randint(1, 1000))
         fill(filler)
@@ -76,11 +58,12 @@ def test_a_full_disk(bench: Bench, chance: random.Random) -> None:
         bench.assert_same(disturbed, spec)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
+@needs_mount
 def test_a_job_that_waits_for_disk_space_can_be_cancelled(bench: Bench, rounds: int) -> None:
     if rounds == 1:
         pytest.skip("takes half a minute: run `make chaos`")
-    with small_disk(bench.stack.data_dir / "jobs") as filler:
+    filler = bench.stack.data_dir / "jobs" / "filler"
+    with small_disk(filler.parent):
         disturbed = bench.client.submit(job(epochs=50))["id"]
         bench.wait_for_step(disturbed, 1)
         fill(filler)

@@ -22,11 +22,12 @@ from sklearn.datasets import load_digits
 from service.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from service.client import Job
 
 GRADFLEET = (str(Path(sys.executable).with_name("gradfleet")),)  # as a user starts it
+ORPHAN = ("sh", "-c", '"$@" &', "sh")  # as nohup and systemd do: the parent of the command is process 1
 MARK = "GRADFLEET_TEST_RUN"
 
 
@@ -51,13 +52,14 @@ class Stack:
     mlflow_url: str = ""
     process: subprocess.Popen[str] | None = None
 
-    def start(self, *arguments: str) -> Stack:
+    def start(self, *arguments: str, launcher: Sequence[str] = ()) -> Stack:
         self.process = subprocess.Popen(
-            [*GRADFLEET, "up", "--port", "0", "--data-dir", str(self.data_dir), *arguments],
+            [*launcher, *GRADFLEET, "up", "--port", "0", "--data-dir", str(self.data_dir), *arguments],
             cwd=self.directory,
             env=os.environ | self.environment | {MARK: self.mark},
             stdout=subprocess.PIPE,
             text=True,
+            umask=0o022,  # the usual one
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -76,6 +78,19 @@ class Stack:
             self.process.send_signal(number)
             return self.process.wait(30)
 
+    def stop_orphan(self) -> str:
+        """End the stack that was started with `ORPHAN`, and return the rest of its output."""
+        os.kill(self.orphan(), signal.SIGTERM)
+        assert self.process is not None
+        return self.process.communicate(timeout=30)[0]
+
+    def orphan(self) -> int:
+        """Process id of the stack that was started with `ORPHAN`; its parent is process 1."""
+        (words,) = (words for words in map(str.split, marked_processes(self.mark)) if words[2:4] == [*GRADFLEET, "up"])
+        parent = int(Path(f"/proc/{words[0]}/stat").read_text().rpartition(")")[2].split()[1])
+        assert parent == 1, "another process adopts orphans here, so this is not the case to test"
+        return int(words[0])
+
     def kill(self, program: str) -> None:
         """Kill the one process of the stack that runs a program with this name."""
         words = [process.split() for process in marked_processes(self.mark)]
@@ -84,10 +99,13 @@ class Stack:
 
     def signal_mlflow(self, number: int) -> None:
         """Send a signal to the MLflow server, which does not have the mark, and to its child processes."""
-        store = f"sqlite:///{self.data_dir}/mlflow/mlflow.db".encode()
         processes = [int(directory.name) for directory in Path("/proc").iterdir() if directory.name.isdigit()]
         (leader,) = (
-            process for process in processes if store in command_of(process) and os.getpgid(process) == process
+            process
+            for process in processes
+            if b"mlflow" in command_of(process)
+            and os.getpgid(process) == process
+            and Path(f"/proc/{process}/cwd").resolve() == self.data_dir / "mlflow"
         )
         os.killpg(leader, number)
 

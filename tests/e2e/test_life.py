@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.job_history import assert_unbroken, history_of
-from tests.e2e.stack import GRADFLEET, Stack, digits_job, series_of, wait_until, write_digits
+from tests.e2e.stack import GRADFLEET, ORPHAN, Stack, digits_job, series_of, wait_until, write_digits
 
 # Metrics that differ between equal runs.
 TIMES = ("time/step_ms", "time/exchange_ms")
@@ -100,9 +100,11 @@ def test_an_interrupted_job_ends_with_the_same_bits(tmp_path: Path, number: int)
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
 def test_a_job_survives_the_loss_of_the_cluster(tmp_path: Path, victim: str) -> None:
+    """Ray ends a process that loses its raylet and whose parent is process 1, so the stack has this parent here."""
     training = digits_job()["training"] | {"epochs": 400}
     spec = digits_job(training=training, checkpoints={"every_seconds": 0.2})
-    stack = Stack(tmp_path).start()
+    stack = Stack(tmp_path).start(launcher=ORPHAN)
+    service = stack.orphan()
     with stack.client() as client:
         client.register_dataset("digits", write_digits(tmp_path / "uploads" / "digits.parquet"), "label")
         undisturbed = client.submit(spec).wait(timeout=60)
@@ -118,7 +120,9 @@ def test_a_job_survives_the_loss_of_the_cluster(tmp_path: Path, victim: str) -> 
         for name in TIMES:
             del first[name], second[name]
         assert first == second
-    assert stack.signal(signal.SIGTERM) == 0, "signals still reach the process after Ray was started again"
+    assert stack.orphan() == service, "the service has not been restarted"
+    output = stack.stop_orphan()
+    assert output.endswith("Gradfleet is stopping.\n"), "signals still reach the process after Ray was started again"
     stack.end_leftovers()
 
 

@@ -19,7 +19,7 @@ from workers.exchange.zeromq import PeerSilentError
 from workers.job.data import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.device import DeviceError
-from workers.machine.error_text import text_of
+from workers.machine.error_text import FULL, text_of
 from workers.record.checkpoint import CheckpointError, latest, latest_whole
 from workers.record.event_log import EventLog
 from workers.record.events import Ended, Event, Noted, Restarted
@@ -46,6 +46,7 @@ MEANINGS: list[tuple[type[Exception], str, str]] = [
     (CheckpointError, "lost", "checkpoint_damaged"),
     (OSError, "failed", "storage_error"),
 ]
+DISK_FULL = "its checkpoints and history could not be written: make space, then submit it again"
 WORKER_LOST = "a worker process ended by itself: it was killed, or its machine went down or ran out of memory"
 
 CANCELLED = Ended("cancelled", "cancelled_by_user")
@@ -173,6 +174,8 @@ class Supervision:
 
     def _meaning(self, error: Exception) -> Ended:
         cause = error.cause if isinstance(error, RayTaskError) else error  # the text of Ray's error has a traceback
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return Ended("failed", "disk_full", f"{text_of(cause)}: {DISK_FULL}")
         for kind, outcome, reason in MEANINGS:
             if isinstance(error, kind):
                 return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else text_of(cause))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+
+# Numbers of the errors that mean that a file cannot become longer: a full disk, a quota, a limit of the process.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def text_of(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,17 +14,31 @@ from service.cli.connection import fail
 # Packages that only the extra installs.
 PACKAGES = ("alembic", "fastapi", "matplotlib", "mlflow", "ray", "sklearn", "sqlalchemy", "uvicorn")
 
+log = logging.getLogger(__name__)
+
 
 class ServerCommand(TyperCommand):
-    """A command that needs the extra `service` and a database of this release; without, it ends with one message."""
+    """A command that runs a service or changes its database; whatever prevents it is one message.
+
+    It needs the extra `service`, settings that exist, and a database of this release. Its files are private.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         if any(find_spec(name) is None for name in PACKAGES):
             fail(f"`{ctx.command_path}` needs the service: pip install 'gradfleet[service]'")
-        from service.store import SchemaError  # noqa: PLC0415
+        from service.settings import unknown_variables  # noqa: PLC0415
 
+        if unknown := unknown_variables(os.environ):
+            fail("; ".join(unknown), code=2)
+        os.umask(0o077)  # the files hold tokens, data and results: none for other accounts
         try:
             return super().invoke(ctx)
-        except SchemaError as error:
-            fail(str(error))
+        except Exception as error:
+            from service.cli.server.reasons import reason_of  # noqa: PLC0415
+
+            reason = reason_of(error, ctx.params.get("data_dir"))
+            if reason is None:
+                raise
+            log.info("the command ended with an error", exc_info=error)
+            fail(reason)

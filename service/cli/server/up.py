@@ -17,40 +17,51 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 
-DataDir = Annotated[Path, typer.Option(help="Directory for all data.")]
+DataDir = Annotated[Path, typer.Option(envvar="GRADFLEET_DATA_DIR", help="Directory for all data.")]
+Port = Annotated[
+    int, typer.Option(envvar="GRADFLEET_PORT", min=0, max=65535, help="Port of the API; 0 selects a free port.")
+]
 Host = Annotated[
     str,
     typer.Option(envvar="GRADFLEET_HOST", help="Address to listen on. Any but a loopback address requires a token."),
 ]
 LOOPBACK = "127.0.0.1"
+# Settings of `gradfleet serve` for what `up` starts itself.
+WITHOUT_EFFECT = {"ray_address": "Ray", "mlflow_url": "MLflow server"}
 
 
 def up(
     host: Host = LOOPBACK,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 selects a free port.")] = 8000,
+    port: Port = 8000,
     data_dir: DataDir = Path("gradfleet-data"),
 ) -> None:
     """Run Gradfleet on this machine until Ctrl-C: Ray, the MLflow server and the API."""
     from service.settings import Settings  # noqa: PLC0415
 
-    check_host(host, Settings(data_dir=data_dir.absolute()), f" --data-dir {data_dir}")
-    stop = StopSignal()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    (data_dir / "logs").mkdir(exist_ok=True)
-    log_to(data_dir / "logs" / "gradfleet.log")
+    settings = Settings(data_dir=data_dir.absolute())
+    for name, component in WITHOUT_EFFECT.items():
+        if name in settings.model_fields_set:
+            fail(
+                f"GRADFLEET_{name.upper()} has no effect on `gradfleet up`, which starts its own {component}: "
+                "unset it, or use `gradfleet serve`",
+                code=2,
+            )
+    check_host(host, settings, f" --data-dir {data_dir}")
 
-    from service.stack.control_plane import StartError  # noqa: PLC0415
-    from service.stack.embedded import embedded_stack  # noqa: PLC0415
+    from service.stack.data_directory import data_directory  # noqa: PLC0415
 
-    try:
-        with embedded_stack(data_dir, host, port) as stack:
+    with data_directory(data_dir) as directory:
+        stop = StopSignal()
+        (directory / "logs").mkdir(exist_ok=True)
+        log_to(directory / "logs" / "gradfleet.log")
+        from service.stack.embedded import embedded_stack  # noqa: PLC0415
+
+        with embedded_stack(directory, host, port) as stack:
             api, mlflow = stack.api_url, stack.mlflow.url
             print(f"Gradfleet is ready: API {api}  docs {api}/docs  MLflow {mlflow}", flush=True)  # noqa: T201
             while not stop.wait(POLL_SECONDS):
                 stack.mlflow.restart_if_ended()
             print("Gradfleet is stopping.", flush=True)  # noqa: T201
-    except StartError as error:
-        fail(str(error))
 
 
 def check_host(host: str, settings: Settings, where: str = "") -> None:

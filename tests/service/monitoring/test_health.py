@@ -48,6 +48,7 @@ def test_every_component_is_reported(settings: Settings, database: Database) -> 
         "status": "ready",
         "components": {
             "database": {"ready": True, "detail": "it responds"},
+            "disk": {"ready": True, "detail": "it has free space"},
             "cluster": {"ready": True, "detail": "works"},
             "scheduler": {"ready": True, "detail": "stands by"},
             "mlflow": {"ready": True, "detail": "works"},
@@ -81,7 +82,7 @@ def test_an_unavailable_database(settings: Settings, caplog: pytest.LogCaptureFi
         assert client.get("/healthz").status_code == 200
     lost.close()
     assert answer.status_code == 503
-    assert answer.json()["components"] == {"database": {"ready": False, "detail": "it does not respond"}}
+    assert answer.json()["components"]["database"] == {"ready": False, "detail": "it does not respond"}
     assert "the database does not respond" in caplog.text
 
 

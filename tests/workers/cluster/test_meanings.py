@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +58,16 @@ def test_each_known_error_has_an_outcome_and_a_reason(
     assert callable(raised)
     end = supervision._meaning(raised(error))
     assert (end.outcome, end.reason, end.message) == (outcome, reason, MESSAGE)
+
+
+@pytest.mark.parametrize("raised", [from_a_worker, lambda error: error], ids=["in a worker", "in the supervisor"])
+def test_a_full_disk_is_named(supervision: Supervision, raised: object) -> None:
+    assert callable(raised)
+    end = supervision._meaning(raised(OSError(errno.ENOSPC, "a text with /a/path")))
+    assert (end.outcome, end.reason) == ("failed", "disk_full")
+    assert end.message == (
+        "No space left on device: its checkpoints and history could not be written: make space, then submit it again"
+    )
 
 
 @pytest.mark.parametrize(
