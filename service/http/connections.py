@@ -50,7 +50,7 @@ class Connections:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # Descriptors are numbered from the lowest free number, so a new one shows how many are in use.
         self._first_reserved = 2**63 if files == resource.RLIM_INFINITY else max(files // 2, files - RESERVED_FILES)
-        self._most = most
+        self._most = min(most, self._first_reserved)
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, float] = {}  # since when they wait for a request, longest first
         self._refusing = False
