@@ -71,6 +71,8 @@ class Settings(BaseSettings):
         [], description="Prefixes of addresses from which datasets may be registered, such as s3://bucket/folder."
     )
     max_upload_bytes: int = Field(4 * 1024**3, gt=0, description="Maximum size of an uploaded file.")
+    max_uploads: int = Field(16, ge=1, description="Maximum number of files that a process receives at a time.")
+    max_upload_seconds: float = Field(3600, gt=0, description="Maximum time in which an uploaded file must arrive.")
     max_dataset_bytes: int = Field(
         64 * 1024**3, gt=0, description="Maximum size of a dataset, and of its unpacked files."
     )
@@ -95,6 +97,9 @@ class Settings(BaseSettings):
         None, gt=0, description="Maximum number of running jobs; default: as many as the cluster has resources for."
     )
     max_event_streams: int = Field(500, ge=0, description="Maximum number of open event streams per process.")
+    max_connections: int = Field(
+        2000, ge=1, description="Maximum number of open connections per process; fewer if it may not open enough files."
+    )
     max_body_bytes: int = Field(1024 * 1024, gt=0, description="Maximum size of a request's body.")
     max_body_seconds: float = Field(30, gt=0, description="Maximum time in which the body of a request must arrive.")
     max_parameters: int = Field(Limits.parameters, gt=0, description="Maximum number of trained parameters of a job.")

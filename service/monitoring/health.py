@@ -34,7 +34,8 @@ class ReadyView(BaseModel):
         description="Whether jobs can be accepted and run: all components except `mlflow` are ready."
     )
     components: dict[str, ComponentView] = Field(
-        description="By name: database, disk, cluster, scheduler and mlflow, as far as this process has them."
+        description="By name: database, disk, cluster, scheduler, mlflow and connections, as far as this process has "
+        "them."
     )
 
 

@@ -19,7 +19,7 @@ from service.dashboard.door import GATEWAY
 from service.dashboard.server import MAX_BODY_BYTES, behind_door
 from service.settings import Settings
 from tests.service.dashboard.test_routes import MODEL, RUN, allowed
-from tests.service.fixtures.support import served_application, wait_until
+from tests.service.fixtures.support import served, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def mlflow() -> FakeMlflow:
 def door(mlflow: FakeMlflow, settings: Settings, database: Database) -> Iterator[httpx.Client]:
     assert str(database.engine.url) == settings.database  # it has the tables
     application = behind_door(mlflow, settings)
-    with served_application(application) as url, httpx.Client(base_url=url, timeout=10, verify=False) as client:
+    with served(application) as url, httpx.Client(base_url=url, timeout=10, verify=False) as client:
         yield client
 
 
@@ -160,7 +160,7 @@ def test_other_host_names_are_rejected(door: httpx.Client, mlflow: FakeMlflow, h
 
 def test_allowed_host_names_are_exact(mlflow: FakeMlflow, settings: Settings) -> None:
     named = settings.model_copy(update={"allowed_hosts": ["mlflow"]})
-    with served_application(behind_door(mlflow, named)) as url:
+    with served(behind_door(mlflow, named)) as url:
         for host, status in {
             "mlflow:5000": 200,
             "MLFLOW": 200,

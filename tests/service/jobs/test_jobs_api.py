@@ -291,8 +291,9 @@ def test_openapi_describes_the_job_with_an_example(api: httpx.Client) -> None:
     body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["examples"][0] == hinge_job()
     assert {"HingeSpec", "LinearLayer", "JobRequest"} <= set(document["components"]["schemas"])
-    problem = document["paths"]["/v1/jobs"]["post"]["responses"]["4XX"]["content"]["application/problem+json"]["schema"]
-    assert set(problem["properties"]["errors"]["items"]["properties"]) == {"field", "message"}
+    problem = document["paths"]["/v1/jobs"]["post"]["responses"]["422"]["content"]["application/problem+json"]["schema"]
+    assert problem == {"$ref": "#/components/schemas/Problem"}
+    assert set(document["components"]["schemas"]["FieldProblemView"]["properties"]) == {"field", "message"}
     references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))
     for reference in references:
         target = document

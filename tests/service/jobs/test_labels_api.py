@@ -109,6 +109,7 @@ def test_a_page_is_read_in_the_order_of_an_index(
 ) -> None:
     if database.engine.dialect.name != "sqlite":
         pytest.skip("only SQLite chooses its plan independently of the number of rows")
+    first = api.post("/v1/jobs", json=hinge_job()).raise_for_status().json()["id"]
     statements: list[tuple[str, Any]] = []
 
     @event.listens_for(database.engine, "before_cursor_execute")
@@ -116,7 +117,7 @@ def test_a_page_is_read_in_the_order_of_an_index(
         if "LIMIT" in statement:
             statements.append((statement, parameters))
 
-    api.get("/v1/jobs", params=filters | {"starting_after": "job_1"}).raise_for_status()
+    api.get("/v1/jobs", params=filters | {"starting_after": first}).raise_for_status()
     ((statement, parameters),) = statements
     with database.engine.connect() as connection:
         plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]

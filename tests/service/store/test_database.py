@@ -147,7 +147,7 @@ def test_datasets_are_ordered_by_name(database: Database) -> None:
         ("/v1/jobs/%00", 404),
         ("/v1/jobs/a%00/events", 404),
         ("/v1/jobs?experiment=%00", 200),
-        ("/v1/jobs?starting_after=%00", 200),
+        ("/v1/jobs?starting_after=%00", 422),
         ("/v1/datasets/%00", 404),
     ],
 )
