@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, Url, connected, fail, say
+from service.cli.connection import DEFAULT_URL, Url, connected
 from service.cli.tables import print_table
+from service.cli.terminal import fail, say
 
 if TYPE_CHECKING:
     from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow

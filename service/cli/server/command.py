@@ -7,7 +7,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from service.cli.connection import fail
+from service.cli.terminal import fail
+from service.client import AddressError
 
 # Packages that only the extra installs.
 PACKAGES = ("alembic", "fastapi", "matplotlib", "mlflow", "ray", "sklearn", "sqlalchemy", "uvicorn")
@@ -24,5 +25,5 @@ class ServerCommand(TyperCommand):
 
         try:
             return super().invoke(ctx)
-        except SchemaError as error:
+        except (SchemaError, AddressError) as error:
             fail(str(error))

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from service.cli.connection import fail
 from service.cli.server.stopping import StopSignal
 from service.cli.server.up import LOOPBACK, POLL_SECONDS, Host, check_host
+from service.cli.terminal import fail
 from service.telemetry.logs import log_to
 
 
