@@ -17,7 +17,6 @@ from service.cli import spec_file
 from service.cli.main import app as command_line
 from service.cli.spec_file import LARGEST_FILE, SpecFileError, read_spec
 from service.cli.yaml_values import LARGEST_VALUE, parse
-from tests.service.fixtures.support import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +24,12 @@ if TYPE_CHECKING:
 # By section 10.3.2 of YAML 1.2.2, and for a string everything that only YAML 1.1 takes for something else.
 PLAIN_VALUES: dict[str, Any] = {
     "": None, "~": None, "null": None, "NULL": None, "nuLL": "nuLL",
-    "true": True, "True": True, "FALSE": False, "tRue": "tRue", "yes": "yes", "no": "no", "on": "on", "Off": "Off", "y": "y",
-    "0": 0, "010": 10, "-12": -12, "+7": 7, "0o10": 8, "0o17": 15, "0x1F": 31, "1_000": "1_000", "0b11": "0b11", "1:30": "1:30",
-    "-0x1F": "-0x1F", "0o8": "0o8",
-    "1.": 1.0, ".5": 0.5, "-2E5": -2e5, "1e3": 1000.0, "1e-4": 1e-4, "12e03": 12000.0, "1.5e+3": 1500.0, "1e": "1e", ".": ".",
-    "1_0.5": "1_0.5", "+.inf1": "+.inf1",
+    "true": True, "True": True, "FALSE": False, "tRue": "tRue", "yes": "yes", "no": "no", "on": "on", "Off": "Off",
+    "y": "y",
+    "0": 0, "010": 10, "-12": -12, "+7": 7, "0o10": 8, "0o17": 15, "0x1F": 31, "1_000": "1_000", "0b11": "0b11",
+    "1:30": "1:30",    "-0x1F": "-0x1F", "0o8": "0o8",
+    "1.": 1.0, ".5": 0.5, "-2E5": -2e5, "1e3": 1000.0, "1e-4": 1e-4, "12e03": 12000.0, "1.5e+3": 1500.0, "1e": "1e",
+    ".": ".",    "1_0.5": "1_0.5", "+.inf1": "+.inf1",
     "2024-01-01": "2024-01-01", "2024-01-01 10:00:00": "2024-01-01 10:00:00", "=": "=",
 }  # fmt: skip
 
@@ -62,7 +62,8 @@ def test_blocks_quotes_and_aliases() -> None:
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="ascii") | st.sampled_from("äé€漢"), max_size=12),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(string.ascii_letters + " :#-'", max_size=6), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(string.ascii_letters + " :#-'", max_size=6), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 
@@ -182,7 +183,7 @@ def test_what_is_not_a_readable_file(tmp_path: Path, name: str) -> None:
         read_spec(tmp_path / name)
 
 
-def test_a_spec_in_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spec_in_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"name: a\n")))
     assert read_spec(spec_file.Path("-")) == {"name": "a"}
     wrong = CliRunner().invoke(command_line, ["gradcheck", "-"], input="seed: 1\nseed: 2\n")
@@ -194,10 +195,8 @@ def test_a_spec_in_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("command", ["submit", "validate", "sweep", "gradcheck"])
 def test_every_command_reads_files_by_these_rules(tmp_path: Path, command: str) -> None:
     for text, words in (("a: 1\na: 2\n", "occurs twice"), (f"a: {'[' * 5000}", "nested too deeply")):
-        options = (command, str(written(tmp_path, text)))
-        result = (
-            CliRunner().invoke(command_line, options) if command == "gradcheck" else run("http://127.0.0.1:1", *options)
-        )
+        url = () if command == "gradcheck" else ("--url", "http://127.0.0.1:1")
+        result = CliRunner().invoke(command_line, [command, str(written(tmp_path, text)), *url])
         assert result.exit_code == 1
         assert result.stderr.startswith("gradfleet: ")
         assert words in result.stderr
