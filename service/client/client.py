@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
-from urllib.parse import quote
 
 from service.client.errors import TokenFormError
 from service.client.http import http_client
@@ -14,7 +13,7 @@ from service.client.job import Job
 from service.client.pages import entries
 from service.client.stream import Streams
 from service.client.sweep import Sweep
-from service.client.transport import Transport
+from service.client.transport import Transport, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,7 +75,7 @@ class Client:
 
     def job(self, job_id: str) -> Job:
         """Return a job."""
-        return self._job(self._transport.fetch("state", "GET", f"/v1/jobs/{quote(job_id, safe='')}"))
+        return self._job(self._transport.fetch("state", "GET", f"/v1/jobs/{segment(job_id)}"))
 
     def jobs(
         self,
@@ -118,7 +117,7 @@ class Client:
 
     def find_sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep."""
-        return self._sweep(self._transport.fetch("state", "GET", f"/v1/sweeps/{quote(sweep_id, safe='')}"))
+        return self._sweep(self._transport.fetch("state", "GET", f"/v1/sweeps/{segment(sweep_id)}"))
 
     def validate(self, spec: Mapping[str, Any]) -> Preview:
         """Return what would run if the spec were submitted; nothing runs."""
@@ -159,18 +158,18 @@ class Client:
 
     def dataset(self, name: str) -> DatasetDetail:
         """Return the newest version of a dataset, or the one that a name such as "digits@2" selects."""
-        found: DatasetDetail = self._transport.fetch("rows", "GET", f"/v1/datasets/{quote(name, safe='')}")
+        found: DatasetDetail = self._transport.fetch("rows", "GET", f"/v1/datasets/{segment(name)}")
         return found
 
     def preview_dataset(self, name: str, rows: int = 5) -> list[PreviewRow]:
         """Return the first rows of a dataset."""
-        path = f"/v1/datasets/{quote(name, safe='')}/preview"
+        path = f"/v1/datasets/{segment(name)}/preview"
         found: list[PreviewRow] = self._transport.fetch("rows", "GET", path, query={"rows": rows})["rows"]
         return found
 
     def contact_sheet(self, name: str) -> bytes:
         """Return some images of a dataset in one PNG image."""
-        return self._transport.call("GET", f"/v1/datasets/{quote(name, safe='')}/contact-sheet").content
+        return self._transport.call("GET", f"/v1/datasets/{segment(name)}/contact-sheet").content
 
     def datasets(self) -> list[Dataset]:
         """Return the newest version of every dataset, sorted by name."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
-from urllib.parse import quote
 
+from service.client.transport import segment
 from service.client.views import JobData, SweepData
 
 if TYPE_CHECKING:
@@ -91,4 +91,4 @@ class Handle(Generic[Data]):
         return self
 
     def _path(self, suffix: str = "") -> str:
-        return f"{self.COLLECTION}/{quote(self.id, safe='')}{suffix}"
+        return f"{self.COLLECTION}/{segment(self.id)}{suffix}"

@@ -7,6 +7,7 @@ import uuid
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -62,7 +63,7 @@ class Transport:
         request = self.http.build_request(
             method,
             path,
-            params={name: value for name, value in (query or {}).items() if value is not None},
+            params={name: _parameter(value) for name, value in (query or {}).items() if value is not None},
             content=content,
             timeout=httpx.Timeout(**self.http.timeout.as_dict() | ({} if timeout is None else {"read": timeout})),
             headers={
@@ -85,6 +86,18 @@ class Transport:
             wait = seconds_of(response.headers.get("retry-after"))
             if response.status_code not in RETRIED_STATUSES or not retries.pause(wait):
                 return _checked(response)
+
+
+def segment(text: str) -> str:
+    """Return text as one segment of a URL's path. Halves of surrogate pairs, which UTF-8 does not have, become "?"."""
+    return quote(text, safe="", errors="replace")
+
+
+def _parameter(value: Any) -> Any:
+    """A value of the query, without halves of surrogate pairs."""
+    if isinstance(value, list):
+        return [_parameter(each) for each in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _content(body: Mapping[str, Any] | Path | None) -> tuple[bytes | _FileContent | None, dict[str, str]]:
