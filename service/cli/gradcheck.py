@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.spec_file import SpecFileError
-from service.cli.terminal import PIPE_WIDTH, console, fail, output, print_line, say, visible
+from service.cli.terminal import PIPE_WIDTH, console, fail, output, print_line, say
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from core.gradcheck.report import GradientReport

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.table import Column, Table
 
-from service.cli.terminal import PIPE_WIDTH, console, output, visible
+from service.cli.terminal import PIPE_WIDTH, console, output
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.console import Console
 
+from service.visible_text import visible
+
 if TYPE_CHECKING:
     from typing import IO
 
 PIPE_WIDTH = 1000
-
-# Letters and marks of Unicode that no font shows.
-INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 
 
 def console(*, stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> Console:
@@ -24,20 +22,6 @@ def console(*, stderr: bool = False, file: IO[str] | None = None, width: int | N
 
 output = console()
 errors = console(stderr=True)
-
-
-def visible(text: str) -> str:
-    r"""Return text with an escape such as `\x1b` for each character that a terminal does not show as itself.
-
-    These are control characters and line ends, characters that change the direction of text or have no width, halves
-    of surrogate pairs, and characters that Unicode has not assigned.
-    """
-    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    shown = character.isprintable() or unicodedata.category(character) == "Zs"
-    return character if shown and character not in INVISIBLE else ascii(character)[1:-1]
 
 
 def print_line(to: Console, text: str, style: str | None = None) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from service.cli.terminal import print_line, visible
+from service.cli.terminal import print_line
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from service.cli.main import app as command_line
-from service.cli.terminal import INVISIBLE, visible
+from service.visible_text import INVISIBLE, visible
 from tests.service.fakes.canned_service import Canned, canned_json, canned_service
 
 if TYPE_CHECKING:
