@@ -6,6 +6,7 @@ import difflib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from workers.job.fields import FieldValueError
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ MESSAGES = {
     "list_type": "must be a list, not {input}",
     "model_type": "must be an object, not {input}",
     "model_attributes_type": "must be an object, not {input}",
+    "dict_type": "must be an object, not {input}",
+    "tuple_type": "must be a list, not {input}",
     "string_too_short": "must have at least {min_length} characters, not {input}",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} entries, not {actual_length}",
@@ -80,6 +83,8 @@ def _note(
 ) -> None:
     if entry["type"] == "union_tag_not_found":
         path = [*path, _discriminator(entry)]
+    elif isinstance(error := entry.get("ctx", {}).get("error"), FieldValueError):
+        path = [*path, *error.field.split(".")]
     field = ".".join(str(part) for part in path) or "body"
     problems.setdefault(field, FieldProblem(field, _message(entry, path, schema_at)))
 
@@ -141,6 +146,10 @@ def _message(entry: Mapping[str, Any], path: Sequence[str | int], schema_at: Sch
         case "value_error":
             return str(context["error"])
         case kind if kind in MESSAGES:
+            if "actual_length" in context:  # pydantic gives none for an object
+                context = {**context, "actual_length": len(entry["input"])}
+            if kind in {"too_short", "too_long"} and isinstance(entry["input"], str):
+                kind = f"string_{kind}"
             return MESSAGES[kind].format(**context, input=quote(entry["input"]))
     return str(entry["msg"][:1].lower() + entry["msg"][1:])
 
