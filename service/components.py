@@ -38,3 +38,4 @@ class Components:
     cluster: ClusterComponent | None = None
     scheduler: Component | None = None
     mlflow: Component | None = None
+    connections: Component | None = None

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from workers.job.resolve import FieldProblem
 
 
+MOST_PROBLEMS = 20  # that a response names
+
+
 class ServiceError(Exception):
     """A request cannot be served; the message tells the client why. A subclass sets the HTTP status."""
 
@@ -71,7 +74,8 @@ class InvalidError(ServiceError):
 
     def __init__(self, *problems: FieldProblem) -> None:
         first, *others = problems
-        more = f" (and {len(others)} more)" if others else ""
+        at_least = "at least " if len(problems) >= MOST_PROBLEMS else ""
+        more = f" (and {at_least}{len(others)} more)" if others else ""
         super().__init__(f"{first.field}: {first.message}{more}")
         self.problems = problems
 

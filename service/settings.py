@@ -72,6 +72,9 @@ class Settings(BaseSettings):
         None, gt=0, description="Maximum number of running jobs; default: as many as the cluster has resources for."
     )
     max_event_streams: int = Field(500, ge=0, description="Maximum number of open event streams per process.")
+    max_connections: int = Field(
+        2000, ge=1, description="Maximum number of open connections per process; fewer if it may not open enough files."
+    )
     max_body_bytes: int = Field(1024 * 1024, gt=0, description="Maximum size of a request's body.")
     max_body_seconds: float = Field(30, gt=0, description="Maximum time in which the body of a request must arrive.")
     max_parameters: int = Field(Limits.parameters, gt=0, description="Maximum number of trained parameters of a job.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from http import HTTPStatus
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from fastapi.sse import format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 
@@ -17,7 +20,7 @@ from service.store.database import is_unavailable
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from service.access.lookup import Caller
     from service.store import Database
@@ -28,6 +31,10 @@ OPEN_BELOW = "/docs/"
 
 # Deleting cannot be undone; any other request that does not read is work that can be cancelled.
 NEEDED = {"GET": Role.READ, "HEAD": Role.READ, "OPTIONS": Role.READ, "DELETE": Role.ADMIN}
+
+# A long request is ended, at the next message that it sends or receives, when its token is revoked.
+CHECK_SECONDS = 5.0
+REVOKED = "The token has been revoked."
 
 CHALLENGE = 'Bearer realm="gradfleet"'
 
@@ -54,18 +61,23 @@ class TokenGuard:
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(OPEN_BELOW):
             await self.app(scope, receive, send)
             return
-        await (await self._refusal(scope) or self.app)(scope, receive, send)
-
-    async def _refusal(self, scope: Scope) -> Response | None:
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        if refusal := await self._refusal(scope, token, sent=bool(scheme)):
+            await refusal(scope, receive, send)
+            return
+        request = _LongRequest(self.lookup, token, receive, send)
+        await self.app(scope, request.receive, request.send)
+
+    async def _refusal(self, scope: Scope, token: str, *, sent: bool) -> Response | None:
         try:
-            caller = await self.lookup.find(token.strip()) if scheme.lower() == "bearer" else None
+            caller = await self.lookup.find(token) if token else None
         except SQLAlchemyError as error:
             # The framework's error handlers are inside this middleware.
             if is_unavailable(error):
                 return no_database(scope["method"], scope["path"], error)
             raise
-        return _unauthenticated(scope, sent=bool(scheme)) if caller is None else self._limit(scope, caller)
+        return _unauthenticated(scope, sent=sent) if caller is None else self._limit(scope, caller)
 
     def _limit(self, scope: Scope, caller: Caller) -> Response | None:
         if wait := self.rate.take(caller.token_id):
@@ -84,6 +96,52 @@ class TokenGuard:
             instance=scope["path"],
             headers={"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'},
         )
+
+
+class _LongRequest:
+    """Receives and sends the messages of a request until its token is revoked.
+
+    An upload then ends as if the client had disconnected, an event stream after a last event `unauthorized`.
+    """
+
+    def __init__(self, lookup: TokenLookup, token: str, receive: Receive, send: Send) -> None:
+        self._lookup, self._token = lookup, token
+        self._receive, self._send = receive, send
+        self._checked_at = monotonic()
+        self._last = b""  # what a response of this media type ends with
+        self._ended = False
+
+    async def receive(self) -> Message:
+        """The next message of the client."""
+        message = await self._receive()
+        return {"type": "http.disconnect"} if await self._is_revoked() else message
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the application, or the last one."""
+        if self._ended:
+            return
+        if message["type"] == "http.response.start":
+            if Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream"):
+                problem = {"status": HTTPStatus.UNAUTHORIZED, "title": "Unauthorized", "detail": REVOKED}
+                self._last = format_sse_event(event="unauthorized", data_str=json.dumps(problem))
+        elif message.get("more_body") and await self._is_revoked():
+            self._ended = True
+            await self._send({"type": "http.response.body", "body": self._last, "more_body": False})
+            return
+        await self._send(message)
+
+    async def _is_revoked(self) -> bool:
+        if monotonic() - self._checked_at < CHECK_SECONDS:
+            return False
+        try:
+            caller = await self._lookup.find(self._token)
+        except SQLAlchemyError as error:
+            if is_unavailable(error):
+                return False  # known again once the database responds
+            raise
+        if caller is not None:
+            self._checked_at = monotonic()
+        return caller is None
 
 
 def _unauthenticated(scope: Scope, *, sent: bool) -> Response:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue
 
 from service.datasets.preparation.preparation import Selection
 from service.datasets.readers.formats import FormatName
@@ -53,7 +53,7 @@ class DatasetForm(StrictModel):
     )
     features: list[ColumnName] = Field([], max_length=1000, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=1000, description=TARGETS_HELP)
-    classes: list[ClassName] = Field([], max_length=65536, description=CLASSES_HELP)
+    classes: Annotated[list[ClassName], FailFast()] = Field([], max_length=65536, description=CLASSES_HELP)
     split_column: ColumnName | None = Field(None, description=SPLIT_HELP)
     shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         [],
@@ -108,7 +108,7 @@ class UploadForm(DatasetForm):
     # Servers limit addresses to about ten thousand characters.
     features: list[ColumnName] = Field([], max_length=32, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=32, description=TARGETS_HELP)
-    classes: list[ClassName] = Field([], max_length=128, description=CLASSES_HELP)
+    classes: Annotated[list[ClassName], FailFast()] = Field([], max_length=128, description=CLASSES_HELP)
     filename: Annotated[str, AllowedText] = Field(
         "upload", min_length=1, max_length=200, description="Name of the file, from which its format is inferred."
     )

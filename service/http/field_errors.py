@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from service.errors import MOST_PROBLEMS
 from workers.job.fields import FieldValueError
 from workers.job.resolve import FieldProblem
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     SchemaAt = Callable[[Sequence[str | int]], dict[str, Any]]
 
 LONGEST_QUOTE = 60
+LONGEST_LIST = 600  # characters of the known names in a message
 
 # Pydantic's error types; `{name}` is an entry of the error's context.
 MESSAGES = {
@@ -51,7 +53,7 @@ MESSAGES = {
 
 
 def field_problems(error: RequestValidationError, request: Request) -> list[FieldProblem]:
-    """The problems of a request, one per field."""
+    """The problems of a request, one per field; the first ones, if there are many."""
     problems: dict[str, FieldProblem] = {}
     for entry in error.errors():
         source, *location = entry["loc"]
@@ -62,20 +64,29 @@ def field_problems(error: RequestValidationError, request: Request) -> list[Fiel
         else:
             path = location[:1]
         if source == "query":
-            _note(problems, entry, path, lambda _: _query_of(request))
+            _note(problems, entry, path, lambda _: query_schema(request))
         else:
             _note(problems, entry, path, lambda path: _schema_at(path, error.body, *_schemas_of(request)))
+        if len(problems) == MOST_PROBLEMS:
+            break
     return list(problems.values())
 
 
 def document_problems(error: ValidationError, document: Any, model: type[BaseModel]) -> list[FieldProblem]:
-    """The problems of a document that is not a request, one per field."""
-    schema = model.model_json_schema()
+    """The problems of a document that is not a request, one per field; the first ones, if there are many."""
+    schema = _schema_of(model)
     schema_at = partial(_schema_at, body=document, root=schema, definitions=schema["$defs"])
     problems: dict[str, FieldProblem] = {}
     for entry in error.errors():
         _note(problems, entry, _path(entry["loc"], document, entry["type"]), schema_at)
+        if len(problems) == MOST_PROBLEMS:
+            break
     return list(problems.values())
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _note(
@@ -107,9 +118,13 @@ def quote(value: object) -> str:
 def unknown(value: object, known: Iterable[str], what: str) -> str:
     """Message about an unknown name, with the known names and the most similar one."""
     known = list(known)
-    near = difflib.get_close_matches(str(value), known, n=1)
+    # The comparison takes time proportional to the product of the lengths.
+    near = difflib.get_close_matches(str(value), known, n=1) if len(str(value)) <= LONGEST_QUOTE else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{quote(value)} is not a known {what}; known: {', '.join(known) or 'none yet'}{hint}"
+    listed = ", ".join(known) or "none yet"
+    if len(listed) > LONGEST_LIST:
+        listed = f"{listed[:LONGEST_LIST]}..."
+    return f"{quote(value)} is not a known {what}; known: {listed}{hint}"
 
 
 def _path(location: Sequence[str | int], body: Any, kind: str) -> list[str | int]:
@@ -160,15 +175,16 @@ def _schemas_of(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     return content["application/json"]["schema"], request.app.openapi()["components"]["schemas"]
 
 
-def _query_of(request: Request) -> dict[str, Any]:
+def query_schema(request: Request) -> dict[str, Any]:
     """A schema of a request's query."""
-    parameters = _operation_of(request)["parameters"]
+    parameters = _operation_of(request).get("parameters", [])
     return {"properties": {one["name"]: one["schema"] for one in parameters if one["in"] == "query"}}
 
 
 def _operation_of(request: Request) -> dict[str, Any]:
-    operation: dict[str, Any] = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
-    return operation
+    # By its unique name: the route of a router within another one has only the last part of its path.
+    name, paths = request.scope["route"].name, request.app.openapi()["paths"].values()
+    return next(found for methods in paths for found in methods.values() if found["operationId"] == name)
 
 
 def _schema_at(

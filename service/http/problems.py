@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from service.errors import InvalidError, ServiceError
+from service.errors import MOST_PROBLEMS, InvalidError, ServiceError
 from service.http.field_errors import field_problems
 from service.http.observed import REQUEST_ID
 from service.store.database import is_unavailable
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"  # seconds
+# Bounds of a response, however much was wrong: characters of a field, a message and the path, and bytes of all errors.
+LONGEST_FIELD, LONGEST_MESSAGE, LONGEST_PATH = 200, 1000, 200
+MOST_ERROR_BYTES = 32 * 1024
 
 
 class FieldProblemView(BaseModel):
@@ -74,17 +77,34 @@ def problem_response(
     errors: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A response with problem details."""
+    """A response with problem details: the first errors, and the beginnings of long texts."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
-        instance=instance,
-        errors=[FieldProblemView(field=error.field, message=error.message) for error in errors],
+        detail=_short(detail, LONGEST_FIELD + LONGEST_MESSAGE),
+        instance=instance and _short(instance, LONGEST_PATH),
+        errors=_shown(errors),
     )
     # ASCII, since quotes of the request may contain characters that cannot be encoded.
     content = json.dumps({"type": problem.type} | problem.model_dump(exclude_defaults=True))
     return Response(content, status, headers, MEDIA_TYPE)
+
+
+def _shown(errors: Sequence[FieldProblem]) -> list[FieldProblemView]:
+    shown, left = [], MOST_ERROR_BYTES
+    for error in errors[:MOST_PROBLEMS]:
+        view = FieldProblemView(
+            field=_short(error.field, LONGEST_FIELD), message=_short(error.message, LONGEST_MESSAGE)
+        )
+        left -= len(json.dumps(view.model_dump()))
+        if left < 0:
+            break
+        shown.append(view)
+    return shown
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def no_database(method: str, path: str, error: SQLAlchemyError) -> Response:
@@ -144,4 +164,5 @@ def _methods_at(request: Request) -> list[str]:
     asked = request.url.path
     # A path that exists literally is not an id in another path.
     at = [asked] if asked in paths else [path for path in paths if compile_path(path)[0].match(asked)]
-    return sorted({method.upper() for path in at for method in paths[path]}) or ["GET"]
+    methods = {method.upper() for path in at for method in paths[path]} or {"GET"}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))

@@ -64,6 +64,11 @@ def count_incidents(session: Session) -> dict[str, int]:
     return {kind: int(count) for kind, count in session.execute(query)}
 
 
+def has_event(session: Session, job_id: str, event_id: int) -> bool:
+    """Whether an event exists and is one of the job."""
+    return session.scalar(select(Event.id).where(Event.id == event_id, Event.job_id == job_id)) is not None
+
+
 def list_events(
     session: Session, job_id: str, *, limit: int, starting_after: int | None = None
 ) -> tuple[Sequence[Event], bool]:

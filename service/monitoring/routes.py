@@ -8,13 +8,14 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.http.dependencies import ServicesDependency
+from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
 from service.monitoring.health import ReadyView, ready_view
 from service.monitoring.prometheus import Exposition
 from service.monitoring.system import SystemView, system_view
 
-router = APIRouter(responses=PROBLEM_RESPONSES)
-probes = APIRouter(tags=["health"], responses=PROBLEM_RESPONSES)  # they need no token
+router = APIRouter(route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
+probes = APIRouter(tags=["health"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)  # they need no token
 
 
 @router.get("/v1/system", tags=["system"], response_description="The system")

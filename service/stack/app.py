@@ -17,6 +17,7 @@ from service.datasets import routes as datasets
 from service.datasets.registration import REGISTRATIONS_AT_ONCE
 from service.http.dependencies import Services
 from service.http.docs_page import install_docs_page
+from service.http.head import HeadLikeGet
 from service.http.limits import BodyLimit
 from service.http.observed import Observed
 from service.http.problems import install_problem_handlers
@@ -39,11 +40,11 @@ BEARER = Security(HTTPBearer(auto_error=False, description="From `gradfleet toke
 
 
 class Api(FastAPI):
-    """FastAPI with the security headers as the outermost middleware."""
+    """FastAPI with HEAD requests, and with security headers outside all other middleware."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap all middleware, including the one that responds to unexpected errors."""
-        return SecurityHeaders(super().build_middleware_stack())
+        return HeadLikeGet(SecurityHeaders(super().build_middleware_stack()))
 
 
 NO_COMPONENTS = Components()

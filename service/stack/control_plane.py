@@ -48,34 +48,26 @@ def control_plane(
     Yields the API's address. `alone` means that no other process can be using this database.
     """
     # Importing the scheduler imports Ray, which reads its environment then; `cluster` has set it.
-    import uvicorn  # noqa: PLC0415
-
     from service.components import Components  # noqa: PLC0415
     from service.datasets.files.workspace import remove_leftovers  # noqa: PLC0415
     from service.datasets.repository import is_recorded  # noqa: PLC0415
+    from service.http.connections import Connections, raise_file_limit  # noqa: PLC0415
+    from service.http.server import make_server  # noqa: PLC0415
     from service.scheduling.leadership import Leadership  # noqa: PLC0415
     from service.stack.app import create_app  # noqa: PLC0415
     from service.store import Database, migrate  # noqa: PLC0415
 
+    raise_file_limit()
     for directory in settings.allowed_roots:
         directory.mkdir(parents=True, exist_ok=True)
     migrate(settings.database)
     database = Database(settings.database)
     remove_leftovers(settings.dataset_dir, lambda file: is_recorded(database, file))
     leadership = Leadership(database, settings, cluster, alone=alone)
-    components = Components(cluster, leadership.scheduler, leadership.exporter)
+    connections = Connections(settings.max_connections)
+    components = Components(cluster, leadership.scheduler, leadership.exporter, connections)
     app = create_app(settings, database=database, on_change=leadership.wake, components=components)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",  # the middleware does not check web sockets
-            timeout_graceful_shutdown=5,
-        )
-    )
+    server = make_server(app, connections)
     serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
     with ExitStack() as stack:
         stack.callback(database.close)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from service.errors import InvalidError
+from service.errors import MOST_PROBLEMS, InvalidError
 from service.http.field_errors import document_problems, quote
 from service.http.idempotency import body_digest
 from service.jobs.checks import check_job
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from service.sweeps.schemas import SweepRequest
     from workers.job.resolve import ResolvedJob
 
-MOST_PROBLEMS = 20
+MOST_BYTES = 32 * 1024**2  # of the JSON of all members
 
 
 def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
@@ -34,7 +35,9 @@ def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
     """
     members: list[NewJob] = []
     problems: dict[tuple[str, str], FieldProblem] = {}
-    for number, overrides in enumerate(expand(sweep.over, sweep.seeds)):
+    expanded = expand(sweep.over, sweep.seeds)
+    _check_size(sweep, expanded)
+    for number, overrides in enumerate(expanded):
         try:
             members.append(_member(sweep, number, overrides, services))
         except NoSuchPlaceError as error:
@@ -48,6 +51,19 @@ def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
     if problems:
         raise InvalidError(*problems.values())
     return members
+
+
+def _check_size(sweep: SweepRequest, expanded: Sequence[dict[str, Any]]) -> None:
+    """Reject members that are too large together: each of them is checked, and stored as a whole."""
+    sizes: dict[int, int] = {}  # by identity: members share their values
+
+    def size(value: Any) -> int:
+        return sizes[id(value)] if id(value) in sizes else sizes.setdefault(id(value), len(json.dumps(value)))
+
+    total = sum(size(sweep.base) + sum(map(size, overrides.values())) for overrides in expanded)
+    if total > MOST_BYTES:
+        message = f"makes {len(expanded)} jobs of {total:,} bytes in all; at most {MOST_BYTES:,} are allowed"
+        raise InvalidError(FieldProblem("over", message))
 
 
 def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], services: Services) -> NewJob:

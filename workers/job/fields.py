@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    PlainSerializer,
+    create_model,
+)
 
 from core import Entry, Registered, registered, to_spec
 from core.registry import item_type, to_json
@@ -65,7 +74,7 @@ def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
     A class made of others of its kind, such as a sum of losses, takes those that are not made of others themselves.
     """
     if (item := item_type(annotation)) is not None:
-        return list[_type_in_spec(item, bounds, inside)]  # type: ignore[misc]
+        return Annotated[list[_type_in_spec(item, bounds, inside)], FailFast()]  # type: ignore[misc]
     if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
         present, _ = typing.get_args(annotation)
         return _type_in_spec(present, bounds, inside) | None

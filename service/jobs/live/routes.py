@@ -6,18 +6,20 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse
+from sqlalchemy.orm import Session
 from starlette.types import Receive, Scope, Send
 
-from service.errors import UnavailableError
+from service.errors import InvalidError, UnavailableError
 from service.http.dependencies import Services, ServicesDependency
 from service.http.json_body import StrictJsonRoute
 from service.http.negotiation import VARIES, accept_of, preferred
-from service.jobs.events import list_events
+from service.jobs.events import has_event, list_events
 from service.jobs.live.streams import EventStreams, Watcher
 from service.jobs.schemas import EventList, EventView, LiveView
 from service.jobs.states import TERMINAL
 from service.store.models import Job
 from service.store.rows import find_or_404
+from workers.job.resolve import FieldProblem
 
 router = APIRouter(route_class=StrictJsonRoute)  # a part of the router of jobs
 
@@ -111,7 +113,8 @@ async def get_events(
         page = await run_in_threadpool(_page, job_id, services, limit, starting_after)
         return Response(page.model_dump_json(), media_type=PAGES, headers=VARIES)
     cursor = last_event_id if last_event_id is not None else starting_after or 0
-    if await run_in_threadpool(_is_complete, job_id, services, cursor):
+    field = "starting_after" if last_event_id is None else "Last-Event-ID"
+    if await run_in_threadpool(_is_complete, job_id, services, cursor, field):
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=VARIES)
     streams: EventStreams = request.app.state.streams
     if streams.closed or streams.full:
@@ -121,15 +124,24 @@ async def get_events(
     return WatcherResponse(Watcher(job_id, cursor), streams)
 
 
+def _check_cursor(session: Session, job_id: str, cursor: int | None, field: str) -> None:
+    """Raise InvalidError for a cursor that is not an event of the job; 0 is before the first one."""
+    if cursor and not has_event(session, job_id, cursor):
+        message = f"the job has no event with this id: must be the id of one of the events of job {job_id}, or 0"
+        raise InvalidError(FieldProblem(field, message))
+
+
 def _page(job_id: str, services: Services, limit: int, starting_after: int | None) -> EventList:
     with services.database.reading() as session:
         find_or_404(session, Job, job_id)
+        _check_cursor(session, job_id, starting_after, "starting_after")
         events, has_more = list_events(session, job_id, limit=limit, starting_after=starting_after)
         return EventList(data=[EventView.model_validate(event) for event in events], has_more=has_more)
 
 
-def _is_complete(job_id: str, services: Services, cursor: int) -> bool:
+def _is_complete(job_id: str, services: Services, cursor: int, field: str) -> bool:
     """Whether a job has ended and has no event after `cursor`; browsers then do not reconnect."""
     with services.database.reading() as session:
         job = find_or_404(session, Job, job_id)
+        _check_cursor(session, job_id, cursor, field)
         return job.state in TERMINAL and not list_events(session, job_id, limit=1, starting_after=cursor)[0]

@@ -193,8 +193,8 @@ def test_unknown_paths_and_methods(service: httpx.Client) -> None:
     check_problem(service.get("/v1/datasets/x"), 404)
     check_problem(service.get("/v1/jobs/"), 404)
     answer = service.put("/v1/jobs")
-    assert "GET, POST" in check_problem(answer, 405)["detail"]
-    assert answer.headers["allow"] == "GET, POST"
+    assert "GET, HEAD, POST" in check_problem(answer, 405)["detail"]
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 @pytest.mark.parametrize("query", ["from_step=-1", "to_step=x", f"from_step={2**63}"])

@@ -64,7 +64,7 @@ def test_every_parameter_beyond_the_path_is_described(operations: dict[str, Any]
 def test_the_allow_header_lists_the_methods(api: httpx.Client) -> None:
     allowed = {path: api.options(path).headers["allow"] for path in ("/v1/jobs/validate", "/v1/jobs/job_x", "/v1/jobs")}
     assert allowed == {
-        "/v1/jobs/validate": "POST", "/v1/jobs/job_x": "DELETE, GET, PATCH", "/v1/jobs": "GET, POST",
+        "/v1/jobs/validate": "POST", "/v1/jobs/job_x": "DELETE, GET, HEAD, PATCH", "/v1/jobs": "GET, HEAD, POST",
     }  # fmt: skip
 
 

@@ -11,17 +11,21 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from service.access import guard
+from service.access.tokens import Role, add_token, revoke_token
+from service.client import ApiError, Client, Job
 from service.jobs.live import streams
 from service.jobs.live.streams import EventStreams, News, Watcher
 from service.jobs.repository import finish_attempt, move, record_event, record_progress, start_attempt
 from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.stack.app import create_app
+from service.telemetry.instruments import EVENT_STREAMS
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, served, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastapi import FastAPI
 
@@ -285,3 +289,90 @@ def test_a_stream_that_is_added_during_a_query_gets_all_events(monkeypatch: pyte
             event_streams.close()
 
     assert asyncio.run(follow()) == b"1.2.3."
+
+
+@pytest.fixture
+def token(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A token, which is then required; that of a stream is checked again soon."""
+    settings.require_token = True
+    monkeypatch.setattr(guard, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(streams, "HEARTBEAT_PERIOD", 0.05)
+    with database.writing() as session:
+        return add_token(session, "x", Role.ADMIN)[1]
+
+
+def revoke(database: Database, token: str) -> None:
+    with database.writing() as session:
+        assert revoke_token(session, token.partition(".")[0])
+
+
+@contextmanager
+def guarded(settings: Settings, database: Database, token: str) -> Iterator[httpx.Client]:
+    with served(create_app(settings, database=database)) as url:
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
+            yield client
+
+
+@pytest.fixture
+def job_of_digits(api: httpx.Client) -> str:
+    return submit(api)
+
+
+def test_a_stream_ends_when_its_token_is_revoked(
+    job_of_digits: str, settings: Settings, database: Database, token: str
+) -> None:
+    with guarded(settings, database, token) as api, watching(api, job_of_digits) as stream:
+        assert next(stream)["event"] == "progress"
+        revoke(database, token)
+        last = list(stream)[-1]
+        assert (last["event"], last["data"]["status"]) == ("unauthorized", 401)
+        assert api.get(f"/v1/jobs/{job_of_digits}/events", headers=LIVE).status_code == 401
+
+
+def test_a_stream_outlives_the_checks_of_its_token(
+    job_of_digits: str, settings: Settings, database: Database, token: str
+) -> None:
+    with guarded(settings, database, token) as api, watching(api, job_of_digits) as stream:
+        heartbeats = 0
+        while heartbeats < 10:
+            message = next(stream)
+            assert message.get("event") != "unauthorized"
+            heartbeats += ":" in message
+
+
+@pytest.mark.parametrize("follow", [Job.watch, Job.events, Job.wait])
+def test_a_client_whose_token_is_revoked_gets_an_error(
+    job_of_digits: str, settings: Settings, database: Database, token: str, follow: Callable[[Job], Any]
+) -> None:
+    with guarded(settings, database, token) as api, Client(str(api.base_url), token=token) as client:
+        job = client.job(job_of_digits)
+        found: list[Exception] = []
+
+        def run() -> None:
+            try:
+                list(follow(job))
+            except ApiError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_until(lambda: EVENT_STREAMS._value.get() > 0, "the client opens a stream")
+        revoke(database, token)
+        thread.join(20)
+        assert not thread.is_alive()
+        assert [error.status for error in found if isinstance(error, ApiError)] == [401]
+
+
+def test_an_upload_ends_when_its_token_is_revoked(settings: Settings, database: Database, token: str) -> None:
+    def rows() -> Iterator[bytes]:
+        yield b"a,label\n" + b"1,0\n" * 300_000  # more than a piece that is written
+        revoke(database, token)
+        for _ in range(1000):
+            yield b"1,0\n" * 300_000
+
+    with guarded(settings, database, token) as api:
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = api.post("/v1/datasets/upload?name=x&filename=x.csv", content=rows(), headers=headers)
+        assert answer.status_code == 400, answer.text
+        assert "incomplete" in answer.json()["detail"]
