@@ -13,7 +13,6 @@ from service.strict_json import parse as parse_json
 
 STANDARD_INPUT = "-"
 LARGEST_FILE = 4 * 1024 * 1024  # bytes
-MOST_FAULTS = 20
 
 
 class SpecFileError(ValueError):
@@ -33,10 +32,12 @@ def read_spec(path: Path) -> dict[str, Any]:
     name = "standard input" if str(path) == STANDARD_INPUT else str(path)
     text = _decode(name, _read(name, path))
     try:
-        spec = parse_json(text) if path.suffix.lower() == ".json" else parse_yaml(text)
-        wrong = [(path, message) for (path, message), _ in zip(faults(spec), range(MOST_FAULTS), strict=False)]
-    except (StrictJsonError, YamlError) as error:
-        raise SpecFileError(f"{name}: {error}") from error
+        spec = parse_json(text.encode()) if path.suffix.lower() == ".json" else parse_yaml(text)
+        wrong = faults(spec)
+    except StrictJsonError as error:
+        raise SpecFileError(f"{name} {error}") from error
+    except YamlError as error:
+        raise SpecFileError(f"{name}, {error}") from error
     if wrong:
         raise SpecFileError(*(f"{name}: {'.'.join(map(str, place)) or 'the file'}: {fault}" for place, fault in wrong))
     if not isinstance(spec, dict):

@@ -113,7 +113,7 @@ def _read(document: _Document, event: Event) -> None:
         case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
             _check(document, event)
             if len(document.open) >= DEEPEST:
-                raise YamlError(event.start_mark, TOO_DEEP)
+                raise YamlError(event.start_mark, f"it {TOO_DEEP}")
             if _expects_key(document):
                 raise YamlError(event.start_mark, "a key must be text, not a list or an object")
             value = [] if isinstance(event, yaml.SequenceStartEvent) else {}

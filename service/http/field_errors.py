@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from core.names import suggest
 from service.errors import MOST_PROBLEMS
 from workers.job.fields import FieldValueError
 from workers.job.resolve import FieldProblem
@@ -118,13 +118,10 @@ def quote(value: object) -> str:
 def unknown(value: object, known: Iterable[str], what: str) -> str:
     """Message about an unknown name, with the known names and the most similar one."""
     known = list(known)
-    # The comparison takes time proportional to the product of the lengths.
-    near = difflib.get_close_matches(str(value), known, n=1) if len(str(value)) <= LONGEST_QUOTE else []
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(known) or "none yet"
     if len(listed) > LONGEST_LIST:
         listed = f"{listed[:LONGEST_LIST]}..."
-    return f"{quote(value)} is not a known {what}; known: {listed}{hint}"
+    return f"{quote(value)} is not a known {what}; known: {listed}{suggest(value, known)}"
 
 
 def _path(location: Sequence[str | int], body: Any, kind: str) -> list[str | int]:

@@ -137,7 +137,8 @@ WRONG_JSON = {
     "many digits": (b'{"a": ' + b"9" * 100_000 + b"}", "a: must be a finite number"),
     "NUL": (b'{"a": "\\u0000"}', "a: must not contain the character NUL"),
     "deep": (b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}", "nested too deeply"),
-    "very deep": (b"[" * 200_000, "nested too deeply"),
+    "very deep": (b"[" * 50_000, "nested too deeply"),
+    "many values": (b"[" + b"1," * 100_000 + b"1]", "has more than 100,000 values"),
     "invalid": (b'{"name": }', "Expecting value at line 1, column 10"),
     "not UTF-8": (b'{"a": "\xff"}', "the text is not UTF-8, at byte 7"),
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "the text is not UTF-8"),
@@ -188,7 +189,7 @@ def test_a_spec_in_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_spec(spec_file.Path("-")) == {"name": "a"}
     wrong = CliRunner().invoke(command_line, ["gradcheck", "-"], input="seed: 1\nseed: 2\n")
     assert (wrong.exit_code, wrong.stderr) == (
-        1, "gradfleet: standard input: line 2, column 1: the key 'seed' occurs twice\n",
+        1, "gradfleet: standard input, line 2, column 1: the key 'seed' occurs twice\n",
     )  # fmt: skip
 
 
