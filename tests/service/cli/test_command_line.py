@@ -99,6 +99,11 @@ def test_a_dataset_is_added_by_its_path(url: str, settings: Settings, monkeypatc
     monkeypatch.chdir(settings.allowed_roots[0])
     result = run(url, "datasets", "add", "more", "more.parquet", "--label", "label")
     assert result.stdout == "more: 300 rows, 8 features, 10 classes\n"
+    monkeypatch.chdir("/")
+    seen_from_uploads = run(url, "datasets", "add", "again", "more.parquet", "--label", "label")
+    assert seen_from_uploads.stdout == "again: 300 rows, 8 features, 10 classes\n"
+    absent = run(url, "datasets", "add", "absent", "uploads/absent.csv")
+    assert absent.stderr.startswith("gradfleet: path: 'uploads/absent.csv' is not a file or folder there; give a path")
 
 
 def test_a_dataset_is_uploaded_listed_and_shown(url: str, tmp_path: Path) -> None:
@@ -135,6 +140,8 @@ def test_datasets_that_cannot_be_added(url: str, tmp_path: Path) -> None:
         (("a.idx", "--labels", "b.idx", "--upload"), "--upload sends one file"),
         (("a.csv", "--shape", "wide"), "28x28 or 32x32x3"),
         ((str(tmp_path / "a.csv"),), "outside the directories"),
+        (("a\0.csv",), "must not contain the character NUL"),
+        (("x" * 5000,), ""),
         (("s3://bucket/a.csv",), "allowed_uris"),
     ):
         result = run(url, "datasets", "add", "x", *arguments)
