@@ -54,6 +54,8 @@ class Settings(BaseSettings):
         [], description="Prefixes of addresses from which datasets may be registered, such as s3://bucket/folder."
     )
     max_upload_bytes: int = Field(4 * 1024**3, gt=0, description="Maximum size of an uploaded file.")
+    max_uploads: int = Field(16, ge=1, description="Maximum number of files that a process receives at a time.")
+    max_upload_seconds: float = Field(3600, gt=0, description="Maximum time in which an uploaded file must arrive.")
     max_dataset_bytes: int = Field(
         64 * 1024**3, gt=0, description="Maximum size of a dataset, and of its unpacked files."
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Files that are left for everything else: the database, uploads, datasets and the pipes of other processes.
 RESERVED_FILES = 256
 MOST_FILES = 65_536  # some programs, which inherit the limit, close every possible file when they start
+MOST_UNREAD_BYTES = 512 * 1024**2  # of all responses that clients have not read
 SWEEP_SECONDS = 1.0
 WARNING_SECONDS = 10.0
 
@@ -29,6 +30,10 @@ class Connection(Protocol):
 
     def drop(self) -> None:
         """Close the connection immediately."""
+
+    @property
+    def unread(self) -> tuple[float, int]:
+        """Since when the client has not read what was sent, and how many bytes of it are left."""
 
 
 def raise_file_limit() -> None:
@@ -50,7 +55,7 @@ class Connections:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # Descriptors are numbered from the lowest free number, so a new one shows how many are in use.
         self._first_reserved = 2**63 if files == resource.RLIM_INFINITY else max(files // 2, files - RESERVED_FILES)
-        self._most = most
+        self._most = min(most, self._first_reserved)
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, float] = {}  # since when they wait for a request, longest first
         self._refusing = False
@@ -108,4 +113,15 @@ class Connections:
         now = loop.time()
         for connection in list(self._open):
             connection.sweep(now, self._waiting.get(connection))
+        self._limit_unread()
         self._sweep = loop.call_later(SWEEP_SECONDS, self._sweep_all) if self._open else None
+
+    def _limit_unread(self) -> None:
+        """Drop the slowest readers if the responses that are not read take too much memory."""
+        total = sum(connection.unread[1] for connection in self._open)
+        if total > MOST_UNREAD_BYTES:
+            for connection in sorted(self._open, key=lambda connection: connection.unread[0]):
+                if total <= MOST_UNREAD_BYTES:
+                    break
+                total -= connection.unread[1]
+                connection.drop()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # How much of a rejected body is still read, and for how long, so that the client can read the response.
 DRAIN_BYTES = 256 * 1024 * 1024
 DRAIN_SECONDS = 30
+# Of the bodies of all requests in progress together.
+MOST_BYTES = 256 * 1024 * 1024
+RETRY_AFTER = "5"  # seconds
 
 
 class BodyLimit:
@@ -28,6 +31,7 @@ class BodyLimit:
         self.app = app
         self.max_bytes, self.max_seconds = max_bytes, max_seconds
         self.unread = unread
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -38,19 +42,39 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self.max_bytes:
             await self._refuse(scope, receive, send, more=True)
             return
-        body, more = bytearray(), True
+        body = bytearray()
+        try:
+            await self._serve(body, scope, receive, send)
+        finally:
+            self._held -= len(body)
+
+    async def _serve(self, body: bytearray, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, then let the application serve the request."""
+        more = True
         try:
             async with asyncio.timeout(self.max_seconds):
-                while more and len(body) <= self.max_bytes:
+                while more and len(body) <= self.max_bytes and self._held <= MOST_BYTES:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return
-                    body += message.get("body", b"")
+                    piece = message.get("body", b"")
+                    body += piece
+                    self._held += len(piece)
                     more = message.get("more_body", False)
         except TimeoutError:
             detail = f"The body did not arrive within {self.max_seconds:g} seconds, the limit of this service."
             answer = problem_response(
                 HTTPStatus.REQUEST_TIMEOUT, detail, instance=scope["path"], headers={"connection": "close"}
+            )
+            await answer(scope, receive, send)
+            return
+        if self._held > MOST_BYTES:
+            detail = "The service receives too many bodies at once; try again later."
+            answer = problem_response(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                detail,
+                instance=scope["path"],
+                headers={"connection": "close", "retry-after": RETRY_AFTER},
             )
             await answer(scope, receive, send)
             return

@@ -55,18 +55,8 @@ class Problem(BaseModel):
     errors: list[FieldProblemView] = Field([], description="Every field that is wrong.")
 
 
-def _problem_schema() -> dict[str, object]:
-    schema = Problem.model_json_schema()
-    # References would be resolved in the API's document, which does not have them.
-    schema["properties"]["errors"]["items"] = schema.pop("$defs")["FieldProblemView"]
-    return schema
-
-
-# For `responses=` of a router: FastAPI then omits its own schema of a validation error.
-PROBLEM_RESPONSES: dict[int | str, dict[str, object]] = {
-    "4XX": {"description": "The request is wrong", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
-    "5XX": {"description": "The service cannot respond", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}},
-}
+# For `responses=` of a router: FastAPI then omits its own schema of a validation error. `complete` replaces it.
+PROBLEM_RESPONSES: dict[int | str, dict[str, object]] = {"4XX": {"description": "The request is wrong"}}
 
 
 def problem_response(

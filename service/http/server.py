@@ -178,6 +178,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused_at is not None and now - self._refused_at >= LINGER_SECONDS:
             self.transport.close()
 
+    @property
+    def unread(self) -> tuple[float, int]:
+        """Since when the client has not read what was sent, and how many bytes of it are left."""
+        return (self._unread or (self.loop.time(), 0))[0], self.transport.get_write_buffer_size()
+
     def drop(self) -> None:
         """Close the connection immediately."""
         self.transport.abort()

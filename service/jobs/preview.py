@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, Field
 
@@ -25,7 +25,9 @@ class LayerPreview(BaseModel):
 
     name: str = Field(examples=["0_linear"])
     type: str = Field(examples=["linear"])
-    shape: list[int | Literal["batch"]] = Field(description="Shape of its output.", examples=[["batch", 128]])
+    shape: list[int | str] = Field(
+        description='Shape of its output; "batch" is the number of rows of a batch.', examples=[["batch", 128]]
+    )
     parameters: int = Field(description="Number of its parameters, without those shared with an earlier layer.")
 
 

@@ -31,7 +31,7 @@ class ReadyView(BaseModel):
         description="Whether jobs can be accepted and run: all components except `mlflow` are ready."
     )
     components: dict[str, ComponentView] = Field(
-        description="By name: database, cluster, scheduler and mlflow, as far as this process has them."
+        description="By name: database, cluster, scheduler, mlflow and connections, as far as this process has them."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import Semaphore
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
@@ -14,12 +14,14 @@ from service.access.headers import SecurityHeaders
 from service.access.local import LocalOnly
 from service.components import Components
 from service.datasets import routes as datasets
+from service.datasets.files.uploading import Uploads
 from service.datasets.registration import REGISTRATIONS_AT_ONCE
 from service.http.dependencies import Services
 from service.http.docs_page import install_docs_page
 from service.http.head import HeadLikeGet
 from service.http.limits import BodyLimit
 from service.http.observed import Observed
+from service.http.openapi import complete
 from service.http.problems import install_problem_handlers
 from service.jobs import routes as jobs
 from service.jobs.live.streams import EventStreams
@@ -45,6 +47,12 @@ class Api(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap all middleware, including the one that responds to unexpected errors."""
         return HeadLikeGet(SecurityHeaders(super().build_middleware_stack()))
+
+    def openapi(self) -> dict[str, Any]:
+        """Describe the API, with the responses with problem details."""
+        if self.openapi_schema is None:
+            complete(super().openapi(), tokens=self.state.services.settings.requires_token)
+        return super().openapi()
 
 
 NO_COMPONENTS = Components()
@@ -82,6 +90,7 @@ def create_app(
         components,
         Semaphore(REGISTRATIONS_AT_ONCE),
     )
+    app.state.uploads = Uploads(settings.max_uploads, settings.max_upload_seconds)
     app.state.streams = EventStreams(database, settings.max_event_streams)
     install_problem_handlers(app)
     app.add_middleware(

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,13 +18,15 @@ import numpy as np
 import pyarrow.fs as pafs
 import pytest
 
-from tests.service.fixtures.support import free_port, wait_until, write_parquet
+from service.stack.app import create_app
+from tests.service.fixtures.support import free_port, served, wait_until, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from service.settings import Settings
+    from service.store import Database
 
 
 @pytest.fixture
@@ -139,6 +142,44 @@ def test_an_interrupted_upload_is_removed(api: httpx.Client, settings: Settings,
         if silent:
             assert b" 408 " in connection.recv(1000)
     wait_until(lambda: not any(settings.dataset_dir.iterdir()), "the partial file is removed")
+
+
+def raw_upload(api: httpx.Client) -> socket.socket:
+    """A connection on which an upload has begun."""
+    connection = socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=20)
+    head = "POST /v1/datasets/upload?name=x&filename=x.csv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+    connection.sendall(f"{head}Content-Type: application/octet-stream\r\n\r\na".encode())
+    return connection
+
+
+@pytest.mark.usefixtures("no_file_remains")
+@pytest.mark.parametrize(("total", "period"), [(0.3, 30), (3600, 0.2)])
+def test_a_slow_upload_is_refused(settings: Settings, database: Database, total: float, period: float) -> None:
+    settings.max_upload_seconds, settings.max_body_seconds = total, period
+    app = create_app(settings, database=database)
+    with served(app) as url, httpx.Client(base_url=url) as api, raw_upload(api) as connection:
+        connection.settimeout(0.02)
+        answer = b""
+        while not answer:  # received bytes do not extend the time limits
+            connection.sendall(b"1")
+            with suppress(TimeoutError):
+                answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"too slowly" in answer
+
+
+def test_the_number_of_uploads_is_limited(settings: Settings, database: Database) -> None:
+    settings.max_uploads = 2
+    app = create_app(settings, database=database)
+    with served(app) as url, httpx.Client(base_url=url, timeout=20) as api:
+        with raw_upload(api), raw_upload(api):
+            wait_until(lambda: app.state.uploads._free == 0, "both uploads have begun")
+            refused = upload(api, b"a,label\n1,0\n", name="y", filename="y.csv")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert "2 files" in refused.json()["detail"]
+            assert api.get("/v1/datasets").status_code == 200
+        wait_until(lambda: app.state.uploads._free == 2, "the uploads have ended")
+        assert upload(api, b"a,label\n1,0\n2,1\n", name="y", filename="y.csv").status_code == 201
 
 
 def test_a_large_upload_is_written_to_disk_and_does_not_block_others(api: httpx.Client, settings: Settings) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.access.rate import RateLimit
 from service.access.tokens import Role, add_token
+from service.http import limits
 from service.stack.app import create_app
 from tests.service.fixtures.support import hinge_job, served, wait_until
 
@@ -179,6 +180,19 @@ def test_a_slow_body_times_out(settings: Settings, database: Database, framing: 
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"0.5 seconds" in answer
         assert client.get("/healthz").status_code == 200
+
+
+def test_the_bodies_of_all_requests_are_limited_together(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_BYTES", 1000)
+    with connected(api) as slow:
+        slow.sendall(HEAD + b"Content-Length: 2000\r\n\r\n" + b" " * 900)
+        answer = wait_until(
+            lambda: (found := api.post("/v1/jobs", json=hinge_job())).status_code == 503 and found,
+            "the slow body counts",
+        )
+        assert answer.headers["retry-after"] == "5"
+        assert api.get("/v1/jobs").status_code == 200
+    wait_until(lambda: api.post("/v1/jobs", content=b" " * 900).status_code == 415, "the slow body has gone")
 
 
 def test_many_slow_bodies_do_not_block_other_requests(api: httpx.Client) -> None:

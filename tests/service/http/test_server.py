@@ -288,6 +288,18 @@ def test_a_client_must_read(case: str) -> None:
     loop.close()
 
 
+def test_what_is_not_read_is_limited_together(
+    address: tuple[str, int], open_connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections_module, "MOST_UNREAD_BYTES", LARGE)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(address)) for _ in range(4)]
+        for client in clients:
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.recv(1)
+        wait_until(lambda: len(open_connections._open) == 1, "the connections that wait longest are closed")
+
+
 @contextmanager
 def waiting(address: tuple[str, int], count: int) -> Iterator[list[socket.socket]]:
     """Connections whose requests are being served."""
