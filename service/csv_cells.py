@@ -7,7 +7,7 @@ from typing import Any
 
 # Where a spreadsheet could see the start of a formula: at the start of the text, and after what may separate columns or
 # lines. The last four characters of the list are full-width forms, which some spreadsheets accept too.
-FORMULA = re.compile(r"^(?=\s*[-=+@－＝＋＠]|[\t\r\n])|(?<=[,;\t\r\n])(?=[-=+@－＝＋＠])")
+FORMULA = re.compile(r"^(?=\s*[-=+@－＝＋＠\t\r\n])|(?<=[,;\t\r\n])(?=[-=+@－＝＋＠])")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 
