@@ -1,10 +1,38 @@
 """Suggestions for misspelt names."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+LONGEST = 100  # characters; the comparison takes time proportional to the product of the lengths
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'relu'?"` with the known name closest to `name`, or `""` if none is close."""
-    near = get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return `"; did you mean 'relu'?"` with the known name closest to `name`, or `""` if none is close.
+
+    Close are names that differ in one letter in four, in at least one, besides capitals and separators.
+    """
+    text = _letters(str(name)[: LONGEST + 1])
+    if len(text) > LONGEST:
+        return ""
+    allowed = max(1, len(text) // 4)
+    near = [each for each in known if abs(len(_letters(each)) - len(text)) <= allowed]
+    best = min(near, key=lambda each: _typos(text, _letters(each)), default=None)
+    return "" if best is None or _typos(text, _letters(best)) > allowed else f"; did you mean {best!r}?"
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter not in "_- ")
+
+
+def _typos(first: str, second: str) -> int:
+    """The least number of letters that were left out, added, replaced or swapped with the next one."""
+    before: list[int] = []
+    above = list(range(len(second) + 1))
+    for row, letter in enumerate(first):
+        current = [row + 1]
+        for column, other in enumerate(second):
+            steps = min(above[column] + (letter != other), above[column + 1] + 1, current[column] + 1)
+            if before and column and letter == second[column - 1] and first[row - 1] == other:
+                steps = min(steps, before[column - 1] + 1)
+            current.append(steps)
+        before, above = above, current
+    return above[-1]

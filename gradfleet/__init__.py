@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SITE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib is slow to import
 _CLIENT = {
+    "AddressError",
     "ApiError",
     "Client",
     "GradfleetError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from service.analysis.measures import calibration, margins
 from service.analysis.style import BLUE, DPI, GREEN, GREY, ORANGE, VERMILION, plain, style_axes
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,9 +160,13 @@ def _draw_accuracies(axes: Axes, accuracies: Sequence[Accuracies], by: str) -> N
         axes.errorbar(
             means, places, xerr=spreads, fmt="o", color=look.color, capsize=3, markersize=5, label=plain(loss)
         )
-    axes.set_yticks(range(len(settings)), [plain(fill(setting, TICK_WIDTH)) for setting in settings], fontsize=8)
+    axes.set_yticks(range(len(settings)), [_tick(setting) for setting in settings], fontsize=8)
     axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(len(settings) - 0.5, -0.5)
+
+
+def _tick(setting: str) -> str:
+    return "\n".join(map(plain, wrap(visible(setting), TICK_WIDTH)))
 
 
 def deviation(values: Numbers) -> Numbers:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.analysis.style import label_axes, panels, plain
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,8 @@ def draw_confusion_matrix(name: str, found: Predictions) -> Figure | None:
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
     size = float(np.clip(0.62 * classes, 3.6, 7))
-    names = [text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…" for text in found.classes]
+    names = list(map(visible, found.classes))
+    names = [text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…" for text in names]
     longest = max(map(len, names)) if classes <= MOST_WITH_NAMES else 0
     title = f"{name}: confusion matrix ({found.in_words})"
     figure, (axes, words) = panels(title, (size, 3.0), size, names=max(0, longest - 3) * CHARACTER)

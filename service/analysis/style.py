@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from service.visible_text import visible
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,10 +29,10 @@ def panels(title: str, widths: Sequence[float], height: float, names: float = 0)
     """
     left, between, right, bottom = 0.7 + names, 0.75, 0.2, 0.55 + names
     width = left + sum(widths) + between * (len(widths) - 1) + right
-    lines = wrap(title, int(width * CHARACTERS_PER_INCH))
+    lines = wrap(visible(title), int(width * CHARACTERS_PER_INCH))
     whole = width, bottom + height + 0.55 + 0.2 * len(lines)
     figure = Figure(figsize=whole, dpi=DPI)
-    text = plain("\n".join(lines))
+    text = "\n".join(map(plain, lines))
     figure.text(0.12 / whole[0], 1 - 0.12 / whole[1], text, va="top", fontsize=12, fontweight="bold")
     axes = []
     for each in widths:
@@ -55,8 +57,8 @@ def label_axes(axes: Axes, title: str, across: str, up: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Escape the dollar signs in a user's text, which Matplotlib would take for a formula."""
-    return text.replace("$", r"\$")
+    """Return a user's text on one line, with escapes for dollar signs, which Matplotlib would take for a formula."""
+    return visible(text).replace("$", r"\$")
 
 
 def png(figure: Figure) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from core import Linear
 from service.analysis.style import panels, plain
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def draw_weight_templates(
         return None
     units = weights.shape[1]
     shown = np.sort(np.argsort(-np.linalg.norm(weights, axis=0), kind="stable")[:MOST_PICTURES])
-    titles = [plain(classes[unit][:12]) if layer == "scores" else f"unit {unit}" for unit in shown]
+    titles = [plain(visible(classes[unit])[:12]) if layer == "scores" else f"unit {unit}" for unit in shown]
     return _draw(name, layer, weights.T[shown].reshape(-1, *shape), titles, units)
 
 

@@ -7,8 +7,9 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-from service.cli.connection import say
 from service.cli.tables import print_table
+from service.cli.terminal import say
+from service.csv_cells import cell
 
 if TYPE_CHECKING:
     from service.client.views import Comparison, Group
@@ -44,11 +45,12 @@ def comparison_csv(comparison: Comparison) -> str:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     statistics = [f"{name} {column}" for name in names for column in ("mean", "std", "n")]
-    lines.writerow(["best", *fields, "n", "left_out", *statistics])
+    lines.writerow(map(cell, ["best", *fields, "n", "left_out", *statistics]))
     for position, group in enumerate(comparison["groups"]):
         figures = [figure for name in names for figure in _figures(group, name)]
         values = [_value(group, field) for field in fields]
-        lines.writerow([_best(comparison, position), *values, group["n"], group["left_out"], *figures])
+        row = [_best(comparison, position), *values, group["n"], group["left_out"], *figures]
+        lines.writerow(map(cell, row))
     return text.getvalue()
 
 

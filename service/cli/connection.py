@@ -1,17 +1,17 @@
-"""Options, connection and output of the commands that talk to a service."""
+"""Options and connection of the commands that talk to a service."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
 
 from service.cli.spec_file import SpecFileError, read_spec
-from service.client import ApiError, Client, TokenFormError, UnreachableError
+from service.cli.terminal import fail
+from service.client import ApiError, Client, GradfleetError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +25,6 @@ JOB_FAILED = 3  # exit status
 # A user is waiting, so an unreachable service is reported within a second. While `watch` runs, it waits longer.
 RETRIES = 2
 
-output = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
-
 
 @contextmanager
 def connected(url: str) -> Iterator[Client]:
@@ -38,9 +35,9 @@ def connected(url: str) -> Iterator[Client]:
     except UnreachableError as error:
         hint = "; start the service with `gradfleet up`, or give another address with --url"
         fail(f"{error}{hint if isinstance(error.__cause__, httpx.ConnectError) else ''}")
-    except httpx.InvalidURL as error:
-        fail(f"{url} is not a valid URL: {error}")
-    except (ApiError, TokenFormError) as error:
+    except ApiError as error:
+        fail(*error.lines)
+    except GradfleetError as error:
         fail(str(error))
 
 
@@ -49,15 +46,4 @@ def spec_in(file: Path) -> dict[str, Any]:
     try:
         return read_spec(file)
     except SpecFileError as error:
-        fail(str(error))
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Print an error and exit."""
-    errors.print(f"gradfleet: {message}", markup=False, soft_wrap=True, style="red")
-    raise typer.Exit(code)
-
-
-def say(text: str) -> None:
-    """Print text without markup or wrapping."""
-    output.print(text, markup=False, soft_wrap=True)
+        fail(*error.lines)

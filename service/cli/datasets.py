@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, Url, connected, fail, say
+from service.cli.connection import DEFAULT_URL, Url, connected
 from service.cli.tables import print_table
+from service.cli.terminal import fail, say
 
 if TYPE_CHECKING:
     from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow
@@ -24,8 +25,9 @@ def add_dataset(
     file: Annotated[
         str,
         typer.Argument(
-            help="File or directory in the service's uploads, or an s3:// or gs:// URI: Parquet, Arrow, CSV, .npy, "
-            ".npz, IDX or CIFAR's binary format, optionally gzipped or in a .zip or .tar.",
+            help="File or directory that the service may read, as seen from here or from its uploads, or an s3:// or "
+            "gs:// URI: Parquet, Arrow, CSV, .npy, .npz, IDX or CIFAR's binary format, optionally gzipped or in a .zip "
+            "or .tar.",
             show_default=False,
         ),
     ],
@@ -114,7 +116,12 @@ def show_dataset(
 
 
 def _place(file: str) -> str:
-    return file if "://" in file else str(Path(file).absolute())
+    """A file on this machine by its absolute path; the service resolves anything else, from its uploads."""
+    try:
+        here = "://" not in file and Path(file).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        here = False
+    return str(Path(file).absolute()) if here else file
 
 
 def _shape(text: str) -> list[int]:

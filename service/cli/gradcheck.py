@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from service.cli.connection import fail
 from service.cli.spec_file import SpecFileError
+from service.cli.terminal import PIPE_WIDTH, console, fail, output, print_line, say
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from core.gradcheck.report import GradientReport
-
-PIPE_WIDTH = 200
 
 
 def gradcheck(
@@ -33,7 +32,7 @@ def gradcheck(
     try:
         report = check_spec(file, rows, seed)
     except SpecFileError as error:
-        fail(str(error))
+        fail(*error.lines)
     _show(report, rows)
     if not report.ok:
         raise typer.Exit(1)
@@ -46,18 +45,17 @@ def _show(report: GradientReport, rows: int) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for each in report.tensors:
         table.add_row(
-            each.name,
+            visible(each.name),
             "a direction" if each.index is None else str(list(each.index)),
             f"{each.analytic:.10g}",
             f"{each.numeric:.10g}",
             f"{each.error:.1e}",
             f"{each.skipped} of {each.total}",
-            "[green]ok[/]" if each.ok else "[red]FAILED[/]",
+            Text("ok", "green") if each.ok else Text("FAILED", "red"),
         )
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table, highlight=False)
+    (output if output.is_terminal else console(width=PIPE_WIDTH)).print(table)
     for breach in report.breaches:
-        console.print(f"FAILED: {breach}", markup=False, style="red", soft_wrap=True)
+        print_line(output, f"FAILED: {breach}", "red")
     wrong = sum(not each.ok for each in report.tensors) + len(report.breaches)
     verdict = "every gradient is right" if report.ok else f"{wrong} FAILED"
-    console.print(f"{verdict}, on {rows} random rows with seed {report.seed}", soft_wrap=True)
+    say(f"{verdict}, on {rows} random rows with seed {report.seed}")

@@ -32,8 +32,7 @@ def _spec(file: Path) -> JobRequest:
         return JobRequest.model_validate(document)
     except ValidationError as error:
         problems = document_problems(error, document, JobRequest)
-        message = "\n".join(f"{file}: {problem.field}: {problem.message}" for problem in problems)
-        raise SpecFileError(message) from error
+        raise SpecFileError(*(f"{file}: {problem.field}: {problem.message}" for problem in problems)) from error
 
 
 def _graph(spec: JobRequest, rows: int) -> Graph:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, errors, fail, output, say, spec_in
+from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, spec_in
 from service.cli.live.live import follow
 from service.cli.tables import print_table
+from service.cli.terminal import fail, output, say, warn, write
 from service.client.job import ARROW
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
     say(f"{preview['train_rows']:,} rows to train on, {preview['validation_rows']:,} to validate on")
     say(f"{preview['total_steps']:,} steps, {preview['steps_per_epoch']:,} in each epoch")
     for warning in preview["warnings"]:
-        text = f"warning: {warning['field']}: {warning['message']}"
-        errors.print(text, markup=False, soft_wrap=True, style="yellow")
+        warn(f"{warning['field']}: {warning['message']}")
 
 
 @jobs_app.command()
@@ -97,7 +97,8 @@ def jobs(
 def show(job_id: JobId, url: Url = DEFAULT_URL) -> None:
     """Show all fields of a job as JSON."""
     with connected(url) as client:
-        say(json.dumps(client.job(job_id).data, indent=2))
+        for line in json.dumps(client.job(job_id).data, indent=2).split("\n"):
+            say(line)
 
 
 @jobs_app.command()
@@ -115,11 +116,10 @@ def metrics(
     name: Annotated[list[str] | None, typer.Option(help="Only this series; repeatable.", show_default=False)] = None,
 ) -> None:
     """Write the points of a job to standard output."""
-    stream = typer.get_binary_stream("stdout")
-    if form is Format.ARROW and stream.isatty():
+    if form is Format.ARROW and output.is_terminal:
         fail("an Arrow stream is binary; write it to a file: gradfleet metrics ... > metrics.arrow")
     with connected(url) as client:
-        stream.write(client.job(job_id).export_metrics(MEDIA_TYPES[form], name))
+        write(client.job(job_id).export_metrics(MEDIA_TYPES[form], name))
 
 
 @jobs_app.command()
@@ -181,7 +181,7 @@ def delete(job_id: JobId, url: Url = DEFAULT_URL) -> None:
 def _watch(job: Job) -> None:
     follow([job], output)
     if job.state != "succeeded":
-        fail(f"job {job.id} {job.state}{f': {job.reason}' if job.reason else ''}", JOB_FAILED)
+        fail(f"job {job.id} {job.state}{f': {job.reason}' if job.reason else ''}", code=JOB_FAILED)
 
 
 def _number(value: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.connection import say
+from service.cli.command_line import CommandLine
 from service.cli.datasets import datasets
 from service.cli.demo.demo import demo
 from service.cli.gradcheck import gradcheck
@@ -17,11 +17,13 @@ from service.cli.server.serve import serve
 from service.cli.server.tokens import tokens
 from service.cli.server.up import up
 from service.cli.sweeps import sweeps_app
+from service.cli.terminal import say
 
 app = typer.Typer(
+    cls=CommandLine,
     help="Exact distributed batch training: jobs over REST, every loss recorded.",
     epilog="Exit status: 0 success; 1 rejected, or the service does not respond; 2 invalid command line; 3 the watched "
-    "job, or a job of the watched sweep, failed or was cancelled.",
+    "job, or a job of the watched sweep, failed or was cancelled; 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

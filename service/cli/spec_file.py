@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-import json
-import re
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import Any
 
-import yaml
+from service.cli.yaml_values import YamlError
+from service.cli.yaml_values import parse as parse_yaml
+from service.strict_json import StrictJsonError, faults
+from service.strict_json import parse as parse_json
 
-if TYPE_CHECKING:
-    from pathlib import Path
+STANDARD_INPUT = "-"
+LARGEST_FILE = 4 * 1024 * 1024  # bytes
 
 
 class SpecFileError(ValueError):
-    """A file does not contain a spec; the message says where and why."""
+    """A file does not contain a spec; `lines` say where and why."""
 
-
-class SpecLoader(yaml.SafeLoader):
-    """YAML loader for plain data, in which 1e-4 is a number and 2024-01-01 a string, as in JSON."""
-
-
-SpecLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-SpecLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """Read the spec in a YAML or JSON file. Raises SpecFileError if there is none."""
+    """Read the spec in a YAML or JSON file, or in standard input for the path `-`, by the rules of the API.
+
+    A name that ends with .json means JSON, any other YAML 1.2, of which JSON is a part. Raises SpecFileError if there
+    is no spec.
+    """
+    name = "standard input" if str(path) == STANDARD_INPUT else str(path)
+    text = _decode(name, _read(name, path))
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        spec = json.loads(text) if path.suffix == ".json" else yaml.load(text, SpecLoader)  # noqa: S506 - a subclass of SafeLoader
-    except json.JSONDecodeError as error:
-        raise SpecFileError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except yaml.YAMLError as error:
-        raise SpecFileError(f"{path}: {error}") from error
+        spec = parse_json(text.encode()) if path.suffix.lower() == ".json" else parse_yaml(text)
+        wrong = faults(spec)
+    except StrictJsonError as error:
+        raise SpecFileError(f"{name} {error}") from error
+    except YamlError as error:
+        raise SpecFileError(f"{name}, {error}") from error
+    if wrong:
+        raise SpecFileError(*(f"{name}: {'.'.join(map(str, place)) or 'the file'}: {fault}" for place, fault in wrong))
     if not isinstance(spec, dict):
-        raise SpecFileError(f"{path} does not contain a spec, a mapping with fields such as name, data and model")
+        found = "a list" if isinstance(spec, list) else "nothing" if spec is None else "a single value"
+        raise SpecFileError(f"{name} contains {found}, not a spec: an object with fields such as name, data and model")
     return spec
+
+
+def _read(name: str, path: Path) -> bytes:
+    try:
+        if str(path) == STANDARD_INPUT:
+            content = sys.stdin.buffer.read(LARGEST_FILE + 1) if sys.stdin else b""
+        else:
+            with path.open("rb") as file:
+                content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # a path with NUL raises ValueError
+        raise SpecFileError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > LARGEST_FILE:
+        raise SpecFileError(f"{name} is larger than {LARGEST_FILE // 2**20} MiB, which no spec is")
+    return content
+
+
+def _decode(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecFileError(f"{name}, line {line}: the text is not UTF-8, at byte {error.start} of the file") from error

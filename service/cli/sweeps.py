@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.comparison import comparison_csv, print_comparison
-from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, fail, output, say, spec_in
+from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, spec_in
 from service.cli.live.live_sweep import counts_of, follow_sweep
 from service.cli.tables import print_table
+from service.cli.terminal import fail, output, say, write
 
 if TYPE_CHECKING:
     from service.client import Sweep
@@ -56,7 +57,7 @@ def compare(
     with connected(url) as client:
         comparison = client.find_sweep(sweep_id).comparison(metric)
     if as_csv:
-        typer.get_binary_stream("stdout").write(comparison_csv(comparison).encode())
+        write(comparison_csv(comparison).encode())
     else:
         print_comparison(comparison)
 
@@ -65,4 +66,4 @@ def _watch(made: Sweep) -> None:
     follow_sweep(made, output)
     print_comparison(made.comparison())
     if made.state != "succeeded":
-        fail(f"sweep {made.id} {made.state}: {counts_of(made)}", JOB_FAILED)
+        fail(f"sweep {made.id} {made.state}: {counts_of(made)}", code=JOB_FAILED)

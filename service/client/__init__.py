@@ -5,6 +5,7 @@ It needs httpx, and pyarrow to read metrics as a table.
 
 from service.client.client import Client
 from service.client.errors import (
+    AddressError,
     ApiError,
     GradfleetError,
     JobCancelledError,
@@ -17,6 +18,7 @@ from service.client.job import Job
 from service.client.sweep import Sweep
 
 __all__ = [
+    "AddressError",
     "ApiError",
     "Client",
     "GradfleetError",

@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
-from urllib.parse import quote
 
 from service.client.errors import TokenFormError
 from service.client.http import http_client
@@ -14,7 +13,7 @@ from service.client.job import Job
 from service.client.pages import entries
 from service.client.stream import Streams
 from service.client.sweep import Sweep
-from service.client.transport import Transport
+from service.client.transport import Transport, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,8 +34,8 @@ class Client:
     is busy or down: up to `retries` times within `patience` seconds. While `wait()`, `watch()` and `events()` follow a
     job, the service may be down for `patience` seconds at a time. A retry never creates a second job.
 
-    Raises ApiError if the service refuses a request, UnreachableError if it does not answer, TokenFormError if the
-    token contains characters that no token has.
+    Raises ApiError if the service refuses a request, UnreachableError if it does not answer, AddressError if the URL or
+    the proxy in the environment cannot be used, TokenFormError if the token contains characters that no token has.
     """
 
     def __init__(
@@ -72,11 +71,11 @@ class Client:
         same spec, in any process, create one job between them.
         """
         headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self._job(self._transport.call("POST", "/v1/jobs", body=spec, headers=headers).json())
+        return self._job(self._transport.fetch("state", "POST", "/v1/jobs", body=spec, headers=headers))
 
     def job(self, job_id: str) -> Job:
         """Return a job."""
-        return self._job(self._transport.call("GET", f"/v1/jobs/{quote(job_id, safe='')}").json())
+        return self._job(self._transport.fetch("state", "GET", f"/v1/jobs/{segment(job_id)}"))
 
     def jobs(
         self,
@@ -109,7 +108,7 @@ class Client:
         `idempotency_key` works as in `submit`.
         """
         headers = None if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self._sweep(self._transport.call("POST", "/v1/sweeps", body=spec, headers=headers).json())
+        return self._sweep(self._transport.fetch("state", "POST", "/v1/sweeps", body=spec, headers=headers))
 
     def sweeps(self, *, limit: int | None = None) -> Iterator[Sweep]:
         """Iterate over sweeps, newest first: all, or at most `limit`. Pages are fetched as needed."""
@@ -118,11 +117,11 @@ class Client:
 
     def find_sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep."""
-        return self._sweep(self._transport.call("GET", f"/v1/sweeps/{quote(sweep_id, safe='')}").json())
+        return self._sweep(self._transport.fetch("state", "GET", f"/v1/sweeps/{segment(sweep_id)}"))
 
     def validate(self, spec: Mapping[str, Any]) -> Preview:
         """Return what would run if the spec were submitted; nothing runs."""
-        preview: Preview = self._transport.call("POST", "/v1/jobs/validate", body=spec).json()
+        preview: Preview = self._transport.fetch("layers", "POST", "/v1/jobs/validate", body=spec)
         return preview
 
     def register_dataset(
@@ -141,7 +140,9 @@ class Client:
         """
         body: dict[str, Any] = {"name": name, "path": str(path), "label": label, **options}
         body["labels"] = None if labels is None else str(labels)
-        dataset: Dataset = self._transport.call("POST", "/v1/datasets", body=body, timeout=REGISTRATION_TIMEOUT).json()
+        dataset: Dataset = self._transport.fetch(
+            "rows", "POST", "/v1/datasets", body=body, timeout=REGISTRATION_TIMEOUT
+        )
         return dataset
 
     def upload_dataset(
@@ -150,29 +151,29 @@ class Client:
         """Upload a file from this machine, or several in a .zip or .tar, and register it under a name."""
         path = Path(file)
         query: dict[str, Any] = {"name": name, "filename": path.name, "label": label, **options}
-        dataset: Dataset = self._transport.call(
-            "POST", "/v1/datasets/upload", query=query, body=path, timeout=REGISTRATION_TIMEOUT
-        ).json()
+        dataset: Dataset = self._transport.fetch(
+            "rows", "POST", "/v1/datasets/upload", query=query, body=path, timeout=REGISTRATION_TIMEOUT
+        )
         return dataset
 
     def dataset(self, name: str) -> DatasetDetail:
         """Return the newest version of a dataset, or the one that a name such as "digits@2" selects."""
-        found: DatasetDetail = self._transport.call("GET", f"/v1/datasets/{quote(name, safe='')}").json()
+        found: DatasetDetail = self._transport.fetch("rows", "GET", f"/v1/datasets/{segment(name)}")
         return found
 
     def preview_dataset(self, name: str, rows: int = 5) -> list[PreviewRow]:
         """Return the first rows of a dataset."""
-        path = f"/v1/datasets/{quote(name, safe='')}/preview"
-        found: list[PreviewRow] = self._transport.call("GET", path, query={"rows": rows}).json()["rows"]
+        path = f"/v1/datasets/{segment(name)}/preview"
+        found: list[PreviewRow] = self._transport.fetch("rows", "GET", path, query={"rows": rows})["rows"]
         return found
 
     def contact_sheet(self, name: str) -> bytes:
         """Return some images of a dataset in one PNG image."""
-        return self._transport.call("GET", f"/v1/datasets/{quote(name, safe='')}/contact-sheet").content
+        return self._transport.call("GET", f"/v1/datasets/{segment(name)}/contact-sheet").content
 
     def datasets(self) -> list[Dataset]:
         """Return the newest version of every dataset, sorted by name."""
-        found: list[Dataset] = self._transport.call("GET", "/v1/datasets").json()["data"]
+        found: list[Dataset] = self._transport.fetch("data", "GET", "/v1/datasets")["data"]
         return found
 
     def _sweep(self, data: SweepData) -> Sweep:

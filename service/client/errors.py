@@ -13,18 +13,25 @@ class GradfleetError(Exception):
 
 
 class ApiError(GradfleetError):
-    """The API refused a request. `problem` is its answer (RFC 9457); the message names every invalid field."""
+    """The API refused a request, or the answer is not one of the API.
+
+    `problem` is the answer (RFC 9457). The message names every invalid field; `lines` are its lines, one for each.
+    """
 
     def __init__(self, problem: dict[str, Any]) -> None:
         self.problem = problem
         self.status: int = problem["status"]
-        errors = problem.get("errors", [])
-        lines = [f"{error['field']}: {error['message']}" for error in errors] or [problem["detail"]]
-        super().__init__("\n".join(lines))
+        lines = [f"{error['field']}: {error['message']}" for error in problem.get("errors", [])]
+        self.lines: list[str] = lines or [problem["detail"]]
+        super().__init__("\n".join(self.lines))
 
 
 class UnreachableError(GradfleetError):
-    """No answer, in spite of retries; `__cause__` is the httpx.TransportError of the last try."""
+    """No answer, in spite of retries; `__cause__` is the httpx.RequestError of the last try."""
+
+
+class AddressError(GradfleetError, ValueError):
+    """The URL of the service is invalid, or the proxy of the environment cannot be used."""
 
 
 class TokenFormError(GradfleetError, ValueError):

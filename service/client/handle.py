@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
-from urllib.parse import quote
 
+from service.client.transport import segment
 from service.client.views import JobData, SweepData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import httpx
 
     from service.client.stream import Streams
     from service.client.transport import Transport
@@ -65,11 +63,11 @@ class Handle(Generic[Data]):
 
     def cancel(self) -> Self:
         """Cancel the job, or all jobs of the sweep: at their next step if they are running, otherwise at once."""
-        return self._update(self._call("POST", "/cancel"))
+        return self._act("/cancel")
 
     def refresh(self) -> Self:
         """Fetch the current state."""
-        return self._update(self._call("GET"))
+        return self._update(self._transport.fetch("state", "GET", self._path()))
 
     def _updates(self, deadline: float | None) -> Iterator[None]:
         raise NotImplementedError
@@ -82,14 +80,15 @@ class Handle(Generic[Data]):
 
     def _refresh_within(self, deadline: float | None) -> None:
         left = float("inf") if deadline is None else deadline - time.monotonic()
-        self._update(self._transport.call("GET", self._path(), patience=min(self._transport.patience, left)))
+        patience = min(self._transport.patience, left)
+        self._update(self._transport.fetch("state", "GET", self._path(), patience=patience))
 
-    def _call(self, method: str, suffix: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
-        return self._transport.call(method, self._path(suffix), body=body)
+    def _act(self, suffix: str) -> Self:
+        return self._update(self._transport.fetch("state", "POST", self._path(suffix)))
 
-    def _update(self, response: httpx.Response) -> Self:
-        self.data = response.json()
+    def _update(self, data: Data) -> Self:
+        self.data = data
         return self
 
     def _path(self, suffix: str = "") -> str:
-        return f"{self.COLLECTION}/{quote(self.id, safe='')}{suffix}"
+        return f"{self.COLLECTION}/{segment(self.id)}{suffix}"

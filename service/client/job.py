@@ -44,21 +44,22 @@ class Job(Handle[JobData]):
 
     def pause(self) -> Self:
         """Pause the job. It writes a checkpoint and frees its CPUs."""
-        return self._update(self._call("POST", "/pause"))
+        return self._act("/pause")
 
     def resume(self) -> Self:
         """Resume the job after a pause."""
-        return self._update(self._call("POST", "/resume"))
+        return self._act("/resume")
 
     def resize(self, *, workers: int | None = None, cpus_per_worker: int | None = None) -> Self:
         """Change the job's resources, even while it runs; None keeps a value. Results do not depend on them."""
         changes = {"workers": workers, "cpus_per_worker": cpus_per_worker}
         resources = {name: value for name, value in changes.items() if value is not None}
-        return self._update(self._call("PATCH", body={"resources": resources}))
+        body = {"resources": resources}
+        return self._update(self._transport.fetch("state", "PATCH", self._path(), body=body))
 
     def delete(self) -> None:
         """Delete the job with everything that belongs to it. The job must have ended."""
-        self._call("DELETE")
+        self._transport.call("DELETE", self._path())
 
     def wait(self, timeout: float | None = None, *, raise_on_failure: bool = True) -> Self:
         """Wait until the job has ended. Pauses and restarts, also of the service, do not end the wait.
@@ -107,9 +108,9 @@ class Job(Handle[JobData]):
         more = True
         while more:
             query = {"starting_after": after, "limit": 100}
-            page = self._transport.call(
-                "GET", self._path("/events"), query=query, patience=self._transport.patience
-            ).json()
+            page = self._transport.fetch(
+                "data", "GET", self._path("/events"), query=query, patience=self._transport.patience
+            )
             for event in page["data"]:
                 yield event
                 after = event["id"]

@@ -19,7 +19,8 @@ def entries(
     last, more = None, True
     while more and limit != 0:
         size = LARGEST_PAGE if limit is None else min(limit, LARGEST_PAGE)
-        page = transport.call("GET", path, query={**(filters or {}), "limit": size, "starting_after": last}).json()
+        query = {**(filters or {}), "limit": size, "starting_after": last}
+        page = transport.fetch("data", "GET", path, query=query)
         for data in page["data"]:
             yield data
             last = data["id"]

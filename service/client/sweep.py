@@ -39,7 +39,7 @@ class Sweep(Handle[SweepData]):
         The best groups are found by the mean of `metric`, a validation metric; default: val/accuracy.
         """
         query = {"metric": metric}
-        found: Comparison = self._transport.call("GET", self._path("/comparison"), query=query).json()
+        found: Comparison = self._transport.fetch("groups", "GET", self._path("/comparison"), query=query)
         return found
 
     def wait(self, timeout: float | None = None) -> Self:

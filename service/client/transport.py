@@ -7,6 +7,7 @@ import uuid
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -32,6 +33,14 @@ class Transport:
         self._retries = retries
         self.patience = patience
 
+    def fetch(self, field: str, method: str, path: str, **options: Any) -> Any:
+        """Send a request as `call` does, and return the JSON object of the answer, which must have `field`."""
+        response = self.call(method, path, **options)
+        answer = _object(response)
+        if field not in answer:
+            raise _foreign(response)
+        return answer
+
     def call(
         self,
         method: str,
@@ -54,7 +63,7 @@ class Transport:
         request = self.http.build_request(
             method,
             path,
-            params={name: value for name, value in (query or {}).items() if value is not None},
+            params={name: _parameter(value) for name, value in (query or {}).items() if value is not None},
             content=content,
             timeout=httpx.Timeout(**self.http.timeout.as_dict() | ({} if timeout is None else {"read": timeout})),
             headers={
@@ -67,9 +76,9 @@ class Transport:
         while True:
             try:
                 response = self.http.send(request)
-            except httpx.TransportError as error:
-                permanent = isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
-                if permanent or not retries.pause():
+            except httpx.RequestError as error:
+                temporary = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.LocalProtocolError)
+                if not temporary or not retries.pause():
                     raise UnreachableError(_unreachable(self.http.base_url, error)) from error
                 continue
             if method == "DELETE" and retries.done and response.status_code == HTTPStatus.NOT_FOUND:
@@ -77,6 +86,18 @@ class Transport:
             wait = seconds_of(response.headers.get("retry-after"))
             if response.status_code not in RETRIED_STATUSES or not retries.pause(wait):
                 return _checked(response)
+
+
+def segment(text: str) -> str:
+    """Return text as one segment of a URL's path. Halves of surrogate pairs, which UTF-8 does not have, become "?"."""
+    return quote(text, safe="", errors="replace")
+
+
+def _parameter(value: Any) -> Any:
+    """A value of the query, without halves of surrogate pairs."""
+    if isinstance(value, list):
+        return [_parameter(each) for each in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _content(body: Mapping[str, Any] | Path | None) -> tuple[bytes | _FileContent | None, dict[str, str]]:
@@ -107,14 +128,36 @@ class _FileContent:
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
-        raise ApiError(response.json())
-    detail = f"{response.request.url} answered {response.status_code} {response.reason_phrase}; is it Gradfleet?"
-    raise ApiError({"status": response.status_code, "detail": detail})
+    problem = _object(response)
+    try:
+        error = ApiError(problem)
+    except (KeyError, TypeError):
+        error = _foreign(response)
+    raise error
 
 
-def _unreachable(url: httpx.URL, error: httpx.TransportError) -> str:
-    address = str(url).rstrip("/")
+def _object(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object of an answer; empty if there is none."""
+    try:
+        answer = response.json()
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _foreign(response: httpx.Response) -> ApiError:
+    address = _address(response.request.url)
+    detail = f"{address} answered {response.status_code} {response.reason_phrase}; is it Gradfleet?"
+    return ApiError({"status": response.status_code, "detail": detail})
+
+
+def _address(url: httpx.URL) -> str:
+    """A URL without a password."""
+    return str(url.copy_with(userinfo=b"")).rstrip("/")
+
+
+def _unreachable(url: httpx.URL, error: httpx.RequestError) -> str:
+    address = _address(url)
     if isinstance(error, httpx.ConnectError):
         return f"no service responds at {address}"
     return f"{address} cannot be reached: {error}"

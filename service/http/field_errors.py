@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from core.names import suggest
 from service.errors import MOST_PROBLEMS
+from workers.job.fields import FieldValueError
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ MESSAGES = {
     "list_type": "must be a list, not {input}",
     "model_type": "must be an object, not {input}",
     "model_attributes_type": "must be an object, not {input}",
+    "dict_type": "must be an object, not {input}",
+    "tuple_type": "must be a list, not {input}",
     "string_too_short": "must have at least {min_length} characters, not {input}",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} entries, not {actual_length}",
@@ -91,6 +94,8 @@ def _note(
 ) -> None:
     if entry["type"] == "union_tag_not_found":
         path = [*path, _discriminator(entry)]
+    elif isinstance(error := entry.get("ctx", {}).get("error"), FieldValueError):
+        path = [*path, *error.field.split(".")]
     field = ".".join(str(part) for part in path) or "body"
     problems.setdefault(field, FieldProblem(field, _message(entry, path, schema_at)))
 
@@ -113,13 +118,10 @@ def quote(value: object) -> str:
 def unknown(value: object, known: Iterable[str], what: str) -> str:
     """Message about an unknown name, with the known names and the most similar one."""
     known = list(known)
-    # The comparison takes time proportional to the product of the lengths.
-    near = difflib.get_close_matches(str(value), known, n=1) if len(str(value)) <= LONGEST_QUOTE else []
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(known) or "none yet"
     if len(listed) > LONGEST_LIST:
         listed = f"{listed[:LONGEST_LIST]}..."
-    return f"{quote(value)} is not a known {what}; known: {listed}{hint}"
+    return f"{quote(value)} is not a known {what}; known: {listed}{suggest(value, known)}"
 
 
 def _path(location: Sequence[str | int], body: Any, kind: str) -> list[str | int]:
@@ -156,6 +158,10 @@ def _message(entry: Mapping[str, Any], path: Sequence[str | int], schema_at: Sch
         case "value_error":
             return str(context["error"])
         case kind if kind in MESSAGES:
+            if "actual_length" in context:  # pydantic gives none for an object
+                context = {**context, "actual_length": len(entry["input"])}
+            if kind in {"too_short", "too_long"} and isinstance(entry["input"], str):
+                kind = f"string_{kind}"
             return MESSAGES[kind].format(**context, input=quote(entry["input"]))
     return str(entry["msg"][:1].lower() + entry["msg"][1:])
 

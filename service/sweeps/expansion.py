@@ -20,7 +20,11 @@ SEED = "training.seed"
 
 
 class NoSuchPlaceError(ValueError):
-    """A dotted path leads through a value that has no fields."""
+    """A dotted path, `field`, leads through a value that has no fields."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field} {message}")
+        self.field = field
 
 
 def expand(over: Over | None, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -52,9 +56,9 @@ def _key(place: Any, part: str, field: str) -> str | int:
     if isinstance(place, dict):
         return part
     if not isinstance(place, list):
-        raise NoSuchPlaceError(f"{field} leads through a value that is neither an object nor a list, at {part!r}")
+        raise NoSuchPlaceError(field, f"leads through a value that is neither an object nor a list, at {part!r}")
     if not (part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(place)):
-        raise NoSuchPlaceError(f"{field} names entry {part!r} of a list of {len(place)}, which are numbered from 0")
+        raise NoSuchPlaceError(field, f"names entry {part!r} of a list of {len(place)}, which are numbered from 0")
     return int(part)
 
 

@@ -13,6 +13,7 @@ from service.http.idempotency import body_digest
 from service.jobs.checks import check_job
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
+from service.sweeps.fields import field_of_request
 from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
         try:
             members.append(_member(sweep, number, overrides, services))
         except NoSuchPlaceError as error:
-            raise InvalidError(FieldProblem("over", str(error))) from None
+            place = field_of_request(sweep, number, overrides, error.field)
+            raise InvalidError(FieldProblem(place, str(error))) from None
         except (SpecError, InvalidError) as error:
             for problem in error.problems:
-                problems.setdefault((problem.field, problem.message), _located(problem, number, overrides))
+                problems.setdefault((problem.field, problem.message), _located(problem, sweep, number, overrides))
         if len(problems) >= MOST_PROBLEMS:
             break
     if problems:
@@ -99,7 +101,7 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
         raise SpecError(problems)
 
 
-def _located(problem: FieldProblem, number: int, overrides: dict[str, Any]) -> FieldProblem:
+def _located(problem: FieldProblem, sweep: SweepRequest, number: int, overrides: dict[str, Any]) -> FieldProblem:
     differences: Sequence[str] = [f"{field} = {quote(value)}" for field, value in overrides.items()]
     of = f" (member {number}: {', '.join(differences)})" if differences else ""
-    return FieldProblem(f"base.{problem.field}", problem.message + of)
+    return FieldProblem(field_of_request(sweep, number, overrides, problem.field), problem.message + of)

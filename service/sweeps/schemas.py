@@ -13,7 +13,7 @@ from service.store.models import Sweep
 from service.sweeps.expansion import SEED
 from service.sweeps.search import MAX_MEMBERS, Over
 from service.sweeps.stopping import Stopping
-from workers.job.fields import StrictModel
+from workers.job.fields import FieldValueError, StrictModel
 from workers.job.spec import Name, ValidationMetric
 
 # The sweep sets these fields of its members; see `SweepRequest.base`.
@@ -56,14 +56,17 @@ class SweepRequest(StrictModel):
         """Check combinations of fields."""
         size = (self.over.size if self.over else 1) * (len(self.seeds) or 1)
         if size > MAX_MEMBERS:
-            raise ValueError(f"makes {size} jobs; at most {MAX_MEMBERS} are allowed")
+            raise FieldValueError("over", f"makes {size} jobs; at most {MAX_MEMBERS} are allowed")
         swept = self.over.swept if self.over else set()
-        if named := swept.intersection(NAMING) or set(NAMING).intersection(self.base):
-            raise ValueError(f"{min(named)} is set by the sweep itself, and must not be in base or over")
+        for place, fields in (("over", swept), ("base", set(self.base))):
+            if named := fields.intersection(NAMING):
+                raise FieldValueError(
+                    place, f"{min(named)} is set by the sweep itself, and must not be in base or over"
+                )
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds has a duplicate seed")
+            raise FieldValueError("seeds", "has a duplicate seed")
         if self.seeds and SEED in swept:
-            raise ValueError(f"sets {SEED} twice: give either seeds or that field")
+            raise FieldValueError("seeds", f"sets {SEED}, as over does: give either seeds or that field")
         return self
 
 

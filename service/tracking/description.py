@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.jobs.schemas import latest_values
 from service.jobs.states import State
+from service.tracking.markdown import code, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ def _note(job: Job) -> Iterator[str]:
     # The most important lines come first, since MLflow truncates long notes.
     spec, dataset = job.spec, job.dataset
     steps = f"{job.step:,} of {job.total_steps:,} steps"
-    yield f"**{State(job.state).capitalize()}** after {steps}" + (f": {job.reason}" if job.reason else "")
+    yield f"**{State(job.state).capitalize()}** after {steps}" + (f": {literal(job.reason)}" if job.reason else "")
     yield ""
     values = latest_values(job.latest_metrics)
     for name in RESULTS:
@@ -58,7 +59,7 @@ def _note(job: Job) -> Iterator[str]:
             yield f"- {name}: **{'not a finite number' if value is None else format(value, '.4g')}**"
     yield ""
     yield (
-        f"- dataset: `{spec['data']['dataset']}`, {dataset['rows']:,} rows of {dataset['features']:,} features, "
+        f"- dataset: {code(spec['data']['dataset'])}, {dataset['rows']:,} rows of {dataset['features']:,} features, "
         f"{len(dataset['classes'])} classes; {_split(spec['data'])}"
     )
     yield f"- loss: {short(spec['loss'])}; penalties: {_fields(spec['regularization'])}"
@@ -71,17 +72,18 @@ def _note(job: Job) -> Iterator[str]:
 def _split(data: Mapping[str, Any]) -> str:
     if (split := data.get("split")) is None:
         return f"{data['validation']:.0%} kept for validation"
-    train, validation = (", ".join(split[part]) or "none" for part in ("train", "validation"))
+    train, validation = (literal(", ".join(split[part])) or "none" for part in ("train", "validation"))
     return f"split by a column: {train} to train on, {validation} for validation"
 
 
 def short(value: Any) -> str:
-    """Return a value of a spec as short text; a layer, loss or optimizer as "hinge (margin 1.0)"."""
+    """Return a value of a spec as short Markdown; a layer, loss or optimizer as "hinge (margin 1.0)"."""
     if not isinstance(value, dict) or "type" not in value:
-        return str(value)
-    fields = _fields(value)
-    return f"{value['type']} ({fields})" if fields else str(value["type"])
+        return literal(str(value))
+    name, fields = literal(str(value["type"])), _fields(value)
+    return f"{name} ({fields})" if fields else name
 
 
 def _fields(part: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {short(value)}" for name, value in part.items() if name != "type" and value is not None)
+    fields = {name: value for name, value in part.items() if name != "type" and value is not None}
+    return ", ".join(f"{literal(name)} {short(value)}" for name, value in fields.items())

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from service.cli.main import app as command_line
-from service.cli.spec_file import SpecLoader, read_spec
+from service.cli.spec_file import read_spec
 from service.cli.sweeps import sweeps_app
+from service.cli.yaml_values import parse
 from service.client import Client
 from tests.docs.test_client_page import jobs_that_train
 from tests.service.conftest import api, app, database, digits, mlflow_url, notifications, settings
@@ -51,7 +51,7 @@ def test_file_creates_36_jobs(api: httpx.Client) -> None:
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize("search", SEARCHES)
 def test_searches_on_the_page_are_valid(api: httpx.Client, search: str) -> None:
-    answer = api.post("/v1/sweeps", json=read_spec(FILE) | yaml.load(search, SpecLoader))
+    answer = api.post("/v1/sweeps", json=read_spec(FILE) | parse(search))
     assert answer.status_code == 201, answer.text
 
 

@@ -36,6 +36,14 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class FieldValueError(ValueError):
+    """An error that a check of a whole object finds in one of its fields."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def _check_text(value: str) -> str:
     if not value.isprintable() or value != value.strip():
         raise ValueError("must be printable text without spaces at its ends")

@@ -11,6 +11,8 @@ from workers.data.splitting import steps_per_epoch
 from workers.job.data import augmentations_of, split_sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+
     from workers.data.dataset import DatasetInfo
     from workers.job.spec import CheckpointsSpec, JobSpec
 
@@ -236,11 +238,14 @@ def _check_split(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
             f"{', '.join(map(repr, dataset.splits))}: must be one of them",
         )
         for part in ("train", "validation")
-        for index, value in enumerate(getattr(spec.data.split, part))
-        if value not in dataset.splits
+        for index, value in list(_not_in(dataset.splits, getattr(spec.data.split, part)))[:1]
     ]
     problems.extend(unknown)
     return not unknown
+
+
+def _not_in(known: Container[str], values: Sequence[str]) -> Iterator[tuple[int, str]]:
+    return ((index, value) for index, value in enumerate(values) if value not in known)
 
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, FailFast, Field, model_validator
 
 from core import Augmentation, Clipping, Entry, Loss, Optimizer, Penalty, registered
 from core.penalties.elastic_net import ElasticNet
@@ -68,11 +68,21 @@ class ScaleSpec(StrictModel):
     )
 
 
+def _as_in_column(value: Any) -> Any:
+    """An integer or a boolean as a dataset's split column is read."""
+    return str(value).lower() if isinstance(value, int) else value
+
+
+# A column may contain the number of a fold, so lists may too.
+SplitValue = Annotated[str, BeforeValidator(_as_in_column, json_schema_input_type=str | int | bool)]
+SplitValues = Annotated[list[SplitValue], FailFast()]
+
+
 class SplitSpec(StrictModel):
     """Training and validation rows by their values in the dataset's split column; other rows are not used."""
 
-    train: list[str] = Field(min_length=1, max_length=256, description="Values of the rows to train on.")
-    validation: list[str] = Field([], max_length=256, description="Values of the rows to validate on.")
+    train: SplitValues = Field(min_length=1, max_length=256, description="Values of the rows to train on.")
+    validation: SplitValues = Field([], max_length=256, description="Values of the rows to validate on.")
 
     @model_validator(mode="after")
     def _each_value_once(self) -> Self:

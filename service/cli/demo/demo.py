@@ -20,7 +20,7 @@ from service.cli.demo import experiment
 from service.cli.live.live_sweep import follow_sweep
 from service.cli.server.stopping import StopSignal
 from service.cli.server.up import POLL_SECONDS, DataDir
-from service.cli.tables import PIPE_WIDTH
+from service.cli.terminal import PIPE_WIDTH, print_line
 from service.client import Client
 from service.processes import SAFE_PATH, die_with_parent
 
@@ -52,7 +52,7 @@ def demo(
         jobs = [job for sweep in sweeps for job in sweep.jobs()]
         failed = [job for job in jobs if job.state != "succeeded"]
         for job in failed:
-            console.print(f"{job.name} {job.state}: {job.reason}", style="red", markup=False)
+            print_line(console, f"{job.name} {job.state}: {job.reason}", "red")
         if failed:
             raise typer.Exit(1)
         groups, accuracies = _groups(client, losses, data_dir), experiment.accuracies(losses, mislabelled)
@@ -61,7 +61,8 @@ def demo(
             (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
         picture = data_dir / "demo" / f"{experiment.EXPERIMENT}.png"
         _draw(picture, groups, accuracies)
-        console.print(f"\nPicture:     {picture}")
+        console.print()
+        print_line(console, f"Picture:     {picture}")
         _wait_for_export(sweeps)
         for sweep in sweeps:
             console.print(f"MLflow:      {sweep.name:<12} {sweep['mlflow']['url']}", soft_wrap=True)
@@ -73,8 +74,9 @@ def demo(
                 pass
         else:
             again = "" if data_dir == Path("gradfleet-data") else f" --data-dir {data_dir}"
-            console.print(f"\nEverything is kept in {data_dir}. To see the runs in MLflow and the API's docs:")
-            console.print(f"  {sys.argv[0]} up{again}", soft_wrap=True)
+            console.print()
+            print_line(console, f"Everything is kept in {data_dir}. To see the runs in MLflow and the API's docs:")
+            print_line(console, f"  {sys.argv[0]} up{again}")
 
 
 @contextmanager

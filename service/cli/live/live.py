@@ -6,7 +6,11 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from service.cli.terminal import print_line
+from service.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,12 +19,20 @@ if TYPE_CHECKING:
 
     from service.client import Job
 
+
+class _Text(TextColumn):
+    """Text on one line, whatever it contains."""
+
+    def render(self, task: Task) -> Text:
+        return Text(visible(self.text_format.format(task=task)), no_wrap=True)
+
+
 SHOWN = {"train/loss": "train loss", "val/accuracy": "val accuracy"}
 COLUMNS = (
-    TextColumn("{task.description}", markup=False),
+    _Text("{task.description}"),
     BarColumn(),
     MofNCompleteColumn(),
-    TextColumn("{task.fields[text]}", markup=False),
+    _Text("{task.fields[text]}"),
     TimeElapsedColumn(),
 )
 
@@ -49,7 +61,7 @@ def _show_lines(jobs: Sequence[Job], console: Console) -> None:
             shown[job.id] = change
             steps = f"step {done['step']}/{done['total_steps']}"
             line = "  ".join([job.name, job.state, f"epoch {done['epoch']}", steps, *figures(job)])
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
 
 
 def _changes(jobs: Sequence[Job]) -> Iterator[Job]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from service.cli.live.live import COLUMNS, figures
+from service.cli.terminal import print_line
 from service.client.views import STOPPED, TERMINAL
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _show_lines(sweep: Sweep, console: Console) -> None:
         if seen.counts != shown:
             shown = seen.counts
             line = f"{seen.name}  {seen.state}  {_ended(seen)}/{sum(shown.values())} ended  {counts_of(seen)}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
 
 
 def _ended(sweep: Sweep) -> int:

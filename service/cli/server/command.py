@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from service.cli.connection import fail
+from service.cli.terminal import fail
 
 # Packages that only the extra installs.
 PACKAGES = ("alembic", "fastapi", "matplotlib", "mlflow", "ray", "sklearn", "sqlalchemy", "uvicorn")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.cli.connection import fail, say
+from service.cli.terminal import fail, say
 
 
 def migrate() -> None:

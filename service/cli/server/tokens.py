@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.connection import fail
 from service.cli.server.command import ServerCommand
 from service.cli.server.up import DataDir
+from service.cli.terminal import fail, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def list_(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     with _writing(data_dir) as session:
         for token in list_tokens(session):
             state = f"revoked {token.revoked_at:%Y-%m-%d %H:%M}" if token.revoked_at else "valid"
-            typer.echo(f"{token.id}  {token.role:<6}  {token.created_at:%Y-%m-%d %H:%M}  {state:<24}  {token.name}")
+            say(f"{token.id}  {token.role:<6}  {token.created_at:%Y-%m-%d %H:%M}  {state:<24}  {token.name}")
 
 
 @tokens.command("revoke", cls=ServerCommand)
@@ -68,7 +68,7 @@ def revoke(
         found = revoke_token(session, token_id) is not None
     if not found:
         fail("there is no token with this id; `gradfleet tokens list` shows all tokens")
-    typer.echo(f"{token_id} revoked")
+    say(f"{token_id} revoked")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.addresses import is_loopback
-from service.cli.connection import fail
 from service.cli.server.stopping import StopSignal
+from service.cli.terminal import fail
 from service.telemetry.logs import log_to
 
 if TYPE_CHECKING:

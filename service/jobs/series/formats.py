@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from service.csv_cells import cell
 from service.jobs.schemas import MetricsView, SeriesView
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def as_csv(series: Mapping[str, Series]) -> bytes:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("step", "name", "value"))
     for name, (steps, values) in series.items():
-        rows.writerows((step, name, repr(value)) for step, value in zip(steps, values, strict=True))
+        safe_name = cell(name)
+        rows.writerows((step, safe_name, repr(value)) for step, value in zip(steps, values, strict=True))
     return text.getvalue().encode()
 
 

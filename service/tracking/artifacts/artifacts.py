@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import yaml
-
 from service.analysis.artist import DrawingError
 from service.jobs.states import State
 from service.tracking.artifacts.history import history_parquet
 from service.tracking.artifacts.pictures import DrawnPictures
+from service.tracking.artifacts.spec_yaml import spec_yaml
 from service.tracking.mlflow.api import MlflowApi, RejectedError
 from service.tracking.model.logged_model import log_model
 from workers.record.checkpoint import CheckpointError, latest
@@ -87,7 +86,7 @@ class Artifacts:
                 self._set_aside(job, entry, error.code, error)
 
     def _send_spec(self, job: Job, _: MlflowRun, run: Run) -> None:
-        self._api.upload(run, "model/spec.yaml", yaml.safe_dump(job.spec, sort_keys=False).encode())
+        self._api.upload(run, "model/spec.yaml", spec_yaml(job.spec))
 
     def _send_checkpoint(self, job: Job, _: MlflowRun, run: Run) -> None:
         checkpoint = latest(self._job_dir(job.id))

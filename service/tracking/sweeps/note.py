@@ -8,6 +8,7 @@ from service.jobs.mlflow_pages import charts_page, run_page, runs_page
 from service.sweeps.expansion import SEED
 from service.sweeps.repository import state_of
 from service.tracking.description import short
+from service.tracking.markdown import literal
 from service.tracking.mlflow.api import LONGEST_TAG
 from service.tracking.mlflow.experiment_view import EXPERIMENT
 from workers.record.selection import HIGHER_IS_BETTER
@@ -53,7 +54,7 @@ def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
     members = {member.id: member for member in comparison.members}
     fields = list(dict.fromkeys(field for group in comparison.groups for field in group.overrides))
     names = [name for name in METRICS if any(name in group.metrics for group in comparison.groups)]
-    yield _row([*fields, *names, "n", "runs"])
+    yield _row([*map(literal, fields), *names, "n", "runs"])
     yield f"|{' --- |' * (len(fields) + len(names) + 2)}"
     best = set(comparison.best_per_loss.values())
     # MLflow folds long notes, so the best group of each loss comes first.
@@ -107,11 +108,11 @@ def _searched(sweep: Sweep) -> Iterator[str]:
     yield ""
     match spec["over"]:
         case {"grid": dict(fields)}:
-            yield from (f"- {field}: {', '.join(map(short, values))}" for field, values in fields.items())
+            yield from (f"- {literal(field)}: {', '.join(map(short, values))}" for field, values in fields.items())
         case {"list": list(members)}:
             yield f"- {len(members):,} settings listed in the spec"
         case {"random": {"fields": dict(fields), "samples": samples, "seed": seed}}:
-            yield from (f"- {field}: {_drawn(draw)}" for field, draw in fields.items())
+            yield from (f"- {literal(field)}: {_drawn(draw)}" for field, draw in fields.items())
             yield f"- {samples:,} random samples, seed {seed}"
     if spec.get("stopping"):
         yield f"- stopping: {short(spec['stopping'])}"

@@ -8,6 +8,7 @@ import pytest
 from service.analysis.comparison_figure import COLORS, Accuracies, Group, draw_comparison, written
 from service.analysis.measures import calibration, margins
 from service.analysis.replica import Replica
+from service.analysis.style import png
 
 RANDOM = np.random.default_rng(3)
 
@@ -95,3 +96,11 @@ def test_jobs_without_validation_rows_are_drawn() -> None:
 def test_means_are_formatted_with_their_deviation() -> None:
     assert written(np.array([0.5]), 2) == "0.50"
     assert written(np.array([0.5, 0.7]), 3) == "0.600 ± 0.141"
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+@pytest.mark.parametrize("name", ["$\\frac{$ $x_{$", "\ud83d\0\x1b[2J\r\n", " "])
+def test_names_do_not_break_the_picture(groups: list[Group], name: str) -> None:
+    texts = ["$\\frac{$ $x_{$", "\x1b[2J", "a\r\nb\u2028c", "\0", "\ud83d", "_hidden", "", " ", "a " * 60]
+    groups += [Group(f"hinge, {text}", "hinge", [replica(6)]) for text in texts]
+    png(draw_comparison(name, groups, [Accuracies(text, "hinge", [0.5]) for text in texts], by=name))

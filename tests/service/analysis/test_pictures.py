@@ -21,6 +21,7 @@ from service.analysis.pictures import Subject, draw_pictures
 from service.analysis.predictions import Predictions
 from service.analysis.style import BLUE, png
 from service.analysis.templates import draw_weight_templates, image_shape
+from service.visible_text import visible
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job, last_checkpoint
 from workers.record.history_files import read_history
 
@@ -271,3 +272,25 @@ def test_the_history_can_be_empty(tmp_path: Path) -> None:
         file.unlink()
     assert read_history(subject.directory).equals(pa.Table.from_batches([], read_history(subject.directory).schema))
     assert "learning_curves.png" not in draw_pictures(subject).files
+
+
+# Formulas that are wrong, a sequence of a terminal, line ends, NUL, half of a surrogate pair, a leading underscore.
+HOSTILE = ("$\\frac{$ $x_{$", "\x1b[2J", "a\r\nb\u2028c", "\0", "\ud83d", "_hidden", "\\$", "$$", "", " ", "{} %s \\n")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+@pytest.mark.parametrize("name", ["$\\frac{$ $x_{$", "\ud83d\0\x1b[2J\r\n", " "])
+def test_names_do_not_break_a_picture(name: str) -> None:
+    found = replace(random_predictions(classes=len(HOSTILE)), classes=HOSTILE)
+    confusion = draw_confusion_matrix(name, found)
+    figures = [
+        confusion,
+        draw_margins_and_confidence(name, {"loss": {"type": "softmax"}}, found),
+        draw_weight_templates(name, model_of([Linear(len(HOSTILE))], 64), found.classes),
+    ]
+    for figure in figures:
+        assert figure is not None
+        png(figure)
+    assert confusion is not None
+    labels = [label.get_text().replace("\\$", "$") for label in confusion.axes[0].get_xticklabels()]
+    assert labels == [visible(text) if len(visible(text)) < 15 else f"{visible(text)[:13]}…" for text in HOSTILE]

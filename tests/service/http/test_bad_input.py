@@ -103,6 +103,14 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "empty list of losses": (
         {"loss": {"type": "weighted_sum", "losses": [], "weights": []}}, "loss", ["at least one loss"],
     ),
+    "labels beyond the limit": (
+        {"labels": {str(number): "x" for number in range(64)}}, "labels", ["must have at most 32 entries, not 64"],
+    ),
+    "labels that are a list": ({"labels": ["a"]}, "labels", ["must be an object, not a list"]),
+    "list beyond the limit": (
+        {"model.layers": [{"type": "relu"}] * 300}, "model.layers", ["must have at most 256 entries, not 300"],
+    ),
+    "long name": ({"name": "a" * 201}, "name", ["must have at most 200 characters"]),
     "zero shards": ({"training.shards": 0}, "training.shards", ["must be at least 1, not 0"]),
     "more shards than rows in a batch": (
         {"training.shards": 64, "training.batch_size": 32}, "training.shards", ["64", "must be at most 32"],
@@ -113,7 +121,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "unknown field of a layer": ({"model.layers.0.unit": 3}, "model.layers.0.unit", ["units"]),
     "unknown field at the top": ({"models": {}}, "models", ["did you mean 'model'"]),
     "null": ({"model": None}, "model", ["must be an object, not null"]),
-    "empty name": ({"name": ""}, "name", ["at least 1"]),
+    "empty name": ({"name": ""}, "name", ["must have at least 1 characters, not ''"]),
     "unprintable name": ({"name": "a\tb"}, "name", ["printable"]),
     "NUL": ({"name": "a\0b"}, "name", ["NUL"]),
     "lone surrogate": ({"name": "a\ud800b"}, "name", ["surrogate"]),
@@ -151,6 +159,29 @@ def test_every_wrong_field_is_named(service: httpx.Client) -> None:
         "loss",
     }
     assert "(and 3 more)" in problem["detail"]
+
+
+@pytest.mark.parametrize("name", ["attention", "conv2d", "lstm"])
+def test_a_name_that_is_not_close_to_any_has_no_suggestion(service: httpx.Client, name: str) -> None:
+    problem = check_problem(service.post("/v1/jobs", json=hinge_job(**{"model.layers.1": {"type": name}})), 422)
+    (error,) = problem["errors"]
+    assert error["message"].startswith(f"{name!r} is not a known type; known: abs, add, batch_norm, ")
+    assert "did you mean" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (list(range(13)), "must be left out, or the dataset registered with its split_column"),
+        ([1.5] * 13, "must be a string, not 1.5"),
+        ([None] * 13, "must be a string, not null"),
+    ],
+)
+def test_a_list_of_wrong_values_has_one_error(service: httpx.Client, values: list[Any], words: str) -> None:
+    body = hinge_job(data={"dataset": "digits", "split": {"train": values, "validation": []}})
+    problem = check_problem(service.post("/v1/jobs", json=body), 422)
+    (error,) = problem["errors"]
+    assert words in error["message"]
 
 
 DEEP = 100_000

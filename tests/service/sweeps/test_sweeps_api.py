@@ -57,8 +57,8 @@ def test_no_jobs_are_created_if_one_member_is_invalid(api: httpx.Client) -> None
     answer = api.post("/v1/sweeps", json=sweep(over=over, seeds=[]))
     assert answer.status_code == 422
     errors = {error["field"]: error["message"] for error in answer.json()["errors"]}
-    assert errors.keys() == {"base.optimizer.lr", "base.loss"}
-    assert "(member 2: optimizer.lr = -1, loss.type = 'hinge')" in errors["base.optimizer.lr"]
+    assert errors.keys() == {"over.grid.optimizer.lr.1", "over.grid.loss.type.1"}
+    assert "(member 2: optimizer.lr = -1, loss.type = 'hinge')" in errors["over.grid.optimizer.lr.1"]
     assert api.get("/v1/jobs").json()["data"] == api.get("/v1/sweeps").json()["data"] == []
 
 
@@ -66,13 +66,13 @@ def test_no_jobs_are_created_if_one_member_is_invalid(api: httpx.Client) -> None
     ("changes", "words"),
     [
         ({"over": {"grid": {"training.epochs": list(range(1, 1001))}}}, "makes 3000 jobs; at most 1000"),
-        ({"over": {"grid": {"training.seed": [1]}}}, "sets training.seed twice"),
+        ({"over": {"grid": {"training.seed": [1]}}}, "sets training.seed, as over does"),
         ({"over": {"grid": {"name": ["a"]}}}, "name is set by the sweep itself"),
         ({"over": {"grid": {"model.layers.7.units": [1]}}}, "names entry '7' of a list of 3"),
         ({"over": {"grid": {"data.dataset": ["none"]}}}, "'none' is not a known dataset"),
         ({"over": {"random": {"samples": 1, "fields": {"a.b": {"choice": [1]}}}}}, "did you mean 'choices'?"),
         ({"over": {}}, "must have exactly one of grid, list, random, not none"),
-        ({"seeds": [1, 1]}, "seeds has a duplicate seed"),
+        ({"seeds": [1, 1]}, "seeds: has a duplicate seed"),
         ({"base": {}}, "is required"),
     ],
 )
@@ -80,6 +80,32 @@ def test_an_invalid_sweep_is_rejected(api: httpx.Client, changes: dict[str, Any]
     answer = api.post("/v1/sweeps", json=sweep(**changes))
     assert answer.status_code == 422
     assert words in answer.text, answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"over": {"grid": {"loss": [{"type": "hinge"}, {"type": "hinge", "margin": -1}]}}}, "over.grid.loss.1.margin"),
+        ({"over": {"grid": {"loss.margin": [1.0, "x"]}}}, "over.grid.loss.margin.1"),
+        ({"over": {"grid": {"a.b": [1]}}}, "over.grid.a.b.0"),
+        ({"over": {"grid": {"model.layers.7.units": [1]}}}, "over.grid.model.layers.7.units.0"),
+        ({"over": {"list": [{}, {"training.epochs": 0}]}}, "over.list.1.training.epochs"),
+        ({"over": {"list": [{"data.dataset": "none"}]}}, "over.list.0.data.dataset"),
+        ({"over": {"random": {"samples": 2, "fields": {"optimizer.lr": {"choices": [-1]}}}}},
+        "over.random.fields.optimizer.lr"),
+        ({"over": {"grid": {"training.shards": [4]}}, "base": {**LOSSES_SWEEP["base"], "data": {"dataset": "none"}}},
+         "base.data.dataset"),
+        ({"over": {"grid": {"name": ["a"]}}}, "over"),
+        ({"base": {**LOSSES_SWEEP["base"], "name": "a"}}, "base"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"over": {"grid": {"training.seed": [1]}}}, "seeds"),
+        ({"over": {"grid": {"training.epochs": list(range(1, 1001))}}}, "over"),
+    ],
+)  # fmt: skip
+def test_the_field_of_an_error_is_that_of_the_request(api: httpx.Client, changes: dict[str, Any], field: str) -> None:
+    answer = api.post("/v1/sweeps", json=sweep(**changes))
+    assert answer.status_code == 422
+    assert {error["field"] for error in answer.json()["errors"]} == {field}
 
 
 def test_an_idempotency_key_creates_one_sweep(api: httpx.Client) -> None:
@@ -161,12 +187,12 @@ def test_a_sweep_shows_its_stopping_rule(api: httpx.Client) -> None:
         ),
         (
             {"stopping": {"type": "median", "metric": "val/loss"}, "over": {"list": [{"training.epochs": 5}]}},
-            "base.training.epochs",
+            "over.list.0.training.epochs",
             "must be more than 5, not 5: stopping begins after epoch 5",
         ),
         (
             {"stopping": HALVING, "over": {"list": [{"data.validation": 0.0}]}},
-            "base.data.validation",
+            "over.list.0.data.validation",
             "must leave rows: stopping compares val/accuracy, which is of the validation rows",
         ),
         ({"stopping": HALVING | {"factor": 1}}, "stopping.factor", "must be at least 2, not 1"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from core import registered, to_spec
 from tests.workers.fixtures.helpers import instances, job
@@ -251,3 +252,22 @@ def test_augmentation_needs_images_that_are_large_enough() -> None:
     with pytest.raises(SpecError, match="3 pixels beyond images of 2 x 5: must be at most 2") as caught:
         resolve(spec, replace(DATASET, shape=(2, 5, 2)))
     assert [problem.field for problem in caught.value.problems] == ["data.augmentation.1"]
+
+
+FOLDS = replace(DATASET, splits={"0": 100, "1": 200, "true": 33})
+
+
+def with_split(**split: Any) -> JobSpec:
+    return JobSpec.model_validate(job(data={"dataset": "blobs", "split": split}))
+
+
+def test_folds_are_numbers_or_text() -> None:
+    numbers, text = with_split(train=[0, True], validation=[1]), with_split(train=["0", "true"], validation=["1"])
+    assert numbers == text
+    assert numbers.model_dump()["data"]["split"] == {"train": ["0", "true"], "validation": ["1"]}
+    assert resolve(numbers, FOLDS).train_rows == 133
+    with pytest.raises(SpecError) as caught:
+        resolve(with_split(train=[0, 7, 8, 9], validation=[6, 5]), FOLDS)
+    assert [problem.field for problem in caught.value.problems] == ["data.split.train.1", "data.split.validation.0"]
+    with pytest.raises(ValidationError, match="in both train and validation"):
+        with_split(train=[1], validation=["1"])

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from service.sweeps.schemas import ComparisonView
+from service.tracking.description import tags_of
+from service.tracking.markdown import literal
+from service.tracking.sweeps.note import first_note, last_note
+from service.visible_text import visible
+
+HOSTILE = [
+    "![x](http://evil.example/beacon.png)", "[a](javascript:alert(1))", "<img src=http://evil.example/x.png>",
+    "<script>x",
+    "`code` **bold** _em_ ~~gone~~", "<http://evil.example>", "http://evil.example www.evil.example a@evil.example",
+    "a | b | c",
+    "a\n\n# heading\n\n- item", "\\[a\\](b)", "&lt;b&gt; &#42;", "``` a", "[a]: http://evil.example", "$x$",
+    "a] (b) ![",
+]  # fmt: skip
+
+
+def rendered(text: str) -> list[Any]:
+    """The inline elements of a Markdown text, by a parser that is not ours."""
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    return [child for token in tokens for child in (token.children or [])]
+
+
+def plain(text: str) -> str:
+    return "".join(token.content for token in rendered(text))
+
+
+@given(
+    st.text(st.characters(categories=["L", "N", "P", "S"]) | st.sampled_from("\\`*_[]()<>&!|~#: /.@w\n")).filter(
+        str.strip
+    )
+)
+def test_any_text_is_shown_as_it_is(text: str) -> None:
+    assert plain(f"- name: x{literal(text)}x") == f"name: x{visible(text)}x"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_examples(text: str) -> None:
+    assert plain(f"- name: {literal(text)}") == f"name: {visible(text)}"
+    assert {token.type for token in rendered(literal(text))} == {"text"}
+    assert not re.search(r"://|www\.|@", literal(text)), "what some renderers make a link"
+
+
+def only_our_elements(note: str) -> None:
+    for token in rendered(note):
+        assert token.type not in {"image", "html_inline", "softbreak", "hardbreak", "em_open", "s_open"}
+        if token.type == "link_open":
+            assert token.attrs["href"].startswith("#/experiments/")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_notes_of_runs_have_no_elements_from_names(text: str) -> None:
+    dataset = {"rows": 3, "features": 2, "classes": [text]}
+    data = {"dataset": text, "validation": 0.0, "split": {"train": [text], "validation": [text]}}
+    spec = {
+        "data": data, "loss": {"type": "hinge", "margin": text}, "regularization": {text: text},
+        "optimizer": {"type": text},
+        "training": {"seed": text}, "model": {"layers": [{"type": "linear", "name": text}]},
+    }  # fmt: skip
+    job: Any = SimpleNamespace(
+        labels=[SimpleNamespace(key="a", value=text)], attempt=1, params_sha256=None, reason=text, state="failed",
+        step=1,
+        total_steps=2, latest_metrics={}, spec=spec, dataset=dataset, id="job_1",
+    )  # fmt: skip
+    only_our_elements(tags_of(job, {})["mlflow.note.content"])
+    for over in (
+        {"grid": {text: [text, [text], {"type": text, "a": text}]}},
+        {"list": [{text: text}]},
+        {"random": {"fields": {text: {"choices": [text]}}, "samples": 1, "seed": 0}},
+    ):
+        sweep: Any = SimpleNamespace(
+            spec={"over": over, "seeds": [text], "stopping": {"type": text}}, parallel=None, id="sweep_1"
+        )
+        only_our_elements(first_note(sweep))
+        member = {
+            "id": "job_1", "name": f"a-{text}", "overrides": {"training.seed": text}, "state": "succeeded",
+            "reason": text,
+            "metrics": {}, "best": {}, "steps": 1, "seconds": None, "params_sha256": None,
+            "mlflow": {"run_id": "0", "url": None, "complete": True},
+        }  # fmt: skip
+        group = {"overrides": {text: text}, "loss": text, "jobs": ["job_1"], "n": 1, "left_out": 0, "metrics": {}}
+        comparison = ComparisonView.model_validate({
+            "id": "sweep_1", "mlflow": None, "metric": "val/loss", "members": [member], "groups": [group],
+            "left_out": 0,
+            "best": 0, "best_per_loss": {text: 0},
+        })  # fmt: skip
+        only_our_elements(last_note(sweep, "1", {"succeeded": 1}, comparison))
