@@ -54,6 +54,9 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     restarts: Mapped[int] = mapped_column(default=0)
     priority: Mapped[int] = mapped_column(default=0)
+    # All CPUs and GPUs that its spec asks for.
+    cpus: Mapped[int] = mapped_column(default=0)
+    gpus: Mapped[int] = mapped_column(default=0)
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -77,6 +80,8 @@ class Job(Base):
     mlflow_run: Mapped[MlflowRun | None] = relationship(viewonly=True)
 
 
+# The queue, with what decides whether a job can start: jobs that cannot are skipped without reading their rows.
+Index("ix_jobs_queue", Job.state, Job.priority.desc(), Job.id, Job.cpus, Job.gpus, Job.sweep_id)
 UNEXPORTED = ~Job.mlflow_finished
 Index("ix_jobs_unexported", Job.id, sqlite_where=UNEXPORTED, postgresql_where=UNEXPORTED)
 

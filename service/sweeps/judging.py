@@ -33,6 +33,10 @@ class Judgement(NamedTuple):
     hold: dict[str, str]
     until_step: dict[str, int]
 
+    def joined(self, other: Judgement) -> Judgement:
+        """The decisions of both."""
+        return Judgement(self.stop | other.stop, self.hold | other.hold, self.until_step | other.until_step)
+
 
 def judge(session: Session, jobs: Iterable[Job]) -> Judgement:
     """Apply the rules of the sweeps of these jobs."""

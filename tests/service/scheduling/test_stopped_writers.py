@@ -229,11 +229,16 @@ def test_both_ends_of_a_connection_detect_a_lost_peer(database: Database) -> Non
 
 def test_a_lost_transaction_means_that_the_database_was_unavailable(database: Database, job_id: str) -> None:
     """The API answers 503, not 500, when its process was stopped for a while."""
-    with pytest.raises(DBAPIError) as lost, database.writing() as session:
+    with pytest.raises(DBAPIError) as lost:
+        lose_the_session(database, job_id)
+    assert is_unavailable(lost.value)
+
+
+def lose_the_session(database: Database, job_id: str) -> None:
+    with database.writing() as session:
         find(session, Job, job_id, lock=True)
         session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
         driver = session.connection().connection.driver_connection
         assert driver is not None
         assert select_module.select([driver.fileno()], [], [], 20)[0], "the server has ended the session"
         session.get_one(Job, job_id, populate_existing=True)
-    assert is_unavailable(lost.value)

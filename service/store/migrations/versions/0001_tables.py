@@ -84,6 +84,8 @@ def _create_jobs() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("restarts", sa.Integer(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("cpus", sa.Integer(), nullable=False),
+        sa.Column("gpus", sa.Integer(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("dataset", sa.JSON(), nullable=False),
         sa.Column("idempotency_key", sa.String(), nullable=True),
@@ -105,6 +107,7 @@ def _create_jobs() -> None:
     )
     for column in ("experiment", "state", "sweep_id"):
         op.create_index(f"ix_jobs_{column}_id", "jobs", [column, "id"])
+    op.create_index("ix_jobs_queue", "jobs", ["state", sa.text("priority DESC"), "id", "cpus", "gpus", "sweep_id"])
     for table in (jobs, sweeps):
         unexported = ~table.c.mlflow_finished
         name = f"ix_{table.name}_unexported"
