@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, and_, literal_column
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from service.store.types import Float64, Text, UtcDateTime
@@ -83,7 +83,12 @@ class Job(Base):
 # The queue, with what decides whether a job can start: jobs that cannot are skipped without reading their rows.
 Index("ix_jobs_queue", Job.state, Job.priority.desc(), Job.id, Job.cpus, Job.gpus, Job.sweep_id)
 UNEXPORTED = ~Job.mlflow_finished
-Index("ix_jobs_unexported", Job.id, sqlite_where=UNEXPORTED, postgresql_where=UNEXPORTED)
+# Jobs that have begun have points; those that have not may be many, and change rarely. A literal number, since SQLite
+# uses such an index only for the same condition.
+BEGUN_UNEXPORTED = and_(UNEXPORTED, Job.attempt > literal_column("0"))
+UNBEGUN_UNEXPORTED = and_(UNEXPORTED, Job.attempt == literal_column("0"))
+Index("ix_jobs_begun", Job.id, sqlite_where=BEGUN_UNEXPORTED, postgresql_where=BEGUN_UNEXPORTED)
+Index("ix_jobs_unbegun", Job.id, sqlite_where=UNBEGUN_UNEXPORTED, postgresql_where=UNBEGUN_UNEXPORTED)
 
 
 class Sweep(Base):

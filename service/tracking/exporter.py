@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.components import ComponentStatus
 from service.store.lease import LeaseLostError
 from service.telemetry.instruments import UNEXPORTED_POINTS, UNEXPORTED_SECONDS
-from service.tracking.backlog import measure_backlog, orphaned_runs, pending_jobs, pending_sweeps
+from service.tracking.backlog import measure_backlog, orphaned_runs, pending_jobs, pending_sweeps, pending_unbegun
 from service.tracking.job_export import JobExport
 from service.tracking.mending import Mending
 from service.tracking.mlflow.api import MlflowApi, RejectedError, UnavailableError
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
+UNBEGUN_PER_STEP = 20  # so that the points of running jobs do not wait for a long queue
 ANSWER_SECONDS = 2.0  # to wait for the last answer when the export stops
 
 
@@ -81,6 +82,8 @@ class MlflowExporter:
         self._failures: Counter[str] = Counter()
         self._failed_rounds = 0
         self._set_aside: set[str] = set()
+        self._unbegun_after = ""  # id of the job up to which jobs that have not begun were looked at
+        self._more_unbegun = False
         self._oldest_pending: float | None = None  # time of the oldest pending point, in seconds since 1970
 
     def start(self) -> None:
@@ -120,7 +123,7 @@ class MlflowExporter:
         return wait
 
     def _send_batches(self, pending: Sequence[tuple[Export, str]]) -> float:
-        more = False
+        more = self._more_unbegun
         # Items that failed before come last, so that they do not delay others.
         for export, item_id in sorted(pending, key=lambda item: self._failures[item[1]]):
             try:
@@ -158,6 +161,9 @@ class MlflowExporter:
         pending: list[tuple[Export, str]] = []
         with self._database.reading() as session:
             pending += [(self._exports.jobs, job_id) for job_id in pending_jobs(session)]
+            unbegun, self._unbegun_after = pending_unbegun(session, self._unbegun_after, UNBEGUN_PER_STEP)
+            pending += [(self._exports.jobs, job_id) for job_id in unbegun]
+            self._more_unbegun = len(unbegun) == UNBEGUN_PER_STEP
             sweeps = pending_sweeps(session, without=self._set_aside)
             pending += [(self._exports.sweeps, sweep_id) for sweep_id in sweeps]
             pending += [(self._exports.orphans, run_id) for run_id in orphaned_runs(session)]

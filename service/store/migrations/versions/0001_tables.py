@@ -108,10 +108,13 @@ def _create_jobs() -> None:
     for column in ("experiment", "state", "sweep_id"):
         op.create_index(f"ix_jobs_{column}_id", "jobs", [column, "id"])
     op.create_index("ix_jobs_queue", "jobs", ["state", sa.text("priority DESC"), "id", "cpus", "gpus", "sweep_id"])
-    for table in (jobs, sweeps):
-        unexported = ~table.c.mlflow_finished
-        name = f"ix_{table.name}_unexported"
-        op.create_index(name, table.name, ["id"], sqlite_where=unexported, postgresql_where=unexported)
+    unexported = {
+        "ix_jobs_begun": (jobs, ~jobs.c.mlflow_finished & (jobs.c.attempt > sa.literal_column("0"))),
+        "ix_jobs_unbegun": (jobs, ~jobs.c.mlflow_finished & (jobs.c.attempt == sa.literal_column("0"))),
+        "ix_sweeps_unexported": (sweeps, ~sweeps.c.mlflow_finished),
+    }
+    for name, (table, condition) in unexported.items():
+        op.create_index(name, table.name, ["id"], sqlite_where=condition, postgresql_where=condition)
     ended_jobs = op.create_table(
         "ended_jobs",
         sa.Column("state", sa.String(), nullable=False),
