@@ -69,6 +69,7 @@ class Job(Base):
     params_sha256: Mapped[str | None]
     # Whether everything is exported to MLflow: the exporter queries the other jobs every second.
     mlflow_finished: Mapped[bool] = mapped_column(default=False)
+    mlflow_problem: Mapped[str | None]  # what MLflow refuses, for the user
     sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"))
     overrides: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
@@ -108,6 +109,7 @@ class Sweep(Base):
     mlflow_run_id: Mapped[str | None]
     # Whether everything is exported to MLflow.
     mlflow_finished: Mapped[bool] = mapped_column(default=False)
+    mlflow_problem: Mapped[str | None]
 
 
 UNEXPORTED_SWEEP = ~Sweep.mlflow_finished

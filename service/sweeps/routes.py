@@ -133,6 +133,7 @@ def sweep_view(sweep: Sweep, jobs: Mapping[str, int], mlflow_link: str | None) -
         parallel=sweep.parallel,
         created_at=sweep.created_at,
         mlflow=sweep_mlflow_view(sweep, mlflow_link),
+        mlflow_problem=sweep.mlflow_problem,
     )
 
 

@@ -71,6 +71,7 @@ def _create_jobs() -> None:
         sa.Column("mlflow_experiment_id", sa.String(), nullable=True),
         sa.Column("mlflow_run_id", sa.String(), nullable=True),
         sa.Column("mlflow_finished", sa.Boolean(), nullable=False),
+        sa.Column("mlflow_problem", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_sweeps"),
         sa.UniqueConstraint("idempotency_key", name="uq_sweeps_idempotency_key"),
     )
@@ -96,6 +97,7 @@ def _create_jobs() -> None:
         sa.Column("latest_metrics", sa.JSON(), nullable=False),
         sa.Column("params_sha256", sa.String(), nullable=True),
         sa.Column("mlflow_finished", sa.Boolean(), nullable=False),
+        sa.Column("mlflow_problem", sa.String(), nullable=True),
         sa.Column("sweep_id", sa.String(), nullable=True),
         sa.Column("overrides", sa.JSON(), nullable=True),
         sa.Column("created_at", TIME, nullable=False),
