@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.components import ComponentStatus
 from service.scheduling.scheduler import Scheduler
@@ -126,8 +126,12 @@ class Leadership:
 
     def _end_stalled(self) -> None:
         """End transactions of processes that are stopped: also of those that do not lead, since they lock rows."""
-        with self._database.reading() as session:
-            ended = end_stalled(session)
+        try:
+            with self._database.reading() as session:
+                ended = end_stalled(session)
+        except SQLAlchemyError as error:  # the lease must be kept or taken nevertheless
+            log.warning("transactions of stopped processes could not be looked for: %s", error)
+            return
         if ended:
             log.warning("%d transactions of processes that are stopped or unreachable were ended", len(ended))
 

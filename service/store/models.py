@@ -44,7 +44,12 @@ class Job(Base):
 
     __tablename__ = "jobs"
     # With the id, so that a filtered page is read in the order of the list.
-    __table_args__ = (Index(None, "experiment", "id"), Index(None, "state", "id"), Index(None, "sweep_id", "id"))
+    __table_args__ = (
+        Index(None, "experiment", "id"),
+        Index(None, "state", "id"),
+        Index(None, "experiment", "state", "id"),
+        Index(None, "sweep_id", "id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]

@@ -179,6 +179,33 @@ def test_a_stopped_api_does_not_keep_a_job(
     assert written(database, job_id) == (None, 0)
 
 
+def test_the_lease_is_taken_where_no_session_may_be_ended(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator may have revoked the right."""
+    monkeypatch.setattr(
+        "service.store.stalled.END_STALLED", text("SELECT pid, no_such_function(:seconds) FROM pg_stat_activity")
+    )
+    take(database, "a process that has died")
+    leadership = Leadership(database, settings, FakeCluster())
+    term = leadership._campaign()
+    assert term is not None
+    term.renew()
+    renewals = renewals_of(database)
+    renewing = threading.Thread(target=leadership._renew, args=[term])
+    renewing.start()
+    try:
+        wait_until(lambda: renewals_of(database) > renewals, "a renewal")
+    finally:
+        leadership._stopping.set()
+        renewing.join()
+
+
+def renewals_of(database: Database) -> int:
+    with database.reading() as session:
+        return read_lease(session).renewals
+
+
 def test_transactions_that_go_on_are_not_ended(database: Database, job_id: str) -> None:
     """Neither one that waits for a lock, nor one whose process has just sent something."""
     with database.writing() as session:

@@ -109,6 +109,7 @@ def _create_jobs() -> None:
     )
     for column in ("experiment", "state", "sweep_id"):
         op.create_index(f"ix_jobs_{column}_id", "jobs", [column, "id"])
+    op.create_index("ix_jobs_experiment_state_id", "jobs", ["experiment", "state", "id"])
     op.create_index("ix_jobs_queue", "jobs", ["state", sa.text("priority DESC"), "id", "cpus", "gpus", "sweep_id"])
     unexported = {
         "ix_jobs_begun": (jobs, ~jobs.c.mlflow_finished & (jobs.c.attempt > sa.literal_column("0"))),
