@@ -9,7 +9,7 @@ from sqlalchemy import or_, select
 from service.jobs.states import State
 from service.scheduling.admission import Admission
 from service.store.models import Job
-from service.sweeps.judging import Judgement, judge
+from service.sweeps.judging import Judgement, Values, judge
 from service.sweeps.repository import parallel_limits
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 PAGE = 100
+MOST_VALUES = 20_000  # members whose values are kept
 
 
 class Place(NamedTuple):
@@ -46,11 +47,14 @@ class Queue:
 
     def __init__(self) -> None:
         self._place: Place | None = None  # of the last job of the last page behind the front
+        self._values: dict[str, Values] = {}  # of the members of sweeps with a stopping rule
 
     def decide(
         self, session: Session, live: Sequence[Job], capacity: Mapping[str, float], max_running_jobs: int | None
     ) -> Decisions:
         """Decide about queued jobs beside these live ones."""
+        if len(self._values) > MOST_VALUES:  # most are of sweeps that have ended
+            self._values.clear()
         admission = Admission(live, capacity, max_running_jobs)
         admission.parallel.update(parallel_limits(session, live))
         judgement = Judgement({}, {}, {})
@@ -59,7 +63,7 @@ class Queue:
         while admission.ahead is None and not full:
             fitting = _can_start(capacity, admission.full_sweeps)
             page = read_page(session, place, *fitting)
-            judgement = judgement.joined(judge(session, [*unjudged, *page]))
+            judgement = judgement.joined(judge(session, [*unjudged, *page], self._values))
             admission.parallel.update(parallel_limits(session, page))
             admission.consider([job for job in page if job.id not in judgement.stop], judgement.hold)
             seen |= {job.id: job for job in page}

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event
 
-from service.jobs.repository import create_job, jobs_in, move, note_waiting, start_attempt
+from service.jobs.repository import create_job, jobs_in, move, note_waiting, record_progress, start_attempt
+from service.jobs.series.points import Point
 from service.jobs.states import LIVE, State
 from service.scheduling import queue as queue_module
 from service.scheduling.queue import PAGE, Queue
 from service.store.models import Job
 from service.sweeps.repository import create_sweep
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job
 from workers.job.spec import JobSpec
 
@@ -44,8 +46,8 @@ def add_jobs(database: Database, count: int, *, priority: int = 0, **changes: An
         return [create_job(session, **new, priority=priority)[0].id for _ in range(count)]  # type: ignore[arg-type]
 
 
-def add_sweep(database: Database, count: int, parallel: int) -> list[str]:
-    spec = {"name": "s", "experiment": "e", "parallel": parallel, "stopping": None}
+def add_sweep(database: Database, count: int, parallel: int | None, stopping: Any = None) -> list[str]:
+    spec = {"name": "s", "experiment": "e", "parallel": parallel, "stopping": stopping}
     members = [new_job(**{"resources.workers": 1}) for _ in range(count)]
     with database.writing() as session:
         sweep, _ = create_sweep(session, spec=spec, members=members, body_sha256="b")  # type: ignore[arg-type]
@@ -70,12 +72,12 @@ def run_pass(database: Database, queue: Queue) -> Decisions:
 
 
 @contextmanager
-def counted(database: Database) -> Iterator[dict[str, int]]:
-    """Count the statements and the jobs that are read."""
+def counted(database: Database, containing: str = "") -> Iterator[dict[str, int]]:
+    """Count the statements that contain a text, and the jobs that are read."""
     counts = {"statements": 0, "jobs": 0}
 
-    def statement(*_: object) -> None:
-        counts["statements"] += 1
+    def statement(_connection: object, _cursor: object, text: str, *_: object) -> None:
+        counts["statements"] += containing in text
 
     def job(*_: object) -> None:
         counts["jobs"] += 1
@@ -149,3 +151,24 @@ def test_an_empty_queue(database: Database) -> None:
     assert decide(database, Queue()).empty
     add_jobs(database, 1, **{"resources.workers": 50})
     assert not decide(database, Queue()).empty
+
+
+def test_values_of_members_that_have_not_gone_on_are_not_read_again(database: Database) -> None:
+    """The decisions are the same as those of a scheduler that has just started."""
+    rule = {"type": "median", "metric": "val/accuracy", "after_epochs": 1, "members": 1}
+    members = add_sweep(database, 3, None, rule)
+    queue = Queue()
+    run_pass(database, queue)
+    for step, accuracies in ((2, (0.5, 0.5, 0.5)), (4, (0.9, 0.6, 0.1))):
+        with database.writing() as session:
+            for job_id, accuracy in zip(members, accuracies, strict=True):
+                if step == 2:
+                    move(session, job_id, from_=State.STARTING, to=State.RUNNING)
+                record_points(session, job_id, 1, [Point("val/accuracy", step, accuracy, 1)])
+                record_progress(session, job_id, 1, epoch=step // 2, step=step)
+        decisions = decide(database, queue)
+        assert decisions.judgement == decide(database, Queue()).judgement
+        with counted(database, "FROM metrics") as counts:
+            assert decide(database, queue).judgement == decisions.judgement
+        assert counts["statements"] == 0
+    assert list(decisions.judgement.stop) == [members[2]]
