@@ -69,7 +69,7 @@ class Recovery:
 
     def problem(self, run_id: str | None, error: RejectedError) -> str:
         """Return what is wrong, for the user."""
-        if run_id is not None and not self._is_lost(run_id) and not self._api.get_run(run_id).active:
+        if run_id is not None and self._is_deleted(run_id):
             return f"The run {run_id} was deleted in MLflow. If it is restored there, the export continues. {AGAIN}"
         return f"MLflow refuses the export: {error}"[:LONGEST_PROBLEM].rstrip(".") + f". {AGAIN}"
 
@@ -81,6 +81,12 @@ class Recovery:
                 return True
             raise
         return False
+
+    def _is_deleted(self, run_id: str) -> bool:
+        try:
+            return not self._api.get_run(run_id).active
+        except RejectedError:
+            return False
 
     def _restore(self, experiment_id: str, run_id: str) -> bool:
         if self._api.get_run(run_id).active or not self._api.restore_experiment(experiment_id):

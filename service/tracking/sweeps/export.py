@@ -78,7 +78,8 @@ class SweepExport:
             return False
         # If all members were deleted before they were exported, there is nothing to show.
         if jobs or sweep.mlflow_run_id is not None:
-            run = self._api.get_run(ensure_sweep_run(self._database, self._api, sweep_id).run_id)
+            run_id = ensure_sweep_run(self._database, self._api, sweep_id).run_id
+            run = self._api.get_run(run_id)
             ended_ms = milliseconds(max((job.finished_at or job.created_at for job in jobs), default=sweep.created_at))
             note = last_note(sweep, run.experiment_id, states, comparison)
             self._try(sweep, run, "note", lambda: self._api.set_tags(run.run_id, [(NOTE, note), TABLES_TAG]))

@@ -25,10 +25,11 @@ from service.processes import die_with_parent
 from service.scheduling import leadership as leadership_module
 from service.scheduling.leadership import Leadership
 from service.settings import Settings
-from service.store import Database, lease
+from service.store import Database, lease, migrate
 from service.store import database as database_module
 from service.store.database import is_unavailable
 from service.store.lease import FencedDatabase, Term, read_lease, take_over
+from service.store.migrate import MIGRATION_LOCK
 from service.store.models import Job, Metric
 from service.store.rows import find
 from service.store.stalled import end_stalled
@@ -239,6 +240,17 @@ def test_a_lock_is_not_awaited_for_ever(database: Database, job_id: str, monkeyp
         with pytest.raises(OperationalError, match="lock timeout"):
             cancel(impatient, job_id)
     impatient.close()
+
+
+def test_a_migration_does_not_wait_for_ever_for_another(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(database_module.SERVER_TIMEOUTS, "lock_timeout", "100ms")
+    with database.writing() as session:
+        session.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            migrate(settings.database)
+    migrate(settings.database)
 
 
 def test_both_ends_of_a_connection_detect_a_lost_peer(database: Database) -> None:
