@@ -80,6 +80,15 @@ class InvalidError(ServiceError):
         self.problems = problems
 
 
+class QueueFullError(ServiceError):
+    """As many jobs are queued as may be; the client should try again when some of them have started."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Retry-After": "30"})
+
+
 class UnavailableError(ServiceError):
     """The service cannot do it now; the client should try again after some seconds."""
 

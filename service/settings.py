@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     max_running_jobs: int | None = Field(
         None, gt=0, description="Maximum number of running jobs; default: as many as the cluster has resources for."
     )
+    max_queued_jobs: int = Field(
+        10_000, gt=0, description="Maximum number of queued jobs; a job or a sweep beyond it is rejected with 429."
+    )
     max_event_streams: int = Field(500, ge=0, description="Maximum number of open event streams per process.")
     max_connections: int = Field(
         2000, ge=1, description="Maximum number of open connections per process; fewer if it may not open enough files."

@@ -71,6 +71,7 @@ class JobData(TypedDict):
     started_at: str | None
     finished_at: str | None
     mlflow: MlflowRun | None
+    mlflow_problem: str | None
     params_sha256: str | None
     sweep: Membership | None
 
@@ -93,6 +94,7 @@ class SweepData(TypedDict):
     parallel: int | None
     created_at: str
     mlflow: SweepMlflowRun | None
+    mlflow_problem: str | None
 
 
 class Member(TypedDict):

@@ -53,7 +53,9 @@ def change_resources(session: Session, job_id: str, resources: ResourcesSpec) ->
     if before == after and job.state not in TERMINAL:
         return False
     statement = update(Job).where(Job.id == job_id, Job.state.not_in(TERMINAL))
-    if not changed(session, statement.values(spec={**job.spec, "resources": after})):
+    needs = resources.total
+    values = {"spec": {**job.spec, "resources": after}, "cpus": needs["CPU"], "gpus": needs["GPU"]}
+    if not changed(session, statement.values(values)):
         raise ConflictError(f"Job {job_id} has ended: {job.state}. Its resources can no longer be changed.")
     add_event(session, job_id, "resources_changed", data={"from": before, "to": after})
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -9,8 +10,18 @@ from pydantic import AfterValidator, Field
 from workers.job.fields import AllowedText
 
 MAX_LABELS = 32
+
+
+def _check_key(key: str) -> str:
+    if posixpath.normpath(key) != key:
+        raise ValueError('must not have "//", "/./" or "/../", or "/" at its end: MLflow does not accept such tags')
+    return key
+
+
 # No colon, since it ends the key in a filter.
-Key = Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+Key = Annotated[
+    str, Field(min_length=1, max_length=63, pattern="^[A-Za-z0-9][A-Za-z0-9._/-]*$"), AfterValidator(_check_key)
+]
 Value = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
 
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 from sqlalchemy import func, literal, select, update
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
+from service.errors import QueueFullError
 from service.jobs.events import add_event
 from service.jobs.labels import parse_filter
 from service.jobs.states import LIVE, MOVES, TERMINAL, State
 from service.store.models import Attempt, EndedJobs, Job, Label, now
 from service.store.rows import add_once
 from service.store.types import UtcDateTime
+from workers.job.spec import ResourcesSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,6 +90,7 @@ def create_job(
     """
     job_id, created_at = new_id("job")
     labels, spec = new.pop("labels", {}), new["spec"]
+    needs = ResourcesSpec.model_validate(spec["resources"]).total
     job, created = add_once(
         session,
         Job(
@@ -96,6 +99,8 @@ def create_job(
             name=spec["name"],
             experiment=spec["experiment"],
             state=State.QUEUED,
+            cpus=needs["CPU"],
+            gpus=needs["GPU"],
             labels=[Label(key=key, value=value) for key, value in sorted(labels.items())],
             idempotency_key=idempotency_key,
             sweep_id=sweep_id,
@@ -130,6 +135,19 @@ def list_jobs(session: Session, wanted: JobFilter) -> tuple[Sequence[Job], bool]
         query = query.where(job_id < _first_id(wanted.created_before))
     jobs = session.scalars(query.order_by(job_id.desc()).limit(wanted.limit + 1)).all()
     return jobs[: wanted.limit], len(jobs) > wanted.limit
+
+
+def check_room(session: Session, most: int, more: int = 0) -> None:
+    """Raise QueueFullError if more than `most` jobs are queued, together with `more` that will be."""
+    if more <= most:
+        over = select(Job.id).where(Job.state == State.QUEUED).offset(most - more).limit(1)
+        if session.scalar(over) is None:
+            return
+    would_be = f"with {more:,} more there would be too many" if more else "there are as many"
+    raise QueueFullError(
+        f"At most {most:,} jobs may be queued (max_queued_jobs), and {would_be}. Nothing was created. Try again when "
+        "some have started; with the same Idempotency-Key, nothing is created twice."
+    )
 
 
 def jobs_in(session: Session, states: Iterable[State]) -> Sequence[Job]:

@@ -14,7 +14,7 @@ from service.jobs.actions import apply_action, change_resources, delete_job, rem
 from service.jobs.checks import check_job, checked_resources
 from service.jobs.live import routes as events
 from service.jobs.preview import JobPreview, preview
-from service.jobs.repository import create_job, list_jobs
+from service.jobs.repository import check_room, create_job, list_jobs
 from service.jobs.schemas import BESIDE_SPEC, HINGE_JOB, JobChange, JobFilter, JobList, JobRequest, JobView, job_view
 from service.jobs.series import routes as metrics
 from service.jobs.states import Action, State
@@ -41,7 +41,8 @@ IN_PROGRESS = {State.CANCELLING, State.PAUSING, State.QUEUED}
 def submit_job(spec: JobBody, submission: SubmissionDependency) -> JobView:
     """Queue a training job.
 
-    A spec that cannot run is rejected. The same `Idempotency-Key` with the same body returns the first job again.
+    A spec that cannot run is rejected, and so is any while too many jobs are queued (429). The same `Idempotency-Key`
+    with the same body returns the first job again.
     """
     services = submission.services
     dataset, resolved = check_job(spec, services)
@@ -57,6 +58,8 @@ def submit_job(spec: JobBody, submission: SubmissionDependency) -> JobView:
             body_sha256=body_digest(spec),
             idempotency_key=submission.key,
         )
+        if created:
+            check_room(session, services.settings.max_queued_jobs)
         return job_view(job, services.settings.mlflow_link), created
 
     return submission.submit(PATH, create)

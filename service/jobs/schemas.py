@@ -157,6 +157,7 @@ RUNNING_JOB: dict[str, JsonValue] = {
     "started_at": "2026-01-01T12:00:01Z",
     "finished_at": None,
     "mlflow": None,
+    "mlflow_problem": None,
     "params_sha256": None,
     "sweep": None,
 }
@@ -192,6 +193,7 @@ class JobView(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     mlflow: MlflowView | None = Field(description="Null until the job is exported to MLflow.")
+    mlflow_problem: str | None = Field(description="What MLflow refuses, and what to do; null if there is nothing.")
     params_sha256: str | None = Field(
         description="SHA-256 over the parameters' little-endian float32 bytes, in order of name; null before the first "
         "checkpoint."
@@ -303,6 +305,7 @@ def job_view(job: "Job", mlflow_link: str | None) -> JobView:
         started_at=job.started_at,
         finished_at=job.finished_at,
         mlflow=mlflow_view(job, mlflow_link),
+        mlflow_problem=job.mlflow_problem,
         params_sha256=job.params_sha256,
         sweep=None if job.sweep_id is None else MembershipView(id=job.sweep_id, overrides=job.overrides or {}),
     )

@@ -18,6 +18,71 @@ NO_LIMITS: Mapping[str | None, int] = MappingProxyType({})
 NONE_HELD: Mapping[str, str] = MappingProxyType({})
 
 
+class Admission:
+    """Decides about queued jobs in the order of priority, as many at a time as the caller has read.
+
+    A job starts when all its workers fit into the part of `capacity` that `live` jobs do not use. No job overtakes a
+    waiting one, so that large jobs are not starved: once a job waits, `ahead` is set, and no later one starts.
+    Exceptions are jobs that need more than the whole cluster, jobs whose sweep runs as many as `parallel` allows (by
+    sweep id), and jobs that are held.
+
+    `starting` has the ids of the jobs that start, and `waiting` the reason of each other job, by its id.
+    """
+
+    def __init__(self, live: Sequence[Job], capacity: Mapping[str, float], max_running_jobs: int | None) -> None:
+        self.starting: list[str] = []
+        self.waiting: dict[str, str] = {}
+        self.parallel: dict[str | None, int] = {}
+        self.ahead: str | None = None
+        self._capacity, self._most = capacity, max_running_jobs
+        self._free = free_resources(live, capacity)
+        self._live = len(live)
+        self._members = Counter(job.sweep_id for job in live)
+
+    @property
+    def full_sweeps(self) -> list[str]:
+        """The sweeps that run as many jobs as they may."""
+        full = (sweep_id for sweep_id, most in self.parallel.items() if self._members[sweep_id] >= most)
+        return [sweep_id for sweep_id in full if sweep_id is not None]
+
+    def consider(self, queued: Sequence[Job], held: Mapping[str, str] = NONE_HELD) -> None:
+        """Decide about the next jobs; `held` are those that wait for another reason, by id."""
+        for job in queued:
+            if reason := held.get(job.id) or self._never(job):
+                self.waiting[job.id] = reason
+            elif reason := self._not_now(job):
+                self.waiting[job.id], self.ahead = reason, job.id
+            else:
+                needs = resources_of(job).total
+                self._free = {name: there - needs[name] for name, there in self._free.items()}
+                self.starting.append(job.id)
+                self._members[job.sweep_id] += 1
+
+    def _never(self, job: Job) -> str | None:
+        """Why a job waits that others may overtake."""
+        needs = resources_of(job).total
+        if too_big := next((name for name, needed in needs.items() if needed > self._capacity[name]), None):
+            there = f"{self._capacity[too_big]:g}"
+            return f"cluster_too_small: needs {needs[too_big]} {too_big}s, and the whole cluster has {there}"
+        if (running := self._members[job.sweep_id]) >= (most := self.parallel.get(job.sweep_id, inf)):
+            return f"waiting_for_sweep: {running} of at most {most} jobs of its sweep run"
+        return None
+
+    def _not_now(self, job: Job) -> str | None:
+        running, needs = self._live + len(self.starting), resources_of(job).total
+        if self.ahead is not None:
+            # The job directly ahead, not the first waiting one, so that few reasons change when the queue moves.
+            return f"waiting_for_turn: behind {self.ahead}"
+        if self._most is not None and running >= self._most:
+            return f"waiting_for_other_jobs: {running} of at most {self._most} jobs run"
+        if lacking := next((name for name, needed in needs.items() if needed > self._free[name]), None):
+            return (
+                f"waiting_for_{lacking.lower()}s: needs {needs[lacking]} {lacking}s, and {self._free[lacking]:g} of "
+                f"the cluster's {self._capacity[lacking]:g} are free"
+            )
+        return None
+
+
 def admission(
     queued: Sequence[Job],
     live: Sequence[Job],
@@ -26,49 +91,11 @@ def admission(
     parallel: Mapping[str | None, int] = NO_LIMITS,
     held: Mapping[str, str] = NONE_HELD,
 ) -> tuple[list[str], dict[str, str]]:
-    """Ids of the jobs that start, and for each other job the reason why it waits.
-
-    `queued` is in order of priority. A job starts when all its workers fit into the part of `capacity` that `live` jobs
-    do not use. No job overtakes a waiting one, so that large jobs are not starved. Exceptions are jobs that need more
-    than the whole cluster, jobs whose sweep runs as many as `parallel` allows (by sweep id), and jobs that are `held`
-    for a reason (by job id).
-    """
-    starting: list[str] = []
-    waiting: dict[str, str] = {}
-    free = free_resources(live, capacity)
-    ahead: str | None = None
-    members = Counter(job.sweep_id for job in live)
-    for job in queued:
-        if job.id in held:
-            waiting[job.id] = held[job.id]
-            continue
-        needs = resources_of(job).total
-        if too_big := next((name for name, needed in needs.items() if needed > capacity[name]), None):
-            waiting[job.id] = (
-                f"cluster_too_small: needs {needs[too_big]} {too_big}s, and the whole cluster has {capacity[too_big]:g}"
-            )
-            continue
-        if members[job.sweep_id] >= (most := parallel.get(job.sweep_id, inf)):
-            waiting[job.id] = f"waiting_for_sweep: {members[job.sweep_id]} of at most {most} jobs of its sweep run"
-            continue
-        running = len(live) + len(starting)
-        if ahead is not None:
-            # The job directly ahead, not the first waiting one, so that few reasons change when the queue moves.
-            waiting[job.id] = f"waiting_for_turn: behind {ahead}"
-        elif max_running_jobs is not None and running >= max_running_jobs:
-            waiting[job.id] = f"waiting_for_other_jobs: {running} of at most {max_running_jobs} jobs run"
-        elif lacking := next((name for name, needed in needs.items() if needed > free[name]), None):
-            waiting[job.id] = (
-                f"waiting_for_{lacking.lower()}s: needs {needs[lacking]} {lacking}s, and {free[lacking]:g} of the "
-                f"cluster's {capacity[lacking]:g} are free"
-            )
-        else:
-            free = {name: there - needs[name] for name, there in free.items()}
-            starting.append(job.id)
-            members[job.sweep_id] += 1
-            continue
-        ahead = job.id
-    return starting, waiting
+    """The decisions of `Admission` about a whole queue."""
+    decisions = Admission(live, capacity, max_running_jobs)
+    decisions.parallel.update(parallel)
+    decisions.consider(queued, held)
+    return decisions.starting, decisions.waiting
 
 
 def resources_of(job: Job) -> ResourcesSpec:

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
 from service.components import ComponentStatus
 from service.scheduling.scheduler import Scheduler
 from service.store.lease import LEASE, FencedDatabase, LeaseLostError, Term, read_lease, take_over
+from service.store.stalled import end_stalled
 from service.tracking import MlflowExporter
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from service.scheduling.scheduler import Cluster
     from service.settings import Settings
     from service.store import Transactions
+    from service.store.lease import LeaseState
 
 RENEWAL = 2.5  # seconds between renewals: two may fail
 LOOK = 1.0  # seconds between a candidate's queries of the lease
@@ -99,19 +103,37 @@ class Leadership:
         """Wait until the lease can be taken, and take it; returns None if this process stops."""
         seen, since = None, 0.0
         while not self._stopping.is_set():
-            with self._database.reading() as session:
-                state = read_lease(session)
-            if state != seen:
-                seen, since = state, time.monotonic()
-            free = self._alone or state.holder in {None, self._name}
-            if free or time.monotonic() - since > LEASE:
-                begun = time.monotonic()
-                with self._database.writing() as session:
-                    token = take_over(session, state, self._name)
-                if token is not None:
-                    return Term(self._database, token, begun)
+            try:
+                self._end_stalled()
+                with self._database.reading() as session:
+                    state = read_lease(session)
+                if state != seen:
+                    seen, since = state, time.monotonic()
+                free = self._alone or state.holder in {None, self._name}
+                if (free or time.monotonic() - since > LEASE) and (term := self._take(state)):
+                    return term
+            except OperationalError as error:
+                # The time without a renewal continues to be counted.
+                log.warning("the lease could not be read or taken; trying again: %s", error.orig)
             self._stopping.wait(LOOK)
         return None
+
+    def _take(self, seen: LeaseState) -> Term | None:
+        begun = time.monotonic()
+        with self._database.writing() as session:
+            token = take_over(session, seen, self._name)
+        return None if token is None else Term(self._database, token, begun)
+
+    def _end_stalled(self) -> None:
+        """End transactions of processes that are stopped: also of those that do not lead, since they lock rows."""
+        try:
+            with self._database.reading() as session:
+                ended = end_stalled(session)
+        except SQLAlchemyError as error:  # the lease must be kept or taken nevertheless
+            log.warning("transactions of stopped processes could not be looked for: %s", error)
+            return
+        if ended:
+            log.warning("%d transactions of processes that are stopped or unreachable were ended", len(ended))
 
     def _lead(self, term: Term) -> None:
         log.info("this process is the leader, term %d", term.token)
@@ -126,6 +148,7 @@ class Leadership:
         """Renew the lease until it is lost or released."""
         while not (self._stopping.is_set() or term.over.wait(RENEWAL)):
             try:
+                self._end_stalled()
                 term.renew()
             except LeaseLostError as error:
                 log.warning("stepping down: %s", error)

@@ -17,12 +17,12 @@ from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
 from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
 from service.jobs.states import LIVE, State
-from service.scheduling.admission import admission, resources_of
+from service.scheduling.admission import resources_of
 from service.scheduling.follower import Follower
+from service.scheduling.queue import Queue
 from service.store.lease import LeaseLostError
 from service.store.models import Job, now
-from service.sweeps.judging import judge, stop
-from service.sweeps.repository import parallel_limits
+from service.sweeps.judging import stop
 from service.telemetry.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SCHEDULER_LAST_PASS, SCHEDULER_PASS
 from workers.cluster.attempt import Attempt, Supervisors
 from workers.data.dataset import DatasetInfo
@@ -33,6 +33,7 @@ from workers.training.assignment import Assignment
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from service.scheduling.queue import Decisions
     from service.settings import Settings
     from service.store import Transactions
     from service.sweeps.judging import Judgement
@@ -70,7 +71,7 @@ class Scheduler:
 
     def __init__(self, database: Transactions, settings: Settings, cluster: Cluster) -> None:
         self._database, self._settings, self._cluster = database, settings, cluster
-        self._supervisors = Supervisors()
+        self._supervisors, self._queue = Supervisors(), Queue()
         self._missing = SERVICE_RESTARTED  # the end of an attempt that is not found
         self._supervisor: str | None = None  # the supervisor for the next attempt
         self._followers: dict[tuple[str, int], Follower] = {}
@@ -120,16 +121,14 @@ class Scheduler:
             return
         self._release_supervisors()
         with self._database.reading() as session:
-            jobs = jobs_in(session, [State.QUEUED, *LIVE])
-            parallel = parallel_limits(session, jobs)
-            judgement = judge(session, jobs)
-        self._stop_members(judgement)
-        live = [job for job in jobs if job.state in LIVE]
+            live = jobs_in(session, LIVE)
+            most = self._settings.max_running_jobs
+            decisions = self._queue.decide(session, live, self._cluster.resources, most)
+        self._stop_members(decisions.judgement)
         self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
         self._pass_on(live)
-        queued = [job for job in jobs if job.state == State.QUEUED and job.id not in judgement.stop]
-        self._admit(queued, live, parallel, judgement)
-        if not jobs:
+        self._admit(decisions)
+        if decisions.empty and not live:
             self._supervisors.keep_warm()
 
     def _stop_members(self, judgement: Judgement) -> None:
@@ -191,18 +190,13 @@ class Scheduler:
                 follower.attempt.resize(resources)
                 follower.resources = resources
 
-    def _admit(
-        self, queued: Sequence[Job], live: Sequence[Job], parallel: Mapping[str | None, int], judgement: Judgement
-    ) -> None:
+    def _admit(self, decisions: Decisions) -> None:
         """Start the jobs that fit, and record what the others wait for."""
-        resources, most = self._cluster.resources, self._settings.max_running_jobs
-        starting, waiting = admission(queued, live, resources, most, parallel, judgement.hold)
-        for job_id in starting:
-            self._launch(job_id, judgement.until_step.get(job_id))
-        news = {job.id: waiting[job.id] for job in queued if job.id in waiting and waiting[job.id] != job.reason}
-        if news:
+        for job_id in decisions.starting:
+            self._launch(job_id, decisions.judgement.until_step.get(job_id))
+        if decisions.reasons:
             with self._database.writing() as session:
-                for job_id, reason in news.items():
+                for job_id, reason in decisions.reasons.items():
                     note_waiting(session, job_id, reason)
 
     def _launch(self, job_id: str, until_step: int | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFreeError
 from sqlalchemy.orm import Session
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-LOCK_TIMEOUT_S = 30
-IDLE_TIMEOUT_S = 10
+LOCK_TIMEOUT_S = 30  # longest wait for another's lock
+IDLE_TIMEOUT_S = 10  # after which a writer that sends nothing loses its transaction
 CONNECTIONS = (
     20  # open connections per process: opening one costs more than most transactions, and a server accepts 100
 )
@@ -26,6 +26,14 @@ DISK_FULL = "53100"  # of PostgreSQL's errors
 # A server whose machine is down is detected within seconds; TCP's default is a quarter of an hour.
 TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
 TIMEOUTS |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+# The server detects a lost client likewise: the locks of a machine that is down are released.
+SERVER_TIMEOUTS = {
+    "lock_timeout": f"{LOCK_TIMEOUT_S}s",
+    "tcp_user_timeout": "10s",
+    "tcp_keepalives_idle": "5s",
+    "tcp_keepalives_interval": "2s",
+    "tcp_keepalives_count": "3",
+}
 
 
 class Transactions(Protocol):
@@ -72,7 +80,8 @@ class Database:
 
 def is_unavailable(error: SQLAlchemyError) -> bool:
     """Whether an error means that the database could not be reached, was busy for too long, or disconnected."""
-    return isinstance(error, OperationalError | InterfaceError | NoConnectionFreeError)
+    disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
+    return disconnected or isinstance(error, OperationalError | InterfaceError | NoConnectionFreeError)
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -99,6 +108,7 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(location, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=TIMEOUTS)
+    event.listen(engine, "connect", _set_up_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     return engine
 
@@ -120,7 +130,14 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
+def _set_up_postgresql(connection: Any, _record: object) -> None:
+    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SERVER_TIMEOUTS.items())
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {settings}")
+    connection.commit()
+
+
 def _begin_postgresql(connection: Connection) -> None:
-    # A writer that is stopped, or whose machine is down, must not keep its locks.
+    # A writer that is stopped, or whose machine is down, must not keep its locks; see also `end_stalled`.
     if connection.get_execution_options().get(IMMEDIATE, False):
         connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'")

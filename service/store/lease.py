@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Update, select, update
+from sqlalchemy import Update, select, text, update
 
 from service.store.models import Lease
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 SCHEDULER = "scheduler"
 LEASE = 10.0  # seconds without a renewal after which another process takes over
+# A candidate neither waits long for the holder's transactions, nor makes the holder wait if it is stopped itself.
+CANDIDATE = text(
+    "SELECT set_config('lock_timeout', '1s', true), set_config('idle_in_transaction_session_timeout', '2s', true)"
+)
 
 
 class LeaseLostError(Exception):
@@ -46,7 +50,12 @@ def read_lease(session: Session) -> LeaseState:
 
 
 def take_over(session: Session, seen: LeaseState, holder: str) -> int | None:
-    """Take the lease if it is still as `seen`; returns its new token, or None if it has changed."""
+    """Take the lease if it is still as `seen`; returns its new token, or None if it has changed.
+
+    Raises OperationalError while a transaction of the holder is open; `end_stalled` ends one of a stopped process.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(CANDIDATE)
     # A holder's writes lock the row FOR KEY SHARE: this waits until running ones are committed.
     session.execute(select(Lease.name).where(Lease.name == SCHEDULER).with_for_update())
     if read_lease(session) != seen:

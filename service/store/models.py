@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, and_, literal_column
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from service.store.types import Float64, Text, UtcDateTime
@@ -44,7 +44,12 @@ class Job(Base):
 
     __tablename__ = "jobs"
     # With the id, so that a filtered page is read in the order of the list.
-    __table_args__ = (Index(None, "experiment", "id"), Index(None, "state", "id"), Index(None, "sweep_id", "id"))
+    __table_args__ = (
+        Index(None, "experiment", "id"),
+        Index(None, "state", "id"),
+        Index(None, "experiment", "state", "id"),
+        Index(None, "sweep_id", "id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -54,6 +59,9 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     restarts: Mapped[int] = mapped_column(default=0)
     priority: Mapped[int] = mapped_column(default=0)
+    # All CPUs and GPUs that its spec asks for.
+    cpus: Mapped[int] = mapped_column(default=0)
+    gpus: Mapped[int] = mapped_column(default=0)
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -66,6 +74,7 @@ class Job(Base):
     params_sha256: Mapped[str | None]
     # Whether everything is exported to MLflow: the exporter queries the other jobs every second.
     mlflow_finished: Mapped[bool] = mapped_column(default=False)
+    mlflow_problem: Mapped[str | None]  # what MLflow refuses, for the user
     sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"))
     overrides: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
@@ -77,8 +86,15 @@ class Job(Base):
     mlflow_run: Mapped[MlflowRun | None] = relationship(viewonly=True)
 
 
+# The queue, with what decides whether a job can start: jobs that cannot are skipped without reading their rows.
+Index("ix_jobs_queue", Job.state, Job.priority.desc(), Job.id, Job.cpus, Job.gpus, Job.sweep_id)
 UNEXPORTED = ~Job.mlflow_finished
-Index("ix_jobs_unexported", Job.id, sqlite_where=UNEXPORTED, postgresql_where=UNEXPORTED)
+# Jobs that have begun have points; those that have not may be many, and change rarely. A literal number, since SQLite
+# uses such an index only for the same condition.
+BEGUN_UNEXPORTED = and_(UNEXPORTED, Job.attempt > literal_column("0"))
+UNBEGUN_UNEXPORTED = and_(UNEXPORTED, Job.attempt == literal_column("0"))
+Index("ix_jobs_begun", Job.id, sqlite_where=BEGUN_UNEXPORTED, postgresql_where=BEGUN_UNEXPORTED)
+Index("ix_jobs_unbegun", Job.id, sqlite_where=UNBEGUN_UNEXPORTED, postgresql_where=UNBEGUN_UNEXPORTED)
 
 
 class Sweep(Base):
@@ -98,6 +114,7 @@ class Sweep(Base):
     mlflow_run_id: Mapped[str | None]
     # Whether everything is exported to MLflow.
     mlflow_finished: Mapped[bool] = mapped_column(default=False)
+    mlflow_problem: Mapped[str | None]
 
 
 UNEXPORTED_SWEEP = ~Sweep.mlflow_finished

@@ -33,9 +33,23 @@ class Judgement(NamedTuple):
     hold: dict[str, str]
     until_step: dict[str, int]
 
+    def joined(self, other: Judgement) -> Judgement:
+        """The decisions of both."""
+        return Judgement(self.stop | other.stop, self.hold | other.hold, self.until_step | other.until_step)
 
-def judge(session: Session, jobs: Iterable[Job]) -> Judgement:
-    """Apply the rules of the sweeps of these jobs."""
+
+class Values(NamedTuple):
+    """Values of a member by step, and the attempt and step that it had reached; with others there may be more."""
+
+    reached: tuple[int, int]
+    by_step: dict[int, float]
+
+
+def judge(session: Session, jobs: Iterable[Job], known: dict[str, Values] | None = None) -> Judgement:
+    """Apply the rules of the sweeps of these jobs.
+
+    `known` has the values that earlier calls have read, by job; only those of members that went on are read again.
+    """
     judgement = Judgement({}, {}, {})
     queued: dict[str | None, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -48,7 +62,7 @@ def judge(session: Session, jobs: Iterable[Job]) -> Judgement:
         if document is None:
             continue
         rule = RULE.validate_python(document)
-        verdict = verdict_of(rule, standings(session, sweep_id, rule))
+        verdict = verdict_of(rule, standings(session, sweep_id, rule, known))
         judgement.stop.update(verdict.stop)
         judgement.hold.update(verdict.hold)
         if verdict.until is not None:
@@ -65,32 +79,40 @@ def stop(session: Session, job_id: str, reason: str) -> bool:
         return False
 
 
-def standings(session: Session, sweep_id: str, rule: Stopping) -> list[Standing]:
-    """State and metric values of the members of a sweep, in the order of their numbers."""
+def standings(
+    session: Session, sweep_id: str, rule: Stopping, known: dict[str, Values] | None = None
+) -> list[Standing]:
+    """State and metric values of the members of a sweep, in the order of their numbers. For `known` see `judge`."""
+    known = {} if known is None else known
     epochs = Job.spec["training"]["epochs"].as_integer()
-    query = select(Job.id, Job.state, epochs, Job.total_steps // epochs, Job.latest_metrics[rule.metric])
-    members = session.execute(query.where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
+    columns = Job.id, Job.state, epochs, Job.total_steps // epochs, Job.latest_metrics[rule.metric]
+    query = select(*columns, Job.attempt, Job.step).where(Job.sweep_id == sweep_id).order_by(Job.id)
+    members = session.execute(query).all()
+    reached = {job_id: (attempt, step) for job_id, *_, attempt, step in members}
+    changed = [job_id for job_id, at in reached.items() if job_id not in known or known[job_id].reached != at]
+    known |= {job_id: Values(reached[job_id], {}) for job_id in changed}
     # Many values: the column's own type would convert each in Python.
     value = type_coerce(Metric.value, Double)
-    points = select(Metric.job_id, Metric.step, value).join(Job, Job.id == Metric.job_id)
-    points = points.where(Job.sweep_id == sweep_id, Metric.name == rule.metric)
+    points = select(Metric.job_id, Metric.step, value).where(Metric.job_id.in_(changed), Metric.name == rule.metric)
     if isinstance(rule, SuccessiveHalving):
         # Values at the rungs are enough, with the last one of members that ended before.
         rungs = list(rule.rungs(max((member[2] for member in members), default=0)))
         points = points.where(Metric.step.in_({rung * member[3] for member in members for rung in rungs}))
-    values: dict[str, dict[int, float]] = defaultdict(dict)
-    for job_id, step, recorded in session.execute(points):
-        values[job_id][step] = recorded
-    for job_id, *_, latest in members:
+    for job_id, step, recorded in session.execute(points) if changed else ():
+        known[job_id].by_step[step] = recorded
+    for job_id, _, _, _, latest, *_ in members:
         if latest is not None:
             step, recorded = latest
-            values[job_id].setdefault(step, recorded)
+            known[job_id].by_step.setdefault(step, recorded)
     return [
         Standing(
             job_id,
             State(state),
             epochs,
-            {step // steps: math.nan if recorded is None else recorded for step, recorded in values[job_id].items()},
+            {
+                step // steps: math.nan if recorded is None else recorded
+                for step, recorded in known[job_id].by_step.items()
+            },
         )
-        for job_id, state, epochs, steps, _ in members
+        for job_id, state, epochs, steps, *_ in members
     ]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import joinedload
 
 from service.errors import ConflictError, NotFoundError
 from service.jobs.actions import apply_action
-from service.jobs.repository import create_job, new_id
+from service.jobs.repository import check_room, create_job, new_id
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Action, State
 from service.store.models import Job, Metric, Sweep
 from service.store.rows import add_once
@@ -33,14 +33,15 @@ def create_sweep(
     session: Session,
     *,
     spec: dict[str, Any],
-    members: Iterable[NewJob],
+    members: Sequence[NewJob],
     body_sha256: str,
     idempotency_key: str | None = None,
+    max_queued_jobs: int | None = None,
 ) -> tuple[Sweep, bool]:
     """Add a sweep with its jobs; returns the sweep and whether it is new.
 
     The same `idempotency_key` with the same body returns the first sweep again. Raises IdempotencyMismatchError where
-    the body differs.
+    the body differs, and QueueFullError where more than `max_queued_jobs` would be queued.
     """
     sweep_id, created_at = new_id("sweep")
     sweep, created = add_once(
@@ -57,6 +58,8 @@ def create_sweep(
         ),
     )
     if created:
+        if max_queued_jobs is not None:
+            check_room(session, max_queued_jobs, len(members))
         for member in members:
             create_job(session, sweep_id=sweep_id, **member)
     return sweep, created

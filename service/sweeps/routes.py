@@ -41,7 +41,8 @@ router = APIRouter(prefix=PATH, tags=["sweeps"], route_class=StrictJsonRoute, re
 def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: SubmissionDependency) -> SweepView:
     """Queue jobs that differ in some fields: all of them, or none if one of them cannot run.
 
-    The same `Idempotency-Key` with the same body returns the first sweep again.
+    If too many jobs would be queued, none is either (429). The same `Idempotency-Key` with the same body returns the
+    first sweep again.
     """
     services = submission.services
     members = members_of(spec, services)
@@ -53,6 +54,7 @@ def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: SubmissionDe
             members=members,
             body_sha256=body_digest(spec),
             idempotency_key=submission.key,
+            max_queued_jobs=services.settings.max_queued_jobs,
         )
         return _view(session, sweep, services.settings.mlflow_link), created
 
@@ -132,6 +134,7 @@ def sweep_view(sweep: Sweep, jobs: Mapping[str, int], mlflow_link: str | None) -
         parallel=sweep.parallel,
         created_at=sweep.created_at,
         mlflow=sweep_mlflow_view(sweep, mlflow_link),
+        mlflow_problem=sweep.mlflow_problem,
     )
 
 

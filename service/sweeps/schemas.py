@@ -108,6 +108,7 @@ class SweepView(BaseModel):
     parallel: int | None
     created_at: datetime
     mlflow: SweepMlflowView | None = Field(description="Null until the sweep is exported to MLflow.")
+    mlflow_problem: str | None = Field(description="What MLflow refuses, and what to do; null if there is nothing.")
 
 
 class SweepList(BaseModel):

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, case, exists, func, or_, select
 
 from service.jobs.states import TERMINAL, State
-from service.store.models import UNEXPORTED, UNEXPORTED_SWEEP, Job, Metric, MlflowRun, OrphanedRun, Sweep
+from service.store.models import (
+    BEGUN_UNEXPORTED,
+    UNBEGUN_UNEXPORTED,
+    UNEXPORTED,
+    UNEXPORTED_SWEEP,
+    Job,
+    Metric,
+    MlflowRun,
+    OrphanedRun,
+    Sweep,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -27,6 +37,11 @@ STATUS = {
 }
 
 
+# Without its points, what is new of a job that MLflow has or does not have yet.
+NEWS = or_(MlflowRun.job_id.is_(None), MlflowRun.status != case(STATUS, value=Job.state), ~MlflowRun.params_logged)
+UNBEGUN_PER_PAGE = 1000
+
+
 class Backlog(NamedTuple):
     """The number of recorded points that are not exported, and the time of the oldest, in milliseconds since 1970."""
 
@@ -35,12 +50,25 @@ class Backlog(NamedTuple):
 
 
 def pending_jobs(session: Session) -> Sequence[str]:
-    """Return the jobs with data that is not exported, oldest first."""
+    """Return the jobs that have begun, with data that is not exported, oldest first."""
     points = exists().where(Metric.job_id == Job.id, Metric.id > MlflowRun.metric_cursor)
-    news = or_(MlflowRun.status != case(STATUS, value=Job.state), ~MlflowRun.params_logged, points)
-    query = select(Job.id).outerjoin(MlflowRun).where(UNEXPORTED, or_(MlflowRun.job_id.is_(None), news))
+    query = select(Job.id).outerjoin(MlflowRun).where(BEGUN_UNEXPORTED, or_(NEWS, points))
     # A job that is starting needs the CPU for its first step, and will have more to export soon.
     return session.scalars(query.where(Job.state != State.STARTING).order_by(Job.id)).all()
+
+
+def pending_unbegun(session: Session, after: str, most: int) -> tuple[Sequence[str], str]:
+    """Return at most `most` jobs that have not begun and are not exported as they are, and where to go on.
+
+    Many jobs can wait in the queue: one call looks at a page of them, of the ids after `after`.
+    """
+    news = case((NEWS, 1), else_=0)
+    query = select(Job.id, news).outerjoin(MlflowRun).where(UNBEGUN_UNEXPORTED, Job.id > after)
+    page = session.execute(query.order_by(Job.id).limit(UNBEGUN_PER_PAGE)).all()
+    pending = [job_id for job_id, is_new in page if is_new]
+    if len(pending) > most:
+        return pending[:most], pending[most - 1]
+    return pending, page[-1][0] if len(page) == UNBEGUN_PER_PAGE else ""
 
 
 def pending_sweeps(session: Session, *, without: Collection[str]) -> Sequence[str]:
@@ -56,9 +84,9 @@ def orphaned_runs(session: Session) -> Sequence[str]:
 
 
 def measure_backlog(session: Session, *, without: Collection[str]) -> Backlog:
-    """Return the backlog of all jobs except those in `without`."""
+    """Return the backlog of all jobs except those in `without`. Jobs that have not begun have no points."""
     waiting = and_(Metric.job_id == Job.id, Metric.id > func.coalesce(MlflowRun.metric_cursor, 0))
     query = select(func.count(), func.min(Metric.id)).select_from(Job).outerjoin(MlflowRun).join(Metric, waiting)
-    points, first = session.execute(query.where(UNEXPORTED, Job.id.not_in(without))).one()
+    points, first = session.execute(query.where(BEGUN_UNEXPORTED, Job.id.not_in(without))).one()
     # With None, SQLite would scan the whole table.
     return Backlog(points, None if first is None else session.get_one(Metric, first).time_ms)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.components import ComponentStatus
 from service.store.lease import LeaseLostError
 from service.telemetry.instruments import UNEXPORTED_POINTS, UNEXPORTED_SECONDS
-from service.tracking.backlog import measure_backlog, orphaned_runs, pending_jobs, pending_sweeps
+from service.tracking.backlog import measure_backlog, orphaned_runs, pending_jobs, pending_sweeps, pending_unbegun
 from service.tracking.job_export import JobExport
 from service.tracking.mending import Mending
 from service.tracking.mlflow.api import MlflowApi, RejectedError, UnavailableError
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
+UNBEGUN_PER_STEP = 20  # so that the points of running jobs do not wait for a long queue
+FIRST_REPEAT_SECONDS, LONGEST_REPEAT_SECONDS = 60.0, 3600.0  # of an export that MLflow rejected
 ANSWER_SECONDS = 2.0  # to wait for the last answer when the export stops
 
 
@@ -44,6 +46,13 @@ class Export(Protocol):
 
     def record_rejection(self, item_id: str, error: RejectedError, /) -> None:
         """Record that MLflow rejected the item as a whole."""
+
+
+class SetAside(NamedTuple):
+    """When an item that MLflow rejected is tried again, on the monotonic clock, and the wait after that."""
+
+    due: float
+    wait: float
 
 
 class Exports(NamedTuple):
@@ -81,7 +90,9 @@ class MlflowExporter:
         self._thread = threading.Thread(target=self._run, name="mlflow-exporter", daemon=True)
         self._failures: Counter[str] = Counter()
         self._failed_rounds = 0
-        self._set_aside: set[str] = set()
+        self._set_aside: dict[str, SetAside] = {}
+        self._unbegun_after = ""  # id of the job up to which jobs that have not begun were looked at
+        self._more_unbegun = False
         self._oldest_pending: float | None = None  # time of the oldest pending point, in seconds since 1970
 
     def start(self) -> None:
@@ -121,7 +132,7 @@ class MlflowExporter:
         return wait
 
     def _send_batches(self, pending: Sequence[tuple[Export, str]]) -> float:
-        more = False
+        more = self._more_unbegun
         # Items that failed before come last, so that they do not delay others.
         for export, item_id in sorted(pending, key=lambda item: self._failures[item[1]]):
             try:
@@ -159,12 +170,17 @@ class MlflowExporter:
         pending: list[tuple[Export, str]] = []
         with self._database.reading() as session:
             pending += [(self._exports.jobs, job_id) for job_id in pending_jobs(session)]
+            unbegun, self._unbegun_after = pending_unbegun(session, self._unbegun_after, UNBEGUN_PER_STEP)
+            pending += [(self._exports.jobs, job_id) for job_id in unbegun]
+            self._more_unbegun = len(unbegun) == UNBEGUN_PER_STEP
             sweeps = pending_sweeps(session, without=self._set_aside)
             pending += [(self._exports.sweeps, sweep_id) for sweep_id in sweeps]
             pending += [(self._exports.orphans, run_id) for run_id in orphaned_runs(session)]
         if self._exports.mending.due:
             pending.append((self._exports.mending, "mending"))
-        return [(export, item_id) for export, item_id in pending if item_id not in self._set_aside]
+        begun = time.monotonic()
+        later = {item_id for item_id, aside in self._set_aside.items() if aside.due > begun}
+        return [(export, item_id) for export, item_id in pending if item_id not in later]
 
     def _measure(self) -> None:
         with self._database.reading() as session:
@@ -178,9 +194,12 @@ class MlflowExporter:
     def _export(self, export: Export, item_id: str) -> bool:
         """Export an item. Returns True if there is more than fits into one batch."""
         try:
-            return export.export(item_id)
+            more = export.export(item_id)
         except RejectedError as error:
-            # Retrying is of no use until a user has changed something. The next start tries again.
-            self._set_aside.add(item_id)
+            # Others go first until a user has changed something in MLflow.
+            wait = self._set_aside[item_id].wait if item_id in self._set_aside else FIRST_REPEAT_SECONDS
+            self._set_aside[item_id] = SetAside(time.monotonic() + wait, min(2 * wait, LONGEST_REPEAT_SECONDS))
             export.record_rejection(item_id, error)
             return False
+        self._set_aside.pop(item_id, None)
+        return more

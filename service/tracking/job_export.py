@@ -22,6 +22,7 @@ from service.tracking.description import dataset_input, tags_of
 from service.tracking.mlflow.api import PARAMS_PER_CALL, MlflowApi, RejectedError
 from service.tracking.mlflow.entries import Entry, flatten, milliseconds, send_together
 from service.tracking.mlflow.experiment_view import PARENT
+from service.tracking.recovery import AGAIN, LONGEST_PROBLEM, Recovery
 from service.tracking.series import points_to_export
 from service.tracking.sweeps.run import ensure_sweep_run
 
@@ -46,7 +47,8 @@ class JobExport:
         self._database = database
         self._api = api
         self.pictures = DrawnPictures(settings)
-        self._artifacts = Artifacts(api, settings, self.pictures, self.note)
+        self._recovery = Recovery(database, api)
+        self._artifacts = Artifacts(api, settings, self.pictures, self)
 
     def close(self) -> None:
         """End the drawing process."""
@@ -54,6 +56,15 @@ class JobExport:
 
     def export(self, job_id: str) -> bool:
         """Send new data of a job. Returns True if there is more than fits into one batch of points."""
+        try:
+            return self._export(job_id)
+        except RejectedError:
+            if not self._recovery.repair_job(job_id):
+                raise
+            self._artifacts.forget(job_id)
+            return True
+
+    def _export(self, job_id: str) -> bool:
         if self._artifacts.are_being_drawn(job_id):
             return False  # nothing else is new
         # One snapshot: if the job has ended in it, no more points will follow.
@@ -90,6 +101,8 @@ class JobExport:
             self._mark(job, metric_cursor=rows[-1].id)
         if more:
             return True
+        if job.mlflow_problem is not None and job.mlflow_problem.endswith(AGAIN):
+            self._set_problem(job_id, None)
         status = STATUS[State(job.state)]
         if State(job.state).terminal:
             self._describe(job, record, fingerprint)
@@ -101,9 +114,20 @@ class JobExport:
         return False
 
     def record_rejection(self, job_id: str, error: RejectedError) -> None:
-        """Record that MLflow rejected the job as a whole."""
-        logger.error("MLflow rejected job %s: %s", job_id, error, extra={"job_id": job_id})
-        self.note(job_id, "mlflow_rejected", {"error_code": error.code})
+        """Record that MLflow rejected the job as a whole, in the job and, the first time, as its event."""
+        with self._database.reading() as session:
+            job, record = session.get(Job, job_id), session.get(MlflowRun, job_id)
+        if job is None:
+            return
+        problem = self._recovery.problem(None if record is None else record.run_id, error)
+        if problem != job.mlflow_problem:
+            logger.error("job %s: %s", job_id, problem, extra={"job_id": job_id})
+            self._set_problem(job_id, problem)
+            self.note(job_id, "mlflow_rejected", {"error_code": error.code, "message": problem})
+
+    def _set_problem(self, job_id: str, problem: str | None) -> None:
+        with self._database.writing() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(mlflow_problem=problem))
 
     def _ensure_run(self, job: Job) -> MlflowRun | None:
         """Return the run of a job: an existing one, if the answer to an earlier call was lost, or a new one.
@@ -111,7 +135,8 @@ class JobExport:
         Returns None if the job has been deleted in the meantime.
         """
         parent = None if job.sweep_id is None else ensure_sweep_run(self._database, self._api, job.sweep_id)
-        experiment_id = self._api.experiment(job.experiment)
+        # The experiment of a sweep can have another name by now; its members belong to it nevertheless.
+        experiment_id = self._api.experiment(job.experiment) if parent is None else parent.experiment_id
         run = found = self._api.find_run(experiment_id, JOB_TAG, job.id)
         if run is None:
             tags = {
@@ -122,7 +147,7 @@ class JobExport:
                 "mlflow.source.type": "JOB",
             }
             if parent is not None:
-                tags[PARENT] = parent
+                tags[PARENT] = parent.run_id
             run = self._api.create_run(experiment_id, job.name, milliseconds(job.created_at), tags)
         record = MlflowRun(
             job_id=job.id,
@@ -169,12 +194,18 @@ class JobExport:
             about = {"job_id": job.id}
             logger.warning("MLflow rejected %s of job %s: %s", entry, job.id, error, extra=about)
             self.note(job.id, "mlflow_set_aside", {"entry": str(entry), "error_code": error.code})
+            self.refuse(job.id, str(entry), error)
 
         send_together(lambda some: send(record.run_id, some), entries, set_aside)
 
     def _mark(self, job: Job, **values: Any) -> None:
         with self._database.writing() as session:
             session.execute(update(MlflowRun).where(MlflowRun.job_id == job.id).values(values))
+
+    def refuse(self, job_id: str, entry: str, error: RejectedError) -> None:
+        """Tell the user that MLflow refuses a part of a job; the other parts are exported."""
+        problem = f"MLflow refuses this part of the job: {entry}: {error}"
+        self._set_problem(job_id, problem[:LONGEST_PROBLEM])
 
     def note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
         """Add an event to the job, if it still exists."""

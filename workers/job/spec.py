@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, FailFast, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
 
 from core import Augmentation, Clipping, Entry, Loss, Optimizer, Penalty, registered
 from core.penalties.elastic_net import ElasticNet
@@ -28,8 +28,16 @@ else:
     AugmentationSpec = spec_union("augmentation")
 
 Name = Annotated[str, AllowedText, Field(min_length=1, max_length=200)]
-# MLflow does not allow a slash or a colon.
-RegisteredName = Annotated[Name, Field(pattern="^[^/:]+$")]
+
+
+def _check_registered_name(name: str) -> str:
+    if name == "." or name.startswith(".."):
+        raise ValueError('must not be "." or begin with "..": MLflow does not accept names that can be paths')
+    return name
+
+
+# MLflow does not allow a slash or a colon either.
+RegisteredName = Annotated[Name, Field(pattern="^[^/:]+$"), AfterValidator(_check_registered_name)]
 ValidationMetric = Literal["val/loss", "val/accuracy", "val/hinge", "val/softmax"]
 
 

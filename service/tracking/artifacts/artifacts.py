@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from service.analysis.artist import DrawingError
 from service.jobs.states import State
@@ -28,6 +28,16 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
 
 
+class Record(Protocol):
+    """Records in the job what could not be exported."""
+
+    def note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
+        """Add an event to the job."""
+
+    def refuse(self, job_id: str, entry: str, error: RejectedError) -> None:
+        """Tell the user that MLflow refuses a part of the job."""
+
+
 class Artifacts:
     """Uploads the artifacts of a job that has ended. Uploading is idempotent."""
 
@@ -36,17 +46,21 @@ class Artifacts:
         api: MlflowApi,
         settings: Settings,
         pictures: DrawnPictures,
-        note: Callable[[str, str, dict[str, str]], None],
+        record: Record,
     ):
         self._api = api
         self._job_dir = settings.job_dir
-        self._note = note
+        self._record = record
         self._pictures = pictures
         self._sent_but_pictures: set[str] = set()
 
     def are_being_drawn(self, job_id: str) -> bool:
         """Whether the figures of a job are still being drawn."""
         return self._pictures.are_being_drawn(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """Send everything again with the next call: the job may have another run."""
+        self._sent_but_pictures.discard(job_id)
 
     def send(self, job: Job, record: MlflowRun) -> bool:
         """Upload all artifacts. Those that cannot be uploaded are recorded as events of the job, and skipped.
@@ -115,4 +129,6 @@ class Artifacts:
         logger.warning(
             "the %s of job %s could not be exported to MLflow: %s", entry, job.id, error, extra={"job_id": job.id}
         )
-        self._note(job.id, "mlflow_set_aside", {"entry": entry, "error_code": code})
+        self._record.note(job.id, "mlflow_set_aside", {"entry": entry, "error_code": code})
+        if isinstance(error, RejectedError):  # other errors are about files of the service
+            self._record.refuse(job.id, entry, error)

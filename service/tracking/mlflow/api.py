@@ -28,6 +28,7 @@ PARAMS_PER_CALL = 100
 RUNS_PER_CALL = 1000
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
+MISSING = "RESOURCE_DOES_NOT_EXIST"
 ARTIFACT_SCHEME = "mlflow-artifacts:/"
 
 # Answers that do not depend on the request: the server, or its configuration, has a problem.
@@ -92,14 +93,26 @@ class MlflowApi:
         self._http.close()
 
     def experiment(self, name: str) -> str:
-        """Return the id of an experiment. Create it if necessary."""
+        """Return the id of an experiment. Create or restore it if necessary."""
         try:
             answer = self._call("GET", "experiments/get-by-name", query={"experiment_name": name})
         except RejectedError as error:
-            if error.code != "RESOURCE_DOES_NOT_EXIST":
+            if error.code != MISSING:
                 raise
             return str(self._call("POST", "experiments/create", {"name": name})["experiment_id"])
-        return str(answer["experiment"]["experiment_id"])
+        return self._restored(answer["experiment"])
+
+    def restore_experiment(self, experiment_id: str) -> bool:
+        """Restore an experiment with its runs. Returns False if it was not deleted."""
+        experiment = self._call("GET", "experiments/get", query={"experiment_id": experiment_id})["experiment"]
+        self._restored(experiment)
+        return bool(experiment["lifecycle_stage"] == "deleted")
+
+    def _restored(self, experiment: dict[str, Any]) -> str:
+        experiment_id = str(experiment["experiment_id"])
+        if experiment["lifecycle_stage"] == "deleted":
+            self._call("POST", "experiments/restore", {"experiment_id": experiment_id})
+        return experiment_id
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
         """Set a tag of an experiment."""

@@ -19,6 +19,7 @@ from service.sweeps.schemas import SweepState
 from service.tracking.description import NOTE
 from service.tracking.mlflow.api import RejectedError
 from service.tracking.mlflow.entries import milliseconds
+from service.tracking.recovery import Recovery
 from service.tracking.sweeps.note import last_note
 from service.tracking.sweeps.run import ensure_sweep_run
 from service.tracking.sweeps.tables import TABLES_TAG, comparison_files
@@ -53,9 +54,18 @@ class SweepExport:
         self._pictures = pictures
         self._mlflow_link = settings.mlflow_link
         self._api = api
+        self._recovery = Recovery(database, api)
 
     def export(self, sweep_id: str) -> bool:
         """Send the end of a sweep whose jobs have all ended."""
+        try:
+            return self._export(sweep_id)
+        except RejectedError:
+            if not self._recovery.repair_sweep(sweep_id):
+                raise
+            return True
+
+    def _export(self, sweep_id: str) -> bool:
         if self._pictures.are_being_drawn(sweep_id):
             return False  # exported later, and others first
         with self._database.reading() as session:
@@ -68,7 +78,7 @@ class SweepExport:
             return False
         # If all members were deleted before they were exported, there is nothing to show.
         if jobs or sweep.mlflow_run_id is not None:
-            run_id = ensure_sweep_run(self._database, self._api, sweep_id)
+            run_id = ensure_sweep_run(self._database, self._api, sweep_id).run_id
             run = self._api.get_run(run_id)
             ended_ms = milliseconds(max((job.finished_at or job.created_at for job in jobs), default=sweep.created_at))
             note = last_note(sweep, run.experiment_id, states, comparison)
@@ -79,12 +89,17 @@ class SweepExport:
             self._try(sweep, run, "best model", lambda: self._name_best(jobs, comparison))
             self._api.set_status(run.run_id, STATUS[state_of(states)], ended_ms)
         with self._database.writing() as session:
-            session.execute(update(Sweep).where(Sweep.id == sweep_id).values(mlflow_finished=True))
+            session.execute(update(Sweep).where(Sweep.id == sweep_id).values(mlflow_finished=True, mlflow_problem=None))
         return False
 
     def record_rejection(self, sweep_id: str, error: RejectedError) -> None:
-        """Record that MLflow rejected the sweep as a whole."""
-        logger.error("MLflow rejected sweep %s: %s", sweep_id, error)
+        """Record in the sweep that MLflow rejected it as a whole."""
+        with self._database.reading() as session:
+            run_id = session.get_one(Sweep, sweep_id).mlflow_run_id
+        problem = self._recovery.problem(run_id, error)
+        logger.error("sweep %s: %s", sweep_id, problem)
+        with self._database.writing() as session:
+            session.execute(update(Sweep).where(Sweep.id == sweep_id).values(mlflow_problem=problem))
 
     def _try(self, sweep: Sweep, run: Run, entry: str, send: Callable[[], None]) -> None:
         """Send a part of the export. If this fails, log it and go on."""

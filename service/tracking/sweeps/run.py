@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import select, update
 
@@ -27,16 +27,23 @@ logger = logging.getLogger(__name__)
 SWEEP_TAG = "gradfleet.sweep_id"
 
 
-def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> str:
-    """Return the id of the run of a sweep: an existing one, if the answer to an earlier call was lost, or a new one.
+class SweepRun(NamedTuple):
+    """The run of a sweep, and its experiment."""
+
+    run_id: str
+    experiment_id: str
+
+
+def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> SweepRun:
+    """Return the run of a sweep: an existing one, if the answer to an earlier call was lost, or a new one.
 
     Raises UnavailableError, and RejectedError if retrying is of no use.
     """
     with database.reading() as session:
         sweep = session.get_one(Sweep, sweep_id)
         members = session.scalars(select(Job.overrides).where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
-    if sweep.mlflow_run_id is not None:
-        return sweep.mlflow_run_id
+    if sweep.mlflow_run_id is not None and sweep.mlflow_experiment_id is not None:
+        return SweepRun(sweep.mlflow_run_id, sweep.mlflow_experiment_id)
     experiment_id = api.experiment(sweep.experiment)
     api.tag_experiment(experiment_id, TAG + EXPERIMENT, json.dumps(experiment_view()))
     run = api.find_run(experiment_id, SWEEP_TAG, sweep_id)
@@ -61,7 +68,7 @@ def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> s
     with database.writing() as session:
         values = {"mlflow_run_id": run_id, "mlflow_experiment_id": run.experiment_id}
         session.execute(update(Sweep).where(Sweep.id == sweep_id).values(values))
-    return run_id
+    return SweepRun(run_id, run.experiment_id)
 
 
 def params_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -8,16 +8,17 @@ import pytest
 from sqlalchemy import event, select
 
 from service.jobs.live.streams import look
-from service.jobs.repository import create_job, jobs_in, list_jobs
+from service.jobs.repository import check_room, create_job, jobs_in, list_jobs
 from service.jobs.schemas import JobFilter
 from service.jobs.series.points import Point
 from service.jobs.states import LIVE, State
 from service.monitoring.prometheus import Exposition
+from service.scheduling.queue import Place, read_page
 from service.store.lease import check_token, read_lease
 from service.store.models import Base, Job, Metric
 from service.sweeps.judging import judge
 from service.sweeps.repository import best_values, create_sweep, jobs_of, states_of
-from service.tracking.backlog import measure_backlog, pending_jobs, pending_sweeps
+from service.tracking.backlog import measure_backlog, pending_jobs, pending_sweeps, pending_unbegun
 from tests.service.fixtures.support import hinge_job
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 # Tables with few rows, and partial indexes of rows that are not completely exported to MLflow.
 MAY_BE_SCANNED = {
-    "SCAN jobs USING INDEX ix_jobs_unexported",
-    "SCAN jobs USING COVERING INDEX ix_jobs_unexported",
+    "SCAN jobs USING INDEX ix_jobs_begun",
+    "SCAN jobs USING COVERING INDEX ix_jobs_begun",
     "SCAN sweeps USING INDEX ix_sweeps_unexported",
     "SCAN sweeps USING COVERING INDEX ix_sweeps_unexported",
     "SCAN ended_jobs",
@@ -95,7 +96,11 @@ def reading(database: Database, query: Callable[[Session], Any]) -> Callable[[],
         lambda session: pending_sweeps(session, without=["job_1"]),
         lambda session: measure_backlog(session, without=[]),
         lambda session: measure_backlog(session, without=["job_1"]),
-        lambda session: jobs_in(session, [State.QUEUED, *LIVE]),
+        lambda session: pending_unbegun(session, "", 20),
+        lambda session: jobs_in(session, LIVE),
+        lambda session: read_page(session, None),
+        lambda session: read_page(session, Place(1, "job_1"), Job.cpus <= 4),
+        lambda session: check_room(session, 10),
         read_lease,
         lambda session: check_token(session, 0),
         lambda session: states_of(session, ["sweep_1"]),
@@ -104,7 +109,8 @@ def reading(database: Database, query: Callable[[Session], Any]) -> Callable[[],
         lambda session: list_jobs(session, JobFilter(sweep="sweep_1")),
     ],
     ids=[
-        *("unexported", "unexported sweeps", "backlog", "backlog without", "scheduler", "lease", "token"),
+        *("unexported", "unexported sweeps", "backlog", "backlog without", "unbegun"),
+        *("scheduler", "front", "next page", "room", "lease", "token"),
         *("states", "members", "bests", "page"),
     ],
 )
@@ -147,3 +153,27 @@ def test_a_scrape_does_not_scan_ended_jobs(database: Database) -> None:
 
 def test_a_scan_is_found(database: Database) -> None:
     assert scans(database, reading(database, lambda session: session.scalars(select(Job.name)).all())) == ["SCAN jobs"]
+
+
+def test_the_queue_is_read_in_the_order_of_its_index(database: Database) -> None:
+    """Nothing is sorted, so that a page does not read the jobs behind it."""
+    add_job(database)
+    for after in (None, Place(1, "job_1")):
+        steps = plans(
+            database, reading(database, lambda session, after=after: read_page(session, after, Job.cpus <= 4))
+        )
+        assert all("ix_jobs_queue" in step for step in steps), steps
+
+
+def test_a_long_queue_is_exported_a_page_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.tracking.backlog.UNBEGUN_PER_PAGE", 4)
+    jobs = [add_job(database) for _ in range(10)]
+    seen: list[str] = []
+    after, pages = "", 0
+    while pages == 0 or after:
+        with database.reading() as session:
+            pending, after = pending_unbegun(session, after, 3)
+        assert len(pending) <= 3
+        seen += pending
+        pages += 1
+    assert seen == jobs

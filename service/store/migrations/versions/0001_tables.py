@@ -71,6 +71,7 @@ def _create_jobs() -> None:
         sa.Column("mlflow_experiment_id", sa.String(), nullable=True),
         sa.Column("mlflow_run_id", sa.String(), nullable=True),
         sa.Column("mlflow_finished", sa.Boolean(), nullable=False),
+        sa.Column("mlflow_problem", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_sweeps"),
         sa.UniqueConstraint("idempotency_key", name="uq_sweeps_idempotency_key"),
     )
@@ -84,6 +85,8 @@ def _create_jobs() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("restarts", sa.Integer(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("cpus", sa.Integer(), nullable=False),
+        sa.Column("gpus", sa.Integer(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("dataset", sa.JSON(), nullable=False),
         sa.Column("idempotency_key", sa.String(), nullable=True),
@@ -94,6 +97,7 @@ def _create_jobs() -> None:
         sa.Column("latest_metrics", sa.JSON(), nullable=False),
         sa.Column("params_sha256", sa.String(), nullable=True),
         sa.Column("mlflow_finished", sa.Boolean(), nullable=False),
+        sa.Column("mlflow_problem", sa.String(), nullable=True),
         sa.Column("sweep_id", sa.String(), nullable=True),
         sa.Column("overrides", sa.JSON(), nullable=True),
         sa.Column("created_at", TIME, nullable=False),
@@ -105,10 +109,15 @@ def _create_jobs() -> None:
     )
     for column in ("experiment", "state", "sweep_id"):
         op.create_index(f"ix_jobs_{column}_id", "jobs", [column, "id"])
-    for table in (jobs, sweeps):
-        unexported = ~table.c.mlflow_finished
-        name = f"ix_{table.name}_unexported"
-        op.create_index(name, table.name, ["id"], sqlite_where=unexported, postgresql_where=unexported)
+    op.create_index("ix_jobs_experiment_state_id", "jobs", ["experiment", "state", "id"])
+    op.create_index("ix_jobs_queue", "jobs", ["state", sa.text("priority DESC"), "id", "cpus", "gpus", "sweep_id"])
+    unexported = {
+        "ix_jobs_begun": (jobs, ~jobs.c.mlflow_finished & (jobs.c.attempt > sa.literal_column("0"))),
+        "ix_jobs_unbegun": (jobs, ~jobs.c.mlflow_finished & (jobs.c.attempt == sa.literal_column("0"))),
+        "ix_sweeps_unexported": (sweeps, ~sweeps.c.mlflow_finished),
+    }
+    for name, (table, condition) in unexported.items():
+        op.create_index(name, table.name, ["id"], sqlite_where=condition, postgresql_where=condition)
     ended_jobs = op.create_table(
         "ended_jobs",
         sa.Column("state", sa.String(), nullable=False),
