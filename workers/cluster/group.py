@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from workers.cluster.placement import Place
 from workers.cluster.worker import Worker
 from workers.exchange.control import Command
-from workers.exchange.zeromq import KEY_BYTES, LEADER, Membership
+from workers.exchange.messages import KEY_BYTES, LEADER, Membership
 from workers.training.assignment import Assignment, End
 
 PING_INTERVAL = 2.0  # seconds

@@ -15,7 +15,7 @@ from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
 from workers.exchange.control import Command
-from workers.exchange.zeromq import PeerSilentError
+from workers.exchange.messages import PeerSilentError
 from workers.job.data import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.device import DeviceError

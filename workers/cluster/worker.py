@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from workers.exchange.control import Command
-from workers.exchange.zeromq import Address, Exchange, Membership
+from workers.exchange.messages import Address, Exchange, Membership
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Noted
 from workers.training.assignment import Assignment, End

@@ -17,7 +17,7 @@ from workers.cluster.group import IdleWorkers, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.cluster.supervision import Supervision
 from workers.data.dataset import DatasetError
-from workers.exchange.zeromq import PeerSilentError
+from workers.exchange.messages import PeerSilentError
 from workers.record.checkpoint import CheckpointError
 from workers.training.trainer import NonFiniteStepError
 
