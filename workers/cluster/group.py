@@ -93,7 +93,10 @@ class WorkerGroup:
         count = len(self._workers)
         memberships = [Membership(rank, count, assignment.attempt, self.key) for rank in range(count)]
         addresses = await self._watched(
-            [worker.join.remote(membership) for worker, membership in zip(self._workers, memberships, strict=True)],
+            [
+                worker.join.remote(membership, assignment.dataset)
+                for worker, membership in zip(self._workers, memberships, strict=True)
+            ],
             STARTING,
         )
         self._joined = True

@@ -175,7 +175,10 @@ class Supervision:
         cause = error.cause if isinstance(error, RayTaskError) else error  # the text of Ray's error has a traceback
         for kind, outcome, reason in MEANINGS:
             if isinstance(error, kind):
-                return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else text_of(cause))
+                message = WORKER_LOST if reason == "worker_lost" else text_of(cause)
+                if kind is DatasetError:
+                    message = f"dataset {self._spec.data.dataset!r}: {message}"
+                return Ended(outcome, reason, message)
         log.error("the attempt ended with an unexpected error", exc_info=error)
         return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(cause).__name__}")
 

@@ -56,7 +56,8 @@ def test_each_known_error_has_an_outcome_and_a_reason(
 ) -> None:
     assert callable(raised)
     end = supervision._meaning(raised(error))
-    assert (end.outcome, end.reason, end.message) == (outcome, reason, MESSAGE)
+    message = f"dataset 'blobs': {MESSAGE}" if isinstance(error, DatasetError) else MESSAGE
+    assert (end.outcome, end.reason, end.message) == (outcome, reason, message)
 
 
 @pytest.mark.parametrize(
