@@ -77,7 +77,7 @@ bench-data: .venv-bench/installed  ## compare loading a batch with numpy.take an
 # Ray's own tools need extra packages (a dashboard, pandas) that the project does not need, so they are installed here. The
 # stack under test is started from the project's environment, as a user starts it.
 .venv-bench/distributed: .venv-bench/installed
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check pyzmq 'ray[default,train]'
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check 'ray[default,train]'
 	touch $@
 
 bench-distributed: .venv/installed .venv-bench/distributed  ## compare steps, exchange and start of a distributed job with other tools; ARGS=--quick

@@ -18,7 +18,7 @@ import numpy as np
 from service.datasets.preparation.writing import write_dataset
 from workers.data.dataset import DatasetInfo
 from workers.exchange.control import Command
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
+from workers.exchange.messages import KEY_BYTES, Exchange, Membership
 from workers.job.data import scaling_of
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec

@@ -25,7 +25,7 @@ from benchmarks.distributed import report
 from benchmarks.distributed.gradfleet import ExchangeAlone, WorkerStep
 from benchmarks.distributed.workload import FLOATS, workloads
 from benchmarks.engine.gradfleet import GradfleetStep
-from workers.exchange.zeromq import KEY_BYTES
+from workers.exchange.messages import KEY_BYTES
 
 PROJECT = ROOT / ".venv" / "bin" / "python"
 TURN = 0.25  # seconds of a team's turn within a round, approximately

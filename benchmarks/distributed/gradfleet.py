@@ -14,9 +14,9 @@ from benchmarks.engine.gradfleet import OPTIMIZERS, graph_of
 from core import ParameterLayout, aligned_zeros, from_spec
 from workers.data.rows import Batch, Batches
 from workers.exchange.control import Command, wait_until_ready
+from workers.exchange.messages import Exchange, Membership
 from workers.exchange.partition import Partition
 from workers.exchange.peers import PeerCollective
-from workers.exchange.zeromq import Exchange, Membership
 from workers.job.computation import Computation
 from workers.machine.threads import Threads
 from workers.training.runtime import Runtime

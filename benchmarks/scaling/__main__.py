@@ -25,7 +25,7 @@ from benchmarks.scaling import costs as measured_costs
 from benchmarks.scaling import page
 from benchmarks.scaling.curves import Network, curve
 from benchmarks.scaling.model import Costs, all_gather, reduce_scatter
-from workers.exchange.zeromq import KEY_BYTES
+from workers.exchange.messages import KEY_BYTES
 
 LOCAL_WORKERS = (2, 3, 4, 8)
 REPEATS = 15

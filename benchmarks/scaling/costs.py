@@ -13,7 +13,7 @@ from benchmarks.common.team import WARM, Share, Team
 from benchmarks.distributed.gradfleet import connected
 from benchmarks.scaling.model import FLOAT, Costs
 from core import aligned_zeros
-from workers.exchange.zeromq import KEY_BYTES, Kind
+from workers.exchange.messages import KEY_BYTES, Kind
 
 # Messages at once, and floats of each: what a worker receives in a phase from as many peers.
 BURSTS = [(1, 16), (8, 16), (64, 16), (64, 1_000), (8, 10_000), (1, 100_000), (8, 100_000), (1, 1_000_000)]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workers.exchange.messages import HEADER
 from workers.exchange.partition import Partition
 from workers.exchange.vectors import COLUMNS
-from workers.exchange.zeromq import HEADER, KEY_BYTES
 
 FLOAT, DOUBLE = 4, 8  # bytes
 
@@ -59,7 +59,7 @@ def reduce_scatter(workers: int, shards: int, floats: int) -> list[Traffic]:
     partition = Partition(shards, floats, workers)
     roots = list(map(len, partition.subtrees))
     # The header and the rows of the table of shards go to every peer.
-    fixed = [KEY_BYTES + HEADER.size + _length(rows) * COLUMNS * DOUBLE for rows in partition.rows]
+    fixed = [HEADER.size + _length(rows) * COLUMNS * DOUBLE for rows in partition.rows]
     peers = workers - 1
     return [
         Traffic(
@@ -76,7 +76,7 @@ def all_gather(workers: int, floats: int) -> list[Traffic]:
     """Return what each worker does to bring the updated parameters, and the squares of the gradient, to all."""
     partition = Partition(workers, floats, workers)
     slices = zip(partition.parameters, partition.squares, strict=True)
-    sizes = [KEY_BYTES + HEADER.size + FLOAT * (_length(mine) + _length(squares)) for mine, squares in slices]
+    sizes = [HEADER.size + FLOAT * (_length(mine) + _length(squares)) for mine, squares in slices]
     return [Traffic(workers - 1, sent=(workers - 1) * size, received=sum(sizes) - size) for size in sizes]
 
 

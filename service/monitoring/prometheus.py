@@ -31,7 +31,7 @@ INCIDENTS = {
     ),
     "messages_refused": (
         "gradfleet_refused_messages",
-        "Messages that workers refused because they belonged to another job or attempt",
+        "Connections and messages that workers refused",
     ),
 }
 SHARED = "from the database, so the same in every process."

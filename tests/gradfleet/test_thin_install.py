@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(600)  # seconds: the first test that runs downl
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 UV = Path(sys.executable).with_name("uv")
-EXTRA = ["alembic", "fastapi", "matplotlib", "mlflow", "pydantic_settings", "ray", "sklearn", "sqlalchemy", "zmq"]
+EXTRA = ["alembic", "fastapi", "matplotlib", "mlflow", "pydantic_settings", "ray", "sklearn", "sqlalchemy"]
 
 USES_THE_CLIENT = """
 import json, sys

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from workers.cluster.placement import Place
 from workers.cluster.worker import Worker
 from workers.exchange.control import Command
-from workers.exchange.zeromq import KEY_BYTES, LEADER, Membership
+from workers.exchange.messages import KEY_BYTES, LEADER, Membership
 from workers.training.assignment import Assignment, End
 
 PING_INTERVAL = 2.0  # seconds
@@ -93,7 +93,10 @@ class WorkerGroup:
         count = len(self._workers)
         memberships = [Membership(rank, count, assignment.attempt, self.key) for rank in range(count)]
         addresses = await self._watched(
-            [worker.join.remote(membership) for worker, membership in zip(self._workers, memberships, strict=True)],
+            [
+                worker.join.remote(membership, assignment.dataset)
+                for worker, membership in zip(self._workers, memberships, strict=True)
+            ],
             STARTING,
         )
         self._joined = True

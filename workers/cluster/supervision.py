@@ -15,7 +15,7 @@ from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
 from workers.exchange.control import Command
-from workers.exchange.zeromq import PeerSilentError
+from workers.exchange.messages import PeerSilentError
 from workers.job.data import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.device import DeviceError
@@ -178,7 +178,10 @@ class Supervision:
             return Ended("failed", "disk_full", f"{text_of(cause)}: {DISK_FULL}")
         for kind, outcome, reason in MEANINGS:
             if isinstance(error, kind):
-                return Ended(outcome, reason, WORKER_LOST if reason == "worker_lost" else text_of(cause))
+                message = WORKER_LOST if reason == "worker_lost" else text_of(cause)
+                if kind is DatasetError:
+                    message = f"dataset {self._spec.data.dataset!r}: {message}"
+                return Ended(outcome, reason, message)
         log.error("the attempt ended with an unexpected error", exc_info=error)
         return Ended("failed", "internal_error", f"an error inside Gradfleet: {type(cause).__name__}")
 

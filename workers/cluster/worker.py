@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from workers.data.dataset import check_dataset
 from workers.exchange.control import Command
-from workers.exchange.zeromq import Address, Exchange, Membership
+from workers.exchange.messages import Address, Exchange, Membership
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Noted
 from workers.training.assignment import Assignment, End
 from workers.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from workers.data.dataset import DatasetInfo
     from workers.record.events import Event
 
 PEER_TIMEOUT = 60.0  # seconds that a peer may take for one step
@@ -37,8 +39,13 @@ class Worker:
         self._report_lock = threading.Lock()
         self._unconfirmed: ray.ObjectRef[None] | None = None
 
-    def join(self, membership: Membership) -> Address:
-        """Become a member of a group; returns the address at which this worker receives."""
+    def join(self, membership: Membership, dataset: DatasetInfo) -> Address:
+        """Become a member of a group that trains on a dataset; returns the address at which this worker listens.
+
+        Raises `DatasetError` if this worker's file is damaged. The check of a large file takes minutes, in which the
+        other workers do not wait for messages yet.
+        """
+        check_dataset(dataset)
         if self._exchange is not None:
             self._exchange.close()
         self._membership, self._command = membership, Command.NONE

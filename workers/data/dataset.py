@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from workers.data.arrow import values_of
+from workers.data.integrity import digest_of, note_check, was_checked
 
 FEATURES, LABEL, TARGET, SPLIT = "features", "label", "target", "split"
 
@@ -60,27 +64,36 @@ def schema_of(info: DatasetInfo) -> pa.Schema:
     return pa.schema({FEATURES: row, **outputs} | ({SPLIT: pa.uint8()} if info.splits else {}))
 
 
+def check_dataset(info: DatasetInfo, *, again: bool = False) -> None:
+    """Check that a dataset's file holds the content that was registered.
+
+    A file that was checked before and has not changed since is read again only if `again`. Raises `DatasetError`.
+    """
+    _open(info, again=again)
+
+
 def open_dataset(info: DatasetInfo) -> tuple[NDArray[Any], NDArray[Any]]:
     """Map a dataset into memory, read-only and without a copy.
 
     Returns the features (rows, features) in the dataset's dtype, and the labels (rows,) as int64 or, without classes,
-    the targets (rows, targets) as float32. Raises `DatasetError` if the file is missing or is not the registered one.
+    the targets (rows, targets) as float32. Raises `DatasetError` if the file is missing or damaged.
     """
-    batch = _open(info)
-    features = _numbers(batch.column(FEATURES)).reshape(-1, info.features)
-    if info.targets:
-        return features, _numbers(batch.column(TARGET)).reshape(-1, info.targets)
-    return features, _numbers(batch.column(LABEL))
+    features, outputs, *_ = _open(info)
+    return features.reshape(-1, info.features), outputs.reshape(-1, info.targets) if info.targets else outputs
 
 
 def open_splits(info: DatasetInfo) -> NDArray[np.uint8]:
     """Map the split column of a dataset into memory: positions (rows,) in `info.splits`. Raises like `open_dataset`."""
-    return _numbers(_open(info).column(SPLIT))
+    return _open(info)[2]
 
 
-def _open(info: DatasetInfo) -> pa.RecordBatch:
+def _open(info: DatasetInfo, *, again: bool = False) -> list[NDArray[Any]]:
+    """All numbers of each column, in the order of the schema."""
     try:
-        batch = pa.ipc.open_file(pa.memory_map(info.path)).get_batch(0)
+        with Path(info.path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        batch = pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0)
         batch.validate()  # lengths and sizes, so that a damaged file causes an error and not a crash
     except FileNotFoundError as error:
         raise DatasetError("the dataset's file is gone from the data directory; register the dataset again") from error
@@ -93,7 +106,16 @@ def _open(info: DatasetInfo) -> pa.RecordBatch:
             f"the dataset's file is not the one that was registered with {info.rows} rows of {info.features} features; "
             "register the dataset again"
         )
-    return batch
+    columns = [_numbers(column) for column in batch.columns]
+    if again or not was_checked(info, status):
+        if digest_of(info, columns) != info.digest:
+            raise DatasetError(
+                "the dataset's file is damaged: its content is not the one that was registered; register the dataset "
+                "again"
+            )
+        if not again:
+            note_check(info, status)
+    return columns
 
 
 def _numbers(column: pa.Array) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from workers.exchange.messages import Exchange, Kind
 from workers.exchange.round import Round
-from workers.exchange.zeromq import Exchange, Kind
 
 
 class Command(IntFlag):

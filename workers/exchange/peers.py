@@ -19,12 +19,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from core import aligned_zeros
+from workers.exchange.messages import Exchange, Kind
 from workers.exchange.partition import Partition
 from workers.exchange.round import Round
 from workers.exchange.shared_memory import Declaration
 from workers.exchange.tree import additions
 from workers.exchange.vectors import COLUMNS, Vector
-from workers.exchange.zeromq import Exchange, Kind
 from workers.machine.device import HOST, Device
 
 

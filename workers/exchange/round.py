@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workers.exchange.zeromq import Buffers, Exchange, Kind
+from workers.exchange.messages import Buffers, Exchange, Kind
 
 
 class Round:

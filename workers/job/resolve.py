@@ -63,7 +63,7 @@ class ResolvedJob:
     @property
     def validation_field(self) -> str:
         """Dotted path of the field that selects the validation rows."""
-        return "data.validation" if self.spec.data.split is None else "data.split.validation"
+        return _validation_field(self.spec)
 
 
 def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> ResolvedJob:
@@ -76,17 +76,10 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     # With a wrong split the number of rows is unknown, so it is not checked.
     train, validation = split_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
     parameters = _check_model(spec, dataset, limits, problems)
-    shards = _check_training(spec, train, problems)
+    shards = _check_training(spec, train, problems) if train else 1
     _check_scale(spec, dataset, problems)
     _check_augmentation(spec, dataset, problems)
-    if spec.data.validation > 0 and validation == 0:
-        problems.append(
-            FieldProblem(
-                "data.validation",
-                f"{spec.data.validation:g} of {dataset.rows} rows is less than one row: use 0, or at least "
-                f"{1 / dataset.rows:g}",
-            )
-        )
+    _check_validation(spec, dataset, (train, validation), problems)
     if problems:
         raise SpecError(problems)
     resolved = spec.model_copy(
@@ -246,6 +239,56 @@ def _check_split(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
 
 def _not_in(known: Container[str], values: Sequence[str]) -> Iterator[tuple[int, str]]:
     return ((index, value) for index, value in enumerate(values) if value not in known)
+
+
+def _check_validation(spec: JobSpec, dataset: DatasetInfo, rows: tuple[int, int], problems: list[FieldProblem]) -> None:
+    """Check the numbers of training and validation rows, and whatever needs validation rows."""
+    (train, validation), share = rows, spec.data.validation
+    if train == 0:
+        problems.append(
+            FieldProblem(
+                "data.validation",
+                f"{share:g} of {dataset.rows} rows leaves none for training: at most {dataset.rows - 1} can be "
+                "validation rows",
+            )
+        )
+    elif share > 0 and validation == 0:
+        problems.append(
+            FieldProblem(
+                "data.validation",
+                f"{share:g} of {dataset.rows} rows is less than one row: use 0, or at least {1 / dataset.rows:g}",
+            )
+        )
+    elif validation == 0:
+        source = _validation_field(spec)
+        stopping, best = spec.training.early_stopping, spec.checkpoints.best
+        needs = []
+        if stopping is not None:
+            needs.append(("training.early_stopping", f"compares {stopping.metric}"))
+        # A resolved spec always names the default, and can be submitted again.
+        if best != type(spec.checkpoints).model_fields["best"].default:
+            needs.append(("checkpoints.best", f"compares {best}"))
+        if spec.data.stratify:
+            needs.append(("data.stratify", "takes a share of each class"))
+        problems.extend(
+            FieldProblem(
+                field, f"{use}, but there are no validation rows: must be left out, or {source} must leave rows"
+            )
+            for field, use in needs
+        )
+    elif spec.data.stratify and min(rows) < len(dataset.classes):
+        count, kind = min((train, "training"), (validation, "validation"))
+        problems.append(
+            FieldProblem(
+                "data.stratify",
+                f"keeps a share of each class, but {count} {kind} rows are fewer than {len(dataset.classes)} classes: "
+                "must be left out, or data.validation changed",
+            )
+        )
+
+
+def _validation_field(spec: JobSpec) -> str:
+    return "data.validation" if spec.data.split is None else "data.split.validation"
 
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:

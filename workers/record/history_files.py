@@ -1,4 +1,6 @@
-"""A job's full history on disk: Arrow files of consecutive steps, `history/<first>-<last>.arrow`.
+"""A job's full history on disk: Arrow files of consecutive steps, `history/<first>-<last>.<digest>.arrow`.
+
+The digest of a file's content is in its name, so that a damaged file is not taken for what was recorded.
 
 They are written before the checkpoint of their last step, so that an attempt which continues from a checkpoint finds
 every point before it. Points that were computed again after a failure may be in two files; they are equal.
@@ -6,6 +8,7 @@ every point before it. Points that were computed again after a failure may be in
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from workers.machine.files import replace_file
 from workers.record.history import SCHEMA, Table
 
 DIRECTORY = "history"
+DIGEST_LENGTH = 32  # hexadecimal digits of the SHA-256
 SMALL_FILE = 1 << 20  # bytes; a smaller file is rewritten together with the rows that follow it
 
 
@@ -34,8 +38,11 @@ def append_history(directory: Path, table: Table) -> None:
     with pa.ipc.new_file(sink, SCHEMA) as writer:
         writer.write_table(table.combine_chunks())
     first, last = (table.column("step")[row].as_py() for row in (0, -1))
-    replace_file(folder / f"{first:012d}-{last:012d}.arrow", sink.getvalue().to_pybytes())
-    for path in before[-1:]:
+    content = sink.getvalue().to_pybytes()
+    name = f"{first:012d}-{last:012d}.{_digest_of(content)}.arrow"
+    replaced = [*before[-1:], *(path for path in _files(folder) if _steps(path) == (first, last) and path.name != name)]
+    replace_file(folder / name, content)
+    for path in replaced:
         path.unlink()
 
 
@@ -56,17 +63,25 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _steps(path: Path) -> tuple[int, int]:
-    first, _, last = path.stem.partition("-")
+    first, _, last = path.name.partition(".")[0].partition("-")
     return int(first), int(last)
+
+
+def _digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
 
 
 def _read(path: Path) -> Table:
     try:
-        with pa.ipc.open_file(pa.BufferReader(path.read_bytes())) as reader:
+        content = path.read_bytes()
+        intact = path.name.split(".")[1] == _digest_of(content)
+        with pa.ipc.open_file(pa.BufferReader(content)) as reader:
             table = reader.read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise OSError(f"the history file {path.name} cannot be read: {text_of(error)}") from error
+    if not intact:
+        raise OSError(f"the history file {path.name} is damaged: its content does not have its digest")
     first, last = _steps(path)
     steps = pa.chunked_array([array_of(np.arange(first, last + 1))])
     if table.schema != SCHEMA or table.column("step") != steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.exchange.zeromq import Exchange
+from workers.exchange.messages import Exchange
 from workers.machine.device import HOST, Device
 from workers.machine.threads import Threads
 

@@ -18,7 +18,7 @@ from workers.data.read_ahead import ReadAhead, advise
 from workers.data.rows import Batch, Batches
 from workers.data.splitting import Rows, batches_of, epoch_order, steps_per_epoch
 from workers.exchange.control import Command
-from workers.exchange.zeromq import Exchange
+from workers.exchange.messages import Exchange
 from workers.job.computation import Computation
 from workers.job.data import augmentations_of, split_rows
 from workers.job.spec import JobSpec

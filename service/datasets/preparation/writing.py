@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,27 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from service.datasets.files.workspace import place
-from workers.data.dataset import DatasetInfo, schema_of
+from workers.data.dataset import DatasetError, DatasetInfo, check_dataset, schema_of
+from workers.data.integrity import digest_of
 from workers.machine.files import sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
-
-
-def digest_of(info: DatasetInfo, columns: Sequence[NDArray[Any]]) -> str:
-    """SHA-256 of the content, independent of the source format: the numbers of each column and the classes."""
-    # Properties that a dataset does not have are not part of its digest.
-    kind = (info.dtype, info.shape, info.targets)
-    head = repr((info.rows, info.features)) + ("" if kind == ("float32", None, 0) else repr(kind))
-    if info.splits:
-        head += repr(list(info.splits))
-    digest = hashlib.sha256(head.encode())
-    for column in columns:
-        digest.update(column.data.cast("B"))
-    digest.update("\0".join(info.classes).encode())
-    return digest.hexdigest()
 
 
 def write_dataset(
@@ -45,12 +29,13 @@ def write_dataset(
     """Write flat columns as `directory/<digest>.arrow`; returns `info` with path and digest.
 
     The columns are the features, the labels or targets, and the positions in `info.splits`, if there are splits. The
-    file is created in `workspace`, on the same disk. An existing file with this digest is kept.
+    file is created in `workspace`, on the same disk. An existing file with this digest is kept, unless it is damaged.
     """
     columns = (features, labels) if splits is None else (features, labels, splits)
     digest = digest_of(info, columns)
     path = directory / f"{digest}.arrow"
-    if not path.exists():
+    info = replace(info, path=str(path), digest=digest)
+    if not _is_whole(info):
         schema = schema_of(info)
         arrays = [_column(field.type, values) for field, values in zip(schema, columns, strict=True)]
         with (workspace / path.name).open("xb") as file:
@@ -62,7 +47,15 @@ def write_dataset(
             os.fsync(file.fileno())
         place(Path(file.name), directory)
         sync_directory(directory)
-    return replace(info, path=str(path), digest=digest)
+    return info
+
+
+def _is_whole(info: DatasetInfo) -> bool:
+    try:
+        check_dataset(info, again=True)
+    except DatasetError:
+        return False
+    return True
 
 
 def _column(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.scaling.model import Costs, all_gather, exchange_seconds, halving_seconds, reduce_scatter
 from core import Hinge, Linear, ParameterLayout, ReLU, build_classifier, with_loss
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job
+from workers.exchange.messages import HEADER, Exchange, Kind
 from workers.exchange.shared_memory import SharedMemory
-from workers.exchange.zeromq import HEADER, KEY_BYTES, Exchange, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def test_messages_and_bytes_equal_those_of_a_real_exchange(
     real = Exchange.send
 
     def send(self: Exchange, kind: Kind, step: int, rank: int, frames: Any, **options: Any) -> None:
-        size = KEY_BYTES + HEADER.size + sum(frame.nbytes for frame in frames)
+        size = HEADER.size + sum(frame.nbytes for frame in frames)
         with lock:
             sent[kind, "messages", self.membership.rank] += 1
             sent[kind, "bytes", self.membership.rank] += size
@@ -72,7 +72,7 @@ def test_traffic_of_a_power_of_two_of_workers_is_minimal() -> None:
         for traffic in reduce_scatter(workers, 64, floats):
             assert traffic.additions == floats * (workers - 1) // workers
             header_and_table = traffic.sent - 4 * floats * (workers - 1) // workers
-            assert header_and_table == (workers - 1) * (KEY_BYTES + HEADER.size + 24 * 64 // workers)
+            assert header_and_table == (workers - 1) * (HEADER.size + 24 * 64 // workers)
 
 
 def test_halving_sends_the_same_bytes_in_fewer_messages() -> None:

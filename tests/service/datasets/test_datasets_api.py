@@ -112,3 +112,41 @@ def test_names_that_do_not_fit_in_a_url_are_rejected(api: httpx.Client, uploads:
     answer = register(api, "good.parquet", name=name)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "name"
+
+
+@pytest.mark.parametrize("damage", ["four bytes", "cut short", "gone", "empty", "another file"])
+def test_registering_again_repairs_a_damaged_file(
+    api: httpx.Client, digits: dict[str, Any], uploads: Path, settings: Settings, damage: str
+) -> None:
+    (file,) = settings.dataset_dir.glob("*.arrow")
+    whole = file.read_bytes()
+    preview = api.get("/v1/datasets/digits/preview").json()
+    middle = len(whole) // 2
+    flipped = bytes(byte ^ 0x10 for byte in whole[middle : middle + 4])
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(
+            {
+                "four bytes": whole[:middle] + flipped + whole[middle + 4 :],
+                "cut short": whole[: len(whole) // 3],
+                "empty": b"",
+                "another file": b"x" * len(whole),
+            }[damage]
+        )
+    refused = api.get("/v1/datasets/digits/preview")
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith("'digits' cannot be shown: the dataset's file is ")
+    assert "register the dataset again" in refused.json()["detail"]
+    again = register(api, uploads / "digits.parquet")
+    assert (again.status_code, again.json()) == (200, digits)
+    assert file.read_bytes() == whole
+    assert api.get("/v1/datasets/digits/preview").json() == preview
+
+
+@pytest.mark.usefixtures("digits")
+def test_registering_again_keeps_a_whole_file(api: httpx.Client, uploads: Path, settings: Settings) -> None:
+    """Jobs that run have it open."""
+    (file,) = settings.dataset_dir.glob("*.arrow")
+    before = file.stat().st_ino
+    register(api, uploads / "digits.parquet")
+    assert file.stat().st_ino == before

@@ -114,6 +114,8 @@ def test_a_process_may_take_longer_to_start_than_to_answer(monkeypatch: pytest.M
 
         idle = IdleWorkers()
         monkeypatch.setattr(idle, "take", slow)
-        return await WorkerGroup([Place("here", None)], idle).train(SimpleNamespace(attempt=1), None, None)  # type: ignore[arg-type]
+        return await WorkerGroup([Place("here", None)], idle).train(
+            SimpleNamespace(attempt=1, dataset=None), None, None
+        )  # type: ignore[arg-type]
 
     assert asyncio.run(train()) is End.COMPLETED

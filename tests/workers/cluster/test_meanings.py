@@ -18,7 +18,7 @@ from workers.cluster.group import IdleWorkers, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.cluster.supervision import Supervision
 from workers.data.dataset import DatasetError
-from workers.exchange.zeromq import PeerSilentError
+from workers.exchange.messages import PeerSilentError
 from workers.record.checkpoint import CheckpointError
 from workers.training.trainer import NonFiniteStepError
 
@@ -57,7 +57,8 @@ def test_each_known_error_has_an_outcome_and_a_reason(
 ) -> None:
     assert callable(raised)
     end = supervision._meaning(raised(error))
-    assert (end.outcome, end.reason, end.message) == (outcome, reason, MESSAGE)
+    message = f"dataset 'blobs': {MESSAGE}" if isinstance(error, DatasetError) else MESSAGE
+    assert (end.outcome, end.reason, end.message) == (outcome, reason, message)
 
 
 @pytest.mark.parametrize("raised", [from_a_worker, lambda error: error], ids=["in a worker", "in the supervisor"])

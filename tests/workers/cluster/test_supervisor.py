@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.workers.fixtures.attempts import (
     wait_until,
     with_workers,
 )
-from tests.workers.fixtures.helpers import assignment, blobs, job, points_of, series_of
+from tests.workers.fixtures.helpers import assignment, blobs, flip_bytes, job, points_of, series_of
 from workers.cluster.attempt import Attempt, AttemptLostError
 from workers.job.spec import ResourcesSpec
 from workers.record.events import Checkpointed, Ended, Event, Progress, Restarted, Started
@@ -258,6 +259,20 @@ def test_a_dataset_that_is_gone_fails_the_attempt(tmp_path: Path, supervisor: st
     # A sentence for users, without the traceback that Ray adds.
     assert "gone" in end.message
     assert "\n" not in end.message
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_dataset_that_is_damaged_fails_the_attempt(tmp_path: Path, supervisor: str, standardize: bool) -> None:
+    dataset = blobs(tmp_path)
+    spec = job(**{"data.standardize": standardize, "resources.workers": 2})
+    given = assignment(spec, dataset, tmp_path / "out", prepared=False)
+    flip_bytes(Path(dataset.path), dataset)
+    events = all_events(Attempt.start(given, supervisor), [])
+    end = events[-1]
+    assert isinstance(end, Ended)
+    assert (end.outcome, end.reason) == ("failed", "dataset_unavailable")
+    assert re.fullmatch("dataset 'blobs': the dataset's file is damaged.*; register the dataset again", end.message)
+    assert not any(isinstance(event, Started) for event in events)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -12,9 +12,9 @@ import pytest
 from core import aligned_zeros
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG
 from workers.exchange.control import wait_until_ready
+from workers.exchange.messages import Exchange, Membership
 from workers.exchange.partition import SEGMENT, Partition
 from workers.exchange.peers import PeerCollective
-from workers.exchange.zeromq import Exchange, Membership
 
 WORKERS, SIZE = 4, 5 * SEGMENT + 100
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, group
+from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, connect, group
 from workers.exchange.control import Command
-from workers.exchange.zeromq import MAX_FRAME, Address, Exchange, Kind, Membership, PeerSilentError
+from workers.exchange.link import PIECE
+from workers.exchange.messages import Address, Exchange, Kind, Membership, PeerSilentError
 
 
 def buffers() -> list[np.ndarray[Any, Any]]:
@@ -74,23 +76,21 @@ def test_a_message_may_have_no_frames(one_machine: bool) -> None:
     exchanges = [Exchange(Membership(rank, 2, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(2)]
     here, there = exchanges
     addresses = [each.address if one_machine else replace(each.address, memory=None) for each in exchanges]
-    for exchange in exchanges:
-        exchange.connect(addresses)
+    connect(exchanges, [addresses] * 2)
     try:
         here.receive_into(Kind.PARAMETERS, {1: []})
         there.send_to_all(Kind.PARAMETERS, 1, [])
         here.receive(Kind.PARAMETERS, 1)
         # Messages with and without frames stay in order, also where they use different channels.
-        here.receive_into(Kind.STATE, {1: [np.zeros(1, np.float32)]})
-        there.send_to_all(Kind.STATE, 2, [])
-        there.send_to_all(Kind.STATE, 2, [np.ones(1, np.float32)])
-        here.receive(Kind.STATE, 2)
-        there.send_to_all(Kind.PARAMETERS, 2, [np.ones(1, np.float32)])
-        there.send_to_all(Kind.STATE, 3, [np.ones(1, np.float32)])
-        here.receive(Kind.STATE, 3)
-        there.send_to_all(Kind.PARAMETERS, 2, [])
-        here.receive(Kind.PARAMETERS, 2)
-        assert here.refused == {"too few frames": 1, "too many frames": 1}
+        inbox = np.zeros(1, np.float32)
+        here.receive_into(Kind.STATE, {1: [inbox]})
+        for step in (2, 3):
+            there.send_to_all(Kind.PARAMETERS, step, [])
+            there.send_to_all(Kind.STATE, step, [np.full(1, step, np.float32)])
+            here.receive(Kind.STATE, step)
+            here.receive(Kind.PARAMETERS, step)
+            assert inbox == step
+        assert not here.refused
     finally:
         for exchange in exchanges:
             exchange.close()
@@ -101,12 +101,14 @@ def test_all_workers_agree_on_which_memory_is_shared() -> None:
     workers = 4
     hidden = {(0, 1), (2, 0), (2, 3), (3, 2)}
     exchanges = [Exchange(Membership(rank, workers, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(workers)]
-    for rank, exchange in enumerate(exchanges):
-        seen = [
+    seen = [
+        [
             replace(each.address, memory=None) if (rank, owner) in hidden else each.address
             for owner, each in enumerate(exchanges)
         ]
-        exchange.connect(seen)
+        for rank in range(workers)
+    ]
+    connect(exchanges, seen)
     for exchange in exchanges:
         sharing = exchange.meet()
         unread = {(reader, owner) for reader in range(4) for owner in range(4) if not sharing.reads(reader, owner)}
@@ -120,7 +122,7 @@ def test_a_silent_peer_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(f"{Exchange.__module__}.time", SimpleNamespace(monotonic=lambda: 0.0))
     with group(4, timeout=SHORT) as (here, one, _, three):
         waits, poll = [], here._poller.poll
-        monkeypatch.setattr(here._poller, "poll", lambda wait: waits.append(wait) or poll(wait))
+        monkeypatch.setattr(here, "_poller", SimpleNamespace(poll=lambda wait: waits.append(wait) or poll(wait)))
         here.receive_into(Kind.GRADIENTS, {rank: [np.zeros(1, np.float32)] for rank in (1, 2, 3)})
         for peer in (one, three):
             peer.send(Kind.GRADIENTS, 5, 0, [np.ones(1, np.float32)])
@@ -149,15 +151,63 @@ def test_only_the_leaders_commands_take_effect() -> None:
         assert here.receive(Kind.GRADIENTS, 1) == Command.CHECKPOINT
 
 
-@pytest.mark.parametrize("size", [MAX_FRAME // 4 - 1, MAX_FRAME // 4, MAX_FRAME // 4 + 1, 3 * MAX_FRAME // 4 + 7])
+@pytest.mark.parametrize("size", [PIECE // 4 - 1, PIECE // 4, PIECE // 4 + 1, 3 * PIECE // 4 + 7, 5_000_000])
 def test_a_buffer_of_any_length_arrives(size: int) -> None:
+    """Both workers send at once more than the connection holds."""
+    inboxes = [np.zeros(size, np.float32) for _ in range(2)]
+    sent = [np.arange(rank, size + rank, dtype=np.float32) for rank in range(2)]
+    with group(2) as exchanges:
+
+        def work(rank: int) -> None:
+            exchange, last = exchanges[rank], np.zeros(1, np.float32)
+            exchange.receive_into(Kind.STATE, {1 - rank: [inboxes[rank], last]})
+            exchange.send_to_all(Kind.STATE, 1, [sent[rank], np.ones(1, np.float32)])
+            exchange.receive(Kind.STATE, 1)
+            assert last == 1
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, range(2)))
+        assert not any(exchange.refused for exchange in exchanges)
+    assert [inbox.tobytes() for inbox in inboxes] == [vector.tobytes() for vector in reversed(sent)]
+
+
+def test_what_was_sent_may_change_after_the_next_receive() -> None:
+    """The receiver begins to read long after the sender has received its message."""
+    size = 5_000_000
+    sent, inbox = np.ones(size, np.float32), np.zeros(size, np.float32)
     with group(2) as (here, there):
-        inbox, sent = np.zeros(size, np.float32), np.arange(size, dtype=np.float32)
-        here.receive_into(Kind.STATE, {1: [inbox, np.zeros(1, np.float32)]})
-        there.send_to_all(Kind.STATE, 1, [sent, np.ones(1, np.float32)])
-        here.receive(Kind.STATE, 1)
-        assert inbox.tobytes() == sent.tobytes()
-        assert not here.refused
+        here.receive_into(Kind.STATE, {1: [inbox]})
+        there.receive_into(Kind.SQUARES, {0: [np.zeros(1, np.float32)]})
+        here.send_to_all(Kind.SQUARES, 1, [np.ones(1, np.float32)])
+
+        def send_and_change() -> None:
+            there.send_to_all(Kind.STATE, 1, [sent])
+            there.receive(Kind.SQUARES, 1)
+            sent.fill(2)
+
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send_and_change)
+            here.receive(Kind.STATE, 1)
+            sending.result()
+    assert (inbox == 1).all()
+
+
+def test_a_peer_that_takes_nothing_is_named() -> None:
+    with group(2, timeout=SHORT) as (here, there):
+        here.receive_into(Kind.SQUARES, {1: [np.zeros(1, np.float32)]})
+        there.send_to_all(Kind.SQUARES, 1, [np.ones(1, np.float32)])
+        here.send_to_all(Kind.STATE, 1, [np.ones(5_000_000, np.float32)])
+        with pytest.raises(PeerSilentError, match="worker 1"):
+            here.receive(Kind.SQUARES, 1)
+
+
+def test_a_message_that_is_not_expected_disconnects_its_sender() -> None:
+    with group(2, timeout=SHORT) as (here, there):
+        here.receive_into(Kind.STATE, {1: [np.zeros(2, np.float32)]})
+        there.send_to_all(Kind.STATE, 1, [np.ones(1, np.float32)])
+        with pytest.raises(PeerSilentError):
+            here.receive(Kind.STATE, 1)
+        assert here.refused == {"wrong size": 1}
 
 
 def test_closing_sends_pending_messages() -> None:
@@ -176,10 +226,16 @@ def test_closing_sends_pending_messages() -> None:
 
 def test_closing_does_not_wait_forever_for_a_lost_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{Exchange.__module__}.LINGER", 1000)
-    exchange = Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
-    exchange.connect([exchange.address, Address("tcp://127.0.0.1:1", None, None)])
-    exchange.send_to_all(Kind.GRADIENTS, 1, [np.ones(10, np.float32)])
-    exchange.close()
+    with group(2, timeout=SHORT) as (here, _):
+        here.send_to_all(Kind.GRADIENTS, 1, [np.ones(5_000_000, np.float32)])
+        here.close()
+
+
+def test_a_worker_that_does_not_come_is_named() -> None:
+    with Exchange(Membership(1, 3, ATTEMPT, KEY), "127.0.0.1", SHORT) as exchange:
+        gone = Address("127.0.0.1", 1, None, None)
+        with pytest.raises(PeerSilentError, match=r"worker 1 could not connect to worker 0, 2 within 0\.3 s"):
+            exchange.connect([gone, exchange.address, gone])
 
 
 def test_a_key_of_another_length_is_refused() -> None:
@@ -201,3 +257,17 @@ def test_closing_an_exchange_closes_its_descriptors() -> None:
         exchanges[0].close()
         exchanges[0].close()  # closing twice is allowed
     assert opened() == before
+
+
+def test_closing_an_exchange_frees_shared_memory_at_once() -> None:
+    """Without waiting for Python's garbage collection."""
+    gc.disable()
+    try:
+        with group(2) as exchanges:
+            declared = [((1_000,), np.float32)]
+            arrays = [exchange.meet().arrays(0, declared) for exchange in exchanges]
+            assert Path("/proc/self/maps").read_text().count("/memfd:gradfleet") >= 2
+        del arrays, exchanges
+        assert "/memfd:gradfleet" not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()

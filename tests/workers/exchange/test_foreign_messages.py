@@ -1,272 +1,73 @@
-"""Foreign data at a worker's port is dropped and has no effect. Messages that ZeroMQ delivers are counted."""
+"""Strangers at a worker's port, which is open only while its group forms: they have no effect and are counted."""
 
 from __future__ import annotations
 
+import hmac
 import random
+import resource
+import secrets
 import socket
+import subprocess
+import sys
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import zmq
 
 from tests.workers.fixtures.exchanges import ATTEMPT, KEY, LONG, SHORT, group
-from workers.exchange.control import Command
-from workers.exchange.zeromq import KEY_BYTES, MAX_FRAME, Address, Exchange, Kind, Membership, PeerSilentError
+from workers.exchange import meeting
+from workers.exchange.messages import Exchange, Kind, Membership, PeerSilentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-FRAMES = (np.array([1, 2, 3], np.float32).tobytes(), np.array([[4, 5], [6, 7]], np.float64).tobytes())
-
-
-def buffers() -> list[np.ndarray[Any, Any]]:
-    return [np.zeros(3, np.float32), np.zeros((2, 2), np.float64)]
+ROOT = Path(__file__).parents[3]
+HELLO_BYTES, PROOF_BYTES = 38, 32
+RECEIVED = np.array([1, 2, 3], np.float32)
 
 
-def header(
-    *, key: bytes = KEY, attempt: int = ATTEMPT, step: int = 1, kind: int = 1, sender: int = 1, command: int = 0
-) -> bytes:
-    """A header, encoded independently of the code: little-endian, without padding."""
-    numbers = ((attempt, 4), (step, 8), (kind, 2), (sender, 2), (command, 1))
-    return key + b"".join(number.to_bytes(size, "little") for number, size in numbers)
+def hello(*, attempt: int = ATTEMPT, rank: int = 1) -> bytes:
+    """What a connecting worker sends first, encoded independently of the code."""
+    return secrets.token_bytes(32) + attempt.to_bytes(4, "little") + rank.to_bytes(2, "little")
 
 
-class ForeignSender:
-    """A raw socket that sends valid and invalid messages to worker 0 of two."""
-
-    def __init__(self, address: str) -> None:
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PUSH)
-        self._socket.set(zmq.SNDHWM, 0)
-        self._socket.connect(address)
-
-    def send(self, *frames: bytes) -> None:
-        self._socket.send_multipart(frames)
-
-    def close(self) -> None:
-        self._context.destroy(linger=0)
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    """Worker 0 of two. The other one sends nothing; the tests send messages in its name."""
-    with (
-        Exchange(Membership(0, 2, ATTEMPT, KEY), "127.0.0.1", SHORT) as exchange,
-        Exchange(Membership(1, 2, ATTEMPT, KEY), "127.0.0.1", SHORT) as peer,
-    ):
-        exchange.connect([exchange.address, peer.address])
-        yield exchange
-
-
-@pytest.fixture
-def sender(exchange: Exchange) -> Iterator[ForeignSender]:
-    sender = ForeignSender(exchange.address.url)
-    yield sender
-    sender.close()
-
-
-# The frames of a message, and why it is refused. Those before "no frames" must not change a buffer either.
-JUNK: dict[str, tuple[tuple[bytes, ...], str]] = {
-    "another key": ((header(key=bytes(KEY_BYTES)), *FRAMES), "wrong key"),
-    "an earlier attempt": ((header(attempt=ATTEMPT - 1), *FRAMES), "another attempt"),
-    "a later attempt": ((header(attempt=ATTEMPT + 1), *FRAMES), "another attempt"),
-    "an unknown kind": ((header(kind=999), *FRAMES), "unknown kind"),
-    "a kind that is not expected": ((header(kind=Kind.STATE), *FRAMES), "unknown kind"),
-    "an unknown sender": ((header(sender=2), *FRAMES), "unknown sender"),
-    "the worker itself as the sender": ((header(sender=0), *FRAMES), "unknown sender"),
-    "a short header": ((header()[:-1], *FRAMES), "no header"),
-    "a long header": ((header() + b"\0", *FRAMES), "no header"),
-    "an empty frame": ((b"",), "no header"),
-    "random bytes": ((random.Random(1).randbytes(300), random.Random(2).randbytes(9)), "no header"),
-    "random bytes as long as a header": ((random.Random(3).randbytes(len(header())), *FRAMES), "wrong key"),
-    "no frames": ((header(),), "too few frames"),
-    "too few frames": ((header(), FRAMES[0]), "too few frames"),
-    "too many frames": ((header(), *FRAMES, b"more"), "too many frames"),
-    "an oversized frame": ((header(), FRAMES[0], FRAMES[1] + b"more"), "wrong size"),
-    "an oversized first frame": ((header(), FRAMES[0] * 100, FRAMES[1]), "wrong size"),
-    "a frame that is too small": ((header(), FRAMES[0][:-1], FRAMES[1]), "wrong size"),
-}
-
-
-@pytest.mark.parametrize("case", JUNK)
-def test_a_foreign_message_is_dropped_and_counted(exchange: Exchange, sender: ForeignSender, case: str) -> None:
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    message, cause = JUNK[case]
-    # Messages of one connection stay in order: when the last one has arrived, the others have been checked.
-    for _ in range(3):
-        sender.send(*message)
-    sender.send(header(), *FRAMES)
-    exchange.receive(Kind.GRADIENTS, 1)
-    assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
-    assert exchange.refused == {cause: 3}
-
-
-@pytest.mark.parametrize("case", list(JUNK)[: list(JUNK).index("no frames")])
-def test_a_foreign_message_writes_into_no_buffer(exchange: Exchange, sender: ForeignSender, case: str) -> None:
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    sender.send(*JUNK[case][0])
-    sender.send(b"the last one")
-    with pytest.raises(PeerSilentError):
-        exchange.receive(Kind.GRADIENTS, 1)
-    assert sum(exchange.refused.values()) == 2
-    assert not any(buffer.any() for buffer in inbox)
-
-
-def test_a_flood_of_foreign_messages_does_not_stop_an_exchange(exchange: Exchange, sender: ForeignSender) -> None:
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    junk = [message for message, _ in JUNK.values()]
-    for index in range(1000):
-        sender.send(*junk[index % len(junk)])
-    sender.send(header(), *FRAMES)
-    exchange.receive(Kind.GRADIENTS, 1)
-    assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
-    assert sum(exchange.refused.values()) == 1000
-
-
-def test_foreign_messages_do_not_replace_those_of_a_silent_peer(exchange: Exchange, sender: ForeignSender) -> None:
-    exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
-    done = threading.Event()
-
-    def send_junk() -> None:
-        while not done.wait(SHORT / 10):
-            sender.send(b"hello")
-
-    thread = threading.Thread(target=send_junk)
-    thread.start()
-    try:
-        with pytest.raises(PeerSilentError):
-            exchange.receive(Kind.GRADIENTS, 1)
-    finally:
-        done.set()
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    "case", ["another key", "a later attempt", "an unknown sender", "too few frames", "too many frames"]
-)
-def test_a_foreign_message_cannot_give_commands(case: str) -> None:
-    """Not even in the name of worker 0, the leader."""
-    peer = Exchange(Membership(1, 2, ATTEMPT, KEY), "127.0.0.1", SHORT)
-    sender = ForeignSender(peer.address.url)
-    try:
-        peer.connect([Address("tcp://127.0.0.1:1", None, None), peer.address])
-        peer.receive_into(Kind.GRADIENTS, {0: buffers()})
-        changed = {"another key": {"key": bytes(KEY_BYTES)}, "a later attempt": {"attempt": ATTEMPT + 1}}
-        fields: dict[str, Any] = {"sender": 2 if case == "an unknown sender" else 0, **changed.get(case, {})}
-        frames = {"too few frames": FRAMES[:1], "too many frames": (*FRAMES, b"more")}.get(case, FRAMES)
-        sender.send(header(**fields, command=Command.STOP), *frames)
-        sender.send(header(sender=0, command=Command.CHECKPOINT), *FRAMES)
-        assert peer.receive(Kind.GRADIENTS, 1) == Command.CHECKPOINT
-        assert sum(peer.refused.values()) == 1
-    finally:
-        sender.close()
-        peer.close()
-
-
-# Bytes of ZeroMQ's protocol (ZMTP 3.0, https://rfc.zeromq.org/spec/23): the greeting and a PUSH socket's READY command.
-GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-READY = b"\x05READY" + b"\x0bSocket-Type" + (4).to_bytes(4, "big") + b"PUSH"
-HELLO = GREETING + b"\x04" + bytes([len(READY)]) + READY
-
-
-def frame(content: bytes, *, more: bool, length: int | None = None) -> bytes:
-    """A frame of a message. It announces `length`, if given, instead of its own length."""
-    return bytes([2 | more]) + (len(content) if length is None else length).to_bytes(8, "big") + content
-
-
-WHOLE = frame(header(), more=True) + frame(FRAMES[0], more=True) + frame(FRAMES[1], more=False)
-
-# The bytes that a plain TCP connection sends: no complete message. Each part but the first follows an answer.
-CONNECTIONS: dict[str, tuple[bytes, ...]] = {
-    "nothing": (),
-    "random bytes": (random.Random(4).randbytes(10_000),),
-    "a request of another protocol": (b"GET / HTTP/1.1\r\nHost: worker\r\n\r\n",),
-    "half a greeting": (GREETING[:31],),
-    "a greeting and random bytes": (GREETING + random.Random(5).randbytes(1000),),
-    "half a command": (HELLO[:-5],),
-    "a frame before the end of the handshake": (HELLO + WHOLE,),
-    "half a header": (HELLO, frame(header(), more=True)[:-20]),
-    "a header without frames": (HELLO, frame(header(), more=True)),
-    "half a frame": (HELLO, frame(header(), more=True) + frame(FRAMES[0], more=True)[:-3]),
-    "half a message": (HELLO, frame(header(), more=True) + frame(FRAMES[0], more=True)),
-    "all but the last byte": (HELLO, WHOLE[:-1]),
-}
+def proof(key: bytes, sent: bytes, nonce: bytes, *, to: int = 0, role: bytes = b"connects") -> bytes:
+    return hmac.digest(key, role + sent + nonce + to.to_bytes(2, "little"), "sha256")
 
 
 @contextmanager
-def plain_connection(exchange: Exchange) -> Iterator[socket.socket]:
-    url = urlsplit(exchange.address.url)
-    with socket.create_connection((url.hostname, url.port), timeout=LONG) as connection:
-        yield connection
+def pair(timeout: float = LONG) -> Iterator[list[Exchange]]:
+    """Two workers whose group has not formed yet: worker 0 listens."""
+    exchanges = [Exchange(Membership(rank, 2, ATTEMPT, KEY), "127.0.0.1", timeout) for rank in range(2)]
+    try:
+        yield exchanges
+    finally:
+        for exchange in exchanges:
+            exchange.close()
 
 
-def send_parts(connection: socket.socket, *parts: bytes) -> None:
-    for index, part in enumerate(parts):
-        if index:
-            # The other side's greeting and READY end with its kind of socket.
-            answer = b""
-            while not answer.endswith(b"PULL"):
-                answer += connection.recv(1)
-        connection.sendall(part)
+def check(exchanges: list[Exchange]) -> None:
+    """The workers exchange messages."""
+    inbox = np.zeros(3, np.float32)
+    exchanges[0].receive_into(Kind.GRADIENTS, {1: [inbox]})
+    exchanges[1].send_to_all(Kind.GRADIENTS, 1, [RECEIVED])
+    exchanges[0].receive(Kind.GRADIENTS, 1)
+    assert inbox.tobytes() == RECEIVED.tobytes()
 
 
-def test_the_protocol_in_bytes_is_accepted(exchange: Exchange) -> None:
-    """Shows that the connections below have no effect only because of what they lack."""
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    with plain_connection(exchange) as connection:
-        send_parts(connection, HELLO, WHOLE)
-        exchange.receive(Kind.GRADIENTS, 1)
-    assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
+def dial(exchange: Exchange) -> socket.socket:
+    return socket.create_connection((exchange.address.host, exchange.address.port), timeout=LONG)
 
 
-@pytest.mark.parametrize("closed", [True, False], ids=["closed", "silent"])
-@pytest.mark.parametrize("case", CONNECTIONS)
-def test_an_incomplete_connection_has_no_effect(
-    exchange: Exchange, sender: ForeignSender, case: str, closed: bool
-) -> None:
-    inbox = buffers()
-    exchange.receive_into(Kind.GRADIENTS, {1: inbox})
-    with plain_connection(exchange) as connection:
-        send_parts(connection, *CONNECTIONS[case])
-        if closed:
-            connection.close()
-        with pytest.raises(PeerSilentError):
-            exchange.receive(Kind.GRADIENTS, 1)
-        assert not any(buffer.any() for buffer in inbox)
-        sender.send(header(), *FRAMES)
-        exchange.receive(Kind.GRADIENTS, 1)
-    assert tuple(buffer.tobytes() for buffer in inbox) == FRAMES
-
-
-@pytest.mark.parametrize("length", [MAX_FRAME + 1, 1 << 40, (1 << 64) - 1])
-def test_a_connection_that_announces_a_long_frame_is_closed(exchange: Exchange, length: int) -> None:
-    """Before any memory is allocated for it."""
-    exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
-    with plain_connection(exchange) as connection:
-        send_parts(connection, HELLO, frame(b"", more=False, length=length))
-        assert is_closed(connection)
-
-
-def test_a_connection_that_announces_the_longest_frame_stays_open(exchange: Exchange) -> None:
-    """Shows that the test above can fail."""
-    exchange.receive_into(Kind.GRADIENTS, {1: buffers()})
-    with plain_connection(exchange) as connection:
-        send_parts(connection, HELLO, frame(bytes(MAX_FRAME), more=False))
-        with pytest.raises(PeerSilentError):
-            exchange.receive(Kind.GRADIENTS, 1)
-        assert exchange.refused == {"no header": 1}
-        connection.settimeout(SHORT)
-        with pytest.raises(TimeoutError):
-            is_closed(connection)
+def read(connection: socket.socket, count: int) -> bytes:
+    received = b""
+    while len(received) < count and (part := connection.recv(count - len(received))):
+        received += part
+    return received
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -279,51 +80,242 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
-def test_no_bit_of_a_running_exchange_changes() -> None:
-    size, rounds = 20_000, 60
-    seed = time.time_ns()
-    print(f"seed {seed}")  # noqa: T201
-    sent = np.random.default_rng(seed).random((2, rounds, size), np.float32)
-    received = np.zeros((2, rounds, size), np.float32)
-    done = threading.Event()
-    with group(2) as exchanges:
+@pytest.fixture(autouse=True)
+def quick_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers that stay silent are disconnected soon. Workers that are slow on a busy machine try again."""
+    monkeypatch.setattr(meeting, "HANDSHAKE", SHORT)
 
-        def exchange_all(rank: int) -> None:
-            exchange, inbox = exchanges[rank], np.zeros(size, np.float32)
-            exchange.receive_into(Kind.GRADIENTS, {1 - rank: [inbox]})
-            for step in range(rounds):
-                exchange.send_to_all(Kind.GRADIENTS, step, [sent[rank, step]])
-                exchange.receive(Kind.GRADIENTS, step)
-                received[rank, step] = inbox
-                # The peer sends its next message only after this one was copied.
-                exchange.receive_into(Kind.SQUARES, {1 - rank: [np.zeros(0, np.float32)]})
-                exchange.send_to_all(Kind.SQUARES, step, [np.zeros(0, np.float32)])
-                exchange.receive(Kind.SQUARES, step)
 
-        def write_junk() -> None:
-            senders = [ForeignSender(exchange.address.url) for exchange in exchanges]
-            chance = random.Random(seed)
-            while not done.is_set():
-                for exchange, sender in zip(exchanges, senders, strict=True):
-                    message, _ = JUNK[chance.choice(list(JUNK)[: list(JUNK).index("no frames")])]
-                    sender.send(*message)
-                    with plain_connection(exchange) as connection:
-                        send_parts(connection, *CONNECTIONS[chance.choice(list(CONNECTIONS))])
-            for sender in senders:
-                sender.close()
+# What a stranger sends before it waits for the nonce, and why it is disconnected.
+OPENINGS: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "no proof"),
+    "half a hello": (hello()[:-1], "no proof"),
+    "a hello and half a proof": (hello() + bytes(PROOF_BYTES - 1), "no proof"),
+    "a request of another protocol": (
+        b"GET / HTTP/1.1\r\nHost: worker.example.org:80\r\nAccept: */*\r\n\r\n" * 2,
+        "wrong key",
+    ),
+    "random bytes": (random.Random(4).randbytes(100_000), "wrong key"),
+    "zeros": (bytes(HELLO_BYTES + PROOF_BYTES), "wrong key"),
+}
 
-        def in_threads(*works: Callable[[], None]) -> list[threading.Thread]:
-            threads = [threading.Thread(target=work) for work in works]
-            for thread in threads:
-                thread.start()
-            return threads
 
-        (writer,) = in_threads(write_junk)
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "silent"])
+@pytest.mark.parametrize("case", OPENINGS)
+def test_a_stranger_is_disconnected_and_counted(case: str, closed: bool) -> None:
+    opening, cause = OPENINGS[case]
+    with pair() as exchanges, dial(exchanges[0]) as connection, ThreadPoolExecutor(1) as pool:
+        connection.sendall(opening)
+        if closed:
+            connection.shutdown(socket.SHUT_WR)
+        forming = pool.submit(exchanges[0].connect, [each.address for each in exchanges])
+        assert is_closed(connection)
+        exchanges[1].connect([each.address for each in exchanges])
+        forming.result()
+        check(exchanges)
+        assert exchanges[0].refused == {cause: 1}
+
+
+@pytest.mark.parametrize(
+    ("rank", "attempt", "key", "to", "role", "cause"),
+    [
+        (1, ATTEMPT, bytes(32), 0, b"connects", "wrong key"),
+        (1, ATTEMPT, KEY, 1, b"connects", "wrong key"),
+        (1, ATTEMPT, KEY, 0, b"accepts", "wrong key"),
+        (1, ATTEMPT - 1, KEY, 0, b"connects", "another attempt"),
+        (0, ATTEMPT, KEY, 0, b"connects", "unknown sender"),
+        (2, ATTEMPT, KEY, 0, b"connects", "unknown sender"),
+    ],
+    ids=["another key", "another worker's", "the other role's", "an earlier attempt", "itself", "a rank too high"],
+)
+def test_a_proof_must_fit(rank: int, attempt: int, key: bytes, to: int, role: bytes, cause: str) -> None:
+    with pair() as exchanges, dial(exchanges[0]) as connection, ThreadPoolExecutor(1) as pool:
+        forming = pool.submit(exchanges[0].connect, [each.address for each in exchanges])
+        sent = hello(rank=rank, attempt=attempt)
+        connection.sendall(sent)
+        connection.sendall(proof(key, sent, read(connection, 32), to=to, role=role))
+        assert is_closed(connection)
+        exchanges[1].connect([each.address for each in exchanges])
+        forming.result()
+        check(exchanges)
+        assert exchanges[0].refused == {cause: 1}
+
+
+def test_the_protocol_in_bytes_is_accepted() -> None:
+    """Shows that the connections above are refused only because of what they lack."""
+    with pair(timeout=SHORT) as (here, _), dial(here) as connection, ThreadPoolExecutor(1) as pool:
+        forming = pool.submit(here.connect, [here.address, here.address])
+        sent = hello()
+        connection.sendall(sent)
+        nonce = read(connection, 32)
+        connection.sendall(proof(KEY, sent, nonce))
+        assert read(connection, PROOF_BYTES) == proof(KEY, sent, nonce, role=b"accepts")
+        forming.result()
+        inbox = np.zeros(3, np.float32)
+        here.receive_into(Kind.GRADIENTS, {1: [inbox]})
+        numbers = ((ATTEMPT, 4), (1, 8), (Kind.GRADIENTS, 2), (1, 2), (0, 1), (12, 8))
+        header = b"".join(number.to_bytes(size, "little") for number, size in numbers)
+        connection.sendall(header + RECEIVED.tobytes())
+        here.receive(Kind.GRADIENTS, 1)
+        assert inbox.tobytes() == RECEIVED.tobytes()
+        assert not here.refused
+
+
+def test_a_recorded_handshake_is_of_no_use() -> None:
+    with pair() as exchanges, ThreadPoolExecutor(1) as pool:
+        addresses = [each.address for each in exchanges]
+        forming = pool.submit(exchanges[0].connect, addresses)
+        sent = hello()
+        with dial(exchanges[0]) as first:
+            first.sendall(sent)
+            recorded = sent + proof(KEY, sent, read(first, 32))
+        with dial(exchanges[0]) as second:
+            second.sendall(recorded)
+            assert is_closed(second)
+        exchanges[1].connect(addresses)
+        forming.result()
+        check(exchanges)
+        assert exchanges[0].refused == {"no proof": 1, "wrong key": 1}
+
+
+def test_a_worker_sends_nothing_but_its_hello_to_a_stranger() -> None:
+    """A stranger that listens at a worker's address learns no proof that another worker would accept."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger, pair(timeout=SHORT) as (here, there):
+        stranger.settimeout(LONG)
+        with ThreadPoolExecutor(1) as pool:
+            address = here.address.__class__(*stranger.getsockname(), None, None)
+            forming = pool.submit(there.connect, [address, there.address])
+            connection, _ = stranger.accept()
+            with connection:
+                connection.settimeout(LONG)
+                sent = read(connection, HELLO_BYTES)
+                nonce = bytes(32)
+                connection.sendall(nonce)
+                assert read(connection, PROOF_BYTES) == proof(KEY, sent, nonce)
+                connection.sendall(bytes(PROOF_BYTES))
+                assert is_closed(connection)
+            with pytest.raises(PeerSilentError):
+                forming.result()
+
+
+def test_a_group_that_has_formed_has_no_port() -> None:
+    with group(3) as exchanges:
+        for exchange in exchanges[:-1]:
+            with pytest.raises(ConnectionRefusedError):
+                dial(exchange)
+        assert exchanges[-1].address.port == 0, "no worker connects to the last one"
+
+
+def test_a_worker_alone_opens_no_port() -> None:
+    with Exchange(Membership(0, 1, ATTEMPT, KEY), "127.0.0.1", SHORT) as exchange:
+        assert exchange.address.port == 0
+        exchange.connect([exchange.address])
+        exchange.meet()
+
+
+# Opens connections, each of which announces and sends megabytes, until it is told to stop. It also speaks ZeroMQ's
+# protocol, which Gradfleet's workers once spoke.
+FLOOD = """
+import selectors, socket, sys
+place, spare = ("127.0.0.1", int(sys.argv[1])), 300
+zeromq = b"\\xff" + bytes(8) + b"\\x7f\\x03\\x00" + b"NULL".ljust(20, b"\\0") + bytes(32)
+zeromq += b"\\x04\\x1a\\x05READY\\x0bSocket-Type\\0\\0\\0\\4PUSH"
+zeromq += b"\\x04\\x1a\\x05READY\\x0bSocket-Type\\0\\0\\0\\4PUSH"
+junk = zeromq + (b"\\x03" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)) * 4
+kinds = [junk, b"\\xff" * (4 << 20), b"", b"x"]
+selector, opened = selectors.DefaultSelector(), 0
+print("begins", flush=True)
+while True:
+    while len(selector.get_map()) < spare:
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.connect_ex(place)
+        selector.register(connection, selectors.EVENT_WRITE, memoryview(kinds[opened % len(kinds)]))
+        opened += 1
+    for key, _ in selector.select(1):
         try:
-            for thread in in_threads(lambda: exchange_all(0), lambda: exchange_all(1)):
-                thread.join()
+            left = key.data[key.fileobj.send(key.data):] if key.data else key.data
+        except OSError:
+            selector.unregister(key.fileobj)
+            key.fileobj.close()
+        else:
+            selector.modify(key.fileobj, selectors.EVENT_WRITE if left else selectors.EVENT_READ, left)
+            if not left and opened % 3 == 0:
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
+"""
+
+
+def test_a_flood_neither_fills_the_memory_nor_stops_the_group_from_forming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process without the key floods the port of a real worker from its opening to its end."""
+    monkeypatch.setattr(meeting, "HANDSHAKE", LONG)
+    workers, limit = 3, 32 << 20
+    exchanges = [Exchange(Membership(rank, workers, ATTEMPT, KEY), "127.0.0.1", LONG) for rank in range(workers)]
+    port = str(exchanges[0].address.port)
+    command = [sys.executable, "-c", FLOOD, port]
+    most = {"descriptors": 0, "resident": 0}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            most["descriptors"] = max(most["descriptors"], descriptors())
+            most["resident"] = max(most["resident"], resident())
+
+    before = {"descriptors": descriptors(), "resident": resident()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as flood, ThreadPoolExecutor(workers + 1) as pool:
+        try:
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == "begins\n"
+            watching = pool.submit(watch)
+            addresses = [each.address for each in exchanges]
+            first = pool.submit(exchanges[0].connect, addresses)
+            # The others come when as many strangers as possible are in a handshake.
+            while not {"wrong key", "too many connections"} <= exchanges[0].refused.keys():
+                assert not first.done()
+            list(pool.map(lambda exchange: exchange.connect(addresses), exchanges[1:]))
+            first.result()
+            check_sums(exchanges, pool)
         finally:
             done.set()
-            writer.join()
-        assert all(exchange.refused for exchange in exchanges)
-    assert received[::-1].tobytes() == sent.tobytes()
+            flood.kill()
+            for exchange in exchanges:
+                exchange.close()
+        watching.result()
+    assert most["resident"] - before["resident"] < limit
+    assert most["descriptors"] - before["descriptors"] < meeting.SPARE + 100
+    with pytest.raises(ConnectionRefusedError):
+        dial(exchanges[0])
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def descriptors() -> int:
+    """Open files of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def check_sums(exchanges: list[Exchange], pool: ThreadPoolExecutor, rounds: int = 40, size: int = 20_000) -> None:
+    """No bit of what the workers send each other changes."""
+    workers = len(exchanges)
+    sent = np.random.default_rng(1).random((workers, rounds, size), np.float32)
+
+    def work(rank: int) -> bool:
+        exchange, peers = exchanges[rank], [peer for peer in range(workers) if peer != rank]
+        exchange.meet()
+        inbox = {peer: np.zeros(size, np.float32) for peer in peers}
+        exchange.receive_into(Kind.GRADIENTS, {peer: [inbox[peer]] for peer in peers})
+        exchange.receive_into(Kind.SQUARES, {peer: [] for peer in peers})
+        same = True
+        for step in range(rounds):
+            exchange.send_to_all(Kind.GRADIENTS, step, [sent[rank, step]])
+            exchange.receive(Kind.GRADIENTS, step)
+            same = same and all(inbox[peer].tobytes() == sent[peer, step].tobytes() for peer in peers)
+            # A peer sends its next message only after this one was compared.
+            exchange.send_to_all(Kind.SQUARES, step, [])
+            exchange.receive(Kind.SQUARES, step)
+        return same
+
+    assert list(pool.map(work, range(workers))) == [True] * workers

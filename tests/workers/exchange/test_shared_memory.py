@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from core.arrays import ALIGNMENT
+from workers.exchange.pipe import ReceivingPipe
 from workers.exchange.shared_memory import NAME, NONCE_BYTES, MemoryOffer, SharedMemory
 
 if TYPE_CHECKING:
@@ -161,3 +162,30 @@ def test_opening_leaves_no_descriptor_behind(memory: SharedMemory) -> None:
 def test_an_offer_is_plain_data(memory: SharedMemory) -> None:
     assert astuple(memory.offer) == (os.getpid(), memory.offer.descriptor, memory.offer.nonce)
     assert len(memory.offer.nonce) == NONCE_BYTES
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another account")
+def test_another_account_opens_neither_memory_nor_pipe(memory: SharedMemory) -> None:
+    nobody = 65534
+    pipe = ReceivingPipe(1)
+    try:
+        for descriptor in (memory.offer.descriptor, pipe.offer.descriptor):
+            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+            tried = {
+                account: subprocess.run(
+                    ["/bin/sh", "-c", f": <>{path}"],
+                    user=account,
+                    group=account,
+                    extra_groups=[],
+                    env={"LC_ALL": "C"},
+                    cwd="/",
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    check=False,
+                ).stderr
+                for account in (0, nobody)
+            }
+            assert tried[0] == "", "its own account"
+            assert "Permission denied" in tried[nobody]
+    finally:
+        pipe.close()

@@ -16,6 +16,7 @@ from workers.job.spec import CheckpointsSpec, JobSpec
 
 ROWS = 333
 DATASET = DatasetInfo("/nowhere", "0" * 64, rows=ROWS, features=20, classes=("a", "b", "c"))
+SPLITS = replace(DATASET, splits={"test": 100, "train": 200, "unused": 33})
 
 
 def resolved(**changes: Any) -> ResolvedJob:
@@ -52,6 +53,37 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         ("3 numbers", "20 (features)"),
     ),
     "validation without rows": ({"data.validation": 0.001}, "data.validation", ("0.001", "333 rows")),
+    "training without rows": ({"data.validation": 0.999}, "data.validation", ("0.999", "333 rows", "332")),
+    "early stopping without validation": (
+        {"data.validation": 0.0, "training.early_stopping": {"metric": "val/hinge"}},
+        "training.early_stopping",
+        ("val/hinge", "data.validation"),
+    ),
+    "early stopping without a validation value": (
+        {"data": {"dataset": "blobs", "split": {"train": ["train"]}}, "training.early_stopping": {}},
+        "training.early_stopping",
+        ("val/loss", "data.split.validation"),
+    ),
+    "the best checkpoint without validation": (
+        {"data.validation": 0.0, "checkpoints.best": "val/accuracy"},
+        "checkpoints.best",
+        ("val/accuracy", "data.validation"),
+    ),
+    "a share of each class of no rows": (
+        {"data.validation": 0.0, "data.stratify": True},
+        "data.stratify",
+        ("data.validation",),
+    ),
+    "fewer validation rows than classes": (
+        {"data.validation": 0.006, "data.stratify": True},
+        "data.stratify",
+        ("2 validation rows", "3 classes"),
+    ),
+    "fewer training rows than classes": (
+        {"data.validation": 0.994, "data.stratify": True, "training.batch_size": 2},
+        "data.stratify",
+        ("2 training rows", "3 classes"),
+    ),
 }
 
 
@@ -59,15 +91,12 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 def test_a_problem_names_its_field_and_the_numbers(case: str) -> None:
     changes, field, numbers = PROBLEMS[case]
     with pytest.raises(SpecError) as caught:
-        resolved(**changes)
+        resolve(JobSpec.model_validate(job(**changes)), SPLITS)
     (problem,) = caught.value.problems
     assert problem.field == field
     for number in numbers:
         assert number in problem.message
     assert field in str(caught.value)
-
-
-SPLITS = replace(DATASET, splits={"test": 100, "train": 200, "unused": 33})
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ from core import (
 from tests.workers.fixtures.helpers import instances
 from workers.data.rows import Batch, Batches
 from workers.exchange.control import Command
+from workers.exchange.messages import KEY_BYTES, Exchange, Membership
 from workers.exchange.partition import SEGMENT
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
 from workers.job.computation import Computation
 from workers.machine.threads import Threads
 from workers.training.runtime import Runtime

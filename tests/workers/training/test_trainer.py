@@ -25,7 +25,7 @@ from tests.workers.fixtures.helpers import (
 from workers.data.dataset import open_dataset
 from workers.data.splitting import epoch_order, split
 from workers.exchange.control import Command
-from workers.exchange.zeromq import KEY_BYTES, Exchange, Membership
+from workers.exchange.messages import KEY_BYTES, Exchange, Membership
 from workers.record.events import Checkpointed, Event, Progress, Started
 from workers.training.assignment import End
 from workers.training.trainer import NonFiniteStepError, Trainer
