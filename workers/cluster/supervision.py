@@ -133,7 +133,7 @@ class Supervision:
         self._interrupted.clear()
         if self._requested is not None:
             return self._requested
-        places = await self._unless_interrupted(self._placement.reserve(self._resources))
+        places = await self._unless_interrupted(self._placement.reserve(self._useful_resources()))
         if places is None:
             return self._requested
         spec = {**assignment.spec, "resources": self._resources.model_dump()}
@@ -154,6 +154,11 @@ class Supervision:
         if end is End.REACHED:
             return self._requested or REACHED
         return ENDS.get(end, self._requested)
+
+    def _useful_resources(self) -> ResourcesSpec:
+        """The resources without the workers that would have no shard."""
+        shards = self._spec.training.shards or 1
+        return self._resources.model_copy(update={"workers": min(self._resources.workers, shards)})
 
     async def _find_checkpoint(self, assignment: Assignment) -> Path | None:
         checkpoint, refused = await asyncio.to_thread(

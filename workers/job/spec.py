@@ -187,7 +187,7 @@ class TrainingSpec(StrictModel):
         ge=1,
         le=4096,
         description="Parts into which each batch is cut. They determine the order of every sum, and so the bits of "
-        "the result, for any number of workers. Default: 4, or more if there are more CPUs than that.",
+        "the result, for any number of workers. Default: 4, or fewer if a batch has fewer rows.",
     )
     clipping: ClippingSpec | None = Field(
         None, description="Limit on the gradient of the batch, penalty included. Default: no limit."

@@ -328,8 +328,9 @@ def test_a_gradient_whose_norm_overflows_poisons_the_step(tmp_path: Path, clippi
     # Squares of gradients above 1.8e19 are infinite in float32. Clipping by an infinite norm would train nothing.
     dataset = blobs(tmp_path, seed=2)
     scale = {"data.standardize": False, "data.scale": {"subtract": 0.0, "divide": 1e-20}}
-    changes = {"loss": {"type": "hinge"}, "optimizer.lr": 1e-30, "regularization.l2": 0.0, "training.clipping": clipping}
-    outcome = train(assignment(job(**scale, **changes), dataset, tmp_path / "out"))
+    tiny = {"optimizer.lr": 1e-30, "regularization.l2": 0.0}
+    spec = job(**scale, **tiny, **{"loss": {"type": "hinge"}, "training.clipping": clipping})
+    outcome = train(assignment(spec, dataset, tmp_path / "out"))
     assert isinstance(outcome.finished[0], NonFiniteStepError)
     assert "the norm of the gradient became inf in step 1" in str(outcome.finished[0])
 
