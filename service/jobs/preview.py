@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workers.job.resolve import ResolvedJob
 
 
-# Measured on digits: with 2 values of each feature the accuracy is 0.84 instead of 0.97, with 4 of them 0.95.
+# Measured on digits: the accuracy is 0.976 with 8 to 64 values of each feature, 0.960 with 4, and 0.869 with 2.
 FEW_VALUES = 16
 
 
