@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from service.addresses import is_loopback
 from workers.job.resolve import Limits
+from workers.machine.arithmetic import Arithmetic
 
 
 class Settings(BaseSettings):
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
         ge=0,
         description="GPUs of the cluster that `gradfleet up` starts; default: those that Ray finds, and none with "
         "`gradfleet serve`. A job that needs more is rejected.",
+    )
+    arithmetic: Arithmetic | None = Field(
+        None,
+        description="Level of arithmetic of jobs that name none, and the highest one that `gradfleet up` offers; "
+        "default: the highest that all nodes have.",
     )
     max_running_jobs: int | None = Field(
         None, gt=0, description="Maximum number of running jobs; default: as many as the cluster has resources for."

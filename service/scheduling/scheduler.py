@@ -18,6 +18,7 @@ from service.jobs.recording import end_attempt, max_restarts
 from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
 from service.jobs.states import LIVE, State
 from service.scheduling.admission import admission, resources_of
+from service.scheduling.arithmetic import at_level, without_level
 from service.scheduling.follower import Follower
 from service.store.lease import LeaseLostError
 from service.store.models import Job, now
@@ -25,6 +26,7 @@ from service.sweeps.judging import judge, stop
 from service.sweeps.repository import parallel_limits
 from service.telemetry.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SCHEDULER_LAST_PASS, SCHEDULER_PASS
 from workers.cluster.attempt import Attempt, Supervisors
+from workers.cluster.levels import common_level
 from workers.data.dataset import DatasetInfo
 from workers.job.spec import ResourcesSpec
 from workers.record.events import Ended
@@ -54,6 +56,9 @@ class Cluster(Protocol):
     @property
     def resources(self) -> Mapping[str, float]:
         """All CPUs and GPUs for workers, by Ray's names."""
+
+    def levels(self) -> list[list[str]]:
+        """For each node with CPUs for workers, its levels of arithmetic."""
 
     def failed(self) -> bool:
         """Whether the cluster has died, so that calls may never return."""
@@ -195,17 +200,18 @@ class Scheduler:
         self, queued: Sequence[Job], live: Sequence[Job], parallel: Mapping[str | None, int], judgement: Judgement
     ) -> None:
         """Start the jobs that fit, and record what the others wait for."""
-        resources, most = self._cluster.resources, self._settings.max_running_jobs
-        starting, waiting = admission(queued, live, resources, most, parallel, judgement.hold)
+        resources, most, levels = self._cluster.resources, self._settings.max_running_jobs, self._cluster.levels()
+        held = {**without_level(queued, levels), **judgement.hold}
+        starting, waiting = admission(queued, live, resources, most, parallel, held)
         for job_id in starting:
-            self._launch(job_id, judgement.until_step.get(job_id))
+            self._launch(job_id, judgement.until_step.get(job_id), self._settings.arithmetic or common_level(levels))
         news = {job.id: waiting[job.id] for job in queued if job.id in waiting and waiting[job.id] != job.reason}
         if news:
             with self._database.writing() as session:
                 for job_id, reason in news.items():
                     note_waiting(session, job_id, reason)
 
-    def _launch(self, job_id: str, until_step: int | None) -> None:
+    def _launch(self, job_id: str, until_step: int | None, arithmetic: str | None) -> None:
         if self._supervisor is None:
             self._supervisor = self._supervisors.take()
         with self._database.writing() as session:
@@ -214,6 +220,7 @@ class Scheduler:
             waited = now() - queued_at(session, job_id)
             number = start_attempt(session, job_id, self._supervisor)
             job = session.get_one(Job, job_id)
+            job.spec = at_level(job.spec, arithmetic)
             assignment = Assignment(
                 job=job_id,
                 attempt=number,

@@ -12,6 +12,7 @@ import ray
 
 from workers.exchange.control import Command
 from workers.exchange.zeromq import Address, Exchange, Membership
+from workers.machine.arithmetic import check_level
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Noted
 from workers.training.assignment import Assignment, End
@@ -37,13 +38,19 @@ class Worker:
         self._report_lock = threading.Lock()
         self._unconfirmed: ray.ObjectRef[None] | None = None
 
-    def join(self, membership: Membership) -> Address:
-        """Become a member of a group; returns the address at which this worker receives."""
+    def join(self, membership: Membership, arithmetic: str | None) -> tuple[Address, dict[str, str]]:
+        """Become a member of a group; returns the address at which this worker receives, and its fingerprint.
+
+        Raises `LevelError` if this process does not compute at the level of arithmetic.
+        """
+        found = fingerprint()
+        if arithmetic is not None:
+            check_level(arithmetic, found)
         if self._exchange is not None:
             self._exchange.close()
         self._membership, self._command = membership, Command.NONE
         self._exchange = Exchange(membership, ray.util.get_node_ip_address(), PEER_TIMEOUT)
-        return self._exchange.address
+        return self._exchange.address, found
 
     def train(
         self, assignment: Assignment, addresses: Sequence[Address], checkpoint: Path | None, supervisor: Any
