@@ -18,7 +18,10 @@ from workers.machine.arithmetic import Arithmetic
 class Settings(BaseSettings):
     """Paths, addresses and limits of the service."""
 
-    model_config = SettingsConfigDict(env_prefix="GRADFLEET_", extra="ignore", hide_input_in_errors=True)
+    # An empty variable is one that Compose passes on without a value.
+    model_config = SettingsConfigDict(
+        env_prefix="GRADFLEET_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         Path("gradfleet-data"), description="Directory of the database, datasets, results and uploads."

@@ -120,7 +120,7 @@ def check_level(name: str, fingerprint: Mapping[str, str]) -> None:
 def main() -> None:
     """Run the command of the arguments as a node of the cluster."""
     try:
-        environment = node_environment(os.environ.get(SETTING))  # type: ignore[arg-type]
+        environment = node_environment(os.environ.get(SETTING) or None)  # type: ignore[arg-type]
     except LevelError as error:
         sys.exit(str(error))
     os.execvpe(sys.argv[1], sys.argv[1:], os.environ | environment)  # noqa: S606  the operator's command
