@@ -128,9 +128,7 @@ class Checker:
             upstream[index] = 0
             for name in names:
                 rows[name].append(gradients[name].ravel())
-        return {
-            name: np.reshape(rows[name], (upstream.size, self._gradients[name].size)) for name in names
-        }, rounding
+        return {name: np.reshape(rows[name], (upstream.size, self._gradients[name].size)) for name in names}, rounding
 
     def _check_entries(self, name: str, jacobian: Array, rounding: list[float]) -> TensorCheck:
         scale = np.abs(jacobian).max(initial=0)
