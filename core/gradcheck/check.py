@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf, isnan
+from functools import partial
+from math import inf, isnan, prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from core.gradcheck.setting import Setting
 from core.random import Purpose, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -57,16 +58,22 @@ class _Found(NamedTuple):
 _NOTHING = _Found(0, 0.0, 0.0, 0.0, 0.0, Outcome.RIGHT)
 
 
-def _compare(entry: int | None, derivatives: tuple[float, float], own: float, scale: float, rounding: float) -> _Found:
-    """Compare an analytic and a numeric derivative, where `own` is the size of this derivative."""
+def _compare(
+    entry: int | None, derivatives: tuple[float, float], own: float, scale: float, bound: Callable[[], float]
+) -> _Found:
+    """Compare an analytic and a numeric derivative, where `own` is the size of this derivative.
+
+    `bound` returns a bound on the rounding error, and is called only if the two differ by more than the tolerance.
+    """
     analytic, numeric = derivatives
-    if analytic == numeric:
-        return _Found(entry, analytic, numeric, 0.0, 0.0, Outcome.RIGHT)
     error = abs(analytic - numeric)
+    size = max(scale, abs(numeric))
+    if error <= TOLERANCE * own:
+        return _Found(entry, analytic, numeric, error / size if error else 0.0, 0.0, Outcome.RIGHT)
+    rounding = bound()
     outcome = Outcome.WRONG
     if error <= TOLERANCE * own + rounding:
         outcome = Outcome.RIGHT if error <= TOLERANCE * scale else Outcome.UNCHECKED
-    size = max(scale, abs(numeric))
     return _Found(entry, analytic, numeric, inf if isnan(error) else error / size, rounding / size, outcome)
 
 
@@ -81,6 +88,7 @@ class Checker:
         self._rounding = Rounding(setting)
         self._differences = Differences(setting)
         self._shape = self._differences.origin.shape
+        self._row_rounding: dict[int, float] = {}
 
     def breaches(self) -> list[str]:
         """Return the rules that the backward passes break."""
@@ -90,9 +98,9 @@ class Checker:
         """Compare every gradient, small ones entry by entry."""
         outputs = int(np.prod(self._shape))
         whole = [name for name, gradient in self._gradients.items() if gradient.size * outputs <= WHOLE_JACOBIAN]
-        jacobians, rounding = self._jacobians(whole)
+        jacobians = self._jacobians(whole)
         return [
-            self._check_entries(name, jacobians[name], rounding)
+            self._check_entries(name, jacobians[name])
             if name in jacobians
             else self._check_directions(name, DIRECTIONS)
             for name in self._gradients
@@ -116,32 +124,30 @@ class Checker:
         self._plan.backward({self._setting.output: upstream})
         return {name: gradient.copy() for name, gradient in self._gradients.items()}
 
-    def _jacobians(self, names: list[str]) -> tuple[dict[str, Array], list[float]]:
-        """Return d output / d name, each (output size, variable size), one backward per row, and rounding per row."""
+    def _jacobians(self, names: list[str]) -> dict[str, Array]:
+        """Return d output / d name, each (output size, variable size), one backward per row."""
         rows: dict[str, list[Array]] = {name: [] for name in names}
-        rounding = []
         upstream = np.zeros(self._shape)
         for index in np.ndindex(self._shape) if names else ():
             upstream[index] = 1
             gradients = self._backward(upstream)
-            rounding.append(self._rounding.of(upstream))
             upstream[index] = 0
             for name in names:
                 rows[name].append(gradients[name].ravel())
-        return {name: np.reshape(rows[name], (upstream.size, self._gradients[name].size)) for name in names}, rounding
+        return {name: np.reshape(rows[name], (upstream.size, self._gradients[name].size)) for name in names}
 
-    def _check_entries(self, name: str, jacobian: Array, rounding: list[float]) -> TensorCheck:
-        scale = np.abs(jacobian).max(initial=0)
+    def _check_entries(self, name: str, jacobian: Array) -> TensorCheck:
+        scale = float(np.abs(jacobian).max(initial=0))
         size = self._gradients[name].size
         reach = self._reach(name)
         looked_at = []
         for entry in range(size) if jacobian.size else ():
             candidates = []
             for step, along in self._differences.derivatives(name, np.eye(1, size, entry) * reach[entry]):
-                derivative = along.ravel() / reach[entry]
-                pairs = zip(jacobian[:, entry].tolist(), derivative.tolist(), rounding, strict=True)
+                pairs = zip(jacobian[:, entry].tolist(), (along.ravel() / reach[entry]).tolist(), strict=True)
                 compared = [
-                    _compare(entry, (a, n), abs(n), scale, noise / (step * reach[entry])) for a, n, noise in pairs
+                    _compare(entry, pair, abs(pair[1]), scale, partial(self._row_bound, row, step * reach[entry]))
+                    for row, pair in enumerate(pairs)
                 ]
                 candidates.append(max(compared, key=_badness))
                 if candidates[-1].outcome is Outcome.RIGHT:
@@ -151,51 +157,58 @@ class Checker:
         total = size if jacobian.size else 0
         return self._result(name, looked_at, total - len(looked_at), total)
 
+    def _row_bound(self, row: int, step: float) -> float:
+        """Return a bound on the rounding error of the derivative of one entry of the output."""
+        if row not in self._row_rounding:
+            self._row_rounding[row] = self._rounding.of(np.eye(1, prod(self._shape), row).reshape(self._shape))
+        return self._row_rounding[row] / step
+
     def _check_directions(self, name: str, directions: int, where: Array | None = None) -> TensorCheck:
         """Check a gradient along random directions, within the entries `where`."""
         upstream = self._random.standard_normal(self._shape)
+        gradient = self._backward(upstream)[name].ravel()
         reach = self._reach(name) if where is None else self._reach(name) * where
         looked_at: list[_Found] = []
         for _ in range(RESAMPLINGS):
             direction = self._random.choice([-1.0, 1.0], reach.size) * reach
-            found = self._compare_along(name, direction, upstream)
+            found = self._compare_along(name, direction, upstream, gradient)
             if found is not None and found.outcome is Outcome.WRONG:
-                looked_at = [self._narrow(name, direction, upstream, found)] * directions
+                looked_at = [self._narrow(name, direction, (upstream, gradient), found)] * directions
             elif found is not None:
                 looked_at.append(found)
             if len(looked_at) == directions:
                 break
         return self._result(name, looked_at, directions - len(looked_at), directions)
 
-    def _compare_along(self, name: str, direction: Array, upstream: Array) -> _Found | None:
-        """Compare the derivative of `sum(upstream * output)`; None if kinks are too close for every step.
-
-        Only outputs that change count. The others have no derivative, and no rounding error either.
-        """
+    def _compare_along(self, name: str, direction: Array, upstream: Array, gradient: Array) -> _Found | None:
+        """Compare the derivative of `sum(upstream * output)`; None if kinks are too close for every step."""
+        terms = gradient * direction
+        scale = float(np.linalg.norm(terms))
         entries = np.flatnonzero(direction)
         entry = int(entries[0]) if len(entries) == 1 else None
         candidates = []
         for step, derivative in self._differences.derivatives(name, direction):
-            part = np.where(derivative != 0, upstream, 0)
-            numeric = float(np.sum(part * derivative))
-            terms = self._backward(part)[name].ravel() * direction
-            scale = float(np.linalg.norm(terms))
-            rounding = self._rounding.of(part) / step
-            candidates.append(_compare(entry, (float(terms.sum()), numeric), scale, scale, rounding))
+            numeric = float(np.sum(upstream * derivative))
+            # Outputs that did not change have no rounding error.
+            bound = partial(self._bound, np.where(derivative != 0, upstream, 0), step)
+            candidates.append(_compare(entry, (float(terms.sum()), numeric), scale, scale, bound))
             if candidates[-1].outcome is Outcome.RIGHT:
                 break
         return min(candidates, key=_badness, default=None)
 
-    def _narrow(self, name: str, direction: Array, upstream: Array, found: _Found) -> _Found:
+    def _bound(self, upstream: Array, step: float) -> float:
+        return self._rounding.of(upstream) / step
+
+    def _narrow(self, name: str, direction: Array, pair: tuple[Array, Array], found: _Found) -> _Found:
         """Halve a direction that disagrees and continue with the half that disagrees more, down to one entry."""
         while np.count_nonzero(direction) > 1:
             first, second = np.array_split(np.flatnonzero(direction), 2)
             halves = [np.where(np.isin(np.arange(direction.size), half), direction, 0) for half in (first, second)]
-            compared = [(self._compare_along(name, half, upstream), half) for half in halves]
+            compared = [(self._compare_along(name, half, *pair), half) for half in halves]
             known = [(half_found, half) for half_found, half in compared if half_found is not None]
             if not known:
                 break
-            narrower, half = max(known, key=lambda pair: _badness(pair[0]))
+            narrower, half = max(known, key=lambda each: _badness(each[0]))
             if narrower.outcome is not Outcome.WRONG:
                 break
             found, direction = narrower, half

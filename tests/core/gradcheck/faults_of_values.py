@@ -151,7 +151,7 @@ plant_slope("leaky relu: far below 0", LeakyReLU(), lambda x: np.where(x < -30, 
 plant_slope("tanh: 1 % beyond 4", Tanh(), lambda x: np.where(np.abs(x) > 4, 1.01, 1))
 plant_slope("tanh: no slope beyond 9", Tanh(), lambda x: np.where(np.abs(x) > 9, 0, 1))
 plant_slope("sigmoid: no slope below -12", Sigmoid(), lambda x: np.where(x < -12, 0, 1))
-plant_slope("softplus: 1 above 5", Softplus(), lambda x: np.where(x > 5, 1 + np.exp(-np.minimum(x, 99)), 1))
+plant_slope("softplus: 1 above 5", Softplus(), lambda x: np.where(x > 5, 1 + np.exp(-np.maximum(x, 5)), 1))
 plant_slope("softplus: no slope below -10", Softplus(), lambda x: np.where(x < -10, 0, 1))
 plant_slope("softplus: 1 % beyond 25", Softplus(), lambda x: np.where(x > 25, 1.01, 1))
 plant_slope("elu: 10 % below -8", ELU(), lambda x: np.where(x < -8, 1.1, 1))
