@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from core.arrays import along_rows
 from core.gradcheck.differences import Differences
 from core.gradcheck.report import TOLERANCE, GradientReport, Outcome, TensorCheck
 from core.gradcheck.rounding import Rounding
@@ -189,12 +190,25 @@ class Checker:
         candidates = []
         for step, derivative in self._differences.derivatives(name, direction):
             numeric = float(np.sum(upstream * derivative))
-            # Outputs that did not change have no rounding error.
-            bound = partial(self._bound, np.where(derivative != 0, upstream, 0), step)
+            bound = partial(self._bound, upstream * self._affected(name, direction, derivative), step)
             candidates.append(_compare(entry, (float(terms.sum()), numeric), scale, scale, bound))
             if candidates[-1].outcome is Outcome.RIGHT:
                 break
         return min(candidates, key=_badness, default=None)
+
+    def _affected(self, name: str, direction: Array, derivative: Array) -> Array:
+        """Return where the output can change: in the rows that do, and in those of the direction.
+
+        Other rows have no rounding error in the difference.
+        """
+        rows = derivative != 0
+        if rows.ndim:
+            rows = rows.reshape(len(rows), -1).any(axis=1)
+            shape = self._gradients[name].shape
+            if name in self._setting.floats and shape[:1] == rows.shape:
+                rows |= direction.reshape(len(rows), -1).any(axis=1)
+            rows = along_rows(rows, derivative)
+        return rows if rows.any() else np.ones_like(rows)
 
     def _bound(self, upstream: Array, step: float) -> float:
         return self._rounding.of(upstream) / step

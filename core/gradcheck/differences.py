@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 # A smaller step loses digits to rounding, but stays on one side of a kink and suits a function with large curvature; a
 # larger one suits a function that hardly changes.
-STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 8e-3)
+STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 8e-3, 1e-3 / 512)
 # For functions where all of these cross kinks, such as a network of thousands of ReLUs.
-FINE_STEPS = (1e-3 / 512, 1e-3 / 4096)
+FINE_STEPS = (1e-3 / 4096,)
 
 
 class Differences:
@@ -63,20 +63,24 @@ class Differences:
 
     def at(self, name: str, direction: Array, distance: float) -> Array:
         """Return the value with one variable moved along a direction."""
+        return self._moved(name, direction, distance)[0]
+
+    def _moved(self, name: str, direction: Array, distance: float) -> tuple[Array, bool]:
+        """Return the value with one variable moved, and whether that is on the same side of every kink."""
         variable = self.variables[name]
         origin = variable.copy()
         variable[...] = origin + distance * direction.reshape(variable.shape)
-        try:
-            return self.value()
-        finally:
-            variable[...] = origin
+        value = self.value()
+        same = all(map(np.array_equal, self._branches(), self._sides))
+        variable[...] = origin
+        return value, same
 
     def _values(self, name: str, direction: Array, distances: list[float]) -> list[Array] | None:
         """Return the values at these distances; None if they are beyond a kink, or not all numbers."""
         values = []
         for distance in distances:
-            value = self.at(name, direction, distance)
-            if not np.isfinite(value).all() or not all(map(np.array_equal, self._branches(), self._sides)):
+            value, same = self._moved(name, direction, distance)
+            if not same or not np.isfinite(value).all():
                 return None
             values.append(value)
         return values

@@ -28,7 +28,7 @@ def kink_problems(graph: Graph, name: str, random: np.random.Generator) -> list[
     Inputs are drawn from few numbers, the node's kinks among them, so that they tie and lie on kinks.
     """
     placed = graph.nodes[name]
-    kinks = getattr(placed.node, "kinks", tuple)()
+    kinks: tuple[float, ...] = getattr(placed.node, "kinks", tuple)()
     numbers = np.array([-1.0, 0.0, 1.0, getattr(placed.node, "margin", 1.0), *kinks])
     shapes = graph.shapes()
     limits = placed.node.index_limits(*(shapes[value] for value in placed.inputs))

@@ -9,6 +9,7 @@ import numpy as np
 from core.gradcheck.report import TOLERANCE
 
 if TYPE_CHECKING:
+    from core.arrays import Array
     from core.penalties.base import Penalty
 
 WEIGHTS = 40
@@ -31,13 +32,14 @@ def penalty_problems(penalty: Penalty, random: np.random.Generator) -> list[str]
     return found
 
 
-def _added(penalty: Penalty, weights: np.ndarray, start: np.ndarray) -> np.ndarray:
+def _added(penalty: Penalty, weights: Array, start: Array) -> Array:
     gradients = start.copy()
     penalty.add_gradient(np, weights, gradients, np.empty_like(weights))
-    return gradients - start
+    added: Array = gradients - start
+    return added
 
 
-def _difference(penalty: Penalty, weights: np.ndarray, entry: int) -> float:
+def _difference(penalty: Penalty, weights: Array, entry: int) -> float:
     """Return a five-point central difference of the terms of one weight."""
     values = [penalty.value(np, weights[entry : entry + 1] + times * STEP) for times in (-2, -1, 1, 2)]
     return (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * STEP)

@@ -58,7 +58,7 @@ class Rules:
         bare = self._setting.plan(())
         bare.forward(self._setting.key)
         parameters = self._backward(bare, one)
-        found = []
+        found: list[str] = []
         for name, gradient in first.items():
             sums = np.abs(combined[name] - (2 * gradient - 3 * other[name])) <= 5e-12 * size
             rules = {

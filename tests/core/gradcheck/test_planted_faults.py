@@ -24,7 +24,13 @@ def test_the_fault_is_found(fault):
     assert not report.ok, report
 
 
-@pytest.mark.parametrize("network", list({repr(fault.right): fault.right for fault in FAULTS}.values()), ids=repr)
+@pytest.mark.parametrize(
+    "network",
+    list({repr(fault.right): fault.right for fault in FAULTS}.values()),
+    ids=lambda network: "-".join(
+        type(getattr(each, "node", each)).__name__ for each in (*network.layers, network.loss)
+    ),
+)
 def test_the_network_without_the_fault_passes(network):
     check(network).assert_ok()
 
