@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # A smaller step loses digits to rounding, but stays on one side of a kink and suits a function with large curvature; a
 # larger one suits a function that hardly changes.
-STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 8e-3, 1e-3 / 512)
+STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 3e-3, 8e-3, 1e-3 / 512)
 # For functions where all of these cross kinks, such as a network of thousands of ReLUs.
 FINE_STEPS = (1e-3 / 4096,)
 
