@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from core.gradcheck.report import GradientReport
 
 PIPE_WIDTH = 200
+# By outcome: right, cannot be checked, wrong.
+MARKS = ("[green]ok[/]", "[yellow]UNCHECKED[/]", "[red]FAILED[/]")
 
 
 def gradcheck(
@@ -26,7 +28,8 @@ def gradcheck(
     """Check every gradient of a job's model and loss on random samples and parameters, in float64.
 
     For each gradient, the entry with the largest error is shown: its index, its value by backward, its value by finite
-    differences of the forward pass, and the relative error. The exit status is 1 if a gradient is wrong.
+    differences of the forward pass, and the relative error. Each node is also checked by itself, on batches of several
+    sizes, and so is the penalty. The exit status is 1 if a gradient is wrong or cannot be checked.
     """
     from service.cli.gradients import check_spec  # noqa: PLC0415
 
@@ -52,12 +55,16 @@ def _show(report: GradientReport, rows: int) -> None:
             f"{each.numeric:.10g}",
             f"{each.error:.1e}",
             f"{each.skipped} of {each.total}",
-            "[green]ok[/]" if each.ok else "[red]FAILED[/]",
+            MARKS[each.outcome],
         )
     console = Console(highlight=False)
     (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table, highlight=False)
     for breach in report.breaches:
         console.print(f"FAILED: {breach}", markup=False, style="red", soft_wrap=True)
-    wrong = sum(not each.ok for each in report.tensors) + len(report.breaches)
-    verdict = "every gradient is right" if report.ok else f"{wrong} FAILED"
+    unchecked = [f"{each.name}: {each.reason}" for each in report.tensors if each.reason] + [*report.unchecked]
+    for reason in unchecked:
+        console.print(f"UNCHECKED: {reason}", markup=False, style="yellow", soft_wrap=True)
+    wrong = len(report.breaches) + sum(not each.ok and not each.reason for each in report.tensors)
+    counts = [f"{wrong} FAILED"] * bool(wrong) + [f"{len(unchecked)} cannot be checked"] * bool(unchecked)
+    verdict = ", ".join(counts) or "every gradient is right"
     console.print(f"{verdict}, on {rows} random rows with seed {report.seed}", soft_wrap=True)
