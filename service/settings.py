@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from service.addresses import host_and_port, is_loopback
 from workers.job.resolve import Limits
+from workers.machine.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,10 @@ DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 class Settings(BaseSettings):
     """Paths, addresses and limits of the service."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
+    # An empty variable is one that Compose passes on without a value.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     data_dir: Path = Field(
         Path("gradfleet-data"), description="Directory of the database, datasets, results and uploads."
@@ -92,6 +96,11 @@ class Settings(BaseSettings):
         ge=0,
         description="GPUs of the cluster that `gradfleet up` starts; default: those that Ray finds, and none with "
         "`gradfleet serve`. A job that needs more is rejected.",
+    )
+    arithmetic: Arithmetic | None = Field(
+        None,
+        description="Level of arithmetic of jobs that name none, and the highest one that `gradfleet up` offers; "
+        "default: the highest that all nodes have.",
     )
     max_running_jobs: int | None = Field(
         None, gt=0, description="Maximum number of running jobs; default: as many as the cluster has resources for."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+import tests.fixtures.arithmetic  # noqa: F401  before anything that imports NumPy
 from tests.fixtures.postgres import running_server
 
 if TYPE_CHECKING:

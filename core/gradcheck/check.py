@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from math import inf, isnan, prod, sqrt
+from functools import partial
+from math import inf, isnan, prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from core.arrays import along_rows
 from core.gradcheck.differences import Differences
-from core.gradcheck.report import TOLERANCE, GradientReport, TensorCheck
-from core.graph.graph import BATCH, Graph
-from core.plan.layout import ParameterLayout
-from core.plan.plan import Plan
-from core.plan.program import Program
-from core.random import Purpose, RandomKey, generator
+from core.gradcheck.report import TOLERANCE, GradientReport, Outcome, TensorCheck
+from core.gradcheck.rounding import Rounding
+from core.gradcheck.rules import Rules, vanishes
+from core.gradcheck.setting import Setting
+from core.random import Purpose, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
 
     from core.arrays import Array
+    from core.graph.graph import Graph
 
 #: most entries of a Jacobian that is checked entry by entry; a larger one is checked along random directions
 WHOLE_JACOBIAN = 4_096
@@ -34,11 +36,15 @@ def check_graph(graph: Graph, output: str, inputs: Mapping[str, npt.ArrayLike], 
     Nodes are in training mode, with random numbers that depend on `seed`. Parameters are drawn by `seed` from a normal
     distribution, of variance 1 / inputs for weights and 1 for biases, and so are upstream gradients; `inputs` are as
     given. Derivatives are five-point central differences. If a stencil crosses a kink, a smaller step is tried, then
-    another direction where there is a choice; otherwise the entry is skipped and counted. Also checked: a second
-    backward gives the same bits, a zero upstream gradient gives zero, and backward is linear. A node that changes an
-    array that it may only read raises ValueError.
+    another direction where there is a choice; otherwise the entry is skipped and counted.
+
+    A derivative is right if it agrees to `TOLERANCE` of the tensor's scale, and to `TOLERANCE` of its own size but for
+    rounding errors. It is wrong if the error is larger than rounding errors can explain, and otherwise it cannot be
+    checked. Also checked are the rules for every backward: see `core.gradcheck.rules`. A node that changes an array
+    that it may only read raises ValueError.
     """
-    return _Checker(graph, output, inputs, seed).report()
+    checker = Checker(Setting.draw(graph, output, inputs, seed), seed)
+    return GradientReport(seed, tuple(checker.tensors()), tuple(checker.breaches()))
 
 
 class _Found(NamedTuple):
@@ -47,165 +53,203 @@ class _Found(NamedTuple):
     numeric: float
     error: float
     rounding: float
-
-    @property
-    def excess(self) -> float:
-        """The part of the error that rounding does not explain."""
-        return self.error - self.rounding
+    outcome: Outcome
 
 
-_NOTHING = _Found(0, 0.0, 0.0, 0.0, 0.0)
+_NOTHING = _Found(0, 0.0, 0.0, 0.0, 0.0, Outcome.RIGHT)
 
 
-def _compare(entry: int | None, analytic: float, numeric: float, scale: float, rounding: float) -> _Found:
-    """Return the error relative to the tensor's scale, or to the numeric value if that is larger."""
-    if analytic == numeric:
-        return _Found(entry, analytic, numeric, 0.0, 0.0)
+def _compare(
+    entry: int | None, derivatives: tuple[float, float], own: float, scale: float, bound: Callable[[], float]
+) -> _Found:
+    """Compare an analytic and a numeric derivative, where `own` is the size of this derivative.
+
+    `bound` returns a bound on the rounding error, and is called only if the two differ by more than the tolerance.
+    """
+    analytic, numeric = derivatives
+    error = abs(analytic - numeric)
     size = max(scale, abs(numeric))
-    error = abs(analytic - numeric) / size
-    return _Found(entry, analytic, numeric, inf if isnan(error) else error, rounding / size)
+    if error <= TOLERANCE * own:
+        return _Found(entry, analytic, numeric, error / size if error else 0.0, 0.0, Outcome.RIGHT)
+    rounding = bound()
+    outcome = Outcome.WRONG
+    if error <= TOLERANCE * own + rounding:
+        outcome = Outcome.RIGHT if error <= TOLERANCE * scale else Outcome.UNCHECKED
+    return _Found(entry, analytic, numeric, inf if isnan(error) else error / size, rounding / size, outcome)
 
 
-def _batch(graph: Graph, inputs: Mapping[str, npt.ArrayLike]) -> int:
-    """Return the batch size of the given inputs, 1 where none has a batch dimension."""
-    for name, declared in graph.inputs.items():
-        if BATCH in declared.shape:
-            return int(np.shape(inputs[name])[declared.shape.index(BATCH)])
-    return 1
+class Checker:
+    """Compares the gradients of a setting with differences."""
 
+    def __init__(self, setting: Setting, seed: int) -> None:
+        self._setting, self._random = setting, generator(seed, Purpose.CHECK, stream=2)
+        self._rules = Rules(setting)
+        self._plan = self._rules.plan
+        self._gradients = setting.gradients(self._plan)
+        self._rounding = Rounding(setting)
+        self._differences = Differences(setting)
+        self._shape = self._differences.origin.shape
+        self._row_rounding: dict[int, float] = {}
 
-class _Checker:
-    def __init__(self, graph: Graph, output: str, inputs: Mapping[str, npt.ArrayLike], seed: int) -> None:
-        self.output, self.seed = output, seed
-        self.random = generator(seed, Purpose.CHECK)
-        layout = ParameterLayout(graph.parameters())
-        parameters = np.zeros(layout.size)
-        # Running averages are not learnt, and forward in training does not depend on them.
-        learnt = [name for name, declaration in layout.declarations.items() if not declaration.statistic]
-        for name in learnt:
-            view = layout.views(parameters)[name]
-            view[...] = self.random.standard_normal(view.shape) / sqrt(prod(view.shape[:-1]))
-        batch = _batch(graph, inputs)
-        floats = [name for name, declared in graph.inputs.items() if not declared.integer]
-        program = Program.compile(graph, (output,), batch=batch, dtype=np.float64, wrt=floats)
-        self.plan = Plan(program, layout=layout, parameters=parameters)
-        for name, values in inputs.items():
-            self.plan.inputs[name][...] = values
-        key = RandomKey(seed)
-        self.plan.forward(key)
-        self.shape = self.plan.value(output).shape
-        slots = layout.views(self.plan.gradients)
-        self.gradients = {name: self.plan.gradient(name) for name in floats} | {name: slots[name] for name in learnt}
-        self.differences = Differences(graph, output, inputs, batch, layout, parameters, key)
+    def breaches(self) -> list[str]:
+        """Return the rules that the backward passes break."""
+        return self._rules.breaches(self._random.standard_normal((2, *self._shape)))
 
-    def report(self) -> GradientReport:
-        breaches = tuple(self._breaches())
-        outputs = int(np.prod(self.shape))
-        whole = [name for name, gradient in self.gradients.items() if gradient.size * outputs <= WHOLE_JACOBIAN]
+    def tensors(self) -> list[TensorCheck]:
+        """Compare every gradient, small ones entry by entry."""
+        outputs = int(np.prod(self._shape))
+        whole = [name for name, gradient in self._gradients.items() if gradient.size * outputs <= WHOLE_JACOBIAN]
         jacobians = self._jacobians(whole)
-        tensors = tuple(
-            self._check_entries(name, jacobians[name]) if name in jacobians else self._check_directions(name)
-            for name in self.gradients
-        )
-        return GradientReport(self.seed, tensors, breaches)
+        return [
+            self._check_entries(name, jacobians[name])
+            if name in jacobians
+            else self._check_directions(name, DIRECTIONS)
+            for name in self._gradients
+        ]
+
+    def along_rows(self, directions: int) -> list[TensorCheck]:
+        """Compare the gradients along directions within one row of an input at a time.
+
+        A row whose gradient is small is then not measured by the scale of another.
+        """
+        found = []
+        for name in self._setting.floats:
+            rows = np.zeros(self._gradients[name].shape, bool)
+            for row in range(len(rows)):
+                rows[...] = False
+                rows[row] = True
+                found.append(self._check_directions(name, directions, rows.ravel()))
+        return found
 
     def _backward(self, upstream: Array) -> dict[str, Array]:
-        self.plan.backward({self.output: upstream})
-        return {name: gradient.copy() for name, gradient in self.gradients.items()}
-
-    def _breaches(self) -> list[str]:
-        one, two = self.random.standard_normal((2, *self.shape))
-        first, second, other = self._backward(one), self._backward(one), self._backward(two)
-        combined, zero = self._backward(2 * one - 3 * two), self._backward(np.zeros_like(one))
-        found = []
-        # Over all gradients, since one that is zero except for rounding gives no scale for rounding errors.
-        size = max((np.abs(gradient).max(initial=0) for gradient in (*first.values(), *other.values())), default=0)
-        for name in self.gradients:
-            if not np.array_equal(first[name], second[name], equal_nan=True):
-                found.append(f"the gradient of {name} differs when backward is called twice")
-            if np.any(zero[name] != 0):
-                found.append(f"the gradient of {name} is not zero for a zero upstream gradient")
-            if not np.all(np.abs(combined[name] - (2 * first[name] - 3 * other[name])) <= 5e-12 * size):
-                found.append(f"the gradient of {name} is not linear in the upstream gradient")
-        return found
+        self._plan.backward({self._setting.output: upstream})
+        return {name: gradient.copy() for name, gradient in self._gradients.items()}
 
     def _jacobians(self, names: list[str]) -> dict[str, Array]:
         """Return d output / d name, each (output size, variable size), one backward per row."""
         rows: dict[str, list[Array]] = {name: [] for name in names}
-        upstream = np.zeros(self.shape)
-        for index in np.ndindex(self.shape) if names else ():
+        upstream = np.zeros(self._shape)
+        for index in np.ndindex(self._shape) if names else ():
             upstream[index] = 1
             gradients = self._backward(upstream)
             upstream[index] = 0
             for name in names:
                 rows[name].append(gradients[name].ravel())
-        return {name: np.reshape(rows[name], (upstream.size, self.gradients[name].size)) for name in names}
+        return {name: np.reshape(rows[name], (upstream.size, self._gradients[name].size)) for name in names}
 
     def _check_entries(self, name: str, jacobian: Array) -> TensorCheck:
-        scale = np.abs(jacobian).max(initial=0)
-        size = self.gradients[name].size
+        scale = float(np.abs(jacobian).max(initial=0))
+        size = self._gradients[name].size
+        reach = self._reach(name)
         looked_at = []
         for entry in range(size) if jacobian.size else ():
             candidates = []
-            for derivative, rounding in self.differences.derivatives(name, np.eye(1, size, entry)):
-                rows = zip(jacobian[:, entry].tolist(), derivative.ravel().tolist(), strict=True)
-                candidates.append(max((_compare(entry, *row, scale, rounding) for row in rows), key=_badness))
-                if candidates[-1].excess <= TOLERANCE:
+            for step, along in self._differences.derivatives(name, np.eye(1, size, entry) * reach[entry]):
+                pairs = zip(jacobian[:, entry].tolist(), (along.ravel() / reach[entry]).tolist(), strict=True)
+                compared = [
+                    _compare(entry, pair, abs(pair[1]), scale, partial(self._row_bound, row, step * reach[entry]))
+                    for row, pair in enumerate(pairs)
+                ]
+                candidates.append(max(compared, key=_badness))
+                if candidates[-1].outcome is Outcome.RIGHT:
                     break
             if candidates:
                 looked_at.append(min(candidates, key=_badness))
         total = size if jacobian.size else 0
-        return self._result(name, max(looked_at, key=_badness, default=_NOTHING), total - len(looked_at), total)
+        return self._result(name, looked_at, total - len(looked_at), total)
 
-    def _check_directions(self, name: str) -> TensorCheck:
-        upstream = self.random.standard_normal(self.shape)
-        gradient = self._backward(upstream)[name]
+    def _row_bound(self, row: int, step: float) -> float:
+        """Return a bound on the rounding error of the derivative of one entry of the output."""
+        if row not in self._row_rounding:
+            self._row_rounding[row] = self._rounding.of(np.eye(1, prod(self._shape), row).reshape(self._shape))
+        return self._row_rounding[row] / step
+
+    def _check_directions(self, name: str, directions: int, where: Array | None = None) -> TensorCheck:
+        """Check a gradient along random directions, within the entries `where`."""
+        upstream = self._random.standard_normal(self._shape)
+        gradient = self._backward(upstream)[name].ravel()
+        reach = self._reach(name) if where is None else self._reach(name) * where
         looked_at: list[_Found] = []
         for _ in range(RESAMPLINGS):
-            direction = self.random.choice([-1.0, 1.0], gradient.size)
+            direction = self._random.choice([-1.0, 1.0], reach.size) * reach
             found = self._compare_along(name, direction, upstream, gradient)
-            if found is not None and found.excess > TOLERANCE:
-                return self._result(name, self._narrow(name, direction, upstream, gradient, found), 0, DIRECTIONS)
-            if found is not None:
+            if found is not None and found.outcome is Outcome.WRONG:
+                looked_at = [self._narrow(name, direction, (upstream, gradient), found)] * directions
+            elif found is not None:
                 looked_at.append(found)
-            if len(looked_at) == DIRECTIONS:
+            if len(looked_at) == directions:
                 break
-        worst = max(looked_at, key=_badness, default=_NOTHING)
-        return self._result(name, worst, DIRECTIONS - len(looked_at), DIRECTIONS)
+        return self._result(name, looked_at, directions - len(looked_at), directions)
 
     def _compare_along(self, name: str, direction: Array, upstream: Array, gradient: Array) -> _Found | None:
         """Compare the derivative of `sum(upstream * output)`; None if kinks are too close for every step."""
-        analytic, scale = float(gradient.ravel() @ direction), float(np.linalg.norm(gradient))
-        candidates = []
-        # Rounding errors of many entries add up like a random walk.
-        weight, entries = float(np.linalg.norm(upstream)), np.flatnonzero(direction)
+        terms = gradient * direction
+        scale = float(np.linalg.norm(terms))
+        entries = np.flatnonzero(direction)
         entry = int(entries[0]) if len(entries) == 1 else None
-        for derivative, rounding in self.differences.derivatives(name, direction):
+        candidates = []
+        for step, derivative in self._differences.derivatives(name, direction):
             numeric = float(np.sum(upstream * derivative))
-            candidates.append(_compare(entry, analytic, numeric, scale, weight * rounding))
-            if candidates[-1].excess <= TOLERANCE:
+            bound = partial(self._bound, upstream * self._affected(name, direction, derivative), step)
+            candidates.append(_compare(entry, (float(terms.sum()), numeric), scale, scale, bound))
+            if candidates[-1].outcome is Outcome.RIGHT:
                 break
         return min(candidates, key=_badness, default=None)
 
-    def _narrow(self, name: str, direction: Array, upstream: Array, gradient: Array, found: _Found) -> _Found:
+    def _affected(self, name: str, direction: Array, derivative: Array) -> Array:
+        """Return where the output can change: in the rows that do, and in those of the direction.
+
+        Other rows have no rounding error in the difference.
+        """
+        rows = derivative != 0
+        if rows.ndim:
+            rows = rows.reshape(len(rows), -1).any(axis=1)
+            shape = self._gradients[name].shape
+            if name in self._setting.floats and shape[:1] == rows.shape:
+                rows |= direction.reshape(len(rows), -1).any(axis=1)
+            rows = along_rows(rows, derivative)
+        return rows if rows.any() else np.ones_like(rows)
+
+    def _bound(self, upstream: Array, step: float) -> float:
+        return self._rounding.of(upstream) / step
+
+    def _narrow(self, name: str, direction: Array, pair: tuple[Array, Array], found: _Found) -> _Found:
         """Halve a direction that disagrees and continue with the half that disagrees more, down to one entry."""
         while np.count_nonzero(direction) > 1:
             first, second = np.array_split(np.flatnonzero(direction), 2)
             halves = [np.where(np.isin(np.arange(direction.size), half), direction, 0) for half in (first, second)]
-            compared = [(self._compare_along(name, half, upstream, gradient), half) for half in halves]
+            compared = [(self._compare_along(name, half, *pair), half) for half in halves]
             known = [(half_found, half) for half_found, half in compared if half_found is not None]
             if not known:
                 break
-            found, direction = max(known, key=lambda pair: _badness(pair[0]))
-        return found
+            narrower, half = max(known, key=lambda each: _badness(each[0]))
+            if narrower.outcome is not Outcome.WRONG:
+                break
+            found, direction = narrower, half
+        if found.entry is None:
+            return found
+        # The direction is longer than 1 where the variable is.
+        size = float(direction[found.entry])
+        return found._replace(analytic=found.analytic / size, numeric=found.numeric / size)
 
-    def _result(self, name: str, found: _Found, skipped: int, total: int) -> TensorCheck:
-        gradient = self.gradients[name]
+    def _reach(self, name: str) -> Array:
+        """Return how far each entry is moved, in units of the step: further where it is large."""
+        reach: Array = np.maximum(np.abs(self._differences.variables[name]).ravel(), 1)
+        return reach
+
+    def _result(self, name: str, looked_at: Iterable[_Found], skipped: int, total: int) -> TensorCheck:
+        found = max(looked_at, key=_badness, default=_NOTHING)
+        gradient, outcome = self._gradients[name], found.outcome
+        if skipped == total and total:
+            outcome = Outcome.UNCHECKED
+        elif outcome is Outcome.UNCHECKED and vanishes(self._setting, name):
+            outcome = Outcome.RIGHT
         index: tuple[int, ...] | None = None
         if found.entry is not None:
             index = tuple(int(i) for i in np.unravel_index(found.entry, gradient.shape)) if gradient.size else ()
-        return TensorCheck(name, found.error, found.rounding, index, found.analytic, found.numeric, skipped, total)
+        _, analytic, numeric, error, rounding, _ = found
+        return TensorCheck(name, outcome, error, rounding, index, analytic, numeric, skipped, total)
 
 
-def _badness(found: _Found) -> tuple[float, float]:
-    return max(found.excess, 0.0), found.error
+def _badness(found: _Found) -> tuple[Outcome, float]:
+    return found.outcome, found.error

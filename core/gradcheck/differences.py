@@ -10,86 +10,83 @@ from core.plan.plan import Plan
 from core.plan.program import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    import numpy.typing as npt
+    from collections.abc import Iterator
 
     from core.arrays import Array
-    from core.graph.graph import Graph
-    from core.plan.layout import ParameterLayout
-    from core.random import RandomKey
+    from core.gradcheck.setting import Setting
 
 # A smaller step loses digits to rounding, but stays on one side of a kink and suits a function with large curvature; a
 # larger one suits a function that hardly changes.
-STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 8e-3)
+STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 3e-3, 8e-3, 1e-3 / 512)
 # For functions where all of these cross kinks, such as a network of thousands of ReLUs.
-FINE_STEPS = (1e-3 / 512, 1e-3 / 4096)
-# Rounding errors of a difference, in units of the last place of the largest intermediate value.
-ROUNDINGS = 4
+FINE_STEPS = (1e-3 / 4096,)
 
 
 class Differences:
     """Five-point central differences of a node's value with respect to inputs and parameters, in float64.
 
-    Nodes are in training mode and draw the random numbers that `random` selects. The value of every node is kept, to
-    determine on which side of each kink it is (see `Node.branches`). Parameters are read from the given vector, which
-    `derivatives` changes and restores.
+    Nodes are in training mode and draw the random numbers of the setting. The value of every node is kept, to determine
+    on which side of each kink it is (see `Node.branches`).
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        output: str,
-        inputs: Mapping[str, npt.ArrayLike],
-        batch: int,
-        layout: ParameterLayout,
-        parameters: Array,
-        random: RandomKey | None = None,
-    ) -> None:
-        self._graph, self._output, self._nodes, self._random = graph, output, graph.order(), random
-        program = Program.compile(graph, self._nodes, batch=batch, dtype=np.float64, backward=False, training=True)
-        self._plan = Plan(program, layout=layout, parameters=parameters)
-        for name, values in inputs.items():
-            self._plan.inputs[name][...] = values
-        self.variables = self._plan.inputs | layout.views(parameters)
-        self._plan.forward(random)
+    def __init__(self, setting: Setting) -> None:
+        self._setting, self._nodes = setting, setting.graph.order()
+        program = Program.compile(
+            setting.graph, self._nodes, batch=setting.batch, dtype=np.float64, backward=False, training=True
+        )
+        parameters = setting.parameters.copy()
+        self._plan = Plan(program, layout=setting.layout, parameters=parameters)
+        setting.feed(self._plan, setting.inputs)
+        self.variables = self._plan.inputs | setting.layout.views(parameters)
+        self.origin = self.value()
         self._sides = self._branches()
-        magnitude = max((float(np.abs(self._plan.value(node)).max(initial=0)) for node in self._nodes), default=0.0)
-        self._rounding = ROUNDINGS * float(np.finfo(np.float64).eps) * magnitude
 
-    def derivatives(self, name: str, direction: Array) -> Iterator[tuple[Array, float]]:
-        """Yield the derivative of the output along a direction for each of `STEPS` that crosses no kink.
+    def derivatives(self, name: str, direction: Array) -> Iterator[tuple[float, Array]]:
+        """Yield a step, and the derivative of the output along a direction, for each of `STEPS` that crosses no kink.
 
-        If all of them do, the first of `FINE_STEPS` that crosses none is used. Each derivative comes with a bound on
-        the rounding errors of its entries.
+        If all of them do, the first of `FINE_STEPS` that crosses none is used.
         """
         found = False
         for step in STEPS + FINE_STEPS:
             if found and step in FINE_STEPS:
                 return
-            derivative = self._difference(name, direction, step)
-            if derivative is not None:
+            values = self._values(name, direction, [times * step for times in (-2, -1, 1, 2)])
+            if values is not None:
                 found = True
-                yield derivative, self._rounding / step
+                yield step, (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * step)
 
-    def _difference(self, name: str, direction: Array, step: float) -> Array | None:
+    def value(self) -> Array:
+        """Compute the value at the current variables and return it."""
+        with np.errstate(all="ignore"):
+            self._plan.forward(self._setting.key)
+        return self._plan.value(self._setting.output).copy()
+
+    def at(self, name: str, direction: Array, distance: float) -> Array:
+        """Return the value with one variable moved along a direction."""
+        return self._moved(name, direction, distance)[0]
+
+    def _moved(self, name: str, direction: Array, distance: float) -> tuple[Array, bool]:
+        """Return the value with one variable moved, and whether that is on the same side of every kink."""
         variable = self.variables[name]
-        origin, along = variable.copy(), direction.reshape(variable.shape)
-        values = []
-        for times in (-2, -1, 1, 2):
-            variable[...] = origin + times * step * along
-            self._plan.forward(self._random)
-            if not all(map(np.array_equal, self._branches(), self._sides)):
-                break
-            values.append(self._plan.value(self._output).copy())
+        origin = variable.copy()
+        variable[...] = origin + distance * direction.reshape(variable.shape)
+        value = self.value()
+        same = all(map(np.array_equal, self._branches(), self._sides))
         variable[...] = origin
-        if len(values) < 4:
-            return None
-        difference: Array = (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * step)
-        return difference
+        return value, same
+
+    def _values(self, name: str, direction: Array, distances: list[float]) -> list[Array] | None:
+        """Return the values at these distances; None if they are beyond a kink, or not all numbers."""
+        values = []
+        for distance in distances:
+            value, same = self._moved(name, direction, distance)
+            if not same or not np.isfinite(value).all():
+                return None
+            values.append(value)
+        return values
 
     def _branches(self) -> list[Array]:
         values = self._plan.inputs | {name: self._plan.value(name) for name in self._nodes}
-        placed = [self._graph.nodes[name] for name in self._nodes]
+        placed = [self._setting.graph.nodes[name] for name in self._nodes]
         branches = (each.node.branches(np, [values[name] for name in each.inputs]) for each in placed)
         return [sides for sides in branches if sides is not None]

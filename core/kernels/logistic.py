@@ -1,14 +1,20 @@
-"""The logistic function and its logarithm, computed without overflow."""
+"""The logistic function and its logarithm, precise also far from 0."""
+
+import numpy as np
 
 from core.arrays import Array, Namespace
 
 
 def write_logistic(xp: Namespace, x: Array, out: Array, steepness: float = 1.0) -> Array:
-    """Write `1 / (1 + exp(-steepness x))` into `out`, as `tanh(steepness x / 2) / 2 + 1 / 2`, and return it."""
-    xp.multiply(x, 0.5 * steepness, out=out)
-    xp.tanh(out, out=out)
-    xp.multiply(out, 0.5, out=out)
-    xp.add(out, 0.5, out=out)
+    """Write `1 / (1 + exp(-steepness x))` into `out` and return it.
+
+    Small values keep their digits. Where the exponential overflows, the value is 0.
+    """
+    with np.errstate(over="ignore"):
+        xp.multiply(x, -steepness, out=out)
+        xp.exp(out, out=out)
+    xp.add(out, 1, out=out)
+    xp.divide(1, out, out=out)
     return out
 
 

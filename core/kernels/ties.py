@@ -9,9 +9,6 @@ def write_derivative_of_max(xp: Namespace, values: Array, largest: Array, ties: 
     The derivative is `1 / k` for each of k values that tie for the maximum, and 0 for the others. `largest` (...) is
     the maximum, `ties` (...) is scratch.
     """
-    # The difference of two finite numbers is 0 only if they are equal, and negative otherwise.
-    xp.subtract(values, largest[..., None], out=values)
-    xp.sign(values, out=values)
-    xp.add(values, 1, out=values)
+    xp.equal(values, largest[..., None], out=values)
     xp.sum(values, axis=-1, out=ties)
     xp.divide(values, ties[..., None], out=values)

@@ -69,11 +69,12 @@ class SoftmaxCrossEntropy(LabelLoss):
         spread, label_scores, positions = workspace["spread"], workspace["row"], workspace["positions"]
         numerators, total = workspace["slope"], workspace["total"]
         classes = scores.shape[1]
-        xp.copyto(spread, scores)
+        # Differences of halves are exact where those of the scores are, and do not overflow.
+        xp.multiply(scores, 0.5, out=spread)
         take(xp, spread, positions, out=label_scores)
         xp.subtract(label_scores[:, None], spread, out=spread)
+        xp.multiply(spread, 2 * self.label_smoothing / classes, out=spread)
         excess = xp.sum(spread, axis=1, out=label_scores)
-        xp.multiply(excess, self.label_smoothing / classes, out=excess)
         xp.add(losses, excess, out=losses)
 
         share = xp.multiply(total, self.label_smoothing / classes, out=label_scores)

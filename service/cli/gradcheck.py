@@ -16,6 +16,9 @@ from service.visible_text import visible
 if TYPE_CHECKING:
     from core.gradcheck.report import GradientReport
 
+# By outcome: right, cannot be checked, wrong.
+MARKS = (("ok", "green"), ("UNCHECKED", "yellow"), ("FAILED", "red"))
+
 
 def gradcheck(
     file: Annotated[Path, typer.Argument(help="Job spec in YAML or JSON, with model.inputs.", show_default=False)],
@@ -25,7 +28,8 @@ def gradcheck(
     """Check every gradient of a job's model and loss on random samples and parameters, in float64.
 
     For each gradient, the entry with the largest error is shown: its index, its value by backward, its value by finite
-    differences of the forward pass, and the relative error. The exit status is 1 if a gradient is wrong.
+    differences of the forward pass, and the relative error. Each node is also checked by itself, on batches of several
+    sizes, and so is the penalty. The exit status is 1 if a gradient is wrong or cannot be checked.
     """
     from service.cli.gradients import check_spec  # noqa: PLC0415
 
@@ -51,11 +55,15 @@ def _show(report: GradientReport, rows: int) -> None:
             f"{each.numeric:.10g}",
             f"{each.error:.1e}",
             f"{each.skipped} of {each.total}",
-            Text("ok", "green") if each.ok else Text("FAILED", "red"),
+            Text(*MARKS[each.outcome]),
         )
     (output if output.is_terminal else console(width=PIPE_WIDTH)).print(table)
     for breach in report.breaches:
         print_line(output, f"FAILED: {breach}", "red")
-    wrong = sum(not each.ok for each in report.tensors) + len(report.breaches)
-    verdict = "every gradient is right" if report.ok else f"{wrong} FAILED"
+    unchecked = [f"{each.name}: {each.reason}" for each in report.tensors if each.reason] + [*report.unchecked]
+    for reason in unchecked:
+        print_line(output, f"UNCHECKED: {reason}", "yellow")
+    wrong = len(report.breaches) + sum(not each.ok and not each.reason for each in report.tensors)
+    counts = [f"{wrong} FAILED"] * bool(wrong) + [f"{len(unchecked)} cannot be checked"] * bool(unchecked)
+    verdict = ", ".join(counts) or "every gradient is right"
     say(f"{verdict}, on {rows} random rows with seed {report.seed}")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
-from core.gradcheck.check import check_graph
-from core.random import Purpose, generator
+from core.gradcheck.model import check_model
 from service.cli.spec_file import SpecFileError, read_spec
 from service.http.field_errors import document_problems
 from service.jobs.schemas import JobRequest
@@ -16,14 +15,13 @@ from service.jobs.schemas import JobRequest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core.arrays import Array
     from core.gradcheck.report import GradientReport
 
 
 def check_spec(file: Path, rows: int, seed: int) -> GradientReport:
     """Check the gradients of the model and loss of a spec in float64. Raises SpecFileError if the spec is invalid."""
-    graph = _graph(_spec(file), rows)
-    return check_graph(graph, "loss", _samples(graph, rows, seed), seed)
+    spec = _spec(file)
+    return check_model(_graph(spec, rows), rows, seed, spec.regularization.penalty)
 
 
 def _spec(file: Path) -> JobRequest:
@@ -47,13 +45,3 @@ def _graph(spec: JobRequest, rows: int) -> Graph:
     except GraphError as error:
         raise SpecFileError(f"loss: {error}") from error
     return graph
-
-
-def _samples(graph: Graph, rows: int, seed: int) -> dict[str, Array]:
-    """Standard normal features, and labels with equal probabilities for the classes."""
-    random, shapes, loss = generator(seed, Purpose.CHECK, stream=1), graph.shapes(rows), graph.nodes["loss"]
-    classes = loss.node.index_limits(*(shapes[name] for name in loss.inputs)).get(1, 0)
-    return {
-        name: random.integers(0, classes, shapes[name]) if declared.integer else random.standard_normal(shapes[name])
-        for name, declared in graph.inputs.items()
-    }

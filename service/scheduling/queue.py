@@ -8,6 +8,7 @@ from sqlalchemy import or_, select
 
 from service.jobs.states import State
 from service.scheduling.admission import Admission
+from service.scheduling.arithmetic import without_level
 from service.store.models import Job
 from service.sweeps.judging import Judgement, Values, judge
 from service.sweeps.repository import parallel_limits
@@ -50,9 +51,14 @@ class Queue:
         self._values: dict[str, Values] = {}  # of the members of sweeps with a stopping rule
 
     def decide(
-        self, session: Session, live: Sequence[Job], capacity: Mapping[str, float], max_running_jobs: int | None
+        self,
+        session: Session,
+        live: Sequence[Job],
+        capacity: Mapping[str, float],
+        levels: Sequence[Sequence[str]],
+        max_running_jobs: int | None,
     ) -> Decisions:
-        """Decide about queued jobs beside these live ones."""
+        """Decide about queued jobs beside these live ones; `levels` are each node's levels of arithmetic."""
         if len(self._values) > MOST_VALUES:  # most are of sweeps that have ended
             self._values.clear()
         admission = Admission(live, capacity, max_running_jobs)
@@ -65,7 +71,8 @@ class Queue:
             page = read_page(session, place, *fitting)
             judgement = judgement.joined(judge(session, [*unjudged, *page], self._values))
             admission.parallel.update(parallel_limits(session, page))
-            admission.consider([job for job in page if job.id not in judgement.stop], judgement.hold)
+            held = {**without_level(page, levels), **judgement.hold}
+            admission.consider([job for job in page if job.id not in judgement.stop], held)
             seen |= {job.id: job for job in page}
             unjudged, full = [], len(page) < PAGE
             place = Place(page[-1].priority, page[-1].id) if page else None
@@ -73,7 +80,8 @@ class Queue:
         if self._place is not None:
             admission.ahead = self._place.id
         self._place = Place(behind[-1].priority, behind[-1].id) if len(behind) == PAGE else None
-        admission.consider([job for job in behind if job.id not in seen and job.id not in judgement.stop])
+        rest = [job for job in behind if job.id not in seen and job.id not in judgement.stop]
+        admission.consider(rest, without_level(rest, levels))
         seen |= {job.id: job for job in behind}
         news = {id_: reason for id_, reason in admission.waiting.items() if seen[id_].reason != reason}
         return Decisions(admission.starting, news, judgement, empty=not seen)

@@ -18,6 +18,7 @@ from service.jobs.recording import end_attempt, max_restarts
 from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
 from service.jobs.states import LIVE, State
 from service.scheduling.admission import resources_of
+from service.scheduling.arithmetic import at_level
 from service.scheduling.follower import Follower
 from service.scheduling.queue import Queue
 from service.store.lease import LeaseLostError
@@ -25,6 +26,7 @@ from service.store.models import Job, now
 from service.sweeps.judging import stop
 from service.telemetry.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SCHEDULER_LAST_PASS, SCHEDULER_PASS
 from workers.cluster.attempt import Attempt, Supervisors
+from workers.cluster.levels import common_level
 from workers.data.dataset import DatasetInfo
 from workers.job.spec import ResourcesSpec
 from workers.record.events import Ended
@@ -55,6 +57,9 @@ class Cluster(Protocol):
     @property
     def resources(self) -> Mapping[str, float]:
         """All CPUs and GPUs for workers, by Ray's names."""
+
+    def levels(self) -> list[list[str]]:
+        """For each node with CPUs for workers, its levels of arithmetic."""
 
     def failed(self) -> bool:
         """Whether the cluster has died, so that calls may never return."""
@@ -122,8 +127,8 @@ class Scheduler:
         self._release_supervisors()
         with self._database.reading() as session:
             live = jobs_in(session, LIVE)
-            most = self._settings.max_running_jobs
-            decisions = self._queue.decide(session, live, self._cluster.resources, most)
+            most, cluster, levels = self._settings.max_running_jobs, self._cluster, self._cluster.levels()
+            decisions = self._queue.decide(session, live, cluster.resources, levels, most)
         self._stop_members(decisions.judgement)
         self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
         self._pass_on(live)
@@ -192,14 +197,15 @@ class Scheduler:
 
     def _admit(self, decisions: Decisions) -> None:
         """Start the jobs that fit, and record what the others wait for."""
+        level = self._settings.arithmetic or common_level(self._cluster.levels())
         for job_id in decisions.starting:
-            self._launch(job_id, decisions.judgement.until_step.get(job_id))
+            self._launch(job_id, decisions.judgement.until_step.get(job_id), level)
         if decisions.reasons:
             with self._database.writing() as session:
                 for job_id, reason in decisions.reasons.items():
                     note_waiting(session, job_id, reason)
 
-    def _launch(self, job_id: str, until_step: int | None) -> None:
+    def _launch(self, job_id: str, until_step: int | None, arithmetic: str | None) -> None:
         if self._supervisor is None:
             self._supervisor = self._supervisors.take()
         with self._database.writing() as session:
@@ -208,6 +214,7 @@ class Scheduler:
             waited = now() - queued_at(session, job_id)
             number = start_attempt(session, job_id, self._supervisor)
             job = session.get_one(Job, job_id)
+            job.spec = at_level(job.spec, arithmetic)
             assignment = Assignment(
                 job=job_id,
                 attempt=number,

@@ -38,6 +38,12 @@ class JoinedCluster:
         found = {} if self.failed() else ray.cluster_resources()
         return {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
 
+    def levels(self) -> list[list[str]]:
+        """For each node with CPUs for workers, its levels of arithmetic."""
+        from workers.cluster.levels import levels_of_nodes  # noqa: PLC0415
+
+        return [] if self.failed() else levels_of_nodes()
+
     def failed(self) -> bool:
         """Whether the head or this machine's node does not answer, or the cluster has not been joined.
 

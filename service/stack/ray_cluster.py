@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from service.components import ComponentStatus
 from service.stack.control_plane import StartError
 from service.stack.ray_driver import configure_ray, connect
+from workers.machine.arithmetic import LevelError, node_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +34,15 @@ REQUIRED = {"gcs_server", "raylet"}  # Ray does not work without these processes
 def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
     """Start Ray on this machine, and stop it with everything that runs on it.
 
-    The numbers of CPUs and GPUs for workers come from the settings; by default the machine's.
+    The numbers of CPUs and GPUs for workers come from the settings; by default the machine's. Raises `StartError` if
+    the CPU does not have the level of arithmetic of the settings.
     """
+    try:
+        node = node_environment(settings.arithmetic)
+    except LevelError as error:
+        raise StartError(str(error)) from error
     configure_ray(
+        **node,
         # Ray's ports are bound to the loopback address and require a token.
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_urlsafe(32),
@@ -84,6 +91,12 @@ class RayCluster:
                 signal.signal(number, handler)  # in place of Ray's, which end the process at once
         found = ray.cluster_resources()
         self.resources = {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
+
+    def levels(self) -> list[list[str]]:
+        """The levels of arithmetic of this machine."""
+        from workers.cluster.levels import levels_of_nodes  # noqa: PLC0415
+
+        return levels_of_nodes()
 
     def failed(self) -> bool:
         """Whether a process that Ray requires has ended.

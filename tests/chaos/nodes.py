@@ -1,4 +1,4 @@
-"""A program that trains on three nodes on this machine and removes one of them: a worker's or the supervisor's.
+"""A program that trains on several nodes on this machine: one of them is removed, or their CPUs differ.
 
 It is a separate program because a process can be connected to one Ray cluster only.
 """
@@ -15,8 +15,10 @@ import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import ray
 from ray.cluster_utils import Cluster
@@ -30,21 +32,30 @@ from tests.workers.fixtures.attempts import (
     undisturbed,
     workers_of,
 )
-from tests.workers.fixtures.helpers import blobs, job
+from tests.workers.fixtures.helpers import assignment, blobs, job
 from workers.cluster.attempt import NAMESPACE, Attempt, AttemptLostError, Supervisors
+from workers.cluster.levels import common_level, levels_of_nodes
+from workers.machine.arithmetic import check_level, levels_here, node_environment
+from workers.machine.fingerprint import fingerprint
 from workers.record.events import Checkpointed, Restarted, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.workers.fixtures.attempts import Events
+    from workers.machine.arithmetic import Arithmetic
+    from workers.record.events import Event
 
 NODES = 3
+LAYERS = [{"type": "linear", "units": 16}, {"type": "tanh"}, {"type": "linear", "units": 3}]
 
 
 @contextmanager
-def local_nodes() -> Iterator[tuple[Cluster, list[Any]]]:
-    """A cluster of nodes with one CPU each. The first one has this process and the processes that the cluster needs."""
+def local_nodes(levels: Sequence[Arithmetic | None]) -> Iterator[tuple[Cluster, list[Any]]]:
+    """A cluster of nodes with one CPU each, of these highest levels of arithmetic.
+
+    The first node has this process and the processes that the cluster needs.
+    """
     directory = tempfile.mkdtemp(prefix="gradfleet-")  # Ray's sockets need a short path
     # Not an argument of the nodes: Ray writes the cluster's address to the default directory in any case, and only a
     # node creates that directory.
@@ -52,7 +63,10 @@ def local_nodes() -> Iterator[tuple[Cluster, list[Any]]]:
     cluster = Cluster()
     try:
         small = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
-        nodes = [cluster.add_node(**small, include_dashboard=False) for _ in range(NODES)]
+        nodes = []
+        for level in levels:
+            with patch.dict(os.environ, node_environment(level)):
+                nodes.append(cluster.add_node(**small, include_dashboard=False))
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.WARNING)
         yield cluster, nodes
     finally:
@@ -116,14 +130,47 @@ def lose_the_supervisors_node(whole: Undisturbed, directory: Path, cluster: Clus
     assert started.step >= of_kind(before, Checkpointed)[0].step
 
 
-SCENARIOS = {"worker": lose_a_workers_node, "supervisor": lose_the_supervisors_node}
+def train_on_different_cpus(directory: Path) -> None:
+    """Jobs at the lower of two levels run on both nodes, with the bits of this process; others need the higher one."""
+    low, high = (level.name for level in levels_here()[-2:])
+    check_level(low, fingerprint())
+    changes = {"training.epochs": 3, "training.shards": 2, "model.layers": LAYERS}
+    dataset = blobs(directory)
+
+    def spec(level: str | None) -> dict[str, Any]:
+        return job(**changes, **{"training.arithmetic": level, "resources.workers": 2})
+
+    whole = undisturbed(spec(low), dataset, directory / "whole")
+    with local_nodes([low, high]):
+        assert common_level(levels_of_nodes()) == low
+        supervisor = Supervisors().take()
+
+        def history(name: str, level: str | None) -> list[Event]:
+            given = replace(whole.again(directory / name), spec=assignment(spec(level), dataset, directory).spec)
+            return all_events(Attempt.start(given, supervisor), [])
+
+        of_both = history("both", low)
+        whole.assert_same(of_both, directory / "both")
+        (started,) = of_kind(of_both, Started)
+        assert started.workers == 2
+        (started,) = of_kind(history("one", high), Started)
+        assert started.workers == 1
+        check_level(high, started.fingerprint)
+        end = history("neither", None)[-1]
+        assert (end.outcome, end.reason) == ("failed", "workers_differ"), end
+
+
+LOSSES = {"worker": lose_a_workers_node, "supervisor": lose_the_supervisors_node}
 
 
 def main(directory: Path, scenario: str) -> None:
+    if scenario == "levels":
+        train_on_different_cpus(directory)
+        return
     changes = {"training.epochs": 1000, "training.shards": 6, "checkpoints": {"every_steps": 200, "keep": 3}}
     whole = undisturbed(job(**changes), blobs(directory), directory / "whole")
-    with local_nodes() as (cluster, nodes):
-        SCENARIOS[scenario](whole, directory / "out", cluster, nodes)
+    with local_nodes([None] * NODES) as (cluster, nodes):
+        LOSSES[scenario](whole, directory / "out", cluster, nodes)
 
 
 if __name__ == "__main__":

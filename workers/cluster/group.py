@@ -13,10 +13,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from workers.cluster.levels import variables
 from workers.cluster.placement import Place
 from workers.cluster.worker import Worker
 from workers.exchange.control import Command
 from workers.exchange.messages import KEY_BYTES, LEADER, Membership
+from workers.machine.fingerprint import check_equal
 from workers.training.assignment import Assignment, End
 
 PING_INTERVAL = 2.0  # seconds
@@ -33,21 +35,27 @@ class WorkerSilentError(TimeoutError):
     """A worker's process has not answered for too long: it hangs, or its machine cannot be reached."""
 
 
+_Kind = tuple[str, dict[str, str]]
+
+
 class IdleWorkers:
-    """Workers without a group, by node. A new process takes at least half a second to start; an idle one takes none."""
+    """Workers without a group, by node and by the variables that were added to their environment.
+
+    A new process takes at least half a second to start, and seconds with variables of its own; an idle one takes none.
+    """
 
     def __init__(self) -> None:
-        self._idle: list[tuple[str, Any]] = []
+        self._idle: list[tuple[_Kind, Any]] = []
 
     def warm_up(self, node: str) -> None:
-        """Start idle workers on a node."""
+        """Start idle workers on a node, at the level of arithmetic that its processes usually have."""
         while len(self._idle) < MOST_IDLE:
-            self._idle.append((node, _start(node)))
+            self._idle.append(((node, {}), _start(node, {})))
 
-    async def take(self, node: str) -> Any:
-        """A worker on a node: an idle one that answers, or a new one."""
+    async def take(self, node: str, environment: dict[str, str]) -> Any:
+        """A worker on a node, with these variables in its environment: an idle one that answers, or a new one."""
         # The last one first: its data is more likely to be in memory.
-        for place in [each for each in reversed(self._idle) if each[0] == node]:
+        for place in [each for each in reversed(self._idle) if each[0] == (node, environment)]:
             self._idle.remove(place)
             try:
                 await asyncio.wait_for(place[1].ping.remote(), SILENCE)
@@ -55,11 +63,11 @@ class IdleWorkers:
                 ray.kill(place[1])
             else:
                 return place[1]
-        return _start(node)
+        return _start(node, environment)
 
-    def give_back(self, node: str, worker: Any) -> None:
+    def give_back(self, node: str, environment: dict[str, str], worker: Any) -> None:
         """Return a worker to the pool."""
-        self._idle.append((node, worker))
+        self._idle.append(((node, environment), worker))
 
     def cool_down(self) -> None:
         """Kill the idle workers beyond `MOST_IDLE`."""
@@ -68,9 +76,15 @@ class IdleWorkers:
         del self._idle[:-MOST_IDLE]
 
 
-def _start(node: str) -> Any:
+def _start(node: str, environment: dict[str, str]) -> Any:
     # The CPUs are reserved by a placement group. A process inside it would be killed when the group is removed.
-    return _worker.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    return _worker.options(num_cpus=0, scheduling_strategy=where, **_with(environment)).remote()
+
+
+def _with(environment: dict[str, str]) -> dict[str, Any]:
+    """Ray's options for a process with these variables. Without any, it takes a process that is ready."""
+    return {"runtime_env": {"env_vars": environment}} if environment else {}
 
 
 class WorkerGroup:
@@ -80,6 +94,7 @@ class WorkerGroup:
         self.key = secrets.token_bytes(KEY_BYTES)
         self._places, self._idle = places, idle
         self._workers: list[Any] = []
+        self._environments: list[dict[str, str]] = []
         self._joined = False
         self._command = Command.NONE
         self._training: list[asyncio.Future[End]] = []
@@ -87,18 +102,23 @@ class WorkerGroup:
     async def train(self, assignment: Assignment, checkpoint: Path | None, supervisor: Any) -> End:
         """Train from a checkpoint, or from the beginning, until training ends.
 
-        Raises the errors of workers, Ray's errors if a worker is lost, and `WorkerSilentError`.
+        Raises the errors of workers, Ray's errors if a worker is lost, `WorkerSilentError`, and `FingerprintError` if
+        the workers' bits may differ.
         """
+        arithmetic = assignment.spec["training"]["arithmetic"]
+        self._environments = [variables(place.node, arithmetic) for place in self._places]
         await self._start_all()
         count = len(self._workers)
         memberships = [Membership(rank, count, assignment.attempt, self.key) for rank in range(count)]
-        addresses = await self._watched(
+        joined = await self._watched(
             [
-                worker.join.remote(membership, assignment.dataset)
+                worker.join.remote(membership, assignment.dataset, arithmetic)
                 for worker, membership in zip(self._workers, memberships, strict=True)
             ],
             STARTING,
         )
+        check_equal([fingerprint for _, fingerprint in joined])
+        addresses = [address for address, _ in joined]
         self._joined = True
         self.command(self._command)
         self._training = [
@@ -109,9 +129,9 @@ class WorkerGroup:
         return ends[LEADER]
 
     async def _start_all(self) -> None:
-        for place in self._places:
-            inside = _worker.options(**place.inside).remote() if place.inside else None
-            self._workers.append(inside or await self._idle.take(place.node))
+        for place, environment in zip(self._places, self._environments, strict=True):
+            inside = _worker.options(**place.inside, **_with(environment)).remote() if place.inside else None
+            self._workers.append(inside or await self._idle.take(place.node, environment))
 
     async def _watched(self, work: Sequence[Awaitable[Any]], patience: float) -> list[Any]:
         """Wait for calls to all workers; raises `WorkerSilentError` once one is silent for `patience` seconds."""
@@ -152,11 +172,11 @@ class WorkerGroup:
 
     def keep(self) -> None:
         """Return the workers to the pool, and kill those that run inside of the reservation."""
-        for place, worker in zip(self._places, self._workers, strict=True):
+        for place, environment, worker in zip(self._places, self._environments, self._workers, strict=True):
             if place.inside:
                 ray.kill(worker)
             else:
-                self._idle.give_back(place.node, worker)
+                self._idle.give_back(place.node, environment, worker)
         self._workers = []
 
     def end(self) -> None:

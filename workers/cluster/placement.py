@@ -32,8 +32,8 @@ class Placement:
         self._group: PlacementGroup | None = None
         self._bundles: list[dict[str, float]] = []
 
-    async def reserve(self, resources: ResourcesSpec) -> list[Place]:
-        """Reserve resources for the workers; returns the place of each.
+    async def reserve(self, resources: ResourcesSpec, arithmetic: str | None) -> list[Place]:
+        """Reserve resources for the workers, on nodes that have a level of arithmetic; returns the place of each.
 
         If the cluster has become too small for all of them, there are places for as many as it can hold. While the
         cluster is busy, this waits.
@@ -41,6 +41,8 @@ class Placement:
         bundle = {"CPU": float(resources.cpus_per_worker)}
         if resources.gpus_per_worker:
             bundle["GPU"] = float(resources.gpus_per_worker)
+        if arithmetic:
+            bundle[arithmetic] = 1.0
         while True:
             workers = min(resources.workers, room(bundle))
             if not workers:

@@ -18,8 +18,10 @@ from workers.exchange.control import Command
 from workers.exchange.messages import PeerSilentError
 from workers.job.data import scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
+from workers.machine.arithmetic import LevelError
 from workers.machine.device import DeviceError
 from workers.machine.error_text import FULL, text_of
+from workers.machine.fingerprint import FingerprintError
 from workers.record.checkpoint import CheckpointError, latest, latest_whole
 from workers.record.event_log import EventLog
 from workers.record.events import Ended, Event, Noted, Restarted
@@ -38,6 +40,8 @@ MEANINGS: list[tuple[type[Exception], str, str]] = [
     (DatasetError, "failed", "dataset_unavailable"),
     (NonFiniteStepError, "failed", "non_finite_loss"),
     (DeviceError, "failed", "gpu_unavailable"),
+    (LevelError, "failed", "arithmetic_unavailable"),
+    (FingerprintError, "failed", "workers_differ"),
     (MemoryError, "failed", "out_of_memory"),
     (RayActorError, "lost", "worker_lost"),
     (ActorUnschedulableError, "lost", "worker_lost"),  # its node is gone
@@ -134,7 +138,8 @@ class Supervision:
         self._interrupted.clear()
         if self._requested is not None:
             return self._requested
-        places = await self._unless_interrupted(self._placement.reserve(self._resources))
+        arithmetic = self._spec.training.arithmetic
+        places = await self._unless_interrupted(self._placement.reserve(self._useful_resources(), arithmetic))
         if places is None:
             return self._requested
         spec = {**assignment.spec, "resources": self._resources.model_dump()}
@@ -155,6 +160,11 @@ class Supervision:
         if end is End.REACHED:
             return self._requested or REACHED
         return ENDS.get(end, self._requested)
+
+    def _useful_resources(self) -> ResourcesSpec:
+        """The resources without the workers that would have no shard."""
+        shards = self._spec.training.shards or 1
+        return self._resources.model_copy(update={"workers": min(self._resources.workers, shards)})
 
     async def _find_checkpoint(self, assignment: Assignment) -> Path | None:
         checkpoint, refused = await asyncio.to_thread(

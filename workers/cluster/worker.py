@@ -13,6 +13,7 @@ import ray
 from workers.data.dataset import check_dataset
 from workers.exchange.control import Command
 from workers.exchange.messages import Address, Exchange, Membership
+from workers.machine.arithmetic import check_level
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Noted
 from workers.training.assignment import Assignment, End
@@ -39,18 +40,24 @@ class Worker:
         self._report_lock = threading.Lock()
         self._unconfirmed: ray.ObjectRef[None] | None = None
 
-    def join(self, membership: Membership, dataset: DatasetInfo) -> Address:
-        """Become a member of a group that trains on a dataset; returns the address at which this worker listens.
+    def join(
+        self, membership: Membership, dataset: DatasetInfo, arithmetic: str | None
+    ) -> tuple[Address, dict[str, str]]:
+        """Become a member of a group that trains on a dataset at a level of arithmetic.
 
-        Raises `DatasetError` if this worker's file is damaged. The check of a large file takes minutes, in which the
-        other workers do not wait for messages yet.
+        Returns the address at which this worker listens, and its fingerprint. Raises `LevelError` if this process does
+        not compute at the level, and `DatasetError` if this worker's file is damaged. The check of a large file takes
+        minutes, in which the other workers do not wait for messages yet.
         """
+        found = fingerprint()
+        if arithmetic is not None:
+            check_level(arithmetic, found)
         check_dataset(dataset)
         if self._exchange is not None:
             self._exchange.close()
         self._membership, self._command = membership, Command.NONE
         self._exchange = Exchange(membership, ray.util.get_node_ip_address(), PEER_TIMEOUT)
-        return self._exchange.address
+        return self._exchange.address, found
 
     def train(
         self, assignment: Assignment, addresses: Sequence[Address], checkpoint: Path | None, supervisor: Any

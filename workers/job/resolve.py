@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
 from workers.data.splitting import steps_per_epoch
 from workers.job.data import augmentations_of, split_sizes
+from workers.job.normalization import normalized_values
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
     from workers.job.spec import CheckpointsSpec, JobSpec
 
-DEFAULT_SHARDS = 4
+DEFAULT_SHARDS = 4  # not a function of the resources, on which no result depends
 DEFAULT_CHECKPOINT_SECONDS = 30.0
 BYTES_PER_VALUE = 4
 
@@ -75,8 +76,8 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     problems: list[FieldProblem] = []
     # With a wrong split the number of rows is unknown, so it is not checked.
     train, validation = split_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
-    parameters = _check_model(spec, dataset, limits, problems)
     shards = _check_training(spec, train, problems) if train else 1
+    parameters = _check_model(spec, dataset, limits, shards, problems)
     _check_scale(spec, dataset, problems)
     _check_augmentation(spec, dataset, problems)
     _check_validation(spec, dataset, (train, validation), problems)
@@ -105,7 +106,7 @@ def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
     return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
 
 
-def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem]) -> int:
+def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, shards: int, problems: list[FieldProblem]) -> int:
     """Check the shapes; return the number of parameters (0 if the shapes do not fit)."""
     if spec.model.inputs not in {None, dataset.features}:
         problems.append(
@@ -141,6 +142,7 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: 
                 f"features, more than the limit of {limits.batch_bytes:,}: a smaller training.batch_size takes less",
             )
         )
+    _check_normalization(graph, spec.training.batch_size, shards, problems)
     _, *scores = graph.shapes(batch=1)["scores"]
     if scores != [len(dataset.classes)]:
         problems.append(
@@ -159,6 +161,19 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, problems: 
             FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
         )
     return parameters
+
+
+def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem]) -> None:
+    """Check that no layer normalizes over a single value, which is 0 afterwards whatever it was."""
+    single = [name for name, values in normalized_values(graph, batch, shards).items() if values == 1]
+    if single:
+        problems.append(
+            FieldProblem(
+                "training.batch_size",
+                f"of {batch} rows has {shards} shards, so that {', '.join(single)} normalizes one value of each "
+                f"feature: must be at least {2 * shards}, or training.shards at most {max(1, batch // 2)}",
+            )
+        )
 
 
 def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> None:
@@ -293,7 +308,7 @@ def _validation_field(spec: JobSpec) -> str:
 
 def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]) -> int:
     """Check batch and shards; return the number of shards."""
-    training, resources = spec.training, spec.resources
+    training = spec.training
     if training.batch_size > train_rows:
         problems.append(
             FieldProblem(
@@ -302,9 +317,8 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
                 f"{train_rows}",
             )
         )
-    lanes = resources.lanes
     if training.shards is None:
-        shards = max(DEFAULT_SHARDS, _power_of_two_from(lanes))
+        shards = DEFAULT_SHARDS
         while shards > training.batch_size:
             shards //= 2
     else:
@@ -316,20 +330,4 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
                 f"is {shards}, but a batch has only {training.batch_size} rows: must be at most {training.batch_size}",
             )
         )
-    if lanes > shards:
-        each, product = f" of {resources.cpus_per_worker} CPUs", "workers x cpus_per_worker"
-        if resources.gpus_per_worker:
-            each, product = "", "workers"
-        problems.append(
-            FieldProblem(
-                "resources.workers",
-                f"{resources.workers} workers{each} would share {shards} shards: {product} must be at most {shards}, "
-                f"or training.shards at least {lanes}",
-            )
-        )
     return shards
-
-
-def _power_of_two_from(count: int) -> int:
-    """Smallest power of two that is at least `count`."""
-    return 1 << (count - 1).bit_length()

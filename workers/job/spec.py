@@ -12,6 +12,7 @@ from core.penalties.l1 import L1
 from core.penalties.l2 import L2
 from workers.data.splitting import Chunks
 from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
+from workers.machine.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = Entry
@@ -205,7 +206,12 @@ class TrainingSpec(StrictModel):
         ge=1,
         le=4096,
         description="Parts into which each batch is cut. They determine the order of every sum, and so the bits of "
-        "the result, for any number of workers. Default: 4, or more if there are more CPUs than that.",
+        "the result, for any number of workers. Default: 4, or fewer if a batch has fewer rows.",
+    )
+    arithmetic: Arithmetic | None = Field(
+        None,
+        description="Instruction set that the workers compute with. The bits of the result are the same on every CPU "
+        "that has it. Default: the highest one that all nodes have when the job first starts.",
     )
     clipping: ClippingSpec | None = Field(
         None, description="Limit on the gradient of the batch, penalty included. Default: no limit."

@@ -39,7 +39,7 @@ ADVICE = "a smaller learning rate, or features on a smaller scale, may help"
 
 
 class NonFiniteStepError(ArithmeticError):
-    """The loss of a step or the parameters after it are not finite numbers."""
+    """The loss of a step, the norm of its gradient, or the parameters after it are not finite numbers."""
 
 
 class _EpochStart(NamedTuple):
@@ -186,9 +186,11 @@ class Trainer:
         rate = self._computation.optimizer.learning_rate(self._done, self._training.epochs * self._steps_per_epoch)
         command = self._leader.command(step) if self._leader is not None else Command.NONE
         result = self._step.run(Batch(self._batches, rows, epoch, step), rate, command=command)
-        if not math.isfinite(result.loss):
-            self._report()  # the last losses before it show what happened
-            raise NonFiniteStepError(f"the loss became {result.loss} in step {step}; {ADVICE}")
+        # A norm overflows at about 1.8e19 in float32. Clipping by it would set the gradient to zero.
+        for figure, value in (("loss", result.loss), ("norm of the gradient", result.gradient_norm)):
+            if not math.isfinite(value):
+                self._report()  # the last losses before it show what happened
+                raise NonFiniteStepError(f"the {figure} became {value} in step {step}; {ADVICE}")
         if self._leader is not None:
             self._leader.record_step(step, result)
         self._done = step

@@ -139,6 +139,14 @@ def test_hinge_forms(form, squared, data, margin):
     np.testing.assert_allclose(gradient, [slope for _, slope in reference], rtol=1e-15)
 
 
+def test_crammer_singer_of_the_largest_scores():
+    # The loss is more than float32 can hold. The gradients are what they are for smaller scores.
+    with np.errstate(over="ignore"):
+        value, gradient = evaluate(Hinge(form="crammer_singer"), [[-3e38, 3e38, 0, 3e38]], [0], np.float32)
+    assert value.tolist() == [np.inf]
+    assert gradient.tolist() == [[-1, 0.5, 0, 0.5]]
+
+
 def test_ties_of_crammer_singer_divide_the_gradient_equally():
     value, gradient = evaluate(
         Hinge(form="crammer_singer"), [[1.0, 2.0, 2.0], [2.0, 1.0, 1.0], [2.5, 1.0, 1.0]], [0] * 3
@@ -209,6 +217,15 @@ def test_label_smoothing(smoothing):
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(value, -(target * np.log(shares)).sum(axis=1), rtol=1e-13)
     np.testing.assert_allclose(gradient, shares - target, rtol=1e-12, atol=1e-14)
+
+
+def test_label_smoothing_of_the_largest_scores():
+    # The smoothed loss is 0.01 of 6e38, and 6e38 is not a float32.
+    loss = SoftmaxCrossEntropy(label_smoothing=0.02)
+    with np.errstate(over="ignore"):
+        value, gradient = evaluate(loss, [[3e38, -3e38]], [0], np.float32)
+    np.testing.assert_allclose(value, [6e36], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0.01, -0.01]], rtol=1e-6)
 
 
 def test_label_smoothing_of_scores_with_large_differences():

@@ -86,12 +86,13 @@ def test_a_wrong_gradient_is_shown_with_its_entry(tmp_path: Path, monkeypatch: p
     result = check(tmp_path)
     assert result.exit_code == 1
     found = rows(result.output)
-    assert [name for name, row in found.items() if row[-1] == "FAILED"] == ["scores.weight"]
+    # Of the whole graph, and of the layer by itself.
+    assert [name for name, row in found.items() if row[-1] == "FAILED"] == ["scores.weight", "scores"]
     row, column, backward, differences, error, *_ = found["scores.weight"]
     assert (row, column) == ("[2,", "1]")
     assert float(backward) == pytest.approx(1.01 * float(differences), rel=1e-6)
     assert float(error) <= 0.01 + 1e-9
-    assert result.output.splitlines()[-1].startswith("1 FAILED")
+    assert result.output.splitlines()[-1].startswith("2 FAILED")
 
 
 def test_a_backward_that_changes_between_calls_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

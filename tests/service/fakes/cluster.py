@@ -68,6 +68,9 @@ class FakeCluster:
         self.pool: list[Any] = []
         self.start_error: Exception | None = None
 
+    def levels(self) -> list[list[str]]:
+        return [["x86-64-v2", "x86-64-v3"]]
+
     def failed(self) -> bool:
         return self.dead
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("digits")
 
+NORMALIZED = [{"type": "linear", "units": 16}, {"type": "batch_norm"}, {"type": "linear", "units": 10}]
+
 
 def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifications: list[str]) -> None:
     body = hinge_job(labels={"team": "vision"})
@@ -80,6 +82,21 @@ def test_validate_rejects_invalid_jobs_as_submitting_does(
             "resources.workers",
             "2 threads would be as fast; training.shards of 6 would use all",
         ),
+        (
+            {"resources.workers": 3, "resources.cpus_per_worker": 2},
+            "resources.workers",
+            "4 threads would be as fast; training.shards of 6 would use all",
+        ),
+        (
+            {"model.layers": NORMALIZED, "training.batch_size": 8},
+            "training.batch_size",
+            "the smallest shard of a batch has 2 values of each feature",
+        ),
+        (
+            {"model.layers": NORMALIZED, "training.batch_size": 100},
+            "training.batch_size",
+            "the smallest shard of an epoch's last batch has 10 values of each feature",
+        ),
         ({"training.batch_size": 239}, "training.batch_size", "has 1 rows for 4 shards"),
         ({"data.validation": 0}, "data.validation", "no metrics under val/"),
     ],
@@ -87,7 +104,7 @@ def test_validate_rejects_invalid_jobs_as_submitting_does(
 def test_warnings(
     settings: Settings, database: Database, changes: dict[str, Any], field: str | None, message: str
 ) -> None:
-    app = create_app(settings.model_copy(update={"cluster_cpus": 4}), database=database)
+    app = create_app(settings.model_copy(update={"cluster_cpus": 8}), database=database)
     with served(app) as url, httpx.Client(base_url=url) as api:
         warnings = api.post("/v1/jobs/validate", json=hinge_job(**changes)).json()["warnings"]
     assert [warning["field"] for warning in warnings] == ([field] if field else [])

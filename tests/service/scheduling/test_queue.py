@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from service.store import Database
 
 CAPACITY = {"CPU": 4.0, "GPU": 0.0}
+LEVELS = [["x86-64-v2", "x86-64-v3"], ["x86-64-v2"]]
 DATASET = {"digest": "00", "path": "x", "rows": 300, "features": 8, "classes": ["0", "1"]}
 
 
@@ -56,7 +57,7 @@ def add_sweep(database: Database, count: int, parallel: int | None, stopping: An
 
 def decide(database: Database, queue: Queue) -> Decisions:
     with database.reading() as session:
-        return queue.decide(session, jobs_in(session, LIVE), CAPACITY, None)
+        return queue.decide(session, jobs_in(session, LIVE), CAPACITY, LEVELS, None)
 
 
 def run_pass(database: Database, queue: Queue) -> Decisions:
@@ -172,3 +173,13 @@ def test_values_of_members_that_have_not_gone_on_are_not_read_again(database: Da
             assert decide(database, queue).judgement == decisions.judgement
         assert counts["statements"] == 0
     assert list(decisions.judgement.stop) == [members[2]]
+
+
+def test_a_job_whose_level_of_arithmetic_no_node_has_is_overtaken(database: Database) -> None:
+    (waiting,) = add_jobs(database, 1, **{"training.arithmetic": "x86-64-v4", "resources.workers": 1})
+    ready = add_jobs(database, 2, **{"training.arithmetic": "x86-64-v3", "resources.workers": 1})
+    decisions = decide(database, Queue())
+    assert decisions.starting == ready
+    assert decisions.reasons == {
+        waiting: "waiting_for_arithmetic: needs a node with x86-64-v4, and the nodes have x86-64-v2, x86-64-v3"
+    }

@@ -73,6 +73,14 @@ def reserved(cpus: int) -> Iterator[None]:
     remove_placement_group(group)
 
 
+def test_workers_without_a_shard_are_not_started(tmp_path: Path, dataset: DatasetInfo, supervisor: str) -> None:
+    one = undisturbed(job(**{"training.shards": 1, "resources.workers": 1}), dataset, tmp_path / "one")
+    history = all_events(Attempt.start(one.again(tmp_path / "two", workers=2), supervisor), [])
+    one.assert_same(history, tmp_path / "two")
+    (started,) = of_kind(history, Started)
+    assert started.workers == 1
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_any_number_of_workers_gives_the_same_bits(
     tmp_path: Path, short: Undisturbed, supervisor: str, workers: int

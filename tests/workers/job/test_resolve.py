@@ -37,20 +37,15 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     ),
     "a batch larger than the training rows": ({"training.batch_size": 267}, "training.batch_size", ("267", "266 rows")),
     "more shards than rows": ({"training.shards": 51}, "training.shards", ("51", "50")),
-    "more CPUs than shards": (
-        {"training.shards": 5, "resources": {"workers": 3, "cpus_per_worker": 2}},
-        "resources.workers",
-        ("3 workers", "2 CPUs", "5", "6"),
-    ),
-    "more CPUs than rows": (
-        {"training.batch_size": 6, "resources": {"workers": 7}},
-        "resources.workers",
-        ("7 workers", "4 shards"),
-    ),
     "fewer numbers than features": (
         {"data.scale": {"subtract": [1, 2, 3], "divide": 2}},
         "data.scale.subtract",
         ("3 numbers", "20 (features)"),
+    ),
+    "batch norm on shards of one row": (
+        {"model.layers": [*linear(8), {"type": "batch_norm"}, *linear(3)], "training.batch_size": 7},
+        "training.batch_size",
+        ("7 rows", "4 shards", "one value", "1_batch_norm", "8"),
     ),
     "validation without rows": ({"data.validation": 0.001}, "data.validation", ("0.001", "333 rows")),
     "training without rows": ({"data.validation": 0.999}, "data.validation", ("0.999", "333 rows", "332")),
@@ -149,7 +144,6 @@ def test_every_problem_is_found_at_once() -> None:
                 "model.layers": linear(2),
                 "training.batch_size": 300,
                 "training.shards": 301,
-                "resources": {"workers": 302},
                 "data.validation": 0.001,
             }
         )
@@ -158,51 +152,17 @@ def test_every_problem_is_found_at_once() -> None:
         "data.validation",
         "model.inputs",
         "model.layers.0",
-        "resources.workers",
         "training.shards",
     ]
 
 
-@pytest.mark.parametrize(
-    ("workers", "cpus", "batch_size", "shards"),
-    [
-        (1, 1, 50, 4),
-        (2, 1, 50, 4),
-        (3, 1, 50, 4),
-        (4, 1, 50, 4),
-        (1, 4, 50, 4),
-        (5, 1, 50, 8),
-        (3, 3, 50, 16),
-        (8, 2, 50, 16),
-        (17, 1, 50, 32),
-        (1, 1, 3, 2),
-        (1, 1, 1, 1),
-        (4, 1, 4, 4),
-    ],
-)
-def test_shards_by_default(workers: int, cpus: int, batch_size: int, shards: int) -> None:
-    changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
-    assert resolved(**changes).spec.training.shards == shards
-
-
-def test_the_shards_on_gpus_do_not_depend_on_cpus() -> None:
-    resources = {"workers": 4, "cpus_per_worker": 8, "gpus_per_worker": 1}
-    assert resolved(resources=resources).spec.training.shards == 4
-    with pytest.raises(SpecError, match="4 workers would share 3 shards: workers must be at most 3, or"):
-        resolved(**{"resources": resources, "training.shards": 3})
-
-
-@given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 266))
-def test_shards_by_default_are_enough_and_not_too_many(workers: int, cpus: int, batch_size: int) -> None:
-    changes = {"resources": {"workers": workers, "cpus_per_worker": cpus}, "training.batch_size": batch_size}
-    if not any(workers * cpus <= 2**power <= batch_size for power in range(10)):
-        with pytest.raises(SpecError, match=r"resources\.workers"):
-            resolved(**changes)
-    else:
-        shards = resolved(**changes).spec.training.shards
-        assert shards in {2**power for power in range(10)}
-        assert workers * cpus <= shards <= batch_size
-        assert shards >= min(4, 2 ** (batch_size.bit_length() - 1))
+@pytest.mark.parametrize(("batch_size", "shards"), [(50, 4), (266, 4), (4, 4), (3, 2), (2, 2), (1, 1)])
+@given(workers=st.integers(1, 64), cpus=st.integers(1, 8), gpus=st.integers(0, 1))
+def test_the_shards_by_default_do_not_depend_on_resources(
+    batch_size: int, shards: int, workers: int, cpus: int, gpus: int
+) -> None:
+    resources = {"workers": workers, "cpus_per_worker": cpus, "gpus_per_worker": gpus}
+    assert resolved(**{"resources": resources, "training.batch_size": batch_size}).spec.training.shards == shards
 
 
 def test_given_values_are_kept_and_missing_values_are_filled_in() -> None:

@@ -242,6 +242,7 @@ def test_defaults_of_a_job() -> None:
             "batch_size": 128,
             "seed": 0,
             "shards": None,
+            "arithmetic": None,
             "clipping": None,
             "early_stopping": None,
         },

@@ -323,6 +323,18 @@ def test_features_that_overflow_poison_the_first_step(tmp_path: Path) -> None:
     assert isinstance(outcome.finished[0], NonFiniteStepError)
 
 
+@pytest.mark.parametrize("clipping", [None, {"type": "norm", "limit": 1.0}])
+def test_a_gradient_whose_norm_overflows_poisons_the_step(tmp_path: Path, clipping: dict[str, Any] | None) -> None:
+    # Squares of gradients above 1.8e19 are infinite in float32. Clipping by an infinite norm would train nothing.
+    dataset = blobs(tmp_path, seed=2)
+    scale = {"data.standardize": False, "data.scale": {"subtract": 0.0, "divide": 1e-20}}
+    tiny = {"optimizer.lr": 1e-30, "regularization.l2": 0.0}
+    spec = job(**scale, **tiny, **{"loss": {"type": "hinge"}, "training.clipping": clipping})
+    outcome = train(assignment(spec, dataset, tmp_path / "out"))
+    assert isinstance(outcome.finished[0], NonFiniteStepError)
+    assert "the norm of the gradient became inf in step 1" in str(outcome.finished[0])
+
+
 def test_parameters_that_overflow_in_the_last_update_are_no_result(tmp_path: Path, dataset: DatasetInfo) -> None:
     changes = {"regularization.l2": 1e3, "optimizer.lr": 3e38, "training.epochs": 1, "training.batch_size": 266}
     outcome = train(assignment(job(**changes), dataset, tmp_path / "out"))

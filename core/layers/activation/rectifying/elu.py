@@ -11,13 +11,14 @@ from core.registry import hyperparameter
 class ELU(Elementwise):
     """`x` where x > 0 and `alpha (exp(x) - 1)` elsewhere, elementwise, computed with `expm1`.
 
-    The derivative is 1 where x > 0 and `y + alpha` elsewhere, including at 0, where y is the output.
+    The derivative is 1 where x > 0 and `alpha exp(x)` elsewhere, including at 0. In terms of the output y it would be
+    `y + alpha`, which loses all digits where y is near `-alpha`.
 
     Source: Clevert et al., "Fast and accurate deep network learning by exponential linear units", ICLR 2016.
     """
 
     type: ClassVar[str] = "elu"
-    retains: ClassVar[frozenset[Kept]] = frozenset({"output"})
+    retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     alpha: float = hyperparameter(default=1.0, doc="The output tends to `-alpha` for large negative inputs.", gt=0)
 
@@ -36,9 +37,10 @@ class ELU(Elementwise):
         xp.add(output, positive, out=output)
 
     def derivative(self, xp: Namespace, x: Array, y: Array, slope: Array, workspace: Workspace) -> None:
-        negative = xp.minimum(y, 0, out=workspace["part"])
-        xp.add(negative, self.alpha, out=negative)
-        xp.less_equal(y, 0, out=slope)
+        negative = xp.minimum(x, 0, out=workspace["part"])
+        xp.exp(negative, out=negative)
+        xp.multiply(negative, self.alpha, out=negative)
+        xp.less_equal(x, 0, out=slope)
         xp.multiply(negative, slope, out=negative)
         xp.subtract(1, slope, out=slope)
         xp.add(slope, negative, out=slope)

@@ -5,18 +5,21 @@ from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
 from core.graph.node import Kept, Workspace, WorkspaceDeclaration
+from core.kernels.logistic import write_logistic
 from core.layers.base import Elementwise
 
 _A = 0.044715
-_C = sqrt(2 / pi)
+_C = 2 * sqrt(2 / pi)
+_FAR = 32  # beyond it, `s (1 - s)` is 0 also in float64
 
 
 class GELU(Elementwise):
     """`x (1 + tanh(c (x + a x³))) / 2`, elementwise, with `c = sqrt(2 / pi)` and `a = 0.044715`.
 
     This is the usual approximation of `x Phi(x)`, where Phi is the cumulative distribution function of the standard
-    normal distribution. The error is less than 0.0005. PyTorch calls it `approximate="tanh"`. The derivative is
-    `(1 + t) / 2 + x (1 - t²) c (1 + 3 a x²) / 2`, where t is the tanh.
+    normal distribution. The error is less than 0.0005. PyTorch calls it `approximate="tanh"`. It is computed as `x s`
+    with `s = 1 / (1 + exp(-2 c (x + a x³)))`, which keeps the digits of small values. The derivative is
+    `s + s (1 - s) 2 c (x + 3 a x³)`.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units", 2016.
     """
@@ -25,27 +28,24 @@ class GELU(Elementwise):
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        return {"tanh": (shapes[0], "float"), "inner": (shapes[0], "scratch")}
+        return {"sigmoid": (shapes[0], "float"), "inner": (shapes[0], "scratch")}
 
     def function(self, xp: Namespace, x: Array, output: Array, workspace: Workspace) -> None:
-        tanh = xp.square(x, out=workspace["tanh"])
-        xp.multiply(tanh, _C * _A, out=tanh)
-        xp.add(tanh, _C, out=tanh)
-        xp.multiply(tanh, x, out=tanh)
-        xp.tanh(tanh, out=tanh)
-        xp.add(tanh, 1, out=output)
-        xp.multiply(output, x, out=output)
-        xp.multiply(output, 0.5, out=output)
-
-    def derivative(self, xp: Namespace, x: Array, y: Array, slope: Array, workspace: Workspace) -> None:
-        tanh, inner = workspace["tanh"], workspace["inner"]
-        xp.square(x, out=inner)
-        xp.multiply(inner, 3 * _A * _C, out=inner)
+        inner = xp.square(x, out=workspace["inner"])
+        xp.multiply(inner, _C * _A, out=inner)
         xp.add(inner, _C, out=inner)
         xp.multiply(inner, x, out=inner)
-        xp.square(tanh, out=slope)
-        xp.subtract(1, slope, out=slope)
+        sigmoid = write_logistic(xp, inner, workspace["sigmoid"])
+        xp.multiply(x, sigmoid, out=output)
+
+    def derivative(self, xp: Namespace, x: Array, y: Array, slope: Array, workspace: Workspace) -> None:
+        sigmoid, inner = workspace["sigmoid"], workspace["inner"]
+        near = xp.clip(x, -_FAR, _FAR, out=slope)  # its cube does not overflow
+        xp.square(near, out=inner)
+        xp.multiply(inner, 3 * _A * _C, out=inner)
+        xp.add(inner, _C, out=inner)
+        xp.multiply(inner, near, out=inner)
+        xp.multiply(inner, sigmoid, out=inner)
+        xp.subtract(1, sigmoid, out=slope)
         xp.multiply(slope, inner, out=slope)
-        xp.add(slope, tanh, out=slope)
-        xp.add(slope, 1, out=slope)
-        xp.multiply(slope, 0.5, out=slope)
+        xp.add(slope, sigmoid, out=slope)

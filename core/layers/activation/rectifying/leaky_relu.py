@@ -24,8 +24,11 @@ class LeakyReLU(Elementwise):
         return (0,)
 
     def function(self, xp: Namespace, x: Array, output: Array, workspace: Workspace) -> None:
-        xp.multiply(x, self.slope, out=output)
-        xp.maximum(output, x, out=output)
+        if self.slope:
+            xp.multiply(x, self.slope, out=output)
+            xp.maximum(output, x, out=output)
+        else:  # infinity times 0 is not a number
+            xp.maximum(x, 0, out=output)
 
     def derivative(self, xp: Namespace, x: Array, y: Array, slope: Array, workspace: Workspace) -> None:
         # The output has the sign of the input, or is 0 if the slope is 0.

@@ -9,7 +9,7 @@ from core.layers.base import Elementwise
 
 
 class Sigmoid(Elementwise):
-    """`1 / (1 + exp(-x))`, elementwise, computed as `tanh(x / 2) / 2 + 1 / 2`, which cannot overflow.
+    """`1 / (1 + exp(-x))`, elementwise.
 
     The derivative is `y (1 - y)`, where y is the output. Source: the lecture.
     """

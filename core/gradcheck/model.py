@@ -1,0 +1,96 @@
+"""The gradient check of a classifier's model, loss and penalty on samples that it draws."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.gradcheck.alone import Alone, check_alone
+from core.gradcheck.check import check_graph
+from core.gradcheck.penalty import penalty_problems
+from core.gradcheck.report import GradientReport, TensorCheck
+from core.graph.graph import Graph
+from core.plan.plan import Plan
+from core.plan.program import Program
+from core.random import Purpose, generator
+
+if TYPE_CHECKING:
+    from core.arrays import Array
+    from core.penalties.base import Penalty
+
+
+def check_model(graph: Graph, rows: int = 4, seed: int = 0, penalty: Penalty | None = None) -> GradientReport:
+    """Check the gradients of a model with its loss, the node "loss", on random samples.
+
+    The whole graph is checked on one batch of `rows` samples, and each of its nodes by itself on many: see
+    `core.gradcheck.alone`. Nodes that are equal and have equal inputs are checked once. The gradients of the whole
+    graph come first in the report; of the nodes by themselves only those follow that are not right.
+    """
+    tensors: list[TensorCheck] = []
+    breaches: list[str] = []
+    unchecked: list[str] = []
+    try:
+        report = check_graph(deepcopy(graph), "loss", _samples(deepcopy(graph), rows, seed), seed)
+        tensors += report.tensors
+        breaches += report.breaches
+    except ValueError as error:
+        breaches.append(f"the model raises ValueError: {error}")
+    for alone in _different_nodes(graph):
+        found = check_alone(alone, seed)
+        for every, own in zip((tensors, breaches, unchecked), found, strict=True):
+            every.extend(own)  # type: ignore[attr-defined]
+    if penalty is not None:
+        breaches += penalty_problems(penalty, generator(seed, Purpose.CHECK, stream=4))
+    return GradientReport(seed, tuple(tensors), tuple(breaches), tuple(unchecked))
+
+
+def _different_nodes(graph: Graph) -> list[Alone]:
+    """Return the first of the nodes that are equal, and read values of equal shapes."""
+    shapes = graph.shapes(2)
+    different: dict[object, Alone] = {}
+    for name in graph.order():
+        placed = graph.nodes[name]
+        reads = tuple((shapes[value], placed.inputs.index(value)) for value in placed.inputs)
+        different.setdefault(
+            (type(placed.node), repr(placed.node), reads), Alone(name, placed.node, placed.inputs, graph)
+        )
+    return list(different.values())
+
+
+def _samples(graph: Graph, rows: int, seed: int) -> dict[str, Array]:
+    """Standard normal features, and as many different labels and indices as there are places for."""
+    random, shapes = generator(seed, Purpose.CHECK, stream=1), graph.shapes(rows)
+    samples = {name: random.standard_normal(shapes[name]) for name in graph.inputs}
+    # Every number is another one, so that indices can be followed to the entries of the inputs that they are.
+    for name, values, limit in _indices(graph, rows, samples):
+        places = np.isin(samples[name], values)
+        drawn = random.permutation(np.arange(np.count_nonzero(places)) % limit)
+        samples[name][places] = drawn if graph.inputs[name].integer else drawn + 0.5
+    return {
+        name: samples[name].astype(np.int64) if declared.integer else samples[name]
+        for name, declared in graph.inputs.items()
+    }
+
+
+def _indices(graph: Graph, rows: int, samples: dict[str, Array]) -> list[tuple[str, Array, int]]:
+    """Return the inputs whose entries nodes read as indices: the input, these entries, and the number of indices."""
+    shapes = graph.shapes(rows)
+    found = []
+    for placed in graph.nodes.values():
+        for position, limit in placed.node.index_limits(*(shapes[value] for value in placed.inputs)).items():
+            source = placed.inputs[position]
+            values = samples[source] if source in samples else _value(graph, source, rows, samples)
+            found += [(name, values.ravel(), limit) for name in graph.inputs]
+    return found
+
+
+def _value(graph: Graph, name: str, rows: int, samples: dict[str, Array]) -> Array:
+    program = Program.compile(graph, (name,), batch=rows, dtype=np.float64, backward=False)
+    plan = Plan(program)
+    for value, array in samples.items():
+        plan.inputs[value][...] = array
+    with np.errstate(all="ignore"):
+        plan.forward()
+    return plan.value(name)

@@ -1,0 +1,36 @@
+"""The levels of arithmetic of the cluster's nodes, as they tell Ray when they start (see `node_environment`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from workers.machine.arithmetic import ALL, LABEL, Level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def levels_of_nodes() -> list[list[str]]:
+    """For each node with CPUs for workers, the names of its levels; none for a node that did not tell any."""
+    return [
+        [name for name in ALL if name in node["Resources"]] for node in _alive() if node["Resources"].get("CPU", 0) > 0
+    ]
+
+
+def common_level(levels: list[list[str]]) -> str | None:
+    """The highest level that every node has; None if there is none."""
+    common = set(ALL).intersection(*levels) if levels else set()
+    return max(common, key=list(ALL).index, default=None)
+
+
+def variables(node: str, name: str | None) -> dict[str, str]:
+    """Variables for a worker process on a node, so that it computes at a level; none where processes do so anyway."""
+    level: Level | None = ALL.get(name)  # type: ignore[call-overload]
+    usual = next((each["Labels"].get(LABEL) for each in _alive() if each["NodeID"] == node), None)
+    return level.environment if level is not None and name != usual else {}
+
+
+def _alive() -> Iterator[dict[str, Any]]:
+    return (node for node in ray.nodes() if node["Alive"])
