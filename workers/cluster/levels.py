@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from workers.machine.arithmetic import ALL, LABEL, Level
+from workers.machine.arithmetic import ALL, LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,9 @@ def common_level(levels: list[list[str]]) -> str | None:
 
 def variables(node: str, name: str | None) -> dict[str, str]:
     """Variables for a worker process on a node, so that it computes at a level; none where processes do so anyway."""
-    level: Level | None = ALL.get(name)  # type: ignore[call-overload]
-    usual = next((each["Labels"].get(LABEL) for each in _alive() if each["NodeID"] == node), None)
-    return level.environment if level is not None and name != usual else {}
+    if name is None or any(each["NodeID"] == node and each["Labels"].get(LABEL) == name for each in _alive()):
+        return {}
+    return ALL[name].environment  # type: ignore[index]
 
 
 def _alive() -> Iterator[dict[str, Any]]:

@@ -88,7 +88,7 @@ class SlowStart:
     def __init__(self, seconds: float) -> None:
         self._started, self._seconds = asyncio.Event(), seconds
         self.ping, self.join, self.train, self.command = (
-            Method(self, each) for each in (1, "tcp://here", End.COMPLETED, None)
+            Method(self, each) for each in (1, ("tcp://here", {}), End.COMPLETED, None)
         )
 
     async def answer(self, value: Any) -> Any:
@@ -109,13 +109,12 @@ def test_a_process_may_take_longer_to_start_than_to_answer(monkeypatch: pytest.M
     monkeypatch.setattr(group, "SILENCE", 0.05)
 
     async def train() -> End:
-        async def slow(_: str) -> SlowStart:
+        async def slow(_: str, __: dict[str, str]) -> SlowStart:
             return SlowStart(0.5)
 
         idle = IdleWorkers()
         monkeypatch.setattr(idle, "take", slow)
-        return await WorkerGroup([Place("here", None)], idle).train(
-            SimpleNamespace(attempt=1, dataset=None), None, None
-        )  # type: ignore[arg-type]
+        given: Any = SimpleNamespace(attempt=1, dataset=None, spec={"training": {"arithmetic": None}})
+        return await WorkerGroup([Place("here", None)], idle).train(given, None, None)
 
     assert asyncio.run(train()) is End.COMPLETED
