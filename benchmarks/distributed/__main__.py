@@ -69,7 +69,7 @@ def exchange_row(floats: int, rounds: int) -> dict[str, Any]:
     with ExitStack() as stack:
         teams = {
             name: stack.enter_context(closing(Team(factory, 2, secrets.token_bytes(KEY_BYTES), floats)))
-            for name, factory in (("gradfleet", ExchangeAlone), ("zeromq", partial(ExchangeAlone, memory=False)))
+            for name, factory in (("gradfleet", ExchangeAlone), ("messages", partial(ExchangeAlone, memory=False)))
         }
         if installed("torch"):
             from benchmarks.distributed.pytorch import AllReduce  # noqa: PLC0415

@@ -69,7 +69,7 @@ EXCHANGE_HEADER = "| floats | gradfleet | no memory | gloo | gloo / gradfleet | 
 def exchange_line(figures: dict[str, Any]) -> str:
     times, gloo = figures["milliseconds"], figures["over_gloo"]
     cells = [f"{figures['floats']:,}"]
-    cells += [f"{times[name]:.3f}" if name in times else "" for name in ("gradfleet", "zeromq", "gloo")]
+    cells += [f"{times[name]:.3f}" if name in times else "" for name in ("gradfleet", "messages", "gloo")]
     return f"| {' | '.join([*cells, goal(gloo and gloo['speedup'], EXCHANGE_GOAL), quartiles(gloo)])} |"
 
 
@@ -129,7 +129,7 @@ EXCHANGE = """\
 ## The exchange
 
 Medians in milliseconds, two processes: our reduce-scatter and all-gather, and gloo's all-reduce. Workers on one machine
-share memory; "no memory" is without shared memory, with all bytes through ZeroMQ, as between machines. Ours also carry
+share memory; "no memory" is without shared memory, with all bytes over TCP, as between machines. Ours also carry
 the table of shards and the sums of squares, as in a step."""
 START = """\
 ## The start

@@ -19,7 +19,7 @@ from service.jobs.schemas import BESIDE_SPEC, HINGE_JOB, JobChange, JobFilter, J
 from service.jobs.series import routes as metrics
 from service.jobs.states import Action, State
 from service.store.models import Job
-from service.store.rows import check_cursor, find_or_404
+from service.store.rows import find_or_404
 from workers.data.dataset import DatasetInfo
 
 PATH = "/v1/jobs"
@@ -79,7 +79,6 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
 def get_jobs(services: ServicesDependency, query: Annotated[JobFilter, Query()]) -> JobList:
     """List jobs, newest first."""
     with services.database.reading() as session:
-        check_cursor(session, Job, query.starting_after)
         jobs, has_more = list_jobs(session, query)
         return JobList(data=[job_view(job, services.settings.mlflow_link) for job in jobs], has_more=has_more)
 

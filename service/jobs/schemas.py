@@ -87,7 +87,9 @@ class JobFilter(BaseModel):
     """Query parameters of the list of jobs."""
 
     limit: int = Field(20, ge=1, le=100)
-    starting_after: str | None = Field(None, description="Id of the last job of the previous page.")
+    starting_after: str | None = Field(
+        None, pattern=r"^job_[0-9a-f]{26}$", description="Id of the last job of the previous page; it may be deleted."
+    )
     state: State | None = None
     experiment: str | None = None
     sweep: str | None = Field(None, description="Only members of the sweep with this id.")

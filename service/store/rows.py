@@ -39,14 +39,6 @@ def find_or_404(session: Session, table: type[Row], row_id: str, *, lock: bool =
     return row
 
 
-def check_cursor(session: Session, table: type[Row], row_id: str | None) -> None:
-    """Raise InvalidError where a page should start after a row that does not exist."""
-    if row_id is not None and find(session, table, row_id) is None:
-        kind = table.__name__.lower()
-        message = f"there is no {kind} with this id: must be the id of the last {kind} of the previous page"
-        raise InvalidError(FieldProblem("starting_after", message))
-
-
 def add_once(session: Session, row: Row) -> tuple[Row, bool]:
     """Add a row unless one with its idempotency key exists; returns the row and whether it is new.
 

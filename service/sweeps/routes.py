@@ -12,7 +12,7 @@ from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_dige
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
 from service.store.models import Sweep
-from service.store.rows import check_cursor, find_or_404
+from service.store.rows import find_or_404
 from service.sweeps.comparison import compare
 from service.sweeps.members import members_of
 from service.sweeps.repository import (
@@ -65,12 +65,13 @@ def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: SubmissionDe
 def get_sweeps(
     services: ServicesDependency,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    starting_after: Annotated[str | None, Query(description="Id of the last sweep of the previous page.")] = None,
+    starting_after: Annotated[
+        str | None, Query(pattern=r"^sweep_[0-9a-f]{26}$", description="Id of the last sweep of the previous page.")
+    ] = None,
 ) -> SweepList:
     """List sweeps, newest first."""
     link = services.settings.mlflow_link
     with services.database.reading() as session:
-        check_cursor(session, Sweep, starting_after)
         sweeps, has_more = list_sweeps(session, limit=limit, starting_after=starting_after)
         states = states_of(session, [sweep.id for sweep in sweeps])
         return SweepList(data=[sweep_view(sweep, states[sweep.id], link) for sweep in sweeps], has_more=has_more)

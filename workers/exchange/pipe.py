@@ -1,6 +1,6 @@
 """A pipe into which other workers on the same machine write short messages.
 
-ZeroMQ hands a message from thread to thread on both sides. A pipe does not, and a round trip takes 10 microseconds
+A pipe needs no thread and no copy through the network stack, and a round trip takes 10 microseconds
 instead of 55 (measured). The pipe has no name in any directory: other workers open it through /proc, and it is gone
 when the last of them closes it.
 """

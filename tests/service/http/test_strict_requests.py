@@ -55,10 +55,12 @@ def test_a_parameter_is_given_once(api: httpx.Client) -> None:
     assert api.get("/v1/jobs?label=a:b&label=c:d").status_code == 200
 
 
-def test_a_page_starts_after_something_that_exists(api: httpx.Client, job_id: str) -> None:
+def test_a_page_starts_after_an_id_of_its_kind(api: httpx.Client, job_id: str) -> None:
     sweep_id = api.post("/v1/sweeps", json=LOSSES_SWEEP).raise_for_status().json()["id"]
     assert api.get(f"/v1/jobs?starting_after={job_id}").status_code == 200
     assert api.get(f"/v1/sweeps?starting_after={sweep_id}").json()["data"] == []
+    deleted = f"{job_id[:-1]}{'0' if job_id[-1] != '0' else '1'}"
+    assert api.get(f"/v1/jobs?starting_after={deleted}").status_code == 200
     for path, unknown in (("jobs", sweep_id), ("jobs", "zzz"), ("sweeps", job_id), ("sweeps", "")):
         assert "starting_after" in errors(api.get(f"/v1/{path}?starting_after={unknown}"))
 
