@@ -25,6 +25,8 @@ HEAD_BYTES = 32 * 1024  # of the request line and the headers together
 HEADERS = 100
 VERSIONS = {"1.0", "1.1"}
 HEAD_SECONDS = 15.0  # in which they must arrive, counted from the connection or from the last response
+# Many chunks of a body that are smaller than this on average cost more than their bytes, which other limits count.
+CHUNKS, CHUNK_BYTES = 10_000, 64
 PIPELINED = 8  # requests that wait for an earlier one of the same connection
 # A client that reads less than this of a response in this time is disconnected.
 READ_BYTES, READ_SECONDS = 64 * 1024, 30.0
@@ -49,6 +51,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._open = open_connections
         self._head = 0  # bytes of the head of the current request, and of its trailers
         self._unparsed = 0  # bytes that the parser holds or has ignored since it last reported something
+        self._chunks, self._body = 0, 0  # parts of the body of the current request, and their bytes
         self._in_head = True
         self._fault: tuple[HTTPStatus, str] | None = None  # of the current request
         self._deaf = False  # input is ignored: the connection closes after the responses in progress
@@ -103,7 +106,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._head = self._unparsed = 0
+        self._head = self._unparsed = self._chunks = self._body = 0
         self._in_head = True
         super().on_message_begin()
 
@@ -135,6 +138,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._unparsed = 0
+        self._chunks += 1
+        self._body += len(body)
+        if self._chunks > CHUNKS and self._body < self._chunks * CHUNK_BYTES:
+            self._fault = self._fault or (HTTPStatus.BAD_REQUEST, "The body has too many small chunks.")
         if self._fault is None:
             super().on_body(body)
 

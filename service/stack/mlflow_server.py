@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 USUAL_PORT = 5000
-UVICORN_OPTIONS = "--no-proxy-headers --no-server-header --ws none --lifespan off"
+# Requests are not logged, because their query may contain a token. The server takes its socket from its standard input.
+UVICORN_OPTIONS = "--no-access-log --no-proxy-headers --no-server-header --ws none --lifespan off --fd 0"
 STOP_TIMEOUT = 5.0  # seconds; every request that it has answered is in its database
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,10 @@ class MlflowServer:
         self._log = settings.data_dir / "logs" / "mlflow.log"
         self._settings = settings
         self.secret = secrets.token_urlsafe(32)
-        self._port = _free_port()
-        self.url = f"http://{HOST}:{self._port}"
+        # Open for as long as this object is used: no other account can take the port before the server has started, or
+        # after it has ended, and receive the secret.
+        self._listener = _listen()
+        self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -58,7 +61,7 @@ class MlflowServer:
     def _start(self) -> None:
         command = [
             *(sys.executable, "-m", "mlflow", "server"),
-            *("--host", HOST, "--port", str(self._port), "--workers", "1"),
+            *("--host", HOST, "--port", str(self._listener.getsockname()[1]), "--workers", "1"),
             # Relative to its directory: MLflow would interpret some characters of an absolute path.
             *("--backend-store-uri", "sqlite:///mlflow.db"),
             *("--artifacts-destination", "artifacts"),
@@ -69,7 +72,7 @@ class MlflowServer:
                 command,
                 cwd=self._directory,  # uvicorn, which MLflow starts, imports modules from its working directory
                 env=self._environment(),
-                stdin=subprocess.DEVNULL,
+                stdin=self._listener,  # MLflow passes no other file on to Uvicorn
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches this process only, which then stops the server
@@ -112,6 +115,7 @@ class MlflowServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._listener.close()
         if self._process is None:
             return
         # The server leads a process group of its own, which contains its worker processes.
@@ -136,11 +140,8 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _free_port() -> int:
+def _listen() -> socket.socket:
     for port in (USUAL_PORT, 0):
-        try:
-            with socket.create_server((HOST, port)) as probe:
-                return int(probe.getsockname()[1])
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):  # the port is in use
+            return socket.create_server((HOST, port))
     raise OSError(f"no free port on {HOST}")

@@ -45,7 +45,6 @@ def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
         **node,
         # Ray's ports are bound to the loopback address and require a token.
         RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN=secrets.token_urlsafe(32),
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         RAY_worker_niceness="0",  # Ray's default gives workers a lower priority than every other process
     )
@@ -78,6 +77,7 @@ class RayCluster:
         """Start Ray and connect this process to it."""
         import ray  # noqa: PLC0415
 
+        _renew_token()
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         connect(
             num_cpus=self._cpus,
@@ -161,3 +161,11 @@ def _short_directory() -> str:
         f"there is no directory for temporary files: set TMPDIR to one that can be written and whose path has at most "
         f"{longest} characters"
     )
+
+
+def _renew_token() -> None:
+    """Set a new token for the next cluster: that of a cluster which died may be known to whoever took its ports."""
+    from ray._raylet import AuthenticationTokenLoader  # noqa: PLC0415  there is no public interface
+
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_urlsafe(32)
+    AuthenticationTokenLoader.instance().reset_cache()

@@ -11,7 +11,7 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 
 def test_limits_and_their_defaults():
     rows = re.findall(r"^\|[^|]+\| `(\w+)` \| ([\d,]+) ?(MiB|GiB|s|) \| \d{3}", PAGE, re.MULTILINE)
-    assert len(rows) == 8
+    assert len(rows) == 13
     for name, number, unit in rows:
         value = int(number.replace(",", "")) * {"MiB": 2**20, "GiB": 2**30}.get(unit, 1)
         assert Settings.model_fields[name].default == value, name

@@ -46,6 +46,28 @@ def append_history(directory: Path, table: Table) -> None:
         path.unlink()
 
 
+def mend_history(directory: Path, upto: int) -> str | None:
+    """Set damaged files aside before an attempt continues after a step; what is missing up to it, None if nothing is.
+
+    Raises OSError.
+    """
+    seen, missing = 0, []
+    for path in _files(directory / DIRECTORY):
+        try:
+            _read(path)
+        except OSError:
+            path.rename(path.with_name(f"damaged.{path.name}"))
+            continue
+        first, last = _steps(path)
+        if seen + 1 < first <= upto:
+            missing.append((seen + 1, first - 1))
+        seen = max(seen, last)
+    if seen < upto:
+        missing.append((seen + 1, upto))
+    spans = ", ".join(f"{first} to {last}" for first, last in missing)
+    return f"the points of steps {spans} are missing in the history files: damaged or deleted" if missing else None
+
+
 def read_history(directory: Path, *, after: int = 0, upto: int | None = None) -> Table:
     """Rows of the steps above `after`, up to and including `upto`, each step once, in order of step."""
     tables, seen = [Table.from_batches([], SCHEMA)], after

@@ -11,9 +11,9 @@ from workers.exchange.control import Command
 from workers.job.spec import JobSpec
 from workers.record.checkpoint import Origin, Snapshot
 from workers.record.checkpoint_writer import CheckpointWriter, DueDates
-from workers.record.events import Event, Progress, Series, Started
+from workers.record.events import Event, Noted, Progress, Series, Started
 from workers.record.history import History, thinned
-from workers.record.history_files import read_history
+from workers.record.history_files import mend_history, read_history
 from workers.training.assignment import Assignment
 from workers.training.step import StepResult
 
@@ -57,6 +57,8 @@ class Leader:
         """Report that training starts, and the points before that step that were recorded but not reported."""
         self._report(self._started)
         step = self._started.step
+        if missing := mend_history(self._directory, step):
+            self._report(Noted("history_damaged", {"message": missing}))
         table = read_history(self._directory, after=self._reported_before, upto=step)
         if table.num_rows:
             self._report_progress(step, thinned(table, self._history.stride, self._history.last_step))

@@ -1,6 +1,6 @@
 """Every mutated file is registered or has a problem.
 
-The variable GRADFLEET_MUTATED_FILES sets the number of files, and GRADFLEET_MUTATION_SEED selects others.
+The variable GRADFLEET_FUZZ_FILES sets the number of files, and GRADFLEET_FUZZ_FILES_SEED selects others.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tests.service.datasets.mutations import KINDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILES = int(os.environ.get("GRADFLEET_MUTATED_FILES", "300"))
-SEED = int(os.environ.get("GRADFLEET_MUTATION_SEED", "16"))
+FILES = int(os.environ.get("GRADFLEET_FUZZ_FILES", "300"))
+SEED = int(os.environ.get("GRADFLEET_FUZZ_FILES_SEED", "16"))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -37,7 +37,7 @@ def test_the_files_are_valid_before_they_are_mutated(tmp_path: Path, name: str) 
 
 @pytest.mark.timeout(60 + FILES)
 def test_mutated_files() -> None:
-    print(f"GRADFLEET_MUTATED_FILES={FILES} GRADFLEET_MUTATION_SEED={SEED}")  # noqa: T201 - pytest shows it on failure
+    print(f"GRADFLEET_FUZZ_FILES={FILES} GRADFLEET_FUZZ_FILES_SEED={SEED}")  # noqa: T201 - pytest shows it on failure
     first, results = 0, {"result": 0, "problem": 0, "unexpected": 0, "ended": 0}
     while first < FILES:
         command = [sys.executable, "-m", "tests.service.datasets.mutations", *map(str, (SEED, first, FILES))]

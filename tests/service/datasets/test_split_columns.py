@@ -192,7 +192,7 @@ def test_the_note_of_a_run_describes_the_split(api: httpx.Client, sorted_rows: d
         ({"split": {"train": []}}, "data.split.train", ("at least 1",)),
         ({"split": {"validation": ["test"]}}, "data.split.train", ("required",)),
         ({"split": {"train": "train"}}, "data.split.train", ("list", "'train'")),
-        ({"split": {"train": [1]}}, "data.split.train.0", ("string", "not 1")),
+        ({"split": {"train": [1]}}, "data.split.train.0", ("'1'", "'train'")),
         ({"split": {"column": "part", "train": ["train"]}}, "data.split.column", ("not a known field", "validation")),
         ({"split": {"train": ["train"]}, "validation": 0.2}, "data", ("both split and validation",)),
         ({"split": {"train": ["train"]}, "stratify": True}, "data", ("both split and stratify",)),

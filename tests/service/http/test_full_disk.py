@@ -65,14 +65,18 @@ def test_uploads_are_refused_and_readyz_says_why(api: httpx.Client, settings: Se
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_registration_that_finds_no_space_is_refused(
-    api: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch, number: int
+    api: httpx.Client,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    reading_here: None,  # noqa: ARG001
+    number: int,
 ) -> None:
     """No space can also mean a quota, or a limit of the process."""
 
     def write(*_arguments: Any, **_options: Any) -> None:
         raise OSError(number, "no space")
 
-    monkeypatch.setattr("service.datasets.registration.prepare", write)
+    monkeypatch.setattr("service.datasets.tasks.prepare.prepare", write)
     (settings.allowed_roots[0] / "table.csv").write_bytes(TABLE[:1000])
     assert_full(api.post("/v1/datasets", json={"name": "x", "path": "table.csv"}))
 

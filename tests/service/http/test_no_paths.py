@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,7 +147,7 @@ def test_errors_that_end_a_job(
     error = fail(tmp_path)
     events: list[Event] = [
         Noted("checkpoint_failed", {"message": text_of(full_disk(tmp_path))}),
-        Supervision._meaning(None, error),  # type: ignore[arg-type]
+        Supervision._meaning(SimpleNamespace(_spec=SimpleNamespace(data=SimpleNamespace(dataset="x"))), error),  # type: ignore[arg-type]
     ]
     with database.writing() as session:
         move(session, job, from_=State.QUEUED, to=State.STARTING)

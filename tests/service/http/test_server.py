@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from service.http import connections as connections_module
 from service.http import server as server_module
 from service.http.connections import Connections, raise_file_limit
-from service.http.server import LimitedProtocol, make_server
+from service.http.server import CHUNK_BYTES, CHUNKS, LimitedProtocol, make_server
 from tests.service.fixtures.support import served, wait_until
 
 if TYPE_CHECKING:
@@ -248,6 +248,18 @@ def test_the_rest_of_a_body_that_was_answered_is_not_awaited(client: socket.sock
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_body_of_many_tiny_chunks_is_refused(client: socket.socket) -> None:
+    client.sendall(CHUNKED + b"1\r\na\r\n" * (CHUNKS + 1))
+    assert received(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_of_many_chunks_is_accepted(client: socket.socket) -> None:
+    chunk = b"%x\r\n%s\r\n" % (CHUNK_BYTES, b"a" * CHUNK_BYTES)
+    client.sendall(POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * (CHUNKS + 1))
+    client.sendall(b"0\r\n\r\n")
+    assert received(client).startswith(b"HTTP/1.1 2")
+
+
 def test_a_client_that_does_not_read_is_disconnected(client: socket.socket, open_connections: Connections) -> None:
     client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
     wait_until(lambda: open_connections.status().detail.startswith("0 of"), "the connection is closed")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from service.jobs.events import add_event, list_events
 from service.jobs.repository import create_job
+from workers.job.spec import ResourcesSpec
 
 if TYPE_CHECKING:
     from service.store import Database
@@ -14,7 +15,7 @@ WRITERS, EVENTS = 4, 25
 
 def test_a_reader_of_an_event_has_read_all_earlier_ones(database: Database) -> None:
     with database.writing() as session:
-        spec = {"name": "n", "experiment": "e"}
+        spec = {"name": "n", "experiment": "e", "resources": ResourcesSpec().model_dump()}
         job_id = create_job(session, spec=spec, dataset={}, total_steps=1, body_sha256="b")[0].id
 
     def write() -> None:

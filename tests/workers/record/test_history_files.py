@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from workers.record import history_files
 from workers.record.history import EPOCH_METRICS, SCHEMA, STEP_METRICS
-from workers.record.history_files import append_history, read_history
+from workers.record.history_files import append_history, mend_history, read_history
 
 if TYPE_CHECKING:
     from workers.record.history import Table
@@ -181,3 +181,24 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "history" / "000000000001-000000000020.arrow").mkdir(parents=True)
     with pytest.raises(OSError, match=r"000000000001-000000000020\.arrow cannot be read"):
         read_history(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["damaged", "deleted"])
+def test_missing_points_are_named_and_damaged_files_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(history_files, "SMALL_FILE", 0)
+    for first in (1, 11, 21):
+        append_history(tmp_path, rows(first, first + 9))
+    assert mend_history(tmp_path, 30) is None
+    middle = sorted((tmp_path / "history").iterdir())[1]
+    if how == "deleted":
+        middle.unlink()
+    else:
+        middle.write_bytes(middle.read_bytes()[:-1] + b"x")
+    assert mend_history(tmp_path, 35) == (
+        "the points of steps 11 to 20, 31 to 35 are missing in the history files: damaged or deleted"
+    )
+    append_history(tmp_path, rows(31, 40))
+    steps = read_history(tmp_path).column("step").to_pylist()
+    assert steps == [*range(1, 11), *range(21, 41)]
