@@ -46,22 +46,25 @@ class MlflowServer:
         self._log = settings.data_dir / "logs" / "mlflow.log"
         self._settings = settings
         self.secret = secrets.token_urlsafe(32)
-        # Open for as long as this object is used: no other account can take the port before the server has started, or
-        # after it has ended, and receive the secret.
-        self._listener = _listen()
-        self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
+        self.url = ""
+        self._listener: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self._directory.mkdir(exist_ok=True)
         self._log.parent.mkdir(exist_ok=True)
+        # Open until the end: no other account can take the port before the server has started, or after it has ended,
+        # and receive the secret.
+        self._listener = _listen()
+        self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
         self._start()
         return self
 
     def _start(self) -> None:
+        assert self._listener is not None  # noqa: S101
         command = [
             *(sys.executable, "-m", "mlflow", "server"),
-            *("--host", HOST, "--port", str(self._listener.getsockname()[1]), "--workers", "1"),
+            *("--workers", "1"),
             # Relative to its directory: MLflow would interpret some characters of an absolute path.
             *("--backend-store-uri", "sqlite:///mlflow.db"),
             *("--artifacts-destination", "artifacts"),
@@ -72,7 +75,7 @@ class MlflowServer:
                 command,
                 cwd=self._directory,  # uvicorn, which MLflow starts, imports modules from its working directory
                 env=self._environment(),
-                stdin=self._listener,  # MLflow passes no other file on to Uvicorn
+                stdin=self._listener.fileno(),  # MLflow passes no other file on to Uvicorn
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches this process only, which then stops the server
@@ -98,9 +101,11 @@ class MlflowServer:
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until the server answers. Raises StartError after `timeout` seconds, or if it has ended."""
         deadline = time.monotonic() + timeout
+        if self._process is None:
+            raise StartError("the MLflow server was not started")
         with http_client(self.url, timeout=1) as client:
             while not _answers(client):
-                if self._process is None or self._process.poll() is not None:
+                if self._process.poll() is not None:
                     raise StartError(f"the MLflow server ended while it started; see {self._log}")
                 if time.monotonic() > deadline:
                     raise StartError(f"the MLflow server did not answer within {timeout:g} s; see {self._log}")
@@ -115,7 +120,8 @@ class MlflowServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
         if self._process is None:
             return
         # The server leads a process group of its own, which contains its worker processes.

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.components import ComponentStatus
 from service.stack.control_plane import StartError
@@ -165,7 +165,8 @@ def _short_directory() -> str:
 
 def _renew_token() -> None:
     """Set a new token for the next cluster: that of a cluster which died may be known to whoever took its ports."""
-    from ray._raylet import AuthenticationTokenLoader  # noqa: PLC0415  there is no public interface
+    from ray import _raylet  # noqa: PLC0415  there is no public interface
 
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_urlsafe(32)
-    AuthenticationTokenLoader.instance().reset_cache()
+    tokens: Any = vars(_raylet)["AuthenticationTokenLoader"]
+    tokens.instance().reset_cache()

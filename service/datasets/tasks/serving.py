@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from service.datasets.files.places import PlaceError
 from service.processes import die_with_parent
 from workers.data.dataset import DatasetError
+from workers.machine.error_text import FULL, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = 77  # exit code
 LONGEST_MESSAGE = 1000  # characters
 # Errors that say nothing about the files that are read.
-OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+OF_THE_MACHINE = FULL | {errno.EROFS, errno.EIO}
 
 
 def serve(task: Callable[..., Any]) -> None:
@@ -66,7 +67,8 @@ def answer_of(task: Callable[..., Any], request: dict[str, Any]) -> dict[str, An
     except Exception as error:  # noqa: BLE001 - parsers raise anything on a damaged file
         if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
             return {"errno": error.errno}
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = text_of(error)  # an OSError's own text has the whole path
+        said = f"{type(error).__name__}: {text}" if text else type(error).__name__
         return {
             "problem": _short(f"{request['what']} cannot be read: it is damaged ({said})"),
             "field": None,

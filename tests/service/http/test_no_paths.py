@@ -145,9 +145,10 @@ def test_errors_that_end_a_job(
 ) -> None:
     job = api.post("/v1/jobs", json=hinge_job()).json()["id"]
     error = fail(tmp_path)
+    owner: Any = SimpleNamespace(_spec=SimpleNamespace(data=SimpleNamespace(dataset="x")))
     events: list[Event] = [
         Noted("checkpoint_failed", {"message": text_of(full_disk(tmp_path))}),
-        Supervision._meaning(SimpleNamespace(_spec=SimpleNamespace(data=SimpleNamespace(dataset="x"))), error),  # type: ignore[arg-type]
+        Supervision._meaning(owner, error),
     ]
     with database.writing() as session:
         move(session, job, from_=State.QUEUED, to=State.STARTING)
