@@ -251,7 +251,6 @@ def test_the_rest_of_a_body_that_was_answered_is_not_awaited(client: socket.sock
                 closed = True
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_body_of_many_tiny_chunks_is_refused(client: socket.socket) -> None:
     client.sendall(CHUNKED + b"1\r\na\r\n" * (CHUNKS + 1))
     assert received(client).startswith(b"HTTP/1.1 400 ")
@@ -264,6 +263,7 @@ def test_a_body_of_many_chunks_is_accepted(client: socket.socket) -> None:
     assert received(client).startswith(b"HTTP/1.1 2")
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_client_that_does_not_read_is_disconnected(client: socket.socket, open_connections: Connections) -> None:
     client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
     wait_until(lambda: open_connections.status().detail.startswith("0 of"), "the connection is closed")
