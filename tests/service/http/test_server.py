@@ -266,6 +266,7 @@ def test_a_body_of_many_chunks_is_accepted(client: socket.socket) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_client_that_does_not_read_is_disconnected(client: socket.socket, open_connections: Connections) -> None:
     client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.recv(1) == b"H"  # the connection is open
     wait_until(lambda: open_connections.status().detail.startswith("0 of"), "the connection is closed")
     assert len(received(client)) < LARGE
 
