@@ -24,6 +24,7 @@ from core import (
     SoftmaxCrossEntropy,
 )
 from core.gradcheck.check import check_graph
+from core.gradcheck.model import check_model
 from core.gradcheck.report import Outcome
 from core.graph.classifier import build_classifier, with_loss
 from core.graph.node import Node
@@ -341,3 +342,13 @@ def test_a_forward_pass_that_is_not_finite_cannot_be_checked(node):
     assert report.unchecked == ("the value of node 'y' is not finite in the forward pass",)
     with pytest.raises(AssertionError, match="cannot be checked: the value of node 'y' is not finite"):
         report.assert_ok()
+
+
+@pytest.mark.parametrize("exponent", [-8, -12, -20])
+@pytest.mark.parametrize("seed", [0, 2])
+def test_numbers_that_are_too_large_for_float32_are_not_called_wrong(exponent, seed):
+    graph = with_loss(build_classifier([Power(exponent=exponent), Linear(units=10)], 8), SoftmaxCrossEntropy())
+    report = check_model(graph, seed=seed)
+    assert report.outcome is not Outcome.WRONG, report
+    if exponent < -8:
+        assert "0_power by itself, 130 rows: values or gradients are too large for float32" in report.unchecked
