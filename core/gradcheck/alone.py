@@ -124,8 +124,13 @@ def check_alone(alone: Alone, seed: int) -> tuple[list[TensorCheck], list[str], 
         for batch in alone.batches():
             setting = Setting.draw(alone.by_itself(batch), alone.name, _inside(alone, batch, random), seed)
             checker = Checker(setting, seed)
+            if checker.not_finite:
+                unchecked.append(f"{alone.name} by itself, {batch} rows: {checker.not_finite}")
+                return list(tensors.values()), [f"{alone.name} by itself: {words}" for words in problems], unchecked
             note(checker.tensors(), f"{batch} rows")
-            problems |= dict.fromkeys([*checker.breaches(), *precision_problems(setting, random)])
+            differing, too_large = precision_problems(setting, random)
+            problems |= dict.fromkeys([*checker.breaches(), *differing])
+            unchecked += [f"{alone.name} by itself, {batch} rows: {words}" for words in too_large]
             if any(each.outcome is Outcome.WRONG for each in tensors.values()):
                 break
         problems |= dict.fromkeys(evaluation_problems(alone.node, setting))

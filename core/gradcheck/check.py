@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from math import inf, isnan, prod
+from itertools import pairwise
+from math import inf, isfinite, isnan, prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from core.arrays import along_rows
-from core.gradcheck.differences import Differences
+from core.gradcheck.differences import FINE_STEPS, Differences
 from core.gradcheck.report import TOLERANCE, GradientReport, Outcome, TensorCheck
 from core.gradcheck.rounding import Rounding
 from core.gradcheck.rules import Rules, vanishes
@@ -17,7 +18,7 @@ from core.gradcheck.setting import Setting
 from core.random import Purpose, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -30,20 +31,25 @@ DIRECTIONS = 4
 RESAMPLINGS = 20
 
 
+@np.errstate(all="ignore")
 def check_graph(graph: Graph, output: str, inputs: Mapping[str, npt.ArrayLike], seed: int = 0) -> GradientReport:
     """Check the gradients of a node's value with respect to every float input and every parameter.
 
     Nodes are in training mode, with random numbers that depend on `seed`. Parameters are drawn by `seed` from a normal
     distribution, of variance 1 / inputs for weights and 1 for biases, and so are upstream gradients; `inputs` are as
     given. Derivatives are five-point central differences. If a stencil crosses a kink, a smaller step is tried, then
-    another direction where there is a choice; otherwise the entry is skipped and counted.
+    another direction where there is a choice; otherwise the entry is skipped and counted. If a difference disagrees
+    with backward, other steps are tried.
 
     A derivative is right if it agrees to `TOLERANCE` of the tensor's scale, and to `TOLERANCE` of its own size but for
-    rounding errors. It is wrong if the error is larger than rounding errors can explain, and otherwise it cannot be
-    checked. Also checked are the rules for every backward: see `core.gradcheck.rules`. A node that changes an array
-    that it may only read raises ValueError.
+    rounding errors. It is wrong if the error is larger than rounding errors can explain and the differences with two
+    steps agree, and otherwise it cannot be checked. Nothing can be checked if the output is not finite. Also checked
+    are the rules for every backward: see `core.gradcheck.rules`. A node that changes an array that it may only read
+    raises ValueError.
     """
     checker = Checker(Setting.draw(graph, output, inputs, seed), seed)
+    if checker.not_finite:
+        return GradientReport(seed, (), (), (checker.not_finite,))
     return GradientReport(seed, tuple(checker.tensors()), tuple(checker.breaches()))
 
 
@@ -54,6 +60,10 @@ class _Found(NamedTuple):
     error: float
     rounding: float
     outcome: Outcome
+    #: the largest difference between two accurate numeric derivatives; 0 for a derivative that is right
+    slack: float = 0.0
+    #: whether no two numeric derivatives agree
+    unsettled: bool = False
 
 
 _NOTHING = _Found(0, 0.0, 0.0, 0.0, 0.0, Outcome.RIGHT)
@@ -69,13 +79,56 @@ def _compare(
     analytic, numeric = derivatives
     error = abs(analytic - numeric)
     size = max(scale, abs(numeric))
+    if not isfinite(analytic):
+        return _Found(entry, analytic, numeric, inf, 0.0, Outcome.WRONG, inf)
     if error <= TOLERANCE * own:
         return _Found(entry, analytic, numeric, error / size if error else 0.0, 0.0, Outcome.RIGHT)
     rounding = bound()
     outcome = Outcome.WRONG
-    if error <= TOLERANCE * own + rounding:
+    slack = TOLERANCE * own + rounding
+    if error <= slack:
         outcome = Outcome.RIGHT if error <= TOLERANCE * scale else Outcome.UNCHECKED
-    return _Found(entry, analytic, numeric, inf if isnan(error) else error / size, rounding / size, outcome)
+    return _Found(entry, analytic, numeric, inf if isnan(error) else error / size, rounding / size, outcome, slack)
+
+
+def _decide(compared: Iterator[tuple[float, list[_Found]]]) -> _Found | None:
+    """Return the worst comparison with the step that is best; None if there is no step.
+
+    `compared` yields steps, and with each the comparisons of the same derivatives. A derivative is wrong if it differs
+    from two differences with neighbouring steps that agree: one difference alone can be inaccurate.
+    """
+    tried: dict[float, list[_Found]] = {}
+    best: _Found | None = None
+    for step, found in compared:
+        # Finer steps only add rounding errors where those are too large already.
+        if step in FINE_STEPS and best is not None and best.outcome is Outcome.UNCHECKED:
+            return best
+        worst = max(found, key=_badness)
+        if worst.outcome is Outcome.RIGHT:
+            return worst
+        if step in FINE_STEPS and best is not None and worst.outcome is Outcome.UNCHECKED:
+            break
+        tried[step] = found
+        best = worst if best is None else min(best, worst, key=_badness)
+    if best is None or best.outcome is not Outcome.WRONG:
+        return best
+    neighbours = pairwise(tried[step] for step in sorted(tried))
+    agreed = [pair for fine, coarse in neighbours if (pair := _worst_agreed(fine, coarse))]
+    if agreed:
+        # The most accurate one is shown.
+        return min(agreed, key=lambda pair: abs(pair[0].numeric - pair[1].numeric))[0]
+    return best._replace(outcome=Outcome.UNCHECKED, unsettled=True)
+
+
+def _worst_agreed(fine: list[_Found], coarse: list[_Found]) -> tuple[_Found, _Found] | None:
+    """Return the worst derivative that is wrong by both steps, where the differences agree."""
+    agreed = [
+        pair
+        for pair in zip(fine, coarse, strict=True)
+        if pair[0].outcome is pair[1].outcome is Outcome.WRONG
+        and abs(pair[0].numeric - pair[1].numeric) <= pair[0].slack
+    ]
+    return max(agreed, key=lambda pair: _badness(pair[0]), default=None)
 
 
 class Checker:
@@ -89,6 +142,9 @@ class Checker:
         self._rounding = Rounding(setting)
         self._differences = Differences(setting)
         self._shape = self._differences.origin.shape
+        node = self._differences.not_finite()
+        #: why nothing can be checked; "" if something can
+        self.not_finite = f"the value of node {node!r} is not finite in the forward pass" if node else ""
         self._row_rounding: dict[int, float] = {}
 
     def breaches(self) -> list[str]:
@@ -143,20 +199,25 @@ class Checker:
         reach = self._reach(name)
         looked_at = []
         for entry in range(size) if jacobian.size else ():
-            candidates = []
-            for step, along in self._differences.derivatives(name, np.eye(1, size, entry) * reach[entry]):
-                pairs = zip(jacobian[:, entry].tolist(), (along.ravel() / reach[entry]).tolist(), strict=True)
-                compared = [
-                    _compare(entry, pair, abs(pair[1]), scale, partial(self._row_bound, row, step * reach[entry]))
-                    for row, pair in enumerate(pairs)
-                ]
-                candidates.append(max(compared, key=_badness))
-                if candidates[-1].outcome is Outcome.RIGHT:
-                    break
-            if candidates:
-                looked_at.append(min(candidates, key=_badness))
+            found = _decide(self._compare_entry(name, entry, float(reach[entry]), jacobian[:, entry], scale))
+            if found is not None:
+                looked_at.append(found)
         total = size if jacobian.size else 0
         return self._result(name, looked_at, total - len(looked_at), total)
+
+    def _compare_entry(
+        self, name: str, entry: int, reach: float, column: Array, scale: float
+    ) -> Iterator[tuple[float, list[_Found]]]:
+        """Yield steps, and the comparisons of the derivatives of every output with respect to one entry."""
+        for step, along in self._differences.derivatives(name, np.eye(1, self._gradients[name].size, entry) * reach):
+            pairs = zip(column.tolist(), (along.ravel() / reach).tolist(), strict=True)
+            yield (
+                step,
+                [
+                    _compare(entry, pair, abs(pair[1]), scale, partial(self._row_bound, row, step * reach))
+                    for row, pair in enumerate(pairs)
+                ],
+            )
 
     def _row_bound(self, row: int, step: float) -> float:
         """Return a bound on the rounding error of the derivative of one entry of the output."""
@@ -187,14 +248,14 @@ class Checker:
         scale = float(np.linalg.norm(terms))
         entries = np.flatnonzero(direction)
         entry = int(entries[0]) if len(entries) == 1 else None
-        candidates = []
-        for step, derivative in self._differences.derivatives(name, direction):
-            numeric = float(np.sum(upstream * derivative))
-            bound = partial(self._bound, upstream * self._affected(name, direction, derivative), step)
-            candidates.append(_compare(entry, (float(terms.sum()), numeric), scale, scale, bound))
-            if candidates[-1].outcome is Outcome.RIGHT:
-                break
-        return min(candidates, key=_badness, default=None)
+
+        def compared() -> Iterator[tuple[float, list[_Found]]]:
+            for step, derivative in self._differences.derivatives(name, direction):
+                pair = float(terms.sum()), float(np.sum(upstream * derivative))
+                bound = partial(self._bound, upstream * self._affected(name, direction, derivative), step)
+                yield step, [_compare(entry, pair, scale, scale, bound)]
+
+        return _decide(compared())
 
     def _affected(self, name: str, direction: Array, derivative: Array) -> Array:
         """Return where the output can change: in the rows that do, and in those of the direction.
@@ -242,13 +303,13 @@ class Checker:
         gradient, outcome = self._gradients[name], found.outcome
         if skipped == total and total:
             outcome = Outcome.UNCHECKED
-        elif outcome is Outcome.UNCHECKED and vanishes(self._setting, name):
+        elif outcome is Outcome.UNCHECKED and not found.unsettled and vanishes(self._setting, name):
             outcome = Outcome.RIGHT
         index: tuple[int, ...] | None = None
         if found.entry is not None:
             index = tuple(int(i) for i in np.unravel_index(found.entry, gradient.shape)) if gradient.size else ()
-        _, analytic, numeric, error, rounding, _ = found
-        return TensorCheck(name, outcome, error, rounding, index, analytic, numeric, skipped, total)
+        _, analytic, numeric, error, rounding, _, _, unsettled = found
+        return TensorCheck(name, outcome, error, rounding, index, analytic, numeric, skipped, total, unsettled)
 
 
 def _badness(found: _Found) -> tuple[Outcome, float]:

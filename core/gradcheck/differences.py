@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 # A smaller step loses digits to rounding, but stays on one side of a kink and suits a function with large curvature; a
 # larger one suits a function that hardly changes.
 STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 3e-3, 8e-3, 1e-3 / 512)
-# For functions where all of these cross kinks, such as a network of thousands of ReLUs.
-FINE_STEPS = (1e-3 / 4096,)
+# For functions where all of these cross kinks, such as a network of thousands of ReLUs, or are inaccurate, as near a
+# pole.
+FINE_STEPS = tuple(1e-3 / 8**power for power in range(4, 10))
 
 
 class Differences:
@@ -42,18 +43,21 @@ class Differences:
         self._sides = self._branches()
 
     def derivatives(self, name: str, direction: Array) -> Iterator[tuple[float, Array]]:
-        """Yield a step, and the derivative of the output along a direction, for each of `STEPS` that crosses no kink.
+        """Yield a step, and the derivative of the output along a direction, for each step that crosses no kink.
 
-        If all of them do, the first of `FINE_STEPS` that crosses none is used.
+        `STEPS` come first, then `FINE_STEPS`.
         """
-        found = False
         for step in STEPS + FINE_STEPS:
-            if found and step in FINE_STEPS:
-                return
             values = self._values(name, direction, [times * step for times in (-2, -1, 1, 2)])
             if values is not None:
-                found = True
                 yield step, (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * step)
+
+    def not_finite(self) -> str:
+        """Return the first node whose value is not finite at the origin, if the output is not finite; "" if it is."""
+        if np.isfinite(self.origin).all():
+            return ""
+        self.value()
+        return next(name for name in self._nodes if not np.isfinite(self._plan.value(name)).all())
 
     def value(self) -> Array:
         """Compute the value at the current variables and return it."""

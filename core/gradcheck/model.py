@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core.penalties.base import Penalty
 
 
+@np.errstate(all="ignore")
 def check_model(graph: Graph, rows: int = 4, seed: int = 0, penalty: Penalty | None = None) -> GradientReport:
     """Check the gradients of a model with its loss, the node "loss", on random samples.
 
@@ -35,6 +36,7 @@ def check_model(graph: Graph, rows: int = 4, seed: int = 0, penalty: Penalty | N
         report = check_graph(deepcopy(graph), "loss", _samples(deepcopy(graph), rows, seed), seed)
         tensors += report.tensors
         breaches += report.breaches
+        unchecked += report.unchecked
     except ValueError as error:
         breaches.append(f"the model raises ValueError: {error}")
     for alone in _different_nodes(graph):

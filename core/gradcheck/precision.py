@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 TOLERANCE_32 = 1e-5
 
 
-def precision_problems(setting: Setting, random: np.random.Generator) -> list[str]:
-    """Return the values and gradients that differ between float32 and float64, from the same numbers."""
+# A thousandth of the largest number: a derivative can be too large, and its product with an upstream gradient not be.
+LARGEST_32 = float(np.finfo(np.float32).max) * 1e-3
+#: why nothing is compared
+TOO_LARGE = "values or gradients are too large for float32"
+
+
+def precision_problems(setting: Setting, random: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Return the values and gradients that differ between float32 and float64, from the same numbers.
+
+    Also return what cannot be checked: nothing is compared where numbers are near the largest of float32 or beyond.
+    """
     rounded = replace(
         setting,
         parameters=setting.parameters.astype(np.float32).astype(np.float64),
@@ -26,6 +35,8 @@ def precision_problems(setting: Setting, random: np.random.Generator) -> list[st
         },
     )
     exact, upstream = _run(rounded, np.float64, None, random)
+    if any(np.abs(array).max(initial=0) > LARGEST_32 for array in exact.values()):
+        return [], [TOO_LARGE]
     single, _ = _run(rounded, np.float32, upstream, random)
     largest = max((float(np.abs(each).max(initial=0)) for each in list(exact.values())[1:]), default=0.0)
     found = []
@@ -34,7 +45,7 @@ def precision_problems(setting: Setting, random: np.random.Generator) -> list[st
         error = float(np.abs(single[name] - array).max(initial=0))
         if not error <= TOLERANCE_32 * scale:
             found.append(f"{name} differs by {error:.2g} between float32 and float64")
-    return found
+    return found, []
 
 
 _VALUE = "the value"

@@ -12,8 +12,8 @@ TOLERANCE = 1e-9
 class Outcome(IntEnum):
     """What the check of a gradient says, from best to worst.
 
-    A gradient cannot be checked if the rounding errors of the differences exceed the tolerance, or if every entry is
-    too close to a kink.
+    A gradient cannot be checked if the rounding errors of the differences exceed the tolerance, if every entry is too
+    close to a kink, if differences with different steps disagree, or if the forward pass is not finite.
     """
 
     RIGHT = 0
@@ -31,7 +31,8 @@ class TensorCheck:
     `error` is relative, and `rounding` is a bound on the part of it that rounding in the differences can explain.
     `index` is the entry with this error, and `analytic` and `numeric` are its derivatives; it is None for the
     derivative along a whole direction, if directions were checked and none disagreed. `skipped` counts the entries or
-    directions, of `total`, that are too close to a kink to be checked.
+    directions, of `total`, that are too close to a kink to be checked. `unsettled` says that the differences with
+    different steps disagree, as they do too close to a pole.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TensorCheck:
     numeric: float
     skipped: int
     total: int
+    unsettled: bool = False
 
     @property
     def ok(self) -> bool:
@@ -56,6 +58,8 @@ class TensorCheck:
             return ""
         if self.skipped == self.total:
             return "all entries are too close to kinks"
+        if self.unsettled:
+            return "differences with different steps disagree"
         return f"rounding errors of up to {self.rounding:.1g} exceed the tolerance of {TOLERANCE:g}"
 
     def __str__(self) -> str:

@@ -57,7 +57,8 @@ def _show(report: GradientReport, rows: int) -> None:
             f"{each.skipped} of {each.total}",
             Text(*MARKS[each.outcome]),
         )
-    (output if output.is_terminal else console(width=PIPE_WIDTH)).print(table)
+    if report.tensors:
+        (output if output.is_terminal else console(width=PIPE_WIDTH)).print(table)
     for breach in report.breaches:
         print_line(output, f"FAILED: {breach}", "red")
     unchecked = [f"{each.name}: {each.reason}" for each in report.tensors if each.reason] + [*report.unchecked]

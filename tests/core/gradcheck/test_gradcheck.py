@@ -5,8 +5,26 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from core import BATCH, Add, BatchNorm, Exp, Graph, Hinge, Linear, Multiply, Plan, ReLU, Sigmoid, SoftmaxCrossEntropy
+from core import (
+    BATCH,
+    Add,
+    BatchNorm,
+    Exp,
+    Graph,
+    Hinge,
+    Linear,
+    Log,
+    Multiply,
+    Plan,
+    Power,
+    Reciprocal,
+    ReLU,
+    Scale,
+    Sigmoid,
+    SoftmaxCrossEntropy,
+)
 from core.gradcheck.check import check_graph
+from core.gradcheck.model import check_model
 from core.gradcheck.report import Outcome
 from core.graph.classifier import build_classifier, with_loss
 from core.graph.node import Node
@@ -251,3 +269,86 @@ def test_a_gradient_that_is_zero_up_to_rounding(seed):
     report.assert_ok()
     (bias,) = [tensor for tensor in report.tensors if tensor.name == "0_linear.bias"]
     assert abs(bias.analytic) < 1e-12
+
+
+def graph_of(node, size=8):
+    graph = Graph()
+    graph.input("x", (BATCH, size))
+    graph.add("y", node, "x")
+    return graph
+
+
+class ReciprocalOffByAMillionth(Reciprocal):
+    """At one entry."""
+
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        super().backward(xp, upstream, inputs, output, workspace, gradients)
+        gradients[0][1, 3] *= 1 + 1e-6
+
+
+@pytest.mark.parametrize("nearest", [1e-2, 3.6e-4, -1e-5, 1e-6, -1e-8])
+@pytest.mark.parametrize("node", [Reciprocal(), *(Power(exponent=-each) for each in range(1, 7))], ids=repr)
+@sizes
+def test_right_gradients_near_a_pole_are_not_called_wrong(node, nearest, size):
+    x = np.random.default_rng(0).normal(size=(2, size))
+    x[1, 3] = nearest
+    report = check_graph(graph_of(node, size), "y", {"x": x})
+    assert report.outcome is not Outcome.WRONG, report
+
+
+@pytest.mark.parametrize("nearest", [3.6e-4, -1e-5, 1e-6])
+@sizes
+def test_a_wrong_gradient_near_a_pole_is_called_wrong(nearest, size):
+    x = np.random.default_rng(0).normal(size=(2, size))
+    x[1, 3] = nearest
+    nodes = Reciprocal(), ReciprocalOffByAMillionth()
+    right, wrong = (check_graph(graph_of(node, size), "y", {"x": x}) for node in nodes)
+    right.assert_ok()
+    assert wrong.outcome is Outcome.WRONG
+    assert wrong.tensors[0].index == (1, 3)
+
+
+@pytest.mark.parametrize("node", [Right(), Reciprocal()], ids=repr)
+def test_differences_that_never_agree_cannot_be_checked(node, monkeypatch):
+    """Only steps that are too large for the function: 1e-3 and 8e-3, beside a pole at 1e-4, or for sin(1e5 x)."""
+    monkeypatch.setattr("core.gradcheck.differences.STEPS", (1e-3, 8e-3))
+    monkeypatch.setattr("core.gradcheck.differences.FINE_STEPS", ())
+    graph = Graph()
+    graph.input("x", (BATCH, 1))
+    graph.add("far", Scale(factor=1e5 if isinstance(node, Right) else 1.0), "x")
+    graph.add("y", node, "far")
+    report = check_graph(graph, "y", {"x": [[1e-4]]})
+    assert report.outcome is Outcome.UNCHECKED, report
+    assert report.tensors[0].reason == "differences with different steps disagree"
+
+
+class InfiniteGradient(Right):
+    def backward(self, xp, upstream, inputs, output, workspace, gradients):
+        gradients[0].fill(np.inf)
+
+
+@sizes
+def test_an_infinite_gradient_is_wrong(size):
+    assert check(InfiniteGradient(), size, 0).outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize("node", [Log(), Power(exponent=3.5)], ids=repr)
+def test_a_forward_pass_that_is_not_finite_cannot_be_checked(node):
+    graph = graph_of(node)
+    graph.add("z", Exp(), "y")
+    report = check_graph(graph, "z", {"x": np.random.default_rng(0).normal(size=(2, 8))})
+    assert report.outcome is Outcome.UNCHECKED
+    assert (report.tensors, report.breaches) == ((), ())
+    assert report.unchecked == ("the value of node 'y' is not finite in the forward pass",)
+    with pytest.raises(AssertionError, match="cannot be checked: the value of node 'y' is not finite"):
+        report.assert_ok()
+
+
+@pytest.mark.parametrize("exponent", [-8, -12, -20])
+@pytest.mark.parametrize("seed", [0, 2])
+def test_numbers_that_are_too_large_for_float32_are_not_called_wrong(exponent, seed):
+    graph = with_loss(build_classifier([Power(exponent=exponent), Linear(units=10)], 8), SoftmaxCrossEntropy())
+    report = check_model(graph, seed=seed)
+    assert report.outcome is not Outcome.WRONG, report
+    if exponent < -8:
+        assert "0_power by itself, 130 rows: values or gradients are too large for float32" in report.unchecked

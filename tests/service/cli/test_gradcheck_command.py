@@ -132,3 +132,23 @@ def test_a_missing_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(command_line, ["gradcheck", str(tmp_path / "none.yaml")])
     assert result.exit_code == 1
     assert "none.yaml cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+@pytest.mark.parametrize("layer", [{"type": "reciprocal"}, *({"type": "power", "exponent": -n} for n in range(1, 5))])
+def test_right_gradients_near_a_pole_do_not_fail(tmp_path: Path, layer: dict[str, Any], seed: str) -> None:
+    model = {"inputs": 8, "layers": [layer, {"type": "linear", "units": 10}]}
+    result = check(tmp_path, "--seed", seed, model=model)
+    assert "FAILED" not in result.output
+    assert (result.exit_code == 0) == ("UNCHECKED" not in result.output)
+
+
+@pytest.mark.parametrize("layer", [{"type": "log"}, {"type": "power", "exponent": 3.5}])
+def test_a_model_that_is_not_defined_for_the_samples_cannot_be_checked(tmp_path: Path, layer: dict[str, Any]) -> None:
+    model = {"inputs": 8, "layers": [{**layer, "name": "undefined"}, {"type": "linear", "units": 10}]}
+    result = check(tmp_path, model=model)
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "UNCHECKED: the value of node 'undefined' is not finite in the forward pass",
+        "1 cannot be checked, on 4 random rows with seed 0",
+    ]
