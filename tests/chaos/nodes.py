@@ -35,7 +35,7 @@ from tests.workers.fixtures.attempts import (
 from tests.workers.fixtures.helpers import assignment, blobs, job
 from workers.cluster.attempt import NAMESPACE, Attempt, AttemptLostError, Supervisors
 from workers.cluster.levels import common_level, levels_of_nodes
-from workers.machine.arithmetic import check_level, levels_here, node_environment
+from workers.machine.arithmetic import SETTING, check_level, levels_here, node_environment
 from workers.machine.fingerprint import fingerprint
 from workers.record.events import Checkpointed, Restarted, Started
 
@@ -169,7 +169,8 @@ def main(directory: Path, scenario: str) -> None:
         return
     changes = {"training.epochs": 1000, "training.shards": 6, "checkpoints": {"every_steps": 200, "keep": 3}}
     whole = undisturbed(job(**changes), blobs(directory), directory / "whole")
-    with local_nodes([None] * NODES) as (cluster, nodes):
+    level: Any = os.environ[SETTING]  # that of this process
+    with local_nodes([level] * NODES) as (cluster, nodes):
         LOSSES[scenario](whole, directory / "out", cluster, nodes)
 
 

@@ -18,7 +18,7 @@ def test_probes_metrics_and_the_log_of_a_job(client: Client, stack: Stack) -> No
     ready = httpx.get(f"{stack.api_url}/readyz", trust_env=False)
     assert ready.status_code == 200, ready.text
     assert {name: part["ready"] for name, part in ready.json()["components"].items()} == dict.fromkeys(
-        ("database", "cluster", "scheduler", "mlflow"), True
+        ("database", "disk", "cluster", "scheduler", "mlflow", "connections"), True
     )
     before = metrics(stack)
     job = client.submit(digits_job(name="watched")).wait(timeout=60)

@@ -308,7 +308,7 @@ def test_a_wrong_gradient_near_a_pole_is_called_wrong(nearest, size):
     assert wrong.tensors[0].index == (1, 3)
 
 
-@pytest.mark.parametrize("node", [Right(), Reciprocal()], ids=repr)
+@pytest.mark.parametrize("node", [Right(), Reciprocal()], ids=["right", "reciprocal"])
 def test_differences_that_never_agree_cannot_be_checked(node, monkeypatch):
     """Only steps that are too large for the function: 1e-3 and 8e-3, beside a pole at 1e-4, or for sin(1e5 x)."""
     monkeypatch.setattr("core.gradcheck.differences.STEPS", (1e-3, 8e-3))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from service.cli import terminal
 from service.cli.main import app as command_line
 from service.visible_text import INVISIBLE, visible
 from tests.service.fakes.canned_service import Canned, canned_json, canned_service
@@ -197,6 +198,8 @@ def test_live_views_and_tables_on_a_terminal(
     """On a terminal Rich writes sequences of its own: colours, the cursor and the end of a line."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "2000")
+    # A console keeps the columns of the environment in which it was made.
+    monkeypatch.setattr(terminal.output, "_width", 2000)
     (tmp_path / "a.yaml").write_text("name: a\n")
     words = [str(tmp_path / "a.yaml") if word == "FILE" else word for word in arguments]
     with canned_service(lambda method, path: answer(HOSTILE, method, path)) as url:

@@ -367,6 +367,8 @@ def test_a_client_whose_token_is_revoked_gets_an_error(
 def test_an_upload_ends_when_its_token_is_revoked(settings: Settings, database: Database, token: str) -> None:
     def rows() -> Iterator[bytes]:
         yield b"a,label\n" + b"1,0\n" * 300_000  # more than a piece that is written
+        # The service looks at the token before it receives the file.
+        wait_until(lambda: [*settings.dataset_dir.glob("*/uploaded/x.csv")], "the upload begins")
         revoke(database, token)
         for _ in range(1000):
             yield b"1,0\n" * 300_000

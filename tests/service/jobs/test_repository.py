@@ -31,6 +31,7 @@ from service.store.models import Event, Job
 from service.store.rows import IdempotencyMismatchError
 from service.store.types import Float64
 from tests.service.fixtures.points import record_points
+from workers.job.spec import ResourcesSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 def add_job(session: Session, **changes: Any) -> Job:
     arguments: dict[str, Any] = {
-        "spec": {"name": "a job", "experiment": "default"},
+        "spec": {"name": "a job", "experiment": "default", "resources": ResourcesSpec().model_dump()},
         "dataset": {"digest": "00"},
         "total_steps": 100,
         "body_sha256": "body",
@@ -318,6 +319,7 @@ def test_five_thousand_points_in_one_call(database: Database, running: tuple[str
 
 
 def test_concurrent_creations_with_one_key_create_one_job(database: Database) -> None:
+    spec = {"name": "n", "experiment": "e", "resources": ResourcesSpec().model_dump()}
     barrier = threading.Barrier(8)
     made: list[tuple[str, bool]] = []
 
@@ -325,9 +327,8 @@ def test_concurrent_creations_with_one_key_create_one_job(database: Database) ->
         barrier.wait()
         with database.writing() as session:
             job, created = create_job(
-                session, spec={"name": "n", "experiment": "e"}, dataset={}, total_steps=1, body_sha256="b",
-                idempotency_key="key",
-            )  # fmt: skip
+                session, spec=spec, dataset={}, total_steps=1, body_sha256="b", idempotency_key="key"
+            )
             made.append((job.id, created))
 
     threads = [threading.Thread(target=submit) for _ in range(8)]

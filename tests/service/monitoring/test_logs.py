@@ -119,7 +119,7 @@ def test_requests_are_logged_by_route_without_secrets(api: httpx.Client, log: Li
     wait_until(lambda: len(log.entries) >= 4, "four requests are logged")
     assert [(entry["method"], entry["route"], entry["status"]) for entry in log.entries] == [
         ("POST", "/v1/jobs", 201),
-        ("POST", "/v1/jobs/{job_id}/cancel", 200),
+        ("POST", "/v1/jobs/{job_id}/cancel", 422),
         ("GET", "/v1/jobs/{job_id}", 404),
         ("GET", "unmatched", 404),
     ]
