@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from math import inf
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from workers.job.spec import ResourcesSpec
@@ -13,9 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from service.store.models import Job
-
-NO_LIMITS: Mapping[str | None, int] = MappingProxyType({})
-NONE_HELD: Mapping[str, str] = MappingProxyType({})
 
 
 class Admission:
@@ -45,7 +41,7 @@ class Admission:
         full = (sweep_id for sweep_id, most in self.parallel.items() if self._members[sweep_id] >= most)
         return [sweep_id for sweep_id in full if sweep_id is not None]
 
-    def consider(self, queued: Sequence[Job], held: Mapping[str, str] = NONE_HELD) -> None:
+    def consider(self, queued: Sequence[Job], held: Mapping[str, str]) -> None:
         """Decide about the next jobs; `held` are those that wait for another reason, by id."""
         for job in queued:
             if reason := held.get(job.id) or self._never(job):
@@ -81,21 +77,6 @@ class Admission:
                 f"the cluster's {self._capacity[lacking]:g} are free"
             )
         return None
-
-
-def admission(
-    queued: Sequence[Job],
-    live: Sequence[Job],
-    capacity: Mapping[str, float],
-    max_running_jobs: int | None,
-    parallel: Mapping[str | None, int] = NO_LIMITS,
-    held: Mapping[str, str] = NONE_HELD,
-) -> tuple[list[str], dict[str, str]]:
-    """The decisions of `Admission` about a whole queue."""
-    decisions = Admission(live, capacity, max_running_jobs)
-    decisions.parallel.update(parallel)
-    decisions.consider(queued, held)
-    return decisions.starting, decisions.waiting
 
 
 def resources_of(job: Job) -> ResourcesSpec:

@@ -125,14 +125,14 @@ class Scheduler:
         if self._cluster.failed() and not self._replace_cluster():
             return
         self._release_supervisors()
+        capacity, levels, most = self._cluster.resources, self._cluster.levels(), self._settings.max_running_jobs
         with self._database.reading() as session:
             live = jobs_in(session, LIVE)
-            most, cluster, levels = self._settings.max_running_jobs, self._cluster, self._cluster.levels()
-            decisions = self._queue.decide(session, live, cluster.resources, levels, most)
+            decisions = self._queue.decide(session, live, capacity, levels, most)
         self._stop_members(decisions.judgement)
         self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
         self._pass_on(live)
-        self._admit(decisions)
+        self._admit(decisions, self._settings.arithmetic or common_level(levels))
         if decisions.empty and not live:
             self._supervisors.keep_warm()
 
@@ -195,11 +195,10 @@ class Scheduler:
                 follower.attempt.resize(resources)
                 follower.resources = resources
 
-    def _admit(self, decisions: Decisions) -> None:
+    def _admit(self, decisions: Decisions, arithmetic: str | None) -> None:
         """Start the jobs that fit, and record what the others wait for."""
-        level = self._settings.arithmetic or common_level(self._cluster.levels())
         for job_id in decisions.starting:
-            self._launch(job_id, decisions.judgement.until_step.get(job_id), level)
+            self._launch(job_id, decisions.judgement.until_step.get(job_id), arithmetic)
         if decisions.reasons:
             with self._database.writing() as session:
                 for job_id, reason in decisions.reasons.items():

@@ -13,7 +13,6 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from workers.cluster.levels import variables
 from workers.cluster.placement import Place
 from workers.cluster.worker import Worker
 from workers.exchange.control import Command
@@ -35,39 +34,37 @@ class WorkerSilentError(TimeoutError):
     """A worker's process has not answered for too long: it hangs, or its machine cannot be reached."""
 
 
-_Kind = tuple[str, dict[str, str]]
-
-
 class IdleWorkers:
-    """Workers without a group, by node and by the variables that were added to their environment.
+    """Workers without a group, by their place.
 
     A new process takes at least half a second to start, and seconds with variables of its own; an idle one takes none.
     """
 
     def __init__(self) -> None:
-        self._idle: list[tuple[_Kind, Any]] = []
+        self._idle: list[tuple[Place, Any]] = []
 
     def warm_up(self, node: str) -> None:
         """Start idle workers on a node, at the level of arithmetic that its processes usually have."""
+        place = Place(node, {})
         while len(self._idle) < MOST_IDLE:
-            self._idle.append(((node, {}), _start(node, {})))
+            self._idle.append((place, _start(place)))
 
-    async def take(self, node: str, environment: dict[str, str]) -> Any:
-        """A worker on a node, with these variables in its environment: an idle one that answers, or a new one."""
+    async def take(self, place: Place) -> Any:
+        """A worker at a place: an idle one that answers, or a new one."""
         # The last one first: its data is more likely to be in memory.
-        for place in [each for each in reversed(self._idle) if each[0] == (node, environment)]:
-            self._idle.remove(place)
+        for idle in [each for each in reversed(self._idle) if each[0] == place]:
+            self._idle.remove(idle)
             try:
-                await asyncio.wait_for(place[1].ping.remote(), SILENCE)
+                await asyncio.wait_for(idle[1].ping.remote(), SILENCE)
             except (RayError, TimeoutError):
-                ray.kill(place[1])
+                ray.kill(idle[1])
             else:
-                return place[1]
-        return _start(node, environment)
+                return idle[1]
+        return _start(place)
 
-    def give_back(self, node: str, environment: dict[str, str], worker: Any) -> None:
+    def give_back(self, place: Place, worker: Any) -> None:
         """Return a worker to the pool."""
-        self._idle.append(((node, environment), worker))
+        self._idle.append((place, worker))
 
     def cool_down(self) -> None:
         """Kill the idle workers beyond `MOST_IDLE`."""
@@ -76,15 +73,12 @@ class IdleWorkers:
         del self._idle[:-MOST_IDLE]
 
 
-def _start(node: str, environment: dict[str, str]) -> Any:
-    # The CPUs are reserved by a placement group. A process inside it would be killed when the group is removed.
-    where = NodeAffinitySchedulingStrategy(node, soft=False)
-    return _worker.options(num_cpus=0, scheduling_strategy=where, **_with(environment)).remote()
-
-
-def _with(environment: dict[str, str]) -> dict[str, Any]:
-    """Ray's options for a process with these variables. Without any, it takes a process that is ready."""
-    return {"runtime_env": {"env_vars": environment}} if environment else {}
+def _start(place: Place) -> Any:
+    # Outside of the reservation, a process is not killed when the reservation is removed.
+    outside = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(place.node, soft=False)}
+    # Without variables of its own, Ray takes a process that is ready.
+    variables = {"runtime_env": {"env_vars": place.environment}} if place.environment else {}
+    return _worker.options(**(place.inside or outside), **variables).remote()
 
 
 class WorkerGroup:
@@ -94,7 +88,6 @@ class WorkerGroup:
         self.key = secrets.token_bytes(KEY_BYTES)
         self._places, self._idle = places, idle
         self._workers: list[Any] = []
-        self._environments: list[dict[str, str]] = []
         self._joined = False
         self._command = Command.NONE
         self._training: list[asyncio.Future[End]] = []
@@ -106,7 +99,6 @@ class WorkerGroup:
         the workers' bits may differ.
         """
         arithmetic = assignment.spec["training"]["arithmetic"]
-        self._environments = [variables(place.node, arithmetic) for place in self._places]
         await self._start_all()
         count = len(self._workers)
         memberships = [Membership(rank, count, assignment.attempt, self.key) for rank in range(count)]
@@ -129,9 +121,8 @@ class WorkerGroup:
         return ends[LEADER]
 
     async def _start_all(self) -> None:
-        for place, environment in zip(self._places, self._environments, strict=True):
-            inside = _worker.options(**place.inside, **_with(environment)).remote() if place.inside else None
-            self._workers.append(inside or await self._idle.take(place.node, environment))
+        for place in self._places:
+            self._workers.append(_start(place) if place.inside else await self._idle.take(place))
 
     async def _watched(self, work: Sequence[Awaitable[Any]], patience: float) -> list[Any]:
         """Wait for calls to all workers; raises `WorkerSilentError` once one is silent for `patience` seconds."""
@@ -172,11 +163,11 @@ class WorkerGroup:
 
     def keep(self) -> None:
         """Return the workers to the pool, and kill those that run inside of the reservation."""
-        for place, environment, worker in zip(self._places, self._environments, self._workers, strict=True):
+        for place, worker in zip(self._places, self._workers, strict=True):
             if place.inside:
                 ray.kill(worker)
             else:
-                self._idle.give_back(place.node, environment, worker)
+                self._idle.give_back(place, worker)
         self._workers = []
 
     def end(self) -> None:

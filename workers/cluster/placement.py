@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
-import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from workers.cluster.levels import alive_nodes, variables
 from workers.job.spec import ResourcesSpec
 
 RESERVATION_WAIT = 5.0  # seconds
@@ -16,13 +16,14 @@ ROOM_WAIT = 1.0  # seconds between checks of a cluster that cannot hold a single
 
 
 class Place(NamedTuple):
-    """The node of one worker, and Ray's options to start it inside of the reservation, if it must be.
+    """The node of one worker, and variables that its process needs in addition to those of the node's processes.
 
-    Ray assigns a GPU to a process only inside of a reservation.
+    `inside` are Ray's options to start it inside of the reservation, if it must be: only there, Ray assigns a GPU.
     """
 
     node: str
-    inside: dict[str, Any] | None
+    environment: dict[str, str]
+    inside: dict[str, Any] | None = None
 
 
 class Placement:
@@ -49,7 +50,10 @@ class Placement:
                 await asyncio.sleep(ROOM_WAIT)
             elif group := await self._reserved([bundle] * workers):
                 nodes = placement_group_table(group)["bundles_to_node_id"]
-                return [Place(nodes[rank], _inside(group, rank, bundle)) for rank in range(workers)]
+                return [
+                    Place(nodes[rank], variables(nodes[rank], arithmetic), _inside(group, rank, bundle))
+                    for rank in range(workers)
+                ]
 
     async def _reserved(self, bundles: list[dict[str, float]]) -> PlacementGroup | None:
         if self._group is not None and bundles == self._bundles and _is_valid(self._group):
@@ -82,5 +86,5 @@ def _is_valid(group: PlacementGroup) -> bool:
 
 def room(bundle: dict[str, float]) -> int:
     """The number of workers with these resources that the cluster could hold if nothing else ran on it."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in alive_nodes()]
     return int(sum(min(node.get(name, 0) // amount for name, amount in bundle.items()) for node in nodes))

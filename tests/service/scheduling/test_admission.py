@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.scheduling.admission import admission, resources_of
+from service.scheduling.admission import Admission, resources_of
 from service.store.models import Job
 
 CAPACITY = {"CPU": 4.0, "GPU": 1.0}
@@ -14,6 +14,21 @@ CAPACITY = {"CPU": 4.0, "GPU": 1.0}
 def job(number: int, workers: int, gpus: int = 0) -> Job:
     resources = {"workers": workers, "cpus_per_worker": 1, "gpus_per_worker": gpus}
     return Job(id=f"job_{number}", spec={"resources": resources})
+
+
+def admission(
+    queued: list[Job],
+    live: list[Job],
+    capacity: dict[str, float],
+    most: int | None,
+    parallel: dict[str | None, int] | None = None,
+    held: dict[str, str] | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """What starts, and what the others wait for, if the whole queue is considered at once."""
+    decisions = Admission(live, capacity, most)
+    decisions.parallel.update(parallel or {})
+    decisions.consider(queued, held or {})
+    return decisions.starting, decisions.waiting
 
 
 def used(jobs: list[Job]) -> dict[str, int]:

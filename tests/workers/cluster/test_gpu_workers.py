@@ -33,7 +33,6 @@ def test_a_worker_starts_on_a_reserved_gpu_and_releases_it() -> None:
     try:
         places = asyncio.run(placement.reserve(ResourcesSpec(workers=1, cpus_per_worker=2, gpus_per_worker=1), None))
         group = WorkerGroup(places, IdleWorkers())
-        group._environments = [{}]
         asyncio.run(group._start_all())
         (worker,) = group._workers
         assert on_actor(worker, lambda _: os.environ["CUDA_VISIBLE_DEVICES"]) == "0"

@@ -109,12 +109,12 @@ def test_a_process_may_take_longer_to_start_than_to_answer(monkeypatch: pytest.M
     monkeypatch.setattr(group, "SILENCE", 0.05)
 
     async def train() -> End:
-        async def slow(_: str, __: dict[str, str]) -> SlowStart:
+        async def slow(_: Place) -> SlowStart:
             return SlowStart(0.5)
 
         idle = IdleWorkers()
         monkeypatch.setattr(idle, "take", slow)
         given: Any = SimpleNamespace(attempt=1, dataset=None, spec={"training": {"arithmetic": None}})
-        return await WorkerGroup([Place("here", None)], idle).train(given, None, None)
+        return await WorkerGroup([Place("here", {})], idle).train(given, None, None)
 
     assert asyncio.run(train()) is End.COMPLETED
