@@ -21,7 +21,8 @@ TURN = 0.5  # seconds for which a network is measured in a round
 
 def measure() -> dict[str, float]:
     """Median microseconds of a step of each network, in this process."""
-    from benchmarks.common.timing import seconds  # noqa: PLC0415  imports NumPy, which the parent must not
+    # These import NumPy, which chooses its kernels then: only in a process with the variables of a level.
+    from benchmarks.common.timing import seconds  # noqa: PLC0415
     from benchmarks.common.workload import NETWORKS, Workload  # noqa: PLC0415
     from benchmarks.engine.gradfleet import GradfleetStep  # noqa: PLC0415
 

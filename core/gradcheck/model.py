@@ -40,9 +40,10 @@ def check_model(graph: Graph, rows: int = 4, seed: int = 0, penalty: Penalty | N
     except ValueError as error:
         breaches.append(f"the model raises ValueError: {error}")
     for alone in _different_nodes(graph):
-        found = check_alone(alone, seed)
-        for every, own in zip((tensors, breaches, unchecked), found, strict=True):
-            every.extend(own)  # type: ignore[attr-defined]
+        own_tensors, own_breaches, own_unchecked = check_alone(alone, seed)
+        tensors += own_tensors
+        breaches += own_breaches
+        unchecked += own_unchecked
     if penalty is not None:
         breaches += penalty_problems(penalty, generator(seed, Purpose.CHECK, stream=4))
     return GradientReport(seed, tuple(tensors), tuple(breaches), tuple(unchecked))

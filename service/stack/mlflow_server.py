@@ -38,7 +38,7 @@ class MlflowServer:
     """An MLflow server with its files in a data directory, on MLflow's usual port or, if that is taken, a free one.
 
     A context manager: entering starts the server without waiting for it, leaving stops it and its child processes.
-    `secret` is new for each instance; whoever has it may write runs.
+    `secret` is new for each instance. It authorizes a client to write runs.
     """
 
     def __init__(self, settings: Settings) -> None:

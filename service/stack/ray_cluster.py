@@ -164,7 +164,7 @@ def _short_directory() -> str:
 
 
 def _renew_token() -> None:
-    """Set a new token for the next cluster: that of a cluster which died may be known to whoever took its ports."""
+    """Set a new token for the next cluster: a program that takes the ports of a dead cluster receives its token."""
     from ray import _raylet  # noqa: PLC0415  there is no public interface
 
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_urlsafe(32)

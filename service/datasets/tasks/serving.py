@@ -1,7 +1,7 @@
 """The process of a task: a request as JSON from its standard input, a result as JSON to its standard output.
 
-Libraries that parse files may crash, loop or allocate any amount of memory on a file that somebody made for that. Here
-this ends one process, which has a limit of memory and neither the service's settings nor its connections.
+A library that parses files may crash, loop or allocate any amount of memory on a malicious file. Here this ends one
+process, which has a limit of memory and neither the service's settings nor its connections.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class CachingTanh(Tanh):
         super().backward(xp, upstream, inputs, first if first.shape == output.shape else output, workspace, gradients)
 
 
-FAULTS.append(Fault("tanh: backward of the first batch for ever", inside(Tanh()), inside(CachingTanh())))
+FAULTS.append(Fault("tanh: backward of the first batch in all later ones", inside(Tanh()), inside(CachingTanh())))
 
 
 class ScalingTanh(Tanh):

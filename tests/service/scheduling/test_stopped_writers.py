@@ -232,7 +232,7 @@ def waiting_locks(database: Database) -> int:
 
 
 def test_a_lock_is_not_awaited_for_ever(database: Database, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody may end a transaction that does something: whoever waits for its locks gives up."""
+    """A transaction that does something is not ended: a session that waits for its locks gives up."""
     monkeypatch.setitem(database_module.SERVER_TIMEOUTS, "lock_timeout", "100ms")
     impatient = Database(database.engine.url.render_as_string(hide_password=False))
     with database.writing() as session:

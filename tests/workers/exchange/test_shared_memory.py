@@ -166,7 +166,7 @@ def test_an_offer_is_plain_data(memory: SharedMemory) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another account")
 def test_another_account_opens_neither_memory_nor_pipe(memory: SharedMemory) -> None:
-    nobody = 65534
+    stranger = 65534  # an account without rights
     pipe = ReceivingPipe(1)
     try:
         for descriptor in (memory.offer.descriptor, pipe.offer.descriptor):
@@ -183,9 +183,9 @@ def test_another_account_opens_neither_memory_nor_pipe(memory: SharedMemory) -> 
                     text=True,
                     check=False,
                 ).stderr
-                for account in (0, nobody)
+                for account in (0, stranger)
             }
             assert tried[0] == "", "its own account"
-            assert "Permission denied" in tried[nobody]
+            assert "Permission denied" in tried[stranger]
     finally:
         pipe.close()
