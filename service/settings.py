@@ -195,13 +195,10 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
     """A message for each variable with the service's prefix that has no meaning, with the nearest one that has."""
     known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields} | OTHERS
     given = sorted(name for name in names if name.upper().startswith(PREFIX) and not name.upper().startswith(TESTS))
-    return [
-        f"there is no setting {name}" + "".join(f"; did you mean {near}?" for near in _nearest(name, known))
-        for name in given
-        if name.upper() not in known
-    ]
+    return [f"there is no setting {name}{_hint(name, known)}" for name in given if name.upper() not in known]
 
 
-def _nearest(name: str, known: set[str]) -> list[str]:
-    endings = get_close_matches(name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1)
-    return [f"{PREFIX}{ending}" for ending in endings]
+def _hint(name: str, known: set[str]) -> str:
+    endings = [each.removeprefix(PREFIX) for each in known]
+    near = get_close_matches(name.upper().removeprefix(PREFIX), endings, n=1)
+    return f"; did you mean {PREFIX}{near[0]}?" if near else ""

@@ -131,7 +131,7 @@ class _LongRequest:
         self._lookup, self._token = lookup, token
         self._receive, self._send = receive, send
         self._checked_at = monotonic()
-        self._last = b""  # what a response of this media type ends with
+        self._last = b""  # sent last if the token is revoked: an event in an event stream, otherwise nothing
         self._ended = False
 
     async def receive(self) -> Message:
@@ -160,7 +160,7 @@ class _LongRequest:
             caller = await self._lookup.find(self._token)
         except SQLAlchemyError as error:
             if is_unavailable(error):
-                return False  # known again once the database responds
+                return False  # checked again at the next message
             raise
         if caller is not None:
             self._checked_at = monotonic()

@@ -16,11 +16,12 @@ from starlette.responses import JSONResponse
 
 from service.access.guard import TokenGuard
 from service.dashboard.routes import ARTIFACT, Route, find_route
+from service.http.limits import replayed
 from service.http.problems import problem_response
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from service.access.tokens import Role
 
@@ -31,6 +32,7 @@ NOTES = re.compile(r"mlflow\.(?:note\.content|experimentKind|sharedViewState\.\w
 # The pages of experiments ask for MLflow's gateway, and show an error without an answer.
 GATEWAY = ("GET", "/ajax-api/2.0/mlflow/gateway-proxy")
 NO_GATEWAY: dict[str, list[str]] = {"endpoints": []}
+BODY_HEADERS = {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"}
 # Registered models come from a run, never from a directory of the server.
 SOURCE = re.compile(r"models:/m-[0-9a-f]{32}")
 
@@ -128,17 +130,9 @@ class Checked:
             return
         # What was checked is what MLflow reads, however it would have parsed the original.
         checked = json.dumps(body).encode()
-        kept = [(name, value) for name, value in scope["headers"] if name not in _ABOUT_THE_BODY]
+        kept = [(name, value) for name, value in scope["headers"] if name not in BODY_HEADERS]
         headers = [*kept, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(checked))]
-        pending: list[Message] = [{"type": "http.request", "body": checked, "more_body": False}]
-
-        async def receive_checked() -> Message:
-            return pending.pop() if pending else await receive()
-
-        await self.app({**scope, "headers": headers}, receive_checked, send)
-
-
-_ABOUT_THE_BODY = {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"}
+        await self.app({**scope, "headers": headers}, replayed(checked, receive), send)
 
 
 def _query_problem(scope: Scope) -> str:
@@ -146,7 +140,8 @@ def _query_problem(scope: Scope) -> str:
     for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
         if name.endswith("path") and not re.fullmatch(ARTIFACT, value.removesuffix("/"), re.ASCII):
             return f"{name[:50]}: must be the relative path of an artifact, such as pictures/learning_curves.png"
-    if scope["method"] == "GET" and any(name in _ABOUT_THE_BODY - {b"content-type"} for name, _ in scope["headers"]):
+    named = {name for name, _ in scope["headers"]}
+    if scope["method"] == "GET" and named & (BODY_HEADERS - {b"content-type"}):
         return "a GET request has no body: MLflow would read it in place of the query"
     return ""
 

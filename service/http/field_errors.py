@@ -11,7 +11,7 @@ from workers.job.fields import FieldValueError
 from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fastapi.exceptions import RequestValidationError
     from pydantic import BaseModel, ValidationError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     # The JSON schema of a place in the body.
     SchemaAt = Callable[[Sequence[str | int]], dict[str, Any]]
+    # What Pydantic found, where in the request, and how to find the schema of that place.
+    Found = tuple[Mapping[str, Any], list[str | int], SchemaAt]
 
 LONGEST_QUOTE = 60
 LONGEST_LIST = 600  # characters of the known names in a message
@@ -54,34 +56,31 @@ MESSAGES = {
 
 def field_problems(error: RequestValidationError, request: Request) -> list[FieldProblem]:
     """The problems of a request, one per field; the first ones, if there are many."""
-    problems: dict[str, FieldProblem] = {}
-    for entry in error.errors():
-        source, *location = entry["loc"]
-        if source == "body":
-            path = _path(location, error.body, entry["type"])
-        elif source == "header":
-            path = ["-".join(word.capitalize() for word in str(location[0]).split("-"))]
-        else:
-            path = location[:1]
-        if source == "query":
-            _note(problems, entry, path, lambda _: query_schema(request))
-        else:
-            _note(problems, entry, path, lambda path: _schema_at(path, error.body, *_schemas_of(request)))
-        if len(problems) == MOST_PROBLEMS:
-            break
-    return list(problems.values())
+    return _first_of_fields(_found_in_request(error, request))
 
 
 def document_problems(error: ValidationError, document: Any, model: type[BaseModel]) -> list[FieldProblem]:
     """The problems of a document that is not a request, one per field; the first ones, if there are many."""
     schema = _schema_of(model)
     schema_at = partial(_schema_at, body=document, root=schema, definitions=schema["$defs"])
-    problems: dict[str, FieldProblem] = {}
+    return _first_of_fields(
+        (entry, _path(entry["loc"], document, entry["type"]), schema_at) for entry in error.errors()
+    )
+
+
+def _found_in_request(error: RequestValidationError, request: Request) -> Iterator[Found]:
     for entry in error.errors():
-        _note(problems, entry, _path(entry["loc"], document, entry["type"]), schema_at)
-        if len(problems) == MOST_PROBLEMS:
-            break
-    return list(problems.values())
+        source, *location = entry["loc"]
+        if source == "query":
+            yield entry, location[:1], lambda _: query_schema(request)
+            continue
+        if source == "body":
+            path = _path(location, error.body, entry["type"])
+        elif source == "header":
+            path = ["-".join(word.capitalize() for word in str(location[0]).split("-"))]
+        else:
+            path = location[:1]
+        yield entry, path, lambda path: _schema_at(path, error.body, *_schemas_of(request))
 
 
 @cache
@@ -89,15 +88,23 @@ def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_json_schema()
 
 
-def _note(
-    problems: dict[str, FieldProblem], entry: Mapping[str, Any], path: list[str | int], schema_at: SchemaAt
-) -> None:
+def _within(entry: Mapping[str, Any]) -> list[str]:
+    """The rest of the path, where the place that Pydantic names is an object that contains the wrong field."""
     if entry["type"] == "union_tag_not_found":
-        path = [*path, _discriminator(entry)]
-    elif isinstance(error := entry.get("ctx", {}).get("error"), FieldValueError):
-        path = [*path, *error.field.split(".")]
-    field = ".".join(str(part) for part in path) or "body"
-    problems.setdefault(field, FieldProblem(field, _message(entry, path, schema_at)))
+        return [_discriminator(entry)]
+    error = entry.get("ctx", {}).get("error")
+    return error.field.split(".") if isinstance(error, FieldValueError) else []
+
+
+def _first_of_fields(found: Iterable[Found]) -> list[FieldProblem]:
+    problems: dict[str, FieldProblem] = {}
+    for entry, place, schema_at in found:
+        path = [*place, *_within(entry)]
+        field = ".".join(str(part) for part in path) or "body"
+        problems.setdefault(field, FieldProblem(field, _message(entry, path, schema_at)))
+        if len(problems) == MOST_PROBLEMS:
+            break
+    return list(problems.values())
 
 
 def quote(value: object) -> str:

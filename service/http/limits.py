@@ -81,12 +81,7 @@ class BodyLimit:
         if len(body) > self.max_bytes:
             await self._refuse(scope, receive, send, more=more)
             return
-        pending: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def receive_read() -> Message:
-            return pending.pop() if pending else await receive()
-
-        await self.app(scope, receive_read, send)
+        await self.app(scope, replayed(bytes(body), receive), send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
         answer = problem_response(
@@ -108,3 +103,13 @@ class BodyLimit:
         except TimeoutError:
             pass
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that returns a body which was read already, and then what follows it."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_read() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return receive_read

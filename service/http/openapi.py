@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.http.problems import MEDIA_TYPE, Problem
-
-if TYPE_CHECKING:
-    pass
 
 REFERENCE = {"$ref": "#/components/schemas/Problem"}
 

@@ -54,7 +54,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._chunks, self._body = 0, 0  # parts of the body of the current request, and their bytes
         self._in_head = True
         self._fault: tuple[HTTPStatus, str] | None = None  # of the current request
-        self._deaf = False  # input is ignored: the connection closes after the responses in progress
+        self._ignores_input = False  # the connection closes after the responses in progress
         self._ignored = 0  # bytes of such input
         self._refused_at: float | None = None
         self._running: RequestResponseCycle | None = None
@@ -84,7 +84,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Parse input, until a limit is exceeded."""
         self._unset_keepalive_if_required()
         for begin in range(0, len(data), PIECE_BYTES):
-            if self._deaf:
+            if self._ignores_input:
                 self._ignore(len(data) - begin)
                 return
             piece = data[begin : begin + PIECE_BYTES]
@@ -92,7 +92,7 @@ class LimitedProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade:
-                self._deaf = True  # no other protocol is served; what follows the request is not HTTP
+                self._ignores_input = True  # no other protocol is served; what follows the request is not HTTP
                 self.cycle.keep_alive = False
             except httptools.HttpParserInvalidMethodError:
                 self._refuse(HTTPStatus.NOT_IMPLEMENTED, "The request has an unknown method.")
@@ -100,7 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._refuse(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1.")
             else:
                 if self._unparsed > HEAD_BYTES:
-                    self._fault = self._fault or _too_large()
+                    self._note(*_too_large())
                 if self._fault is not None:
                     self._refuse(*self._fault)
 
@@ -128,9 +128,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         self._in_head = False
         if len(self.pipeline) >= PIPELINED:
-            self._fault = self._fault or (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests wait for a response.")
+            self._note(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests wait for a response.")
         if self.parser.get_http_version() not in VERSIONS:
-            self._fault = self._fault or (HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The service speaks HTTP/1.1.")
+            self._note(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The service supports HTTP/1.0 and HTTP/1.1.")
         if self._fault is None:
             self._open.serve(self)
             super().on_headers_complete()
@@ -141,7 +141,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._chunks += 1
         self._body += len(body)
         if self._chunks > CHUNKS and self._body < self._chunks * CHUNK_BYTES:
-            self._fault = self._fault or (HTTPStatus.BAD_REQUEST, "The body has too many small chunks.")
+            self._note(HTTPStatus.BAD_REQUEST, "The body has too many small chunks.")
         if self._fault is None:
             super().on_body(body)
 
@@ -203,15 +203,20 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused_at is not None and self._ignored > LINGER_BYTES:
             self.transport.close()
 
+    def _note(self, status: HTTPStatus, detail: str) -> None:
+        """Note a fault of the current request; the first one counts."""
+        if self._fault is None:
+            self._fault = status, detail
+
     def _count(self, size: int) -> None:
         self._unparsed = 0
         self._head += size
         if self._head > HEAD_BYTES:
-            self._fault = self._fault or _too_large()
+            self._note(*_too_large())
 
     def _refuse(self, status: HTTPStatus, detail: str, headers: dict[str, str] | None = None) -> None:
         """Answer a request that the application does not see, and close the connection."""
-        self._deaf = True
+        self._ignores_input = True
         self._open.serve(self)
         served = self.cycle is not None and not self.cycle.response_complete
         if served and not self.cycle.more_body:

@@ -16,7 +16,7 @@ from workers.job.normalization import normalized_values
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core import Layer
+    from core import Graph, Layer
     from service.settings import Settings
     from workers.job.resolve import ResolvedJob
 
@@ -54,23 +54,21 @@ class JobPreview(BaseModel):
 
 def preview(job: ResolvedJob, features: int, settings: Settings) -> JobPreview:
     """Preview of a resolved job on a dataset with this many features."""
+    graph = build_classifier(job.spec.model.layers, features)
     return JobPreview(
         spec=job.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
         parameters=job.parameters,
-        layers=list(_layers(job, features)),
+        layers=list(_layers(job, graph)),
         train_rows=job.train_rows,
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
         memory_per_worker_bytes=memory_per_worker(job, features),
-        warnings=[
-            FieldProblemView(field=field, message=message) for field, message in _warnings(job, features, settings)
-        ],
+        warnings=[FieldProblemView(field=field, message=message) for field, message in _warnings(job, graph, settings)],
     )
 
 
-def _layers(job: ResolvedJob, features: int) -> Iterator[LayerPreview]:
-    graph = build_classifier(job.spec.model.layers, features)
+def _layers(job: ResolvedJob, graph: Graph) -> Iterator[LayerPreview]:
     shapes, symbolic = graph.shapes(), graph.symbolic_shapes()
     for name, layer in zip(graph.nodes, job.spec.model.layers, strict=True):
         own = graph.parameters_of(name, shapes) if graph.owner(name) == name else ()
@@ -82,7 +80,7 @@ def _layers(job: ResolvedJob, features: int) -> Iterator[LayerPreview]:
         )
 
 
-def _warnings(job: ResolvedJob, features: int, settings: Settings) -> Iterator[tuple[str, str]]:
+def _warnings(job: ResolvedJob, graph: Graph, settings: Settings) -> Iterator[tuple[str, str]]:
     training, resources = job.spec.training, job.spec.resources
     shards = training.shards or 1
     most = -(-shards // resources.lanes)
@@ -93,7 +91,7 @@ def _warnings(job: ResolvedJob, features: int, settings: Settings) -> Iterator[t
             f"{shards} shards on {resources.lanes} threads: some threads compute {most} and others less. {enough} "
             f"threads would be as fast; training.shards of {most * resources.lanes} would use all",
         )
-    yield from _small_normalizations(job, features, shards)
+    yield from _small_normalizations(job, graph, shards)
     last = job.train_rows % training.batch_size
     if 0 < last < shards:
         yield (
@@ -106,8 +104,8 @@ def _warnings(job: ResolvedJob, features: int, settings: Settings) -> Iterator[t
         yield "resources", f"the service does not know whether the cluster has {resources.total['CPU']} CPUs"
 
 
-def _small_normalizations(job: ResolvedJob, features: int, shards: int) -> Iterator[tuple[str, str]]:
-    graph, batch = build_classifier(job.spec.model.layers, features), job.spec.training.batch_size
+def _small_normalizations(job: ResolvedJob, graph: Graph, shards: int) -> Iterator[tuple[str, str]]:
+    batch = job.spec.training.batch_size
     for rows, place in ((batch, "a batch"), (job.train_rows % batch, "an epoch's last batch")):
         for name, values in normalized_values(graph, rows, shards).items() if rows else ():
             if values < FEW_VALUES:

@@ -38,12 +38,11 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
     The data directory is locked by this process. Port 0 selects a free port. Raises `StartError`.
     """
     _forget_foreign_variables()
+    given = Settings(data_dir=data_dir, host=host)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
-        mlflow = stack.enter_context(
-            MlflowServer(Settings(data_dir=data_dir, host=host))
-        )  # the slowest to start: the other components start meanwhile
-        cluster = stack.enter_context(ray_cluster(data_dir, Settings()))
+        mlflow = stack.enter_context(MlflowServer(given))  # the slowest to start: the others start meanwhile
+        cluster = stack.enter_context(ray_cluster(data_dir, given))
         cpus, gpus = (int(cluster.resources[name]) for name in ("CPU", "GPU"))
         settings = Settings(
             data_dir=data_dir,

@@ -85,7 +85,7 @@ class MlflowServer:
     def _environment(self) -> dict[str, str]:
         """The child's environment, which only this account can read; every account can read a command line."""
         settings = self._settings
-        # Variables for MLflow's client, or for another server of this account's.
+        # Variables for MLflow's client, or for another MLflow server of this account.
         kept = {name: value for name, value in child_environment().items() if "MLFLOW" not in name}
         environment = kept | {
             "MLFLOW_DISABLE_TELEMETRY": "true",
