@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.spec_file import SpecFileError
-from service.cli.terminal import PIPE_WIDTH, console, fail, output, print_line, say
+from service.cli.terminal import fail, output, print_line, print_wide, say
 from service.visible_text import visible
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _show(report: GradientReport, rows: int) -> None:
             Text(*MARKS[each.outcome]),
         )
     if report.tensors:
-        (output if output.is_terminal else console(width=PIPE_WIDTH)).print(table)
+        print_wide(table)
     for breach in report.breaches:
         print_line(output, f"FAILED: {breach}", "red")
     unchecked = [f"{each.name}: {each.reason}" for each in report.tensors if each.reason] + [*report.unchecked]

@@ -11,7 +11,7 @@ import typer
 from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, spec_in
 from service.cli.live.live import follow
 from service.cli.tables import print_table
-from service.cli.terminal import fail, output, say, warn, write
+from service.cli.terminal import fail, output, say, warn, write, writes_to_terminal
 from service.client.job import ARROW
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def metrics(
     name: Annotated[list[str] | None, typer.Option(help="Only this series; repeatable.", show_default=False)] = None,
 ) -> None:
     """Write the points of a job to standard output."""
-    if form is Format.ARROW and output.is_terminal:
+    if form is Format.ARROW and writes_to_terminal():
         fail("an Arrow stream is binary; write it to a file: gradfleet metrics ... > metrics.arrow")
     with connected(url) as client:
         write(client.job(job_id).export_metrics(MEDIA_TYPES[form], name))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.table import Column, Table
 
-from service.cli.terminal import PIPE_WIDTH, console, output
+from service.cli.terminal import print_wide
 from service.visible_text import visible
 
 if TYPE_CHECKING:
@@ -22,4 +22,4 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
     table = Table(Column(first, no_wrap=True, min_width=width), *others, box=None)
     for line in lines:
         table.add_row(*line)
-    (output if output.is_terminal else console(width=PIPE_WIDTH)).print(table)
+    print_wide(table)

@@ -12,6 +12,8 @@ from service.visible_text import visible
 if TYPE_CHECKING:
     from typing import IO
 
+    from rich.table import Table
+
 PIPE_WIDTH = 1000
 
 
@@ -34,14 +36,23 @@ def say(text: str) -> None:
     print_line(output, text)
 
 
+def print_wide(table: Table) -> None:
+    """Print a table; in a pipe, no column is truncated."""
+    (output if output.is_terminal else console(width=PIPE_WIDTH)).print(table)
+
+
+def writes_to_terminal() -> bool:
+    """Whether standard output is a terminal; Rich also takes a pipe for one if FORCE_COLOR is set."""
+    return typer.get_binary_stream("stdout").isatty()
+
+
 def write(content: bytes) -> None:
     """Write data to standard output: as it is, except to a terminal."""
-    stream = typer.get_binary_stream("stdout")
-    if stream.isatty():
+    if writes_to_terminal():
         for line in content.decode(errors="replace").splitlines():
             say(line)
     else:
-        stream.write(content)
+        typer.get_binary_stream("stdout").write(content)
 
 
 def warn(text: str) -> None:

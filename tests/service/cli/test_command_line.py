@@ -221,13 +221,18 @@ def test_jobs_by_state_experiment_and_label(url: str, client: Client) -> None:
     assert run(url, "jobs", "--state", "asleep").exit_code == 1
 
 
-def test_metrics_as_text_and_as_arrow(url: str, client: Client, database: Database) -> None:
+def test_metrics_as_text_and_as_arrow(
+    url: str, client: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = client.submit(hinge_job())
     train(database, job.id, State.SUCCEEDED)
     assert run(url, "metrics", job.id).stdout == "step,name,value\n20,train/loss,0.25\n20,val/accuracy,0.5\n"
     assert run(url, "metrics", job.id, "--name", "val/accuracy").stdout.splitlines()[1:] == ["20,val/accuracy,0.5"]
     arrow = run(url, "metrics", job.id, "--format", "arrow", "--name", "train/loss").stdout_bytes
     assert pa.ipc.open_stream(arrow).read_all().equals(job.metrics(["train/loss"]))
+    # With colours forced, standard output is still a pipe.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(url, "metrics", job.id, "--format", "arrow", "--name", "train/loss").stdout_bytes == arrow
 
 
 def test_validate_describes_the_job(url: str, client: Client, tmp_path: Path) -> None:
