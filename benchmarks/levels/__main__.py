@@ -13,6 +13,9 @@ from itertools import product
 from statistics import median
 from time import perf_counter
 
+from benchmarks.common.timing import seconds
+from benchmarks.common.workload import NETWORKS, Workload
+from benchmarks.engine.gradfleet import GradfleetStep
 from workers.machine.arithmetic import levels_here
 
 ROUNDS = 5
@@ -21,11 +24,6 @@ TURN = 0.5  # seconds for which a network is measured in a round
 
 def measure() -> dict[str, float]:
     """Median microseconds of a step of each network, in this process."""
-    # These import NumPy, which chooses its kernels then: only in a process with the variables of a level.
-    from benchmarks.common.timing import seconds  # noqa: PLC0415
-    from benchmarks.common.workload import NETWORKS, Workload  # noqa: PLC0415
-    from benchmarks.engine.gradfleet import GradfleetStep  # noqa: PLC0415
-
     found = {}
     for widths, batch in NETWORKS[:4]:
         workload = Workload(widths, batch, "softmax", "sgd", 1)

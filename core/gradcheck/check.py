@@ -139,8 +139,8 @@ class Checker:
         self._rules = Rules(setting)
         self._plan = self._rules.plan
         self._gradients = setting.gradients(self._plan)
-        self._rounding = Rounding(setting)
         self._differences = Differences(setting)
+        self._rounding = Rounding(setting, self._differences.values())
         self._shape = self._differences.origin.shape
         node = self._differences.not_finite()
         #: why nothing can be checked; "" if something can

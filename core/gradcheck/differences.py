@@ -59,6 +59,10 @@ class Differences:
         self.value()
         return next(name for name in self._nodes if not np.isfinite(self._plan.value(name)).all())
 
+    def values(self) -> dict[str, Array]:
+        """Return the current inputs and parameters, and the last computed values of all nodes, by name."""
+        return self.variables | {name: self._plan.value(name) for name in self._nodes}
+
     def value(self) -> Array:
         """Compute the value at the current variables and return it."""
         with np.errstate(all="ignore"):

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.plan.plan import Plan
 from core.plan.program import Program
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from core.arrays import Array
     from core.gradcheck.setting import Setting
 
@@ -24,26 +25,18 @@ class Rounding:
     rounding error counts by what it does to the output, and not by the largest number in the graph.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, values: Mapping[str, Array]) -> None:
+        """Read the `values` of inputs, parameters and nodes, by name, in the given setting."""
         self._setting = setting
         floats = list(setting.floats)
         steps = Program.compile(setting.graph, (setting.output,), batch=setting.batch, wrt=floats).instructions
         nodes = [step.name for step in steps if step.backward]
-        # The values of forward, kept, beside a plan that keeps the gradients of all of them.
+        # A plan that keeps the gradients of all of them.
         self._plan = setting.plan([*floats, *nodes])
-        program = Program.compile(
-            setting.graph, nodes or (setting.output,), batch=setting.batch, dtype=np.float64, backward=False,
-            training=True,
-        )  # fmt: skip
-        values = Plan(program, layout=setting.layout, parameters=setting.parameters)
-        setting.feed(values, setting.inputs)
         with np.errstate(all="ignore"):
-            values.forward(setting.key)
             self._plan.forward(setting.key)
-        sizes = {name: values.inputs[name] for name in floats} | {name: values.value(name) for name in nodes}
         gradients = setting.gradients(self._plan)
-        sizes |= {name: view for name, view in setting.layout.views(setting.parameters).items() if name in gradients}
-        self._terms = [(np.abs(sizes[name]).ravel(), gradients[name]) for name in gradients]
+        self._terms = [(np.abs(values[name]).ravel(), gradients[name]) for name in gradients]
 
     def of(self, upstream: Array) -> float:
         """Return the bound for one upstream gradient."""

@@ -45,7 +45,7 @@ class Values(NamedTuple):
     by_step: dict[int, float]
 
 
-def judge(session: Session, jobs: Iterable[Job], known: dict[str, Values] | None = None) -> Judgement:
+def judge(session: Session, jobs: Iterable[Job], known: dict[str, Values]) -> Judgement:
     """Apply the rules of the sweeps of these jobs.
 
     `known` has the values that earlier calls have read, by job; only those of members that went on are read again.
@@ -79,11 +79,8 @@ def stop(session: Session, job_id: str, reason: str) -> bool:
         return False
 
 
-def standings(
-    session: Session, sweep_id: str, rule: Stopping, known: dict[str, Values] | None = None
-) -> list[Standing]:
+def standings(session: Session, sweep_id: str, rule: Stopping, known: dict[str, Values]) -> list[Standing]:
     """State and metric values of the members of a sweep, in the order of their numbers. For `known` see `judge`."""
-    known = {} if known is None else known
     epochs = Job.spec["training"]["epochs"].as_integer()
     columns = Job.id, Job.state, epochs, Job.total_steps // epochs, Job.latest_metrics[rule.metric]
     query = select(*columns, Job.attempt, Job.step).where(Job.sweep_id == sweep_id).order_by(Job.id)

@@ -21,7 +21,7 @@ from service.tracking.mlflow.api import MISSING, RejectedError
 
 if TYPE_CHECKING:
     from service.store import Transactions
-    from service.tracking.mlflow.api import MlflowApi
+    from service.tracking.mlflow.api import MlflowApi, Run
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,9 @@ class Recovery:
         changed = job.sweep_id is not None and self.repair_sweep(job.sweep_id)
         if record is None:
             return changed
-        if not self._is_lost(record.run_id):
-            return self._restore(record.experiment_id, record.run_id) or changed
+        run = self._find(record.run_id)
+        if run is not None:
+            return self._restore(run, record.experiment_id) or changed
         logger.warning("MLflow does not have run %s of job %s any more: it is exported again", record.run_id, job_id)
         with self._database.writing() as session:
             if find(session, Job, job_id, lock=True) is not None:
@@ -59,8 +60,9 @@ class Recovery:
             sweep = session.get_one(Sweep, sweep_id)
         if sweep.mlflow_run_id is None or sweep.mlflow_experiment_id is None:
             return False
-        if not self._is_lost(sweep.mlflow_run_id):
-            return self._restore(sweep.mlflow_experiment_id, sweep.mlflow_run_id)
+        run = self._find(sweep.mlflow_run_id)
+        if run is not None:
+            return self._restore(run, sweep.mlflow_experiment_id)
         logger.warning("MLflow does not have run %s of sweep %s any more", sweep.mlflow_run_id, sweep_id)
         with self._database.writing() as session:
             none = {"mlflow_run_id": None, "mlflow_experiment_id": None}
@@ -73,14 +75,14 @@ class Recovery:
             return f"The run {run_id} was deleted in MLflow. If it is restored there, the export continues. {AGAIN}"
         return f"MLflow refuses the export: {error}"[:LONGEST_PROBLEM].rstrip(".") + f". {AGAIN}"
 
-    def _is_lost(self, run_id: str) -> bool:
+    def _find(self, run_id: str) -> Run | None:
+        """The run; None if MLflow does not have it."""
         try:
-            self._api.get_run(run_id)
+            return self._api.get_run(run_id)
         except RejectedError as error:
-            if error.code == MISSING:
-                return True
-            raise
-        return False
+            if error.code != MISSING:
+                raise
+            return None
 
     def _is_deleted(self, run_id: str) -> bool:
         try:
@@ -88,8 +90,8 @@ class Recovery:
         except RejectedError:
             return False
 
-    def _restore(self, experiment_id: str, run_id: str) -> bool:
-        if self._api.get_run(run_id).active or not self._api.restore_experiment(experiment_id):
+    def _restore(self, run: Run, experiment_id: str) -> bool:
+        if run.active or not self._api.restore_experiment(experiment_id):
             return False
         logger.warning("experiment %s was deleted in MLflow, and restored: jobs are exported to it", experiment_id)
         return True

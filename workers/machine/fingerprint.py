@@ -37,12 +37,13 @@ def check_equal(fingerprints: Sequence[Mapping[str, str]]) -> None:
     """
     first = fingerprints[0]
     for rank, other in enumerate(fingerprints):
-        for name in sorted(first.keys() - {"python"}):
-            if other[name] != first[name]:
-                raise FingerprintError(
-                    f"worker 0 has {name} {first[name]!r}, and worker {rank} has {other[name]!r}: all nodes must have "
-                    "the same versions and kernels"
-                )
+        names = differences(first, other).keys() - {"python"}
+        if names:
+            name = min(names)
+            raise FingerprintError(
+                f"worker 0 has {name} {first[name]!r}, and worker {rank} has {other[name]!r}: all nodes must have the "
+                "same versions and kernels"
+            )
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

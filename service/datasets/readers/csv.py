@@ -54,7 +54,7 @@ class CsvReader:
         columns = [*numbers, *categories]
         types = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(categories, pa.string())
         for file in self._files:
-            names = _names(file)
+            names = self.schema.names if file == self._files[0] else _names(file)
             check_columns(columns, names, file, self._files[0])
             locate = partial(_line, file)
             with _opened(file, types, names) as reader:

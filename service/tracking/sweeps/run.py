@@ -41,9 +41,9 @@ def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> S
     """
     with database.reading() as session:
         sweep = session.get_one(Sweep, sweep_id)
+        if sweep.mlflow_run_id is not None and sweep.mlflow_experiment_id is not None:
+            return SweepRun(sweep.mlflow_run_id, sweep.mlflow_experiment_id)
         members = session.scalars(select(Job.overrides).where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
-    if sweep.mlflow_run_id is not None and sweep.mlflow_experiment_id is not None:
-        return SweepRun(sweep.mlflow_run_id, sweep.mlflow_experiment_id)
     experiment_id = api.experiment(sweep.experiment)
     api.tag_experiment(experiment_id, TAG + EXPERIMENT, json.dumps(experiment_view()))
     run = api.find_run(experiment_id, SWEEP_TAG, sweep_id)

@@ -258,7 +258,7 @@ def test_standings_of_members(database: Database) -> None:
                 move(session, job_id, from_=State.STARTING, to=State.FAILED)
         sweep_id = jobs_in(session, [State.STARTING])[0].sweep_id
         assert sweep_id is not None
-        found = standings(session, sweep_id, SuccessiveHalving.model_validate(HALVING | {"first": 2}))
+        found = standings(session, sweep_id, SuccessiveHalving.model_validate(HALVING | {"first": 2}), {})
     # Values at the rungs and the latest value.
     assert found == [
         Standing(ids[0], State.STARTING, 5, {2: 0.6, 3: 0.9}),

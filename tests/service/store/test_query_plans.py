@@ -136,7 +136,7 @@ def test_a_stopping_rule_reads_only_its_members(database: Database, stopping: di
             connection.exec_driver_sql("ANALYZE")
     with database.reading() as session:
         jobs = jobs_in(session, [State.QUEUED])
-    assert scans(database, reading(database, lambda session: judge(session, jobs))) == []
+    assert scans(database, reading(database, lambda session: judge(session, jobs, {}))) == []
 
 
 def test_an_empty_backlog_needs_no_scan(database: Database) -> None:
