@@ -8,6 +8,7 @@ import httpx
 import pytest
 from sqlalchemy.engine import make_url
 
+from service.access.tokens import Role, add_token
 from service.analysis.artist import Artist
 from service.client import Client
 from service.datasets.preparation.preparation import Selection
@@ -80,6 +81,13 @@ def database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.database)
     yield database
     database.close()
+
+
+@pytest.fixture
+def tokens(database: Database) -> dict[Role, str]:
+    """One token of each role."""
+    with database.writing() as session:
+        return {role: add_token(session, f"a {role} token", role)[1] for role in Role}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from service.access.guard import OPEN, needed_role
 from service.access.lookup import CACHED_SECONDS, Caller, TokenLookup
-from service.access.tokens import Role, add_token, find_token, has_token, revoke_token
+from service.access.tokens import Role, find_token, has_token, revoke_token
 from service.cli.main import app as command_line
 from service.client import ApiError, Client, TokenFormError
 from service.settings import Settings
@@ -33,13 +33,6 @@ def settings(tmp_path: Path) -> Settings:
     settings = Settings(data_dir=tmp_path / "data", require_token=True)
     settings.allowed_roots[0].mkdir(parents=True)
     return settings
-
-
-@pytest.fixture
-def tokens(database: Database) -> dict[Role, str]:
-    """One token of each role."""
-    with database.writing() as session:
-        return {role: add_token(session, f"a {role} token", role)[1] for role in Role}
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from service.access.tokens import Role, add_token, revoke_token
+from service.access.tokens import Role, revoke_token
 from service.dashboard.door import GATEWAY
 from service.dashboard.server import MAX_BODY_BYTES, behind_door
 from service.settings import Settings
@@ -75,12 +75,6 @@ def door(mlflow: FakeMlflow, settings: Settings, database: Database) -> Iterator
     application = behind_door(mlflow, settings)
     with served(application) as url, httpx.Client(base_url=url, timeout=10, verify=False) as client:
         yield client
-
-
-@pytest.fixture
-def tokens(database: Database) -> dict[Role, str]:
-    with database.writing() as session:
-        return {role: add_token(session, f"a {role} token", role)[1] for role in Role}
 
 
 def basic(token: str) -> dict[str, str]:

@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-@pytest.fixture
-def database_kind() -> str:
-    return "sqlite"  # these tests do not depend on the database
-
-
-@pytest.fixture
-def uploads(settings: Settings) -> Path:
-    return settings.allowed_roots[0]
-
-
 def register(api: httpx.Client, name: str, columns: dict[str, Any], uploads: Path, **form: Any) -> dict[str, Any]:
     pq.write_table(pa.table(columns), uploads / f"{name}.parquet")
     answer = api.post("/v1/datasets", json={"name": name, "path": f"{name}.parquet", **form})

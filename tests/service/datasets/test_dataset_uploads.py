@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from service.store import Database
 
 
-@pytest.fixture
-def database_kind() -> str:
-    return "sqlite"  # these tests do not depend on the database
-
-
 def upload(api: httpx.Client, content: Any, **query: Any) -> httpx.Response:
     headers = {"Content-Type": "application/octet-stream"}
     return api.post("/v1/datasets/upload", params={"name": "x", **query}, content=content, headers=headers)

@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-@pytest.fixture
-def database_kind() -> str:
-    return "sqlite"  # these tests do not depend on the database
-
-
-@pytest.fixture
-def uploads(settings: Settings) -> Path:
-    return settings.allowed_roots[0]
-
-
 def register(api: httpx.Client, path: str | Path, name: str = "digits", label: str = "label") -> httpx.Response:
     return api.post("/v1/datasets", json={"name": name, "path": str(path), "label": label})
 

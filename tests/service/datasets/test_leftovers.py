@@ -41,11 +41,6 @@ with workspace(Path(directory)) as scratch:
 
 
 @pytest.fixture
-def database_kind() -> str:
-    return "sqlite"  # these tests do not depend on the database
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     (tmp_path / "t.csv").write_text(TABLE)
     return tmp_path / "t.csv"

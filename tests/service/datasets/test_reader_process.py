@@ -36,16 +36,6 @@ TABLE = b"a,label\n1,x\n2,y\n"
 
 
 @pytest.fixture
-def database_kind() -> str:
-    return "sqlite"  # these tests do not depend on the database
-
-
-@pytest.fixture
-def uploads(settings: Settings) -> Path:
-    return settings.allowed_roots[0]
-
-
-@pytest.fixture
 def endless(uploads: Path) -> str:
     """Name of a file that takes hours to read: Python's gzip skips the zeros after the content one by one."""
     with (uploads / "endless.csv.gz").open("wb") as file:

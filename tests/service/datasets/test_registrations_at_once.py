@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 TABLE = b"a,label\n1,x\n2,y\n"
 
 
-@pytest.fixture
-def database_kind() -> str:
-    return "sqlite"  # these tests do not depend on the database
-
-
 class Gate:
     """Blocks every registration until `open` is set, and counts the blocked ones."""
 

@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 PARTS = ["train", "test", "train", "train", "extra", "test"]
 
 
-@pytest.fixture
-def database_kind() -> str:
-    return "sqlite"  # these tests do not depend on the database
-
-
 def frame(parts: Any = PARTS) -> pd.DataFrame:
     return pd.DataFrame({"a": np.arange(6) * 0.5, "part": parts, "b": range(6), "label": list("xyxyxy")})
 

@@ -12,10 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.settings import Settings
-from service.stack.app import create_app
-from service.store import Database, migrate
-from tests.service.fixtures.support import hinge_job, served, write_parquet
+from tests.service.fixtures.support import hinge_job, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,17 +26,6 @@ def database_kind() -> str:
 
 
 JSON_TYPE = {"Content-Type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
-    migrate(settings.database)
-    database = Database(settings.database)
-    settings.allowed_roots[0].mkdir(parents=True)
-    write_parquet(settings.allowed_roots[0] / "digits.parquet")
-    yield create_app(settings, database=database)
-    database.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,8 @@ import pytest
 
 from service.http import json_body
 from service.http.json_body import SMALL, parse_json
-from service.settings import Settings
-from service.stack.app import create_app
-from service.store import Database, migrate
 from service.sweeps.schemas import LOSSES_SWEEP
-from tests.service.fixtures.support import hinge_job, served, write_parquet
+from tests.service.fixtures.support import hinge_job, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,17 +86,6 @@ BODIES: dict[str, str] = {
     "draws": sweep(over={"random": {"fields": {f"a{number}": {} for number in range(32)}, "samples": 10**30}}),
     "resources": json.dumps({"resources": {LONG: 1, "workers": "1" * 100_000}}),
 }
-
-
-@pytest.fixture(scope="module")
-def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
-    migrate(settings.database)
-    database = Database(settings.database)
-    settings.allowed_roots[0].mkdir(parents=True)
-    write_parquet(settings.allowed_roots[0] / "digits.parquet")
-    yield create_app(settings, database=database)
-    database.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from service.access.tokens import Role, add_token
+from service.access.tokens import Role
 from service.jobs.states import State
 from service.stack.app import create_app
 from service.sweeps.schemas import LOSSES_SWEEP
@@ -91,12 +91,6 @@ pytestmark = pytest.mark.usefixtures("reading_here")
 @pytest.fixture
 def database_kind() -> str:
     return "sqlite"
-
-
-@pytest.fixture
-def tokens(database: Database) -> dict[Role, str]:
-    with database.writing() as session:
-        return {role: add_token(session, f"a {role} token", role)[1] for role in Role}
 
 
 def with_tokens(settings: Settings) -> Settings:
