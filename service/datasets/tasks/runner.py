@@ -33,7 +33,7 @@ SECONDS_TO_END = 10
 NO_MEMORY = {OUT_OF_MEMORY, -signal.SIGKILL, -signal.SIGABRT}
 
 
-class Reader:
+class TaskRunner:
     """Runs tasks, one after the other, until it is stopped."""
 
     def __init__(self, settings: Settings) -> None:
