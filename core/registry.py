@@ -19,6 +19,9 @@ _BOUNDS = {
     "le": ("at most", operator.le),
     "lt": ("less than", operator.lt),
 }
+# Largest absolute value of a float whose field has no bound. The norm of a gradient overflows at 1.8e19 in float32, and
+# most of these numbers are factors of the gradient.
+LARGEST = 1e12
 _registry: dict[str, dict[str, type[Registered]]] = {}
 
 
@@ -31,7 +34,10 @@ def hyperparameter(
     le: float | None = None,
     lt: float | None = None,
 ) -> Any:
-    """Declare a field of a `Registered` class, with its description and the bounds that are checked on construction."""
+    """Declare a field of a `Registered` class, with its description and the bounds that are checked on construction.
+
+    A float without a bound on a side is bounded by `LARGEST` there.
+    """
     metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -54,6 +60,9 @@ class Registered:
         super().__init_subclass__(**arguments)
         dataclasses.dataclass(frozen=True)(cls)
         cls.annotations = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            if cls.annotations[field.name] in {float, float | None, tuple[float, ...]}:
+                field.metadata = MappingProxyType(_bounded(field.metadata))
         if "kind" in vars(cls):
             _registry.setdefault(cls.kind, {})
         if "type" in vars(cls):
@@ -77,6 +86,17 @@ class Registered:
         return dataclasses.replace(self, **changes)
 
 
+def _bounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a float with an upper and a lower bound."""
+    low, high = ("ge", "gt"), ("le", "lt")
+    bounds = dict(metadata)
+    if all(metadata[name] is None for name in low):
+        bounds["ge"] = -LARGEST
+    if all(metadata[name] is None for name in high):
+        bounds["le"] = LARGEST
+    return bounds
+
+
 def item_type(annotation: Any) -> Any:
     """Return X for a field of type `tuple[X, ...]`, and None for any other."""
     return get_args(annotation)[0] if get_origin(annotation) is tuple else None
@@ -96,7 +116,7 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:
             raise error(f"{where} must be one of {_listed(get_args(annotation))}, not {value!r}")
         return value
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, annotation) or (isinstance(value, bool) and annotation is not bool):
         expected = f"of kind {annotation.kind}" if issubclass(annotation, Registered) else annotation.__name__
         raise TypeError(f"{where} must be {expected}, not {value!r}")

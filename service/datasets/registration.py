@@ -100,8 +100,7 @@ def _prepare(
             "max_bytes": settings.max_dataset_bytes,
         },
     )
-    prepared = found["prepared"]
-    return found["source"], Prepared(DatasetInfo.from_json(prepared["info"]), prepared["format"], prepared["profile"])
+    return found["source"], Prepared(DatasetInfo.from_json(found["info"]), found["format"], found["profile"])
 
 
 @contextmanager

@@ -142,7 +142,7 @@ def test_values_out_of_bounds_are_refused_by_the_model_and_by_the_class(kind: st
         for bound, offset in outside.items():
             if each.metadata[bound] is not None:
                 is_list = "tuple" in str(cls.annotations[each.name])
-                outside_it = each.metadata[bound] + offset
+                outside_it = each.metadata[bound] + offset * max(1, abs(each.metadata[bound]))
                 wrong = example(kind, name) | {each.name: [outside_it] if is_list else outside_it}
                 with pytest.raises(ValidationError) as caught:
                     spec_model(kind, name).model_validate(wrong)
