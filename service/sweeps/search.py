@@ -70,7 +70,8 @@ class Over(StrictModel):
     def check_whole(self) -> Self:
         """Check that there is one kind of search, and that no field is set together with an object around it."""
         _exactly_one(self)
-        for fields in self.list or [self.swept]:
+        together = [self.swept] if self.list is None else [set(overrides) for overrides in self.list]
+        for fields in together:
             for field in sorted(fields):
                 parts = field.split(".")
                 above = next((parent for parent in accumulate(parts[:-1], "{}.{}".format) if parent in fields), None)
