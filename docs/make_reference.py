@@ -126,12 +126,16 @@ def _json(value: typing.Any) -> typing.Any:
 
 def _bounds(field: dataclasses.Field[typing.Any]) -> str:
     return ", ".join(
-        f"{sign} {field.metadata[name]}" for name, sign in SIGNS.items() if field.metadata[name] is not None
+        f"{sign} {_shown(field.metadata[name])}" for name, sign in SIGNS.items() if field.metadata[name] is not None
     )
 
 
 def _present() -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in sorted(HERE.glob("*.md"))}
+
+
+def _shown(bound: float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def main() -> None:

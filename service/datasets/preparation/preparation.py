@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.datasets.files.opening import file_bytes
 from service.datasets.files.unpacking import Unpacker
 from service.datasets.preparation.class_names import published_names
 from service.datasets.preparation.columns import WIDEST, choose, image_shape, listed
@@ -83,7 +84,7 @@ def prepare(
     allowed for files of this size. Only a few chunks of rows are in memory at a time. Raises DatasetError for a file
     that cannot be read or a row that cannot be used.
     """
-    given = sum(file.stat().st_size for file in files)
+    given = sum(map(file_bytes, files))
     max_bytes = min(max_bytes, LEAST_BYTES + EXPANSION * given)
     unpacker = Unpacker(workspace, max_bytes, given)
     plain = [part for file in files for part in unpacker.unpack(file)]
