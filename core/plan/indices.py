@@ -42,5 +42,5 @@ class IndexCheck:
             if place is not None:
                 raise InvalidIndexError(
                     f"node {read.node!r} reads {read.source!r} as indices, which must be integers from 0 to "
-                    f"{read.limit - 1}, but row {rows[place[0]]} has {values[place]}"
+                    f"{read.limit - 1}, but row {rows[place[0]]} has {values[place]!s}"
                 )

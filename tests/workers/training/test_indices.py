@@ -70,7 +70,7 @@ def test_a_number_that_is_no_index_fails_and_is_named(tmp_path: Path, index: dic
     message = error_of(tmp_path, codes_in(tmp_path, **{f"row{row}": value}), spec(index))
     assert message == (
         f"node 'vector' reads 'code' as indices, which must be integers from 0 to 3, but row {row} has "
-        f"{np.float32(value)}"
+        f"{np.float32(value)!s}"
     )
 
 
