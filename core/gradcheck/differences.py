@@ -51,6 +51,9 @@ class Differences:
         self._plan = Plan(program, layout=setting.layout, parameters=parameters)
         setting.feed(self._plan, setting.inputs)
         self.variables = self._plan.inputs | setting.layout.views(parameters)
+        self._dependent = {name: _dependent(program, name) for name in self.variables}
+        # Nodes whose values are not those at the origin.
+        self._moved_nodes: set[str] = set()
         self.origin = self.value()
         self._sides = self._branches()
 
@@ -76,8 +79,9 @@ class Differences:
         return self.variables | {name: self._plan.value(name) for name in self._nodes}
 
     def value(self) -> Array:
-        """Compute the value at the current variables and return it."""
+        """Compute the value at the origin and return it."""
         self._plan.forward(self._setting.key)
+        self._moved_nodes = set()
         return self._plan.value(self._setting.output).copy()
 
     def at(self, name: str, direction: Array, distance: float) -> Array:
@@ -88,8 +92,12 @@ class Differences:
         """Return the value with one variable moved, and whether that is on the same side of every kink."""
         variable = self.variables[name]
         origin = variable.copy()
-        variable[...] = origin + distance * direction.reshape(variable.shape)
-        value = self.value()
+        variable += distance * direction.reshape(variable.shape)
+        # Only what depends on the variable changes, and what a variable that was moved before has changed.
+        nodes = self._dependent[name]
+        self._plan.forward_again(nodes | self._moved_nodes, self._setting.key)
+        self._moved_nodes = nodes
+        value = self._plan.value(self._setting.output).copy()
         same = all(map(np.array_equal, self._branches(), self._sides))
         variable[...] = origin
         return value, same
@@ -109,3 +117,12 @@ class Differences:
         placed = [self._setting.graph.nodes[name] for name in self._nodes]
         branches = (each.node.branches(np, [values[name] for name in each.inputs]) for each in placed)
         return [sides for sides in branches if sides is not None]
+
+
+def _dependent(program: Program, variable: str) -> set[str]:
+    """Return the nodes whose values depend on an input or a parameter."""
+    changed = {variable}
+    for step in program.instructions:
+        if not changed.isdisjoint(step.reads):
+            changed.add(step.name)
+    return changed - {variable}
