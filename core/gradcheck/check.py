@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: most entries of a Jacobian that is checked entry by entry; a larger one is checked along random directions
 WHOLE_JACOBIAN = 4_096
 #: most multiplications, about, of one forward pass for each entry of a variable; above, directions are checked
-WHOLE_WORK = 2**28
+WHOLE_WORK = 2**26
 #: as many directions are checked, but one where a forward pass takes more multiplications than this. Two errors cancel
 #: each other along a direction only by chance, since all its entries are different.
 DIRECTIONS = 4
@@ -296,8 +296,9 @@ class Checker:
     def _narrow(self, name: str, direction: Array, pair: tuple[Array, Array], found: _Found) -> _Found:
         """Halve a direction that disagrees and continue with the half that disagrees more, down to one entry."""
         while np.count_nonzero(direction) > 1:
-            first, second = np.array_split(np.flatnonzero(direction), 2)
-            halves = [np.where(np.isin(np.arange(direction.size), half), direction, 0) for half in (first, second)]
+            halves = [np.zeros_like(direction) for _ in range(2)]
+            for half, entries in zip(halves, np.array_split(np.flatnonzero(direction), 2), strict=True):
+                half[entries] = direction[entries]
             compared = [(self._compare_along(name, half, *pair), half) for half in halves]
             known = [(half_found, half) for half_found, half in compared if half_found is not None]
             if not known:
