@@ -53,8 +53,8 @@ def measure(workload: Workload, rounds: int) -> dict[str, Any]:
             from benchmarks.exactness.pytorch import TorchStep  # noqa: PLC0415
 
             weights = GradfleetStep(replace(workload, threads=1)).weights()
-            teams["PyTorch"] = team(TorchStep, 1, workload, weights, False)
-            teams["PyTorch, deterministic"] = team(TorchStep, 1, workload, weights, True)
+            teams["PyTorch"] = team(TorchStep, 1, workload, weights, "default")
+            teams["PyTorch, deterministic"] = team(TorchStep, 1, workload, weights, "deterministic")
         times, processors = take_turns(teams, rounds, TURN)
         results = {name: each.results()[0] for name, each in teams.items()}
     losses = [result["loss"] for result in results.values()]

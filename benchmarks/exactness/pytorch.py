@@ -18,10 +18,10 @@ class TorchStep:
     """A step of eager PyTorch with the fused optimizer."""
 
     def __init__(
-        self, rank: int, members: int, share: Share, workload: Workload, weights: list[np.ndarray], deterministic: bool
+        self, _rank: int, _members: int, _share: Share, workload: Workload, weights: list[np.ndarray], algorithms: str
     ) -> None:
         torch.set_num_threads(workload.threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(algorithms == "deterministic")
         self._model, self._criterion = model_of(workload, weights), criterion_of(workload)
         self._optimizer = optimizer_of(workload, self._model)
         features, labels = rows(workload)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from workers.data.dataset import DatasetInfo
 
+pytestmark = pytest.mark.usefixtures("every_thread")
+
 ROWS, CODES, SEED = 200, 4, 5
 LAYERS = [
     {"type": "select", "index": 1, "name": "code"},
@@ -42,12 +44,6 @@ def codes_in(directory: Path, **changed: float) -> DatasetInfo:
 def spec(index: dict[str, Any] = LAYERS[1], **changes: Any) -> dict[str, Any]:
     layers = [LAYERS[0], index, LAYERS[2]]
     return job(**{"model.layers": layers, "data.standardize": False, "resources.cpus_per_worker": 2, **changes})
-
-
-@pytest.fixture(autouse=True)
-def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use both threads, although the model here is small."""
-    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
 
 
 def error_of(tmp_path: Path, dataset: DatasetInfo, given: dict[str, Any]) -> str:
