@@ -60,7 +60,7 @@ class Setting:
     def plan(self, wrt: Iterable[str], dtype: npt.DTypeLike = np.float64, graph: Graph | None = None) -> Plan:
         """Return a plan in training, with the inputs and parameters of this setting."""
         program = Program.compile(graph or self.graph, (self.output,), batch=self.batch, dtype=dtype, wrt=wrt)
-        plan = Plan(program, layout=self.layout, parameters=self.parameters.astype(dtype))
+        plan = Plan(program, layout=self.layout, parameters=self.parameters.astype(dtype, copy=False))
         self.feed(plan, self.inputs)
         return plan
 
