@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-test demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service bench-levels scaling reference clean
+.PHONY: help env cluster-test demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service bench-exactness bench-levels scaling reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -85,6 +85,9 @@ bench-distributed: .venv/installed .venv-bench/distributed  ## compare steps, ex
 
 bench-service: .venv/installed  ## measure the REST API under load; ARGS=--quick
 	$(BIN)/python -m benchmarks.service $(ARGS)
+
+bench-exactness: .venv-bench/installed  ## measure what exactness costs: steps that need not be exact, and PyTorch; ARGS=--quick
+	.venv-bench/bin/python -m benchmarks.exactness $(ARGS)
 
 bench-levels: .venv/installed  ## measure a training step at each level of arithmetic of this CPU
 	$(BIN)/python -m benchmarks.levels

@@ -25,6 +25,7 @@ from core.initializers.base import Initializer
 from core.model import Model, split_tensors
 from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
+from core.plan.indices import IndexCheck, InvalidIndexError
 from core.plan.layout import ParameterLayout, initialize
 from core.plan.plan import Plan
 from core.plan.program import Program
@@ -41,7 +42,9 @@ __all__ = [
     "Entry",
     "Graph",
     "GraphError",
+    "IndexCheck",
     "Initializer",
+    "InvalidIndexError",
     "Layer",
     "Loss",
     "Model",

@@ -41,7 +41,8 @@ class DistributedEvaluation:
         self._results = self._device.mirror([self._table[self._mine.start : self._mine.stop]])
         parts = split_evenly(len(self._mine), min(runtime.lanes, len(self._mine)))
         lane_shards = [self._mine[part.start : part.stop] for part in parts]
-        outputs = (*self._outputs.values(), "scores")
+        self._indices = computation.indices
+        outputs = (*self._outputs.values(), "scores", *self._indices.outputs)
         programs = {
             size: Program.compile(graph, outputs, batch=size, dtype=parameters.dtype, backward=False)
             for size in self._sizes(self._mine)
@@ -65,7 +66,7 @@ class DistributedEvaluation:
     def run(self, step: int, batches: Batches) -> dict[str, float]:
         """Compute means over the validation rows, by name of the metric; empty where there are no such rows.
 
-        All workers call this after the same step.
+        All workers call this after the same step. Raises InvalidIndexError.
         """
         if not len(self._rows):
             return {}
@@ -84,8 +85,10 @@ class DistributedEvaluation:
             sums[:] = 0
             for rows_of_pass in _passes(self._cuts[shard]):
                 plan, inputs = plans[len(rows_of_pass)]
-                batches.load(self._rows[rows_of_pass.start : rows_of_pass.stop], inputs)
+                rows = self._rows[rows_of_pass.start : rows_of_pass.stop]
+                batches.load(rows, inputs)
                 plan.forward()
+                self._indices.check(plan, rows)
                 for column, output in enumerate(self._outputs.values()):
                     sums[column] += plan.value(output).sum(dtype=np.float64)
                 sums[-1] += xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])

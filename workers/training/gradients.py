@@ -42,6 +42,7 @@ class _Lane:
         device: Device,
     ) -> None:
         self._seed, self._cuts, self._xp = computation.seed, cuts, device.xp
+        self._indices = computation.indices
         # The right operands by their depth: one is added before another of its depth is begun.
         scratch = [
             aligned_zeros((computation.layout.size,), parameters.dtype, device.xp)
@@ -61,13 +62,14 @@ class _Lane:
                 self._shards.append((shard, plans_into, figures[shard], additions))
 
     def compute(self, batch: Batch) -> None:
-        """Sum the gradients of the lane's subtrees, and write the figures of its shards."""
+        """Sum the gradients of the lane's subtrees, and write the figures of its shards. Raises InvalidIndexError."""
         xp, cuts = self._xp, self._cuts[len(batch.rows)]
         for shard, plans, figures, additions in self._shards:
             cut = cuts[shard]
             plan, inputs = plans[len(cut)]
             batch.data.load_augmented(batch, cut, inputs)
             plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
+            self._indices.check(plan, batch.rows[cut.start : cut.stop])
             plan.backward({"loss": 1.0})  # the sum over samples: each counts once
             figures[LOSS] = plan.value("loss").sum(dtype=np.float64)
             figures[CORRECT] = xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
@@ -145,7 +147,10 @@ class ShardGradients:
         ]
 
     def compute(self, batch: Batch) -> None:
-        """Compute the shards' gradients on a batch of one of the sizes, with the parameters as they are."""
+        """Compute the shards' gradients on a batch of one of the sizes, with the parameters as they are.
+
+        Raises InvalidIndexError if a row has a number that is read as an index and is none.
+        """
         self._parameters.upload()
         self._threads.run(lambda lane: lane.compute(batch), self._lanes)
         self._results.download()
