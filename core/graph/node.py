@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from core.arrays import Array, Namespace, Shape
@@ -91,6 +92,14 @@ class Node:
     def branches(self, xp: Namespace, inputs: Inputs) -> Array | None:
         """Return on which side of each kink the inputs are, as booleans; None if the function is smooth."""
         return None
+
+    def multiply_adds(self, *shapes: Shape) -> int:
+        """Return how many multiplications forward takes for data inputs of these shapes, about.
+
+        By default each parameter is used once for each row of the first input.
+        """
+        batch = shapes[0][0] if shapes and shapes[0] else 1
+        return batch * sum(prod(each.shape) for each in self.parameters(*shapes))
 
     def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
         """Return, for each data input that holds indices, its position and the number of valid indices, from 0."""
