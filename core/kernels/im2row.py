@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 BLOCK = 131_072
 
 
-class Windows(NamedTuple):
+@dataclass(frozen=True)
+class Windows:
     """How windows lie in images: numbers along height and width."""
 
     count: tuple[int, int]
@@ -29,6 +31,8 @@ class Windows(NamedTuple):
 
     def block_size(self, images: int, channels: int) -> int:
         """Number of numbers in the rows of the largest block."""
+        if self.are_pixels:
+            return 0
         line = self.count[1] * prod(self.kernel) * channels
         return max((len(of) * len(lines) * line for of, lines in self.blocks(images, channels)), default=0)
 
@@ -49,11 +53,11 @@ class Windows(NamedTuple):
                 yield range(image, image + 1), range(start, min(start + part, lines))
 
 
-def pack(xp: Namespace, images: Array, windows: Windows, rows: Array | None) -> Iterator[tuple[Array, range, range]]:
+def pack(xp: Namespace, images: Array, windows: Windows, rows: Array) -> Iterator[tuple[Array, range, range]]:
     """Yield the windows of images (batch, height, width, channels), block by block, as rows of a matrix.
 
     Yields the matrix (windows, numbers of a window), which is overwritten by the next one, the images, and the lines of
-    windows. `rows` is a buffer of `windows.block_size`; it is not needed if the windows are the pixels.
+    windows. `rows` is a buffer of `windows.block_size`.
     """
     batch, channels = len(images), images.shape[3]
     if windows.are_pixels:

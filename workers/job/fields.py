@@ -77,7 +77,7 @@ def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
         return Annotated[list[_type_in_spec(item, bounds, inside)], FailFast()]  # type: ignore[misc]
     if (choices := alternatives(annotation)) is not None:
         empty = (None,) if types.NoneType in typing.get_args(annotation) else ()
-        return Union[(*(_choice(each, bounds, inside) for each in choices), *empty)]  # noqa: UP007
+        return Union[(*(_choice(each, bounds, inside) for each in choices), *empty)]
     if typing.get_origin(annotation) is Literal:
         return annotation
     if issubclass(annotation, Registered):

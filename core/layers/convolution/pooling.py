@@ -29,8 +29,7 @@ class Pooling(Layer):
     )
     ceil: bool = hyperparameter(
         default=False,
-        doc="Whether windows may reach beyond the padding on the right and below, as in Caffe, so that no pixel is left "
-        "out.",
+        doc="Whether the last windows may reach beyond the padding, as in Caffe, so that no pixel is left out.",
     )
 
     def infer(self, *shapes: Shape) -> Shape:

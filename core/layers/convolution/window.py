@@ -77,18 +77,35 @@ def axes_of(
 ) -> tuple[Axis, Axis]:
     """Return the windows along height and width of an image (batch, height, width, channels).
 
-    Raises ValueError, which begins with `where`, if the shape is another or if no window fits.
+    With `ceil`, a last window that reaches beyond the padding counts if it begins inside the image or the padding before
+    it, as in Caffe. Raises ValueError, which begins with `where`, if the shape is another or if no window fits.
     """
     if len(image) != 4:
         raise ValueError(f"{where} needs an input of shape (batch, height, width, channels), not {image}")
-    numbers = {"kernel": kernel, "stride": stride, "dilation": dilation}
-    pairs = {name: _pair(f"{where}.{name}", number) for name, number in numbers.items()}
-    paddings = (padding, padding) if isinstance(padding, str) else _pair(f"{where}.padding", padding)
-    height, width = (
-        _axis(where, name, size, paddings[index], *(pairs[each][index] for each in numbers), ceil)
-        for index, (name, size) in enumerate(zip(("height", "width"), image[1:3], strict=True))
+    kernels, strides, dilations = (
+        _pair(f"{where}.{name}", numbers)
+        for name, numbers in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
     )
-    return height, width
+    paddings = (padding, padding) if isinstance(padding, str) else _pair(f"{where}.padding", padding)
+    found = []
+    for index, name in enumerate(("height", "width")):
+        size, step, side = image[1 + index], strides[index], paddings[index]
+        extent = (kernels[index] - 1) * dilations[index] + 1
+        if side == "same":
+            count = -(-size // step)
+            total = max(0, (count - 1) * step + extent - size)
+            before, after = total // 2, total - total // 2
+        else:
+            before = after = 0 if isinstance(side, str) else side
+            free = size + 2 * before - extent
+            if free < 0:
+                padded = f" and {2 * before} with the padding" if before else ""
+                raise ValueError(f"{where} has windows of {extent} in {name}, but the image has {size}{padded}")
+            count = free // step + 1
+            if ceil and free % step and count * step < size + before:
+                count += 1
+        found.append(Axis(size, kernels[index], step, dilations[index], before, after, count))
+    return found[0], found[1]
 
 
 def _pair(where: str, numbers: Pair) -> tuple[int, int]:
@@ -97,25 +114,3 @@ def _pair(where: str, numbers: Pair) -> tuple[int, int]:
     if len(numbers) != 2:
         raise ValueError(f"{where} must be one number, or one for the height and one for the width, not {numbers}")
     return numbers[0], numbers[1]
-
-
-def _axis(
-    where: str, name: str, size: int, padding: int | str, kernel: int, stride: int, dilation: int, ceil: bool
-) -> Axis:
-    extent = (kernel - 1) * dilation + 1
-    if padding == "same":
-        count = -(-size // stride)
-        total = max(0, (count - 1) * stride + extent - size)
-        return Axis(size, kernel, stride, dilation, total // 2, total - total // 2, count)
-    before = 0 if isinstance(padding, str) else padding
-    free = size + 2 * before - extent
-    if free < 0:
-        raise ValueError(
-            f"{where} has windows of {extent} in {name}, but the image has {size}"
-            + (f" and {2 * before} with the padding" if before else "")
-        )
-    count = free // stride + 1
-    # As in Caffe: a last window that reaches beyond the padding counts if it begins inside the image or before it.
-    if ceil and free % stride and count * stride < size + before:
-        count += 1
-    return Axis(size, kernel, stride, dilation, before, before, count)
