@@ -31,8 +31,6 @@ class Windows:
 
     def block_size(self, images: int, channels: int) -> int:
         """Number of numbers in the rows of the largest block."""
-        if self.are_pixels:
-            return 0
         line = self.count[1] * prod(self.kernel) * channels
         return max((len(of) * len(lines) * line for of, lines in self.blocks(images, channels)), default=0)
 

@@ -84,9 +84,9 @@ class Conv2d(Layer):
         axes, batch = self._axes(x), x[0]
         kernel, channels, filters = _kernel(axes), x[3] // self.groups, self.filters // self.groups
         own: WorkspaceDeclaration = {"partial": ((prod(kernel) * channels, filters), "scratch")}
-        sizes = [self._windows(axes).block_size(batch, channels)]
         if _has_padding(axes):
             own = {**own, "padded": ((batch, *(axis.padded for axis in axes), x[3]), "scratch")}
+        rows = self._windows(axes).block_size(batch, channels)
         if _can_be_mirrored(axes):
             margined = tuple(axis.size + axis.extent - 1 for axis in axes)
             own = {
@@ -94,8 +94,8 @@ class Conv2d(Layer):
                 "mirrored": ((*kernel, filters, channels), "scratch"),
                 "upstream": ((batch, *margined, self.filters), "scratch"),
             }
-            sizes.append(_mirrored_windows(axes).block_size(batch, filters))
-        return {**own, "rows": ((max(sizes),), "scratch")}
+            rows = max(rows, _mirrored_windows(axes).block_size(batch, filters))
+        return {**own, "rows": ((rows,), "scratch")}
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         x, weight, *bias = inputs

@@ -77,8 +77,8 @@ def axes_of(
 ) -> tuple[Axis, Axis]:
     """Return the windows along height and width of an image (batch, height, width, channels).
 
-    With `ceil`, a last window that reaches beyond the padding counts if it begins inside the image or the padding before
-    it, as in Caffe. Raises ValueError, which begins with `where`, if the shape is another or if no window fits.
+    With `ceil`, a last window that reaches beyond the padding counts if it begins inside the image or before it, as in
+    Caffe. Raises ValueError, which begins with `where`, if the shape is another or if no window fits.
     """
     if len(image) != 4:
         raise ValueError(f"{where} needs an input of shape (batch, height, width, channels), not {image}")
