@@ -48,7 +48,8 @@ class Registered:
 
     A direct subclass that sets `kind` defines a kind; a class below it that sets `type` is registered under that name.
     Each becomes a frozen dataclass of its annotated fields. A field is an int, float, bool, str, a `Literal` of strings
-    or the base class of a kind; a tuple of any number of these, which is a list in JSON; or one of these or None.
+    or the base class of a kind; a tuple of any number of these, which is a list in JSON; a union of a number, a list of
+    numbers and a `Literal`; or one of these or None.
     """
 
     kind: ClassVar[str]
@@ -78,7 +79,7 @@ class Registered:
             for each in value if isinstance(value, tuple) else () if value is None else (value,):
                 for name, (words, holds) in _BOUNDS.items():
                     bound = field.metadata.get(name)
-                    if bound is not None and not holds(each, bound):
+                    if bound is not None and not isinstance(each, str) and not holds(each, bound):
                         raise ValueError(f"{self.type}.{field.name} must be {words} {bound}, not {each!r}")
 
     def replace(self, **changes: Any) -> Self:
@@ -102,14 +103,24 @@ def item_type(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is tuple else None
 
 
+def alternatives(annotation: Any) -> tuple[Any, ...] | None:
+    """Return the types of a union, without None, and None for any other type."""
+    if get_origin(annotation) not in {UnionType, Union}:
+        return None
+    return tuple(each for each in get_args(annotation) if each is not NoneType)
+
+
 def _checked(where: str, value: Any, annotation: Any) -> Any:
     if (item := item_type(annotation)) is not None:
         if not isinstance(value, (list, tuple)):
             raise TypeError(f"{where} must be a list, not {value!r}")
         return tuple(_checked(f"{where}[{index}]", each, item) for index, each in enumerate(value))
-    if get_origin(annotation) in {UnionType, Union}:
-        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
-        return None if value is None else _checked(where, value, annotation)
+    if (choices := alternatives(annotation)) is not None:
+        if value is None and NoneType in get_args(annotation):
+            return None
+        # Of a union's number, list and words, the form of the value says which one is meant.
+        form = tuple if isinstance(value, (list, tuple)) else Literal if isinstance(value, str) else None
+        return _checked(where, value, next((each for each in choices if get_origin(each) is form), choices[0]))
     if get_origin(annotation) is Literal:
         if not isinstance(value, str) or value not in get_args(annotation):
             error = ValueError if isinstance(value, str) else TypeError
@@ -181,8 +192,10 @@ def _from_json(value: Any, annotation: Any) -> Any:
     """Build the registered objects within a field's value; the class checks the rest."""
     if (item := item_type(annotation)) is not None and isinstance(value, (list, tuple)):
         return tuple(_from_json(each, item) for each in value)
-    if isinstance(value, Mapping) and isinstance(annotation, type) and issubclass(annotation, Registered):
-        return from_spec(annotation.kind, value)
+    if isinstance(value, Mapping):
+        for each in alternatives(annotation) or (annotation,):
+            if isinstance(each, type) and issubclass(each, Registered):
+                return from_spec(each.kind, value)
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -100,6 +101,14 @@ class Node:
         `inputs` are of the inputs' shapes, int64, and number their entries. By default None: entries depend on several.
         """
         return None
+
+    def multiply_adds(self, *shapes: Shape) -> int:
+        """Return how many multiplications forward takes for data inputs of these shapes, about.
+
+        By default each parameter is used once for each row of the first input.
+        """
+        batch = shapes[0][0] if shapes and shapes[0] else 1
+        return batch * sum(prod(each.shape) for each in self.parameters(*shapes))
 
     def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
         """Return, for each data input that holds indices, its position and the number of valid indices, from 0."""

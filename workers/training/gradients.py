@@ -16,10 +16,9 @@ from workers.job.computation import Computation
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
 
-# Rows times parameters that a thread should have at least, about its multiplications in each direction. With less, the
-# kernels are so short that threads wait for the interpreter's lock. Measured on two cores, batches of 128:
-# 784-10 takes 200 us on one thread and 340 on two, 784-64-10 520 and 550, 784-128-10 (6.5 million) 810 and 730,
-# 784-256-10 1,480 and 1,180.
+# Multiplications of a forward pass that a thread should have at least. With less, the kernels are so short that threads
+# wait for the interpreter's lock. Measured on two cores, batches of 128: 784-10 takes 200 us on one thread and 340 on
+# two, 784-64-10 520 and 550, 784-128-10 (6.5 million) 810 and 730, 784-256-10 1,480 and 1,180.
 SMALLEST_SHARE = 5_000_000
 
 
@@ -113,7 +112,7 @@ class ShardGradients:
     ) -> None:
         shards, size = computation.shards, computation.layout.size
         # The bits do not depend on which lane computes a shard.
-        work = max(computation.batch_sizes) * len(owned) // shards * size
+        work = computation.graph.multiply_adds(max(computation.batch_sizes) * len(owned) // shards)
         lanes = min(threads.count if device.threaded else 1, len(owned), max(1, work // SMALLEST_SHARE))
         self._threads = threads
         self._parameters, self._results = device.mirror([parameters]), device.mirror([table, *sums])

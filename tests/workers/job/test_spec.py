@@ -29,7 +29,7 @@ from core import (
     registered,
     to_spec,
 )
-from core.registry import item_type
+from core.registry import alternatives, item_type
 from tests.workers.fixtures.helpers import JOB, KINDS, REGISTERED, instances, job
 from workers.job.fields import simple_types, spec_model, spec_union
 from workers.job.spec import JobSpec
@@ -57,8 +57,9 @@ WRONG_PARTS = ["he", 3, None, {}, {"type": "nothing of this name"}, {"type": 3}]
 def wrong_values(annotation: Any) -> list[Any]:
     if (item := item_type(annotation)) is not None:
         return ["10", 1, None, {}, *([wrong] for wrong in wrong_values(item))]
-    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
-        return [wrong for wrong in wrong_values(typing.get_args(annotation)[0]) if wrong is not None]
+    if (choices := alternatives(annotation)) is not None:
+        right = [None] * (types.NoneType in typing.get_args(annotation)) + [[1]] * any(map(item_type, choices))
+        return [wrong for wrong in wrong_values(choices[0]) if wrong not in right]
     if typing.get_origin(annotation) is typing.Literal:
         return ["nothing of this name", 1, True, None]
     return WRONG_PARTS if issubclass(annotation, Registered) else WRONG_VALUES[annotation]
@@ -67,6 +68,8 @@ def wrong_values(annotation: Any) -> list[Any]:
 def right_value(annotation: Any) -> Any:
     if (item := item_type(annotation)) is not None:
         return (right_value(item),)
+    if (choices := alternatives(annotation)) is not None:
+        return right_value(choices[0])
     if issubclass(annotation, Registered):
         return from_spec(annotation.kind, example(annotation.kind, simple_types(annotation.kind)[0]))
     return 1
@@ -141,12 +144,16 @@ def test_values_out_of_bounds_are_refused_by_the_model_and_by_the_class(kind: st
         outside = {"ge": -1, "gt": 0, "le": 1, "lt": 0}
         for bound, offset in outside.items():
             if each.metadata[bound] is not None:
-                is_list = "tuple" in str(cls.annotations[each.name])
+                is_list = item_type(cls.annotations[each.name]) is not None
                 outside_it = each.metadata[bound] + offset * max(1, abs(each.metadata[bound]))
                 wrong = example(kind, name) | {each.name: [outside_it] if is_list else outside_it}
                 with pytest.raises(ValidationError) as caught:
                     spec_model(kind, name).model_validate(wrong)
-                assert locations(caught.value) == [f"{each.name}.0" if is_list else each.name]
+                first, *others = locations(caught.value)
+                if alternatives(cls.annotations[each.name]) is None:
+                    assert (first, others) == (f"{each.name}.0" if is_list else each.name, [])
+                # Of a union, each alternative has an error.
+                assert {location.split(".")[0] for location in (first, *others)} == {each.name}
                 with pytest.raises(ValueError, match=each.name):
                     from_spec(kind, wrong)
 
