@@ -45,7 +45,7 @@ def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
     configure_ray(
         **node,
         # Ray's ports are bound to the loopback address. The token is for the one port that does not use TLS.
-        **write_certificate(data_dir / "ray-certificate"),
+        **write_certificate(data_dir / "ray-certificate", secrets.token_hex(32)),
         RAY_AUTH_MODE="token",
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         RAY_worker_niceness="0",  # Ray's default gives workers a lower priority than every other process

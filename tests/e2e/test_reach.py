@@ -74,7 +74,7 @@ def test_ray_accepts_only_processes_with_its_certificate(stack: Stack, client: C
     ports = listening(stack).keys() - others
     of_ray = {port for port in ports if accepts_grpc(port, own)}
     assert len(of_ray) >= 6, "the head node, two of the raylet, the service's process, and two workers"
-    for stranger in (None, client_context(), client_context(write_certificate(tmp_path / "foreign"))):
+    for stranger in (None, client_context(), client_context(write_certificate(tmp_path / "foreign", "another"))):
         assert [port for port in of_ray if accepts_grpc(port, stranger, request=REQUEST)] == []
     assert len(ports - of_ray) == 1, "only Ray's agent that prepares workers has a port without TLS"
     (agent,) = ports - of_ray

@@ -1,13 +1,18 @@
-"""Ray's head node with and without the certificate, and clients that do not have it."""
+"""Ray's head node with and without a certificate, and clients with and without one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName, load_pem_x509_certificate
 from ray._private.services import GCS_SERVER_EXECUTABLE
+from ray.util import get_node_ip_address
 
 from service.stack.ray_certificate import write_certificate
 from tests.e2e.stack import wait_until
@@ -15,7 +20,6 @@ from tests.fixtures.grpc_client import REQUEST, accepts_grpc, client_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 NODE = "ab" * 28
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "secret" * 6}
@@ -46,10 +50,26 @@ def test_without_a_certificate_one_request_without_a_token_ends_the_head_node(tm
 
 
 def test_with_a_certificate_the_head_node_receives_no_request_of_a_stranger(tmp_path: Path) -> None:
-    variables = write_certificate(tmp_path / "own")
-    strangers = [None, client_context(), client_context(write_certificate(tmp_path / "foreign"))]
+    variables = write_certificate(tmp_path / "own", "one secret")
+    strangers = [None, client_context(), client_context(write_certificate(tmp_path / "foreign", "another"))]
     with head_node(tmp_path, variables) as (head, port):
         for stranger in strangers:
             assert not accepts_grpc(port, stranger, request=REQUEST)
         assert accepts_grpc(port, client_context(variables))
         assert head.poll() is None
+
+
+def test_nodes_with_the_same_secret_accept_each_other(tmp_path: Path) -> None:
+    """Each node of a cluster in containers writes its own certificate, with the names at which it is reached."""
+    command = [sys.executable, "-m", "service.stack.ray_certificate", "env"]
+    environment = os.environ | {"HOME": str(tmp_path), "RAY_HEAD": "head-node:6379", "RAY_AUTH_TOKEN": "the secret"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    node = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    certificate = load_pem_x509_certificate(Path(node["RAY_TLS_SERVER_CERT"]).read_bytes())
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    assert names.get_values_for_type(DNSName) == ["head-node"]
+    addresses = names.get_values_for_type(IPAddress)
+    assert {ip_address("127.0.0.1"), ip_address(get_node_ip_address())} == set(addresses)
+    assert Path(node["RAY_TLS_SERVER_KEY"]).parent.stat().st_mode & 0o077 == 0
+    with head_node(tmp_path, write_certificate(tmp_path / "head", "the secret")) as (_, port):
+        assert accepts_grpc(port, client_context(node))
