@@ -168,7 +168,10 @@ def _short_directory() -> str:
 
 
 def _renew_token() -> None:
-    """Set a new token for the next cluster: a program that takes the ports of a dead cluster receives its token."""
+    """Set a new token for the next cluster.
+
+    A program that takes the port of a dead cluster's agent, which does not use TLS, may receive its token.
+    """
     from ray import _raylet  # noqa: PLC0415  there is no public interface
 
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_urlsafe(32)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName, load_pem_x509_certificate
 from ray._private.services import GCS_SERVER_EXECUTABLE
 from ray.util import get_node_ip_address
 
 from service.stack.ray_certificate import write_certificate
 from tests.e2e.stack import wait_until
-from tests.fixtures.grpc_client import REQUEST, accepts_grpc, client_context
+from tests.fixtures.grpc_client import ACKNOWLEDGED, REQUEST, SETTINGS, accepts_grpc, client_context, frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,3 +75,25 @@ def test_nodes_with_the_same_secret_accept_each_other(tmp_path: Path) -> None:
     assert Path(node["RAY_TLS_SERVER_KEY"]).parent.stat().st_mode & 0o077 == 0
     with head_node(tmp_path, write_certificate(tmp_path / "head", "the secret")) as (_, port):
         assert accepts_grpc(port, client_context(node))
+
+
+@pytest.mark.parametrize("certificate", [False, True])
+def test_only_with_a_certificate_a_program_that_takes_the_port_receives_no_token(
+    tmp_path: Path, *, certificate: bool
+) -> None:
+    variables = write_certificate(tmp_path / "own", "one secret") if certificate else {}
+    code = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        port.settimeout(60)
+        command = [sys.executable, "-c", code, f"127.0.0.1:{port.getsockname()[1]}"]
+        with subprocess.Popen(command, env={**os.environ, **TOKEN, **variables}, stderr=subprocess.DEVNULL) as client:
+            connection, _ = port.accept()
+            with connection, suppress(ConnectionError):
+                connection.settimeout(60)
+                connection.sendall(frame(SETTINGS) + frame(SETTINGS, flags=ACKNOWLEDGED))
+                received = b""
+                while TOKEN["RAY_AUTH_TOKEN"].encode() not in received and (more := connection.recv(4096)):
+                    received += more
+            client.kill()
+    assert received
+    assert (TOKEN["RAY_AUTH_TOKEN"].encode() in received) is not certificate
