@@ -18,7 +18,9 @@ from tests.e2e.stack import digits_job, marked_processes, wait_until
 from tests.fixtures.grpc_client import REQUEST, accepts_grpc, client_context
 
 if TYPE_CHECKING:
-    from service.client import Client
+    from collections.abc import Iterator
+
+    from service.client import Client, Job
     from tests.e2e.stack import Stack
 
 LISTENS = "0A"  # a state in /proc/net/tcp
@@ -64,26 +66,34 @@ def test_no_port_can_be_reached_from_other_machines(stack: Stack) -> None:
     assert set(ports.values()) <= LOOPBACK
 
 
-def test_ray_accepts_only_processes_with_its_certificate(stack: Stack, client: Client, tmp_path: Path) -> None:
-    """Without a certificate, the request would end the head node, and the job's attempt with it."""
+@pytest.fixture
+def running(client: Client) -> Iterator[Job]:
+    """A job whose workers run until the test has ended."""
     job = client.submit(digits_job(training={"epochs": 100_000, "batch_size": 128, "seed": 7, "shards": 4}))
-    wait_until(lambda: job.refresh()["state"] == "running", 60, "the job runs, so there are processes of workers")
+    wait_until(lambda: job.refresh()["state"] == "running", 60, "the job runs")
+    yield job
+    job.cancel().wait(timeout=60, raise_on_failure=False)
+
+
+def test_ray_accepts_only_processes_with_its_certificate(stack: Stack, running: Job, tmp_path: Path) -> None:
+    """Without a certificate, the request would end the head node, and the job's attempt with it."""
     number, environment = head_node(stack)
     own = client_context(environment)
-    others = {urlsplit(url).port for url in (stack.api_url, stack.mlflow_url)}
-    ports = listening(stack).keys() - others
-    of_ray = {port for port in ports if accepts_grpc(port, own)}
+    known = {urlsplit(url).port for url in (stack.api_url, stack.mlflow_url)}
+
+    def without_tls() -> set[int]:
+        return {port for port in listening(stack) if port not in known and not accepts_grpc(port, own)}
+
+    # Ray's agent that prepares workers; it may start after the first workers.
+    (agent,) = wait_until(without_tls, 60, "the agent listens")
+    of_ray = listening(stack).keys() - known - {agent}
     assert len(of_ray) >= 6, "the head node, two of the raylet, the service's process, and two workers"
     for stranger in (None, client_context(), client_context(write_certificate(tmp_path / "foreign", "another"))):
         assert [port for port in of_ray if accepts_grpc(port, stranger, request=REQUEST)] == []
-    assert len(ports - of_ray) == 1, "only Ray's agent that prepares workers has a port without TLS"
-    (agent,) = ports - of_ray
-    answer = httpx.post(f"http://127.0.0.1:{agent}/get_runtime_envs_info")
-    assert answer.status_code == 401
+    assert httpx.post(f"http://127.0.0.1:{agent}/get_runtime_envs_info").status_code == 401
     assert head_node(stack)[0] == number
-    assert job.refresh()["state"] == "running"
-    assert len(job["attempts"]) == 1
-    job.cancel().wait(timeout=60, raise_on_failure=False)
+    assert running.refresh()["state"] == "running"
+    assert len(running["attempts"]) == 1
 
 
 @pytest.mark.parametrize(
