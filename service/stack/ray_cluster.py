@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.components import ComponentStatus
 from service.stack.control_plane import StartError
+from service.stack.ray_certificate import write_certificate
 from service.stack.ray_driver import configure_ray, connect
 from workers.machine.arithmetic import LevelError, node_environment
 
@@ -43,10 +44,13 @@ def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
         raise StartError(str(error)) from error
     configure_ray(
         **node,
-        # Ray's ports are bound to the loopback address and require a token.
+        # Ray's ports are bound to the loopback address. The token is for the one port that does not use TLS.
+        **write_certificate(data_dir / "ray-certificate", secrets.token_hex(32)),
         RAY_AUTH_MODE="token",
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         RAY_worker_niceness="0",  # Ray's default gives workers a lower priority than every other process
+        AUTOSCALER_METRIC_PORT="-1",  # not a port, so the autoscaler, which has nothing to scale, opens none
+        GRPC_VERBOSITY="NONE",  # otherwise every refused connection is a line in this process's output
     )
     import ray  # noqa: PLC0415
 
@@ -164,7 +168,10 @@ def _short_directory() -> str:
 
 
 def _renew_token() -> None:
-    """Set a new token for the next cluster: a program that takes the ports of a dead cluster receives its token."""
+    """Set a new token for the next cluster.
+
+    A program that takes the port of a dead cluster's agent, which does not use TLS, may receive its token.
+    """
     from ray import _raylet  # noqa: PLC0415  there is no public interface
 
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_urlsafe(32)
