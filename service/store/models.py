@@ -267,7 +267,10 @@ class Token(Base):
 
 
 class Lease(Base):
-    """The lease of the leader; `token` increases with each takeover, `renewals` while the holder is alive."""
+    """The lease of the leader; `token` increases with each takeover, `renewals` while the holder is alive.
+
+    `renewed_at` is the time of the last renewal or takeover on the database's clock, in seconds since 1970.
+    """
 
     __tablename__ = "leases"
 
@@ -275,3 +278,4 @@ class Lease(Base):
     holder: Mapped[str | None]
     token: Mapped[int] = mapped_column(BigInteger)
     renewals: Mapped[int] = mapped_column(BigInteger)
+    renewed_at: Mapped[float]
