@@ -6,6 +6,14 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from typing import TextIO
 
 PR_SET_PDEATHSIG = 1
 # A child does not import modules from the directory that it is started in.
@@ -21,3 +29,28 @@ def die_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when its parent ends (Linux); for `preexec_fn`."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def time_limit(process: subprocess.Popen[bytes], seconds: float) -> Iterator[threading.Event]:
+    """Kill a process after so many seconds. The event is then set."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, expire)
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def file_for_answers() -> TextIO:
+    """This process's standard output, as a file; what libraries print goes to the standard error from now on."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers

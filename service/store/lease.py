@@ -51,7 +51,9 @@ def read_lease(session: Session) -> LeaseState:
 
 def lease_age(session: Session) -> float:
     """Seconds since the last renewal or takeover, on the database's clock."""
-    return float(session.execute(select(_clock(session) - Lease.renewed_at).where(Lease.name == SCHEDULER)).scalar_one())
+    return float(
+        session.execute(select(_clock(session) - Lease.renewed_at).where(Lease.name == SCHEDULER)).scalar_one()
+    )
 
 
 def _clock(session: Session) -> ColumnElement[float]:

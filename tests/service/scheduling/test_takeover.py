@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,7 @@ from tests.service.fixtures.support import hinge_job, wait_until
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(60)
@@ -96,34 +97,61 @@ def test_a_new_candidate_waits_for_a_lease_that_was_renewed(database: Database, 
     assert found == [None]
 
 
+@contextmanager
+def stopped_sessions(
+    database: Database, stopped: Database, second: Database | FencedDatabase
+) -> Iterator[list[DBAPIError]]:
+    """Two sessions of a process: one has locked a job and does nothing, the other one waits for the job.
+
+    The list has the errors that end them.
+    """
+    job_id = add_job(database)
+    errors: list[DBAPIError] = []
+    locked, resumed = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with stopped.writing() as session:
+            find(session, Job, job_id, lock=True)
+            locked.set()
+            assert resumed.wait(30)
+            record_result(session, job_id, 1, params_sha256="too late")
+
+    def wait() -> None:
+        assert locked.wait(30)
+        with second.writing() as session:
+            find(session, Job, job_id, lock=True)
+            record_result(session, job_id, 1, params_sha256="too late")
+
+    def lose(write: Callable[[], None]) -> None:
+        try:
+            write()
+        except DBAPIError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=lose, args=[write]) for write in (hold, wait)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: waiting_locks(database), "the second session waits for the first one")
+        yield errors
+    finally:
+        resumed.set()
+        for thread in threads:
+            thread.join()
+    with database.reading() as session:
+        assert session.get_one(Job, job_id).params_sha256 is None
+
+
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_sessions_of_a_holder_that_wait_for_each_other_delay_nothing(
     database: Database, other: Database, settings: Settings
 ) -> None:
-    """One has locked the lease and waits for a job that another has locked: both are ended when the lease expires."""
-    job_id = add_job(database)
-    term = take(other, f"host:1:{other.name}")
-    lost: list[type[Exception]] = []
-
-    def write() -> None:
-        try:
-            with FencedDatabase(other, term).writing() as session:
-                find(session, Job, job_id, lock=True)
-        except DBAPIError as error:
-            lost.append(type(error))
-
-    with pytest.raises(DBAPIError), other.writing() as session:
-        find(session, Job, job_id, lock=True)
-        waiting = threading.Thread(target=write)
-        waiting.start()
-        wait_until(lambda: waiting_locks(database), "the second session waits for the first one")
+    """The one that waits has locked the lease as well. Both are ended when the lease expires."""
+    fenced = FencedDatabase(other, take(other, f"host:1:{other.name}"))
+    with stopped_sessions(database, other, fenced) as errors:
         expire(database)
         assert Leadership(database, settings, FakeCluster())._campaign() is not None
-        waiting.join()
-        record_result(session, job_id, 1, params_sha256="too late")
-    assert len(lost) == 1
-    with database.reading() as session:
-        assert session.get_one(Job, job_id).params_sha256 is None
+    assert len(errors) == 2
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
@@ -131,27 +159,11 @@ def test_a_stopped_process_loses_its_waiting_sessions_with_the_stalled_one(
     database: Database, other: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise they would get the lock and keep it until they count as stalled, too."""
-    job_id = add_job(database)
-    lost: list[type[Exception]] = []
-
-    def write() -> None:
-        try:
-            with other.writing() as session:
-                find(session, Job, job_id, lock=True)
-        except DBAPIError as error:
-            lost.append(type(error))
-
-    with pytest.raises(DBAPIError), other.writing() as session:
-        find(session, Job, job_id, lock=True)
-        waiting = threading.Thread(target=write)
-        waiting.start()
-        wait_until(lambda: waiting_locks(database), "the second session waits for the first one")
+    with stopped_sessions(database, other, other) as errors:
         monkeypatch.setattr(database_module, "IDLE_TIMEOUT_S", 0)
         with database.reading() as watching:
             assert len(end_stalled(watching)) == 2
-        waiting.join()
-        record_result(session, job_id, 1, params_sha256="too late")
-    assert len(lost) == 1
+    assert len(errors) == 2
 
 
 def waiting_locks(database: Database) -> int:
@@ -194,7 +206,7 @@ def test_stalled_transactions_are_ended_while_old_work_ends(
     monkeypatch.setattr(leadership_module, "end_stalled", lambda _: looks.append(1) or [])
     monkeypatch.setattr(leadership_module.Scheduler, "stop", slow_stop)
     leadership.start()
-    wait_until(lambda: leadership.scheduler.find(), "it leads")
+    wait_until(leadership.scheduler.find, "it leads")
     take(database, "another process")
     try:
         wait_until(lambda: leadership.scheduler.find() is None and len(looks) > 2, "looks for stalled transactions")
