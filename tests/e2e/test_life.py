@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import signal
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -64,6 +66,44 @@ def register_endless_file(stack: Stack) -> Path:
     found: Path = wait_until(process, 30, "the process that reads the file")
     wait_until(lambda: any(stack.data_dir.glob("datasets/.preparing-*/unpacked-*/*")), 30, "it reads the file")
     return found
+
+
+def test_a_stack_stops_while_ray_does_not_start(tmp_path: Path) -> None:
+    """Ray waits for its GCS for a minute, first in the main thread and after a restart in the scheduler's."""
+    stack = Stack(tmp_path)
+    stopped: set[int] = set()
+    seen = threading.Event()
+
+    def stop_next_gcs() -> None:
+        while not (new := stack.pids("gcs_server") - stopped):
+            time.sleep(0.01)
+        for process in new:
+            os.kill(process, signal.SIGSTOP)
+        stopped.update(new)
+        seen.set()
+
+    def signal_when_seen(number: int) -> None:
+        seen.wait(60)
+        assert stack.process is not None
+        stack.process.send_signal(number)
+
+    threading.Thread(target=stop_next_gcs).start()
+    threading.Thread(target=signal_when_seen, args=[signal.SIGINT]).start()
+    with pytest.raises(AssertionError, match="no ready line, but ''"):
+        stack.start()
+    assert stack.signal(signal.SIGINT) == 0
+    stack.assert_no_process_left()
+    assert not (tmp_path / "ray").is_symlink()
+
+    stack.start()
+    stopped = stack.pids("gcs_server")
+    seen.clear()
+    threading.Thread(target=stop_next_gcs).start()
+    stack.kill("gcs_server")
+    assert seen.wait(60), "Ray is started again"
+    assert stack.signal(signal.SIGTERM) == 0
+    stack.assert_no_process_left()
+    assert not (tmp_path / "ray").is_symlink()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

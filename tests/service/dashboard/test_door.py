@@ -36,7 +36,8 @@ def routes() -> Iterator[tuple[str, str, str, Any]]:
     """Every allowed route as a request: method, path, role, body."""
     for (method, template), role in allowed().items():
         path = template.replace("<path:artifact_path>", RUN).replace("<path:path>", "main.js")
-        yield method, path.replace("<model_id>", MODEL), role, {} if method != "GET" else None
+        body = {"query": "{ __typename }"} if path == "/graphql" else {}
+        yield method, path.replace("<model_id>", MODEL), role, body if method != "GET" else None
 
 
 def test_without_tokens_everyone_may_do_all_but_what_the_export_writes(
