@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -68,39 +67,34 @@ def register_endless_file(stack: Stack) -> Path:
     return found
 
 
-def test_a_stack_stops_while_ray_does_not_start(tmp_path: Path) -> None:
-    """Ray waits for its GCS for a minute, first in the main thread and after a restart in the scheduler's."""
-    stack = Stack(tmp_path)
-    stopped: set[int] = set()
-    seen = threading.Event()
+def test_a_stack_stops_while_ray_starts_and_while_it_is_restarted(tmp_path: Path) -> None:
+    """Connecting to Ray waits for its GCS for a long time, in the main thread or in that of the scheduler."""
 
-    def stop_next_gcs() -> None:
-        while not (new := stack.pids("gcs_server") - stopped):
-            time.sleep(0.01)
-        for process in new:
+    def stop_gcs(former: set[int]) -> None:
+        """Stop the next GCS as soon as it runs, so that Ray does not become ready."""
+        gcs = wait_until(lambda: stack.pids("gcs_server") - former, 60, "the next GCS runs")
+        for process in gcs:
             os.kill(process, signal.SIGSTOP)
-        stopped.update(new)
-        seen.set()
 
-    def signal_when_seen(number: int) -> None:
-        seen.wait(60)
+    def interrupt() -> None:
+        stop_gcs(set())
         assert stack.process is not None
-        stack.process.send_signal(number)
+        stack.process.send_signal(signal.SIGINT)
 
-    threading.Thread(target=stop_next_gcs).start()
-    threading.Thread(target=signal_when_seen, args=[signal.SIGINT]).start()
+    stack = Stack(tmp_path)
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     with pytest.raises(AssertionError, match="no ready line, but ''"):
         stack.start()
+    interrupting.join()
     assert stack.signal(signal.SIGINT) == 0
     stack.assert_no_process_left()
     assert not (tmp_path / "ray").is_symlink()
 
     stack.start()
-    stopped = stack.pids("gcs_server")
-    seen.clear()
-    threading.Thread(target=stop_next_gcs).start()
+    former = stack.pids("gcs_server")
     stack.kill("gcs_server")
-    assert seen.wait(60), "Ray is started again"
+    stop_gcs(former)
     assert stack.signal(signal.SIGTERM) == 0
     stack.assert_no_process_left()
     assert not (tmp_path / "ray").is_symlink()
