@@ -67,21 +67,20 @@ def register_endless_file(stack: Stack) -> Path:
     return found
 
 
-def test_a_stack_stops_while_ray_starts_and_while_it_is_restarted(tmp_path: Path) -> None:
-    """Connecting to Ray waits for its GCS for a long time, in the main thread or in that of the scheduler."""
+def stop_gcs(stack: Stack, former: set[int]) -> None:
+    """Stop the next GCS as soon as it runs: connecting to Ray then waits for it for a long time."""
+    for process in wait_until(lambda: stack.pids("gcs_server") - former, 60, "the next GCS runs"):
+        os.kill(process, signal.SIGSTOP)
 
-    def stop_gcs(former: set[int]) -> None:
-        """Stop the next GCS as soon as it runs, so that Ray does not become ready."""
-        gcs = wait_until(lambda: stack.pids("gcs_server") - former, 60, "the next GCS runs")
-        for process in gcs:
-            os.kill(process, signal.SIGSTOP)
+
+def test_a_stack_stops_while_ray_starts(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
 
     def interrupt() -> None:
-        stop_gcs(set())
+        stop_gcs(stack, set())
         assert stack.process is not None
         stack.process.send_signal(signal.SIGINT)
 
-    stack = Stack(tmp_path)
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
     with pytest.raises(AssertionError, match="no ready line, but ''"):
@@ -91,10 +90,13 @@ def test_a_stack_stops_while_ray_starts_and_while_it_is_restarted(tmp_path: Path
     stack.assert_no_process_left()
     assert not (tmp_path / "ray").is_symlink()
 
-    stack.start()
+
+@pytest.mark.timeout(240)
+def test_a_stack_stops_while_ray_is_restarted(tmp_path: Path) -> None:
+    stack = Stack(tmp_path).start()
     former = stack.pids("gcs_server")
     stack.kill("gcs_server")
-    stop_gcs(former)
+    stop_gcs(stack, former)
     assert stack.signal(signal.SIGTERM) == 0
     stack.assert_no_process_left()
     assert not (tmp_path / "ray").is_symlink()
