@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024  # the store holds specs and events; gradients go from worker to worker
-PREFIX = "gradfleet-"
+PREFIX, LINK = "gradfleet-", "ray"  # names of its temporary directory, and of the link to that
 # Bytes of a path that the system accepts for a socket, less those that Ray adds to its directory: the name of the
 # session with the time and the process id, and `sockets/plasma_store`.
 MAX_DIRECTORY = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -138,17 +138,23 @@ def _directory(data_dir: Path) -> Iterator[str]:
 
     Ray opens its directory to every account of the machine, so it gets one inside a private directory.
     """
-    link = data_dir / "ray"
-    if link.is_symlink():  # the last process was killed
-        if link.readlink().name.startswith(PREFIX):
-            shutil.rmtree(link.readlink(), ignore_errors=True)
-        link.unlink()
+    remove_left_directory(data_dir)  # of a process that was killed
+    link = data_dir / LINK
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=_short_directory(), ignore_cleanup_errors=True) as directory:
         link.symlink_to(directory)
         try:
             yield f"{directory}/ray"
         finally:
             link.unlink()
+
+
+def remove_left_directory(data_dir: Path) -> None:
+    """Remove Ray's temporary directory and the link to it, if they are there."""
+    link = data_dir / LINK
+    if link.is_symlink():
+        if link.readlink().name.startswith(PREFIX):
+            shutil.rmtree(link.readlink(), ignore_errors=True)
+        link.unlink()
 
 
 def _short_directory() -> str:

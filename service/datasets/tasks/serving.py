@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import resource
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from service.datasets.files.places import PlaceError
-from service.processes import die_with_parent
+from service.processes import die_with_parent, file_for_answers
 from service.short_text import shortened
 from workers.data.dataset import DatasetError
 from workers.machine.error_text import FULL, text_of
@@ -32,9 +31,7 @@ OF_THE_MACHINE = FULL | {errno.EROFS, errno.EIO}
 def serve(task: Callable[..., Any]) -> None:
     """Run the function with the arguments of the request, and write its result or what is wrong with the files."""
     die_with_parent()
-    # Whatever a library prints goes to the standard error.
-    answer_file = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answer_file = file_for_answers()
     request = json.load(sys.stdin)
     limit(request["memory_bytes"], request["seconds"])
     try:
