@@ -8,7 +8,7 @@ their kind. Each can be imported from here by its class name, and is found by it
 from typing import Any
 
 # Importing a family registers its classes.
-from core import augmentations, clippings, initializers, layers, losses, optimizers, penalties, schedules  # noqa: F401
+from core import augmentations, clippings, initializers, layers, losses, metrics, optimizers, penalties, schedules  # noqa: F401
 from core.arrays import Array, Namespace, aligned_empty, aligned_zeros
 from core.augmentations.base import Augmentation
 from core.clippings.base import Clipping
@@ -22,6 +22,7 @@ from core.graph.node import Layer, Loss, Node, ParameterDeclaration
 from core.graph.recurrence import unroll
 from core.graph.table import summary
 from core.initializers.base import Initializer
+from core.metrics.base import LossMetric, Metric, RankingMetric, Tally, TallyMetric, Task
 from core.model import Model, split_tensors
 from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
@@ -44,6 +45,8 @@ __all__ = [
     "Initializer",
     "Layer",
     "Loss",
+    "LossMetric",
+    "Metric",
     "Model",
     "ModelError",
     "Namespace",
@@ -56,9 +59,13 @@ __all__ = [
     "Program",
     "Purpose",
     "RandomKey",
+    "RankingMetric",
     "Registered",
     "Schedule",
     "Step",
+    "Tally",
+    "TallyMetric",
+    "Task",
     "aligned_empty",
     "aligned_zeros",
     "build_classifier",

@@ -1,0 +1,34 @@
+"""Accuracy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from core.metrics.base import Sums, Tally, TallyMetric, Task
+
+if TYPE_CHECKING:
+    from core.arrays import Array, Namespace
+
+
+class CorrectRows(Tally):
+    """The number of rows whose label is predicted: the one with the highest score, and the first of equal ones."""
+
+    def columns(self, outputs: int) -> int:
+        return 1
+
+    def add(self, xp: Namespace, predictions: Array, truth: Array, sums: Sums) -> None:
+        predicted = predictions.argmax(axis=1) if predictions.shape[1] > 1 else predictions[:, 0] > 0
+        sums[0] += xp.count_nonzero(predicted == truth)
+
+
+class Accuracy(TallyMetric):
+    """The share of rows whose label is predicted. It is scikit-learn's `accuracy_score`."""
+
+    type: ClassVar[str] = "accuracy"
+    tasks: ClassVar[frozenset[Task]] = frozenset({"classification", "binary"})
+    higher_is_better: ClassVar[bool] = True
+    tally: ClassVar[Tally] = CorrectRows()
+    in_training: ClassVar[bool] = True
+
+    def value(self, sums: Sums, rows: int) -> float:
+        return float(sums[0] / rows)
