@@ -16,13 +16,13 @@ from core.drawing.dot import to_dot
 from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
 from core.graph.checks import check_inputs
-from core.graph.classifier import Entry, ModelError, build_classifier, entry_from_spec, with_loss
+from core.graph.classifier import LABELLED, Entry, ModelError, build_classifier, entry_from_spec, with_loss
 from core.graph.graph import BATCH, Graph, GraphError
-from core.graph.node import Layer, Loss, Node, ParameterDeclaration
+from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
 from core.graph.table import summary
 from core.initializers.base import Initializer
-from core.metrics.base import LossMetric, Metric, RankingMetric, Tally, TallyMetric, Task
+from core.metrics.base import LossMetric, Metric, RankingMetric, Tally, TallyMetric
 from core.model import Model, split_tensors
 from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
@@ -36,6 +36,7 @@ from core.schedules.base import Schedule
 
 __all__ = [
     "BATCH",
+    "LABELLED",
     "Array",
     "Augmentation",
     "Clipping",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from core.metrics.base import Sums, Tally, TallyMetric, Task
+from core.graph.node import Task
+from core.metrics.base import Sums, Tally, TallyMetric
 
 if TYPE_CHECKING:
     from core.arrays import Array, Namespace

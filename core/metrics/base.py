@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from core.graph.node import Loss
+from core.graph.node import Loss, Task
 from core.registry import Registered
 
 if TYPE_CHECKING:
     from core.arrays import Array, Namespace
 
 Sums: TypeAlias = npt.NDArray[np.float64]
-
-Task: TypeAlias = Literal["classification", "binary", "multilabel", "regression"]
 
 
 class Metric(Registered):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from core.metrics.base import Sums, Tally, TallyMetric, Task
+from core.graph.node import Task
+from core.metrics.base import Sums, Tally, TallyMetric
 
 if TYPE_CHECKING:
     from core.arrays import Array, Namespace

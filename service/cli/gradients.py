@@ -37,7 +37,7 @@ def _graph(spec: JobRequest, rows: int) -> Graph:
     if spec.model.inputs is None:
         raise SpecFileError("model.inputs is required here: the number of features of a row")
     try:
-        graph = with_loss(build_classifier(spec.model.layers, spec.model.inputs), spec.loss)
+        graph = with_loss(build_classifier(spec.model.layers, spec.model.inputs), spec.loss, "classification")
         graph.shapes(rows)
     except ModelError as error:
         field = "" if error.field is None else f".{error.field}"

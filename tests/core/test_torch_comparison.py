@@ -295,7 +295,8 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
     """Train a network here and in PyTorch for a hundred steps on the same new batches, and return both parameters."""
     peer, width = HIDDEN[hidden]
     layers = [Linear(units=12), hidden, Linear(units=CLASSES)]
-    graph = with_loss(build_classifier(layers, FEATURES), loss)
+    task = "regression" if loss.tasks == {"regression"} else "classification"
+    graph = with_loss(build_classifier(layers, FEATURES), loss, task)
     plan = Plan(Program.compile(graph, ("loss",), batch=ROWS, dtype=np.float64))
     plan.parameters[...] = initialize(plan.layout, 0, np.float64)
     state = {slot: np.zeros_like(plan.parameters) for slot in optimizer.slots}
@@ -311,7 +312,7 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
     own = [theirs[name] for name in ours if name.startswith("1_")]
 
     random = np.random.default_rng(0)
-    target = "labels" if loss.target == "labels" else "targets"
+    target = "targets" if task == "regression" else "labels"
     for step in range(1, STEPS + 1):
         x = random.normal(size=(ROWS, FEATURES))
         t = random.integers(0, CLASSES, ROWS) if target == "labels" else random.normal(size=(ROWS, CLASSES))

@@ -47,7 +47,7 @@ class Computation:
         training = spec.training
         if training.shards is None:
             raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
-        graph = with_loss(build_classifier(spec.model.layers, features), spec.loss)
+        graph = with_loss(build_classifier(spec.model.layers, features), spec.loss, "classification")
         return cls(
             graph,
             ParameterLayout(graph.parameters()),

@@ -177,11 +177,11 @@ def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[F
 
 
 def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> None:
-    if spec.loss.target != "labels":
+    if spec.loss.tasks == {"regression"}:
         problems.append(FieldProblem("loss", "compares predictions with values, but a job's data has class labels"))
         return
     try:
-        with_loss(graph, spec.loss).shapes()
+        with_loss(graph, spec.loss, "classification").shapes()
     except GraphError as error:
         problems.append(FieldProblem("loss", f"{error}; a job's model gives one score per class"))
 

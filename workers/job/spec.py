@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 else:
     LayerSpec = layer_union()
     # A classifier is trained on labels, so losses of real targets are not allowed.
-    LossSpec = spec_union("loss", tuple(name for name, loss in registered("loss").items() if loss.target == "labels"))
+    LossSpec = spec_union(
+        "loss", tuple(name for name, loss in registered("loss").items() if loss.tasks - {"regression"})
+    )
     OptimizerSpec = spec_union("optimizer")
     ClippingSpec = spec_union("clipping")
     AugmentationSpec = spec_union("augmentation")
