@@ -72,7 +72,7 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
     A spec that cannot run is rejected with the same errors as when it is submitted.
     """
     dataset, resolved = check_job(spec, services)
-    return preview(resolved, DatasetInfo.from_json(dataset).features, services.settings)
+    return preview(resolved, DatasetInfo.from_json(dataset), services.settings)
 
 
 @router.get("", response_description="A page of jobs")

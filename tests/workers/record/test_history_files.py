@@ -13,20 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.workers.fixtures.helpers import EPOCH_SERIES, STEP_SERIES
 from workers.record import history_files
-from workers.record.history import EPOCH_METRICS, SCHEMA, STEP_METRICS
+from workers.record.history import schema_of
 from workers.record.history_files import append_history, mend_history, read_history
 
 if TYPE_CHECKING:
     from workers.record.history import Table
 
 
+SCHEMA = schema_of([*STEP_SERIES, *EPOCH_SERIES])
+
+
 def rows(first: int, last: int) -> Table:
     """Points of these steps. As in training, each depends only on its step, except for the time."""
     steps = list(range(first, last + 1))
     columns = {"step": steps, "time_ms": [1000 * first + step for step in steps]}
-    columns |= {name: [step + index / 10 for step in steps] for index, name in enumerate(STEP_METRICS)}
-    columns |= {name: [step / 7 if step % 7 == 0 else None for step in steps] for name in EPOCH_METRICS}
+    columns |= {name: [step + index / 10 for step in steps] for index, name in enumerate(STEP_SERIES)}
+    columns |= {name: [step / 7 if step % 7 == 0 else None for step in steps] for name in EPOCH_SERIES}
     return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA)
 
 
@@ -51,7 +55,7 @@ def steps_of_files(directory: Path) -> list[str]:
 def test_an_empty_table_is_not_written(tmp_path: Path) -> None:
     append_history(tmp_path, SCHEMA.empty_table())
     assert list(tmp_path.iterdir()) == []
-    assert read_history(tmp_path) == SCHEMA.empty_table()
+    assert read_history(tmp_path) == schema_of([]).empty_table()
 
 
 def test_the_files_are_arrow_files(tmp_path: Path) -> None:
