@@ -72,8 +72,8 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
         case Evaluated():
             # JSON has no NaN and no infinity.
             metrics = {name: value if math.isfinite(value) else None for name, value in event.metrics.items()}
-            kept = {"step": event.step, "epoch": event.epoch, "metrics": metrics, "details": dict(event.details)}
-            record_kept(session, job_id, attempt, kept)
+            kept = {"step": event.step, "epoch": event.epoch, "metrics": metrics}
+            record_kept(session, job_id, attempt, kept, dict(event.details))
         case Restarted():
             record_restart(session, job_id, attempt, reason=event.reason, message=event.message)
         case Noted():

@@ -87,7 +87,7 @@ def get_jobs(services: ServicesDependency, query: Annotated[JobFilter, Query()])
 def get_one_job(job_id: str, services: ServicesDependency) -> JobView:
     """Get a job."""
     with services.database.reading() as session:
-        return job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
+        return job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link, details=True)
 
 
 @router.post(

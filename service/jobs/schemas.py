@@ -184,7 +184,11 @@ class KeptView(BaseModel):
         description="All metrics on the validation rows, by name; null if one is not finite.",
         examples=[{"val/loss": 0.21, "val/accuracy": 0.94}],
     )
-    details: dict[str, JsonValue] = Field(description="Figures of more than one number, such as confusion counts.")
+    details: dict[str, JsonValue] | None = Field(
+        None,
+        description="Of labels: `confusion`, the number of rows by true and predicted label, and `per_label`, lists of "
+        "precision, recall, F1 and number of rows. Null in lists of jobs.",
+    )
 
 
 class JobView(BaseModel):
@@ -308,7 +312,7 @@ class MetricsView(BaseModel):
     data: dict[str, SeriesView]
 
 
-def job_view(job: "Job", mlflow_link: str | None) -> JobView:
+def job_view(job: "Job", mlflow_link: str | None, *, details: bool = False) -> JobView:
     """A job's row as the API returns it; `mlflow_link` is the base of links to MLflow."""
     return JobView(
         id=job.id,
@@ -322,7 +326,7 @@ def job_view(job: "Job", mlflow_link: str | None) -> JobView:
         dataset=JobDatasetView.model_validate(job.dataset) if "version" in job.dataset else None,
         progress=ProgressView(epoch=job.epoch, step=job.step, total_steps=job.total_steps),
         metrics=latest_values(job.latest_metrics),
-        kept=None if job.kept is None else KeptView.model_validate(job.kept),
+        kept=None if job.kept is None else KeptView(**job.kept, details=job.evaluation if details else None),
         attempts=[AttemptView.model_validate(attempt) for attempt in job.attempts],
         restarts=job.restarts,
         created_at=job.created_at,

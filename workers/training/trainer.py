@@ -240,8 +240,10 @@ class Trainer:
         """Report the metrics of the parameters that are kept. The leader does this alone: it has them."""
         if self._leader is not None:
             step, parameters = self._validation.kept(self._done, self._parameters)
-            metrics = evaluate_kept(self._computation, self._runtime, parameters, self._batches, self._validation_rows)
-            self._leader.report_evaluation(step, metrics, {})
+            evaluated = evaluate_kept(
+                self._computation, self._runtime, parameters, self._batches, self._validation_rows
+            )
+            self._leader.report_evaluation(step, *evaluated)
 
     def _snapshot(self) -> Snapshot:
         """A copy of the state: training changes it while the copy is written."""
