@@ -2,7 +2,10 @@
 
 Predictions are float (rows, outputs). The truth is int64 labels (rows,) for `classification` and `binary`, and float
 (rows, outputs) for `multilabel`, where it is 0 or 1, and `regression`. In a `binary` job there is one output, the score
-of label 1, which is predicted if its score is greater than 0.
+of label 1, which is predicted if its score is greater than 0. In a `multilabel` job this holds for each label.
+
+If a prediction is NaN, metrics of values and of rankings are NaN. Metrics of predicted labels count rows, and a row
+with a NaN counts for the label that NumPy's `argmax` finds, or, with one score per label, for label 0.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def test_names_inputs_and_shares_of_the_wrong_form_are_refused(fields: dict[str,
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        ({"type": "soft_margin"}, "needs scores of shape (batch,) or (batch, 1)"),
+        ({"type": "soft_margin"}, "soft_margin is a loss for binary, not for classification"),
         ({"type": "softmax", "class_weights": [1.0, 2.0]}, "one number for each of 3 classes"),
         (
             {"type": "weighted_sum", "losses": [{"type": "squared_error"}], "weights": [1.0]},

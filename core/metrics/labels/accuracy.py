@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core.graph.node import Task
 from core.metrics.base import Sums, Tally, TallyMetric
+from core.metrics.labels.counts import predict
 
 if TYPE_CHECKING:
     from core.arrays import Array, Namespace
 
 
 class CorrectRows(Tally):
-    """The number of rows whose label is predicted: the one with the highest score, and the first of equal ones."""
+    """The number of rows whose label is predicted."""
 
     def columns(self, outputs: int) -> int:
         return 1
 
     def add(self, xp: Namespace, predictions: Array, truth: Array, sums: Sums) -> None:
-        predicted = predictions.argmax(axis=1) if predictions.shape[1] > 1 else predictions[:, 0] > 0
-        sums[0] += xp.count_nonzero(predicted == truth)
+        sums[0] += xp.count_nonzero(xp.equal(predict(xp, predictions), truth))
 
 
 class Accuracy(TallyMetric):

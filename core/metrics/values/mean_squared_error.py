@@ -1,26 +1,10 @@
 """Mean squared error."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
+from typing import ClassVar
 
 from core.graph.node import Task
 from core.metrics.base import Sums, Tally, TallyMetric
-
-if TYPE_CHECKING:
-    from core.arrays import Array, Namespace
-
-
-class SquaredDifferences(Tally):
-    """The sum of squared differences of each target."""
-
-    def columns(self, outputs: int) -> int:
-        return outputs
-
-    def add(self, xp: Namespace, predictions: Array, truth: Array, sums: Sums) -> None:
-        sums += xp.square(xp.subtract(predictions, truth, dtype=np.float64)).sum(axis=0)
+from core.metrics.values.differences import SquaredDifferences
 
 
 class MeanSquaredErrorMetric(TallyMetric):
