@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
+from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
-from workers.job.data import augmentations_of, split_sizes
+from workers.job.balanced import BalancedLoss, balanced_weights
+from workers.job.data import augmentations_of, split_rows, split_sizes
 from workers.job.metrics import JobMetrics
 from workers.job.normalization import normalized_values
 from workers.job.task import TaskError, content, tasks_of
@@ -78,7 +80,11 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     """
     problems: list[FieldProblem] = []
     # With a wrong split the number of rows is unknown, so it is not checked.
-    train, validation = split_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
+    split_known = _check_split(spec, dataset, problems)
+    train, validation = split_sizes(spec, dataset) if split_known else (dataset.rows, 0)
+    if isinstance(spec.loss, BalancedLoss):
+        weights = _balanced(spec, dataset, problems) if split_known else []
+        spec = spec.model_copy(update={"loss": spec.loss.with_weights(weights)})
     shards = _check_training(spec, train, problems) if train else 1
     metrics = None
     if (graph := _check_model(spec, dataset, problems)) is not None:
@@ -105,6 +111,28 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
+
+
+def _balanced(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> list[float]:
+    """Balanced class weights over the training rows; none if they cannot be computed."""
+    field, classes = "loss.class_weights", dataset.classes
+    if not classes:
+        message = f"is balanced, but dataset {spec.data.dataset!r} has {content(dataset)}: must be left out"
+        problems.append(FieldProblem(field, message))
+        return []
+    try:
+        labels = open_truth(dataset)
+        train, _ = split_rows(spec, dataset, labels)
+    except DatasetError as error:
+        problems.append(FieldProblem("data.dataset", str(error)))
+        return []
+    weights = balanced_weights(labels[train], len(classes))
+    missing = [name for name, weight in zip(classes, weights, strict=True) if not isfinite(weight)]
+    if missing:
+        message = f"is balanced, but no training row has the class {missing[0]!r}: must be numbers, one for each class"
+        problems.append(FieldProblem(field, message))
+        return []
+    return weights
 
 
 def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
@@ -193,6 +221,8 @@ def _check_task(spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: lis
     except GraphError as error:
         problems.append(FieldProblem("loss", str(error)))
         return None
+    if task == "multilabel":
+        _check_zeros_and_ones(spec, dataset, problems)
     if spec.data.standardize_targets and task != "regression":
         problems.append(
             FieldProblem("data.standardize_targets", f"is for regression, but this is a {task} job: must be left out")
@@ -208,6 +238,23 @@ def _check_task(spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: lis
     metrics = JobMetrics(task, *outputs)
     _check_metrics(spec, metrics, problems)
     return metrics
+
+
+def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
+    try:
+        found = first_other(open_truth(dataset), (0, 1))
+    except DatasetError as error:
+        problems.append(FieldProblem("data.dataset", str(error)))
+        return
+    if found is not None:
+        row, column, value = found
+        problems.append(
+            FieldProblem(
+                "loss",
+                f"{spec.loss.type} needs targets of 0 and 1, but target {column + 1} of row {row + 1} of dataset "
+                f"{spec.data.dataset!r} is {value:g}: must be a loss for regression, such as squared_error",
+            )
+        )
 
 
 def _check_metrics(spec: JobSpec, metrics: JobMetrics, problems: list[FieldProblem]) -> None:

@@ -17,7 +17,7 @@ from workers.machine.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = Entry
-    LossSpec: TypeAlias = Loss
+    LossSpec: TypeAlias = Loss  # or a `BalancedLoss`, before the spec is resolved
     OptimizerSpec: TypeAlias = Optimizer
     ClippingSpec: TypeAlias = Clipping
     AugmentationSpec: TypeAlias = Augmentation
