@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from core import LossMetric, Metric, RankingMetric, TallyMetric, Task, registered
@@ -28,21 +29,40 @@ else:
     ValidationMetric = Literal[("val/loss", *(f"val/{name}" for name in METRICS))]
 
 
+@dataclass(frozen=True)
 class JobMetrics:
     """The registered metrics that say something about a task with this number of outputs, in order of name.
 
-    `training` are those that are also computed in every step, `tallied` and `losses` all that are computed after every
-    epoch, and `ranking` those at the end of training.
+    Those of tallies and losses are computed after every epoch, those of the order of rows at the end of training only.
     """
 
-    def __init__(self, task: Task, outputs: int) -> None:
-        self.task, self.outputs = task, outputs
-        metrics = [metric() for metric in METRICS.values() if task in metric.tasks]
-        fitting = [metric for metric in metrics if metric.fits(outputs)]
-        self.tallied = [metric for metric in fitting if isinstance(metric, TallyMetric)]
-        self.losses = [metric for metric in fitting if isinstance(metric, LossMetric)]
-        self.ranking = [metric for metric in fitting if isinstance(metric, RankingMetric)]
-        self.training = [metric for metric in self.tallied if metric.in_training]
+    task: Task
+    outputs: int
+
+    @property
+    def tallied(self) -> list[TallyMetric]:
+        """Those that follow from tallies."""
+        return [metric for metric in self._fitting if isinstance(metric, TallyMetric)]
+
+    @property
+    def losses(self) -> list[LossMetric]:
+        """Those that are means of a loss."""
+        return [metric for metric in self._fitting if isinstance(metric, LossMetric)]
+
+    @property
+    def ranking(self) -> list[RankingMetric]:
+        """Those that depend on the order of all rows."""
+        return [metric for metric in self._fitting if isinstance(metric, RankingMetric)]
+
+    @property
+    def training(self) -> list[TallyMetric]:
+        """Those that are computed in every step."""
+        return [metric for metric in self.tallied if metric.in_training]
+
+    @property
+    def _fitting(self) -> list[Metric]:
+        metrics = [metric() for metric in METRICS.values() if self.task in metric.tasks]
+        return [metric for metric in metrics if metric.fits(self.outputs)]
 
     @property
     def training_series(self) -> tuple[str, ...]:

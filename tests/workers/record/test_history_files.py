@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.workers.fixtures.helpers import EPOCH_SERIES, STEP_SERIES
 from workers.record import history_files
-from workers.record.history import schema_of
+from workers.record.history import schema_of, thinned
 from workers.record.history_files import append_history, mend_history, read_history
 
 if TYPE_CHECKING:
@@ -189,6 +189,25 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "history" / "000000000001-000000000020.arrow").mkdir(parents=True)
     with pytest.raises(OSError, match=r"000000000001-000000000020\.arrow cannot be read"):
         read_history(tmp_path)
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 20])
+def test_files_of_a_version_with_other_metrics_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_file: int
+) -> None:
+    """A series has no points in the files of a version that does not have it."""
+    monkeypatch.setattr(history_files, "SMALL_FILE", small_file)
+    old = rows(1, 14).drop_columns(["val/hinge", "train/loss_epoch"])
+    append_history(tmp_path, old.append_column("val/former", pa.array([0.5] * 14)))
+    append_history(tmp_path, rows(15, 28))
+    found = read_history(tmp_path)
+    assert found.column("step").to_pylist() == list(range(1, 29))
+    assert found.column("train/loss").to_pylist() == rows(1, 28).column("train/loss").to_pylist()
+    assert found.column("val/hinge").to_pylist() == [None] * 20 + [3.0] + [None] * 6 + [4.0]
+    assert found.column("val/former").to_pylist() == [0.5] * 14 + [None] * 14
+    reported = thinned(found, 5, 28)
+    assert reported["val/hinge"].steps.tolist() == [21, 28]
+    assert reported["train/loss"].steps.tolist() == [1, 5, 10, 15, 20, 25, 28]
 
 
 @pytest.mark.parametrize("how", ["damaged", "deleted"])
