@@ -278,7 +278,7 @@ specs = st.fixed_dictionaries(
                 )
             }
         ),
-        "loss": st.sampled_from([registered("loss")[name] for name in LABEL_LOSSES]).flatmap(instances).map(to_spec),
+        "loss": st.sampled_from(list(registered("loss").values())).flatmap(instances).map(to_spec),
         "optimizer": st.sampled_from(list(registered("optimizer").values())).flatmap(instances).map(to_spec),
         "regularization": st.fixed_dictionaries({"l2": st.floats(0, 1e300)}),
         "training": st.fixed_dictionaries(
