@@ -25,6 +25,8 @@ class SigmoidCrossEntropy(SoftMargin):
     (batch,). The loss is (batch,). It is the cross-entropy of `1 / (1 + exp(-s))` and the targets, computed as
     `max(-z, 0) + log1p(exp(-|z|))`. The derivative with respect to z is `-1 / (1 + exp(z))`.
 
+    It is a sum over the scores of a sample, where PyTorch's `BCEWithLogitsLoss` is their mean: K times as much.
+
     A target t between 0 and 1 is allowed: the loss of a score is `t log(1 + exp(-s)) + (1 - t) log(1 + exp(s))`.
     """
 

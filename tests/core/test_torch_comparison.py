@@ -328,7 +328,7 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
             plan.gradients,
             state,
             scratch,
-            Step(optimizer.learning_rate(step - 1, STEPS), step),
+            Step(optimizer.learning_rate(step - 1, STEPS, STEPS), step),
             plan.layout.penalized,
         )
 

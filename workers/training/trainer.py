@@ -192,7 +192,8 @@ class Trainer:
     def _train_on(self, rows: Rows, epoch: int) -> Command:
         """Train on one batch; returns the command for after it."""
         step = self._done + 1
-        rate = self._computation.optimizer.learning_rate(self._done, self._training.epochs * self._steps_per_epoch)
+        epoch_steps = self._steps_per_epoch
+        rate = self._computation.optimizer.learning_rate(self._done, self._training.epochs * epoch_steps, epoch_steps)
         command = self._leader.command(step) if self._leader is not None else Command.NONE
         result = self._step.run(Batch(self._batches, rows, epoch, step), rate, command=command)
         # A norm overflows at about 1.8e19 in float32. Clipping by it would set the gradient to zero.
