@@ -82,7 +82,7 @@ def _or_balanced(bounds: dict[str, Any]) -> WrapValidator:
     def validate(value: Any, validate_weights: ValidatorFunctionWrapHandler) -> Any:
         return value if value == BALANCED else validate_weights(value)
 
-    weights = list[Annotated[float, Field(**bounds)]]  # type: ignore[valid-type]
+    weights = list[Annotated[float, Field(**bounds)]]
     return WrapValidator(validate, json_schema_input_type=weights | Literal["balanced"])
 
 
