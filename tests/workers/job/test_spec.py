@@ -72,11 +72,15 @@ def right_value(annotation: Any) -> Any:
     return 1
 
 
+# Fields that have a default, but one of which or of another must be given: a length in steps or in epochs.
+CHOSEN = {"step": {"every": 1}, "warmup": {"steps": 1}}
+
+
 def example(kind: str, name: str) -> dict[str, Any]:
     """A spec with the default values, and 1 for each field without a default."""
     cls = registered(kind)[name]
     needed = [each.name for each in dataclasses.fields(cls) if each.default is dataclasses.MISSING]
-    return to_spec(cls(**{name: right_value(cls.annotations[name]) for name in needed}))
+    return to_spec(cls(**{name: right_value(cls.annotations[name]) for name in needed}, **CHOSEN.get(name, {})))
 
 
 def number_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +116,7 @@ def test_a_spec_and_its_model_agree(kind: str, name: str, data: st.DataObject) -
 def test_defaults_are_those_of_the_class(kind: str, name: str) -> None:
     full = example(kind, name)
     needed = {each.name for each in dataclasses.fields(registered(kind)[name]) if each.default is dataclasses.MISSING}
-    short = {key: value for key, value in full.items() if key == "type" or key in needed}
+    short = {key: value for key, value in full.items() if key in {"type", *needed, *CHOSEN.get(name, {})}}
     assert spec_model(kind, name).model_validate(short).model_dump() == full
     for missing in needed:
         with pytest.raises(ValidationError) as caught:
@@ -190,6 +194,19 @@ def test_fields_hold_registered_objects() -> None:
     assert spec.training.clipping == NormClipping(limit=1.0)
     assert spec.model.layers == [Entry(Linear(units=32)), Entry(ReLU()), Entry(Linear(units=3))]
     assert spec.regularization.penalty == L2(0.001)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        ({"type": "sgd", "schedule": {"type": "step"}}, "step needs step.every or step.every_epochs"),
+        ({"type": "sgd", "nesterov": True}, "sgd.nesterov needs sgd.momentum greater than 0"),
+    ],
+)
+def test_fields_of_an_optimizer_that_do_not_fit_together_are_refused(optimizer: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(job(optimizer=optimizer))
+    assert words in str(caught.value)
 
 
 def test_an_error_of_the_class_is_located_at_its_spec() -> None:
