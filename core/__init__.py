@@ -8,7 +8,7 @@ their kind. Each can be imported from here by its class name, and is found by it
 from typing import Any
 
 # Importing a family registers its classes.
-from core import augmentations, clippings, initializers, layers, losses, optimizers, penalties, schedules  # noqa: F401
+from core import augmentations, clippings, initializers, layers, losses, metrics, optimizers, penalties, schedules  # noqa: F401
 from core.arrays import Array, Namespace, aligned_empty, aligned_zeros
 from core.augmentations.base import Augmentation
 from core.clippings.base import Clipping
@@ -16,12 +16,13 @@ from core.drawing.dot import to_dot
 from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
 from core.graph.checks import check_inputs
-from core.graph.classifier import Entry, ModelError, build_classifier, entry_from_spec, with_loss
+from core.graph.classifier import LABELLED, Entry, ModelError, build_classifier, entry_from_spec, with_loss
 from core.graph.graph import BATCH, Graph, GraphError
-from core.graph.node import Layer, Loss, Node, ParameterDeclaration
+from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
 from core.graph.table import summary
 from core.initializers.base import Initializer
+from core.metrics.base import LossMetric, Metric, RankingMetric, Tally, TallyMetric
 from core.model import Model, split_tensors
 from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
@@ -36,6 +37,7 @@ from core.schedules.base import Schedule
 
 __all__ = [
     "BATCH",
+    "LABELLED",
     "Array",
     "Augmentation",
     "Clipping",
@@ -47,6 +49,8 @@ __all__ = [
     "InvalidIndexError",
     "Layer",
     "Loss",
+    "LossMetric",
+    "Metric",
     "Model",
     "ModelError",
     "Namespace",
@@ -59,9 +63,13 @@ __all__ = [
     "Program",
     "Purpose",
     "RandomKey",
+    "RankingMetric",
     "Registered",
     "Schedule",
     "Step",
+    "Tally",
+    "TallyMetric",
+    "Task",
     "aligned_empty",
     "aligned_zeros",
     "build_classifier",

@@ -15,7 +15,7 @@ import types
 import typing
 from pathlib import Path
 
-from core import Node, Registered, registered
+from core import Loss, Metric, Node, RankingMetric, Registered, registered
 from core.registry import alternatives, item_type
 
 if typing.TYPE_CHECKING:
@@ -25,6 +25,7 @@ HERE = Path(__file__).parent / "reference"
 PAGES = {
     "layer": ("layers", "Layers"),
     "loss": ("losses", "Losses"),
+    "metric": ("metrics", "Metrics"),
     "optimizer": ("optimizers", "Optimizers"),
     "schedule": ("schedules", "Schedules"),
     "clipping": ("clippings", "Clippings"),
@@ -46,7 +47,11 @@ def pages() -> dict[str, str]:
 
 def _index() -> str:
     lines = ["# Reference", "", MADE]
-    lines += ["Everything that the spec of a job can use. [Models](../models.md) explains how layers form a model.", ""]
+    lines += [
+        "Everything that the spec of a job can use, and the metrics that are computed of its model.",
+        "[Models](../models.md) explains how layers form a model.",
+        "",
+    ]
     for kind, (file, title) in PAGES.items():
         lines += [f"## [{title}]({file}.md)", ""]
         lines += [f"- [`{name}`]({file}.md#{name}): {_first_sentence(cls)}" for name, cls in registered(kind).items()]
@@ -64,7 +69,8 @@ def _page(kind: str) -> str:
         if aspects:
             parts.append("\n".join(f"- {aspect}" for aspect in aspects))
         table = _table(cls)
-        parts.append("\n".join(table) if table else "No hyper-parameters.")
+        if table or not issubclass(cls, Metric):
+            parts.append("\n".join(table) if table else "No hyper-parameters.")
         parts.append(f"Defined in [`{source}`](../../{source}).")
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
@@ -75,7 +81,12 @@ def _first_sentence(cls: type[Registered]) -> str:
 
 
 def _aspects(cls: type[Registered]) -> Iterator[str]:
-    """Yield labelled sentences from the docstrings of the class's own methods, for what its docstring leaves out."""
+    """Yield labelled sentences: what the class declares, and what its methods' docstrings add to its own docstring."""
+    if issubclass(cls, (Loss, Metric)):
+        yield f"Tasks: {', '.join(sorted(cls.tasks))}"
+    if issubclass(cls, Metric):
+        yield f"Best: the {'highest' if cls.higher_is_better else 'lowest'} value"
+        yield f"Computed: {'at the end of training' if issubclass(cls, RankingMetric) else 'after every epoch'}"
     has_derivative = re.search("gradient|derivative", cls.__doc__ or "")
     for method, word in ASPECTS.items():
         doc = getattr(vars(cls).get(method), "__doc__", None)

@@ -42,6 +42,7 @@ class WorkerStep:
         graph = graph_of(workload)
         computation = Computation(
             graph,
+            "classification",
             ParameterLayout(graph.parameters()),
             from_spec("optimizer", OPTIMIZERS[workload.optimizer]),
             penalty=None,

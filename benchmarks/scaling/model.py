@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from workers.exchange.messages import HEADER
 from workers.exchange.partition import Partition
-from workers.exchange.vectors import COLUMNS
+from workers.exchange.vectors import FIRST_COLUMNS
 
 FLOAT, DOUBLE = 4, 8  # bytes
+COLUMNS = FIRST_COLUMNS + 1  # with that of the accuracy
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from core.registry import hyperparameter
 class NormClipping(Clipping):
     """`g = g min(1, limit / |g|)`, where |g| is the norm over all parameters. The direction does not change.
 
-    PyTorch adds 1e-6 to the norm. Here, a clipped gradient has exactly the norm `limit`.
+    The gradient of a penalty is part of what is clipped; PyTorch's `clip_grad_norm_` does not see the `weight_decay` of
+    an optimizer. PyTorch adds 1e-6 to the norm. Here, a clipped gradient has exactly the norm `limit`.
 
     Source: Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
     """

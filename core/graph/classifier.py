@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from core.graph.graph import BATCH, Graph, GraphError
-from core.graph.node import Loss, Node
+from core.graph.node import Loss, Node, Task
 from core.names import suggest
 from core.registry import from_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from core.arrays import Shape
+
 #: names that no layer may take: those of a classifier's other values, "scores", which is always the last layer, and
 #: "inputs", since tensors "inputs.*" of a model's file are not parameters
 RESERVED = ("features", "scores", "labels", "targets", "loss", "inputs")
 #: fields of an entry that say where its node is placed
 PLACE = frozenset({"name", "inputs", "share"})
+#: the tasks with labels, int64 (batch,); the others have targets of the shape of the scores
+LABELLED: Final[frozenset[Task]] = frozenset({"classification", "binary"})
 
 
 class ModelError(GraphError):
@@ -88,17 +92,34 @@ def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
     return graph
 
 
-def with_loss(graph: Graph, loss: Loss) -> Graph:
-    """Add the node "loss", (batch,), to a classifier's graph, and its second input, and return the graph.
+def with_loss(graph: Graph, loss: Loss, task: Task | None = None) -> Graph:
+    """Add the node "loss", (batch,), to the graph of a model, and its second input, and return the graph.
 
-    The input is "labels", int64 (batch,), for a loss of class labels, and "targets", shaped like the scores, otherwise.
+    The input is "labels", int64 (batch,), if the task is classification or binary, and "targets", shaped like the
+    scores, otherwise. The task may be left out if the loss and the number of scores allow only one. Raises GraphError
+    for a task that the loss does not have, and if there is more than one.
     """
-    if loss.target == "labels":
+    outputs = graph.shapes()["scores"][1:]
+    if task is None:
+        task = _only_task(loss, outputs)
+    elif task not in loss.tasks:
+        raise GraphError(f"{loss.type} is a loss for {' or '.join(sorted(loss.tasks))}, not for {task}")
+    if task in LABELLED:
         target = graph.input("labels", (BATCH,), integer=True)
     else:
-        target = graph.input("targets", (BATCH, *graph.shapes()["scores"][1:]))
+        target = graph.input("targets", (BATCH, *outputs))
     graph.add("loss", loss, "scores", target)
     return graph
+
+
+def _only_task(loss: Loss, outputs: Shape) -> Task:
+    # One score and one label is a binary task, although it could be a multilabel task of one label.
+    excluded = {"classification", "multilabel"} if outputs in {(), (1,)} else {"binary"}
+    possible = sorted(loss.tasks - excluded) or sorted(loss.tasks)
+    if len(possible) > 1:
+        tasks = " and ".join(possible)
+        raise GraphError(f"{loss.type} with scores of shape {(BATCH, *outputs)} is a loss for {tasks}: name the task")
+    return possible[0]
 
 
 def _name(index: int, entry: Entry, *, last: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,10 @@ Inputs = Sequence[Array]
 #: one output buffer for each of the inputs; None where no gradient is wanted
 Gradients = Sequence[Array | None]
 Kept = Literal["inputs", "output"]
+#: What a model is trained for. "classification": at least 2 scores, and one label of as many classes. "binary": one
+#: score, and a label 0 or 1. "multilabel": targets of zeros and ones, shaped like the scores. "regression": targets of
+#: any value, shaped like the predictions.
+Task: TypeAlias = Literal["classification", "binary", "multilabel", "regression"]
 #: "float" and "integer" arrays are written by forward and retained for backward. "scratch" is an uninitialised float
 #: buffer for the duration of one forward or one backward. "noise" is float32, uniform on [0, 1); the plan fills it
 #: before forward, and backward does not receive it.
@@ -135,14 +139,13 @@ class Layer(Registered, Node):
 
 
 class Loss(Registered, Node):
-    """A node that computes one loss per sample, shape (batch,), from predictions and targets."""
+    """A node that computes one loss per sample, shape (batch,), from predictions and what they should be.
+
+    The second input is labels, int64 (batch,), in classification and binary tasks, and targets, float and of the shape
+    of the predictions, in multilabel and regression.
+    """
 
     kind: ClassVar[str] = "loss"
     arity: ClassVar[int] = 2
-    #: the second input: class labels, int64 (batch,), or values of the shape of the predictions
-    target: ClassVar[Literal["labels", "values"]]
-
-    def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
-        """Return the number of classes: the number of columns of the scores, or 2 if there is one score per sample."""
-        scores = shapes[0]
-        return {1: scores[1] if scores[1:] > (1,) else 2} if self.target == "labels" else {}
+    #: the tasks for which a model can be trained with it
+    tasks: ClassVar[frozenset[Task]]

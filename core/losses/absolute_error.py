@@ -9,6 +9,8 @@ from core.losses.values import ValueLoss
 class AbsoluteError(ValueLoss):
     """`sum |x - t|` per sample: predictions x and targets t (batch, ...), to (batch,).
 
+    With n entries per sample, it is n times PyTorch's `L1Loss`, which is a mean over all entries.
+
     The derivative is `sign(x - t)`, which is 0 where x = t.
 
     Source: the lecture's sum of absolute differences.

@@ -13,6 +13,7 @@ class BinaryMargin(SignedLoss):
 
     Scores (batch,) or (batch, 1), labels (batch,), to (batch,). The derivative with respect to z is -1 where z < margin
     and 0 elsewhere, including at z = margin. Torch calls it the margin criterion.
+    Its mean with a margin of 1 is scikit-learn's `hinge_loss` of two classes.
 
     Source: Cortes and Vapnik, "Support-vector networks", Machine Learning 20, 1995.
     """

@@ -20,6 +20,9 @@ class Hinge(LabelLoss):
     With `squared`, each `max(0, ...)` is squared. The derivative of `max(0, t)` is 0 at t = 0. If terms tie for the
     maximum in crammer_singer, the derivative is divided equally between them.
 
+    With K classes, weston_watkins is K times PyTorch's `MultiMarginLoss`, and squared, K times that with p = 2.
+    scikit-learn's `hinge_loss` of several classes is crammer_singer.
+
     Source: Weston and Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999; Crammer and
     Singer, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR 2, 2001; one_vs_all as
     in Caffe and Chainer.

@@ -11,8 +11,9 @@ class Huber(ValueLoss):
     """`sum h(x - t)` per sample, where `h(d) = d² / 2` if |d| <= delta, and `delta (|d| - delta / 2)` otherwise.
 
     Predictions x and targets t (batch, ...), to (batch,). h is computed as `c (d - c / 2)`, where
-    `c = min(max(d, -delta), delta)` is its derivative. This is PyTorch's `HuberLoss`, summed over the entries of a
-    sample.
+    `c = min(max(d, -delta), delta)` is its derivative. This is PyTorch's `HuberLoss`, but the sum over the n
+    entries of a sample instead of the mean: n times as much. scikit-learn's `HuberRegressor` divides the differences by
+    a scale that it learns, and its function is twice this one.
 
     Source: Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35, 1964.
     """

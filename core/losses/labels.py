@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from core.arrays import along_rows, take
-from core.graph.node import Loss
+from core.graph.node import Loss, Task
 from core.kernels.locate import locate
 from core.registry import hyperparameter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from core.arrays import Array, Namespace, Shape
     from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
 
@@ -31,7 +33,7 @@ class LabelLoss(Loss):
     Check them where data is read.
     """
 
-    target: ClassVar[Literal["labels", "values"]] = "labels"
+    tasks: ClassVar[frozenset[Task]] = frozenset({"classification"})
 
     class_weights: tuple[float, ...] = hyperparameter(
         default=(),
@@ -57,6 +59,11 @@ class LabelLoss(Loss):
                 f"{self.type}.class_weights must have one number for each of {classes} classes, "
                 f"not {len(self.class_weights)}"
             )
+
+    def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
+        """Return the number of classes: the number of columns of the scores, or 2 if there is one score per sample."""
+        scores = shapes[0]
+        return {1: scores[1] if scores[1:] > (1,) else 2}
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
         scores, labels = shapes
@@ -90,6 +97,8 @@ class SignedLoss(LabelLoss):
     Scores (batch,) or (batch, 1) are scores of label 1: z is the score if the label is 1, and minus the score if it is
     0. A subclass implements `curve`, the function and its derivative.
     """
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({"binary"})
 
     def curve(self, xp: Namespace, z: Array, value: Array, slope: Array) -> None:
         """Write the function of `z` into `value`, and its derivative into `slope`."""

@@ -12,7 +12,7 @@ class SmoothL1(ValueLoss):
 
     Predictions x and targets t (batch, ...), to (batch,). h is computed as `c (d - c beta / 2)`, where
     `c = min(max(d / beta, -1), 1)` is its derivative. This is the Huber loss divided by its delta, and PyTorch's
-    `SmoothL1Loss`, summed over the entries of a sample.
+    `SmoothL1Loss`, but the sum over the n entries of a sample instead of the mean: n times as much.
 
     Source: Girshick, "Fast R-CNN", ICCV 2015, equation 3, where beta is 1.
     """

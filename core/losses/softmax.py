@@ -20,6 +20,10 @@ class SoftmaxCrossEntropy(LabelLoss):
     With `label_smoothing` e and K classes, the target distribution is `1 - e + e / K` at y and `e / K` elsewhere. This
     adds `e (s_y - mean(s))` to the loss, and `e - e / K` at y and `-e / K` elsewhere to its gradient.
 
+    It is PyTorch's `CrossEntropyLoss`, except with `class_weights`: PyTorch divides the sum over the batch by the sum
+    of the weights of its labels, and with label smoothing it weights the term of each class by that class's weight.
+    Here the sum is divided by the number of rows, and the loss of a row is weighted by the weight of its label.
+
     Source: the lecture; label smoothing: Szegedy et al., "Rethinking the Inception architecture", CVPR 2016.
     """
 

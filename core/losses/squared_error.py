@@ -9,6 +9,9 @@ from core.losses.values import ValueLoss
 class SquaredError(ValueLoss):
     """`sum (x - t)²` per sample, without a factor 1/2: predictions x and targets t (batch, ...), to (batch,).
 
+    With n entries per sample, it is n times PyTorch's `MSELoss`, which is a mean over all entries; see also
+    `mean_squared_error`.
+
     The derivative is `2 (x - t)`. Source: the lecture's sum of squared differences.
     """
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from core.arrays import along_rows
-from core.graph.node import Loss, sides
+from core.graph.node import Loss, Task, sides
 
 if TYPE_CHECKING:
     from core.arrays import Array, Namespace, Shape
@@ -18,7 +18,7 @@ class ValueLoss(Loss):
     Predictions and targets (batch, ...), to (batch,). A subclass implements `curve`, the function and its derivative.
     """
 
-    target: ClassVar[Literal["labels", "values"]] = "values"
+    tasks: ClassVar[frozenset[Task]] = frozenset({"regression"})
 
     def kinks(self) -> tuple[float, ...]:
         """Return the differences at which the first or second derivative is discontinuous."""

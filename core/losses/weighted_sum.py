@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, get_args
 
-from core.graph.node import Kept, Loss
+from core.graph.node import Kept, Loss, Task
 from core.registry import hyperparameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from core.arrays import Array, Namespace, Shape
     from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
 
 
 class WeightedSum(Loss):
-    """`sum_k weight_k loss_k` of losses with the same inputs; their targets must be all labels or all values.
+    """`sum_k weight_k loss_k` of losses with the same inputs. Its tasks are those that all of them have.
 
     The gradient is the weighted sum of the gradients of the losses.
     """
 
     type: ClassVar[str] = "weighted_sum"
-    target: ClassVar[Literal["labels", "values"]] = "labels"
+    tasks: ClassVar[frozenset[Task]] = frozenset(get_args(Task))
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     losses: tuple[Loss, ...] = hyperparameter(doc="The losses, at least one.")
@@ -36,12 +36,12 @@ class WeightedSum(Loss):
                 f"weighted_sum.weights must have one number for each of {len(self.losses)} losses, "
                 f"not {len(self.weights)}"
             )
-        targets = {loss.target for loss in self.losses}
-        if len(targets) > 1:
-            kinds = ", ".join(f"{loss.type} of {loss.target}" for loss in self.losses)
-            raise ValueError(f"weighted_sum.losses must all be of labels or all of values, not {kinds}")
+        tasks = frozenset.intersection(*(loss.tasks for loss in self.losses))
+        if not tasks:
+            kinds = ", ".join(f"{loss.type} ({' or '.join(sorted(loss.tasks))})" for loss in self.losses)
+            raise ValueError(f"weighted_sum.losses must have a task in common, not {kinds}")
         # Per instance, unlike in other losses: it depends on the losses.
-        object.__setattr__(self, "target", targets.pop())
+        object.__setattr__(self, "tasks", tasks)
 
     def infer(self, *shapes: Shape) -> Shape:
         return next(iter({loss.infer(*shapes) for loss in self.losses}))
@@ -84,6 +84,9 @@ class WeightedSum(Loss):
         found = [branches.ravel() for loss in self.losses if (branches := loss.branches(xp, inputs)) is not None]
         joined: Array | None = xp.concatenate(found) if found else None
         return joined
+
+    def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
+        return self.losses[0].index_limits(*shapes)
 
     def _parts(self, workspace: Workspace) -> Iterator[tuple[Loss, float, Array, Workspace]]:
         """Yield each loss, its weight, its value and its own workspace."""

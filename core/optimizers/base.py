@@ -34,9 +34,9 @@ class Optimizer(Registered):
         """Names of the vectors kept between steps: each as long as the parameters, and zero at first."""
         return ()
 
-    def learning_rate(self, step: int, total_steps: int) -> float:
-        """Return the learning rate at `step`, counted from 0, of `total_steps`."""
-        return self.lr * self.schedule.factor(step, total_steps)
+    def learning_rate(self, step: int, total_steps: int, epoch_steps: int) -> float:
+        """Return the learning rate at `step`, counted from 0, of `total_steps`. An epoch has `epoch_steps`."""
+        return self.lr * self.schedule.factor(step, total_steps, epoch_steps)
 
     def update(
         self,

@@ -25,8 +25,8 @@ def move_with_momentum(
 class SGD(Optimizer):
     """`v = momentum v + g; w = w - lr v`; without momentum, which is plain gradient descent, `w = w - lr g`.
 
-    With `nesterov`, `w = w - lr (g + momentum v)`. As in PyTorch; Caffe multiplies the learning rate into `v`, which is
-    the same as long as the rate is constant.
+    With `nesterov`, which needs a momentum, `w = w - lr (g + momentum v)`. As in PyTorch; Caffe multiplies the learning
+    rate into `v`, which is the same as long as the rate is constant.
 
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Sutskever et al., "On the
     importance of initialization and momentum in deep learning", ICML 2013.
@@ -36,6 +36,13 @@ class SGD(Optimizer):
 
     momentum: float = hyperparameter(default=0.0, doc="Decay of the velocity per step; 0 for none.", ge=0, lt=1)
     nesterov: bool = hyperparameter(default=False, doc="Whether to use Nesterov's momentum.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise ValueError(
+                "sgd.nesterov needs sgd.momentum greater than 0, such as 0.9; without momentum, leave it out"
+            )
 
     @property
     def slots(self) -> tuple[str, ...]:

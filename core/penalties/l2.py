@@ -10,6 +10,10 @@ from core.registry import hyperparameter
 class L2(Penalty):
     """`weight * sum w²`, without a factor 1/2; the gradient is `2 weight w`.
 
+    PyTorch's `weight_decay` of SGD adds `weight_decay w` to the gradient: `weight = weight_decay / 2`. scikit-learn's
+    LogisticRegression and LinearSVC with C on n rows: `weight = 1 / (2 C n)`. Its Ridge with alpha and squared_error:
+    `weight = alpha / n`. Biases have no penalty.
+
     It favours many small weights over few large ones.
     """
 

@@ -10,6 +10,6 @@ class Constant(Schedule):
 
     type: ClassVar[str] = "constant"
 
-    def factor(self, step: int, total_steps: int) -> float:
+    def factor(self, step: int, total_steps: int, epoch_steps: int) -> float:
         """Return 1."""
         return 1.0

@@ -14,6 +14,6 @@ class InverseDecay(Schedule):
     decay: float = hyperparameter(doc="With power 1, the rate is halved after 1 / decay optimizer steps.", ge=0)
     power: float = hyperparameter(default=1.0, doc="Exponent of the decay in the long run.", ge=0)
 
-    def factor(self, step: int, total_steps: int) -> float:
+    def factor(self, step: int, total_steps: int, epoch_steps: int) -> float:
         """Return the factor, in [0, 1]."""
         return float((1 + self.decay * step) ** -self.power)

@@ -78,7 +78,8 @@ def draw_pictures(subject: Subject) -> Pictures:
 
 def _graph(subject: Subject) -> bytes:
     job = JobSpec.model_validate(subject.spec)
-    return to_svg(with_loss(build_classifier(job.model.layers, subject.dataset.features), job.loss)).encode()
+    graph = build_classifier(job.model.layers, subject.dataset.features)
+    return to_svg(with_loss(graph, job.loss, "classification")).encode()
 
 
 def _curves(subject: Subject, kept: int | None) -> Figure | None:

@@ -11,10 +11,12 @@ from core.gradcheck.model import check_model
 from service.cli.spec_file import SpecFileError, read_spec
 from service.http.field_errors import document_problems
 from service.jobs.schemas import JobRequest
+from workers.job.balanced import BalancedLoss
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from core import Loss, Task
     from core.gradcheck.report import GradientReport
 
 
@@ -36,8 +38,11 @@ def _spec(file: Path) -> JobRequest:
 def _graph(spec: JobRequest, rows: int) -> Graph:
     if spec.model.inputs is None:
         raise SpecFileError("model.inputs is required here: the number of features of a row")
+    if isinstance(spec.loss, BalancedLoss):
+        raise SpecFileError("loss.class_weights must be numbers here: without a dataset there is nothing to balance")
     try:
-        graph = with_loss(build_classifier(spec.model.layers, spec.model.inputs), spec.loss)
+        graph = build_classifier(spec.model.layers, spec.model.inputs)
+        graph = with_loss(graph, spec.loss, _task(spec.loss, graph))
         graph.shapes(rows)
     except ModelError as error:
         field = "" if error.field is None else f".{error.field}"
@@ -45,3 +50,10 @@ def _graph(spec: JobRequest, rows: int) -> Graph:
     except GraphError as error:
         raise SpecFileError(f"loss: {error}") from error
     return graph
+
+
+def _task(loss: Loss, graph: Graph) -> Task:
+    """The task of a job with this loss, as far as it can be known without a dataset."""
+    if "regression" in loss.tasks:
+        return "regression"
+    return "binary" if graph.shapes()["scores"][1:] == (1,) else "classification"

@@ -51,6 +51,15 @@ class JobDataset(TypedDict):
     digest: str
 
 
+class Kept(TypedDict):
+    """The parameters that are kept, those after a step, and their metrics; lists of jobs have no details."""
+
+    step: int
+    epoch: int
+    metrics: dict[str, float | None]
+    details: dict[str, Any] | None
+
+
 class JobData(TypedDict):
     """A job."""
 
@@ -65,6 +74,7 @@ class JobData(TypedDict):
     dataset: JobDataset | None
     progress: Progress
     metrics: dict[str, float | None]
+    kept: Kept | None
     attempts: list[Attempt]
     restarts: int
     created_at: str
@@ -254,6 +264,8 @@ class Preview(TypedDict):
     """What would run if a spec were submitted."""
 
     spec: dict[str, Any]
+    task: str
+    metrics: list[str]
     parameters: int
     layers: list[Layer]
     train_rows: int

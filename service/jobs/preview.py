@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, Field
 
-from core import BATCH, build_classifier
+from core import BATCH, Task, build_classifier
 from service.http.problems import FieldProblemView
 from service.jobs.schemas import BESIDE_SPEC
 from workers.job.index_columns import changed_indices
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from core import Graph, Layer
     from service.settings import Settings
+    from workers.data.dataset import DatasetInfo
     from workers.job.resolve import ResolvedJob
 
 
@@ -41,6 +42,11 @@ class JobPreview(BaseModel):
     """What would run."""
 
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
+    task: Task = Field(description="What the model is trained for, as the loss and the dataset decide it.")
+    metrics: list[str] = Field(
+        description="Metrics on the validation rows: after every epoch, or at the end of training only.",
+        examples=[["val/loss", "val/accuracy"]],
+    )
     parameters: int = Field(description="Number of trained parameters.")
     layers: list[LayerPreview] = Field(description="In the order of the spec.")
     train_rows: int
@@ -53,21 +59,23 @@ class JobPreview(BaseModel):
     warnings: list[FieldProblemView] = Field(description="Settings that are allowed but may be mistakes.")
 
 
-def preview(job: ResolvedJob, features: int, settings: Settings) -> JobPreview:
-    """Preview of a resolved job on a dataset with this many features."""
-    graph = build_classifier(job.spec.model.layers, features)
+def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPreview:
+    """Preview of a resolved job on a dataset."""
+    graph = build_classifier(job.spec.model.layers, dataset.features)
     return JobPreview(
         spec=job.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
+        task=job.metrics.task,
+        metrics=list(job.metrics.final if job.validation_rows else ()),
         parameters=job.parameters,
         layers=list(_layers(job, graph)),
         train_rows=job.train_rows,
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
-        memory_per_worker_bytes=memory_per_worker(job, features),
+        memory_per_worker_bytes=memory_per_worker(job, dataset),
         warnings=[
             FieldProblemView(field=field, message=message)
-            for field, message in (*_warnings(job, graph, settings), *_changed_indices(job, graph, features))
+            for field, message in (*_warnings(job, graph, settings), *_changed_indices(job, graph, dataset.features))
         ],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
@@ -11,6 +12,7 @@ from service.jobs.repository import (
     get_attempt,
     move,
     record_event,
+    record_kept,
     record_progress,
     record_restart,
     record_result,
@@ -20,7 +22,7 @@ from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
 from service.store.models import Attempt, Job
 from service.store.rows import find
 from workers.job.spec import JobSpec
-from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Started
+from workers.record.events import Checkpointed, Ended, Evaluated, Event, Noted, Progress, Restarted, Started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +69,11 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
             record_progress(session, job_id, attempt, epoch=event.epoch, step=event.step)
         case Checkpointed():
             record_result(session, job_id, attempt, params_sha256=event.params_sha256)
+        case Evaluated():
+            # JSON has no NaN and no infinity.
+            metrics = {name: value if math.isfinite(value) else None for name, value in event.metrics.items()}
+            kept = {"step": event.step, "epoch": event.epoch, "metrics": metrics}
+            record_kept(session, job_id, attempt, kept, dict(event.details))
         case Restarted():
             record_restart(session, job_id, attempt, reason=event.reason, message=event.message)
         case Noted():

@@ -263,6 +263,11 @@ def record_result(session: Session, job_id: str, attempt: int, *, params_sha256:
     return changed(session, update(Job).where(*held(job_id, attempt)).values(params_sha256=params_sha256))
 
 
+def record_kept(session: Session, job_id: str, attempt: int, kept: dict[str, Any], evaluation: dict[str, Any]) -> bool:
+    """Record the parameters that are kept, `step`, `epoch` and `metrics`, and the details of their evaluation."""
+    return changed(session, update(Job).where(*held(job_id, attempt)).values(kept=kept, evaluation=evaluation))
+
+
 def held(job_id: str, attempt: int) -> tuple[ColumnElement[bool], ...]:
     """Conditions for a write of `attempt` to the job: it is the current attempt and has not ended."""
     return Job.id == job_id, Job.attempt == attempt, Job.state.in_(LIVE)

@@ -72,7 +72,7 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
     A spec that cannot run is rejected with the same errors as when it is submitted.
     """
     dataset, resolved = check_job(spec, services)
-    return preview(resolved, DatasetInfo.from_json(dataset).features, services.settings)
+    return preview(resolved, DatasetInfo.from_json(dataset), services.settings)
 
 
 @router.get("", response_description="A page of jobs")
@@ -87,7 +87,7 @@ def get_jobs(services: ServicesDependency, query: Annotated[JobFilter, Query()])
 def get_one_job(job_id: str, services: ServicesDependency) -> JobView:
     """Get a job."""
     with services.database.reading() as session:
-        return job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
+        return job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link, details=True)
 
 
 @router.post(

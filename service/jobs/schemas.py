@@ -11,6 +11,7 @@ from service.jobs.mlflow_pages import run_page
 from service.jobs.series.thinning import FEWEST
 from service.jobs.states import State
 from workers.job.fields import StrictModel
+from workers.job.metrics import epoch_mean
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ RUNNING_JOB: dict[str, JsonValue] = {
     },
     "progress": {"epoch": 3, "step": 40, "total_steps": 240},
     "metrics": {"train/loss": 0.53, "val/accuracy": 0.94},
+    "kept": None,
     "attempts": [
         {"number": 1, "outcome": None, "reason": None, "started_at": "2026-01-01T12:00:01Z", "finished_at": None}
     ],
@@ -173,6 +175,22 @@ class JobDatasetView(BaseModel):
     digest: str = Field(description="SHA-256 of the content.")
 
 
+class KeptView(BaseModel):
+    """The parameters that are kept: those with the best value of `checkpoints.best`, or the last ones without it."""
+
+    step: int = Field(description="Step after which they were reached.")
+    epoch: int
+    metrics: dict[str, float | None] = Field(
+        description="All metrics on the validation rows, by name; null if one is not finite.",
+        examples=[{"val/loss": 0.21, "val/accuracy": 0.94}],
+    )
+    details: dict[str, JsonValue] | None = Field(
+        None,
+        description="Of labels: `confusion`, the number of rows by true and predicted label, and `per_label`, lists of "
+        "precision, recall, F1 and number of rows. Null in lists of jobs.",
+    )
+
+
 class JobView(BaseModel):
     """A job."""
 
@@ -188,7 +206,14 @@ class JobView(BaseModel):
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
     dataset: JobDatasetView | None = Field(description="Version of the dataset; null if it has none.")
     progress: ProgressView
-    metrics: dict[str, float | None] = Field(description="The latest value of each series; null if it is not finite.")
+    metrics: dict[str, float | None] = Field(
+        description="The latest value of each series; null if it is not finite. Those under train/ are the means over "
+        "the last epoch that was completed, or before that the values of the last step."
+    )
+    kept: KeptView | None = Field(
+        description="The metrics of the parameters that are kept, those that the trained model has; null before the "
+        "end of training."
+    )
     attempts: list[AttemptView]
     restarts: int = Field(description="How often it was restarted from a checkpoint after a fault.")
     created_at: datetime
@@ -287,7 +312,7 @@ class MetricsView(BaseModel):
     data: dict[str, SeriesView]
 
 
-def job_view(job: "Job", mlflow_link: str | None) -> JobView:
+def job_view(job: "Job", mlflow_link: str | None, *, details: bool = False) -> JobView:
     """A job's row as the API returns it; `mlflow_link` is the base of links to MLflow."""
     return JobView(
         id=job.id,
@@ -301,6 +326,7 @@ def job_view(job: "Job", mlflow_link: str | None) -> JobView:
         dataset=JobDatasetView.model_validate(job.dataset) if "version" in job.dataset else None,
         progress=ProgressView(epoch=job.epoch, step=job.step, total_steps=job.total_steps),
         metrics=latest_values(job.latest_metrics),
+        kept=None if job.kept is None else KeptView(**job.kept, details=job.evaluation if details else None),
         attempts=[AttemptView.model_validate(attempt) for attempt in job.attempts],
         restarts=job.restarts,
         created_at=job.created_at,
@@ -314,8 +340,13 @@ def job_view(job: "Job", mlflow_link: str | None) -> JobView:
 
 
 def latest_values(latest_metrics: dict[str, Any]) -> dict[str, float | None]:
-    """Names and values of a row's latest metrics."""
-    return {name: value for name, (_, value) in sorted(latest_metrics.items())}
+    """Names and values of a row's latest metrics.
+
+    Those of steps have the means over the last epoch that was completed, if there is one.
+    """
+    values = {name: value for name, (_, value) in sorted(latest_metrics.items())}
+    means = {name for name in values if name.endswith(epoch_mean(""))}
+    return {name: values.get(epoch_mean(name), value) for name, value in values.items() if name not in means}
 
 
 def mlflow_view(job: "Job", mlflow_link: str | None) -> MlflowView | None:

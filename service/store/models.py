@@ -83,6 +83,10 @@ class Job(Base):
     # {name: [step, value]}; null for NaN and infinity, which JSON does not have.
     latest_metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     params_sha256: Mapped[str | None]
+    # The parameters that are kept, from the end of training on: {"step", "epoch", "metrics"}; and the details of their
+    # evaluation, which lists of jobs do not read.
+    kept: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    evaluation: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     # Whether everything is exported to MLflow: the exporter queries the other jobs every second.
     mlflow_finished: Mapped[bool] = mapped_column(default=False)
     mlflow_problem: Mapped[str | None]  # what MLflow refuses, for the user

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from service.store.models import Job, Sweep
-    from workers.job.spec import ValidationMetric
+    from workers.job.metrics import ValidationMetric
 
 
 def compare(

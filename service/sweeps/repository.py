@@ -16,8 +16,7 @@ from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Action, State
 from service.store.models import Job, Metric, Sweep
 from service.store.rows import add_once
 from service.sweeps.schemas import SweepState
-from workers.job.spec import ValidationMetric
-from workers.record.selection import HIGHER_IS_BETTER
+from workers.job.metrics import HIGHER_IS_BETTER, ValidationMetric
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -25,7 +25,7 @@ from service.sweeps.repository import (
     states_of,
 )
 from service.sweeps.schemas import ComparisonView, SweepList, SweepRequest, SweepView, sweep_mlflow_view
-from workers.job.spec import ValidationMetric
+from workers.job.metrics import ValidationMetric
 
 PATH = "/v1/sweeps"
 

@@ -14,7 +14,8 @@ from service.sweeps.expansion import SEED
 from service.sweeps.search import MAX_MEMBERS, Over
 from service.sweeps.stopping import Stopping
 from workers.job.fields import FieldValueError, StrictModel
-from workers.job.spec import Name, ValidationMetric
+from workers.job.metrics import ValidationMetric
+from workers.job.spec import Name
 
 # The sweep sets these fields of its members; see `SweepRequest.base`.
 NAMING = ("name", "experiment")

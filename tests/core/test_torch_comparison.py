@@ -263,6 +263,17 @@ def test_losses_of_values(loss, peer):
     agree(loss, peer, *np.random.default_rng(0).normal(size=(2, 30, 4)))
 
 
+def test_loss_of_several_labels():
+    random = np.random.default_rng(0)
+    for targets in (random.integers(0, 2, (30, 4)).astype(float), random.random((30, 4))):
+        agree(
+            SigmoidCrossEntropy(),
+            lambda s, t: rows(F.binary_cross_entropy_with_logits(s, t, reduction="none")),
+            3 * random.normal(size=(30, 4)),
+            targets,
+        )
+
+
 def test_every_layer_and_loss_but_dropout_is_compared():
     compared = {
         type(node) for table in (LAYERS, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES) for node, _ in table
@@ -295,7 +306,8 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
     """Train a network here and in PyTorch for a hundred steps on the same new batches, and return both parameters."""
     peer, width = HIDDEN[hidden]
     layers = [Linear(units=12), hidden, Linear(units=CLASSES)]
-    graph = with_loss(build_classifier(layers, FEATURES), loss)
+    task = "regression" if loss.tasks == {"regression"} else "classification"
+    graph = with_loss(build_classifier(layers, FEATURES), loss, task)
     plan = Plan(Program.compile(graph, ("loss",), batch=ROWS, dtype=np.float64))
     plan.parameters[...] = initialize(plan.layout, 0, np.float64)
     state = {slot: np.zeros_like(plan.parameters) for slot in optimizer.slots}
@@ -311,7 +323,7 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
     own = [theirs[name] for name in ours if name.startswith("1_")]
 
     random = np.random.default_rng(0)
-    target = "labels" if loss.target == "labels" else "targets"
+    target = "targets" if task == "regression" else "labels"
     for step in range(1, STEPS + 1):
         x = random.normal(size=(ROWS, FEATURES))
         t = random.integers(0, CLASSES, ROWS) if target == "labels" else random.normal(size=(ROWS, CLASSES))
@@ -327,7 +339,7 @@ def train(hidden, loss, loss_peer, optimizer, make_peer, options):
             plan.gradients,
             state,
             scratch,
-            Step(optimizer.learning_rate(step - 1, STEPS), step),
+            Step(optimizer.learning_rate(step - 1, STEPS, STEPS), step),
             plan.layout.penalized,
         )
 

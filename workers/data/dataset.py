@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from workers.data.arrow import values_of
 from workers.data.integrity import digest_of, note_check, was_checked
+
+CHUNK = 2**20  # numbers that are looked at together
 
 FEATURES, LABEL, TARGET, SPLIT = "features", "label", "target", "split"
 
@@ -87,7 +89,27 @@ def open_splits(info: DatasetInfo) -> NDArray[np.uint8]:
     return _open(info)[2]
 
 
-def _open(info: DatasetInfo, *, again: bool = False) -> list[NDArray[Any]]:
+def open_truth(info: DatasetInfo) -> NDArray[Any]:
+    """Map the labels or targets alone, as `open_dataset` returns them.
+
+    The file's content is not compared with its digest, which takes long for a large file. Raises `DatasetError`.
+    """
+    truth = _open(info, check=False)[1]
+    return truth.reshape(-1, info.targets) if info.targets else truth
+
+
+def first_other(values: NDArray[Any], allowed: Collection[float]) -> tuple[int, int, float] | None:
+    """Row, column and value of the first of values (rows, columns) that is not among those allowed, if there is one."""
+    count = max(1, CHUNK // values.shape[1])
+    for start in range(0, len(values), count):
+        other = ~np.isin(values[start : start + count], list(allowed))
+        if other.any():
+            row, column = np.argwhere(other)[0].tolist()
+            return start + row, column, float(values[start + row, column])
+    return None
+
+
+def _open(info: DatasetInfo, *, check: bool = True, again: bool = False) -> list[NDArray[Any]]:
     """All numbers of each column, in the order of the schema."""
     try:
         with Path(info.path).open("rb") as file:
@@ -107,7 +129,7 @@ def _open(info: DatasetInfo, *, again: bool = False) -> list[NDArray[Any]]:
             "register the dataset again"
         )
     columns = [_numbers(column) for column in batch.columns]
-    if again or not was_checked(info, status):
+    if check and (again or not was_checked(info, status)):
         if digest_of(info, columns) != info.digest:
             raise DatasetError(
                 "the dataset's file is damaged: its content is not the one that was registered; register the dataset "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core import Array, Namespace
 from core.kernels.gather import PIECE, convert, gather
 from workers.data.augmenting import Augmentations
 from workers.data.scaling import Scaling
@@ -17,15 +18,17 @@ from workers.machine.device import Mirror
 
 @dataclass(frozen=True)
 class Batches:
-    """Memory-mapped features (rows, features) in their stored dtype, and labels (rows,).
+    """Memory-mapped features (rows, features) in their stored dtype, and the truth: labels (rows,) or targets.
 
-    Also holds how features are scaled, and how images are augmented in training.
+    Targets are float32 (rows, targets). Also holds how features and targets are scaled, and how images are augmented
+    in training.
     """
 
     features: NDArray[Any]
-    labels: NDArray[np.int64]
+    truth: NDArray[Any]
     scaling: Scaling | None
     augmentations: Augmentations | None = None
+    target_scaling: Scaling | None = None
 
     def load(self, rows: Rows, inputs: Mirror) -> None:
         """Copy the given rows into a plan's inputs as float32, scaled; allocates at most one piece of them."""
@@ -53,8 +56,16 @@ class Batches:
 
     def _finish(self, rows: Rows, inputs: Mirror) -> None:
         # With mode="clip" NumPy writes directly into `out`; the row numbers are always in range.
-        np.take(self.labels, rows, out=inputs.host[1], mode="clip")
+        np.take(self.truth, rows, axis=0, out=inputs.host[1], mode="clip")
+        if self.target_scaling is not None:
+            self.target_scaling.apply(inputs.host[1])
         inputs.upload()
+
+    def in_own_units(self, xp: Namespace, predictions: Array, rows: Rows, inputs: Mirror) -> tuple[Array, Array]:
+        """Return predictions of rows that were loaded into `inputs`, and their truth, in the targets' own units."""
+        if self.target_scaling is None:
+            return predictions, inputs.device[1]
+        return self.target_scaling.undo(xp, predictions), xp.asarray(self.truth[rows])
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""Scaling of features, by given numbers or by statistics over the training rows."""
+"""Scaling of features and targets, by given numbers or by statistics over the training rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.data.splitting import Rows
+
+if TYPE_CHECKING:
+    from core import Array, Namespace
 
 Totals = NDArray[np.float64]
 
@@ -18,16 +21,27 @@ CHUNK = 2**20  # float64 numbers in memory at the same time
 
 @dataclass(frozen=True)
 class Scaling:
-    """Number that is subtracted from each feature, and its divisor: float32 of shape (features,)."""
+    """Number that is subtracted from each column, and its divisor: float32 of shape (columns,)."""
 
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
 
+    def apply(self, values: NDArray[np.float32]) -> None:
+        """Scale values (rows, columns) in place. The result is computed in float64 and rounded once."""
+        shifted = np.subtract(values, self.mean, dtype=np.float64)
+        np.divide(shifted, self.deviation, out=values, casting="same_kind")
+
+    def undo(self, xp: Namespace, values: Array) -> Array:
+        """Return float32 values that are scaled (rows, columns) in their own units, computed like `apply`."""
+        mean, deviation = (xp.asarray(each, np.float64) for each in (self.mean, self.deviation))
+        own: Array = xp.add(xp.multiply(values, deviation), mean).astype(np.float32)
+        return own
+
 
 def standardization(features: NDArray[Any], rows: Rows) -> Scaling:
-    """Mean and standard deviation of each feature over the given rows, computed in float64, chunk by chunk.
+    """Mean and standard deviation of each feature or target over the given rows, computed in float64, chunk by chunk.
 
-    A constant feature gets the deviation 1, so that it becomes 0 and not NaN.
+    A constant column gets the deviation 1, so that it becomes 0 and not NaN.
     """
     mean = _totals(features, rows, lambda values: values) / len(rows)
     squares = _totals(features, rows, lambda values: np.square(values - mean))

@@ -24,7 +24,7 @@ from workers.exchange.partition import Partition
 from workers.exchange.round import Round
 from workers.exchange.shared_memory import Declaration
 from workers.exchange.tree import additions
-from workers.exchange.vectors import COLUMNS, Vector
+from workers.exchange.vectors import FIRST_COLUMNS, Vector
 from workers.machine.device import HOST, Device
 
 
@@ -33,8 +33,8 @@ class PeerCollective:
 
     A peer's first message must not arrive before: call `wait_until_ready` between this and the first operation.
 
-    The parameters begin as `initial`; `slots` are those of the optimiser's state. `device` is the device that will copy
-    from and to this worker's vectors.
+    The parameters begin as `initial`; `slots` are those of the optimiser's state, and `columns` are those of the table
+    of shards. `device` is the device that will copy from and to this worker's vectors.
     Raises `PeerSilentError`.
     """
 
@@ -44,11 +44,12 @@ class PeerCollective:
         partition: Partition,
         initial: Vector,
         slots: Sequence[str] = (),
+        columns: int = FIRST_COLUMNS,
         device: Device = HOST,
     ) -> None:
         self._rank, self._peers = exchange.membership.rank, exchange.peers
         self._exchange, self._partition, self._sharing = exchange, partition, exchange.meet()
-        self._allocate(initial, slots, device)
+        self._allocate(initial, slots, columns, device)
         squares = (self.squares, partition.squares)
         states = [(vector, partition.parameters) for vector in self.state.values()]
         self._gradients_round = self._round(Kind.GRADIENTS, [(self.table, partition.rows)])
@@ -56,12 +57,12 @@ class PeerCollective:
         self._parameters_round = self._round(Kind.PARAMETERS, [(self.parameters, partition.parameters), squares])
         self._state_round = self._round(Kind.STATE, states)
 
-    def _allocate(self, initial: Vector, slots: Sequence[str], device: Device) -> None:
+    def _allocate(self, initial: Vector, slots: Sequence[str], columns: int, device: Device) -> None:
         rank, partition, sharing = self._rank, self._partition, self._sharing
         home, mine = sharing.home(rank), partition.parameters[rank]
         vector: Declaration = (initial.shape, initial.dtype)
         common: list[Declaration] = [
-            ((partition.rows[-1].stop, COLUMNS), np.float64),
+            ((partition.rows[-1].stop, columns), np.float64),
             ((partition.squares[-1].stop,), initial.dtype),
             *[vector] * (1 + len(slots)),
         ]

@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# Columns of the table of shards: the sum of the losses, the correct samples, and the samples whose loss has a gradient.
-LOSS, CORRECT, ACTIVE = range(3)
-COLUMNS = 3
+# The first columns of the table of shards: the sum of the losses, and the samples whose loss has a gradient. What
+# metrics count comes after them.
+LOSS, ACTIVE = range(2)
+FIRST_COLUMNS = 2
 
 Vector: TypeAlias = NDArray[Any]
 Table: TypeAlias = NDArray[np.float64]

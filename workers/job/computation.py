@@ -17,13 +17,19 @@ from core import (
     ParameterLayout,
     Penalty,
     Program,
+    Task,
     build_classifier,
     initialize,
     with_loss,
 )
 from workers.data.splitting import batch_sizes
+from workers.exchange.vectors import FIRST_COLUMNS
+from workers.job.metrics import JobMetrics
+from workers.job.tallies import Tallies
+from workers.job.task import task_of
 
 if TYPE_CHECKING:
+    from workers.data.dataset import DatasetInfo
     from workers.job.spec import JobSpec
 
 
@@ -31,10 +37,11 @@ if TYPE_CHECKING:
 class Computation:
     """What a job computes, on any number of workers and threads. Its data are not included.
 
-    `graph` is the network with its loss, and `batch_sizes` the numbers of rows that its batches have.
+    `graph` is the network with its loss for the task, and `batch_sizes` the numbers of rows that its batches have.
     """
 
     graph: Graph
+    task: Task
     layout: ParameterLayout
     optimizer: Optimizer
     penalty: Penalty | None
@@ -44,14 +51,16 @@ class Computation:
     batch_sizes: frozenset[int]
 
     @classmethod
-    def of(cls, spec: JobSpec, features: int, train_rows: int) -> Computation:
+    def of(cls, spec: JobSpec, dataset: DatasetInfo, train_rows: int) -> Computation:
         """Build the computation of a resolved spec. ValueError if the spec is not resolved."""
         training = spec.training
         if training.shards is None:
             raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
-        graph = with_loss(build_classifier(spec.model.layers, features), spec.loss)
+        graph = build_classifier(spec.model.layers, dataset.features)
+        task = task_of(spec.loss, dataset, _outputs(graph))
         return cls(
-            graph,
+            with_loss(graph, spec.loss, task),
+            task,
             ParameterLayout(graph.parameters()),
             spec.optimizer,
             spec.regularization.penalty,
@@ -66,6 +75,17 @@ class Computation:
         """The check of what the network's layers read as indices."""
         return IndexCheck(self.graph)
 
+    @property
+    def metrics(self) -> JobMetrics:
+        """The metrics that the job computes."""
+        return JobMetrics(self.task, _outputs(self.graph))
+
+    @property
+    def training_tallies(self) -> Tallies:
+        """The columns of the table of shards, in training."""
+        metrics = self.metrics
+        return Tallies(metrics.training, metrics.outputs, FIRST_COLUMNS)
+
     def training_program(self, rows: int, dtype: npt.DTypeLike = np.float32) -> Program:
         """Compile forward and backward for a batch of `rows`. Workers bind it; the memory estimate asks its size."""
         outputs = ("loss", "scores", *self.indices.outputs)
@@ -74,3 +94,7 @@ class Computation:
     def initial_parameters(self) -> npt.NDArray[Any]:
         """A new flat vector, float32, of the parameters that the seed draws."""
         return initialize(self.layout, self.seed)
+
+
+def _outputs(graph: Graph) -> int:
+    return int(graph.shapes()["scores"][1])

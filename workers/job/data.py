@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,10 +31,11 @@ def split_sizes(spec: JobSpec, dataset: DatasetInfo) -> tuple[int, int]:
     return train, validation
 
 
-def split_rows(spec: JobSpec, dataset: DatasetInfo, labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
+def split_rows(spec: JobSpec, dataset: DatasetInfo, truth: NDArray[Any]) -> tuple[Rows, Rows]:
     """Numbers of the rows that the job trains on, and of those that it is validated on.
 
-    Raises `DatasetError` if the split column is needed and cannot be read.
+    `truth` has the labels or targets of all rows. Raises `DatasetError` if the split column is needed and cannot be
+    read.
     """
     if spec.data.split is not None:
         position = {value: index for index, value in enumerate(dataset.splits)}
@@ -42,7 +43,7 @@ def split_rows(spec: JobSpec, dataset: DatasetInfo, labels: NDArray[np.int64]) -
             [position[value] for value in values] for values in (spec.data.split.train, spec.data.split.validation)
         )
         return split_by_value(open_splits(dataset), train, validation)
-    return split(len(labels), spec.data.validation, spec.training.seed, labels if spec.data.stratify else None)
+    return split(len(truth), spec.data.validation, spec.training.seed, truth if spec.data.stratify else None)
 
 
 def augmentations_of(spec: JobSpec, shape: tuple[int, ...] | None) -> Augmentations | None:
@@ -61,14 +62,23 @@ def scaling_of(spec: JobSpec, dataset: DatasetInfo) -> Scaling | None:
         return Scaling(*scale_numbers(scale, dataset.features))
     if not spec.data.standardize:
         return None
-    features, labels = open_dataset(dataset)
-    train, _ = split_rows(spec, dataset, labels)
+    features, truth = open_dataset(dataset)
+    train, _ = split_rows(spec, dataset, truth)
     return standardization(features, train)
 
 
 def scale_numbers(scale: ScaleSpec, features: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What is subtracted from each feature, and its divisor."""
     return _repeated(scale.subtract, features), _repeated(scale.divide, features)
+
+
+def target_scaling_of(spec: JobSpec, dataset: DatasetInfo) -> Scaling | None:
+    """How the job scales its targets; None if it does not. Raises `DatasetError` if the rows cannot be read."""
+    if not spec.data.standardize_targets:
+        return None
+    _, targets = open_dataset(dataset)
+    train, _ = split_rows(spec, dataset, targets)
+    return standardization(targets, train)
 
 
 def _repeated(numbers: float | list[float], features: int) -> NDArray[np.float32]:

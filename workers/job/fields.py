@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
 from pydantic import (
     AfterValidator,
@@ -21,11 +21,17 @@ from pydantic import (
     FailFast,
     Field,
     PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
 )
 
 from core import Entry, Registered, registered, to_spec
 from core.registry import alternatives, item_type, to_json
+from workers.job.balanced import BALANCED, BalancedLoss, is_balanced
+
+if TYPE_CHECKING:
+    from core import Loss
 
 BOUNDS = ("ge", "gt", "le", "lt")
 
@@ -63,9 +69,21 @@ def spec_model(kind: str, name: str) -> type[StrictModel]:
         bounds = {bound: field.metadata[bound] for bound in BOUNDS if field.metadata.get(bound) is not None}
         default = ... if field.default is dataclasses.MISSING else to_json(field.default)
         annotation = _type_in_spec(cls.annotations[field.name], bounds, kind)
+        if (kind, field.name) == ("loss", "class_weights"):
+            annotation = Annotated[annotation, _or_balanced(bounds)]
         # A default is JSON too, so validating it builds what it describes.
         fields[field.name] = (annotation, Field(default, description=field.metadata["doc"], validate_default=True))
     return create_model(f"{cls.__name__}Spec", __base__=StrictModel, __doc__=cls.__doc__, **fields)
+
+
+def _or_balanced(bounds: dict[str, Any]) -> WrapValidator:
+    """Accept `"balanced"` too, instead of weights with these bounds."""
+
+    def validate(value: Any, validate_weights: ValidatorFunctionWrapHandler) -> Any:
+        return value if value == BALANCED else validate_weights(value)
+
+    weights = list[Annotated[float, Field(**bounds)]]
+    return WrapValidator(validate, json_schema_input_type=weights | Literal["balanced"])
 
 
 def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
@@ -110,11 +128,16 @@ def spec_union(kind: str, names: tuple[str, ...] | None = None) -> Any:
     An error that the class itself raises, such as for a lower bound above the upper one, is reported for the field.
     """
     classes = registered(kind)
-    return _union({spec_model(kind, name): partial(_build, classes[name]) for name in names or classes}, to_spec)
+    return _union({spec_model(kind, name): partial(_build, classes[name]) for name in names or classes}, _to_spec)
 
 
 def _build(cls: type[Registered], spec: StrictModel) -> Any:
-    return cls(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cls)})
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(cls)}
+    return BalancedLoss(cast("type[Loss]", cls), fields) if is_balanced(fields) else cls(**fields)
+
+
+def _to_spec(thing: Registered | BalancedLoss) -> dict[str, Any]:
+    return thing.to_spec() if isinstance(thing, BalancedLoss) else to_spec(thing)
 
 
 class _Place(StrictModel):
@@ -156,5 +179,7 @@ def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Ca
     choices = tuple(Annotated[model, AfterValidator(build)] for model, build in models.items())
     # Defaults are JSON already. A lambda has no return type, so the JSON schema of the output is that of the models.
     serializer = PlainSerializer(lambda thing: thing if isinstance(thing, dict) else dump(thing))
-    given_object = BeforeValidator(lambda thing: dump(thing) if isinstance(thing, Registered | Entry) else thing)
+    given_object = BeforeValidator(
+        lambda thing: dump(thing) if isinstance(thing, Registered | Entry | BalancedLoss) else thing
+    )
     return Annotated[Union[choices], Field(discriminator="type"), serializer, given_object]  # noqa: UP007

@@ -11,19 +11,20 @@ from workers.exchange.tree import complete_subtrees
 from workers.job.computation import Computation
 
 if TYPE_CHECKING:
+    from workers.data.dataset import DatasetInfo
     from workers.job.resolve import ResolvedJob
 
 DTYPE = np.dtype(np.float32)
 
 
-def memory_per_worker(job: ResolvedJob, features: int) -> int:
+def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> int:
     """Bytes of the arrays that a job's first worker trains with; the others have no more shards than it.
 
     The plans of the evaluation, copies for checkpoints, Python, its libraries and the pages of the dataset's file are
     not included.
     """
     spec, resources = job.spec, job.spec.resources
-    computation = Computation.of(spec, features, job.train_rows)
+    computation = Computation.of(spec, dataset, job.train_rows)
     owned = split_evenly(computation.shards, resources.workers)[0]
     lanes = min(len(owned), resources.lanes // resources.workers)
     subtrees = [

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 from core import Graph, GraphError, ModelError, build_classifier, with_loss
+from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
-from workers.job.data import augmentations_of, split_sizes
+from workers.job.balanced import BalancedLoss, balanced_weights
+from workers.job.data import augmentations_of, split_rows, split_sizes
+from workers.job.metrics import JobMetrics
 from workers.job.normalization import normalized_values
+from workers.job.task import TaskError, content, tasks_of
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
@@ -49,6 +53,7 @@ class ResolvedJob:
     """A spec with every default filled in, and the numbers that follow from it and its dataset."""
 
     spec: JobSpec
+    metrics: JobMetrics
     parameters: int
     train_rows: int
     validation_rows: int
@@ -68,18 +73,26 @@ class ResolvedJob:
 def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> ResolvedJob:
     """Fill in the defaults that depend on the dataset, and check the spec against it.
 
-    Raises `SpecError` with every problem: shapes that do not fit, a last layer that does not give one score per class,
-    more shards than rows in a batch, a model beyond the limits, and so on.
+    Raises `SpecError` with every problem: shapes that do not fit, a loss that does not fit the dataset, a last layer
+    with another number of outputs, more shards than rows in a batch, a model beyond the limits, and so on.
     """
     problems: list[FieldProblem] = []
     # With a wrong split the number of rows is unknown, so it is not checked.
-    train, validation = split_sizes(spec, dataset) if _check_split(spec, dataset, problems) else (dataset.rows, 0)
+    split_known = _check_split(spec, dataset, problems)
+    train, validation = split_sizes(spec, dataset) if split_known else (dataset.rows, 0)
+    if isinstance(spec.loss, BalancedLoss):
+        weights = _balanced(spec, dataset, problems) if split_known else []
+        spec = spec.model_copy(update={"loss": spec.loss.with_weights(weights)})
     shards = _check_training(spec, train, problems) if train else 1
-    parameters = _check_model(spec, dataset, limits, shards, problems)
+    metrics = None
+    if (graph := _check_model(spec, dataset, problems)) is not None:
+        _check_size(spec, graph, dataset, limits, problems)
+        _check_normalization(graph, spec.training.batch_size, shards, problems)
+        metrics = _check_task(spec, graph, dataset, problems)
     _check_scale(spec, dataset, problems)
     _check_augmentation(spec, dataset, problems)
     _check_validation(spec, dataset, (train, validation), problems)
-    if problems:
+    if problems or graph is None or metrics is None:
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
@@ -90,11 +103,34 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     )
     return ResolvedJob(
         spec=resolved,
-        parameters=parameters,
+        metrics=metrics,
+        parameters=_parameters(graph),
         train_rows=train,
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
+
+
+def _balanced(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> list[float]:
+    """Balanced class weights over the training rows; none if they cannot be computed."""
+    field, classes = "loss.class_weights", dataset.classes
+    if not classes:
+        message = f"is balanced, but dataset {spec.data.dataset!r} has {content(dataset)}: must be left out"
+        problems.append(FieldProblem(field, message))
+        return []
+    try:
+        labels = open_truth(dataset)
+        train, _ = split_rows(spec, dataset, labels)
+    except DatasetError as error:
+        problems.append(FieldProblem("data.dataset", str(error)))
+        return []
+    weights = balanced_weights(labels[train], len(classes))
+    missing = [name for name, weight in zip(classes, weights, strict=True) if not isfinite(weight)]
+    if missing:
+        message = f"is balanced, but no training row has the class {missing[0]!r}: must be numbers, one for each class"
+        problems.append(FieldProblem(field, message))
+        return []
+    return weights
 
 
 def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
@@ -104,8 +140,8 @@ def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
     return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
 
 
-def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, shards: int, problems: list[FieldProblem]) -> int:
-    """Check the shapes; return the number of parameters (0 if the shapes do not fit)."""
+def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> Graph | None:
+    """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
     if spec.model.inputs not in {None, dataset.features}:
         problems.append(
             FieldProblem(
@@ -114,23 +150,23 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, shards: in
                 f"must be {dataset.features}, or left out",
             )
         )
-    if not dataset.classes:
-        problems.append(
-            FieldProblem(
-                "data.dataset",
-                f"{spec.data.dataset!r} has target values and no classes, but a job trains a classifier: must be "
-                "a dataset with a label column",
-            )
-        )
-        return 0
-    last = f"model.layers.{len(spec.model.layers) - 1}"
     try:
-        graph = build_classifier(spec.model.layers, dataset.features)
+        return build_classifier(spec.model.layers, dataset.features)
     except ModelError as error:
         field = f"model.layers.{error.entry}"
         problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
-        return 0
-    parameters = sum(prod(declaration.shape) for declaration in graph.parameters() if not declaration.statistic)
+        return None
+
+
+def _parameters(graph: Graph) -> int:
+    """Number of the trained parameters."""
+    return sum(prod(declaration.shape) for declaration in graph.parameters() if not declaration.statistic)
+
+
+def _check_size(
+    spec: JobSpec, graph: Graph, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem]
+) -> None:
+    parameters = _parameters(graph)
     batch_bytes = BYTES_PER_VALUE * sum(prod(shape) for shape in graph.shapes(spec.training.batch_size).values())
     if batch_bytes > limits.batch_bytes:
         problems.append(
@@ -140,25 +176,12 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, limits: Limits, shards: in
                 f"features, more than the limit of {limits.batch_bytes:,}: a smaller training.batch_size takes less",
             )
         )
-    _check_normalization(graph, spec.training.batch_size, shards, problems)
-    _, *scores = graph.shapes(batch=1)["scores"]
-    if scores != [len(dataset.classes)]:
-        problems.append(
-            FieldProblem(
-                last,
-                f"gives {' x '.join(map(str, scores)) or 'no list of'} scores, but dataset {spec.data.dataset!r} has "
-                f"{len(dataset.classes)} classes: the last layer must give {len(dataset.classes)}",
-            )
-        )
-    else:
-        _check_loss(spec, graph, problems)
     if parameters == 0:
         problems.append(FieldProblem("model.layers", "has no parameters to train: at least one linear layer is needed"))
     if parameters > limits.parameters:
         problems.append(
             FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
         )
-    return parameters
 
 
 def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem]) -> None:
@@ -174,14 +197,80 @@ def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[F
         )
 
 
-def _check_loss(spec: JobSpec, graph: Graph, problems: list[FieldProblem]) -> None:
-    if spec.loss.target != "labels":
-        problems.append(FieldProblem("loss", "compares predictions with values, but a job's data has class labels"))
-        return
+def _check_task(spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: list[FieldProblem]) -> JobMetrics | None:
+    """Check that the loss, the dataset and the last layer fit each other; return the job's metrics if they do."""
     try:
-        with_loss(graph, spec.loss).shapes()
+        tasks = tasks_of(spec.loss, dataset)
+    except TaskError as error:
+        problems.append(FieldProblem("loss", str(error)))
+        return None
+    _, *outputs = graph.shapes(batch=1)["scores"]
+    task = next((task for task, needed in tasks.items() if outputs == [needed]), None)
+    if task is None:
+        last, needed = f"model.layers.{len(spec.model.layers) - 1}", " or ".join(map(str, tasks.values()))
+        given = " x ".join(map(str, outputs)) or "no list of"
+        message = (
+            f"gives {given} scores, but dataset {spec.data.dataset!r} has {content(dataset)}: the last layer must "
+        )
+        problems.append(FieldProblem(last, f"{message}give {needed} for {spec.loss.type}"))
+        return None
+    try:
+        with_loss(graph, spec.loss, task).shapes()
     except GraphError as error:
-        problems.append(FieldProblem("loss", f"{error}; a job's model gives one score per class"))
+        problems.append(FieldProblem("loss", str(error)))
+        return None
+    if task == "multilabel":
+        _check_zeros_and_ones(spec, dataset, problems)
+    if spec.data.standardize_targets and task != "regression":
+        problems.append(
+            FieldProblem("data.standardize_targets", f"is for regression, but this is a {task} job: must be left out")
+        )
+    if spec.data.stratify and not dataset.classes:
+        problems.append(
+            FieldProblem(
+                "data.stratify",
+                f"keeps a share of each class, but dataset {spec.data.dataset!r} has {content(dataset)}: must be "
+                "left out",
+            )
+        )
+    metrics = JobMetrics(task, *outputs)
+    _check_metrics(spec, metrics, problems)
+    return metrics
+
+
+def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
+    try:
+        found = first_other(open_truth(dataset), (0, 1))
+    except DatasetError as error:
+        problems.append(FieldProblem("data.dataset", str(error)))
+        return
+    if found is not None:
+        row, column, value = found
+        problems.append(
+            FieldProblem(
+                "loss",
+                f"{spec.loss.type} needs targets of 0 and 1, but target {column + 1} of row {row + 1} of dataset "
+                f"{spec.data.dataset!r} is {value:g}: must be a loss for regression, such as squared_error",
+            )
+        )
+
+
+def _check_metrics(spec: JobSpec, metrics: JobMetrics, problems: list[FieldProblem]) -> None:
+    """Check that the job has the metrics that it compares."""
+    stopping = spec.training.early_stopping
+    compared = {
+        "checkpoints.best": spec.checkpoints.best,
+        "training.early_stopping.metric": None if stopping is None else stopping.metric,
+    }
+    for field, metric in compared.items():
+        if metric is not None and metric not in metrics.validation_series:
+            problems.append(
+                FieldProblem(
+                    field,
+                    f"is {metric}, which a {metrics.task} job with {metrics.outputs} outputs does not have: must be "
+                    f"one of {', '.join(metrics.validation_series)}",
+                )
+            )
 
 
 def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:

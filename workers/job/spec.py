@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
 
-from core import Augmentation, Clipping, Entry, Loss, Optimizer, Penalty, registered
+from core import Augmentation, Clipping, Entry, Loss, Optimizer, Penalty
 from core.penalties.elastic_net import ElasticNet
 from core.penalties.l1 import L1
 from core.penalties.l2 import L2
 from core.registry import LARGEST
 from workers.data.splitting import Chunks
 from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
+from workers.job.metrics import EpochMetric
 from workers.machine.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = Entry
-    LossSpec: TypeAlias = Loss
+    LossSpec: TypeAlias = Loss  # or a `BalancedLoss`, before the spec is resolved
     OptimizerSpec: TypeAlias = Optimizer
     ClippingSpec: TypeAlias = Clipping
     AugmentationSpec: TypeAlias = Augmentation
 else:
     LayerSpec = layer_union()
-    # A classifier is trained on labels, so losses of real targets are not allowed.
-    LossSpec = spec_union("loss", tuple(name for name, loss in registered("loss").items() if loss.target == "labels"))
+    LossSpec = spec_union("loss")
     OptimizerSpec = spec_union("optimizer")
     ClippingSpec = spec_union("clipping")
     AugmentationSpec = spec_union("augmentation")
@@ -40,7 +40,6 @@ def _check_registered_name(name: str) -> str:
 
 # MLflow does not allow a slash or a colon either.
 RegisteredName = Annotated[Name, Field(pattern="^[^/:]+$"), AfterValidator(_check_registered_name)]
-ValidationMetric = Literal["val/loss", "val/accuracy", "val/hinge", "val/softmax"]
 
 
 class FullShuffle(StrictModel):
@@ -111,6 +110,13 @@ class DataSpec(StrictModel):
     standardize: bool = Field(
         True, description="Subtract each feature's mean and divide by its standard deviation, over the training rows."
     )
+    standardize_targets: bool = Field(
+        False,
+        description="Train on targets from which the mean is subtracted and which are divided by the standard "
+        "deviation, over the training rows. Predictions, and all figures except the loss, are in the targets' own "
+        "units.",
+        exclude_if=lambda standardize: not standardize,
+    )
     scale: ScaleSpec | None = Field(
         None, description="Scale features by given numbers; `standardize` is then false by default, and must be."
     )
@@ -157,7 +163,7 @@ class DataSpec(StrictModel):
 
 
 class ModelSpec(StrictModel):
-    """Layers from the features to one score per class.
+    """Layers from the features to the scores: one per class, or one for two classes, or one value per target.
 
     Each layer reads the one before it, unless its `inputs` name others, as in branches and sums.
     """
@@ -187,7 +193,7 @@ class RegularizationSpec(StrictModel):
 class EarlyStoppingSpec(StrictModel):
     """Stops training when a metric on the validation rows no longer improves."""
 
-    metric: ValidationMetric = Field("val/loss", description="Metric that is compared after every epoch.")
+    metric: EpochMetric = Field("val/loss", description="Metric that is compared after every epoch.")
     patience: int = Field(
         5, ge=1, le=1_000_000, description="Number of epochs without improvement after which training stops."
     )
@@ -231,7 +237,7 @@ class CheckpointsSpec(StrictModel):
     every_steps: int | None = Field(None, ge=1)
     every_epochs: int | None = Field(None, ge=1)
     keep: int = Field(2, ge=1, le=1000, description="Number of checkpoints to keep, the latest ones.")
-    best: ValidationMetric = Field(
+    best: EpochMetric = Field(
         "val/loss", description="Every checkpoint also holds the parameters with the best value of this metric so far."
     )
 

@@ -65,9 +65,13 @@ class Host:
         return Mirror(arrays, arrays)
 
     def rows(self, plan: Plan) -> Mirror:
-        """Mirror the features and labels of a plan."""
-        inputs = [plan.inputs["features"], plan.inputs["labels"]]
+        """Mirror the features of a plan, and its labels or targets."""
+        inputs = _inputs_of(plan)
         return Mirror(inputs, inputs)
+
+    def to_host(self, array: HostArray) -> HostArray:
+        """The array itself."""
+        return array
 
     def fingerprint(self) -> dict[str, str]:
         """What the bits of a result depend on besides the machine's own fingerprint."""
@@ -110,9 +114,14 @@ class Gpu:
         return self._copies(arrays, [aligned_zeros(array.shape, array.dtype, self.xp) for array in arrays])
 
     def rows(self, plan: Plan) -> Mirror:
-        """Mirror the features and labels of a plan in page-locked memory, where the host prepares them."""
-        inputs = [plan.inputs["features"], plan.inputs["labels"]]
+        """Mirror the same inputs as `Host` in page-locked memory, where the host prepares them."""
+        inputs = _inputs_of(plan)
         return self._copies([self.zeros(array.shape, array.dtype) for array in inputs], inputs)
+
+    def to_host(self, array: Any) -> HostArray:
+        """A copy of an array of the GPU in the host's memory."""
+        copied: HostArray = array.get()
+        return copied
 
     def _copies(self, host: Sequence[HostArray], device: Sequence[Any]) -> Mirror:
         return _Copies(host, device, self._wait)
@@ -123,6 +132,10 @@ class Gpu:
     def fingerprint(self) -> dict[str, str]:
         """The GPU, and the versions of CUDA and CuPy."""
         return {"gpu": self._name, "cuda": str(self._runtime.runtimeGetVersion()), "cupy": self.xp.__version__}
+
+
+def _inputs_of(plan: Plan) -> list[Any]:
+    return [plan.inputs[name] for name in ("features", "labels", "targets") if name in plan.inputs]
 
 
 Device: TypeAlias = Host | Gpu

@@ -58,7 +58,10 @@ class PatienceSoFar:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of training after `step` steps: flat vectors of the parameters and of each slot of the optimizer."""
+    """The state of training after `step` steps: flat vectors of the parameters and of each slot of the optimizer.
+
+    `epoch_sums` are the sums over the steps of an epoch that has begun; None if they are not known.
+    """
 
     epoch: int
     step: int
@@ -66,6 +69,7 @@ class Snapshot:
     state: Mapping[str, Vector]
     best: BestSoFar | None
     patience: PatienceSoFar | None
+    epoch_sums: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, s
         "computation_sha256": origin.computation,
         "best": None,
         "patience": vars(snapshot.patience) if snapshot.patience else None,
+        "epoch_sums": snapshot.epoch_sums,
         "spec": origin.spec,
         "fingerprint": origin.fingerprint,
     }
@@ -223,6 +228,7 @@ def read_checkpoint(
         state={slot: _vector(place, f"{slot} in {OPTIMIZER}", _under(f"{slot}.", state), layout) for slot in slots},
         best=best,
         patience=PatienceSoFar(**patience) if patience is not None else None,
+        epoch_sums=header.get("epoch_sums"),  # the first checkpoints did not have them
     )
     return snapshot, header["fingerprint"]
 

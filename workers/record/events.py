@@ -50,6 +50,19 @@ class Checkpointed:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """The metrics of the parameters that are kept, those after `step` and `epoch`, on all validation rows.
+
+    `details` is JSON with more than one number, such as the confusion counts.
+    """
+
+    step: int
+    epoch: int
+    metrics: Mapping[str, float]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Restarted:
     """The workers were lost and new ones are started, which continue from the last checkpoint.
 
@@ -80,4 +93,4 @@ class Ended:
     message: str = ""
 
 
-Event = Started | Progress | Checkpointed | Restarted | Noted | Ended
+Event = Started | Progress | Checkpointed | Evaluated | Restarted | Noted | Ended

@@ -2,6 +2,9 @@
 
 The digest of a file's content is in its name, so that a damaged file is not taken for what was recorded.
 
+Each file has columns for the series that its job has. A version of this program that has other metrics may have written
+the files before: a series without a column in a file has no points there.
+
 They are written before the checkpoint of their last step, so that an attempt which continues from a checkpoint finds
 every point before it. Points that were computed again after a failure may be in two files; they are equal.
 """
@@ -17,7 +20,7 @@ import pyarrow as pa
 from workers.data.arrow import array_of
 from workers.machine.error_text import text_of
 from workers.machine.files import replace_file
-from workers.record.history import SCHEMA, Table
+from workers.record.history import STEP, Table, schema_of
 
 DIRECTORY = "history"
 DIGEST_LENGTH = 32  # hexadecimal digits of the SHA-256
@@ -33,9 +36,9 @@ def append_history(directory: Path, table: Table) -> None:
     first = table.column("step")[0].as_py()
     before = [path for path in _files(folder) if _steps(path)[1] == first - 1 and path.stat().st_size < SMALL_FILE]
     if before:
-        table = pa.concat_tables([_read(before[-1]), table])
+        table = _joined([_read(before[-1]), table])
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, SCHEMA) as writer:
+    with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
     first, last = (table.column("step")[row].as_py() for row in (0, -1))
     content = sink.getvalue().to_pybytes()
@@ -70,14 +73,19 @@ def mend_history(directory: Path, upto: int) -> str | None:
 
 def read_history(directory: Path, *, after: int = 0, upto: int | None = None) -> Table:
     """Rows of the steps above `after`, up to and including `upto`, each step once, in order of step."""
-    tables, seen = [Table.from_batches([], SCHEMA)], after
+    tables, seen = list[Table](), after
     for path in _files(directory / DIRECTORY):
         first, last = _steps(path)
         if last > seen and (upto is None or first <= upto):
             table = _read(path).slice(max(0, seen + 1 - first))
             tables.append(table if upto is None else table.slice(0, upto - max(seen, first - 1)))
             seen = last
-    return pa.concat_tables(tables)
+    return _joined(tables) if tables else schema_of([]).empty_table()
+
+
+def _joined(tables: list[Table]) -> Table:
+    """One table after another; missing columns are null."""
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -106,7 +114,7 @@ def _read(path: Path) -> Table:
         raise OSError(f"the history file {path.name} is damaged: its content does not have its digest")
     first, last = _steps(path)
     steps = pa.chunked_array([array_of(np.arange(first, last + 1))])
-    if table.schema != SCHEMA or table.column("step") != steps:
+    if table.schema != schema_of(table.schema.names[2:]) or table.column(STEP.name) != steps:
         raise OSError(
             f"the history file {path.name} is damaged: it does not hold the points of steps {first} to {last}"
         )

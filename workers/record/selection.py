@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-HIGHER_IS_BETTER = frozenset({"val/accuracy"})
+from workers.job.metrics import HIGHER_IS_BETTER
 
 
 def is_better(metric: str, value: float, than: float | None, by: float = 0.0) -> bool:

@@ -8,6 +8,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from workers.data.dataset import DatasetInfo
 from workers.data.scaling import Scaling
 from workers.record.checkpoint import computation_sha256
@@ -26,7 +29,8 @@ class End(Enum):
 class Assignment:
     """What the workers of an attempt train.
 
-    `spec` is a resolved spec as JSON, and `directory` the directory of the job. Points up to `reported_step` were
+    `spec` is a resolved spec as JSON, and `directory` the directory of the job. `target_scaling` is the scaling of the
+    targets. Points up to `reported_step` were
     reported by earlier attempts. Workers may be lost `restarts_left` more times. With `until_step`, the attempt ends
     after that step with a checkpoint, from which another one continues.
     """
@@ -40,6 +44,18 @@ class Assignment:
     reported_step: int = 0
     restarts_left: int = 0
     until_step: int | None = None
+    target_scaling: Scaling | None = None
+
+    @property
+    def preparation(self) -> dict[str, NDArray[np.float32]]:
+        """The scaling of features and targets by name, as checkpoints have it."""
+        parts = {"": self.scaling, "target_": self.target_scaling}
+        return {
+            f"{prefix}{name}": numbers
+            for prefix, scaling in parts.items()
+            if scaling is not None
+            for name, numbers in vars(scaling).items()
+        }
 
     @property
     def computation_sha256(self) -> str:

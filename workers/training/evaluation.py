@@ -1,54 +1,52 @@
-"""Losses and accuracy on the validation rows: each worker evaluates its shards, and all get the same means."""
+"""Losses and metrics on the validation rows: each worker evaluates its shards, and all get the same values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import cast
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from core import Graph, Loss, ParameterLayout, Plan, Program, registered
+from core import Graph, LossMetric, ParameterLayout, Plan, Program
 from workers.data.rows import Batches
 from workers.data.splitting import Rows, split_evenly
 from workers.exchange.control import TableGather
-from workers.exchange.vectors import Vector
+from workers.exchange.vectors import Table, Vector
 from workers.job.computation import Computation
+from workers.job.tallies import Tallies
 from workers.machine.device import Mirror
 from workers.training.runtime import Runtime
 
 # Rows of one forward pass; the last one of a shard may have fewer.
 MAX_ROWS = 1024
 
-# Both are computed for every classifier, with their default settings, so that models trained with different losses can
-# be compared.
-COMPARED_LOSSES = ("hinge", "softmax")
 
+class ShardEvaluation:
+    """Evaluates parameters with the job's loss and metrics on the shards `mine` of some rows.
 
-class DistributedEvaluation:
-    """Evaluates the current parameters of a classifier, with its own loss and others, on the validation rows."""
+    `table` has the figures of all shards: the sums of the losses, by column of `losses`, and the tallies.
+    """
 
-    def __init__(self, computation: Computation, runtime: Runtime, parameters: Vector, rows: Rows) -> None:
-        self._rows, self._threads, self._device = rows, runtime.threads, runtime.device
-        membership, shards, layout = runtime.exchange.membership, computation.shards, computation.layout
-        owned = split_evenly(shards, membership.workers)
-        self._mine = owned[membership.rank]
-        self._cuts = split_evenly(len(rows), shards)
-        graph = deepcopy(computation.graph)
-        self._outputs = _add_compared_losses(graph)
-        self._table = np.zeros((shards, len(self._outputs) + 1))
+    def __init__(self, computation: Computation, runtime: Runtime, parameters: Vector, rows: Rows, mine: range) -> None:
+        self._rows, self._mine, self._threads, self._device = rows, mine, runtime.threads, runtime.device
+        self._cuts = split_evenly(len(rows), computation.shards)
+        graph, metrics = deepcopy(computation.graph), computation.metrics
+        self.losses = _add_losses(graph, metrics.losses)
+        self.tallies = Tallies(metrics.tallied, metrics.outputs, len(self.losses))
+        self.table: Table = np.zeros((computation.shards, self.tallies.stop))
         self._parameters = self._device.mirror([parameters])
-        self._results = self._device.mirror([self._table[self._mine.start : self._mine.stop]])
-        parts = split_evenly(len(self._mine), min(runtime.lanes, len(self._mine)))
-        lane_shards = [self._mine[part.start : part.stop] for part in parts]
+        self._results = self._device.mirror([self.table[mine.start : mine.stop]])
+        parts = split_evenly(len(mine), min(runtime.lanes, len(mine)))
+        lane_shards = [mine[part.start : part.stop] for part in parts]
         self._indices = computation.indices
-        outputs = (*self._outputs.values(), "scores", *self._indices.outputs)
+        outputs = (*self.losses.values(), "scores", *self._indices.outputs)
         programs = {
             size: Program.compile(graph, outputs, batch=size, dtype=parameters.dtype, backward=False)
-            for size in self._sizes(self._mine)
+            for size in self._sizes(mine)
         }
-        self._lanes = [(lane, self._plans(programs, layout, lane)) for lane in lane_shards]
-        self._gather = TableGather(runtime.exchange, self._table, [slice(part.start, part.stop) for part in owned])
+        self._lanes = [(lane, self._plans(programs, computation.layout, lane)) for lane in lane_shards]
 
     def _plans(
         self, programs: Mapping[int, Program], layout: ParameterLayout, shards: range
@@ -63,44 +61,79 @@ class DistributedEvaluation:
     def _sizes(self, shards: range) -> set[int]:
         return {len(rows_of_pass) for shard in shards for rows_of_pass in _passes(self._cuts[shard])}
 
+    def run(self, batches: Batches, predictions: NDArray[Any] | None = None) -> None:
+        """Fill in the rows of the own shards in the table.
+
+        `predictions` (rows, outputs) receive those of the rows, in the targets' own units.
+        """
+        self._parameters.upload()
+        self._threads.run(lambda lane: self._evaluate(batches, predictions, *lane), self._lanes)
+        self._results.download()
+
+    def values(self) -> dict[str, float]:
+        """Values over all rows, by name of the series, once the table is complete."""
+        combined, rows = self.tallies.combine(self.table), len(self._rows)
+        losses = (combined[: self.tallies.first] / rows).tolist()
+        tallied = self.tallies.values(combined, rows)
+        return dict(zip(self.losses, losses, strict=True)) | {f"val/{name}": value for name, value in tallied.items()}
+
+    @np.errstate(over="ignore", invalid="ignore")  # the trainer checks every step's loss
+    def _evaluate(
+        self,
+        batches: Batches,
+        predictions: NDArray[Any] | None,
+        shards: range,
+        plans: dict[int, tuple[Plan, Mirror]],
+    ) -> None:
+        xp, (results,) = self._device.xp, self._results.device
+        for shard in shards:
+            figures = results[shard - self._mine.start]
+            figures[:] = 0
+            for rows_of_pass in _passes(self._cuts[shard]):
+                plan, inputs = plans[len(rows_of_pass)]
+                place = slice(rows_of_pass.start, rows_of_pass.stop)
+                rows = self._rows[place]
+                batches.load(rows, inputs)
+                plan.forward()
+                self._indices.check(plan, rows)
+                for column, output in enumerate(self.losses.values()):
+                    figures[column] += plan.value(output).sum(dtype=np.float64)
+                predicted, truth = batches.in_own_units(xp, plan.value("scores"), rows, inputs)
+                self.tallies.add(xp, predicted, truth, figures)
+                if predictions is not None:
+                    predictions[place] = self._device.to_host(predicted)
+
+
+class DistributedEvaluation:
+    """Evaluates the current parameters on the validation rows, each worker on its shards."""
+
+    def __init__(self, computation: Computation, runtime: Runtime, parameters: Vector, rows: Rows) -> None:
+        membership = runtime.exchange.membership
+        owned = split_evenly(computation.shards, membership.workers)
+        self._rows = rows
+        self._shards = ShardEvaluation(computation, runtime, parameters, rows, owned[membership.rank])
+        slices = [slice(part.start, part.stop) for part in owned]
+        self._gather = TableGather(runtime.exchange, self._shards.table, slices)
+
     def run(self, step: int, batches: Batches) -> dict[str, float]:
-        """Compute means over the validation rows, by name of the metric; empty where there are no such rows.
+        """Compute losses and metrics over the validation rows, by name; empty where there are no such rows.
 
         All workers call this after the same step. Raises InvalidIndexError.
         """
         if not len(self._rows):
             return {}
-        self._parameters.upload()
-        self._threads.run(lambda lane: self._evaluate(batches, *lane), self._lanes)
-        self._results.download()
+        self._shards.run(batches)
         self._gather.run(step)
-        means = (self._table.sum(axis=0) / len(self._rows)).tolist()
-        return dict(zip((*self._outputs, "val/accuracy"), means, strict=True))
-
-    @np.errstate(over="ignore", invalid="ignore")  # the trainer checks every step's loss
-    def _evaluate(self, batches: Batches, shards: range, plans: dict[int, tuple[Plan, Mirror]]) -> None:
-        xp, (results,) = self._device.xp, self._results.device
-        for shard in shards:
-            sums = results[shard - self._mine.start]
-            sums[:] = 0
-            for rows_of_pass in _passes(self._cuts[shard]):
-                plan, inputs = plans[len(rows_of_pass)]
-                rows = self._rows[rows_of_pass.start : rows_of_pass.stop]
-                batches.load(rows, inputs)
-                plan.forward()
-                self._indices.check(plan, rows)
-                for column, output in enumerate(self._outputs.values()):
-                    sums[column] += plan.value(output).sum(dtype=np.float64)
-                sums[-1] += xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
+        return self._shards.values()
 
 
-def _add_compared_losses(graph: Graph) -> dict[str, str]:
-    """Add the losses that are computed for every classifier; returns the node of each metric, which is its mean."""
+def _add_losses(graph: Graph, metrics: list[LossMetric]) -> dict[str, str]:
+    """Add the losses that are metrics to a graph; returns the node of each series, which is its mean."""
+    truth = graph.nodes["loss"].inputs[1]
     outputs = {"val/loss": "loss"}
-    for name in COMPARED_LOSSES:
-        loss = cast("Loss", registered("loss")[name]())
+    for metric in metrics:
         # No layer has a name with a slash.
-        outputs[f"val/{name}"] = graph.add(f"val/{name}", loss, "scores", "labels")
+        outputs[f"val/{metric.type}"] = graph.add(f"val/{metric.type}", metric.loss, "scores", truth)
     return outputs
 
 

@@ -11,7 +11,7 @@ from core.arrays import BLOCK
 from workers.data.rows import Batch
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import Subtree, complete_subtrees
-from workers.exchange.vectors import ACTIVE, CORRECT, LOSS, Addition, Table, Vector
+from workers.exchange.vectors import ACTIVE, LOSS, Addition, Table, Vector
 from workers.job.computation import Computation
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
@@ -41,7 +41,7 @@ class _Lane:
         device: Device,
     ) -> None:
         self._seed, self._cuts, self._xp = computation.seed, cuts, device.xp
-        self._indices = computation.indices
+        self._indices, self._tallies = computation.indices, computation.training_tallies
         # The right operands by their depth: one is added before another of its depth is begun.
         scratch = [
             aligned_zeros((computation.layout.size,), parameters.dtype, device.xp)
@@ -68,11 +68,13 @@ class _Lane:
             plan, inputs = plans[len(cut)]
             batch.data.load_augmented(batch, cut, inputs)
             plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
-            self._indices.check(plan, batch.rows[cut.start : cut.stop])
+            rows = batch.rows[cut.start : cut.stop]
+            self._indices.check(plan, rows)
             plan.backward({"loss": 1.0})  # the sum over samples: each counts once
+            figures[:] = 0
             figures[LOSS] = plan.value("loss").sum(dtype=np.float64)
-            figures[CORRECT] = xp.count_nonzero(plan.value("scores").argmax(axis=1) == plan.inputs["labels"])
             figures[ACTIVE] = xp.count_nonzero(plan.gradient("scores").any(axis=1))
+            self._tallies.add(xp, *batch.data.in_own_units(xp, plan.value("scores"), rows, inputs), figures)
             for into, source in additions:
                 xp.add(into, source, out=into)
 
@@ -95,8 +97,8 @@ class ShardGradients:
     """Gradient sums over the shards that a worker owns.
 
     `sums` receive the sums over the complete subtrees of the `owned` shards. `compute` leaves each in parts, one for
-    each lane, and `additions` are what is left to do. `table` (owned shards, 3) gets each shard's sum of losses, its
-    correct samples, and its samples whose loss gradient is not zero.
+    each lane, and `additions` are what is left to do. `table` (owned shards, columns) gets each shard's sum of losses,
+    its samples whose loss gradient is not zero, and the tallies of the metrics.
     """
 
     def __init__(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from core import ParameterLayout
+import numpy as np
+
 from workers.exchange.control import Command
+from workers.job.computation import Computation
 from workers.job.spec import JobSpec
 from workers.record.checkpoint import Origin, Snapshot
 from workers.record.checkpoint_writer import CheckpointWriter, DueDates
-from workers.record.events import Event, Noted, Progress, Series, Started
+from workers.record.events import Evaluated, Event, Noted, Progress, Series, Started
 from workers.record.history import History, thinned
 from workers.record.history_files import mend_history, read_history
 from workers.training.assignment import Assignment
+from workers.training.epoch_means import EpochMeans
 from workers.training.step import StepResult
 
 REPORT_INTERVAL = 0.2  # seconds
@@ -30,7 +34,7 @@ class Leader:
         self,
         assignment: Assignment,
         spec: JobSpec,
-        layout: ParameterLayout,
+        computation: Computation,
         started: Started,
         *,
         steps_per_epoch: int,
@@ -40,7 +44,15 @@ class Leader:
         self._directory, self._reported_before = assignment.directory, assignment.reported_step
         self._started, self._steps_per_epoch = started, steps_per_epoch
         self._report, self._pending_command = report, pending_command
-        self._history = History(started.step, spec.training.epochs * steps_per_epoch)
+        metrics = computation.metrics
+        self._history = History(
+            started.step,
+            spec.training.epochs * steps_per_epoch,
+            step_series=metrics.step_series,
+            epoch_series=metrics.epoch_series,
+        )
+        self._tallies = computation.training_tallies
+        self._means = EpochMeans(self._tallies, [])
         self._reported_at = -math.inf  # the first loss is reported at once
         self._due_dates = DueDates(spec.checkpoints, steps_per_epoch)
         origin = Origin(
@@ -48,10 +60,16 @@ class Leader:
             attempt=assignment.attempt,
             spec=assignment.spec,
             computation=assignment.computation_sha256,
-            inputs=vars(assignment.scaling) if assignment.scaling else {},
+            inputs=assignment.preparation,
             fingerprint=started.fingerprint,
         )
-        self._writer = CheckpointWriter(assignment.directory, origin, layout, keep=spec.checkpoints.keep, report=report)
+        self._writer = CheckpointWriter(
+            assignment.directory, origin, computation.layout, keep=spec.checkpoints.keep, report=report
+        )
+
+    def continue_epoch(self, sums: Sequence[float] | None) -> None:
+        """Continue an epoch whose steps so far have these sums; None if the sums are not known."""
+        self._means = EpochMeans(self._tallies, sums)
 
     def begin(self) -> None:
         """Report that training starts, and the points before that step that were recorded but not reported."""
@@ -75,15 +93,21 @@ class Leader:
                 result.loss,
                 result.data_loss,
                 result.penalty,
-                result.accuracy,
+                *self._tallies.values(np.array(result.sums), result.rows).values(),
                 result.active_fraction,
                 result.gradient_norm,
             ),
         )
+        self._means.add(result)
 
     def record_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Record metrics after the last step, which ended an epoch."""
-        self._history.record_epoch(metrics)
+        """Record metrics after the last step, which ended an epoch, and the means of its steps."""
+        self._history.record_epoch({**metrics, **self._means.take()})
+
+    @property
+    def epoch_sums(self) -> Sequence[float] | None:
+        """The sums over the steps of the epoch so far, for a checkpoint."""
+        return self._means.sums
 
     def set_last_step(self, step: int) -> None:
         """Note that training ends early after a step, the points of which are then reported in any case."""
@@ -101,6 +125,10 @@ class Leader:
 
     def _report_progress(self, step: int, series: Mapping[str, Series]) -> None:
         self._report(Progress(step // self._steps_per_epoch, step, series))
+
+    def report_evaluation(self, step: int, metrics: Mapping[str, float], details: Mapping[str, Any]) -> None:
+        """Report the metrics of the parameters that are kept, those after a step."""
+        self._report(Evaluated(step, step // self._steps_per_epoch, metrics, details))
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
         """Begin to write a checkpoint, while training continues."""

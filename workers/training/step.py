@@ -15,7 +15,7 @@ from workers.exchange.collective import Collective
 from workers.exchange.control import Command, wait_until_ready
 from workers.exchange.partition import Partition
 from workers.exchange.peers import PeerCollective
-from workers.exchange.vectors import ACTIVE, CORRECT, LOSS
+from workers.exchange.vectors import ACTIVE, LOSS
 from workers.job.computation import Computation
 from workers.training.gradients import ShardGradients
 from workers.training.runtime import Runtime
@@ -26,14 +26,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StepResult:
-    """Figures of one step, over the whole batch, with the parameters before the step; and the leader's command."""
+    """Figures of one step, over the whole batch, with the parameters before the step; and the leader's command.
 
-    data_loss: float
+    `sums` are the columns of the table of shards, combined over all of them.
+    """
+
+    rows: int
+    sums: tuple[float, ...]
     penalty: float
-    accuracy: float
-    active_fraction: float
     gradient_norm: float
     command: Command
+
+    @property
+    def data_loss(self) -> float:
+        """The mean loss of the batch."""
+        return self.sums[LOSS] / self.rows
+
+    @property
+    def active_fraction(self) -> float:
+        """The share of samples whose loss has a gradient."""
+        return self.sums[ACTIVE] / self.rows
 
     @property
     def loss(self) -> float:
@@ -54,8 +66,14 @@ class DistributedStep:
         self._computation = computation
         membership = runtime.exchange.membership
         partition = Partition(computation.shards, computation.layout.size, membership.workers)
+        self._tallies = computation.training_tallies
         self._collective: Collective = PeerCollective(
-            runtime.exchange, partition, computation.initial_parameters(), computation.optimizer.slots, runtime.device
+            runtime.exchange,
+            partition,
+            computation.initial_parameters(),
+            computation.optimizer.slots,
+            self._tallies.stop,
+            runtime.device,
         )
         self.parameters, self.state = self._collective.parameters, self._collective.state
         rows = partition.rows[membership.rank]
@@ -95,7 +113,7 @@ class DistributedStep:
         penalty = self._penalty_value()
         agreed = self._timed(lambda: self._collective.reduce_scatter(batch.step, command))
         # Read before this worker's next message: after it, a quick peer may overwrite its rows of the table.
-        figures = self._collective.table.sum(axis=0) / rows
+        sums = tuple(self._tallies.combine(self._collective.table).tolist())
         if clipping is None:
             self._update.sum_and_move(rows, learning_rate, batch.step)
         else:
@@ -104,10 +122,9 @@ class DistributedStep:
             self._update.clip_and_move(clipping, self._gradient_norm(), learning_rate, batch.step)
         self._timed(lambda: self._collective.gather_parameters(batch.step))
         return StepResult(
-            data_loss=float(figures[LOSS]),
+            rows=rows,
+            sums=sums,
             penalty=penalty,
-            accuracy=float(figures[CORRECT]),
-            active_fraction=float(figures[ACTIVE]),
             gradient_norm=self._gradient_norm(),
             command=Command(agreed),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from workers.record.events import Event, Started
 from workers.record.selection import Best, Patience
 from workers.training.assignment import Assignment, End
 from workers.training.evaluation import DistributedEvaluation
+from workers.training.kept import evaluate_kept
 from workers.training.leader import Leader
 from workers.training.runtime import Runtime
 from workers.training.step import DistributedStep
@@ -71,46 +72,51 @@ class Trainer:
         spec, dataset = JobSpec.model_validate(assignment.spec), assignment.dataset
         self._assignment, self._training = assignment, spec.training
 
-        features, labels = open_dataset(dataset)
-        self._batches = Batches(features, labels, assignment.scaling, augmentations_of(spec, dataset.shape))
-        self._rows, validation_rows = split_rows(spec, dataset, labels)
+        features, truth = open_dataset(dataset)
+        augmentations = augmentations_of(spec, dataset.shape)
+        self._batches = Batches(features, truth, assignment.scaling, augmentations, assignment.target_scaling)
+        self._rows, self._validation_rows = split_rows(spec, dataset, truth)
         self._chunks = spec.data.chunks
         self._steps_per_epoch = steps_per_epoch(len(self._rows), spec.training.batch_size)
 
         device = Gpu() if spec.resources.gpus_per_worker else HOST
         self._fingerprint = fingerprint() | device.fingerprint()
         self._threads = Threads(spec.resources.cpus_per_worker)
-        runtime = Runtime(exchange, self._threads, device)
-        self._computation = Computation.of(spec, dataset.features, len(self._rows))
-        self._step = DistributedStep(self._computation, runtime)
+        self._runtime = Runtime(exchange, self._threads, device)
+        self._computation = Computation.of(spec, dataset, len(self._rows))
+        self._step = DistributedStep(self._computation, self._runtime)
         self._parameters = self._step.parameters
 
         stopping = spec.training.early_stopping
         patience = Patience(stopping.metric, stopping.patience, stopping.min_delta) if stopping else None
         # The best parameters are needed for checkpoints only, which the leader writes.
-        tracked = exchange.leads and len(validation_rows) > 0
+        tracked = exchange.leads and len(self._validation_rows) > 0
         best = Best(spec.checkpoints.best, np.zeros_like(self._parameters)) if tracked else None
-        evaluation = DistributedEvaluation(self._computation, runtime, self._parameters, validation_rows)
+        evaluation = DistributedEvaluation(self._computation, self._runtime, self._parameters, self._validation_rows)
         self._validation = Validation(evaluation, best, patience)
 
-        self._done, changed = self._restore(checkpoint) if checkpoint else (0, {})
+        self._done, changed, epoch_sums = self._restore(checkpoint) if checkpoint else (0, {}, [])
         self._leader: Leader | None = None
         if exchange.leads:
             started = Started(self._done, exchange.membership.workers, self._fingerprint, changed)
             self._leader = Leader(
                 assignment,
                 spec,
-                self._computation.layout,
+                self._computation,
                 started,
                 steps_per_epoch=self._steps_per_epoch,
                 report=report,
                 pending_command=pending_command,
             )
+            self._leader.continue_epoch(epoch_sums)
             if self._validation.stops_training:
                 self._leader.set_last_step(self._done)
 
-    def _restore(self, checkpoint: Path) -> tuple[int, dict[str, str]]:
-        """Restore a checkpoint's state; returns its step, and how its fingerprint differs from this machine's."""
+    def _restore(self, checkpoint: Path) -> tuple[int, dict[str, str], Sequence[float] | None]:
+        """Restore a checkpoint's state.
+
+        Returns its step, how its fingerprint differs from this machine's, and the sums over the epoch's steps.
+        """
         job, computation = self._assignment.job, self._assignment.computation_sha256
         snapshot, its_fingerprint = read_checkpoint(
             checkpoint, job, computation, self._computation.layout, self._computation.optimizer.slots
@@ -119,7 +125,8 @@ class Trainer:
         for slot, vector in snapshot.state.items():
             np.copyto(self._step.state[slot], vector)
         self._validation.restore(snapshot)
-        return snapshot.step, differences(its_fingerprint, self._fingerprint)
+        begins = snapshot.step % self._steps_per_epoch == 0
+        return snapshot.step, differences(its_fingerprint, self._fingerprint), [] if begins else snapshot.epoch_sums
 
     def run(self) -> End:
         """Train to the end, or until a command to stop.
@@ -137,6 +144,8 @@ class Trainer:
             end = self._train()
             if end is not End.STOPPED:
                 self._checkpoint(last=True)
+            if end in {End.COMPLETED, End.EARLY}:
+                self._evaluate_kept()
         return end
 
     def _train(self) -> End:
@@ -184,7 +193,8 @@ class Trainer:
     def _train_on(self, rows: Rows, epoch: int) -> Command:
         """Train on one batch; returns the command for after it."""
         step = self._done + 1
-        rate = self._computation.optimizer.learning_rate(self._done, self._training.epochs * self._steps_per_epoch)
+        epoch_steps = self._steps_per_epoch
+        rate = self._computation.optimizer.learning_rate(self._done, self._training.epochs * epoch_steps, epoch_steps)
         command = self._leader.command(step) if self._leader is not None else Command.NONE
         result = self._step.run(Batch(self._batches, rows, epoch, step), rate, command=command)
         # A norm overflows at about 1.8e19 in float32. Clipping by it would set the gradient to zero.
@@ -228,6 +238,15 @@ class Trainer:
             write = self._leader.write_last_checkpoint if last else self._leader.write_checkpoint
             write(self._snapshot())
 
+    def _evaluate_kept(self) -> None:
+        """Report the metrics of the parameters that are kept. The leader does this alone: it has them."""
+        if self._leader is not None:
+            step, parameters = self._validation.kept(self._done, self._parameters)
+            evaluated = evaluate_kept(
+                self._computation, self._runtime, parameters, self._batches, self._validation_rows
+            )
+            self._leader.report_evaluation(step, *evaluated)
+
     def _snapshot(self) -> Snapshot:
         """A copy of the state: training changes it while the copy is written."""
         return Snapshot(
@@ -237,4 +256,5 @@ class Trainer:
             state={slot: vector.copy() for slot, vector in self._step.state.items()},
             best=self._validation.best_so_far(),
             patience=self._validation.patience_so_far(),
+            epoch_sums=self._leader.epoch_sums if self._leader is not None else None,
         )

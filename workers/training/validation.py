@@ -32,6 +32,14 @@ class Validation:
         """Whether training stops early."""
         return self._patience is not None and self._patience.exhausted
 
+    def kept(self, step: int, parameters: Vector) -> tuple[int, Vector]:
+        """The parameters that are kept at the end, and the step after which they were reached.
+
+        They are the best ones if there are such, otherwise `parameters`, those after the last `step`.
+        """
+        best = self._best
+        return (step, parameters) if best is None or best.value is None else (best.step, best.parameters)
+
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot. The best parameters count only if the same metric chose them."""
         if self._best is not None and snapshot.best is not None and snapshot.best.metric == self._best.metric:

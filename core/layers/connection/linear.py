@@ -24,6 +24,9 @@ class Linear(Layer):
 
     The gradients of x, W and b are `u Wᵀ`, `xᵀ u` and the sum of u over the batch axis, where u is the upstream
     gradient.
+
+    PyTorch draws weights and biases from a uniform distribution with the limits `±1 / sqrt(features)`. The default here
+    is He's normal distribution, whose deviation is `sqrt(6)` times as large, and biases of 0. PyTorch stores Wᵀ.
     """
 
     type: ClassVar[str] = "linear"

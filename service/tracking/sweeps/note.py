@@ -11,7 +11,7 @@ from service.tracking.description import short
 from service.tracking.markdown import literal
 from service.tracking.mlflow.api import LONGEST_TAG
 from service.tracking.mlflow.experiment_view import EXPERIMENT
-from workers.record.selection import HIGHER_IS_BETTER
+from workers.job.metrics import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

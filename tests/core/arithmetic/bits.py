@@ -135,7 +135,7 @@ def vectors() -> Iterator[tuple[str, Any]]:
     for case in cases.CASES:
         part = case.instance
         if isinstance(part, Schedule):
-            yield str(part), [np.array([part.factor(step, 1000) for step in range(0, 1000, 7)])]
+            yield str(part), [np.array([part.factor(step, 1000, 100) for step in range(0, 1000, 7)])]
         if isinstance(part, Initializer):
             yield str(part), [part.draw(np.random.Generator(np.random.Philox(5)), (333, 17))]
         for size in SIZES:
@@ -178,7 +178,7 @@ def training() -> Iterator[tuple[str, Any]]:
             for start, stop in layout.penalized:
                 penalty.add_gradient(np, parameters[start:stop], gradient[start:stop], scratch[: stop - start])
             clipping.clip(np, gradient, float(np.sqrt(np.vecdot(gradient, gradient))))
-            rate = optimizer.learning_rate(step - 1, STEPS)
+            rate = optimizer.learning_rate(step - 1, STEPS, STEPS)
             optimizer.update(np, parameters, gradient, state, scratch, Step(rate, step), layout.penalized)
         yield name, [parameters, np.array(losses)]
 

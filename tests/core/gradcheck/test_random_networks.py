@@ -42,6 +42,6 @@ LOSSES = [SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1), Hinge
 )
 def test_no_false_alarm(blocks, loss, seed):
     layers = [layer for units, activation in blocks for layer in (Linear(units=units), activation)]
-    graph = with_loss(build_classifier([*layers, Linear(units=4)], 5), loss)
+    graph = with_loss(build_classifier([*layers, Linear(units=4)], 5), loss, "classification")
     report = check_model(graph, rows=8, seed=seed)
     assert report.outcome is not Outcome.WRONG, report

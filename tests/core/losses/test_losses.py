@@ -13,8 +13,10 @@ from core import (
     AbsoluteError,
     BinaryMargin,
     Graph,
+    GraphError,
     Hinge,
     Huber,
+    Linear,
     MeanSquaredError,
     Plan,
     Program,
@@ -208,6 +210,34 @@ def test_targets_of_a_regression_loss_have_the_shape_of_the_scores():
     assert graph.shapes(7)["loss"] == (7,)
 
 
+@pytest.mark.parametrize(
+    ("loss", "scores", "task", "name", "shape"),
+    [
+        (Hinge(), 3, None, "labels", (7,)),
+        (SoftMargin(), 1, None, "labels", (7,)),
+        (Huber(), 1, None, "targets", (7, 1)),
+        (SigmoidCrossEntropy(), 1, None, "labels", (7,)),
+        (SigmoidCrossEntropy(), 1, "multilabel", "targets", (7, 1)),
+        (SigmoidCrossEntropy(), 3, "multilabel", "targets", (7, 3)),
+        (SigmoidCrossEntropy(), 3, "classification", "labels", (7,)),
+    ],
+    ids=str,
+)
+def test_the_task_decides_the_second_input(loss, scores, task, name, shape):
+    graph = with_loss(build_classifier([Linear(units=scores)], 2), loss, task)
+    assert {**graph.shapes(7)}[name] == shape
+    assert graph.inputs[name].integer == (name == "labels")
+
+
+def test_a_task_that_is_not_clear_or_not_of_the_loss_raises():
+    with pytest.raises(GraphError, match=r"\(batch, 3\) is a loss for classification and multilabel: name the task"):
+        with_loss(build_classifier([Linear(units=3)], 2), SigmoidCrossEntropy())
+    with pytest.raises(GraphError, match="sigmoid_cross_entropy is a loss for binary or classification or multilabel"):
+        with_loss(build_classifier([Linear(units=3)], 2), SigmoidCrossEntropy(), "regression")
+    with pytest.raises(GraphError, match="huber is a loss for regression, not for classification"):
+        with_loss(build_classifier([Linear(units=3)], 2), Huber(), "classification")
+
+
 @pytest.mark.parametrize("smoothing", [0.1, 0.9])
 def test_label_smoothing(smoothing):
     scores = np.random.default_rng(0).normal(0, 3, (6, 4))
@@ -285,6 +315,47 @@ def test_sigmoid_cross_entropy_is_one_against_the_rest():
     np.testing.assert_allclose(gradient, shares - target, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("largest", [1, 30, 1e4, np.inf])
+def test_targets_of_one_label_have_the_bits_of_the_label(dtype, largest):
+    random = np.random.default_rng(0)
+    scores = np.clip(random.normal(0, min(largest, 1e5), (50, 4)), -largest, largest).astype(dtype)
+    scores[random.random(scores.shape) < 0.1] = largest
+    labels = random.integers(0, 4, 50)
+    of_labels = direct.evaluate(SigmoidCrossEntropy(), scores, labels, upstream=3.0, dtype=dtype)
+    of_targets = direct.evaluate(SigmoidCrossEntropy(), scores, np.eye(4)[labels], upstream=3.0, dtype=dtype)
+    for one, other in zip(of_labels, of_targets[:2], strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_targets_of_several_labels():
+    random = np.random.default_rng(0)
+    # With targets between 0 and 1 too, and 1/2, the farthest from both.
+    scores, targets = random.normal(0, 3, (40, 3)), random.choice([0, 1, 0.25, 0.5, 0.9], (40, 3))
+    value, gradient, target_gradient = direct.evaluate(SigmoidCrossEntropy(), scores, targets)
+    shares = 1 / (1 + np.exp(-scores))
+    expected = -(targets * np.log(shares) + (1 - targets) * np.log(1 - shares)).sum(axis=1)
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+    np.testing.assert_allclose(gradient, shares - targets, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(target_gradient, -scores)
+
+
+@pytest.mark.parametrize(
+    ("loss", "scores", "targets", "message"),
+    [
+        (SigmoidCrossEntropy(), (4, 3), (4, 2), r"labels of shape \(4,\), or .* not \(4, 3\) and \(4, 2\)"),
+        (SigmoidCrossEntropy(), (4,), (4, 1), r"not \(4,\) and \(4, 1\)"),
+        (SigmoidCrossEntropy(), (4, 2, 3), (4, 2, 3), r"equal shape \(batch, K\)"),
+        (SigmoidCrossEntropy(class_weights=(1, 2)), (4, 2), (4, 2), r"class_weights are for one label per sample"),
+        (SoftMargin(), (4, 1), (4, 1), r"labels of shape \(4,\)"),
+    ],
+    ids=str,
+)
+def test_invalid_targets_of_labels_raise(loss, scores, targets, message):
+    with pytest.raises(ValueError, match=message):
+        loss.infer(scores, targets)
+
+
 def test_binary_margin_gradient_at_the_kink_is_zero():
     below = np.nextafter(1, 0)
     value, gradient = binary(BinaryMargin(), [1.0, below, -1.0, -below, 3.0, 0.5], [1, 1, 0, 0, 0, 1])
@@ -332,11 +403,12 @@ def test_weighted_sum_of_losses():
 
 
 def test_targets_and_validation_of_a_weighted_sum():
-    assert WeightedSum(losses=(Hinge(),), weights=(1,)).target == "labels"
+    assert WeightedSum(losses=(Hinge(),), weights=(1,)).tasks == {"classification"}
+    assert WeightedSum(losses=(SoftMargin(), SigmoidCrossEntropy()), weights=(1, 1)).tasks == {"binary"}
     values = WeightedSum(losses=(SquaredError(), Huber()), weights=(1, 2))
     graph = with_loss(build_classifier([ReLU()], 3), values)
     assert graph.shapes(7)["targets"] == (7, 3)
-    with pytest.raises(ValueError, match=r"weighted_sum\.losses must all be of labels or all of values, not hinge"):
+    with pytest.raises(ValueError, match=r"task in common, not hinge \(classification\), huber \(regression\)"):
         WeightedSum(losses=(Hinge(), Huber()), weights=(1, 1))
     with pytest.raises(ValueError, match=r"weighted_sum\.weights must have one number for each of 1 losses, not 2"):
         WeightedSum(losses=(Hinge(),), weights=(1, 1))

@@ -39,7 +39,6 @@ OPTIMIZERS = [
     SGD(lr=0.1, momentum=0.9),
     SGD(lr=0.37, momentum=0.5, schedule=Cosine()),
     SGD(lr=0.1, momentum=0.9, nesterov=True),
-    SGD(lr=0.1, nesterov=True),
     Adam(),
     Adam(lr=0.05, beta1=0.0, beta2=0.5, epsilon=0.1),
     Adam(lr=0.05, beta2=0.0, schedule=Warmup(steps=3, then=Cosine())),
@@ -82,7 +81,7 @@ class Trajectory:
         self.scratch = np.full_like(parameters, np.nan)
 
     def step(self, gradients, pieces=None, total=TOTAL):
-        rate = self.optimizer.learning_rate(self.done, total)
+        rate = self.optimizer.learning_rate(self.done, total, 10)
         self.done += 1
         for piece in pieces or [slice(0, self.parameters.size)]:
             self.optimizer.update(
@@ -162,7 +161,7 @@ def textbook(optimizer, w, gradients):
     """Return the parameters after steps on the given gradients, computed per element with the published formulas."""
     m, v = [0.0] * len(w), [0.0] * len(w)
     for t, gradient in enumerate(gradients, start=1):
-        lr = optimizer.learning_rate(t - 1, TOTAL)
+        lr = optimizer.learning_rate(t - 1, TOTAL, 10)
         for i, g in enumerate(gradient):
             match optimizer:
                 case SGD(momentum=mu):
@@ -344,9 +343,14 @@ def test_lion_steps_by_the_sign_of_the_interpolation():
     np.testing.assert_array_equal(taken.parameters, [0, -1, -0.5])
 
 
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(ValueError, match=r"sgd\.nesterov needs sgd\.momentum greater than 0"):
+        SGD(lr=0.1, nesterov=True)
+
+
 def test_learning_rate_is_multiplied_by_the_schedule():
-    assert SGD(lr=0.25).learning_rate(3, 10) == 0.25
-    assert SGD(lr=0.25, schedule=Cosine()).learning_rate(5, 10) == pytest.approx(0.125, rel=1e-15)
+    assert SGD(lr=0.25).learning_rate(3, 10, 5) == 0.25
+    assert SGD(lr=0.25, schedule=Cosine()).learning_rate(5, 10, 5) == pytest.approx(0.125, rel=1e-15)
 
 
 PEERS = {

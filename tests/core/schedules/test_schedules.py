@@ -8,18 +8,22 @@ from hypothesis import strategies as st
 from core import Constant, Cosine, ExponentialDecay, InverseDecay, StepDecay, Warmup, registered
 
 STEPS = np.arange(10)
-# A schedule and its factors at steps 0 to 9 of 10, from an equivalent formula.
+# A schedule and its factors at steps 0 to 9 of 10, in epochs of 5, from an equivalent formula.
 SHAPES = [
     (Constant(), np.ones(10)),
     (Cosine(), np.cos(pi * STEPS / 20) ** 2),
     (StepDecay(every=4, decay=0.5), [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]),
     (StepDecay(every=100), np.ones(10)),
+    (StepDecay(every_epochs=1), [1] * 5 + [0.1] * 5),
+    (StepDecay(every_epochs=2), np.ones(10)),
     (StepDecay(every=1, decay=1), np.ones(10)),
     (ExponentialDecay(decay=0.8), np.exp(STEPS * log(0.8))),
     (InverseDecay(decay=0.5), [2 / (2 + step) for step in range(10)]),
     (InverseDecay(decay=0.5, power=0.75), np.exp(-0.75 * np.log1p(STEPS / 2))),
     (InverseDecay(decay=0.0), np.ones(10)),
     (Warmup(steps=3), [0.25, 0.5, 0.75, *[1] * 7]),
+    (Warmup(epochs=1), [*(np.arange(1, 6) / 6), *[1] * 5]),
+    (Warmup(epochs=1, then=StepDecay(every_epochs=1)), [*(np.arange(1, 6) / 6), *[1] * 5]),
     (Warmup(steps=9), np.linspace(0.1, 1, 10)),
     (Warmup(steps=4, then=StepDecay(every=3)), [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 0.1, 0.1, 0.1]),
     (Warmup(steps=2, then=Cosine()), [1 / 3, 2 / 3, *((1 + cos(pi * step / 8)) / 2 for step in range(8))]),
@@ -36,7 +40,7 @@ def test_examples_cover_every_schedule():
 
 @pytest.mark.parametrize(("schedule", "expected"), SHAPES, ids=lambda value: str(value)[:60])
 def test_factors_against_an_equivalent_formula(schedule, expected):
-    factors = [schedule.factor(step, 10) for step in range(10)]
+    factors = [schedule.factor(step, 10, 5) for step in range(10)]
     assert all(isinstance(factor, float) and 0 < factor <= 1 for factor in factors)
     if expected is not None:
         np.testing.assert_allclose(factors, expected, rtol=1e-14)
@@ -45,13 +49,27 @@ def test_factors_against_an_equivalent_formula(schedule, expected):
         assert factors == sorted(factors, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (StepDecay, r"step needs step\.every or step\.every_epochs, and has neither"),
+        (lambda: StepDecay(every=2, every_epochs=2), r"step needs step\.every or step\.every_epochs, not both"),
+        (Warmup, r"warmup needs warmup\.steps or warmup\.epochs, and has neither"),
+        (lambda: Warmup(steps=2, epochs=2), r"warmup needs warmup\.steps or warmup\.epochs, not both"),
+    ],
+)
+def test_a_length_is_given_in_steps_or_in_epochs(schedule, message):
+    with pytest.raises(ValueError, match=message):
+        schedule()
+
+
 def test_cosine_ends_at_zero():
-    assert Cosine().factor(10, 10) == 0
+    assert Cosine().factor(10, 10, 5) == 0
 
 
 def test_nested_warmup_ends_at_the_first_factor_of_the_inner_one():
     schedule = Warmup(steps=3, then=Warmup(steps=1))
-    assert [schedule.factor(step, 10) for step in range(6)] == pytest.approx([0.125, 0.25, 0.375, 0.5, 1, 1])
+    assert [schedule.factor(step, 10, 5) for step in range(6)] == pytest.approx([0.125, 0.25, 0.375, 0.5, 1, 1])
 
 
 @given(
@@ -61,11 +79,11 @@ def test_nested_warmup_ends_at_the_first_factor_of_the_inner_one():
 )
 def test_warmup_is_linear_and_followed_by_the_other_schedule(steps, total, then):
     schedule = Warmup(steps=steps, then=then)
-    rates = [schedule.factor(step, total) for step in range(steps + 1)]
+    rates = [schedule.factor(step, total, 5) for step in range(steps + 1)]
     np.testing.assert_allclose(np.diff(rates), 1 / (steps + 1), rtol=1e-9)
     assert rates[-1] == 1
     for step in range(steps, total):
-        assert schedule.factor(step, total) == then.factor(step - steps, total - steps)
+        assert schedule.factor(step, total, 5) == then.factor(step - steps, total - steps, 5)
 
 
 @given(decay=st.floats(0, exclude_min=True, max_value=1), step=st.integers(0, 10**9))
@@ -73,4 +91,4 @@ def test_extreme_values_give_factors_from_zero_to_one(decay, step):
     schedules = [StepDecay(every=1, decay=decay), ExponentialDecay(decay=decay)]
     schedules += [InverseDecay(decay=1 / decay if decay > 1e-300 else 1e300, power=power) for power in (0, 1, 1e300)]
     for schedule in schedules:
-        assert 0 <= schedule.factor(step, 10**9) <= 1
+        assert 0 <= schedule.factor(step, 10**9, 5) <= 1

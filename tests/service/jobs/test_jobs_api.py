@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.jobs.recording import record_events
 from service.jobs.repository import finish_attempt, move, record_progress, record_result, start_attempt
 from service.jobs.series.points import Point
 from service.jobs.states import State
@@ -15,11 +16,12 @@ from service.stack.app import create_app
 from service.store import Database
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, served
+from workers.record.events import Evaluated
 
 JOB_FIELDS = {
     "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at",
     "labels", "priority", "restarts", "started_at", "finished_at", "mlflow", "mlflow_problem", "params_sha256",
-    "sweep", "dataset",
+    "sweep", "dataset", "kept",
 }  # fmt: skip
 
 
@@ -101,6 +103,7 @@ def test_a_job_shows_what_its_attempt_recorded(api: httpx.Client, database: Data
     assert job["metrics"] == {"train/loss": 0.2, "val/accuracy": 0.1, "val/loss": None}
     assert job["progress"] | {"epoch": 1, "step": 5} == job["progress"]
     assert job["params_sha256"] == "ab" * 32
+    assert job["kept"] is None
     assert [(entry["number"], entry["outcome"]) for entry in job["attempts"]] == [(1, "succeeded")]
     assert job["created_at"] <= job["started_at"] <= job["finished_at"]
     assert job["created_at"].endswith("Z")
@@ -321,3 +324,40 @@ def test_every_post_accepts_an_idempotency_key(api: httpx.Client) -> None:
         assert (key["in"], key["required"]) == ("header", False)
         assert "repeated" in key["description"]
     assert len(posts) >= 6
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_latest_metrics_of_training_are_those_of_the_last_whole_epoch(
+    api: httpx.Client, database: Database
+) -> None:
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+        record_points(session, job_id, attempt, [Point("train/loss", step, 1 / step, 0) for step in (1, 2)])
+    assert api.get(f"/v1/jobs/{job_id}").json()["metrics"] == {"train/loss": 0.5}
+    with database.writing() as session:
+        later = [Point("train/loss_epoch", 2, 0.75, 0), Point("train/loss", 3, 1 / 3, 0), Point("grad/norm", 3, 9.0, 0)]
+        record_points(session, job_id, attempt, later)
+    assert api.get(f"/v1/jobs/{job_id}").json()["metrics"] == {"grad/norm": 9.0, "train/loss": 0.75}
+    series = api.get(f"/v1/jobs/{job_id}/metrics").json()["data"]
+    assert series["train/loss"]["values"] == [1, 1 / 2, 1 / 3]
+    assert series["train/loss_epoch"] == {"steps": [2], "values": [0.75]}
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_job_shows_the_evaluation_of_its_kept_parameters(api: httpx.Client, database: Database) -> None:
+    job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
+    counts = {"confusion": [[3, 1], [0, 2]]}
+    with database.writing() as session:
+        attempt = start_attempt(session, job_id, "supervisor")
+        metrics = {"val/loss": 0.5, "val/roc_auc": float("nan")}
+        # Like every write of an attempt, it counts only while the job is live.
+        record_events(session, job_id, attempt, [(1, Evaluated(step=8, epoch=4, metrics=metrics, details=counts))])
+    kept = {"step": 8, "epoch": 4, "metrics": {"val/loss": 0.5, "val/roc_auc": None}}
+    assert api.get(f"/v1/jobs/{job_id}").json()["kept"] is None
+    with database.writing() as session:
+        move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
+        record_events(session, job_id, attempt, [(2, Evaluated(step=8, epoch=4, metrics=metrics, details=counts))])
+    assert api.get(f"/v1/jobs/{job_id}").json()["kept"] == kept | {"details": counts}
+    assert [job["kept"] for job in api.get("/v1/jobs").json()["data"]] == [kept | {"details": None}]

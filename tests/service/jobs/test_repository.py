@@ -20,6 +20,7 @@ from service.jobs.repository import (
     move,
     note_waiting,
     record_event,
+    record_kept,
     record_progress,
     record_restart,
     record_result,
@@ -130,6 +131,7 @@ STALE_WRITES: dict[str, Callable[[Session, str, int], bool]] = {
     ),
     "record_progress": lambda session, job, attempt: record_progress(session, job, attempt, epoch=9, step=9),
     "record_result": lambda session, job, attempt: record_result(session, job, attempt, params_sha256="stale"),
+    "record_kept": lambda session, job, attempt: record_kept(session, job, attempt, {"step": 9}, {}),
     "record_event": lambda session, job, attempt: record_event(session, job, attempt, "noted"),
     "record_restart": lambda session, job, attempt: record_restart(
         session, job, attempt, reason="worker_lost", message="it was killed"

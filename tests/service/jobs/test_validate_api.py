@@ -40,6 +40,9 @@ def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifica
         {"name": "scores", "type": "linear", "shape": ["batch", 10], "parameters": 128 * 10 + 10},
     ]
     assert (found["train_rows"], found["validation_rows"]) == (240, 60)
+    assert found["task"] == "classification"
+    assert {"val/loss", "val/accuracy", "val/hinge", "val/f1", "val/roc_auc"} <= {*found["metrics"]}
+    assert not any("error" in name for name in found["metrics"])
     assert (found["steps_per_epoch"], found["total_steps"]) == (2, 40)
     assert found["memory_per_worker_bytes"] > 4 * 4 * found["parameters"]
     assert [warning["field"] for warning in found["warnings"]] == ["resources"]

@@ -45,7 +45,7 @@ from tests.service.fixtures.exported_jobs import (
 from tests.service.fixtures.models import BEST, LOAD, python, rows, scores_of
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import free_port, hinge_job
-from workers.record.history import STEP_METRICS, History
+from tests.workers.fixtures.helpers import STEP_SERIES, history_of
 from workers.record.history_files import append_history
 
 if TYPE_CHECKING:
@@ -205,9 +205,9 @@ def test_the_full_history_is_an_artifact(
     database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter, damaged: bool
 ) -> None:
     job_id = run_job(database, [])
-    history = History(0, 20_000)
+    history = history_of(0, 20_000)
     for step in range(1, 20_001):
-        history.record_step(step, (1 / step,) * len(STEP_METRICS))
+        history.record_step(step, (1 / step,) * len(STEP_SERIES))
     table = history.unkept()
     append_history(settings.job_dir(job_id), table)
     if damaged:

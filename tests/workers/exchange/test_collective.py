@@ -47,7 +47,9 @@ def test_sums_notes_tables_and_slices_reach_all_workers(unshared: set[tuple[int,
                     for owner, address in enumerate(addresses)
                 ]
             )
-            collective = PeerCollective(exchanges[rank], partition, aligned_zeros((SIZE,), np.float32), ("momentum",))
+            collective = PeerCollective(
+                exchanges[rank], partition, aligned_zeros((SIZE,), np.float32), ("momentum",), 3
+            )
             wait_until_ready(exchanges[rank])
             mine, found = partition.parameters[rank], []
             for step in (1, 2):

@@ -68,7 +68,7 @@ LAYERS = [name for name, layer in registered("layer").items() if layer.arity == 
 FITTING = ("hinge", "softmax", "sigmoid_cross_entropy")
 WEIGHTS = st.just([]) | st.lists(st.floats(0, LARGEST), min_size=3, max_size=3)
 LOSS = st.tuples(parts_of("loss", *FITTING), WEIGHTS).map(lambda both: {**both[0], "class_weights": both[1]})
-LABEL_LOSSES = [name for name, loss in LOSSES.items() if loss.target == "labels"]
+LABEL_LOSSES = [name for name, loss in LOSSES.items() if loss.tasks != {"regression"}]
 HIDDEN = st.lists(parts_of("layer", *LAYERS), max_size=2).map(lambda layers: [*layers, {"type": "flatten"}])
 FIRST = st.just([{"type": "linear", "units": 6}]) | st.just([])
 MODEL = st.tuples(FIRST, HIDDEN).map(lambda both: [*both[0], *both[1], {"type": "linear", "units": 3}])

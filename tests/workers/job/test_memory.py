@@ -37,7 +37,7 @@ def allocated(make: Callable[[], object]) -> int:
 @pytest.mark.parametrize("rows", [128, 1000])
 def test_a_plan_takes_the_estimated_memory(rows: int) -> None:
     job = resolve(JobSpec.model_validate(hinge_job(**{"model.layers.0.units": 500})), DATA)
-    computation = Computation.of(job.spec, DATA.features, job.train_rows)
+    computation = Computation.of(job.spec, DATA, job.train_rows)
     layout, program = computation.layout, computation.training_program(rows)
     vector = np.zeros(layout.size, np.float32)
 
@@ -58,7 +58,7 @@ def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
     changes = {"model.layers.0.units": 2000, "training.shards": shards, "training.batch_size": batch}
     changes |= {"resources.workers": workers, "resources.cpus_per_worker": cpus}
     job = resolve(JobSpec.model_validate(hinge_job(**changes)), DATA)
-    computation = Computation.of(job.spec, DATA.features, job.train_rows)
+    computation = Computation.of(job.spec, DATA, job.train_rows)
     layout = computation.layout
     partition = Partition(shards, layout.size, workers)
     owned, threads = range(shards)[partition.rows[0]], Threads(cpus)
@@ -72,7 +72,7 @@ def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
             owned,
             parameters=parameters,
             sums=sums,
-            table=np.zeros((len(owned), 3)),
+            table=np.zeros((len(owned), computation.training_tallies.stop)),
             threads=threads,
         )
         return gradients, others
@@ -81,4 +81,4 @@ def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
         taken = allocated(make)
     finally:
         threads.close()
-    assert taken - SLACK <= memory_per_worker(job, DATA.features) <= 1.5 * taken
+    assert taken - SLACK <= memory_per_worker(job, DATA) <= 1.5 * taken

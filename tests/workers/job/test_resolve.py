@@ -228,9 +228,9 @@ def test_images_may_be_scaled_by_channel(count: int) -> None:
 
 
 def test_a_classifier_needs_data_with_classes() -> None:
-    with pytest.raises(SpecError, match="must be a dataset with a label column") as caught:
+    with pytest.raises(SpecError, match="the dataset has 2 target columns and no classes: must be one of") as caught:
         resolve(JobSpec.model_validate(job()), replace(DATASET, classes=(), targets=2))
-    assert [problem.field for problem in caught.value.problems] == ["data.dataset"]
+    assert [problem.field for problem in caught.value.problems] == ["loss"]
 
 
 def test_augmentation_needs_images_that_are_large_enough() -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.workers.fixtures.checkpoints import LAYOUT, origin, place_of, snapshot
+from tests.workers.fixtures.helpers import STEP_SERIES, history_of
 from workers.job.spec import CheckpointsSpec
 from workers.record import checkpoint_writer
 from workers.record.checkpoint import params_sha256
 from workers.record.checkpoint_writer import CheckpointWriter, DueDates
 from workers.record.events import Checkpointed, Event, Noted
-from workers.record.history import STEP_METRICS, History
 from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def test_when_checkpoints_are_due(
 
 
 def points(first: int, last: int) -> Table:
-    history = History(first - 1, 100)
+    history = history_of(first - 1, 100)
     for step in range(first, last + 1):
-        history.record_step(step, (float(step),) * len(STEP_METRICS))
+        history.record_step(step, (float(step),) * len(STEP_SERIES))
     return history.unkept()
 
 

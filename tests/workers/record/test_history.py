@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.record.history import EPOCH_METRICS, MOST_REPORTED, SCHEMA, STEP_METRICS, History, is_reported, thinned
+from tests.workers.fixtures.helpers import EPOCH_SERIES, STEP_SERIES, history_of
+from workers.record.history import MOST_REPORTED, is_reported, schema_of, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ def points_of_series(series: Mapping[str, Series]) -> Points:
 def points_of_table(table: Table) -> Points:
     points: Points = {}
     for row in table.to_pylist():
-        for name in STEP_METRICS + EPOCH_METRICS:
+        for name in STEP_SERIES + EPOCH_SERIES:
             if row[name] is not None:
                 points.setdefault(name, []).append((row["step"], row[name]))
     return points
@@ -44,7 +45,7 @@ def assert_same(found: Points, expected: Points) -> None:
 
 
 def values_of(step: int) -> tuple[float, ...]:
-    return tuple(step + column / 10 for column in range(len(STEP_METRICS)))
+    return tuple(step + column / 10 for column in range(len(STEP_SERIES)))
 
 
 class Model:
@@ -58,7 +59,7 @@ class Model:
 
     def record(self, name: str, value: float) -> None:
         self._unkept.append((name, self.step, value))
-        if name in EPOCH_METRICS or self.step in {1, self.total_steps} or self.step % self.stride == 0:
+        if name in EPOCH_SERIES or self.step in {1, self.total_steps} or self.step % self.stride == 0:
             self._unreported.append((name, self.step, value))
 
     def unreported(self) -> Points:
@@ -80,7 +81,7 @@ def by_name(points: list[tuple[str, int, float]]) -> Points:
 SMALL_PAGE = 8
 ACTIONS = st.one_of(
     st.integers(1, 3 * SMALL_PAGE),
-    st.dictionaries(st.sampled_from(EPOCH_METRICS), FLOATS),
+    st.dictionaries(st.sampled_from(EPOCH_SERIES), FLOATS),
     st.sampled_from(["unreported", "unkept"]),
 )
 
@@ -96,14 +97,14 @@ def small_pages() -> Iterator[None]:
 def test_each_consumer_receives_each_point_once(
     start: int, total_steps: int, actions: list[int | dict[str, float] | str], loss: float
 ) -> None:
-    history, model = History(start, total_steps), Model(start, total_steps)
+    history, model = history_of(start, total_steps), Model(start, total_steps)
     for action in [*actions, "unreported", "unkept", "unreported", "unkept"]:
         if isinstance(action, int):
             for _ in range(min(action, total_steps - model.step)):
                 model.step += 1
                 values = (loss, *values_of(model.step)[1:])
                 history.record_step(model.step, values)
-                for name, value in zip(STEP_METRICS, values, strict=True):
+                for name, value in zip(STEP_SERIES, values, strict=True):
                     model.record(name, value)
         elif isinstance(action, dict):
             if model.step == total_steps:
@@ -111,19 +112,19 @@ def test_each_consumer_receives_each_point_once(
             model.step += 1
             history.record_step(model.step, values_of(model.step))
             history.record_epoch(action)
-            for name, value in [*zip(STEP_METRICS, values_of(model.step), strict=True), *action.items()]:
+            for name, value in [*zip(STEP_SERIES, values_of(model.step), strict=True), *action.items()]:
                 model.record(name, value)
         elif action == "unreported":
             assert_same(points_of_series(history.unreported()), model.unreported())
         else:
             table = history.unkept()
-            assert table.schema == SCHEMA
+            assert table.schema == schema_of(STEP_SERIES + EPOCH_SERIES)
             assert_same(points_of_table(table), model.unkept())
 
 
 @given(st.integers(1, 3 * MOST_REPORTED) | st.integers(1, 500_000))
 def test_the_reported_steps_are_bounded_and_include_both_ends(total_steps: int) -> None:
-    stride = History(0, total_steps).stride
+    stride = history_of(0, total_steps).stride
     steps = np.arange(1, total_steps + 1)
     chosen = steps[is_reported(steps, stride, total_steps)]
     assert len(chosen) <= MOST_REPORTED + 2
@@ -138,7 +139,7 @@ def test_the_reported_steps_are_bounded_and_include_both_ends(total_steps: int) 
 @given(st.integers(1, 100_000), st.lists(st.integers(1, 100_000), max_size=5))
 def test_the_reported_steps_do_not_depend_on_the_times_of_the_reports(total_steps: int, cuts: list[int]) -> None:
     """A resumed job reports the same steps as an undisturbed one."""
-    stride = History(0, total_steps).stride
+    stride = history_of(0, total_steps).stride
     steps = np.arange(1, total_steps + 1)
     parts = np.split(steps, sorted(min(cut, total_steps) for cut in cuts))
     chosen = np.concatenate([part[is_reported(part, stride, total_steps)] for part in parts])
@@ -147,7 +148,7 @@ def test_the_reported_steps_do_not_depend_on_the_times_of_the_reports(total_step
 
 def test_points_of_epochs_are_all_reported() -> None:
     total_steps = 100 * MOST_REPORTED
-    history = History(0, total_steps)
+    history = history_of(0, total_steps)
     for step in range(1, 2000):
         history.record_step(step, values_of(step))
         if step % 7 == 0:
@@ -160,10 +161,10 @@ def test_points_of_epochs_are_all_reported() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_a_point(value: float) -> None:
-    history = History(0, 2)
-    history.record_step(1, (value,) * len(STEP_METRICS))
-    history.record_epoch(dict.fromkeys(EPOCH_METRICS, value))
-    expected = {name: [(1, value)] for name in STEP_METRICS + EPOCH_METRICS}
+    history = history_of(0, 2)
+    history.record_step(1, (value,) * len(STEP_SERIES))
+    history.record_epoch(dict.fromkeys(EPOCH_SERIES, value))
+    expected = {name: [(1, value)] for name in STEP_SERIES + EPOCH_SERIES}
     table = history.unkept()
     assert_same(points_of_series(history.unreported()), expected)
     assert_same(points_of_table(table), expected)
@@ -172,7 +173,7 @@ def test_a_value_that_is_not_finite_is_a_point(value: float) -> None:
 
 def test_points_that_both_consumers_have_received_are_deleted() -> None:
     """A long job needs memory only for the points between two checkpoints."""
-    history = History(0, 100 * SMALL_PAGE)
+    history = history_of(0, 100 * SMALL_PAGE)
     for step in range(1, 20 * SMALL_PAGE + 1):
         history.record_step(step, values_of(step))
         if step % SMALL_PAGE == 0:
@@ -188,7 +189,7 @@ def test_points_that_both_consumers_have_received_are_deleted() -> None:
 def test_a_point_keeps_the_time_at_which_it_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([5_000_000_123, 7_999_999_999, 9_000_000_000])
     monkeypatch.setattr("workers.record.history.time.time_ns", lambda: next(clock))
-    history = History(10, 100)
+    history = history_of(10, 100)
     for step in (11, 12):
         history.record_step(step, values_of(step))
     assert history.unreported()["train/loss"].times.tolist() == [5000, 7999]
@@ -197,7 +198,7 @@ def test_a_point_keeps_the_time_at_which_it_was_recorded(monkeypatch: pytest.Mon
 
 
 def test_types_are_those_of_the_schema() -> None:
-    history = History(0, 5)
+    history = history_of(0, 5)
     history.record_step(1, values_of(1))
     series = history.unreported()["grad/norm"]
     assert (series.steps.dtype, series.values.dtype, series.times.dtype) == (np.int64, np.float64, np.int64)

@@ -13,25 +13,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.workers.fixtures.helpers import EPOCH_SERIES, STEP_SERIES
 from workers.record import history_files
-from workers.record.history import EPOCH_METRICS, SCHEMA, STEP_METRICS
+from workers.record.history import schema_of, thinned
 from workers.record.history_files import append_history, mend_history, read_history
 
 if TYPE_CHECKING:
     from workers.record.history import Table
 
 
+SCHEMA = schema_of([*STEP_SERIES, *EPOCH_SERIES])
+
+
 def rows(first: int, last: int) -> Table:
     """Points of these steps. As in training, each depends only on its step, except for the time."""
     steps = list(range(first, last + 1))
     columns = {"step": steps, "time_ms": [1000 * first + step for step in steps]}
-    columns |= {name: [step + index / 10 for step in steps] for index, name in enumerate(STEP_METRICS)}
-    columns |= {name: [step / 7 if step % 7 == 0 else None for step in steps] for name in EPOCH_METRICS}
+    columns |= {name: [step + index / 10 for step in steps] for index, name in enumerate(STEP_SERIES)}
+    columns |= {name: [step / 7 if step % 7 == 0 else None for step in steps] for name in EPOCH_SERIES}
     return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA)
 
 
 def without_times(table: Table) -> Table:
     return table.drop_columns(["time_ms"])
+
+
+def rows_of(table: Table) -> list[dict[str, float | None]]:
+    return without_times(table).to_pylist()
 
 
 def name_of(steps: str, content: bytes) -> str:
@@ -51,7 +59,7 @@ def steps_of_files(directory: Path) -> list[str]:
 def test_an_empty_table_is_not_written(tmp_path: Path) -> None:
     append_history(tmp_path, SCHEMA.empty_table())
     assert list(tmp_path.iterdir()) == []
-    assert read_history(tmp_path) == SCHEMA.empty_table()
+    assert read_history(tmp_path) == schema_of([]).empty_table()
 
 
 def test_the_files_are_arrow_files(tmp_path: Path) -> None:
@@ -75,10 +83,10 @@ def test_each_step_is_read_once(attempts: list[tuple[int, int]], small_file: int
             first = max(0, last - back) + 1
             append_history(directory, rows(first, first + length - 1))
             last = max(last, first + length - 1)
-        assert without_times(read_history(directory)) == without_times(rows(1, last))
+        assert rows_of(read_history(directory)) == rows_of(rows(1, last))
         for after, upto in [(0, last), (3, last - 1), (last // 2, last // 2 + 5), (last, last)]:
             expected = rows(after + 1, min(upto, last))
-            assert without_times(read_history(directory, after=after, upto=upto)) == without_times(expected)
+            assert rows_of(read_history(directory, after=after, upto=upto)) == rows_of(expected)
 
 
 def test_a_point_that_was_computed_again_keeps_its_first_time(tmp_path: Path) -> None:
@@ -181,6 +189,25 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "history" / "000000000001-000000000020.arrow").mkdir(parents=True)
     with pytest.raises(OSError, match=r"000000000001-000000000020\.arrow cannot be read"):
         read_history(tmp_path)
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 20])
+def test_files_of_a_version_with_other_metrics_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_file: int
+) -> None:
+    """A series has no points in the files of a version that does not have it."""
+    monkeypatch.setattr(history_files, "SMALL_FILE", small_file)
+    old = rows(1, 14).drop_columns(["val/hinge", "train/loss_epoch"])
+    append_history(tmp_path, old.append_column("val/former", pa.array([0.5] * 14)))
+    append_history(tmp_path, rows(15, 28))
+    found = read_history(tmp_path)
+    assert found.column("step").to_pylist() == list(range(1, 29))
+    assert found.column("train/loss").to_pylist() == rows(1, 28).column("train/loss").to_pylist()
+    assert found.column("val/hinge").to_pylist() == [None] * 20 + [3.0] + [None] * 6 + [4.0]
+    assert found.column("val/former").to_pylist() == [0.5] * 14 + [None] * 14
+    reported = thinned(found, 5, 28)
+    assert reported["val/hinge"].steps.tolist() == [21, 28]
+    assert reported["train/loss"].steps.tolist() == [1, 5, 10, 15, 20, 25, 28]
 
 
 @pytest.mark.parametrize("how", ["damaged", "deleted"])

@@ -23,7 +23,7 @@ from core import (
 from workers.data.rows import Batch, Batches
 from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
-from workers.exchange.vectors import COLUMNS
+from workers.exchange.vectors import FIRST_COLUMNS
 from workers.job.computation import Computation
 from workers.machine.device import HOST
 from workers.machine.threads import Threads
@@ -41,6 +41,7 @@ LAYOUT = ParameterLayout(GRAPH.parameters())
 PARAMETERS = initialize(LAYOUT, seed=1)
 RANDOM = np.random.default_rng(0)
 DATA = Batches(RANDOM.normal(size=(ROWS, FEATURES)).astype(np.float32), RANDOM.integers(0, CLASSES, ROWS), scaling=None)
+COLUMNS = FIRST_COLUMNS + 1  # the accuracy
 BATCH = Batch(DATA, RANDOM.permutation(ROWS)[:37], 0, 1)
 
 WORK = GRAPH.multiply_adds(37)
@@ -64,6 +65,7 @@ def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradie
     sums = [aligned_zeros((LAYOUT.size,), np.float32) for _ in subtrees]
     computation = Computation(
         GRAPH,
+        "classification",
         LAYOUT,
         SGD(),
         penalty=None,

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.workers.fixtures.helpers import (
+    EPOCH_SERIES,
     EVERYTHING,
+    STEP_SERIES,
     Outcome,
     Points,
     assignment,
@@ -26,7 +28,6 @@ from tests.workers.fixtures.helpers import (
 from workers.exchange.control import Command
 from workers.record.checkpoint import latest, latest_whole
 from workers.record.events import Checkpointed, Progress, Started
-from workers.record.history import EPOCH_METRICS, STEP_METRICS
 from workers.record.history_files import read_history
 from workers.training.assignment import End
 
@@ -151,7 +152,7 @@ def history_of(given: Assignment) -> Points:
     table = read_history(given.directory)
     found: Points = {}
     for row in table.to_pylist():
-        for name in STEP_METRICS + EPOCH_METRICS:
+        for name in STEP_SERIES + EPOCH_SERIES:
             if row[name] is not None and not name.startswith("time/"):
                 assert row["step"] not in found.setdefault(name, {})
                 found[name][row["step"]] = row[name]

@@ -154,6 +154,7 @@ def steps(
     graph = with_loss(build_classifier([Linear(units=hidden), ReLU(), Linear(units=CLASSES)], FEATURES), Hinge())
     computation = Computation(
         graph,
+        "classification",
         ParameterLayout(graph.parameters()),
         optimizer,
         L2(0.01),

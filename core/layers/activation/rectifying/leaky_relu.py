@@ -11,6 +11,8 @@ from core.registry import hyperparameter
 class LeakyReLU(Elementwise):
     """`max(x, slope x)`, elementwise. The derivative is 1 where x > 0 and `slope` elsewhere, including at 0.
 
+    PyTorch's slope is 0.01 by default, and that of this layer is 0.1.
+
     Source: the lecture, where the slope is 0.1; Maas et al., "Rectifier nonlinearities improve neural network acoustic
     models", ICML 2013.
     """

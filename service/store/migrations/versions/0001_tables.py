@@ -97,6 +97,8 @@ def _create_jobs() -> None:
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("latest_metrics", sa.JSON(), nullable=False),
         sa.Column("params_sha256", sa.String(), nullable=True),
+        sa.Column("kept", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("evaluation", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("mlflow_finished", sa.Boolean(), nullable=False),
         sa.Column("mlflow_problem", sa.String(), nullable=True),
         sa.Column("sweep_id", sa.String(), nullable=True),

@@ -1,0 +1,5 @@
+"""The metrics, one class per file. A new file here registers itself."""
+
+from core.registry import import_modules
+
+import_modules(__name__, __path__)

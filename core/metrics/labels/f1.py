@@ -1,0 +1,26 @@
+"""F1 score."""
+
+from typing import ClassVar
+
+from core.graph.node import Task
+from core.metrics.base import Sums, Tally, TallyMetric
+from core.metrics.labels.counts import LabelCounts, macro, ratio
+
+
+class F1(TallyMetric):
+    """`2 p r / (p + r)` of precision p and recall r of a label: the mean over labels, or of label 1 in binary tasks.
+
+    It is 0 for a label without a row that is predicted rightly. In classification, classes that occur neither in the
+    truth nor in the predictions are left out of the mean. It is scikit-learn's `f1_score`, with `average="macro"`
+    unless binary.
+    """
+
+    type: ClassVar[str] = "f1"
+    tasks: ClassVar[frozenset[Task]] = frozenset({"classification", "binary", "multilabel"})
+    higher_is_better: ClassVar[bool] = True
+    tally: ClassVar[Tally] = LabelCounts()
+
+    def value(self, sums: Sums, rows: int) -> float:
+        table = sums.reshape(4, -1)
+        hits, missed, false, _ = table
+        return macro(ratio(2 * hits, 2 * hits + missed + false), table)
