@@ -117,7 +117,8 @@ def test_only_the_api_and_mlflow_are_published_and_only_on_loopback(cluster: Clu
 
 def test_the_api_refuses_requests_without_a_token(client: Client) -> None:
     assert httpx.get(f"{client.base_url}/v1/jobs").status_code == 401
-    assert httpx.get(f"{client.base_url}/readyz").is_success
+    # A moment after the API is healthy, its Ray node has joined the cluster.
+    wait_until(lambda: httpx.get(f"{client.base_url}/readyz").is_success, RECOVERY_SECONDS, "the API is ready")
 
 
 def test_scaling_during_a_job_changes_no_bit(cluster: Cluster, client: Client, undisturbed: dict[str, str]) -> None:

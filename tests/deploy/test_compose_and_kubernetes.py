@@ -5,7 +5,10 @@ What each of them must have is derived from the other one, so a change of one al
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +145,16 @@ def test_ray_is_started_with_the_same_options() -> None:
     assert worker
     for name in ("cpu", "gpu"):
         assert group(name)["rayStartParams"] == worker
+
+
+def test_a_stopped_node_does_not_wait_for_its_jobs() -> None:
+    """Ray's own default is longer than the time after which Compose kills a container."""
+    code = "from ray._private import ray_constants as ray; print(ray.RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S)"
+    variables = {name: value for name, value in image_variables().items() if name.startswith("RAY_")}
+    for given, expected in (({}, "30.0"), (variables, "0.0")):
+        environment = {"PATH": os.environ["PATH"], **given}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 @pytest.mark.parametrize("name", ["postgres", "mlflow", "api", *RAY])
