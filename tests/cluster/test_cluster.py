@@ -173,6 +173,24 @@ def test_a_killed_container_comes_back_and_no_bit_changes(
     assert restarts in RESTARTS[victim]
 
 
+def test_a_stopped_cluster_goes_on_when_it_is_started(
+    cluster: Cluster, client: Client, undisturbed: dict[str, str]
+) -> None:
+    cluster.up(workers=2)
+    running = client.submit(job("hinge", 2))
+    wait_for_step(running, 100)
+    workers = cluster.containers("ray-worker")
+    begin = time.monotonic()
+    cluster.compose("stop")
+    stopped = time.monotonic() - begin
+    # Not 137: they end by themselves before Compose kills them.
+    assert {inspect(worker, "{{.State.ExitCode}}") for worker in workers} == {"0"}
+    cluster.up(workers=2)
+    cluster.wait_until_healthy(SERVICES)
+    assert finish(running) == undisturbed["hinge"]
+    report("stopped during a job and started again", seconds_to_stop=stopped, equal=True)
+
+
 def test_mlflow_has_every_job(cluster: Cluster, client: Client) -> None:
     for run in exported_jobs(client):
         query = {"run_id": run["mlflow"]["run_id"]}
