@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 import yaml
 
 from service.settings import unknown_variables
+from service.stack.mlflow_server import UVICORN_OPTIONS
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFESTS = ROOT / "deploy" / "kubernetes"
@@ -155,6 +157,17 @@ def test_a_stopped_node_does_not_wait_for_its_jobs() -> None:
         environment = {"PATH": os.environ["PATH"], **given}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
+
+
+def test_uvicorn_is_patient_with_the_processes_of_mlflow() -> None:
+    """By default Uvicorn kills a process that does not respond for five seconds, as while MLflow is imported on a busy
+    machine, so that the server never starts. Otherwise its options are those of `gradfleet up`, which has one process.
+    """
+    patience = "--timeout-worker-healthcheck 120"
+    options = image_variables()["MLFLOW_UVICORN_OPTS"]
+    assert options == UVICORN_OPTIONS.replace("--fd 0", patience)
+    parsed = uvicorn.main.make_context("uvicorn", [*options.split(), "module:app"]).params
+    assert (parsed["ws"], parsed["timeout_worker_healthcheck"]) == ("none", 120)
 
 
 @pytest.mark.parametrize("name", ["postgres", "mlflow", "api", *RAY])
