@@ -138,8 +138,8 @@ def test_a_job_whose_data_is_gone_has_a_reason(client: Client, stack: Stack) -> 
 
 
 def test_a_poisoned_job_fails_with_its_step(client: Client) -> None:
-    optimizer = {"type": "sgd", "lr": 1e30}
-    job = client.submit(digits_job(optimizer=optimizer)).wait(timeout=60, raise_on_failure=False)
+    diverging = digits_job(optimizer={"type": "sgd", "lr": 1e12}, regularization={"l2": 1.0})
+    job = client.submit(diverging).wait(timeout=60, raise_on_failure=False)
     assert job["state"] == "failed"
     assert job["reason"].startswith("non_finite_loss: the loss became")
     assert "step" in job["reason"]
