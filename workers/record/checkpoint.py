@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,10 @@ class PatienceSoFar:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of training after `step` steps: flat vectors of the parameters and of each slot of the optimizer."""
+    """The state of training after `step` steps: flat vectors of the parameters and of each slot of the optimizer.
+
+    `milestones` are the digests of the parameters at the milestones up to that step, by step.
+    """
 
     epoch: int
     step: int
@@ -66,6 +69,7 @@ class Snapshot:
     state: Mapping[str, Vector]
     best: BestSoFar | None
     patience: PatienceSoFar | None
+    milestones: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, s
         "computation_sha256": origin.computation,
         "best": None,
         "patience": vars(snapshot.patience) if snapshot.patience else None,
+        "milestones": list(snapshot.milestones.items()),
         "spec": origin.spec,
         "fingerprint": origin.fingerprint,
     }
@@ -223,6 +228,7 @@ def read_checkpoint(
         state={slot: _vector(place, f"{slot} in {OPTIMIZER}", _under(f"{slot}.", state), layout) for slot in slots},
         best=best,
         patience=PatienceSoFar(**patience) if patience is not None else None,
+        milestones=dict(header["milestones"]),
     )
     return snapshot, header["fingerprint"]
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from core import ParameterLayout
 from workers.exchange.control import Command
 from workers.job.spec import JobSpec
-from workers.record.checkpoint import Origin, Snapshot
+from workers.record.checkpoint import Origin, Snapshot, Vector
 from workers.record.checkpoint_writer import CheckpointWriter, DueDates
 from workers.record.events import Event, Noted, Progress, Series, Started
 from workers.record.history import History, thinned
 from workers.record.history_files import mend_history, read_history
+from workers.record.milestones import Milestones
 from workers.training.assignment import Assignment
 from workers.training.step import StepResult
 
@@ -21,7 +22,7 @@ REPORT_INTERVAL = 0.2  # seconds
 
 
 class Leader:
-    """The leader of an attempt that has `started` after a step.
+    """The leader of an attempt that has `started` after a step, up to which the job has passed `milestones`.
 
     `report` takes the attempt's events, from two threads. `pending_command` returns the command from outside.
     """
@@ -34,13 +35,16 @@ class Leader:
         started: Started,
         *,
         steps_per_epoch: int,
+        milestones: Mapping[int, str],
         report: Callable[[Event], None],
         pending_command: Callable[[], Command],
     ) -> None:
         self._directory, self._reported_before = assignment.directory, assignment.reported_step
         self._started, self._steps_per_epoch = started, steps_per_epoch
         self._report, self._pending_command = report, pending_command
-        self._history = History(started.step, spec.training.epochs * steps_per_epoch)
+        total_steps = spec.training.epochs * steps_per_epoch
+        self._history = History(started.step, total_steps)
+        self._milestones = Milestones(layout, total_steps, milestones)
         self._reported_at = -math.inf  # the first loss is reported at once
         self._due_dates = DueDates(spec.checkpoints, steps_per_epoch)
         origin = Origin(
@@ -85,6 +89,14 @@ class Leader:
         """Record metrics after the last step, which ended an epoch."""
         self._history.record_epoch(metrics)
 
+    def visit_milestone(self, step: int, parameters: Vector) -> None:
+        """Record the digest of the parameters after a step, if it is a milestone."""
+        self._milestones.visit(step, parameters, last=step == self._history.last_step)
+
+    def milestones(self) -> dict[int, str]:
+        """The digests of all milestones so far, by step, for a checkpoint."""
+        return self._milestones.settle()
+
     def set_last_step(self, step: int) -> None:
         """Note that training ends early after a step, the points of which are then reported in any case."""
         self._history.last_step = step
@@ -100,7 +112,7 @@ class Leader:
         self._report_progress(step, self._history.unreported())
 
     def _report_progress(self, step: int, series: Mapping[str, Series]) -> None:
-        self._report(Progress(step // self._steps_per_epoch, step, series))
+        self._report(Progress(step // self._steps_per_epoch, step, series, self._milestones.unreported()))
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
         """Begin to write a checkpoint, while training continues."""
@@ -113,4 +125,5 @@ class Leader:
 
     def close(self) -> None:
         """Wait for the checkpoint that is being written. Its error is raised here."""
+        self._milestones.close()
         self._writer.close()
