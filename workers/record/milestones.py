@@ -22,13 +22,18 @@ def milestone_steps(total_steps: int) -> list[int]:
 
 
 class Milestones:
-    """The digests at the milestones of a job, computed in a separate thread; `before` are those of earlier attempts."""
+    """The digests at the milestones of a job, computed in a separate thread."""
 
-    def __init__(self, layout: ParameterLayout, total_steps: int, before: Mapping[int, str]) -> None:
+    def __init__(self, layout: ParameterLayout, total_steps: int) -> None:
         self._layout, self._steps = layout, frozenset(milestone_steps(total_steps))
-        self._digests, self._reported = dict(before), 0
+        self._digests: dict[int, str] = {}
+        self._reported = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="milestones")
         self._pending: tuple[int, Future[str]] | None = None
+
+    def restore(self, digests: Mapping[int, str]) -> None:
+        """Take over the digests of earlier attempts, by step."""
+        self._digests.update(digests)
 
     def visit(self, step: int, parameters: Vector, *, last: bool) -> None:
         """Begin the digest of a copy of the parameters after a step, if it is a milestone or the job's last step."""

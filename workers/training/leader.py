@@ -22,7 +22,7 @@ REPORT_INTERVAL = 0.2  # seconds
 
 
 class Leader:
-    """The leader of an attempt that has `started` after a step, up to which the job has passed `milestones`.
+    """The leader of an attempt that has `started` after a step.
 
     `report` takes the attempt's events, from two threads. `pending_command` returns the command from outside.
     """
@@ -35,7 +35,6 @@ class Leader:
         started: Started,
         *,
         steps_per_epoch: int,
-        milestones: Mapping[int, str],
         report: Callable[[Event], None],
         pending_command: Callable[[], Command],
     ) -> None:
@@ -44,7 +43,7 @@ class Leader:
         self._report, self._pending_command = report, pending_command
         total_steps = spec.training.epochs * steps_per_epoch
         self._history = History(started.step, total_steps)
-        self._milestones = Milestones(layout, total_steps, milestones)
+        self._milestones = Milestones(layout, total_steps)
         self._reported_at = -math.inf  # the first loss is reported at once
         self._due_dates = DueDates(spec.checkpoints, steps_per_epoch)
         origin = Origin(
@@ -88,6 +87,10 @@ class Leader:
     def record_epoch(self, metrics: Mapping[str, float]) -> None:
         """Record metrics after the last step, which ended an epoch."""
         self._history.record_epoch(metrics)
+
+    def restore_milestones(self, digests: Mapping[int, str]) -> None:
+        """Take over the digests of earlier attempts, by step, and report them again: those reports may be lost."""
+        self._milestones.restore(digests)
 
     def visit_milestone(self, step: int, parameters: Vector) -> None:
         """Record the digest of the parameters after a step, if it is a milestone."""

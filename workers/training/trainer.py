@@ -104,10 +104,11 @@ class Trainer:
                 self._computation.layout,
                 started,
                 steps_per_epoch=self._steps_per_epoch,
-                milestones=restored.milestones if restored else {},
                 report=report,
                 pending_command=pending_command,
             )
+            if restored is not None:
+                self._leader.restore_milestones(restored.milestones)
             if self._validation.stops_training:
                 self._leader.set_last_step(self._done)
 

@@ -33,7 +33,8 @@ def test_short_jobs_have_a_milestone_at_each_step_and_long_ones_32() -> None:
 
 @pytest.fixture
 def milestones() -> Iterator[Milestones]:
-    made = Milestones(LAYOUT, 64, {2: "a"})
+    made = Milestones(LAYOUT, 64)
+    made.restore({2: "a"})
     yield made
     made.close()
 
