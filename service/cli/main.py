@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.certificates import certificates_app
 from service.cli.command_line import CommandLine
 from service.cli.datasets import datasets
 from service.cli.demo.demo import demo
@@ -32,6 +33,7 @@ for command in (up, serve, migrate, demo):
     app.command(cls=ServerCommand)(command)
 app.add_typer(jobs_app)
 app.add_typer(sweeps_app)
+app.add_typer(certificates_app)
 app.add_typer(datasets, name="datasets")
 app.add_typer(tokens, name="tokens")
 app.command()(gradcheck)
