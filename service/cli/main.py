@@ -24,7 +24,7 @@ app = typer.Typer(
     cls=CommandLine,
     help="Exact distributed batch training: jobs over REST, every loss recorded.",
     epilog="Exit status: 0 success; 1 rejected, or the service does not respond; 2 invalid command line; 3 the watched "
-    "job, or a job of the watched sweep, failed or was cancelled; 130 interrupted.",
+    "job, or a job of the watched sweep, failed or was cancelled; 130 interrupted. `verify` has its own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
