@@ -59,7 +59,7 @@ def verify(
 
 
 def _followed(job: Job) -> Verification:
-    """What is found once a job has ended, or its parameters differ: then it is cancelled."""
+    """What is found once a job has ended, or the first step that differs is known: then it is cancelled."""
     shown = ""
     while True:
         found: Verification = job["verification"]
@@ -67,10 +67,10 @@ def _followed(job: Job) -> Verification:
         if line != shown:
             say(line)
             shown = line
-        differs = found["first_difference"] is not None and found["first_difference"]["by_step"] is not None
+        first = found["first_difference"]
         if job.ended:
             return found
-        if differs or (job.reason or "").startswith(NO_LEVEL):
+        if (first is not None and first["first_step"] is not None) or (job.reason or "").startswith(NO_LEVEL):
             reason = job.reason
             job.cancel()
             job.data["reason"] = reason  # why it cannot be verified, and not that it is cancelled

@@ -13,7 +13,7 @@ from workers.job.fields import StrictModel
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=200)]
-Key = Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,100}$")]
+Key = Annotated[str, Field(pattern="^[ -~]{1,200}$")]
 Version = Annotated[str, Field(max_length=2000)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 

@@ -95,7 +95,9 @@ def check_milestones(session: Session, job_id: str) -> None:
     certificate = Certificate.model_validate(row.certificate)
     found = first_milestone(certificate, read_milestones(session, job_id))
     if found is not None:
-        _write(row, [*own_differences(certificate), _with_step(session, job_id, certificate, found)])
+        located = _with_step(session, job_id, certificate, found)
+        # A change of the parameters after the milestone's step is not in a metric before the next step.
+        _write(row, [*own_differences(certificate), found if located.first_step is None else located])
 
 
 def conclude(session: Session, job_id: str) -> None:
@@ -122,7 +124,7 @@ def _with_step(session: Session, job_id: str, certificate: Certificate, found: D
     of = certificate.job.id
     step = _first_differing_step(session, of, job_id)
     if step is None:
-        said = f"the metrics that are recorded here for {of} are the same: the certificate was changed, and not the run"
+        said = f"the recorded metrics of {of} are the same: probably the certificate was changed, and not the run"
     else:
         said = f"the first recorded metric that differs from those of {of} is of step {step}"
     return found.model_copy(update={"first_step": step, "message": f"{found.message}; {said}"})

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import stat
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from service.jobs.certificates.document import Certificate
+from service.jobs.certificates.comparison import differences, own_differences
+from service.jobs.certificates.document import Certificate, Results
 from tests.service.fixtures.support import hinge_job, run, wait_until
 from workers.record.events import Checkpointed, Ended, Progress, Series, Started
 from workers.record.milestones import milestone_steps
@@ -183,27 +185,33 @@ CHANGES: dict[str, tuple[list[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("field", CHANGES)
-def test_one_changed_digit_is_named(
-    certified: dict[str, Any], client: Client, cluster: FakeCluster, field: str
+def test_one_changed_digit_is_named(certified: dict[str, Any]) -> None:
+    results = Results.model_validate({name: certified[name] for name in Results.model_fields})
+    for field, (path, change) in CHANGES.items():
+        changed = copy.deepcopy(certified)
+        *parents, last = path
+        place = reduce(lambda value, part: value[part], parents, changed)
+        place[last] = change(place[last])
+        certificate = Certificate.model_validate(changed)
+        named = [each.field for each in [*own_differences(certificate), *differences(certificate, results)]]
+        # The root hash is over all fields but two, and the signature is of the root hash.
+        also = {"root": {"signature"}, "signature": set()}.get(field, {"root"})
+        assert sorted(named) == sorted({field} | also), field
+    unchanged = Certificate.model_validate(certified)
+    assert own_differences(unchanged) == differences(unchanged, results) == []
+
+
+def test_a_changed_milestone_is_named_with_its_interval(
+    certified: dict[str, Any], client: Client, cluster: FakeCluster
 ) -> None:
-    changed = copy.deepcopy(certified)
-    (*path, last), change = CHANGES[field]
-    place = changed
-    for part in path:
-        place = place[part]
-    place[last] = change(place[last])
-    found = trained(client.verify(changed), cluster)["verification"]
+    milestone = certified["milestones"][3]
+    milestone["params_sha256"] = changed_digit(milestone["params_sha256"])
+    found = trained(client.verify(certified), cluster)["verification"]
     assert found["equal"] is False
-    fields = {each["field"] for each in found["differences"]}
-    # The root hash is over every other field, and the signature is over the root hash.
-    assert fields == {field, "signature"} - ({"signature"} - {field} if field != "root" else set()) | (
-        {"root"} if field != "signature" else set()
-    )
-    if field == "milestones":
-        first = found["first_difference"]
-        assert (first["after_step"], first["by_step"], first["first_step"]) == (*MILESTONES[2:4], None)
-        assert "the certificate was changed, and not the run" in first["message"]
+    assert {each["field"] for each in found["differences"]} == {"root", "milestones"}
+    first = found["first_difference"]
+    assert (first["after_step"], first["by_step"], first["first_step"]) == (*MILESTONES[2:4], None)
+    assert "probably the certificate was changed, and not the run" in first["message"]
 
 
 def test_a_changed_spec_is_another_job(certified: dict[str, Any], client: Client) -> None:
@@ -231,23 +239,21 @@ def test_a_certificate_of_unknown_data_says_which(certified: dict[str, Any], api
     assert "'digits' with 300 rows" in error["message"]
 
 
-@pytest.mark.parametrize(
-    ("part", "value", "field"),
-    [
-        ("optimizer", {"type": "sgd", "lr": -1}, "spec.optimizer.lr"),
-        ("optimizer", 3, "spec.optimizer"),
-        ("data", [], "spec"),
-        ("checkpoints", 1, "spec"),
-        ("surprise", 1, "spec.surprise"),
-    ],
-)
-def test_a_spec_that_is_none_is_refused(
-    certified: dict[str, Any], api: httpx.Client, part: str, value: Any, field: str
-) -> None:
-    certified["spec"][part] = value
-    answer = api.post("/v1/certificates/verify", json=certified)
-    assert answer.status_code == 422, answer.text
-    assert field in [error["field"] for error in answer.json()["errors"]]
+WRONG_SPECS: list[tuple[str, Any, str]] = [
+    ("optimizer", {"type": "sgd", "lr": -1}, "spec.optimizer.lr"),
+    ("optimizer", 3, "spec.optimizer"),
+    ("data", [], "spec"),
+    ("checkpoints", 1, "spec"),
+    ("surprise", 1, "spec.surprise"),
+]
+
+
+def test_a_spec_that_is_none_is_refused(certified: dict[str, Any], api: httpx.Client) -> None:
+    for part, value, field in WRONG_SPECS:
+        changed = certified | {"spec": certified["spec"] | {part: value}}
+        answer = api.post("/v1/certificates/verify", json=changed)
+        assert answer.status_code == 422, answer.text
+        assert field in [error["field"] for error in answer.json()["errors"]]
 
 
 def test_damaged_data_have_no_certificate(certified: dict[str, Any], api: httpx.Client, settings: Settings) -> None:
