@@ -19,7 +19,7 @@ from tests.service.fixtures.support import hinge_job, served
 JOB_FIELDS = {
     "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at",
     "labels", "priority", "restarts", "started_at", "finished_at", "mlflow", "mlflow_problem", "params_sha256",
-    "sweep", "dataset",
+    "sweep", "dataset", "verification",
 }  # fmt: skip
 
 
