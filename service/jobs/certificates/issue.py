@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select
 
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError
 from service.jobs.certificates.document import FORMAT, Certificate, Milestone, Results, SeriesDigest, root_of, sha256_of
 from service.jobs.certificates.milestones import read_milestones
 from service.jobs.certificates.signing import sign, signing_key
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 def issue(database: Transactions, settings: Settings, job_id: str) -> Certificate:
     """The certificate of a job.
 
-    Raises NotFoundError if the job does not exist, has not succeeded, or lacks milestones, and ConflictError if its
+    Raises NotFoundError if there is no such job, and ConflictError if it has not succeeded, lacks milestones, or its
     data are no longer those that it was trained on.
     """
     with database.reading() as session:
         job = find_or_404(session, Job, job_id)
         if job.state != State.SUCCEEDED:
-            raise NotFoundError(
+            raise ConflictError(
                 f"Job {job_id} has no certificate: it is {job.state}, and only a job that has succeeded has one."
             )
         results, fingerprint = results_of(session, job), fingerprint_of(session, job_id)
     expected = {step for step in milestone_steps(job.total_steps) if step <= job.step} | {job.step}
     if missing := expected.difference(milestone.step for milestone in results.milestones):
-        raise NotFoundError(
+        raise ConflictError(
             f"Job {job_id} has no certificate: the digests of {len(missing)} of its {len(expected)} milestones were "
             f"not recorded, first that of step {min(missing)}."
         )

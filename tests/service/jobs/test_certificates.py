@@ -81,7 +81,7 @@ def test_only_a_job_that_has_succeeded_has_a_certificate(
     job = client.submit(SPEC)
     wait_until(lambda: cluster.attempts, "the job starts")
     answer = api.get(f"/v1/jobs/{job.id}/certificate")
-    assert answer.status_code == 404
+    assert answer.status_code == 409
     assert "only a job that has succeeded has one" in answer.json()["detail"]
     trained(job, cluster)
     assert api.get(f"/v1/jobs/{job.id}/certificate").status_code == 200
