@@ -40,7 +40,7 @@ max-stream-events = 1
 [parameters]
 "path.job_id" = { dictionary = "jobs", probability = 0.7 }
 "path.sweep_id" = { dictionary = "sweeps", probability = 0.7 }
-"path.name" = { dictionary = "datasets", probability = 0.7 }
+"path.name" = { dictionary = "datasets", probability = 0.9 }
 "body.data.dataset" = { dictionary = "datasets", probability = 0.9 }
 "body.path" = { dictionary = "files", probability = 0.7 }
 "body.label" = { dictionary = "labels", probability = 0.7 }
