@@ -112,6 +112,9 @@ def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> Non
         Path(tracking.download_artifacts(run.info.run_id, "model/checkpoint.json", str(tmp_path))).read_text()
     )
     assert header["params_sha256"] == job["params_sha256"]
+    certificate = tracking.download_artifacts(run.info.run_id, "model/certificate.json", str(tmp_path))
+    assert json.loads(Path(certificate).read_text()) == job.certificate()
+    assert run.data.tags["gradfleet.certificate.root"] == job.certificate()["root"]
 
 
 def test_mlflow_has_fewer_points_of_a_long_job(client: Client, stack: Stack) -> None:
