@@ -19,7 +19,7 @@ from service.jobs.states import State
 from service.stack.app import create_app
 from service.store.models import Job, Milestone
 from service.sweeps.schemas import LOSSES_SWEEP
-from tests.service.fixtures.support import hinge_job, served, train, write_parquet
+from tests.service.fixtures.support import FEATURES, hinge_job, served, train, write_parquet
 from workers.record.milestones import milestone_steps
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ max-stream-events = 1
 [parameters]
 "path.job_id" = { dictionary = "jobs", probability = 0.7 }
 "path.sweep_id" = { dictionary = "sweeps", probability = 0.7 }
-"path.name" = { dictionary = "datasets", probability = 0.9 }
+"path.name" = { dictionary = "images", probability = 0.7 }
 "body.data.dataset" = { dictionary = "datasets", probability = 0.9 }
 "body.path" = { dictionary = "files", probability = 0.7 }
 "body.label" = { dictionary = "labels", probability = 0.7 }
@@ -71,6 +71,7 @@ checks.negative_data_rejection.enabled = false
 
 [dictionaries]
 datasets = { values = ["digits"] }
+images = { values = ["images"] }
 files = { values = ["digits.parquet"] }
 labels = { values = ["label"] }
 """
@@ -111,7 +112,9 @@ def make_jobs(settings: Settings, database: Database) -> dict[str, list[str]]:
     open_settings = settings.model_copy(update={"require_token": False})
     with served(create_app(open_settings, database=database)) as url, httpx.Client(base_url=url) as api:
         dataset = {"name": "digits", "path": "digits.parquet", "label": "label"}
-        api.post("/v1/datasets", json=dataset).raise_for_status()
+        # Random requests register newer versions of "digits". Images have a contact sheet.
+        for made in (dataset, dataset | {"name": "images", "shape": [1, FEATURES, 1]}):
+            api.post("/v1/datasets", json=made).raise_for_status()
         queued, running, failed, succeeded, cancelled, paused = jobs = [
             str(api.post("/v1/jobs", json=hinge_job()).raise_for_status().json()["id"]) for _ in range(6)
         ]
