@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import selectinload, undefer
 
 from service.jobs.events import add_event
 from service.jobs.series.points import Point
@@ -69,7 +69,7 @@ class JobExport:
             return False  # nothing else is new
         # One snapshot: if the job has ended in it, no more points will follow.
         with self._database.reading() as session:
-            job = session.get(Job, job_id, options=[selectinload(Job.labels)])
+            job = session.get(Job, job_id, options=[selectinload(Job.labels), undefer(Job.evaluation)])
             if job is None:
                 return False  # just deleted
             fingerprint = _fingerprint(session, job_id)

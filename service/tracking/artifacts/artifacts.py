@@ -1,4 +1,4 @@
-"""The artifacts of a run: spec, last checkpoint, full history, trained model, and figures."""
+"""The artifacts of a run: spec, last checkpoint, full history, trained model, its evaluation, and figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from service.analysis.artist import DrawingError
 from service.jobs.states import State
+from service.tracking.artifacts.evaluation import evaluation_json
 from service.tracking.artifacts.history import history_parquet
 from service.tracking.artifacts.pictures import DrawnPictures
 from service.tracking.artifacts.spec_yaml import spec_yaml
@@ -74,6 +75,7 @@ class Artifacts:
             due |= {
                 "spec": self._send_spec,
                 "checkpoint": self._send_checkpoint,
+                "evaluation": self._send_evaluation,
                 "history": self._send_history,
                 "model": self._send_model,
             }
@@ -107,6 +109,10 @@ class Artifacts:
         if checkpoint is not None:
             for name in CHECKPOINT_FILES:
                 self._api.upload(run, f"model/{name}", checkpoint / name)
+
+    def _send_evaluation(self, job: Job, _: MlflowRun, run: Run) -> None:
+        if job.kept is not None:
+            self._api.upload(run, "model/evaluation.json", evaluation_json(job.kept, job.evaluation, job.dataset))
 
     def _send_history(self, job: Job, _: MlflowRun, run: Run) -> None:
         history = history_parquet(self._job_dir(job.id))

@@ -74,7 +74,7 @@ class SweepExport:
             states = states_of(session, [sweep_id])[sweep_id]
             metric = (sweep.spec.get("stopping") or {}).get("metric", "val/accuracy")
             comparison = compare(sweep, jobs, bests, metric, self._mlflow_link)
-        if not self._pictures.is_compared(sweep, jobs):
+        if not self._pictures.is_compared(sweep, jobs, comparison.metric):
             return False
         # If all members were deleted before they were exported, there is nothing to show.
         if jobs or sweep.mlflow_run_id is not None:
