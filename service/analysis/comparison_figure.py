@@ -96,7 +96,8 @@ def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values
 def _words(metric: str) -> tuple[str, str]:
     """Return title and unit of a metric of the validation rows."""
     name = metric.removeprefix("val/")
-    return f"validation {name.replace('_', ' ')}", "share of rows" if name == "accuracy" else name
+    words = {"r2": "R²", "f1": "F1"}.get(name, name.replace("_", " "))
+    return f"validation {words}", "share of rows" if name == "accuracy" else words
 
 
 def _draw_predictions(
@@ -190,8 +191,8 @@ def _draw_rates(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> 
         curves = [curve for replica in group.replicas for curve in _roc_curves(replica)]
         label = f"AUC {written(areas, 3)}"
         if curves:
-            mean = np.mean(curves, axis=0)
-            axes.plot(RATES, mean, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
+            mean = np.append(0, np.mean(curves, axis=0))
+            axes.plot(np.append(0, RATES), mean, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
@@ -210,9 +211,7 @@ def _roc_curves(replica: Replica) -> list[Numbers]:
 
 
 def _draw_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
-    several = any(replica.errors.shape[1] > 1 for group in groups for replica in group.replicas)
-    of = ", of all targets" if several else ""
-    style_axes(axes, f"errors{of}", "predicted − true value", "share of validation rows")
+    style_axes(axes, "errors", f"predicted − true value{_of_errors(groups)}", "share of validation rows")
     found = [np.concatenate([replica.errors.ravel() for replica in group.replicas]) for group in groups]
     edges = np.linspace(*np.quantile(np.concatenate(found), MARGINS_SHOWN), MARGIN_BINS + 1)
     for values, look in zip(found, looks, strict=True):
@@ -224,8 +223,13 @@ def _draw_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) ->
     axes.legend(frameon=False, fontsize=9, loc="upper right")
 
 
+def _of_errors(groups: Sequence[Group]) -> str:
+    several = any(replica.errors.shape[1] > 1 for group in groups for replica in group.replicas)
+    return ", in standard deviations of each target" if several else ""
+
+
 def _draw_largest_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
-    style_axes(axes, "size of the errors", "share of validation rows", "|predicted − true value| is at most")
+    style_axes(axes, f"size of the errors{_of_errors(groups)}", "share of validation rows", "error is at most")
     shares = np.linspace(0, 1, 201)
     for group, look in zip(groups, looks, strict=True):
         sizes = np.stack([np.quantile(np.abs(replica.errors), shares) for replica in group.replicas])

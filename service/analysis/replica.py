@@ -50,9 +50,13 @@ class Replica:
 
     @property
     def errors(self) -> Numbers:
-        """The differences of predicted and true values, (rows, targets)."""
+        """The differences of predicted and true values, (rows, targets).
+
+        Those of several targets are in standard deviations of each target, so that they can be compared.
+        """
         errors: Numbers = np.subtract(self.scores, self.truth, dtype=np.float64)
-        return errors
+        spread = self.truth.std(axis=0, dtype=np.float64)
+        return errors if len(spread) == 1 else errors / np.where(spread > 0, spread, 1)
 
     def figures(self) -> dict[str, float]:
         """Return the final figures of a classifier by name."""

@@ -27,7 +27,7 @@ def draw_per_label(name: str, found: Predictions) -> Figure:
     among = f"the {len(shown)} of {labels} labels with the lowest F1" if len(shown) < labels else f"{labels} labels"
     names = [f"{shortened(found.names[k], LONGEST_NAME)} ({figures['support'][k]:,})" for k in shown]
     longest = max(map(len, names))
-    width = float(np.clip(0.7 * len(shown), 4.0, 12))
+    width = float(np.clip(0.7 * len(shown), 5.5, 12))
     title = f"{name}: {among} ({found.in_words})"
     figure, (axes,) = panels(title, [width], 2.8, names=(0, longest * CHARACTER))
     style_axes(axes, "precision, recall and F1", "label (rows that have it)", "share")

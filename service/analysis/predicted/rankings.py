@@ -72,7 +72,7 @@ def roc(scores: Numbers, positive: Marks) -> tuple[Numbers, Numbers]:
 
 def _draw_roc(axes: Axes, scores: Numbers, positive: Marks, name: str, color: str) -> None:
     area = ROCAUC().value(scores[:, None], positive.astype(np.int64))
-    axes.plot(*roc(scores, positive), color=color, linewidth=1.5, label=f"{name}: AUC {area:.4f}")
+    axes.plot(*roc(scores, positive), color=color, linewidth=1.5, label=f"AUC {area:.4f}: {name}")
 
 
 def _draw_precision(axes: Axes, scores: Numbers, positive: Marks, name: str, color: str) -> None:
@@ -83,4 +83,4 @@ def _draw_precision(axes: Axes, scores: Numbers, positive: Marks, name: str, col
         recall, precision = hits / hits[-1], hits / (hits + others)
         # The precision of each score holds for the recall gained there, as average precision counts it.
         axes.step(np.append(0, recall), np.append(precision[0], precision), color=color, linewidth=1.5, where="pre")
-    axes.plot([], [], color=color, label=f"{name}: average precision {average:.4f}")
+    axes.plot([], [], color=color, label=f"average precision {average:.4f}: {name}")

@@ -45,8 +45,8 @@ def draw_values(name: str, found: Predictions) -> Figure:
         deviation, absolute = (
             _value(metric, pairs[target]) for metric in (RootMeanSquaredError(), MeanAbsoluteError())
         )
-        _draw_residuals(second, pairs[target], f"{title}: root mean squared {deviation:.4g}")
-        _draw_errors(third, pairs[target], f"{title}: mean absolute {absolute:.4g}")
+        _draw_residuals(second, pairs[target], f"{title}: residuals, RMSE {deviation:.4g}")
+        _draw_errors(third, pairs[target], f"{title}: error, MAE {absolute:.4g}")
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.analysis.comparison_figure import COLORS, Accuracies, Group, draw_comparison, written
+from service.analysis.comparison_figure import COLORS, Group, Values, draw_comparison, written
 from service.analysis.measures import calibration, margins
 from service.analysis.replica import Replica
 from service.analysis.style import png
@@ -30,16 +30,16 @@ def groups() -> list[Group]:
     ]
 
 
-ACCURACIES = [
-    Accuracies("0%", "hinge", [0.9, 0.94]),
-    Accuracies("0%", "softmax", [0.95, 0.97]),
-    Accuracies("10%", "hinge", [0.8]),
-    Accuracies("10%", "softmax", [0.9, 0.92]),
+VALUES = [
+    Values("0%", "hinge", [0.9, 0.94]),
+    Values("0%", "softmax", [0.95, 0.97]),
+    Values("10%", "hinge", [0.8]),
+    Values("10%", "softmax", [0.9, 0.92]),
 ]
 
 
 def test_curves_are_means_and_deviations_over_the_seeds(groups: list[Group]) -> None:
-    figure = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows")
+    figure = draw_comparison("title", groups, VALUES, metric="val/accuracy", by="mislabelled rows")
     axes = figure.axes[0]
     lines = {str(line.get_label()): line for line in axes.lines}
     # The mean ends at the epoch at which the first job stopped.
@@ -55,28 +55,28 @@ def test_curves_are_means_and_deviations_over_the_seeds(groups: list[Group]) -> 
 
 
 def test_losses_differ_in_colour_and_their_groups_in_line_style(groups: list[Group]) -> None:
-    lines = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows").axes[0].lines
+    lines = draw_comparison("title", groups, VALUES, metric="val/accuracy", by="mislabelled rows").axes[0].lines
     assert [line.get_color() for line in lines] == [COLORS["hinge"], COLORS["softmax"], COLORS["hinge"]]
     assert [line.get_linestyle() for line in lines] == ["-", "-", "--"]
 
 
 def test_margins_and_calibration_use_the_rows_of_all_seeds(groups: list[Group]) -> None:
-    figure = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows")
-    found = np.concatenate([margins(each.scores, each.labels) for each in groups[0].replicas])
+    figure = draw_comparison("title", groups, VALUES, metric="val/accuracy", by="mislabelled rows")
+    found = np.concatenate([margins(each.scores, each.truth) for each in groups[0].replicas])
     medians = [text.get_text() for text in figure.axes[3].get_legend().get_texts()]
     assert medians[0] == f"median {np.median(found):.2f}"
     stairs = figure.axes[3].patches[0].get_data()
     inside = (found >= stairs.edges[0]) & (found <= stairs.edges[-1])
     assert stairs.values.sum() == pytest.approx(inside.mean())
 
-    errors = np.array([calibration(each.scores, each.labels).error for each in groups[1].replicas])
+    errors = np.array([calibration(each.scores, each.truth).error for each in groups[1].replicas])
     texts = [text.get_text() for text in figure.axes[4].get_legend().get_texts()]
     assert texts[1] == f"error {errors.mean():.3f} ± {errors.std(ddof=1):.3f}"
     assert "±" not in texts[2]
 
 
 def test_accuracies_by_setting(groups: list[Group]) -> None:
-    axes = draw_comparison("title", groups, ACCURACIES, by="mislabelled rows").axes[5]
+    axes = draw_comparison("title", groups, VALUES, metric="val/accuracy", by="mislabelled rows").axes[5]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0%", "10%"]
     hinge, softmax = (container.lines[0] for container in axes.containers)
     assert hinge.get_xdata() == pytest.approx([0.92, 0.8])
@@ -88,8 +88,8 @@ def test_accuracies_by_setting(groups: list[Group]) -> None:
 
 def test_jobs_without_validation_rows_are_drawn() -> None:
     one = replica(3)
-    one = Replica({**one.course, "val/accuracy": np.full(3, np.nan)}, one.scores, one.labels)
-    figure = draw_comparison("title", [Group("one", "softmax", [one])], ACCURACIES, by="width")
+    one = Replica({**one.course, "val/accuracy": np.full(3, np.nan)}, one.scores, one.truth)
+    figure = draw_comparison("title", [Group("one", "softmax", [one])], VALUES, metric="val/accuracy", by="width")
     assert len(figure.axes) == 6
 
 
@@ -103,4 +103,4 @@ def test_means_are_formatted_with_their_deviation() -> None:
 def test_names_do_not_break_the_picture(groups: list[Group], name: str) -> None:
     texts = ["$\\frac{$ $x_{$", "\x1b[2J", "a\r\nb\u2028c", "\0", "\ud83d", "_hidden", "", " ", "a " * 60]
     groups += [Group(f"hinge, {text}", "hinge", [replica(6)]) for text in texts]
-    png(draw_comparison(name, groups, [Accuracies(text, "hinge", [0.5]) for text in texts], by=name))
+    png(draw_comparison(name, groups, [Values(text, "hinge", [0.5]) for text in texts], metric="val/accuracy", by=name))

@@ -251,7 +251,7 @@ def test_the_picture_is_uploaded_once_it_is_drawn(
     exporter.step()
     assert not sweep_of(database, sweep_id).mlflow_finished
     (request,) = requests
-    assert [member.accuracy for member in request.members] == [0.8, 0.9, 0.95]
+    assert [member.value for member in request.members] == [0.8, 0.9, 0.95]
     assert [member.subject.job for member in request.members] == jobs[:-1]
     assert request.members[2].overrides == {"loss": LOSSES[1], "training.seed": 0}
 
