@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_TARGETS = 4
 FEWEST_BINS, MOST_BINS = 10, 40
-LONGEST_NAME = 18  # characters
+LONGEST_NAME = 11  # characters
 CLEAR_ROWS = 300  # with more, dots are transparent
 
 

@@ -219,7 +219,7 @@ def test_content_of_the_learning_curves(tmp_path: Path) -> None:
         assert training.get_ydata() == pytest.approx(values @ rows / rows.sum(), rel=1e-9)
         (band,) = axes.collections
         assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(values.max())
-    active, _, _ = figure.axes[2].lines
+    active, _ = figure.axes[2].lines
     assert to_rgba(active.get_color()) == to_rgba(BLUE)
     assert figure.texts[0].get_text().endswith("learning curves (kept parameters: step 12)")
 
