@@ -55,7 +55,8 @@ class TrainedModel:
         - multilabel: "labels", int64 (rows, labels) of zeros and ones, and "scores", float32 (rows, labels);
         - regression: "predictions", float32 (rows, targets), in the targets' own units.
 
-        rows: numbers (rows, features) as they are in the dataset, not scaled. ValueError for another shape.
+        rows: numbers (rows, features) as they are in the dataset, not scaled. ValueError for another shape, and
+        for a number that the model reads as an index and is none.
         """
         outputs = self._predict(rows)
         match self._task:
@@ -84,6 +85,7 @@ class TrainedModel:
             plan = model.plan(len(block))
             convert(block, plan.inputs["features"], self._scale)
             plan.forward()
+            model.indices.check(plan, range(start, start + len(block)))
             scores[start : start + MAX_ROWS] = plan.value("scores")
         return scores
 
