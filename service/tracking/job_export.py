@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import selectinload, undefer
 
 from service.jobs.events import add_event
 from service.jobs.series.points import Point
@@ -23,7 +23,7 @@ from service.tracking.mlflow.api import PARAMS_PER_CALL, MlflowApi, RejectedErro
 from service.tracking.mlflow.entries import Entry, flatten, milliseconds, send_together
 from service.tracking.mlflow.experiment_view import PARENT
 from service.tracking.recovery import AGAIN, LONGEST_PROBLEM, Recovery
-from service.tracking.series import points_to_export
+from service.tracking.series import kept_points, points_to_export
 from service.tracking.sweeps.run import ensure_sweep_run
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class JobExport:
             return False  # nothing else is new
         # One snapshot: if the job has ended in it, no more points will follow.
         with self._database.reading() as session:
-            job = session.get(Job, job_id, options=[selectinload(Job.labels)])
+            job = session.get(Job, job_id, options=[selectinload(Job.labels), undefer(Job.evaluation)])
             if job is None:
                 return False  # just deleted
             fingerprint = _fingerprint(session, job_id)
@@ -105,6 +105,7 @@ class JobExport:
             self._set_problem(job_id, None)
         status = STATUS[State(job.state)]
         if State(job.state).terminal:
+            self._send(job, record, self._api.log_points, kept_points(job))
             self._describe(job, record, fingerprint)
             self._finish(job, record, status)
         elif status != record.status:

@@ -68,7 +68,7 @@ def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Accuracies]:
     members = [*losses.comparison()["members"], *mislabelled.comparison()["members"]]
     found: dict[tuple[float, str], list[float]] = {(share, loss): [] for share in MISLABELLED for loss in LOSSES}
     for member in members:
-        overrides, value = member["overrides"], member["metrics"]["val/accuracy"]
+        overrides, value = member["overrides"], member["metrics"].get("kept/val/accuracy")
         if overrides.get("model.layers", LINEAR) == LINEAR and value is not None:
             dataset = overrides.get("data.dataset", DATASET)
             (share,) = (share for share, name in MISLABELLED.items() if name == dataset)

@@ -1,7 +1,8 @@
-"""The artifacts of a run: spec, last checkpoint, full history, trained model, and figures."""
+"""The artifacts of a run: spec, last checkpoint, full history, trained model, its evaluation, and figures."""
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,6 +75,7 @@ class Artifacts:
             due |= {
                 "spec": self._send_spec,
                 "checkpoint": self._send_checkpoint,
+                "evaluation": self._send_evaluation,
                 "history": self._send_history,
                 "model": self._send_model,
             }
@@ -107,6 +109,11 @@ class Artifacts:
         if checkpoint is not None:
             for name in CHECKPOINT_FILES:
                 self._api.upload(run, f"model/{name}", checkpoint / name)
+
+    def _send_evaluation(self, job: Job, _: MlflowRun, run: Run) -> None:
+        if job.kept is not None:
+            evaluation = {**job.kept, "classes": job.dataset["classes"], **(job.evaluation or {})}
+            self._api.upload(run, "model/evaluation.json", json.dumps(evaluation, indent=1).encode())
 
     def _send_history(self, job: Job, _: MlflowRun, run: Run) -> None:
         history = history_parquet(self._job_dir(job.id))

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from workers.job.spec import ValidationMetric
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
-SWEEP = Sweep(id="sweep_1")
+SWEEP = Sweep(id="sweep_1", spec={})
 
 
 def member(
     number: int, loss: str = "hinge", state: State = State.SUCCEEDED, seed: int = 0, lr: float = 0.1, **metrics: Any
 ) -> Job:
-    """A member. `accuracy=0.9` sets its latest val/accuracy."""
+    """A member. `accuracy=0.9` sets its val/accuracy, the latest one and that of the kept parameters."""
+    names = {f"val/{name}": value for name, value in metrics.items()}
     return Job(
         id=f"job_{number}",
         name=f"losses-{number}",
@@ -39,14 +40,16 @@ def member(
         overrides={"optimizer.lr": lr, "training.seed": seed, "loss.type": loss},
         state=state,
         reason=None,
-        latest_metrics={f"val/{name}": [20, value] for name, value in metrics.items()},
+        latest_metrics={name: [20, value] for name, value in names.items()},
+        validation_metrics=["val/accuracy", "val/loss", "val/hinge"],
+        kept={"step": 20, "epoch": 1, "metrics": names},
         step=20,
         started_at=STARTED,
         finished_at=STARTED + timedelta(seconds=3) if state.terminal else None,
     )
 
 
-def compared(*jobs: Job, metric: ValidationMetric = "val/accuracy") -> ComparisonView:
+def compared(*jobs: Job, metric: ValidationMetric | None = None) -> ComparisonView:
     return compare(SWEEP, jobs, {}, metric)
 
 

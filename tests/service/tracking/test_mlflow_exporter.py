@@ -91,7 +91,7 @@ def test_a_run_is_updated_with_its_job(
     export_all(exporter)
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "RUNNING"
-    history = mlflow.history(run["info"]["run_id"], "train/loss")
+    history = mlflow.history(run["info"]["run_id"], "train/loss_step")
     seen = {(point["step"], point["value"], point["timestamp"]) for point in history}
     assert len(history) == len(seen)
     assert seen == {(point.step, point.value, point.time_ms) for point in points if point.name == "train/loss"}
@@ -138,7 +138,7 @@ def test_the_end_of_a_job_is_exported(database: Database, mlflow: MlflowServer, 
     run = run_of(database, mlflow, failed)
     assert run["info"]["status"] == "FAILED"
     assert {"key": "gradfleet.reason", "value": "worker_died: out of memory"} in run["data"]["tags"]
-    assert len(mlflow.history(run["info"]["run_id"], "train/loss")) == 3
+    assert len(mlflow.history(run["info"]["run_id"], "train/loss_step")) == 3
     assert run_of(database, mlflow, cancelled)["info"]["status"] == "KILLED"
     assert is_finished(database, failed)
     assert exporter.step() > 0
@@ -165,8 +165,8 @@ def test_a_run_describes_the_job_its_environment_and_its_result(
     note = tags["mlflow.note.content"]
     assert note.startswith("**Succeeded** after 0 of 100 steps: stopped_early: the watched metric")
     for line in (
-        "- val/accuracy: **0.9688**",
-        "- val/loss: **not a finite number**",
+        "- val/accuracy: last value **0.9688**",
+        "- val/loss: last value **not a finite number**",
         "`digits`, 1,797 rows of 64 features, 10 classes; 20% kept",
         "loss: hinge (margin 1.0); penalties: l2 0.0001",
         "lr 0.1, momentum 0.9, schedule cosine",
