@@ -29,7 +29,8 @@ def print_comparison(comparison: Comparison) -> None:
     """
     ranked = comparison["metric"]
     others = (name for name in comparison["metrics"] if name not in {ranked, LOSS})
-    metrics = [KEPT + ranked, ranked, *(KEPT + name for name in others)]
+    present = {name for group in comparison["groups"] for name in group["metrics"]}
+    metrics = [KEPT + ranked, ranked, *(KEPT + name for name in others if KEPT + name in present)]
     fields = _fields(comparison)
     rows = [
         (

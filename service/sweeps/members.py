@@ -124,4 +124,6 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
 def _located(problem: FieldProblem, sweep: SweepRequest, number: int, overrides: dict[str, Any]) -> FieldProblem:
     differences: Sequence[str] = [f"{field} = {quote(value)}" for field, value in overrides.items()]
     of = f" (member {number}: {', '.join(differences)})" if differences else ""
-    return FieldProblem(field_of_request(sweep, number, overrides, problem.field), problem.message + of)
+    of_sweep = problem.field.startswith("stopping.")
+    field = problem.field if of_sweep else field_of_request(sweep, number, overrides, problem.field)
+    return FieldProblem(field, problem.message + of)
