@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help env cluster-test demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service bench-levels scaling reference clean
+.PHONY: help env cluster-test demo test test-parts test-stacks test-torch test-gpu chaos fuzz lint format lock bench-engine bench-data bench-distributed bench-service bench-exactness bench-levels scaling reference clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -86,6 +86,9 @@ bench-distributed: .venv/installed .venv-bench/distributed  ## compare steps, ex
 bench-service: .venv/installed  ## measure the REST API under load; ARGS=--quick
 	$(BIN)/python -m benchmarks.service $(ARGS)
 
+bench-exactness: .venv-bench/installed  ## measure what exactness costs: steps that need not be exact, and PyTorch; ARGS=--quick
+	.venv-bench/bin/python -m benchmarks.exactness $(ARGS)
+
 bench-levels: .venv/installed  ## measure a training step at each level of arithmetic of this CPU
 	$(BIN)/python -m benchmarks.levels
 
@@ -93,7 +96,7 @@ scaling: .venv/installed  ## measure the cost of messages and write docs/scaling
 	$(BIN)/python -m benchmarks.scaling
 
 test-torch: .venv-bench/installed  ## the tests that need PyTorch
-	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/optimizers/test_optimizers.py
+	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/test_definitions.py tests/core/optimizers/test_optimizers.py
 
 # The next `make` after a change of the lock file removes CuPy again.
 test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on the machine

@@ -26,6 +26,7 @@ from core.metrics.base import LossMetric, Metric, RankingMetric, Tally, TallyMet
 from core.model import Model, split_tensors
 from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
+from core.plan.indices import IndexCheck, InvalidIndexError
 from core.plan.layout import ParameterLayout, initialize
 from core.plan.plan import Plan
 from core.plan.program import Program
@@ -43,7 +44,9 @@ __all__ = [
     "Entry",
     "Graph",
     "GraphError",
+    "IndexCheck",
     "Initializer",
+    "InvalidIndexError",
     "Layer",
     "Loss",
     "LossMetric",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.arrays import Array, aligned_zeros
+from core.plan.indices import IndexCheck
 from core.plan.layout import ParameterLayout
 from core.plan.plan import Plan
 from core.plan.program import Program
@@ -32,6 +33,8 @@ class Model:
         self.graph, self.layout = graph, ParameterLayout(graph.parameters())
         self.parameters = aligned_zeros((self.layout.size,), np.float32) if parameters is None else parameters
         self.tensors = self.layout.views(self.parameters)
+        #: checks what the model's plans have read as indices
+        self.indices = IndexCheck(graph)
         self._programs: dict[int, Program] = {}
         self._plans: dict[int, Plan] = {}
 
@@ -43,7 +46,11 @@ class Model:
         if rows not in self._plans:
             if rows not in self._programs:
                 self._programs[rows] = Program.compile(
-                    self.graph, ("scores",), batch=rows, dtype=self.parameters.dtype, backward=False
+                    self.graph,
+                    ("scores", *self.indices.outputs),
+                    batch=rows,
+                    dtype=self.parameters.dtype,
+                    backward=False,
                 )
             self._plans[rows] = Plan(self._programs[rows], layout=self.layout, parameters=self.parameters)
         return self._plans[rows]

@@ -19,6 +19,9 @@ _BOUNDS = {
     "le": ("at most", operator.le),
     "lt": ("less than", operator.lt),
 }
+# Largest absolute value of a float whose field has no bound. The norm of a gradient overflows at 1.8e19 in float32, and
+# most of these numbers are factors of the gradient.
+LARGEST = 1e12
 _registry: dict[str, dict[str, type[Registered]]] = {}
 
 
@@ -31,7 +34,10 @@ def hyperparameter(
     le: float | None = None,
     lt: float | None = None,
 ) -> Any:
-    """Declare a field of a `Registered` class, with its description and the bounds that are checked on construction."""
+    """Declare a field of a `Registered` class, with its description and the bounds that are checked on construction.
+
+    A float without a bound on a side is bounded by `LARGEST` there.
+    """
     metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -42,7 +48,8 @@ class Registered:
 
     A direct subclass that sets `kind` defines a kind; a class below it that sets `type` is registered under that name.
     Each becomes a frozen dataclass of its annotated fields. A field is an int, float, bool, str, a `Literal` of strings
-    or the base class of a kind; a tuple of any number of these, which is a list in JSON; or one of these or None.
+    or the base class of a kind; a tuple of any number of these, which is a list in JSON; a union of a number, a list of
+    numbers and a `Literal`; or one of these or None.
     """
 
     kind: ClassVar[str]
@@ -54,6 +61,9 @@ class Registered:
         super().__init_subclass__(**arguments)
         dataclasses.dataclass(frozen=True)(cls)
         cls.annotations = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            if cls.annotations[field.name] in {float, float | None, tuple[float, ...]}:
+                field.metadata = MappingProxyType(_bounded(field.metadata))
         if "kind" in vars(cls):
             _registry.setdefault(cls.kind, {})
         if "type" in vars(cls):
@@ -69,7 +79,7 @@ class Registered:
             for each in value if isinstance(value, tuple) else () if value is None else (value,):
                 for name, (words, holds) in _BOUNDS.items():
                     bound = field.metadata.get(name)
-                    if bound is not None and not holds(each, bound):
+                    if bound is not None and not isinstance(each, str) and not holds(each, bound):
                         raise ValueError(f"{self.type}.{field.name} must be {words} {bound}, not {each!r}")
 
     def replace(self, **changes: Any) -> Self:
@@ -77,9 +87,27 @@ class Registered:
         return dataclasses.replace(self, **changes)
 
 
+def _bounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a float with an upper and a lower bound."""
+    low, high = ("ge", "gt"), ("le", "lt")
+    bounds = dict(metadata)
+    if all(metadata[name] is None for name in low):
+        bounds["ge"] = -LARGEST
+    if all(metadata[name] is None for name in high):
+        bounds["le"] = LARGEST
+    return bounds
+
+
 def item_type(annotation: Any) -> Any:
     """Return X for a field of type `tuple[X, ...]`, and None for any other."""
     return get_args(annotation)[0] if get_origin(annotation) is tuple else None
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...] | None:
+    """Return the types of a union, without None, and None for any other type."""
+    if get_origin(annotation) not in {UnionType, Union}:
+        return None
+    return tuple(each for each in get_args(annotation) if each is not NoneType)
 
 
 def _checked(where: str, value: Any, annotation: Any) -> Any:
@@ -87,16 +115,19 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise TypeError(f"{where} must be a list, not {value!r}")
         return tuple(_checked(f"{where}[{index}]", each, item) for index, each in enumerate(value))
-    if get_origin(annotation) in {UnionType, Union}:
-        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
-        return None if value is None else _checked(where, value, annotation)
+    if (choices := alternatives(annotation)) is not None:
+        if value is None and NoneType in get_args(annotation):
+            return None
+        # Of a union's number, list and words, the form of the value says which one is meant.
+        form = tuple if isinstance(value, (list, tuple)) else Literal if isinstance(value, str) else None
+        return _checked(where, value, next((each for each in choices if get_origin(each) is form), choices[0]))
     if get_origin(annotation) is Literal:
         if not isinstance(value, str) or value not in get_args(annotation):
             error = ValueError if isinstance(value, str) else TypeError
             raise error(f"{where} must be one of {_listed(get_args(annotation))}, not {value!r}")
         return value
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, annotation) or (isinstance(value, bool) and annotation is not bool):
         expected = f"of kind {annotation.kind}" if issubclass(annotation, Registered) else annotation.__name__
         raise TypeError(f"{where} must be {expected}, not {value!r}")
@@ -161,8 +192,10 @@ def _from_json(value: Any, annotation: Any) -> Any:
     """Build the registered objects within a field's value; the class checks the rest."""
     if (item := item_type(annotation)) is not None and isinstance(value, (list, tuple)):
         return tuple(_from_json(each, item) for each in value)
-    if isinstance(value, Mapping) and isinstance(annotation, type) and issubclass(annotation, Registered):
-        return from_spec(annotation.kind, value)
+    if isinstance(value, Mapping):
+        for each in alternatives(annotation) or (annotation,):
+            if isinstance(each, type) and issubclass(each, Registered):
+                return from_spec(each.kind, value)
     return value
 
 

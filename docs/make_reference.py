@@ -16,7 +16,7 @@ import typing
 from pathlib import Path
 
 from core import Loss, Metric, Node, RankingMetric, Registered, registered
-from core.registry import item_type
+from core.registry import alternatives, item_type
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,8 +109,9 @@ def _table(cls: type[Registered]) -> list[str]:
 def _type(annotation: typing.Any) -> str:
     if (item := item_type(annotation)) is not None:
         return f"list of {_type(item)}"
-    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
-        return f"{_type(typing.get_args(annotation)[0])} or null"
+    if (choices := alternatives(annotation)) is not None:
+        null = ["null"] if types.NoneType in typing.get_args(annotation) else []
+        return " or ".join([*map(_type, choices), *null])
     if typing.get_origin(annotation) is typing.Literal:
         return "one of " + ", ".join(f"`{json.dumps(each)}`" for each in typing.get_args(annotation))
     if issubclass(annotation, Registered):
@@ -137,12 +138,16 @@ def _json(value: typing.Any) -> typing.Any:
 
 def _bounds(field: dataclasses.Field[typing.Any]) -> str:
     return ", ".join(
-        f"{sign} {field.metadata[name]}" for name, sign in SIGNS.items() if field.metadata[name] is not None
+        f"{sign} {_shown(field.metadata[name])}" for name, sign in SIGNS.items() if field.metadata[name] is not None
     )
 
 
 def _present() -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in sorted(HERE.glob("*.md"))}
+
+
+def _shown(bound: float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def main() -> None:

@@ -6,8 +6,18 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from typing import TextIO
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 # A child does not import modules from the directory that it is started in.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
@@ -21,3 +31,50 @@ def die_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when its parent ends (Linux); for `preexec_fn`."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def kill_descendants() -> None:
+    """Kill all processes that this one has started, and those that they have started (Linux)."""
+    if sys.platform != "linux":
+        return
+    # Those whose parent ends become children of this process.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    while children := _children():
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            with suppress(ChildProcessError):  # another thread has waited for it
+                os.waitpid(child, 0)
+
+
+def _children() -> list[int]:
+    found = []
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # the thread has ended
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
+
+
+@contextmanager
+def time_limit(process: subprocess.Popen[bytes], seconds: float) -> Iterator[threading.Event]:
+    """Kill a process after so many seconds. The event is then set."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, expire)
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def file_for_answers() -> TextIO:
+    """This process's standard output, as a file; what libraries print goes to the standard error from now on."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers

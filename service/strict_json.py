@@ -7,6 +7,8 @@ import math
 import re
 from typing import Any
 
+from service.short_text import quoted
+
 DEEPEST = 32
 MOST_VALUES, MOST_KEYS = 100_000, 1000
 MOST_FAULTS = 20
@@ -60,7 +62,7 @@ def parse_int(digits: str) -> float:
 
 def quoted_key(key: str) -> str:
     """A key, short enough for a sentence."""
-    return repr(key) if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]!r}..."
+    return quoted(key, LONGEST_KEY)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def connected(rank: int, workers: int, share: Share, key: bytes, *, memory: bool
 class WorkerStep:
     """A whole training step, with the batch loaded from a dataset in memory."""
 
-    def __init__(self, rank: int, workers: int, share: Share, key: bytes, workload: Workload) -> None:
+    def __init__(
+        self, rank: int, workers: int, share: Share, key: bytes, workload: Workload, shards: int = SHARDS
+    ) -> None:
         self._exchange = connected(rank, workers, share, key)
         graph = graph_of(workload)
         computation = Computation(
@@ -46,7 +48,7 @@ class WorkerStep:
             penalty=None,
             clipping=None,
             seed=0,
-            shards=SHARDS,
+            shards=shards,
             batch_sizes=frozenset({workload.batch}),
         )
         self._threads = Threads(workload.threads)

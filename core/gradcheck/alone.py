@@ -17,7 +17,7 @@ from core.gradcheck.check import Checker
 from core.gradcheck.evaluation import evaluation_problems
 from core.gradcheck.kinks import kink_problems
 from core.gradcheck.precision import precision_problems
-from core.gradcheck.report import Outcome, TensorCheck
+from core.gradcheck.report import GradientReport, Outcome, TensorCheck
 from core.gradcheck.setting import Setting
 from core.graph.graph import Graph
 from core.random import Purpose, generator
@@ -106,12 +106,16 @@ class Alone:
         return drawn
 
 
-def check_alone(alone: Alone, seed: int) -> tuple[list[TensorCheck], list[str], list[str]]:
+def check_alone(alone: Alone, seed: int) -> GradientReport:
     """Return gradients of the node by itself that are not right, breaches of rules, and what was left unchecked."""
     random = generator(seed, Purpose.CHECK, stream=3)
     tensors: dict[str, TensorCheck] = {}
     problems: dict[str, None] = {}
     unchecked = list(alone.left_out())
+
+    def report() -> GradientReport:
+        breaches = tuple(f"{alone.name} by itself: {words}" for words in problems)
+        return GradientReport(seed, tuple(tensors.values()), breaches, tuple(unchecked))
 
     def note(found: list[TensorCheck], where: str) -> None:
         for each in found:
@@ -126,7 +130,7 @@ def check_alone(alone: Alone, seed: int) -> tuple[list[TensorCheck], list[str], 
             checker = Checker(setting, seed)
             if checker.not_finite:
                 unchecked.append(f"{alone.name} by itself, {batch} rows: {checker.not_finite}")
-                return list(tensors.values()), [f"{alone.name} by itself: {words}" for words in problems], unchecked
+                return report()
             note(checker.tensors(), f"{batch} rows")
             differing, too_large = precision_problems(setting, random)
             problems |= dict.fromkeys([*checker.breaches(), *differing])
@@ -140,7 +144,7 @@ def check_alone(alone: Alone, seed: int) -> tuple[list[TensorCheck], list[str], 
         problems |= dict.fromkeys(kink_problems(alone.by_itself(7), alone.name, random))
     except ValueError as error:
         problems[f"raises ValueError: {error}"] = None
-    return list(tensors.values()), [f"{alone.name} by itself: {words}" for words in problems], unchecked
+    return report()
 
 
 #: one row of each magnitude and sign
@@ -170,6 +174,5 @@ def _far(alone: Alone, random: np.random.Generator) -> dict[str, Array]:
 def _value(alone: Alone, batch: int, inputs: dict[str, Array]) -> Array:
     setting = Setting.draw(alone.by_itself(batch), alone.name, inputs, 0)
     plan = setting.plan(())
-    with np.errstate(all="ignore"):
-        plan.forward(setting.key)
+    plan.forward(setting.key)
     return plan.value(alone.name)

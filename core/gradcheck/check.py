@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 #: most entries of a Jacobian that is checked entry by entry; a larger one is checked along random directions
 WHOLE_JACOBIAN = 4_096
+#: most multiplications, about, of one forward pass for each entry of a variable; above, directions are checked
+WHOLE_WORK = 2**26
+#: as many directions are checked, but one where a forward pass takes more multiplications than this. Two errors cancel
+#: each other along a direction only by chance, since all its entries are different.
 DIRECTIONS = 4
+LARGE_WORK = 2**21
 RESAMPLINGS = 20
 
 
@@ -142,6 +147,7 @@ class Checker:
         self._differences = Differences(setting)
         self._rounding = Rounding(setting, self._differences.values())
         self._shape = self._differences.origin.shape
+        self._work = setting.work
         node = self._differences.not_finite()
         #: why nothing can be checked; "" if something can
         self.not_finite = f"the value of node {node!r} is not finite in the forward pass" if node else ""
@@ -154,12 +160,16 @@ class Checker:
     def tensors(self) -> list[TensorCheck]:
         """Compare every gradient, small ones entry by entry."""
         outputs = int(np.prod(self._shape))
-        whole = [name for name, gradient in self._gradients.items() if gradient.size * outputs <= WHOLE_JACOBIAN]
+        whole = [
+            name
+            for name, gradient in self._gradients.items()
+            if gradient.size * outputs <= WHOLE_JACOBIAN and gradient.size * self._work <= WHOLE_WORK
+        ]
         jacobians = self._jacobians(whole)
         return [
             self._check_entries(name, jacobians[name])
             if name in jacobians
-            else self._check_directions(name, DIRECTIONS)
+            else self._check_directions(name, self._upstream_of(name), DIRECTIONS)
             for name in self._gradients
         ]
 
@@ -171,15 +181,16 @@ class Checker:
         found = []
         for name in self._setting.floats:
             rows = np.zeros(self._gradients[name].shape, bool)
+            pair = self._upstream_of(name)
             for row in range(len(rows)):
                 rows[...] = False
                 rows[row] = True
-                found.append(self._check_directions(name, directions, rows.ravel()))
+                found.append(self._check_directions(name, pair, directions, rows.ravel()))
         return found
 
-    def _backward(self, upstream: Array) -> dict[str, Array]:
+    def _backward(self, upstream: Array, names: Iterable[str]) -> dict[str, Array]:
         self._plan.backward({self._setting.output: upstream})
-        return {name: gradient.copy() for name, gradient in self._gradients.items()}
+        return {name: self._gradients[name].copy() for name in names}
 
     def _jacobians(self, names: list[str]) -> dict[str, Array]:
         """Return d output / d name, each (output size, variable size), one backward per row."""
@@ -187,7 +198,7 @@ class Checker:
         upstream = np.zeros(self._shape)
         for index in np.ndindex(self._shape) if names else ():
             upstream[index] = 1
-            gradients = self._backward(upstream)
+            gradients = self._backward(upstream, names)
             upstream[index] = 0
             for name in names:
                 rows[name].append(gradients[name].ravel())
@@ -225,17 +236,25 @@ class Checker:
             self._row_rounding[row] = self._rounding.of(np.eye(1, prod(self._shape), row).reshape(self._shape))
         return self._row_rounding[row] / step
 
-    def _check_directions(self, name: str, directions: int, where: Array | None = None) -> TensorCheck:
-        """Check a gradient along random directions, within the entries `where`."""
+    def _upstream_of(self, name: str) -> tuple[Array, Array]:
+        """Draw an upstream gradient, and return it with the gradient of a variable, flat."""
         upstream = self._random.standard_normal(self._shape)
-        gradient = self._backward(upstream)[name].ravel()
+        return upstream, self._backward(upstream, [name])[name].ravel()
+
+    def _check_directions(
+        self, name: str, pair: tuple[Array, Array], directions: int, where: Array | None = None
+    ) -> TensorCheck:
+        """Check a gradient, given with its upstream gradient, along random directions within the entries `where`."""
+        directions = directions if self._work <= LARGE_WORK else 1
         reach = self._reach(name) if where is None else self._reach(name) * where
         looked_at: list[_Found] = []
         for _ in range(RESAMPLINGS):
-            direction = self._random.choice([-1.0, 1.0], reach.size) * reach
-            found = self._compare_along(name, direction, upstream, gradient)
+            direction = self._random.uniform(0.5, 1, reach.size)
+            direction *= self._random.choice([-1.0, 1.0], reach.size)
+            direction *= reach
+            found = self._compare_along(name, direction, *pair)
             if found is not None and found.outcome is Outcome.WRONG:
-                looked_at = [self._narrow(name, direction, (upstream, gradient), found)] * directions
+                looked_at = [self._narrow(name, direction, pair, found)] * directions
             elif found is not None:
                 looked_at.append(found)
             if len(looked_at) == directions:
@@ -277,8 +296,9 @@ class Checker:
     def _narrow(self, name: str, direction: Array, pair: tuple[Array, Array], found: _Found) -> _Found:
         """Halve a direction that disagrees and continue with the half that disagrees more, down to one entry."""
         while np.count_nonzero(direction) > 1:
-            first, second = np.array_split(np.flatnonzero(direction), 2)
-            halves = [np.where(np.isin(np.arange(direction.size), half), direction, 0) for half in (first, second)]
+            halves = [np.zeros_like(direction) for _ in range(2)]
+            for half, entries in zip(halves, np.array_split(np.flatnonzero(direction), 2), strict=True):
+                half[entries] = direction[entries]
             compared = [(self._compare_along(name, half, *pair), half) for half in halves]
             known = [(half_found, half) for half_found, half in compared if half_found is not None]
             if not known:

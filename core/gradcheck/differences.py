@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -10,10 +10,12 @@ from core.plan.plan import Plan
 from core.plan.program import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from core.arrays import Array
     from core.gradcheck.setting import Setting
+
+T = TypeVar("T", "Array", float)
 
 # A smaller step loses digits to rounding, but stays on one side of a kink and suits a function with large curvature; a
 # larger one suits a function that hardly changes.
@@ -21,6 +23,16 @@ STEPS = (1e-3, 1e-3 / 8, 1e-3 / 64, 3e-3, 8e-3, 1e-3 / 512)
 # For functions where all of these cross kinks, such as a network of thousands of ReLUs, or are inaccurate, as near a
 # pole.
 FINE_STEPS = tuple(1e-3 / 8**power for power in range(4, 10))
+
+
+# Where a five-point central difference evaluates a function, in steps.
+STENCIL = (-2, -1, 1, 2)
+
+
+def central(values: Sequence[T], step: float) -> T:
+    """Return the derivative from a function's values at the points of `STENCIL`."""
+    derivative: T = (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * step)
+    return derivative
 
 
 class Differences:
@@ -39,6 +51,9 @@ class Differences:
         self._plan = Plan(program, layout=setting.layout, parameters=parameters)
         setting.feed(self._plan, setting.inputs)
         self.variables = self._plan.inputs | setting.layout.views(parameters)
+        self._dependent = {name: _dependent(program, name) for name in self.variables}
+        # Nodes whose values are not those at the origin.
+        self._moved_nodes: set[str] = set()
         self.origin = self.value()
         self._sides = self._branches()
 
@@ -48,9 +63,9 @@ class Differences:
         `STEPS` come first, then `FINE_STEPS`.
         """
         for step in STEPS + FINE_STEPS:
-            values = self._values(name, direction, [times * step for times in (-2, -1, 1, 2)])
+            values = self._values(name, direction, [times * step for times in STENCIL])
             if values is not None:
-                yield step, (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * step)
+                yield step, central(values, step)
 
     def not_finite(self) -> str:
         """Return the first node whose value is not finite at the origin, if the output is not finite; "" if it is."""
@@ -64,9 +79,9 @@ class Differences:
         return self.variables | {name: self._plan.value(name) for name in self._nodes}
 
     def value(self) -> Array:
-        """Compute the value at the current variables and return it."""
-        with np.errstate(all="ignore"):
-            self._plan.forward(self._setting.key)
+        """Compute the value at the origin and return it."""
+        self._plan.forward(self._setting.key)
+        self._moved_nodes = set()
         return self._plan.value(self._setting.output).copy()
 
     def at(self, name: str, direction: Array, distance: float) -> Array:
@@ -77,8 +92,12 @@ class Differences:
         """Return the value with one variable moved, and whether that is on the same side of every kink."""
         variable = self.variables[name]
         origin = variable.copy()
-        variable[...] = origin + distance * direction.reshape(variable.shape)
-        value = self.value()
+        variable += distance * direction.reshape(variable.shape)
+        # Only what depends on the variable changes, and what a variable that was moved before has changed.
+        nodes = self._dependent[name]
+        self._plan.forward_again(nodes | self._moved_nodes, self._setting.key)
+        self._moved_nodes = nodes
+        value = self._plan.value(self._setting.output).copy()
         same = all(map(np.array_equal, self._branches(), self._sides))
         variable[...] = origin
         return value, same
@@ -98,3 +117,12 @@ class Differences:
         placed = [self._setting.graph.nodes[name] for name in self._nodes]
         branches = (each.node.branches(np, [values[name] for name in each.inputs]) for each in placed)
         return [sides for sides in branches if sides is not None]
+
+
+def _dependent(program: Program, variable: str) -> set[str]:
+    """Return the nodes whose values depend on an input or a parameter."""
+    changed = {variable}
+    for step in program.instructions:
+        if not changed.isdisjoint(step.reads):
+            changed.add(step.name)
+    return changed - {variable}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core.gradcheck.differences import STENCIL, central
 from core.gradcheck.report import TOLERANCE
 
 if TYPE_CHECKING:
@@ -40,6 +41,5 @@ def _added(penalty: Penalty, weights: Array, start: Array) -> Array:
 
 
 def _difference(penalty: Penalty, weights: Array, entry: int) -> float:
-    """Return a five-point central difference of the terms of one weight."""
-    values = [penalty.value(np, weights[entry : entry + 1] + times * STEP) for times in (-2, -1, 1, 2)]
-    return (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * STEP)
+    """Return the difference of the terms of one weight."""
+    return central([penalty.value(np, weights[entry : entry + 1] + times * STEP) for times in STENCIL], STEP)

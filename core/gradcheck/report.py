@@ -80,6 +80,15 @@ class GradientReport:
     breaches: tuple[str, ...]
     unchecked: tuple[str, ...] = ()
 
+    def __add__(self, other: GradientReport) -> GradientReport:
+        """What both found, with the seed of this one."""
+        return GradientReport(
+            self.seed,
+            self.tensors + other.tensors,
+            self.breaches + other.breaches,
+            self.unchecked + other.unchecked,
+        )
+
     @property
     def outcome(self) -> Outcome:
         """The worst outcome of all."""

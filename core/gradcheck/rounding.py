@@ -33,14 +33,12 @@ class Rounding:
         nodes = [step.name for step in steps if step.backward]
         # A plan that keeps the gradients of all of them.
         self._plan = setting.plan([*floats, *nodes])
-        with np.errstate(all="ignore"):
-            self._plan.forward(setting.key)
+        self._plan.forward(setting.key)
         gradients = setting.gradients(self._plan)
         self._terms = [(np.abs(values[name]).ravel(), gradients[name]) for name in gradients]
 
     def of(self, upstream: Array) -> float:
         """Return the bound for one upstream gradient."""
-        with np.errstate(all="ignore"):
-            self._plan.backward({self._setting.output: upstream})
-            total = sum(float(size @ np.abs(gradient).ravel()) for size, gradient in self._terms)
+        self._plan.backward({self._setting.output: upstream})
+        total = sum(float(size @ np.abs(gradient).ravel()) for size, gradient in self._terms)
         return UNITS * float(np.finfo(np.float64).eps) * total

@@ -8,11 +8,14 @@ and to the bit for a power of two.
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from core.arrays import Array
     from core.gradcheck.setting import Setting
     from core.plan.plan import Plan
@@ -31,10 +34,9 @@ class Rules:
         # Before the nodes have run, so that nothing that they might store is in the copy.
         self._fresh = setting.plan(setting.floats, graph=deepcopy(setting.graph))
         self.plan = setting.plan(setting.floats)
-        with np.errstate(all="ignore"):
-            self._run_on_other_inputs()
-            setting.feed(self.plan, setting.inputs)
-            self.plan.forward(setting.key)
+        self._run_on_other_inputs()
+        setting.feed(self.plan, setting.inputs)
+        self.plan.forward(setting.key)
 
     def _run_on_other_inputs(self) -> None:
         others = {
@@ -48,38 +50,59 @@ class Rules:
     def breaches(self, upstreams: Array) -> list[str]:
         """Return the rules that are broken, for two upstream gradients."""
         one, two = upstreams
-        first, second, other = (self._backward(self.plan, each) for each in (one, one, two))
-        combined, zero = self._backward(self.plan, 2 * one - 3 * two), self._backward(self.plan, np.zeros_like(one))
+        first = self._copied(one)
+        broken: dict[tuple[str, str], None] = {}
+
+        def demand(words: str, holds: Callable[[str, Array], bool], plan: Plan, upstream: Array) -> None:
+            """Run backward, and note the gradients for which a rule does not hold."""
+            for name, gradient in self._backward(plan, upstream).items():
+                if not holds(name, gradient):
+                    broken[name, words] = None
+
+        def as_first(name: str, gradient: Array) -> bool:
+            return same(gradient, first[name])
+
+        demand("differs when backward is called twice", as_first, self.plan, one)
+        other = self._copied(two)
         # Over all gradients, since one that is zero except for rounding gives no scale for rounding errors.
         size = max((np.abs(gradient).max(initial=0) for gradient in (*first.values(), *other.values())), default=0)
-        scaled = [(factor, self._backward(self.plan, factor * one)) for factor in FACTORS]
+
+        def summed(name: str, gradient: Array) -> bool:
+            return bool((np.abs(gradient - (2 * first[name] - 3 * other[name])) <= 5e-12 * size).all())
+
+        demand("is not zero for a zero upstream gradient", _is_zero, self.plan, np.zeros_like(one))
+        demand("is not linear in the upstream gradient", summed, self.plan, 2 * one - 3 * two)
+        for factor in FACTORS:
+            scaled = partial(_is_multiple, factor, first)
+            demand("is not linear in the upstream gradient", scaled, self.plan, factor * one)
         self._fresh.forward(self._setting.key)
-        fresh = self._backward(self._fresh, one)
+        demand("depends on the batch before", as_first, self._fresh, one)
         bare = self._setting.plan(())
         bare.forward(self._setting.key)
-        parameters = self._backward(bare, one)
-        found: list[str] = []
-        for name, gradient in first.items():
-            sums = np.abs(combined[name] - (2 * gradient - 3 * other[name])) <= 5e-12 * size
-            rules = {
-                "differs when backward is called twice": same(gradient, second[name]),
-                "is not zero for a zero upstream gradient": not np.any(zero[name] != 0),
-                "is not linear in the upstream gradient": bool(sums.all())
-                and all(same(each[name], factor * gradient) for factor, each in scaled),
-                "depends on the batch before": same(gradient, fresh[name]),
-                "depends on whether others are wanted": same(gradient, parameters.get(name, gradient)),
-            }
-            found.extend(f"the gradient of {name} {words}" for words, holds in rules.items() if not holds)
-        return found
+        demand("depends on whether others are wanted", as_first, bare, one)
+        return [f"the gradient of {name} {words}" for name in first for of, words in broken if of == name]
+
+    def _copied(self, upstream: Array) -> dict[str, Array]:
+        return {name: gradient.copy() for name, gradient in self._backward(self.plan, upstream).items()}
 
     def _backward(self, plan: Plan, upstream: Array) -> dict[str, Array]:
+        """Return the gradients, in buffers that the next backward overwrites."""
         plan.backward({self._setting.output: upstream})
-        return {name: gradient.copy() for name, gradient in self._setting.gradients(plan).items()}
+        return self._setting.gradients(plan)
+
+
+def _is_zero(_: str, gradient: Array) -> bool:
+    return not np.any(gradient)
+
+
+def _is_multiple(factor: float, first: Mapping[str, Array], name: str, gradient: Array) -> bool:
+    return same(gradient, factor * first[name])
 
 
 def same(one: Array, other: Array) -> bool:
     """Return whether two arrays have the same bits, where all NaN are the same."""
-    return np.array_equal(one, other, equal_nan=True)
+    # The second comparison takes several times as long.
+    return np.array_equal(one, other) or np.array_equal(one, other, equal_nan=True)
 
 
 def vanishes(setting: Setting, name: str) -> bool:
@@ -87,8 +110,7 @@ def vanishes(setting: Setting, name: str) -> bool:
     sizes = []
     for dtype in (np.float64, np.float32):
         plan = setting.plan(setting.floats, dtype)
-        with np.errstate(all="ignore"):
-            plan.forward(setting.key)
-            plan.backward({setting.output: 1.0})
+        plan.forward(setting.key)
+        plan.backward({setting.output: 1.0})
         sizes.append(float(np.abs(setting.gradients(plan)[name]).max(initial=0)))
     return sizes[0] <= VANISHING * sizes[1]

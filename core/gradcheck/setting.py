@@ -51,10 +51,16 @@ class Setting:
         """The inputs that have a gradient."""
         return tuple(name for name, declared in self.graph.inputs.items() if not declared.integer)
 
+    @property
+    def work(self) -> int:
+        """About the multiplications of a forward pass: each parameter, and each number of a value, once for a row."""
+        shapes = self.graph.shapes(self.batch)
+        return self.batch * self.layout.size + sum(map(prod, shapes.values()))
+
     def plan(self, wrt: Iterable[str], dtype: npt.DTypeLike = np.float64, graph: Graph | None = None) -> Plan:
         """Return a plan in training, with the inputs and parameters of this setting."""
         program = Program.compile(graph or self.graph, (self.output,), batch=self.batch, dtype=dtype, wrt=wrt)
-        plan = Plan(program, layout=self.layout, parameters=self.parameters.astype(dtype))
+        plan = Plan(program, layout=self.layout, parameters=self.parameters.astype(dtype, copy=False))
         self.feed(plan, self.inputs)
         return plan
 

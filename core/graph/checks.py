@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.indices import first_invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,9 +56,8 @@ def _check_array(name: str, array: Array, shape: Shape, *, integer: bool) -> Non
 
 
 def _check_indices(name: str, array: Array, node: str, limit: int) -> None:
-    wrong = (array < 0) | (array >= limit) | (array != np.floor(array))
-    if wrong.any():
-        place = _first(wrong)
+    place = first_invalid(array, limit)
+    if place is not None:
         raise GraphError(
             f"input {name!r} is {array[place]} at {list(place)}, but node {node!r} needs integers from 0 to "
             f"{limit - 1}",

@@ -121,6 +121,11 @@ class Graph:
                 raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}", name) from None
         return shapes
 
+    def multiply_adds(self, batch: int = 1) -> int:
+        """Return how many multiplications a forward pass takes, about. Raises GraphError like `shapes`."""
+        shapes = self.shapes(batch)
+        return sum(each.node.multiply_adds(*(shapes[value] for value in each.inputs)) for each in self.nodes.values())
+
     def symbolic_shapes(self) -> dict[str, DeclaredShape]:
         """Return the shape of each input and node, with BATCH for axes that depend on the batch size."""
         one, two = self.shapes(batch=2), self.shapes(batch=3)

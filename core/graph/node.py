@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+
+import numpy as np
 
 from core.arrays import Array, Namespace, Shape
 from core.registry import Registered
@@ -96,9 +99,31 @@ class Node:
         """Return on which side of each kink the inputs are, as booleans; None if the function is smooth."""
         return None
 
+    def origins(self, *inputs: Array) -> Array | None:
+        """Return, for each entry of the output, the number of the entry of an input that alone determines it.
+
+        `inputs` are of the inputs' shapes, int64, and number their entries. By default None: entries depend on several.
+        """
+        return None
+
+    def multiply_adds(self, *shapes: Shape) -> int:
+        """Return how many multiplications forward takes for data inputs of these shapes, about.
+
+        By default each parameter is used once for each row of the first input.
+        """
+        batch = shapes[0][0] if shapes and shapes[0] else 1
+        return batch * sum(prod(each.shape) for each in self.parameters(*shapes))
+
     def index_limits(self, *shapes: Shape) -> Mapping[int, int]:
         """Return, for each data input that holds indices, its position and the number of valid indices, from 0."""
         return {}
+
+
+def copied(node: Node, inputs: Sequence[Array]) -> Array:
+    """Return the output of a node without parameters and workspace that only copies entries, in their dtype."""
+    output: Array = np.empty(node.infer(*(x.shape for x in inputs)), inputs[0].dtype)
+    node.forward(np, inputs, output, {})
+    return output
 
 
 def sides(xp: Namespace, x: Array, kinks: Sequence[float]) -> Array | None:

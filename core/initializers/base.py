@@ -15,7 +15,10 @@ class Initializer(Registered):
     kind: ClassVar[str] = "initializer"
 
     def draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        """Return random values in float64. The last axis of `shape` is the outputs, the others are the inputs."""
+        """Return random values in float64. The last axis of `shape` is the outputs, the one before it the inputs.
+
+        Axes in front of them are the entries of a window, as in a convolution.
+        """
         raise NotImplementedError
 
 
@@ -25,5 +28,5 @@ def fan_in(shape: Shape) -> int:
 
 
 def fan_out(shape: Shape) -> int:
-    """Return the size of the last axis: the outputs of a weight; 1 for a scalar."""
-    return prod(shape[-1:])
+    """Return the number of outputs that an input of a weight has: the last axis, times the entries of a window."""
+    return prod(shape[:-2]) * prod(shape[-1:])

@@ -22,6 +22,9 @@ class Elementwise(Layer):
         """Write the derivative at the input `x`, where the output is `y`, into `slope`."""
         raise NotImplementedError
 
+    def origins(self, *inputs: Array) -> Array | None:
+        return inputs[0]
+
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         self.function(xp, inputs[0], output, workspace)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,8 @@ class Plan:
                 self._arrays["gradient", name] = view
         self._upstream: Mapping[str, npt.ArrayLike] = {}
         self._random: RandomKey | None = None
-        self._forward = [call for step in program.instructions for call in self._forward_calls(step)]
+        self._steps = {step.name: list(self._forward_calls(step)) for step in program.instructions}
+        self._forward = [call for calls in self._steps.values() for call in calls]
         self._backward = list(self._backward_calls()) if program.backward else []
 
     def _vector(self, name: str, vector: Array | None, size: int) -> Array:
@@ -87,6 +88,17 @@ class Plan:
         self._random = random
         for call, arguments in self._forward:
             call(*arguments)
+
+    def forward_again(self, nodes: Container[str], random: RandomKey | None = None) -> None:
+        """Compute only these nodes, where all values that they read are as the last forward left them, or computed too.
+
+        The nodes that they read must be outputs: other values are overwritten during forward.
+        """
+        self._random = random
+        for name, calls in self._steps.items():
+            if name in nodes:
+                for call, arguments in calls:
+                    call(*arguments)
 
     def value(self, name: str) -> Array:
         """Return the buffer of an output, which the next forward overwrites."""

@@ -1,6 +1,6 @@
 """Writes the datasets of docs/experiments.md as CSV files into a directory, and registers them.
 
-    python docs/examples/regression_data.py http://127.0.0.1:8000
+python docs/examples/regression_data.py http://127.0.0.1:8000
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from service.processes import child_environment, die_with_parent
+from service.processes import child_environment, die_with_parent, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,23 +99,13 @@ class Artist:
     def _draw(self, request: JobDrawing | SweepDrawing) -> None:
         process = self._running()
         to, answers = _pipes(process)
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            process.kill()
-
-        timer = threading.Timer(self._most_seconds, expire)
-        timer.start()
-        try:
-            to.write(json.dumps(asdict(request)).encode() + b"\n")
-            to.flush()
-            answer = answers.readline(LONGEST_ANSWER)
-        except OSError:
-            answer = b""
-        finally:
-            timer.cancel()
-            timer.join()
+        with time_limit(process, self._most_seconds) as expired:
+            try:
+                to.write(json.dumps(asdict(request)).encode() + b"\n")
+                to.flush()
+                answer = answers.readline(LONGEST_ANSWER)
+            except OSError:
+                answer = b""
         if answer != json.dumps(request.answer).encode() + b"\n":
             process.kill()
             self._forget(process)

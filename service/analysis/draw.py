@@ -17,6 +17,7 @@ from typing import Any
 from service.analysis.artist import COMPARISON, DIRECTORY, FAILURES
 from service.analysis.pictures import Pictures, Subject, draw_pictures
 from service.analysis.sweep_picture import Member, draw_sweep
+from service.processes import file_for_answers
 from workers.data.dataset import DatasetInfo
 from workers.machine.files import sync_directory, write_durably
 
@@ -28,8 +29,7 @@ def main() -> None:
     """Process requests until the end of the input."""
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # other output must not mix with the answers
+    answers = file_for_answers()
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 

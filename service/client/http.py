@@ -9,6 +9,7 @@ import httpx
 
 from service.addresses import is_loopback
 from service.client.errors import AddressError
+from service.short_text import quoted
 
 LONGEST_QUOTE = 80  # characters of a URL in a message
 
@@ -21,8 +22,7 @@ def http_client(base_url: str, timeout: float, headers: dict[str, str] | None = 
     """
     url = _parse(base_url)
     if url is None or url.scheme not in {"http", "https"}:
-        quoted = repr(base_url) if len(base_url) <= LONGEST_QUOTE else f"{base_url[:LONGEST_QUOTE]!r}..."
-        raise AddressError(f"{quoted} is not a URL such as http://127.0.0.1:8000")
+        raise AddressError(f"{quoted(base_url, LONGEST_QUOTE)} is not a URL such as http://127.0.0.1:8000")
     proxy, variable = (None, "") if is_loopback(url.host) else _proxy(url)
     # The value of the variable may contain a password, so the messages do not quote it.
     if proxy is not None and _parse(proxy) is None:

@@ -8,13 +8,14 @@ import json
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from service.access.guard import TokenGuard
+from service.dashboard.bounds import MOST_RESULTS, excess, graphql_problem, smaller_page
 from service.dashboard.routes import ARTIFACT, Route, find_route
 from service.http.limits import replayed
 from service.http.problems import problem_response
@@ -101,7 +102,7 @@ class DashboardGuard(TokenGuard):
 
 
 class Checked:
-    """Passes on requests whose fields are allowed.
+    """Passes on requests whose fields are allowed and that do not ask for too much.
 
     `export` says whose requests these are: on a route that people use as well, the export is not restricted.
     """
@@ -117,16 +118,23 @@ class Checked:
         if problem:
             await _refusal(scope, problem)(scope, receive, send)
             return
-        if route.fields is None or (self.export and route.role is not None):
+        shared = route.role is not None
+        if not self.export and (problem := excess(_query(scope), MOST_RESULTS)):
+            await _refusal(scope, problem, HTTPStatus.BAD_REQUEST)(scope, receive, send)
+            return
+        if (self.export and shared) or (route.fields is None and not (shared and scope["method"] == "POST")):
             await self.app(scope, receive, send)
             return
         try:
             body = json.loads(await Request(scope, receive).body() or b"{}")
+            if route.fields is None:
+                status, problem, body = HTTPStatus.BAD_REQUEST, _search_problem(scope, body), smaller_page(body)
+            else:
+                status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, _body_problem(body, route.fields)
         except (ValueError, RecursionError):
-            body = None
-        problem = _body_problem(body, route.fields)
+            status, problem = HTTPStatus.UNPROCESSABLE_ENTITY, "the body must be a JSON object"
         if problem:
-            await _refusal(scope, problem)(scope, receive, send)
+            await _refusal(scope, problem, status)(scope, receive, send)
             return
         # What was checked is what MLflow reads, however it would have parsed the original.
         checked = json.dumps(body).encode()
@@ -146,6 +154,20 @@ def _query_problem(scope: Scope) -> str:
     return ""
 
 
+def _query(scope: Scope) -> dict[str, Any]:
+    found = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+
+
+def _search_problem(scope: Scope, body: Any) -> str:
+    """What is wrong with the body of a search; empty if nothing is."""
+    if not isinstance(body, dict):
+        raise ValueError("not an object")  # noqa: TRY004  as for what is not JSON
+    if scope["path"] == "/graphql":
+        return graphql_problem(body)
+    return excess(smaller_page(body))
+
+
 def _body_problem(body: Any, allowed: frozenset[str]) -> str:
     """What is wrong with the body of a request; empty if nothing is."""
     if not isinstance(body, dict):
@@ -161,5 +183,5 @@ def _body_problem(body: Any, allowed: frozenset[str]) -> str:
     return ""
 
 
-def _refusal(scope: Scope, problem: str) -> Response:
-    return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, problem, instance=scope["path"])
+def _refusal(scope: Scope, problem: str, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> Response:
+    return problem_response(status, problem, instance=scope["path"])

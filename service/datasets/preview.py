@@ -14,20 +14,20 @@ from workers.data.dataset import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.datasets.tasks.reader import Reader
+    from service.datasets.tasks.runner import TaskRunner
     from workers.data.dataset import DatasetInfo
 
 
-def first_rows(reader: Reader, name: str, info: DatasetInfo, rows: int) -> DatasetPreview:
+def first_rows(runner: TaskRunner, name: str, info: DatasetInfo, rows: int) -> DatasetPreview:
     """The first rows of a dataset. Raises ConflictError if its file cannot be read."""
     with _showing(name):
-        return DatasetPreview(rows=reader.run("preview", "it", {"info": asdict(info), "rows": rows}))
+        return DatasetPreview(rows=runner.run("preview", "it", {"info": asdict(info), "rows": rows}))
 
 
-def images(reader: Reader, name: str, info: DatasetInfo) -> bytes:
+def images(runner: TaskRunner, name: str, info: DatasetInfo) -> bytes:
     """Some images of a dataset as one PNG. Raises ConflictError if it cannot be read or its rows are not images."""
     with _showing(name):
-        return base64.b64decode(reader.run("contact_sheet", "it", {"info": asdict(info)}))
+        return base64.b64decode(runner.run("contact_sheet", "it", {"info": asdict(info)}))
 
 
 @contextmanager

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from service.datasets.preparation.preparation import Selection
     from service.datasets.schemas import DatasetRequest, UploadForm
-    from service.datasets.tasks.reader import Reader
+    from service.datasets.tasks.runner import TaskRunner
     from service.http.dependencies import Services
     from service.store.models import Dataset
 
 TRIES = 10
 
 
-def register_path(services: Services, reader: Reader, request: DatasetRequest) -> tuple[Dataset, bool]:
+def register_path(services: Services, runner: TaskRunner, request: DatasetRequest) -> tuple[Dataset, bool]:
     """Register the files that a request names; returns the version and whether it is new.
 
     Raises InvalidError, which names the field that is wrong.
@@ -39,15 +39,15 @@ def register_path(services: Services, reader: Reader, request: DatasetRequest) -
     selection = request.selection(request.labels)
     paths = {"path": request.path} | ({} if request.labels is None else {"labels": request.labels})
     with workspace(services.settings.dataset_dir.absolute()) as scratch:
-        places = {field: _place(services, reader, field, path, scratch) for field, path in paths.items()}
+        places = {field: _place(services, runner, field, path, scratch) for field, path in paths.items()}
         with _problems_of("path"):
-            source, prepared = _prepare(services, reader, selection, places, scratch)
+            source, prepared = _prepare(services, runner, selection, places, scratch)
         if is_remote(request.path):
             source = request.path
         return _record(services, request.name, prepared, selection, source)
 
 
-def register_upload(services: Services, reader: Reader, form: UploadForm, file: Path) -> tuple[Dataset, bool]:
+def register_upload(services: Services, runner: TaskRunner, form: UploadForm, file: Path) -> tuple[Dataset, bool]:
     """Register a file that is in a folder of its own in a workspace; returns the version and whether it is new.
 
     Raises InvalidError, which names the field that is wrong; the file is that of the body.
@@ -55,7 +55,7 @@ def register_upload(services: Services, reader: Reader, form: UploadForm, file: 
     selection = form.selection()
     places = {"body": {"roots": [str(file.parent)], "path": file.name}}
     with _problems_of("body"):
-        _, prepared = _prepare(services, reader, selection, places, file.parent.parent)
+        _, prepared = _prepare(services, runner, selection, places, file.parent.parent)
     return _record(services, form.name, prepared, selection, file.name)
 
 
@@ -70,7 +70,7 @@ def uploaded_name(filename: str) -> str:
     return name
 
 
-def _place(services: Services, reader: Reader, field: str, path: str, scratch: Path) -> dict[str, Any]:
+def _place(services: Services, runner: TaskRunner, field: str, path: str, scratch: Path) -> dict[str, Any]:
     """Where the files are: a path below one of some directories; those of an object store are copied first."""
     settings = services.settings
     if not is_remote(path):
@@ -80,16 +80,16 @@ def _place(services: Services, reader: Reader, field: str, path: str, scratch: P
     with _problems_of(field):
         check_address(field, path, settings.allowed_uris)
         copy = {"uri": path, "directory": str(scratch / field), "max_bytes": settings.max_dataset_bytes}
-        fetched = reader.run("fetch", path, copy, with_credentials=True)
+        fetched = runner.run("fetch", path, copy, with_credentials=True)
     return {"roots": [str(scratch / field)], "path": fetched}
 
 
 def _prepare(
-    services: Services, reader: Reader, selection: Selection, places: dict[str, dict[str, Any]], scratch: Path
+    services: Services, runner: TaskRunner, selection: Selection, places: dict[str, dict[str, Any]], scratch: Path
 ) -> tuple[str, Prepared]:
     settings = services.settings
     first, *_ = places.values()
-    found = reader.run(
+    found = runner.run(
         "prepare",
         PurePath(first["path"]).name or "that folder",
         {
@@ -100,8 +100,7 @@ def _prepare(
             "max_bytes": settings.max_dataset_bytes,
         },
     )
-    prepared = found["prepared"]
-    return found["source"], Prepared(DatasetInfo.from_json(prepared["info"]), prepared["format"], prepared["profile"])
+    return found["source"], Prepared(DatasetInfo.from_json(found["info"]), found["format"], found["profile"])
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from service.datasets.files.places import shown_source
 from service.datasets.files.uploading import MEDIA_TYPE, check_media_type, receive_file
 from service.datasets.files.workspace import workspace
 from service.datasets.preview import first_rows, images
-from service.datasets.reading import Readers, readers_of
 from service.datasets.registration import register_path, register_upload, uploaded_name
 from service.datasets.repository import find_dataset, list_datasets, list_versions, snapshot_of
+from service.datasets.runners import TaskRunners, runners_of
 from service.datasets.schemas import (
     DatasetDetail,
     DatasetList,
@@ -32,7 +32,7 @@ from workers.data.dataset import DatasetInfo
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
 
-ReadersDependency = Annotated[Readers, Depends(readers_of)]
+RunnersDependency = Annotated[TaskRunners, Depends(runners_of)]
 
 UPLOAD_PATH = "/v1/datasets/upload"
 
@@ -48,7 +48,7 @@ PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
     responses=REGISTERED,
 )
 async def register_dataset(
-    form: DatasetRequest, request: Request, response: Response, services: ServicesDependency, readers: ReadersDependency
+    form: DatasetRequest, request: Request, response: Response, services: ServicesDependency, runners: RunnersDependency
 ) -> DatasetView:
     """Check files that the service can read and register them under a name.
 
@@ -56,9 +56,9 @@ async def register_dataset(
     gzipped, and in a .zip or .tar. The same content in any format is the same version; other content is the next
     version.
     """
-    readers.check_room()
-    async with readers.registrations:
-        dataset, created = await readers.run(request, lambda reader: register_path(services, reader, form))
+    runners.check_room()
+    async with runners.registrations:
+        dataset, created = await runners.run(request, lambda runner: register_path(services, runner, form))
     return _registered(dataset, response, services.settings, created=created)
 
 
@@ -81,18 +81,18 @@ async def upload_dataset(
     form: Annotated[UploadForm, Query()],
     response: Response,
     services: ServicesDependency,
-    readers: ReadersDependency,
+    runners: RunnersDependency,
 ) -> DatasetView:
     """Check the file in the body and register it under a name."""
     settings = services.settings
-    readers.check_room()
+    runners.check_room()
     name = uploaded_name(form.filename)
     with workspace(settings.dataset_dir.absolute()) as scratch:
         file = scratch / "uploaded" / name
         file.parent.mkdir()
         await receive_file(request, file, max_bytes=settings.max_upload_bytes, max_seconds=settings.max_body_seconds)
-        async with readers.registrations:  # a client that has sent its file waits instead of getting an error
-            dataset, created = await readers.run(request, lambda reader: register_upload(services, reader, form, file))
+        async with runners.registrations:  # a client that has sent its file waits instead of getting an error
+            dataset, created = await runners.run(request, lambda runner: register_upload(services, runner, form, file))
     return _registered(dataset, response, settings, created=created)
 
 
@@ -124,13 +124,13 @@ async def preview_dataset(
     name: str,
     request: Request,
     services: ServicesDependency,
-    readers: ReadersDependency,
+    runners: RunnersDependency,
     rows: Annotated[int, Query(ge=1, le=100, description="Number of rows.")] = 5,
 ) -> DatasetPreview:
     """Get the first rows of a dataset, as they are stored."""
     info = await run_in_threadpool(_info, name, services)
-    async with readers.previews:
-        return await readers.run(request, lambda reader: first_rows(reader, name, info, rows))
+    async with runners.previews:
+        return await runners.run(request, lambda runner: first_rows(runner, name, info, rows))
 
 
 @router.get(
@@ -140,12 +140,12 @@ async def preview_dataset(
     responses={200: {"content": PNG}},
 )
 async def picture_dataset(
-    name: str, request: Request, services: ServicesDependency, readers: ReadersDependency
+    name: str, request: Request, services: ServicesDependency, runners: RunnersDependency
 ) -> Response:
     """Get some images of a dataset as one PNG, with one row per class."""
     info = await run_in_threadpool(_info, name, services)
-    async with readers.previews:
-        png = await readers.run(request, lambda reader: images(reader, name, info))
+    async with runners.previews:
+        png = await runners.run(request, lambda runner: images(runner, name, info))
     return Response(png, media_type="image/png")
 
 

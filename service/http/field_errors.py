@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.names import suggest
 from service.errors import MOST_PROBLEMS
+from service.short_text import shortened
 from workers.job.fields import FieldValueError
 from workers.job.resolve import FieldProblem
 
@@ -118,16 +119,13 @@ def quote(value: object) -> str:
             return "a list"
         case dict():
             return "an object"
-    text = repr(value)
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
+    return shortened(repr(value), LONGEST_QUOTE)
 
 
 def unknown(value: object, known: Iterable[str], what: str) -> str:
     """Message about an unknown name, with the known names and the most similar one."""
     known = list(known)
-    listed = ", ".join(known) or "none yet"
-    if len(listed) > LONGEST_LIST:
-        listed = f"{listed[:LONGEST_LIST]}..."
+    listed = shortened(", ".join(known) or "none yet", LONGEST_LIST)
     return f"{quote(value)} is not a known {what}; known: {listed}{suggest(value, known)}"
 
 

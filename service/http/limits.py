@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from service.http.problems import problem_response
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # How much of a rejected body is still read, and for how long, so that the client can read the response.
@@ -63,19 +66,11 @@ class BodyLimit:
                     more = message.get("more_body", False)
         except TimeoutError:
             detail = f"The body did not arrive within {self.max_seconds:g} seconds, the limit of this service."
-            answer = problem_response(
-                HTTPStatus.REQUEST_TIMEOUT, detail, instance=scope["path"], headers={"connection": "close"}
-            )
-            await answer(scope, receive, send)
+            await _closing(scope, HTTPStatus.REQUEST_TIMEOUT, detail)(scope, receive, send)
             return
         if self._held > MOST_BYTES:
             detail = "The service receives too many bodies at once; try again later."
-            answer = problem_response(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                detail,
-                instance=scope["path"],
-                headers={"connection": "close", "retry-after": RETRY_AFTER},
-            )
+            answer = _closing(scope, HTTPStatus.SERVICE_UNAVAILABLE, detail, {"retry-after": RETRY_AFTER})
             await answer(scope, receive, send)
             return
         if len(body) > self.max_bytes:
@@ -84,12 +79,8 @@ class BodyLimit:
         await self.app(scope, replayed(bytes(body), receive), send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
-        answer = problem_response(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"The body is larger than {self.max_bytes} bytes, the limit of this service.",
-            instance=scope["path"],
-            headers={"connection": "close"},
-        )
+        detail = f"The body is larger than {self.max_bytes} bytes, the limit of this service."
+        answer = _closing(scope, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": True})
         # Closing a connection with unread input resets it: a client that is still sending would not get the response.
@@ -103,6 +94,11 @@ class BodyLimit:
         except TimeoutError:
             pass
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _closing(scope: Scope, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem after which the connection is closed, since the rest of the body was not read."""
+    return problem_response(status, detail, instance=scope["path"], headers={"connection": "close", **(headers or {})})
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:

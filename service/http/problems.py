@@ -17,6 +17,7 @@ from starlette.routing import compile_path
 from service.errors import MOST_PROBLEMS, InvalidError, ServiceError
 from service.http.field_errors import field_problems
 from service.http.observed import REQUEST_ID
+from service.short_text import shortened
 from service.store.database import is_full, is_unavailable
 from service.telemetry.logs import request_id
 from workers.job.resolve import SpecError
@@ -72,8 +73,8 @@ def problem_response(
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=_short(detail, LONGEST_FIELD + LONGEST_MESSAGE),
-        instance=instance and _short(instance, LONGEST_PATH),
+        detail=shortened(detail, LONGEST_FIELD + LONGEST_MESSAGE),
+        instance=instance and shortened(instance, LONGEST_PATH),
         errors=_shown(errors),
     )
     # ASCII, since quotes of the request may contain characters that cannot be encoded.
@@ -85,17 +86,13 @@ def _shown(errors: Sequence[FieldProblem]) -> list[FieldProblemView]:
     shown, left = [], MOST_ERROR_BYTES
     for error in errors[:MOST_PROBLEMS]:
         view = FieldProblemView(
-            field=_short(error.field, LONGEST_FIELD), message=_short(error.message, LONGEST_MESSAGE)
+            field=shortened(error.field, LONGEST_FIELD), message=shortened(error.message, LONGEST_MESSAGE)
         )
         left -= len(json.dumps(view.model_dump()))
         if left < 0:
             break
         shown.append(view)
     return shown
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def no_database(method: str, path: str, error: SQLAlchemyError) -> Response:

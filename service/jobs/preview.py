@@ -11,6 +11,7 @@ from core import BATCH, Task, build_classifier
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.schemas import BESIDE_SPEC
+from workers.job.index_columns import changed_indices
 from workers.job.memory import memory_per_worker
 from workers.job.normalization import normalized_values
 
@@ -73,7 +74,10 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
         memory_per_worker_bytes=memory_per_worker(job, dataset),
-        warnings=[FieldProblemView(field=field, message=message) for field, message in _warnings(job, graph, settings)],
+        warnings=[
+            FieldProblemView(field=field, message=message)
+            for field, message in (*_warnings(job, graph, settings), *_changed_indices(job, graph, dataset.features))
+        ],
     )
 
 
@@ -111,6 +115,29 @@ def _warnings(job: ResolvedJob, graph: Graph, settings: Settings) -> Iterator[tu
         yield job.validation_field, "there are no validation rows: there will be no metrics under val/"
     if settings.cluster_cpus is None:
         yield "resources", f"the service does not know whether the cluster has {resources.total['CPU']} CPUs"
+
+
+# By the field that changes the columns: what to do instead.
+WAYS_OUT = {
+    "data.standardize": "must be integers from 0, so the job would fail. Use standardize false; data.scale can scale "
+    "the other columns, with lists in which these have subtract 0 and divide 1",
+    "data.scale": "must be integers from 0, so the job would fail. Use lists in which these columns have subtract 0 "
+    "and divide 1",
+    "data.augmentation": "get the numbers of other pixels. Leave it out, or let the layer read every pixel",
+}
+
+
+def _changed_indices(job: ResolvedJob, graph: Graph, features: int) -> Iterator[tuple[str, str]]:
+    for found in changed_indices(job.spec.data, graph, features):
+        columns = f"column{'s' * (len(found.columns) > 1)} {_ranges(found.columns.tolist())}"
+        yield found.field, f"changes {columns}, which {found.node} reads as indices: they {WAYS_OUT[found.field]}"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Ascending numbers as text, such as "0, 3-5"."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(str(one) if one == other else f"{one}-{other}" for one, other in zip(starts, ends, strict=True))
 
 
 def _small_normalizations(job: ResolvedJob, graph: Graph, shards: int) -> Iterator[tuple[str, str]]:

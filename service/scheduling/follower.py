@@ -13,7 +13,7 @@ from service.jobs.recording import record_events
 from service.jobs.repository import progress_of
 from service.store.lease import LeaseLostError
 from service.telemetry.training import observe_training
-from workers.cluster.attempt import Attempt, AttemptLostError
+from workers.cluster.attempt import Attempt, AttemptLostError, StoppingError
 from workers.record.events import Ended
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the current poll; the attempt continues."""
+        """End the thread, even while it waits for an answer; the attempt continues."""
         self._stopping.set()
 
     def join(self) -> None:
@@ -68,15 +68,15 @@ class Follower:
         while self.end is None and not self._stopping.is_set():
             try:
                 self._write(self._poll())
-            except LeaseLostError:
-                return  # another process follows the attempt now
+            except (LeaseLostError, StoppingError):
+                return  # this process, or another one, follows the attempt later
             except (SQLAlchemyError, RayError):
                 self._log.exception("the events of job %s could not be fetched or written; trying again", self._job_id)
                 self._stopping.wait(RETRY_WAIT)
 
     def _poll(self) -> list[tuple[int, Event]]:
         try:
-            return self.attempt.poll(self._written)
+            return self.attempt.poll(self._written, self._stopping)
         except AttemptLostError as error:
             return [(self._written + 1, Ended("lost", "supervisor_lost", str(error)))]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import threading
 import time
@@ -16,7 +15,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.components import ComponentStatus
 from service.scheduling.scheduler import Scheduler
-from service.store.lease import LEASE, FencedDatabase, LeaseLostError, Term, read_lease, take_over
+from service.store.lease import LEASE, FencedDatabase, LeaseLostError, Term, lease_age, read_lease, take_over
 from service.store.stalled import end_stalled
 from service.tracking import MlflowExporter
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from service.components import Component
     from service.scheduling.scheduler import Cluster
     from service.settings import Settings
-    from service.store import Transactions
+    from service.store import Database, Transactions
     from service.store.lease import LeaseState
 
 RENEWAL = 2.5  # seconds between renewals: two may fail
@@ -53,9 +52,10 @@ class Leadership:
     With `alone` no other process can be running, so an existing lease is taken immediately.
     """
 
-    def __init__(self, database: Transactions, settings: Settings, cluster: Cluster, *, alone: bool = False) -> None:
+    def __init__(self, database: Database, settings: Settings, cluster: Cluster, *, alone: bool = False) -> None:
         self._database, self._settings, self._cluster, self._alone = database, settings, cluster, alone
-        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        # With the name of its sessions, so that others find those of a holder whose lease has expired.
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{database.name}:{id(self):x}"
         self._term: Term | None = None
         self._scheduler: Scheduler | None = None
         self._exporter: MlflowExporter | None = None
@@ -106,11 +106,13 @@ class Leadership:
             try:
                 self._end_stalled()
                 with self._database.reading() as session:
-                    state = read_lease(session)
+                    state, age = read_lease(session), lease_age(session)
                 if state != seen:
                     seen, since = state, time.monotonic()
                 free = self._alone or state.holder in {None, self._name}
-                if (free or time.monotonic() - since > LEASE) and (term := self._take(state)):
+                # This process may have started, or ended its last term, just now. Or the database's clock was set back.
+                expired = max(age, time.monotonic() - since) > LEASE
+                if (free or expired) and (term := self._take(state)):
                     return term
             except OperationalError as error:
                 # The time without a renewal continues to be counted.
@@ -167,6 +169,11 @@ class Leadership:
             yield
         finally:
             self._scheduler = self._exporter = None
-            scheduler.stop()
-            exporter.stop()
+            parts = [threading.Thread(target=part.stop) for part in (scheduler, exporter)]
+            for part in parts:
+                part.start()
+            for part in parts:
+                while part.is_alive():
+                    self._end_stalled()  # the work that ends may wait for their locks
+                    part.join(LOOK)
             self._cluster.leave()

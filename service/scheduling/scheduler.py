@@ -25,7 +25,7 @@ from service.store.lease import LeaseLostError
 from service.store.models import Job, now
 from service.sweeps.judging import stop
 from service.telemetry.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SCHEDULER_LAST_PASS, SCHEDULER_PASS
-from workers.cluster.attempt import Attempt, Supervisors
+from workers.cluster.attempt import Attempt, StoppingError, Supervisors
 from workers.cluster.levels import common_level
 from workers.data.dataset import DatasetInfo
 from workers.job.spec import ResourcesSpec
@@ -76,11 +76,11 @@ class Scheduler:
 
     def __init__(self, database: Transactions, settings: Settings, cluster: Cluster) -> None:
         self._database, self._settings, self._cluster = database, settings, cluster
-        self._supervisors, self._queue = Supervisors(), Queue()
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._supervisors, self._queue = Supervisors(self._stopping), Queue()
         self._missing = SERVICE_RESTARTED  # the end of an attempt that is not found
         self._supervisor: str | None = None  # the supervisor for the next attempt
         self._followers: dict[tuple[str, int], Follower] = {}
-        self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
         self._last_pass = time.monotonic()
 
@@ -96,6 +96,8 @@ class Scheduler:
         """End the threads. Attempts continue; a scheduler that starts later adopts them."""
         self._stopping.set()
         self.wake()
+        for follower in list(self._followers.values()):
+            follower.stop()
         self._thread.join()
         self._stop_followers()
 
@@ -114,8 +116,8 @@ class Scheduler:
                     self._pass()
                 self._last_pass = time.monotonic()
                 SCHEDULER_LAST_PASS.set_to_current_time()
-            except LeaseLostError:
-                return  # another process schedules now
+            except (LeaseLostError, StoppingError):
+                return  # another process schedules now, or this one stops
             except Exception:  # the other jobs must continue after any error
                 SCHEDULER_FAILURES.inc()
                 log.exception("the database or the cluster does not respond; trying again")
@@ -152,7 +154,7 @@ class Scheduler:
             self._missing = CLUSTER_LOST
         self._stop_followers()
         self._followers.clear()
-        self._supervisors, self._supervisor = Supervisors(), None
+        self._supervisors, self._supervisor = Supervisors(self._stopping), None
         return self._cluster.restart()
 
     def _release_supervisors(self) -> None:
@@ -170,7 +172,7 @@ class Scheduler:
         for job in jobs:
             with self._database.reading() as session:
                 row = get_attempt(session, job.id, job.attempt)
-            found = Attempt.find(job.id, row.number, row.supervisor)
+            found = Attempt.find(job.id, row.number, row.supervisor, self._stopping)
             if found is None:
                 # Another process that has stalled may be starting the attempt: the supervisor must not begin it.
                 self._supervisors.end(row.supervisor)
@@ -229,7 +231,7 @@ class Scheduler:
         log.info("job %s starts", job_id, extra={"job_id": job_id, "attempt": number})
         supervisor, self._supervisor = self._supervisor, None
         # If this raises, the attempt may have started anyway: the next pass finds it without a follower.
-        attempt = Attempt.start(assignment, supervisor)
+        attempt = Attempt.start(assignment, supervisor, self._stopping)
         self._follow(job_id, number, attempt, last_event=0)
         self._followers[job_id, number].resources = ResourcesSpec.model_validate(assignment.spec["resources"])
 

@@ -14,7 +14,7 @@ from service.access.local import LocalOnly
 from service.components import Components
 from service.datasets import routes as datasets
 from service.datasets.files.uploading import Uploads
-from service.datasets.reading import Readers
+from service.datasets.runners import TaskRunners
 from service.http.dependencies import Services
 from service.http.docs_page import install_docs_page
 from service.http.head import HeadLikeGet
@@ -83,7 +83,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.services = Services(settings, database, on_change, components)
-    app.state.readers = Readers(settings)
+    app.state.runners = TaskRunners(settings)
     app.state.uploads = Uploads(settings.max_uploads, settings.max_upload_seconds)
     app.state.streams = EventStreams(database, settings.max_event_streams)
     install_problem_handlers(app)

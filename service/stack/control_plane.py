@@ -83,7 +83,7 @@ def control_plane(
         stack.callback(_stop_serving, server, serving)
         # The server waits until its responses have ended.
         stack.callback(app.state.streams.close)
-        stack.callback(app.state.readers.close)
+        stack.callback(app.state.runners.close)
         _wait_until_started(server, serving)
         address, port = listener.getsockname()[:2]
         yield http_url(address, port)

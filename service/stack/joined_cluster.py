@@ -28,6 +28,7 @@ class JoinedCluster:
         configure_ray(RAY_ENABLE_AUTO_CONNECT="0")  # a call without a connection would start another cluster
         self._address = address
         self._required: list[tuple[str, int]] | None = None  # ports that the connection needs; None while not joined
+        self._schedules = False  # whether this process needs the cluster
         self._warned = False
 
     @property
@@ -53,15 +54,21 @@ class JoinedCluster:
         return required is None or not all(_answers(*address) for address in required)
 
     def status(self) -> ComponentStatus:
-        """Whether the head answers. A process that does not schedule has not joined the cluster."""
+        """Whether the head answers and, if this process schedules, whether it has joined the cluster."""
         if not _answers(*host_and_port(self._address)):
             return ComponentStatus(ready=False, detail="the head of the Ray cluster does not answer")
-        joined = ", ".join(f"{count:g} {name}s" for name, count in self.resources.items())
-        return ComponentStatus(ready=True, detail="not joined: another process schedules" if self.failed() else joined)
+        if not self.failed():
+            joined = ", ".join(f"{count:g} {name}s" for name, count in self.resources.items())
+            return ComponentStatus(ready=True, detail=joined)
+        if self._schedules:
+            detail = "this machine's Ray node has not joined the cluster; see the log"
+            return ComponentStatus(ready=False, detail=detail)
+        return ComponentStatus(ready=True, detail="not joined: another process schedules")
 
     def restart(self) -> bool:
         """Join the cluster; False if it does not answer or cannot be joined yet."""
-        self.leave()
+        self._disconnect()
+        self._schedules = True
         head = host_and_port(self._address)
         if not _answers(*head):
             self._warn_once("no Ray cluster responds at %s: is its head running?", self._address)
@@ -85,6 +92,10 @@ class JoinedCluster:
 
     def leave(self) -> None:
         """Disconnect, if connected. Jobs on the cluster continue."""
+        self._schedules = False
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._required is not None:
             import ray  # noqa: PLC0415
 

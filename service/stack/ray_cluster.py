@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.components import ComponentStatus
 from service.stack.control_plane import StartError
+from service.stack.ray_certificate import write_certificate
 from service.stack.ray_driver import configure_ray, connect
 from workers.machine.arithmetic import LevelError, node_environment
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024  # the store holds specs and events; gradients go from worker to worker
-PREFIX = "gradfleet-"
+PREFIX, LINK = "gradfleet-", "ray"  # names of its temporary directory, and of the link to that
 # Bytes of a path that the system accepts for a socket, less those that Ray adds to its directory: the name of the
 # session with the time and the process id, and `sockets/plasma_store`.
 MAX_DIRECTORY = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -43,10 +44,13 @@ def ray_cluster(data_dir: Path, settings: Settings) -> Iterator[RayCluster]:
         raise StartError(str(error)) from error
     configure_ray(
         **node,
-        # Ray's ports are bound to the loopback address and require a token.
+        # Ray's ports are bound to the loopback address. The token is for the one port that does not use TLS.
+        **write_certificate(data_dir / "ray-certificate", secrets.token_hex(32)),
         RAY_AUTH_MODE="token",
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         RAY_worker_niceness="0",  # Ray's default gives workers a lower priority than every other process
+        AUTOSCALER_METRIC_PORT="-1",  # not a port, so the autoscaler, which has nothing to scale, opens none
+        GRPC_VERBOSITY="NONE",  # otherwise every refused connection is a line in this process's output
     )
     import ray  # noqa: PLC0415
 
@@ -134,17 +138,23 @@ def _directory(data_dir: Path) -> Iterator[str]:
 
     Ray opens its directory to every account of the machine, so it gets one inside a private directory.
     """
-    link = data_dir / "ray"
-    if link.is_symlink():  # the last process was killed
-        if link.readlink().name.startswith(PREFIX):
-            shutil.rmtree(link.readlink(), ignore_errors=True)
-        link.unlink()
+    remove_left_directory(data_dir)  # of a process that was killed
+    link = data_dir / LINK
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=_short_directory(), ignore_cleanup_errors=True) as directory:
         link.symlink_to(directory)
         try:
             yield f"{directory}/ray"
         finally:
             link.unlink()
+
+
+def remove_left_directory(data_dir: Path) -> None:
+    """Remove Ray's temporary directory and the link to it, if they are there."""
+    link = data_dir / LINK
+    if link.is_symlink():
+        if link.readlink().name.startswith(PREFIX):
+            shutil.rmtree(link.readlink(), ignore_errors=True)
+        link.unlink()
 
 
 def _short_directory() -> str:
@@ -164,7 +174,10 @@ def _short_directory() -> str:
 
 
 def _renew_token() -> None:
-    """Set a new token for the next cluster: a program that takes the ports of a dead cluster receives its token."""
+    """Set a new token for the next cluster.
+
+    A program that takes the port of a dead cluster's agent, which does not use TLS, may receive its token.
+    """
     from ray import _raylet  # noqa: PLC0415  there is no public interface
 
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_urlsafe(32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +23,7 @@ CONNECTIONS = (
     20  # open connections per process: opening one costs more than most transactions, and a server accepts 100
 )
 IMMEDIATE = "gradfleet_immediate"
+SERVICE = "gradfleet-"  # beginning of the names of the service's processes in PostgreSQL
 DISK_FULL = "53100"  # of PostgreSQL's errors
 # A server whose machine is down is detected within seconds; TCP's default is a quarter of an hour.
 TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
@@ -50,11 +52,13 @@ class Database:
     """A database and its two kinds of transaction.
 
     `with database.reading() as session` sees one consistent snapshot and never waits for a writer.
-    `with database.writing() as session` commits when the block ends and rolls back when it raises.
+    `with database.writing() as session` commits when the block ends and rolls back when it raises. `name` is unique;
+    PostgreSQL shows it as the `application_name` of each connection.
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = make_engine(url)
+        self.name = unique_name()
+        self.engine = make_engine(url, self.name)
         self._writer = self.engine.execution_options(**{IMMEDIATE: True})
         self._reader = self.engine
         if self.engine.dialect.name == "postgresql":
@@ -78,6 +82,11 @@ class Database:
         self.engine.dispose()
 
 
+def unique_name() -> str:
+    """A name under which PostgreSQL lists the connections of one process."""
+    return f"{SERVICE}{secrets.token_hex(8)}"
+
+
 def is_unavailable(error: SQLAlchemyError) -> bool:
     """Whether an error means that the database could not be reached, was busy for too long, or disconnected."""
     disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
@@ -94,8 +103,8 @@ def is_full(error: BaseException | None) -> bool:
     return bool(numbers & {sqlite3.SQLITE_FULL, DISK_FULL}) or is_full(error.__context__)
 
 
-def make_engine(url: str) -> Engine:
-    """Engine for `url`; the default driver of PostgreSQL is psycopg.
+def make_engine(url: str, name: str) -> Engine:
+    """Engine for `url`, whose connections have this `application_name`; the default driver of PostgreSQL is psycopg.
 
     SQLite uses write-ahead logging, foreign keys and explicit transactions.
     """
@@ -107,7 +116,8 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = create_engine(location, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=TIMEOUTS)
+    arguments = TIMEOUTS | {"application_name": name}
+    engine = create_engine(location, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=arguments)
     event.listen(engine, "connect", _set_up_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     return engine

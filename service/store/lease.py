@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Update, select, text, update
+from sqlalchemy import ColumnElement, Update, func, select, text, update
 
 from service.store.models import Lease
 
@@ -49,6 +49,19 @@ def read_lease(session: Session) -> LeaseState:
     return LeaseState(*session.execute(select(*columns).where(Lease.name == SCHEDULER)).one())
 
 
+def lease_age(session: Session) -> float:
+    """Seconds since the last renewal or takeover, on the database's clock."""
+    return float(
+        session.execute(select(_clock(session) - Lease.renewed_at).where(Lease.name == SCHEDULER)).scalar_one()
+    )
+
+
+def _clock(session: Session) -> ColumnElement[float]:
+    if session.get_bind().dialect.name == "postgresql":
+        return func.date_part("epoch", func.clock_timestamp())
+    return (func.julianday("now") - 2440587.5) * 86400.0  # the Julian day of 1970
+
+
 def take_over(session: Session, seen: LeaseState, holder: str) -> int | None:
     """Take the lease if it is still as `seen`; returns its new token, or None if it has changed.
 
@@ -60,13 +73,15 @@ def take_over(session: Session, seen: LeaseState, holder: str) -> int | None:
     session.execute(select(Lease.name).where(Lease.name == SCHEDULER).with_for_update())
     if read_lease(session) != seen:
         return None
-    session.execute(_changing(seen.token).values(holder=holder, token=seen.token + 1, renewals=0))
+    values = {"holder": holder, "token": seen.token + 1, "renewals": 0, "renewed_at": _clock(session)}
+    session.execute(_changing(seen.token).values(values))
     return seen.token + 1
 
 
 def renew(session: Session, token: int) -> bool:
     """Renew the lease; returns False if it has another token."""
-    result = session.execute(_changing(token).values(renewals=Lease.renewals + 1))
+    values = {"renewals": Lease.renewals + 1, "renewed_at": _clock(session)}
+    result = session.execute(_changing(token).values(values))
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
@@ -91,8 +106,9 @@ def _changing(token: int) -> Update:
 class Term:
     """The time for which this process holds the lease; `over` is set when it is lost or should be released.
 
-    Clocks of different machines are not compared. The holder counts `LEASE` seconds from before its last renewal, a
-    candidate counts them from after it has seen that renewal: the holder stops first, even without the database.
+    Clocks of different machines are not compared. The holder counts `LEASE` seconds from before its last renewal, the
+    database counts them from that renewal, and a candidate from after it has seen it: the holder stops first, even
+    without the database.
     """
 
     def __init__(self, database: Transactions, token: int, begun: float) -> None:

@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
-from service.store.database import IMMEDIATE, make_engine
+from service.store.database import IMMEDIATE, make_engine, unique_name
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x67726164666C6565  # "gradflee": PostgreSQL's advisory locks have numbers of 64 bits for names
@@ -31,7 +31,7 @@ def migrate(url: str) -> None:
         Path(location.database).parent.mkdir(parents=True, exist_ok=True)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    engine = make_engine(url)
+    engine = make_engine(url, unique_name())
     try:
         with engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
             if connection.dialect.name == "postgresql":

@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, and_, literal_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    UniqueConstraint,
+    and_,
+    literal_column,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from service.store.types import Float64, Text, UtcDateTime
@@ -274,7 +285,10 @@ class Token(Base):
 
 
 class Lease(Base):
-    """The lease of the leader; `token` increases with each takeover, `renewals` while the holder is alive."""
+    """The lease of the leader; `token` increases with each takeover, `renewals` while the holder is alive.
+
+    `renewed_at` is the time of the last renewal or takeover on the database's clock, in seconds since 1970.
+    """
 
     __tablename__ = "leases"
 
@@ -282,3 +296,4 @@ class Lease(Base):
     holder: Mapped[str | None]
     token: Mapped[int] = mapped_column(BigInteger)
     renewals: Mapped[int] = mapped_column(BigInteger)
+    renewed_at: Mapped[float] = mapped_column(Double)

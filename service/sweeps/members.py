@@ -15,6 +15,7 @@ from service.jobs.figures import validation_metrics
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
 from service.sweeps.fields import field_of_request
+from service.sweeps.stopping import MedianStopping
 from workers.job.metrics import RANKED_BY
 from workers.job.resolve import FieldProblem, SpecError
 
@@ -39,6 +40,7 @@ def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
     problems: dict[tuple[str, str], FieldProblem] = {}
     expanded = expand(sweep.over, sweep.seeds)
     _check_size(sweep, expanded)
+    _check_comparison(sweep, len(expanded))
     for number, overrides in enumerate(expanded):
         try:
             members.append(_member(sweep, number, overrides, services))
@@ -53,6 +55,7 @@ def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
     if problems:
         raise InvalidError(*problems.values())
     _check_tasks(members)
+    _check_differences(sweep, members)
     return members
 
 
@@ -76,6 +79,35 @@ def _check_size(sweep: SweepRequest, expanded: Sequence[dict[str, Any]]) -> None
     if total > MOST_BYTES:
         message = f"makes {len(expanded)} jobs of {total:,} bytes in all; at most {MOST_BYTES:,} are allowed"
         raise InvalidError(FieldProblem("over", message))
+
+
+def _check_comparison(sweep: SweepRequest, members: int) -> None:
+    """Reject a stopping rule that has too few members to compare."""
+    rule = sweep.stopping
+    if rule is None:
+        return
+    if members == 1:
+        message = "compares members with each other: must be left out of a sweep with one member"
+        raise InvalidError(FieldProblem("stopping", message))
+    if isinstance(rule, MedianStopping) and rule.members >= members:
+        message = (
+            f"must be at most {members - 1}, not {rule.members}: each of the {members} members has {members - 1} "
+            "others to be compared with"
+        )
+        raise InvalidError(FieldProblem("stopping.members", message))
+
+
+def _check_differences(sweep: SweepRequest, members: Sequence[NewJob]) -> None:
+    """Reject equal members, which would be counted as several; samples are drawn independently, and may be equal."""
+    if sweep.over is None or sweep.over.random is not None:
+        return
+    seen: dict[str, int] = {}
+    for number, member in enumerate(members):
+        spec = json.dumps({**member["spec"], "name": None}, sort_keys=True)
+        first = seen.setdefault(spec, number)
+        if first != number:
+            message = f"makes members {first} and {number} equal, with all defaults: each must have other values"
+            raise InvalidError(FieldProblem("over", message))
 
 
 def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], services: Services) -> NewJob:

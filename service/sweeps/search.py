@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
@@ -67,8 +68,15 @@ class Over(StrictModel):
 
     @model_validator(mode="after")
     def check_whole(self) -> Self:
-        """Check that there is one kind of search."""
+        """Check that there is one kind of search, and that no field is set together with an object around it."""
         _exactly_one(self)
+        together = [self.swept] if self.list is None else [set(overrides) for overrides in self.list]
+        for fields in together:
+            for field in sorted(fields):
+                parts = field.split(".")
+                above = next((parent for parent in accumulate(parts[:-1], "{}.{}".format) if parent in fields), None)
+                if above is not None:
+                    raise ValueError(f"{field} is a part of {above}, which is set as well: only one of them can be")
         return self
 
     @property

@@ -102,7 +102,8 @@ class JobExport:
         if more:
             return True
         if job.mlflow_problem is not None and job.mlflow_problem.endswith(AGAIN):
-            self._set_problem(job_id, None)
+            with self._database.writing() as session:
+                _set_problem(session, job_id, None)
         status = STATUS[State(job.state)]
         if State(job.state).terminal:
             self._send(job, record, self._api.log_points, kept_points(job))
@@ -123,12 +124,7 @@ class JobExport:
         problem = self._recovery.problem(None if record is None else record.run_id, error)
         if problem != job.mlflow_problem:
             logger.error("job %s: %s", job_id, problem, extra={"job_id": job_id})
-            self._set_problem(job_id, problem)
-            self.note(job_id, "mlflow_rejected", {"error_code": error.code, "message": problem})
-
-    def _set_problem(self, job_id: str, problem: str | None) -> None:
-        with self._database.writing() as session:
-            session.execute(update(Job).where(Job.id == job_id).values(mlflow_problem=problem))
+            self._record(job_id, "mlflow_rejected", {"error_code": error.code, "message": problem}, problem)
 
     def _ensure_run(self, job: Job) -> MlflowRun | None:
         """Return the run of a job: an existing one, if the answer to an earlier call was lost, or a new one.
@@ -194,8 +190,7 @@ class JobExport:
                 raise error
             about = {"job_id": job.id}
             logger.warning("MLflow rejected %s of job %s: %s", entry, job.id, error, extra=about)
-            self.note(job.id, "mlflow_set_aside", {"entry": str(entry), "error_code": error.code})
-            self.refuse(job.id, str(entry), error)
+            self.set_aside(job.id, str(entry), error.code, error)
 
         send_together(lambda some: send(record.run_id, some), entries, set_aside)
 
@@ -203,16 +198,18 @@ class JobExport:
         with self._database.writing() as session:
             session.execute(update(MlflowRun).where(MlflowRun.job_id == job.id).values(values))
 
-    def refuse(self, job_id: str, entry: str, error: RejectedError) -> None:
-        """Tell the user that MLflow refuses a part of a job; the other parts are exported."""
-        problem = f"MLflow refuses this part of the job: {entry}: {error}"
-        self._set_problem(job_id, problem[:LONGEST_PROBLEM])
+    def set_aside(self, job_id: str, entry: str, code: str, refusal: RejectedError | None) -> None:
+        """Record that a part of a job is not exported; the other parts are. `refusal` is MLflow's, if it refuses it."""
+        problem = f"MLflow refuses this part of the job: {entry}: {refusal}"[:LONGEST_PROBLEM] if refusal else None
+        self._record(job_id, "mlflow_set_aside", {"entry": entry, "error_code": code}, problem)
 
-    def note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
-        """Add an event to the job, if it still exists."""
+    def _record(self, job_id: str, kind: str, data: dict[str, Any], problem: str | None) -> None:
+        """Add an event to the job, if it still exists, and tell the user about a problem, if there is one."""
         with self._database.writing() as session:
             if _is_there(session, job_id):
                 add_event(session, job_id, kind, data=data)
+                if problem is not None:
+                    _set_problem(session, job_id, problem)
 
 
 def _fingerprint(session: Session, job_id: str) -> dict[str, str]:
@@ -220,6 +217,10 @@ def _fingerprint(session: Session, job_id: str) -> dict[str, str]:
     query = select(Event.data).where(Event.job_id == job_id, Event.kind == "training_started")
     data = session.scalar(query.order_by(Event.id.desc()).limit(1))
     return dict(data["fingerprint"]) if data else {}
+
+
+def _set_problem(session: Session, job_id: str, problem: str | None) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(mlflow_problem=problem))
 
 
 def _is_there(session: Session, job_id: str) -> bool:

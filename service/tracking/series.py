@@ -62,7 +62,7 @@ def chosen(
 def points_to_export(session: Session, job: Job, points: Sequence[Point], *, last: bool) -> list[Point]:
     """Return the points to export after the next recorded `points` of a job, which are in order, by MLflow's names.
 
-    `last` says that no more points will follow, so that all buckets are complete. Points may be exported again.
+    `last` says that no more points will follow, so that all buckets are complete.
     """
     return [point._replace(name=mlflow_name(point.name)) for point in _thinned(session, job, points, last=last)]
 
@@ -102,5 +102,8 @@ def _thinned(session: Session, job: Job, points: Sequence[Point], *, last: bool)
         found = [Point(*row) for row in session.execute(query.order_by(Metric.step))]
         if found:
             columns = np.array([point.step for point in found]), np.array([point.value for point in found])
-            exported += [found[index] for index in chosen(*columns, width, last=last).tolist()]
+            indices = chosen(*columns, width, last=last).tolist()
+            # Earlier points of a bucket that goes on are read again. Its first one has been exported.
+            begun = before is not None and found[0].step <= before
+            exported += [found[index] for index in indices[begun:]]
     return exported

@@ -117,7 +117,8 @@ def test_only_the_api_and_mlflow_are_published_and_only_on_loopback(cluster: Clu
 
 def test_the_api_refuses_requests_without_a_token(client: Client) -> None:
     assert httpx.get(f"{client.base_url}/v1/jobs").status_code == 401
-    assert httpx.get(f"{client.base_url}/readyz").is_success
+    # A moment after the API is healthy, its Ray node has joined the cluster.
+    wait_until(lambda: httpx.get(f"{client.base_url}/readyz").is_success, RECOVERY_SECONDS, "the API is ready")
 
 
 def test_scaling_during_a_job_changes_no_bit(cluster: Cluster, client: Client, undisturbed: dict[str, str]) -> None:
@@ -170,6 +171,24 @@ def test_a_killed_container_comes_back_and_no_bit_changes(
     assert digests == undisturbed
     assert datetime.fromisoformat(running["finished_at"]) > killed
     assert restarts in RESTARTS[victim]
+
+
+def test_a_stopped_cluster_goes_on_when_it_is_started(
+    cluster: Cluster, client: Client, undisturbed: dict[str, str]
+) -> None:
+    cluster.up(workers=2)
+    running = client.submit(job("hinge", 2))
+    wait_for_step(running, 100)
+    workers = cluster.containers("ray-worker")
+    begin = time.monotonic()
+    cluster.compose("stop")
+    stopped = time.monotonic() - begin
+    # Not 137: they end by themselves before Compose kills them.
+    assert {inspect(worker, "{{.State.ExitCode}}") for worker in workers} == {"0"}
+    cluster.up(workers=2)
+    cluster.wait_until_healthy(SERVICES)
+    assert finish(running) == undisturbed["hinge"]
+    report("stopped during a job and started again", seconds_to_stop=stopped, equal=True)
 
 
 def test_mlflow_has_every_job(cluster: Cluster, client: Client) -> None:

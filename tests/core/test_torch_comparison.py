@@ -263,6 +263,17 @@ def test_losses_of_values(loss, peer):
     agree(loss, peer, *np.random.default_rng(0).normal(size=(2, 30, 4)))
 
 
+def test_loss_of_several_labels():
+    random = np.random.default_rng(0)
+    for targets in (random.integers(0, 2, (30, 4)).astype(float), random.random((30, 4))):
+        agree(
+            SigmoidCrossEntropy(),
+            lambda s, t: rows(F.binary_cross_entropy_with_logits(s, t, reduction="none")),
+            3 * random.normal(size=(30, 4)),
+            targets,
+        )
+
+
 def test_every_layer_and_loss_but_dropout_is_compared():
     compared = {
         type(node) for table in (LAYERS, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES) for node, _ in table

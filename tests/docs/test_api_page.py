@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class Played(FakeAttempt):
 
 
 class PlayedCluster(FakeCluster):
-    def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
+    def start(self, assignment: Assignment, supervisor: str, _stopping: threading.Event) -> FakeAttempt:
         attempt = Played(assignment, supervisor)
         self.attempts.append(attempt)
         attempt.play()

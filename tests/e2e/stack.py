@@ -91,11 +91,15 @@ class Stack:
         assert parent == 1, "another process adopts orphans here, so this is not the case to test"
         return int(words[0])
 
+    def pids(self, program: str) -> set[int]:
+        """The processes of the stack that run a program with this name."""
+        words = [process.split() for process in marked_processes(self.mark)]
+        return {int(number) for number, *command in words if Path("".join(command[:1])).name == program}
+
     def kill(self, program: str) -> None:
         """Kill the one process of the stack that runs a program with this name."""
-        words = [process.split() for process in marked_processes(self.mark)]
-        (number,) = (number for number, *command in words if Path("".join(command[:1])).name == program)
-        os.kill(int(number), signal.SIGKILL)
+        (number,) = self.pids(program)
+        os.kill(number, signal.SIGKILL)
 
     def signal_mlflow(self, number: int) -> None:
         """Send a signal to the MLflow server, which does not have the mark, and to its child processes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import signal
 import socket
 import subprocess
@@ -64,6 +65,26 @@ def register_endless_file(stack: Stack) -> Path:
     found: Path = wait_until(process, 30, "the process that reads the file")
     wait_until(lambda: any(stack.data_dir.glob("datasets/.preparing-*/unpacked-*/*")), 30, "it reads the file")
     return found
+
+
+def test_a_stack_stops_while_ray_starts(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+
+    def interrupt() -> None:
+        """Stop Ray's GCS as soon as it runs: connecting to Ray then waits for it for a long time."""
+        for process in wait_until(lambda: stack.pids("gcs_server"), 60, "the GCS runs"):
+            os.kill(process, signal.SIGSTOP)
+        assert stack.process is not None
+        stack.process.send_signal(signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(AssertionError, match="no ready line, but ''"):
+        stack.start()
+    interrupting.join()
+    assert stack.signal(signal.SIGINT) == 0
+    stack.assert_no_process_left()
+    assert not (tmp_path / "ray").is_symlink()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

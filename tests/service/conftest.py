@@ -14,7 +14,7 @@ from service.client import Client
 from service.datasets.preparation.preparation import Selection
 from service.datasets.repository import add_dataset
 from service.datasets.tasks import contact_sheet, prepare, preview
-from service.datasets.tasks.reader import Reader, result_of
+from service.datasets.tasks.runner import TaskRunner, result_of
 from service.datasets.tasks.serving import answer_of
 from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
@@ -141,10 +141,10 @@ def reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read files in this process: for tests that read very many or that change a function which reads."""
     tasks = {"prepare": prepare.run, "preview": preview.run, "contact_sheet": contact_sheet.run}
 
-    def run(_: Reader, task: str, what: str, arguments: dict[str, Any]) -> Any:
+    def run(_: TaskRunner, task: str, what: str, arguments: dict[str, Any]) -> Any:
         return result_of(answer_of(tasks[task], {"what": what, "arguments": arguments}), what)
 
-    monkeypatch.setattr(Reader, "run", run)
+    monkeypatch.setattr(TaskRunner, "run", run)
 
 
 @pytest.fixture

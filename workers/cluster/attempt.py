@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
+from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 NAMESPACE = "gradfleet"
 CALL_TIMEOUT = 10.0  # seconds; a poll waits about one
 SILENCE = 30.0  # seconds after which a supervisor that does not answer counts as lost
+LOOK = 0.2  # seconds between looks whether a caller that waits for an answer should stop
+NEVER = Flag()
 
 # Ray's type hints do not have the methods of an actor's handle.
 _remote: Any = ray.remote
@@ -29,8 +32,15 @@ class AttemptLostError(RuntimeError):
     """An attempt's supervisor is gone, and with it the events that were not read yet."""
 
 
+class StoppingError(RuntimeError):
+    """The caller should stop, so it does not wait for an answer. The call may have had its effect."""
+
+
 class Attempt:
-    """An attempt on the cluster, started by this process or another; `supervisor` is the name of its supervisor."""
+    """An attempt on the cluster, started by this process or another; `supervisor` is the name of its supervisor.
+
+    Calls that wait for an answer raise `StoppingError` when `stopping` is set.
+    """
 
     def __init__(self, job: str, number: int, supervisor: str, actor: Any) -> None:
         self.supervisor = supervisor
@@ -38,35 +48,34 @@ class Attempt:
         self._answered = time.monotonic()
 
     @classmethod
-    def start(cls, assignment: Assignment, supervisor: str) -> Attempt:
+    def start(cls, assignment: Assignment, supervisor: str, stopping: Flag = NEVER) -> Attempt:
         """Start an attempt on an idle supervisor.
 
         Raises ValueError if there is no such supervisor, and a RayError if it does not answer.
         """
         actor = ray.get_actor(supervisor, namespace=NAMESPACE)
-        ray.get(actor.begin.remote(assignment), timeout=CALL_TIMEOUT)
+        _answer(actor.begin.remote(assignment), CALL_TIMEOUT, stopping)
         return cls(assignment.job, assignment.attempt, supervisor, actor)
 
     @classmethod
-    def find(cls, job: str, number: int, supervisor: str) -> Attempt | None:
+    def find(cls, job: str, number: int, supervisor: str, stopping: Flag = NEVER) -> Attempt | None:
         """Find an attempt that was started before; None if its supervisor is gone or does not have it."""
         try:
             actor = ray.get_actor(supervisor, namespace=NAMESPACE)
-            holds = bool(ray.get(actor.holds.remote(job, number), timeout=SILENCE))
+            holds = bool(_answer(actor.holds.remote(job, number), SILENCE, stopping))
         except (ValueError, RayActorError, GetTimeoutError):
             return None
         return cls(job, number, supervisor, actor) if holds else None
 
-    def poll(self, after: int) -> list[tuple[int, Event]]:
+    def poll(self, after: int, stopping: Flag = NEVER) -> list[tuple[int, Event]]:
         """Events with numbers above `after`, in order. Waits a moment for one; may return none.
 
         Raises `AttemptLostError` if the supervisor is gone. A supervisor that cannot be reached counts as gone after
         `SILENCE`.
         """
         try:
-            events: list[tuple[int, Event]] | None = ray.get(
-                self._actor.poll.remote(self._job, self._number, after), timeout=CALL_TIMEOUT
-            )
+            call = self._actor.poll.remote(self._job, self._number, after)
+            events: list[tuple[int, Event]] | None = _answer(call, CALL_TIMEOUT, stopping)
         except ActorDiedError as error:
             raise AttemptLostError("the supervisor is gone") from error
         except (ActorUnavailableError, GetTimeoutError) as error:
@@ -101,14 +110,15 @@ class Supervisors:
     Supervisors are detached actors: an attempt continues when the process that started it ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stopping: Flag = NEVER) -> None:
+        self._stopping = stopping
         self._idle: list[tuple[str, Any]] = []
 
     def take(self) -> str:
-        """Name of an idle supervisor, from the pool or new."""
+        """Name of an idle supervisor, from the pool or new. Raises `StoppingError` when `stopping` is set."""
         while self._idle:
             name, actor = self._idle.pop()
-            if _is_ready(actor):
+            if _is_ready(actor, self._stopping):
                 return name
             ray.kill(actor)
         return _start()[0]
@@ -147,8 +157,19 @@ def _start() -> tuple[str, Any]:
     return name, _remote(Supervisor).options(name=name, **options).remote()
 
 
-def _is_ready(actor: Any) -> bool:
+def _is_ready(actor: Any, stopping: Flag) -> bool:
     try:
-        return bool(ray.get(actor.ready.remote(), timeout=CALL_TIMEOUT))
+        return bool(_answer(actor.ready.remote(), CALL_TIMEOUT, stopping))
     except (RayActorError, GetTimeoutError):
         return False
+
+
+def _answer(call: Any, timeout: float, stopping: Flag) -> Any:
+    """The answer to a call. Raises GetTimeoutError, StoppingError, and what the call raises."""
+    deadline = time.monotonic() + timeout
+    while not ray.wait([call], timeout=LOOK)[0]:
+        if stopping.is_set():
+            raise StoppingError("the caller stops")
+        if time.monotonic() > deadline:
+            raise GetTimeoutError(f"no answer within {timeout:g} s")
+    return ray.get(call)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 
+from core import InvalidIndexError
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
 from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 MEANINGS: list[tuple[type[Exception], str, str]] = [
     (DatasetError, "failed", "dataset_unavailable"),
     (NonFiniteStepError, "failed", "non_finite_loss"),
+    (InvalidIndexError, "failed", "invalid_index"),
     (DeviceError, "failed", "gpu_unavailable"),
     (LevelError, "failed", "arithmetic_unavailable"),
     (FingerprintError, "failed", "workers_differ"),

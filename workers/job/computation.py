@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from core import (
     Clipping,
     Graph,
+    IndexCheck,
     Optimizer,
     ParameterLayout,
     Penalty,
@@ -68,6 +70,11 @@ class Computation:
             batch_sizes(train_rows, training.batch_size),
         )
 
+    @cached_property
+    def indices(self) -> IndexCheck:
+        """The check of what the network's layers read as indices."""
+        return IndexCheck(self.graph)
+
     @property
     def metrics(self) -> JobMetrics:
         """The metrics that the job computes."""
@@ -81,7 +88,8 @@ class Computation:
 
     def training_program(self, rows: int, dtype: npt.DTypeLike = np.float32) -> Program:
         """Compile forward and backward for a batch of `rows`. Workers bind it; the memory estimate asks its size."""
-        return Program.compile(self.graph, ("loss", "scores"), batch=rows, dtype=dtype, wrt=("scores",))
+        outputs = ("loss", "scores", *self.indices.outputs)
+        return Program.compile(self.graph, outputs, batch=rows, dtype=dtype, wrt=("scores",))
 
     def initial_parameters(self) -> npt.NDArray[Any]:
         """A new flat vector, float32, of the parameters that the seed draws."""

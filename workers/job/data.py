@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from workers.data.dataset import DatasetInfo
     from workers.data.splitting import Rows
-    from workers.job.spec import JobSpec
+    from workers.job.spec import JobSpec, ScaleSpec
 
 
 def split_sizes(spec: JobSpec, dataset: DatasetInfo) -> tuple[int, int]:
@@ -59,12 +59,17 @@ def scaling_of(spec: JobSpec, dataset: DatasetInfo) -> Scaling | None:
     """
     scale = spec.data.scale
     if scale is not None:
-        return Scaling(*(_repeated(numbers, dataset.features) for numbers in (scale.subtract, scale.divide)))
+        return Scaling(*scale_numbers(scale, dataset.features))
     if not spec.data.standardize:
         return None
     features, truth = open_dataset(dataset)
     train, _ = split_rows(spec, dataset, truth)
     return standardization(features, train)
+
+
+def scale_numbers(scale: ScaleSpec, features: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What is subtracted from each feature, and its divisor."""
+    return _repeated(scale.subtract, features), _repeated(scale.divide, features)
 
 
 def target_scaling_of(spec: JobSpec, dataset: DatasetInfo) -> Scaling | None:

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from core import Entry, Registered, registered, to_spec
-from core.registry import item_type, to_json
+from core.registry import alternatives, item_type, to_json
 from workers.job.balanced import BALANCED, BalancedLoss, is_balanced
 
 if TYPE_CHECKING:
@@ -93,14 +93,20 @@ def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
     """
     if (item := item_type(annotation)) is not None:
         return Annotated[list[_type_in_spec(item, bounds, inside)], FailFast()]  # type: ignore[misc]
-    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
-        present, _ = typing.get_args(annotation)
-        return _type_in_spec(present, bounds, inside) | None
+    if (choices := alternatives(annotation)) is not None:
+        empty = (None,) if types.NoneType in typing.get_args(annotation) else ()
+        return Union[(*(_choice(each, bounds, inside) for each in choices), *empty)]
     if typing.get_origin(annotation) is Literal:
         return annotation
     if issubclass(annotation, Registered):
         return spec_union(annotation.kind, simple_types(inside) if annotation.kind == inside else None)
     return Annotated[annotation, Field(**bounds)]
+
+
+def _choice(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
+    """Type of a spec's field within a union, the types of which Python hashes, as it cannot hash `FailFast`."""
+    item = item_type(annotation)
+    return list[_type_in_spec(item, bounds, inside)] if item else _type_in_spec(annotation, bounds, inside)  # type: ignore[misc]
 
 
 def simple_types(kind: str) -> tuple[str, ...]:

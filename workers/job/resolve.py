@@ -16,8 +16,6 @@ from workers.job.normalization import normalized_values
 from workers.job.task import TaskError, content, tasks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
-
     from workers.data.dataset import DatasetInfo
     from workers.job.spec import CheckpointsSpec, JobSpec
 
@@ -328,21 +326,19 @@ def _check_split(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
             )
         )
         return False
-    unknown = [
-        FieldProblem(
-            f"data.split.{part}.{index}",
-            f"is {value!r}, but the values of the split column of dataset {spec.data.dataset!r} are "
-            f"{', '.join(map(repr, dataset.splits))}: must be one of them",
-        )
-        for part in ("train", "validation")
-        for index, value in list(_not_in(dataset.splits, getattr(spec.data.split, part)))[:1]
-    ]
+    unknown = []
+    for part, values in (("train", spec.data.split.train), ("validation", spec.data.split.validation)):
+        index = next((index for index, value in enumerate(values) if value not in dataset.splits), None)
+        if index is not None:
+            unknown.append(
+                FieldProblem(
+                    f"data.split.{part}.{index}",
+                    f"is {values[index]!r}, but the values of the split column of dataset {spec.data.dataset!r} are "
+                    f"{', '.join(map(repr, dataset.splits))}: must be one of them",
+                )
+            )
     problems.extend(unknown)
     return not unknown
-
-
-def _not_in(known: Container[str], values: Sequence[str]) -> Iterator[tuple[int, str]]:
-    return ((index, value) for index, value in enumerate(values) if value not in known)
 
 
 def _check_validation(spec: JobSpec, dataset: DatasetInfo, rows: tuple[int, int], problems: list[FieldProblem]) -> None:

@@ -10,6 +10,7 @@ from core import Augmentation, Clipping, Entry, Loss, Optimizer, Penalty
 from core.penalties.elastic_net import ElasticNet
 from core.penalties.l1 import L1
 from core.penalties.l2 import L2
+from core.registry import LARGEST
 from workers.data.splitting import Chunks
 from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
 from workers.job.metrics import EpochMetric
@@ -176,8 +177,8 @@ class ModelSpec(StrictModel):
 class RegularizationSpec(StrictModel):
     """Penalties on the weights, added to the loss once per step; biases are left out."""
 
-    l1: float = Field(0.0, ge=0, description="Factor of the sum of absolute weights.")
-    l2: float = Field(0.0, ge=0, description="Factor of the sum of squared weights (no factor 1/2).")
+    l1: float = Field(0.0, ge=0, le=LARGEST, description="Factor of the sum of absolute weights.")
+    l2: float = Field(0.0, ge=0, le=LARGEST, description="Factor of the sum of squared weights (no factor 1/2).")
 
     @property
     def penalty(self) -> Penalty | None:
@@ -196,7 +197,7 @@ class EarlyStoppingSpec(StrictModel):
     patience: int = Field(
         5, ge=1, le=1_000_000, description="Number of epochs without improvement after which training stops."
     )
-    min_delta: float = Field(0.0, ge=0, description="Smallest difference that counts as an improvement.")
+    min_delta: float = Field(0.0, ge=0, le=LARGEST, description="Smallest difference that counts as an improvement.")
 
 
 class TrainingSpec(StrictModel):

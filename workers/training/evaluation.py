@@ -40,7 +40,8 @@ class ShardEvaluation:
         self._results = self._device.mirror([self.table[mine.start : mine.stop]])
         parts = split_evenly(len(mine), min(runtime.lanes, len(mine)))
         lane_shards = [mine[part.start : part.stop] for part in parts]
-        outputs = (*self.losses.values(), "scores")
+        self._indices = computation.indices
+        outputs = (*self.losses.values(), "scores", *self._indices.outputs)
         programs = {
             size: Program.compile(graph, outputs, batch=size, dtype=parameters.dtype, backward=False)
             for size in self._sizes(mine)
@@ -94,6 +95,7 @@ class ShardEvaluation:
                 rows = self._rows[place]
                 batches.load(rows, inputs)
                 plan.forward()
+                self._indices.check(plan, rows)
                 for column, output in enumerate(self.losses.values()):
                     figures[column] += plan.value(output).sum(dtype=np.float64)
                 predicted, truth = batches.in_own_units(xp, plan.value("scores"), rows, inputs)
@@ -116,7 +118,7 @@ class DistributedEvaluation:
     def run(self, step: int, batches: Batches) -> dict[str, float]:
         """Compute losses and metrics over the validation rows, by name; empty where there are no such rows.
 
-        All workers call this after the same step.
+        All workers call this after the same step. Raises InvalidIndexError.
         """
         if not len(self._rows):
             return {}

@@ -16,10 +16,9 @@ from workers.job.computation import Computation
 from workers.machine.device import HOST, Device, Mirror
 from workers.machine.threads import Threads
 
-# Rows times parameters that a thread should have at least, about its multiplications in each direction. With less, the
-# kernels are so short that threads wait for the interpreter's lock. Measured on two cores, batches of 128:
-# 784-10 takes 200 us on one thread and 340 on two, 784-64-10 520 and 550, 784-128-10 (6.5 million) 810 and 730,
-# 784-256-10 1,480 and 1,180.
+# Multiplications of a forward pass that a thread should have at least. With less, the kernels are so short that threads
+# wait for the interpreter's lock. Measured on two cores, batches of 128: 784-10 takes 200 us on one thread and 340 on
+# two, 784-64-10 520 and 550, 784-128-10 (6.5 million) 810 and 730, 784-256-10 1,480 and 1,180.
 SMALLEST_SHARE = 5_000_000
 
 
@@ -42,7 +41,7 @@ class _Lane:
         device: Device,
     ) -> None:
         self._seed, self._cuts, self._xp = computation.seed, cuts, device.xp
-        self._tallies = computation.training_tallies
+        self._indices, self._tallies = computation.indices, computation.training_tallies
         # The right operands by their depth: one is added before another of its depth is begun.
         scratch = [
             aligned_zeros((computation.layout.size,), parameters.dtype, device.xp)
@@ -62,18 +61,19 @@ class _Lane:
                 self._shards.append((shard, plans_into, figures[shard], additions))
 
     def compute(self, batch: Batch) -> None:
-        """Sum the gradients of the lane's subtrees, and write the figures of its shards."""
+        """Sum the gradients of the lane's subtrees, and write the figures of its shards. Raises InvalidIndexError."""
         xp, cuts = self._xp, self._cuts[len(batch.rows)]
         for shard, plans, figures, additions in self._shards:
             cut = cuts[shard]
             plan, inputs = plans[len(cut)]
             batch.data.load_augmented(batch, cut, inputs)
             plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
+            rows = batch.rows[cut.start : cut.stop]
+            self._indices.check(plan, rows)
             plan.backward({"loss": 1.0})  # the sum over samples: each counts once
             figures[:] = 0
             figures[LOSS] = plan.value("loss").sum(dtype=np.float64)
             figures[ACTIVE] = xp.count_nonzero(plan.gradient("scores").any(axis=1))
-            rows = batch.rows[cut.start : cut.stop]
             self._tallies.add(xp, *batch.data.in_own_units(xp, plan.value("scores"), rows, inputs), figures)
             for into, source in additions:
                 xp.add(into, source, out=into)
@@ -114,7 +114,7 @@ class ShardGradients:
     ) -> None:
         shards, size = computation.shards, computation.layout.size
         # The bits do not depend on which lane computes a shard.
-        work = max(computation.batch_sizes) * len(owned) // shards * size
+        work = computation.graph.multiply_adds(max(computation.batch_sizes) * len(owned) // shards)
         lanes = min(threads.count if device.threaded else 1, len(owned), max(1, work // SMALLEST_SHARE))
         self._threads = threads
         self._parameters, self._results = device.mirror([parameters]), device.mirror([table, *sums])
@@ -148,7 +148,10 @@ class ShardGradients:
         ]
 
     def compute(self, batch: Batch) -> None:
-        """Compute the shards' gradients on a batch of one of the sizes, with the parameters as they are."""
+        """Compute the shards' gradients on a batch of one of the sizes, with the parameters as they are.
+
+        Raises InvalidIndexError if a row has a number that is read as an index and is none.
+        """
         self._parameters.upload()
         self._threads.run(lambda lane: lane.compute(batch), self._lanes)
         self._results.download()

@@ -131,7 +131,8 @@ class Trainer:
     def run(self) -> End:
         """Train to the end, or until a command to stop.
 
-        Raises `NonFiniteStepError`, `PeerSilentError`, and OSError if the last checkpoint cannot be written.
+        Raises `NonFiniteStepError`, `InvalidIndexError`, `PeerSilentError`, and OSError if the last checkpoint cannot
+        be written.
         """
         with ExitStack() as stack:
             # BLAS gives other bits with more threads. A thread of ours computes whole shards.

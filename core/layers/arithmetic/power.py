@@ -17,7 +17,7 @@ class Power(Elementwise):
     type: ClassVar[str] = "power"
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
-    exponent: float = hyperparameter(doc="The exponent.")
+    exponent: float = hyperparameter(doc="The exponent.", ge=-100, le=100)
 
     def function(self, xp: Namespace, x: Array, output: Array, workspace: Workspace) -> None:
         xp.power(x, self.exponent, out=output)

@@ -19,8 +19,8 @@ class Embedding(Layer):
     """Row i of a learnable table for each index i: (batch, ...) to (batch, ..., units); table (entries, units).
 
     Indices are int64, or floats with integer values, such as a column of features. Indices outside [0, entries) are
-    clipped. The gradient of a row is the sum of the upstream gradients of all its occurrences. The gradient of the
-    indices is 0.
+    clipped, and fractions rounded towards 0; a job whose rows have such indices fails. The gradient of a row is the sum
+    of the upstream gradients of all its occurrences. The gradient of the indices is 0.
     """
 
     type: ClassVar[str] = "embedding"

@@ -13,7 +13,7 @@ class OneHot(Layer):
     """The one-hot vector of each index i, 1 at i and 0 elsewhere: (batch, ...) to (batch, ..., classes).
 
     Indices are int64, or floats with integer values, such as a column of features. Indices outside [0, classes) are
-    clipped. The gradient is 0.
+    clipped, and fractions rounded towards 0; a job whose rows have such indices fails. The gradient is 0.
     """
 
     type: ClassVar[str] = "one_hot"

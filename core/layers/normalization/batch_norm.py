@@ -37,7 +37,7 @@ class BatchNorm(Featurewise):
     type: ClassVar[str] = "batch_norm"
 
     momentum: float = hyperparameter(default=0.1, doc="Weight of the newest batch in the averages.", gt=0, le=1)
-    epsilon: float = hyperparameter(default=1e-5, doc="Added to the variance, to avoid a division by 0.", gt=0)
+    epsilon: float = hyperparameter(default=1e-5, doc="Added to the variance, to avoid a division by 0.", ge=1e-30)
 
     def evaluation(self) -> Node:
         return PopulationNorm(self)

@@ -23,7 +23,7 @@ class LayerNorm(Featurewise):
 
     type: ClassVar[str] = "layer_norm"
 
-    epsilon: float = hyperparameter(default=1e-5, doc="Added to the variance, to avoid a division by 0.", gt=0)
+    epsilon: float = hyperparameter(default=1e-5, doc="Added to the variance, to avoid a division by 0.", ge=1e-30)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
         """Return scale and shift."""

@@ -1,11 +1,14 @@
 """Base classes of the layers that copy elements."""
 
 from core.arrays import Array, Namespace
-from core.graph.node import Gradients, Inputs, Layer, Workspace
+from core.graph.node import Gradients, Inputs, Layer, Workspace, copied
 
 
 class Reshaping(Layer):
     """A layer that changes the shape of its input, but not the order of the elements in memory (row-major)."""
+
+    def origins(self, *inputs: Array) -> Array | None:
+        return copied(self, inputs)
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         (x,) = inputs
@@ -25,6 +28,9 @@ class Indexing(Layer):
     def index_for(self, dimensions: int) -> tuple[slice | int, ...]:
         """Return the index for an input with this number of axes."""
         raise NotImplementedError
+
+    def origins(self, *inputs: Array) -> Array | None:
+        return copied(self, inputs)
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         (x,) = inputs

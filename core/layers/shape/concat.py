@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Gradients, Inputs, Layer, Workspace
+from core.graph.node import Gradients, Inputs, Layer, Workspace, copied
 from core.layers.axes import axis_of
 from core.registry import hyperparameter
 
@@ -30,6 +30,9 @@ class Concat(Layer):
             given = " and ".join(map(str, shapes))
             raise ValueError(f"{self.type} needs inputs whose shapes differ along axis {axis} only, not {given}")
         return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+
+    def origins(self, *inputs: Array) -> Array | None:
+        return copied(self, inputs)
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         for part, x in zip(self._parts(output, inputs), inputs, strict=True):

@@ -51,17 +51,28 @@ def up(
     from service.stack.data_directory import data_directory  # noqa: PLC0415
 
     with data_directory(data_dir) as directory:
-        stop = StopSignal()
+        stop = StopSignal(lambda: _remove_ray_files(directory))
         (directory / "logs").mkdir(exist_ok=True)
         log_to(directory / "logs" / "gradfleet.log")
+        from service.stack.control_plane import StartError  # noqa: PLC0415
         from service.stack.embedded import embedded_stack  # noqa: PLC0415
 
-        with embedded_stack(directory, host, port) as stack:
-            api, mlflow = stack.api_url, stack.mlflow.url
-            print(f"Gradfleet is ready: API {api}  docs {api}/docs  MLflow {mlflow}", flush=True)  # noqa: T201
-            while not stop.wait(POLL_SECONDS):
-                stack.mlflow.restart_if_ended()
-            print("Gradfleet is stopping.", flush=True)  # noqa: T201
+        try:
+            with embedded_stack(directory, host, port) as stack:
+                api, mlflow = stack.api_url, stack.mlflow.url
+                print(f"Gradfleet is ready: API {api}  docs {api}/docs  MLflow {mlflow}", flush=True)  # noqa: T201
+                while not stop.wait(POLL_SECONDS):
+                    stack.mlflow.restart_if_ended()
+                print("Gradfleet is stopping.", flush=True)  # noqa: T201
+        except StartError:
+            if not stop.wait(0):
+                raise
+
+
+def _remove_ray_files(directory: Path) -> None:
+    from service.stack.ray_cluster import remove_left_directory  # noqa: PLC0415
+
+    remove_left_directory(directory)
 
 
 def check_host(host: str, settings: Settings, where: str = "") -> None:

@@ -37,6 +37,12 @@ def open_file(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def file_bytes(path: Path) -> int:
+    """Size of a file in bytes. Raises DatasetError like `open_file`."""
+    with open_file(path) as file:
+        return os.fstat(file.fileno()).st_size
+
+
 def open_directory(path: Path) -> int:
     """Descriptor of a directory, opened like a file. Raises OSError."""
     return _open_below_root(path, NO_LINK | os.O_DIRECTORY)

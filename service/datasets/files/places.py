@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.datasets.files.opening import open_directory
+from service.short_text import quoted
 from workers.data.dataset import DatasetError
 from workers.machine.error_text import text_of
 
@@ -41,7 +42,9 @@ def check_address(field: str, uri: str, allowed: Sequence[str]) -> None:
     plain = re.fullmatch(r"[^/?#@%\s:]+(/[^/?#%\s]+)*/?", path) and not {".", ".."} & set(path.split("/"))
     if not plain or not any(_is_below(uri, prefix) for prefix in allowed):
         known = f"those that begin with {', '.join(allowed)}" if allowed else "none (its setting allowed_uris)"
-        raise PlaceError(field, f"{_short(uri)} is not an address that this service may read; it may read {known}")
+        raise PlaceError(
+            field, f"{quoted(uri, LONGEST_QUOTE)} is not an address that this service may read; it may read {known}"
+        )
 
 
 def find_files(field: str, path: str, roots: Sequence[Path]) -> tuple[list[Path], Path]:
@@ -70,11 +73,11 @@ def find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
     # A relative path is relative to each root; an absolute path replaces the root.
     below = [candidate for root in map(_resolve, roots) if (candidate := _resolve(root / path)).is_relative_to(root)]
     if not below:
-        raise PlaceError(field, f"{_short(path)} is outside the directories for datasets; {HINT}")
+        raise PlaceError(field, f"{quoted(path, LONGEST_QUOTE)} is outside the directories for datasets; {HINT}")
     for candidate in below:
         if os.path.isfile(candidate) or os.path.isdir(candidate):  # noqa: PTH112, PTH113 - Path's raise on some names
             return candidate
-    raise PlaceError(field, f"{_short(path)} is not a file or folder there; {HINT}")
+    raise PlaceError(field, f"{quoted(path, LONGEST_QUOTE)} is not a file or folder there; {HINT}")
 
 
 def _files_of(field: str, folder: Path, roots: Sequence[Path]) -> list[Path]:
@@ -110,10 +113,6 @@ def _walk(field: str, folder: Path) -> Iterator[tuple[str, list[str], list[str]]
             yield directory, folders, names
     finally:
         os.close(descriptor)
-
-
-def _short(path: str) -> str:
-    return repr(path) if len(path) <= LONGEST_QUOTE else f"{path[:LONGEST_QUOTE]!r}..."
 
 
 def _resolve(path: Path) -> Path:

@@ -57,17 +57,18 @@ def _copy(store: pafs.FileSystem, uri: str, path: str, directory: Path, max_byte
     found = [info]
     if info.type == pafs.FileType.Directory:
         found = sorted(store.get_file_info(pafs.FileSelector(path, recursive=True)), key=lambda entry: entry.path)
-    files = [entry for entry in found if entry.type == pafs.FileType.File and plain_name(entry.base_name)]
+    names = [plain_name(entry.base_name) if entry.type == pafs.FileType.File else None for entry in found]
+    files = [(entry, name) for entry, name in zip(found, names, strict=True) if name]
     if not files:
         raise DatasetError(f"there is nothing at {uri}")
     if len(files) > MOST_FILES:
         raise DatasetError(f"{uri} has more than {MOST_FILES} files")
-    size = sum(entry.size for entry in files)
+    size = sum(entry.size for entry, _ in files)
     if size > max_bytes:
         raise DatasetError(f"{uri} has {size} bytes; the limit for one dataset is {max_bytes}")
-    copied = [f"{index:06}/{plain_name(entry.base_name)}" for index, entry in enumerate(files)]
+    copied = [f"{index:06}/{name}" for index, (_, name) in enumerate(files)]
     left = max_bytes
-    for entry, target in zip(files, copied, strict=True):
+    for (entry, _), target in zip(files, copied, strict=True):
         (directory / target).parent.mkdir()
         with store.open_input_stream(entry.path) as source, (directory / target).open("xb") as file:
             while chunk := source.read(CHUNK_BYTES):

@@ -22,6 +22,8 @@ Reading = IO[bytes] | gzip.GzipFile
 CHUNK_BYTES = 1024 * 1024
 DEEPEST = 3  # such as a gzipped file in a gzipped archive
 MOST_MEMBERS = 10_000
+# Of an archive of any size, and for each one more; each member takes about a millisecond, however small it is.
+LEAST_MEMBERS, BYTES_PER_MEMBER = 1_000, 1024
 LARGEST_HEADER = 4 * 1024 * 1024  # bytes: a .zip's list of so many members, or what a .tar says about one of them
 # zipfile raises RuntimeError for a file with a password, and IndexError for a damaged list of members.
 FAILURES = (
@@ -31,14 +33,18 @@ FAILURES = (
 
 
 class Unpacker:
-    """Expands files into `directory`, to at most `max_bytes` in all: a small archive can expand to any size."""
+    """Expands files into `directory`, to at most `max_bytes` in all: a small archive can expand to any size.
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    `given` are the bytes of all files before they are expanded, from which the number of members follows.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int, given: int) -> None:
         self._directory = directory.resolve()
         self._max_bytes = max_bytes
         self._left = max_bytes
         self._folders = 0
         self._members = 0
+        self._most_members = min(MOST_MEMBERS, LEAST_MEMBERS + given // BYTES_PER_MEMBER)
 
     def unpack(self, file: Path, depth: int = 0) -> list[Path]:
         """The files in a .gz, .zip (or .npz) or .tar, also nested; `file` itself if it is none of these.
@@ -69,8 +75,8 @@ class Unpacker:
             # Hidden files, folders and links count as well. The number is that of all archives, since each archive in
             # an archive could have as many.
             self._members += 1
-            if self._members > MOST_MEMBERS:
-                raise DatasetError(f"{file.name} contains more than {MOST_MEMBERS} files")
+            if self._members > self._most_members:
+                raise DatasetError(f"{file.name} contains more than {self._most_members} files, too many for its size")
             if member is not None:
                 name, content = member
                 with content:
@@ -86,7 +92,7 @@ class Unpacker:
                 if self._left < 0:
                     raise DatasetError(
                         f"{source.name} holds more than {self._max_bytes} bytes, the most that this service unpacks "
-                        "for one dataset"
+                        "from files of this size; give it unpacked, or in a format such as Parquet"
                     )
                 file.write(chunk)
         return path

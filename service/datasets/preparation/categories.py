@@ -44,7 +44,8 @@ def categories_of(rows: Rows, name: str, what: str, most: int) -> tuple[list[int
         values = values.cast(pa.string())
     elif not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
         raise DatasetError(
-            f"{rows.file}: {what} column {name!r} has type {column.type}; {what}s are integers, booleans or text"
+            f"{rows.file_of(name)}: {what} column {name!r} has type {column.type}; {what}s are integers, booleans or "
+            "text"
         )
     if indices is None:
         encoded = values.dictionary_encode()

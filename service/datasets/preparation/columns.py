@@ -68,8 +68,8 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
         kind, values, found = kind.value_type, column.flatten(), _length(rows, name, column, width)
     if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind)):
         raise DatasetError(
-            f"{rows.file}: column {name!r} has type {column.type}; features are numbers or lists of as many numbers "
-            "in each row"
+            f"{rows.file_of(name)}: column {name!r} has type {column.type}; features are numbers or lists of as many "
+            "numbers in each row"
         )
     if not found:
         raise DatasetError(f"{place(rows, name, 0)} has an empty list; features are at least one number")
@@ -85,7 +85,7 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
 
 def place(rows: Rows, name: str, index: int) -> str:
     """Description of a place in a file, for a message."""
-    return f"{rows.file}: column {name!r} in {rows.locate(rows.start + index)}"
+    return f"{rows.file_of(name)}: column {name!r} in {rows.locate(rows.start + index)}"
 
 
 def _length(rows: Rows, name: str, column: pa.Array, width: int | None) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.datasets.files.opening import file_bytes
 from service.datasets.files.unpacking import Unpacker
 from service.datasets.preparation.class_names import published_names
 from service.datasets.preparation.columns import WIDEST, choose, image_shape, listed
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from service.datasets.readers.reader import Reader
 
 CHUNK_ROWS = 1024 * 1024
+# Limits in proportion to the files as they are given, since a small one can expand to very much.
+EXPANSION, LEAST_BYTES = 256, 256 * 1024 * 1024
+# Of columns of chunks: each costs time, however few rows it has, such as in many small files with many columns.
+BYTES_PER_COLUMN, LEAST_COLUMNS = 8, 65_536
 MOST_STATISTICS = 65_536  # features up to which each one's statistics are kept, since each answer has all of them
 
 
@@ -75,15 +80,20 @@ def prepare(
 ) -> Prepared:
     """Check the rows of some files and write them as `directory/<digest>.arrow`, by way of a workspace there.
 
-    Compressed files are expanded first; neither their content nor the numbers may exceed `max_bytes`. Only a few chunks
-    of rows are in memory at a time. Raises DatasetError for a file that cannot be read or a row that cannot be used.
+    Compressed files are expanded first; neither their content nor the numbers may exceed `max_bytes`, nor what is
+    allowed for files of this size. Only a few chunks of rows are in memory at a time. Raises DatasetError for a file
+    that cannot be read or a row that cannot be used.
     """
-    unpacker = Unpacker(workspace, max_bytes)
+    given = sum(map(file_bytes, files))
+    max_bytes = min(max_bytes, LEAST_BYTES + EXPANSION * given)
+    unpacker = Unpacker(workspace, max_bytes, given)
     plain = [part for file in files for part in unpacker.unpack(file)]
     name, reader = open_reader(plain, selection.format, selection.split)
     if selection.classes is None:
         selection = replace(selection, classes=published_names(plain, name, selection.label))
-    return _Pass(reader, name, selection, workspace, max_bytes).run(directory)
+    return _Pass(reader, name, selection, workspace, max_bytes).run(
+        directory, LEAST_COLUMNS + given // BYTES_PER_COLUMN
+    )
 
 
 class _Pass:
@@ -105,19 +115,26 @@ class _Pass:
         self._features = FeatureColumns(choose(names, selection.features or [reader.features], besides))
         self._targets = FeatureColumns(targets)
 
-    def run(self, directory: Path) -> Prepared:
-        """Read every row, then write the dataset."""
+    def run(self, directory: Path, most_columns: int) -> Prepared:
+        """Read every row, then write the dataset. Raises DatasetError for more columns of all chunks together."""
         selection, label = self._selection, self._label
         encoder = LabelEncoder(label, selection.classes, typed=self._reader.typed) if label is not None else None
         splitter = SplitEncoder(selection.split) if selection.split is not None else None
         statistics = None
-        rows = 0
+        rows = columns = 0
         with (
             closing(Spool(self._workspace / "features", np.uint8, self._max_bytes)) as features,
             closing(Spool(self._workspace / "labels", np.int64 if encoder else np.float32, self._max_bytes)) as labels,
             closing(Spool(self._workspace / "splits", np.uint8, self._max_bytes)) as splits,
         ):
             for piece in self._reader.read([*self._features.names, *self._targets.names], self._categories):
+                columns += max(1, piece.batch.num_columns)
+                if columns > most_columns:
+                    raise DatasetError(
+                        f"has too many parts with few rows, up to {piece.file}: {columns} columns of all parts "
+                        f"together, and at most {most_columns} are read from files of this size. Fewer files and "
+                        "larger batches, or an array (.npy), have fewer"
+                    )
                 if not piece.batch.num_rows:
                     continue
                 chunk = self._features.chunk(piece)

@@ -34,8 +34,8 @@ class SplitEncoder:
             self._seen.setdefault(str(value), len(self._seen))
         if len(self._seen) > MOST_SPLITS:
             raise DatasetError(
-                f"{rows.file}: split column {self._column!r} has more than {MOST_SPLITS} different values; it says "
-                "which rows train and which validate"
+                f"{rows.file_of(self._column)}: split column {self._column!r} has more than {MOST_SPLITS} different "
+                "values; it says which rows train and which validate"
             )
         codes: NDArray[np.uint8] = np.array([self._seen[str(value)] for value in values], np.uint8)[indices]
         return codes

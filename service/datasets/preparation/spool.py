@@ -34,7 +34,7 @@ class Spool:
             rows = rows.astype(self.dtype)
         self._bytes += rows.nbytes
         if self._bytes > self._max_bytes:
-            raise DatasetError(f"has more than {self._max_bytes} bytes of numbers, the limit for one dataset")
+            raise DatasetError(f"has more than {self._max_bytes} bytes of numbers, the limit for files of this size")
         self._file.write(np.ascontiguousarray(rows).data)
 
     def _widen(self, dtype: np.dtype[Any]) -> None:

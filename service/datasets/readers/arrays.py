@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MOST_AXES = 64  # of a NumPy array
+
+
 def column_type(dtype: np.dtype[Any], shape: tuple[int, ...]) -> pa.DataType:
     """Type of a column whose rows are arrays of this shape. Raises TypeError for a dtype that is not numeric."""
     if dtype.kind not in "buif" or dtype.itemsize > 8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,12 +12,14 @@ from service.datasets.files.opening import open_mapped
 from service.datasets.readers.reader import Rows, rows_at_once
 from service.datasets.readers.reading import check_columns, check_names, reading
 from service.datasets.readers.row_bytes import row_bytes
+from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 MAGIC = b"ARROW1"
+NUMBER = re.compile(r"In column (\d+)")
 
 
 class ArrowReader:
@@ -40,12 +43,19 @@ class ArrowReader:
                 start = 0
                 for batch in batches:
                     chosen = batch.select(columns)
-                    chosen.validate(full=True)  # so that a damaged file causes an error and not a crash
+                    # So that a damaged file causes an error and not a crash.
+                    with reading(file, "an Arrow file or stream", lambda error: _message(error, columns)):
+                        chosen.validate(full=True)
                     size = rows_at_once(row_bytes(schema, columns))
                     for first in range(0, chosen.num_rows, size):
                         part = chosen.slice(first, size)
                         yield Rows(part, file.name, start)
                         start += part.num_rows
+
+
+def _message(error: BaseException, columns: Sequence[str]) -> str:
+    """Arrow's message with the name of the column instead of its number among those that are read."""
+    return NUMBER.sub(lambda found: f"In column {columns[int(found[1])]!r}", text_of(error))
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def _message(error: BaseException, path: Path, names: Sequence[str]) -> str:
     if found := CONVERSION.match(text):
         index, row, said = int(found[1]), found[2], found[3]
         column = repr(names[index]) if index < len(names) else f"number {index + 1}"
-        line = f" in {_line(path, int(row) - HEADER)}" if row else ""
+        line = f" in {_line(path, int(row) - HEADER)}" if row else _line_of_no_text(path, index)
         value = NO_NUMBER.fullmatch(said)
         return f"column {column}{line} has {f'{value[1][:40]!r}, which is not a number' if value else said}"
     return ROW.sub(lambda found: _line(path, int(found[1]) - HEADER), text)
@@ -125,6 +125,19 @@ def _line(path: Path, row: int) -> str:
         with suppress(csv.Error):  # such as a longer field in it than the standard library reads
             next(islice(filter(None, lines), row + 1, None), None)
         return f"line {lines.line_num}"
+
+
+def _line_of_no_text(path: Path, index: int) -> str:
+    """The first line whose value in a column is not UTF-8, which Arrow does not say."""
+    with open_file(path) as file:
+        lines = csv.reader(io.TextIOWrapper(file, encoding="latin-1", newline=""), delimiter=_delimiter(path))
+        with suppress(csv.Error, IndexError):
+            for row in lines:
+                try:
+                    (row[index] if row else "").encode("latin-1").decode()
+                except UnicodeDecodeError:
+                    return f" in line {lines.line_num}"
+    return ""
 
 
 def _integers_if_all_are(array: pa.Array) -> pa.Array:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.datasets.files.opening import open_file
-from service.datasets.readers.arrays import column_of, column_type
+from service.datasets.readers.arrays import MOST_AXES, column_of, column_type
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.data.dataset import DatasetError
 
@@ -64,11 +64,12 @@ class IdxReader:
                     f"{first.path.name} has {first.shape[0]} rows and {other.path.name} has {other.shape[0]}; "
                     "each needs one for each of the other's"
                 )
+        files = {name: self._columns[name].path.name for name in columns}
         size = rows_at_once(8 * prod(first.shape[1:]))
         for start in range(0, first.shape[0], size):
             stop = min(start + size, first.shape[0])
             parts = [column_of(header.rows(start, stop)) for header in headers]
-            yield Rows(pa.record_batch(parts, names=columns), first.path.name, start)
+            yield Rows(pa.record_batch(parts, names=columns), first.path.name, start, files=files)
 
 
 def _header(path: Path) -> _Header:
@@ -81,6 +82,8 @@ def _header(path: Path) -> _Header:
             raise DatasetError(f"{path.name} is cut short: its header ends after {4 + len(sizes)} bytes")
         size = os.fstat(file.fileno()).st_size
     dtype, shape, offset = np.dtype(DTYPES[magic[2]]), struct.unpack(f">{magic[3]}I", sizes), 4 + len(sizes)
+    if len(shape) > MOST_AXES:
+        raise DatasetError(f"{path.name} has {len(shape)} axes; at most {MOST_AXES} are read")
     if not all(shape[1:]):
         raise DatasetError(f"{path.name} has rows without numbers: its shape is {shape}")
     expected = offset + dtype.itemsize * prod(shape)

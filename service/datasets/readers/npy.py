@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.datasets.files.opening import open_file
-from service.datasets.readers.arrays import column_of, column_type
+from service.datasets.readers.arrays import MOST_AXES, column_of, column_type
 from service.datasets.readers.reader import Rows, rows_at_once
 from workers.data.dataset import DatasetError
 from workers.machine.error_text import text_of
@@ -52,10 +52,11 @@ class NpyReader:
             counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise DatasetError(f"the arrays must have the same number of rows, but have {counts}")
         rows = next(iter(lengths.values()))
+        files = {name: f"{name}.npy" for name in columns}
         size = rows_at_once(sum(array.nbytes // max(1, rows) for array in arrays.values()))
         for start in range(0, rows, size):
             parts = [_column(array[start : start + size]) for array in arrays.values()]
-            yield Rows(pa.record_batch(parts, names=columns), f"{columns[0]}.npy", start)
+            yield Rows(pa.record_batch(parts, names=columns), files[columns[0]], start, files=files)
 
 
 def _mapped(path: Path) -> NDArray[Any]:
@@ -74,6 +75,8 @@ def _mapped(path: Path) -> NDArray[Any]:
             raise DatasetError(f"{path.name} has Python objects, which are not read; its rows must be numbers or text")
         if any(isinstance(length, bool) or length < 0 for length in shape):
             raise DatasetError(f"{path.name} has the shape {shape}, which no array has")
+        if len(shape) > MOST_AXES:
+            raise DatasetError(f"{path.name} has {len(shape)} axes; at most {MOST_AXES} are read")
         if not shape:
             raise DatasetError(f"{path.name} is a single number; its first axis must be the rows")
         if not prod(shape[1:]) * dtype.itemsize:

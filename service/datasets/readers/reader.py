@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -15,12 +16,20 @@ CHUNK_ROWS = 8192
 
 
 class Rows(NamedTuple):
-    """A chunk of rows of `file`, from its row `start` on; `locate` describes the place of a row in the file."""
+    """A chunk of rows of `file`, from its row `start` on; `locate` describes the place of a row in the file.
+
+    `files` has the names of the columns' files where each column has a file of its own.
+    """
 
     batch: pa.RecordBatch
     file: str
     start: int
     locate: Callable[[int], str] = "row {}".format
+    files: Mapping[str, str] = MappingProxyType({})
+
+    def file_of(self, column: str) -> str:
+        """The name of the file that has a column."""
+        return self.files.get(column, self.file)
 
 
 class Reader(Protocol):

@@ -25,7 +25,9 @@ def run(
     files = [file for part, _ in found.values() for file in part]
     prepared = prepare(files, Path(workspace), Path(directory), Selection(**selection), max_bytes=max_bytes)
     sources = [str(source) for _, source in found.values()]
-    return {"source": sources[0], "prepared": asdict(prepared)}
+    # Not `asdict` of all: a profile of many columns takes long to copy.
+    info = asdict(prepared.info)
+    return {"source": sources[0], "info": info, "format": prepared.format, "profile": prepared.profile}
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import resource
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from service.datasets.files.places import PlaceError
-from service.processes import die_with_parent
+from service.processes import die_with_parent, file_for_answers
+from service.short_text import shortened
 from workers.data.dataset import DatasetError
 from workers.machine.error_text import FULL, text_of
 
@@ -31,9 +31,7 @@ OF_THE_MACHINE = FULL | {errno.EROFS, errno.EIO}
 def serve(task: Callable[..., Any]) -> None:
     """Run the function with the arguments of the request, and write its result or what is wrong with the files."""
     die_with_parent()
-    # Whatever a library prints goes to the standard error.
-    answer_file = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answer_file = file_for_answers()
     request = json.load(sys.stdin)
     limit(request["memory_bytes"], request["seconds"])
     try:
@@ -63,19 +61,18 @@ def answer_of(task: Callable[..., Any], request: dict[str, Any]) -> dict[str, An
     except MemoryError:
         raise
     except DatasetError as error:
-        return {"problem": _short(str(error)), "field": error.field if isinstance(error, PlaceError) else None}
+        return {
+            "problem": shortened(str(error), LONGEST_MESSAGE),
+            "field": error.field if isinstance(error, PlaceError) else None,
+        }
     except Exception as error:  # noqa: BLE001 - parsers raise anything on a damaged file
         if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
             return {"errno": error.errno}
         text = text_of(error)  # an OSError's own text has the whole path
         said = f"{type(error).__name__}: {text}" if text else type(error).__name__
         return {
-            "problem": _short(f"{request['what']} cannot be read: it is damaged ({said})"),
+            "problem": shortened(f"{request['what']} cannot be read: it is damaged ({said})", LONGEST_MESSAGE),
             "field": None,
             # It may be an error of this program, so the service logs it.
             "traceback": traceback.format_exc(),
         }
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."

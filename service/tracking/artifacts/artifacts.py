@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from service.analysis.artist import DrawingError
 from service.jobs.states import State
@@ -32,11 +32,8 @@ CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
 class Record(Protocol):
     """Records in the job what could not be exported."""
 
-    def note(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
-        """Add an event to the job."""
-
-    def refuse(self, job_id: str, entry: str, error: RejectedError) -> None:
-        """Tell the user that MLflow refuses a part of the job."""
+    def set_aside(self, job_id: str, entry: str, code: str, refusal: RejectedError | None) -> None:
+        """Record that a part of a job is not exported. `refusal` is MLflow's, if it refuses it."""
 
 
 class Artifacts:
@@ -136,6 +133,6 @@ class Artifacts:
         logger.warning(
             "the %s of job %s could not be exported to MLflow: %s", entry, job.id, error, extra={"job_id": job.id}
         )
-        self._record.note(job.id, "mlflow_set_aside", {"entry": entry, "error_code": code})
-        if isinstance(error, RejectedError):  # other errors are about files of the service
-            self._record.refuse(job.id, entry, error)
+        # Other errors are about files of the service.
+        refusal = error if isinstance(error, RejectedError) else None
+        self._record.set_aside(job.id, entry, code, refusal)

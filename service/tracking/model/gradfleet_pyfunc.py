@@ -43,7 +43,8 @@ class Classifier:
     def predict(self, rows: Any, params: dict[str, Any] | None = None) -> dict[str, NDArray[Any]]:  # noqa: ARG002
         """Return each row's "label", the name of its class, and its "scores", float32 (rows, classes).
 
-        rows: numbers (rows, features) as they are in the dataset, not scaled. ValueError for another shape.
+        rows: numbers (rows, features) as they are in the dataset, not scaled. ValueError for another shape, and
+        for a number that the model reads as an index and is none.
         """
         features = np.asarray(rows)
         if features.dtype != np.uint8:
@@ -57,6 +58,7 @@ class Classifier:
             plan = model.plan(len(block))
             convert(block, plan.inputs["features"], self._scale)
             plan.forward()
+            model.indices.check(plan, range(start, start + len(block)))
             scores[start : start + MAX_ROWS] = plan.value("scores")
         return {"label": self._classes[scores.argmax(axis=1)], "scores": scores}
 

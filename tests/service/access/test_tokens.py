@@ -20,7 +20,7 @@ from service.cli.main import app as command_line
 from service.client import ApiError, Client, TokenFormError
 from service.settings import Settings
 from service.stack.app import create_app
-from tests.service.fixtures.support import hinge_job, served, wait_until
+from tests.service.fixtures.support import hinge_job, run, served, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +161,7 @@ def test_the_client_reads_its_token_from_the_environment(
     monkeypatch.setenv("GRADFLEET_TOKEN", tokens[Role.SUBMIT] + "\n")
     with Client(url) as client, pytest.raises(ApiError, match=r"data\.dataset"):
         client.submit(hinge_job())
-    assert CliRunner().invoke(command_line, ["jobs", "--url", url]).exit_code == 0
+    assert run(url, "jobs").exit_code == 0
 
 
 def test_an_invalid_token_is_not_in_the_error_message(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_an_invalid_token_is_not_in_the_error_message(url: str, monkeypatch: pyt
         Client(url, token="half\nsecret")
     assert "secret" not in str(caught.value)
     monkeypatch.setenv("GRADFLEET_TOKEN", "hidden é")
-    done = CliRunner().invoke(command_line, ["jobs", "--url", url])
+    done = run(url, "jobs")
     assert done.exit_code == 1
     assert "the token contains invalid characters" in done.stderr
     assert "hidden" not in done.stderr
@@ -190,7 +190,7 @@ def test_no_secret_is_logged(
     assert not any(token.split(".")[1] in caplog.text for token in tokens.values())
 
 
-def run(*arguments: Any) -> Any:
+def run_tokens(*arguments: Any) -> Any:
     return CliRunner().invoke(command_line, ["tokens", *map(str, arguments)])
 
 
@@ -199,19 +199,19 @@ def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
     url = Settings(data_dir=data_dir).database
     assert not has_token(url)
     assert not data_dir.exists()
-    made = run("add", "the laptop", "--role", "read", "--data-dir", data_dir)
+    made = run_tokens("add", "the laptop", "--role", "read", "--data-dir", data_dir)
     token_id, secret = made.stdout.strip().split(".")
     assert secret not in made.stderr
     assert f"tokens revoke {token_id}" in made.stderr
     assert has_token(url)
-    listed = run("list", "--data-dir", data_dir).stdout
+    listed = run_tokens("list", "--data-dir", data_dir).stdout
     assert all(word in listed for word in (token_id, "read", "valid", "the laptop"))
     assert secret not in listed
     for _ in range(2):
-        assert run("revoke", token_id, "--data-dir", data_dir).stdout == f"{token_id} revoked\n"
+        assert run_tokens("revoke", token_id, "--data-dir", data_dir).stdout == f"{token_id} revoked\n"
     assert not has_token(url)
-    assert "revoked 20" in run("list", "--data-dir", data_dir).stdout
-    unknown = run("revoke", "tok_x", "--data-dir", data_dir)
+    assert "revoked 20" in run_tokens("list", "--data-dir", data_dir).stdout
+    unknown = run_tokens("revoke", "tok_x", "--data-dir", data_dir)
     assert (unknown.exit_code, "no token with this id" in unknown.stderr) == (1, True)
 
 
@@ -220,7 +220,7 @@ def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
     [(["a", "--role", "root"], "read, submit, admin"), (["a\nb"], "printable"), ([" "], "printable")],
 )
 def test_invalid_tokens_are_not_created(tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = run("add", *arguments, "--data-dir", tmp_path / "new")
+    done = run_tokens("add", *arguments, "--data-dir", tmp_path / "new")
     assert done.exit_code == 2
     assert words in done.stderr
     assert not (tmp_path / "new").exists()

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from service.cli.main import app as command_line
 from tests.service.fakes.canned_service import Canned, canned_json, canned_service
+from tests.service.fixtures.support import run, with_file
 
 COMMANDS = (
     ("jobs",),
@@ -59,19 +60,17 @@ def check_error(result: Any, words: str) -> None:
 
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_answers_of_another_server(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("name: a\n")
     with canned_service(lambda *_: ANSWERS[kind]) as url:
         for command in COMMANDS if kind in {"a page", "an object of another service"} else COMMANDS[:2]:
-            words = [str(tmp_path / "a.yaml") if word == "FILE" else word for word in command]
             if kind in {"a page", "an empty answer", "a list", "null"} and command[0] == "metrics":
                 continue  # the metrics of a job are not JSON
-            result = CliRunner().invoke(command_line, [*words, "--url", url])
+            result = run(url, *with_file(command, tmp_path))
             check_error(result, "; is it Gradfleet?" if "compressed" not in kind else "cannot be reached: ")
 
 
 def test_a_server_that_closes_every_connection() -> None:
     with canned_service(lambda *_: Canned(None, b"")) as url:
-        check_error(CliRunner().invoke(command_line, ["jobs", "--url", url]), f"{url} cannot be reached: ")
+        check_error(run(url, "jobs"), f"{url} cannot be reached: ")
 
 
 @pytest.mark.parametrize(
@@ -122,9 +121,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
     with canned_service(choose) as url:
         sheet = tmp_path / "absent" / "sheet.png"
-        result = CliRunner().invoke(
-            command_line, ["datasets", "show", "d", "--contact-sheet", str(sheet), "--url", url]
-        )
+        result = run(url, "datasets", "show", "d", "--contact-sheet", str(sheet))
     assert result.exit_code == 1
     assert result.stderr == f"gradfleet: {sheet}: No such file or directory\n"
 

@@ -16,6 +16,7 @@ from service.cli import terminal
 from service.cli.main import app as command_line
 from service.visible_text import INVISIBLE, visible
 from tests.service.fakes.canned_service import Canned, canned_json, canned_service
+from tests.service.fixtures.support import run, with_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,14 @@ def sweep(text: str) -> dict[str, Any]:
 def comparison(text: str) -> dict[str, Any]:
     group = {"overrides": {text: text}, "loss": text, "jobs": [text], "n": 2, "left_out": 1}
     groups = [{**group, "metrics": {text: NUMBERS, f"kept/{text}": NUMBERS, "kept/val/accuracy": NUMBERS}}]
-    found = {"id": text, "metric": text, "metrics": [text, "val/accuracy"], "groups": groups, "members": [{}, {}], "left_out": 1}
+    found = {
+        "id": text,
+        "metric": text,
+        "metrics": [text, "val/accuracy"],
+        "groups": groups,
+        "members": [{}, {}],
+        "left_out": 1,
+    }
     return {**found, "best": 0, "best_per_loss": {text: 0}}
 
 
@@ -181,9 +189,7 @@ def test_these_are_all_commands() -> None:
 def test_only_printable_text_on_as_many_lines(
     services: tuple[str, str], arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    (tmp_path / "a.yaml").write_text("name: a\n")
-    words = [str(tmp_path / "a.yaml") if word == "FILE" else word for word in arguments]
-    hostile, harmless = (CliRunner().invoke(command_line, [*words, "--url", url]) for url in services)
+    hostile, harmless = (run(url, *with_file(arguments, tmp_path)) for url in services)
     assert hostile.exit_code == harmless.exit_code != 2
     for text, expected in ((hostile.stdout, harmless.stdout), (hostile.stderr, harmless.stderr)):
         assert all(character == "\n" or character.isprintable() for character in text), ascii(text)
@@ -203,10 +209,8 @@ def test_live_views_and_tables_on_a_terminal(
     monkeypatch.setenv("COLUMNS", "2000")
     # A console keeps the columns of the environment in which it was made.
     monkeypatch.setattr(terminal.output, "_width", 2000)
-    (tmp_path / "a.yaml").write_text("name: a\n")
-    words = [str(tmp_path / "a.yaml") if word == "FILE" else word for word in arguments]
     with canned_service(lambda method, path: answer(HOSTILE, method, path)) as url:
-        text = CliRunner().invoke(command_line, [*words, "--url", url]).output
+        text = run(url, *with_file(arguments, tmp_path)).output
     assert "\\x1b]0;title\\x07\\x1b[2J\\x1b[31337m" in text
     rest = re.sub(r"\x1b\[(\?25[lh]|[0-9;]*m|2K|1A|[0-9]*A)|\r", "", text)
     assert all(character == "\n" or character.isprintable() for character in rest), ascii(rest)

@@ -11,70 +11,21 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from pydantic import ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from service.access.tokens import Role, revoke_token
 from service.dashboard.door import GATEWAY
 from service.dashboard.server import MAX_BODY_BYTES, behind_door
 from service.settings import Settings
 from tests.service.dashboard.test_routes import MODEL, RUN, allowed
+from tests.service.fakes.recording_mlflow import EXPORT, SECRET, RecordingMlflow
 from tests.service.fixtures.support import served, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from starlette.types import Receive, Scope, Send
-
     from service.store import Database
 
-SECRET = "0123456789abcdef" * 4
-EXPORT = {"Authorization": f"Bearer {SECRET}"}
 SEARCH = "/api/2.0/mlflow/runs/search"
-
-
-class FakeMlflow:
-    """Records the requests that reach it."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, bytes]] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        body = await request.body()
-        assert len(body) == int(request.headers.get("content-length", "0"))
-        self.requests.append((scope["method"], scope["path"], body))
-        await JSONResponse({"mlflow": True})(scope, receive, send)
-
-
-@pytest.fixture
-def database_kind() -> str:
-    return "sqlite"
-
-
-@pytest.fixture
-def require_token() -> bool:
-    return False
-
-
-@pytest.fixture
-def settings(settings: Settings, require_token: bool) -> Settings:
-    return Settings(
-        data_dir=settings.data_dir, require_token=require_token, mlflow_secret=SECRET, requests_per_second=10_000
-    )
-
-
-@pytest.fixture
-def mlflow() -> FakeMlflow:
-    return FakeMlflow()
-
-
-@pytest.fixture
-def door(mlflow: FakeMlflow, settings: Settings, database: Database) -> Iterator[httpx.Client]:
-    assert str(database.engine.url) == settings.database  # it has the tables
-    application = behind_door(mlflow, settings)
-    with served(application) as url, httpx.Client(base_url=url, timeout=10, verify=False) as client:
-        yield client
 
 
 def basic(token: str) -> dict[str, str]:
@@ -85,10 +36,13 @@ def routes() -> Iterator[tuple[str, str, str, Any]]:
     """Every allowed route as a request: method, path, role, body."""
     for (method, template), role in allowed().items():
         path = template.replace("<path:artifact_path>", RUN).replace("<path:path>", "main.js")
-        yield method, path.replace("<model_id>", MODEL), role, {} if method != "GET" else None
+        body = {"query": "{ __typename }"} if path == "/graphql" else {}
+        yield method, path.replace("<model_id>", MODEL), role, body if method != "GET" else None
 
 
-def test_without_tokens_everyone_may_do_all_but_what_the_export_writes(door: httpx.Client, mlflow: FakeMlflow) -> None:
+def test_without_tokens_everyone_may_do_all_but_what_the_export_writes(
+    door: httpx.Client, mlflow: RecordingMlflow
+) -> None:
     for method, path, role, body in routes():
         answer = door.request(method, path, json=body)
         assert answer.status_code == (403 if role == "export" else 200), (method, path)
@@ -98,7 +52,7 @@ def test_without_tokens_everyone_may_do_all_but_what_the_export_writes(door: htt
 
 @pytest.mark.parametrize("require_token", [True])
 def test_with_tokens_every_route_needs_the_token_of_its_role(
-    door: httpx.Client, mlflow: FakeMlflow, tokens: dict[Role, str]
+    door: httpx.Client, mlflow: RecordingMlflow, tokens: dict[Role, str]
 ) -> None:
     for method, path, role, body in routes():
         mlflow.requests.clear()
@@ -121,7 +75,7 @@ def test_with_tokens_every_route_needs_the_token_of_its_role(
 
 @pytest.mark.parametrize("require_token", [True])
 def test_invalid_and_revoked_tokens_are_rejected(
-    door: httpx.Client, database: Database, mlflow: FakeMlflow, tokens: dict[Role, str]
+    door: httpx.Client, database: Database, mlflow: RecordingMlflow, tokens: dict[Role, str]
 ) -> None:
     token = tokens[Role.READ]
     encoded = base64.b64encode(token.encode()).decode()
@@ -146,13 +100,13 @@ def test_invalid_and_revoked_tokens_are_rejected(
     "host",
     ["10.evil.com", "192.168.1.1.evil.com", "10.0.0.1", "172.16.0.1", "mlflow", "localhost.evil.com", "", "0.0.0.0"],
 )
-def test_other_host_names_are_rejected(door: httpx.Client, mlflow: FakeMlflow, host: str) -> None:
+def test_other_host_names_are_rejected(door: httpx.Client, mlflow: RecordingMlflow, host: str) -> None:
     for path in ("/", "/health", "/static-files/main.js", "/nothing"):
         assert door.get(path, headers={"Host": host} | EXPORT).status_code == 421
     assert mlflow.requests == []
 
 
-def test_allowed_host_names_are_exact(mlflow: FakeMlflow, settings: Settings) -> None:
+def test_allowed_host_names_are_exact(mlflow: RecordingMlflow, settings: Settings) -> None:
     named = settings.model_copy(update={"allowed_hosts": ["mlflow"]})
     with served(behind_door(mlflow, named)) as url:
         for host, status in {
@@ -177,7 +131,7 @@ def test_allowed_host_names_are_exact(mlflow: FakeMlflow, settings: Settings) ->
     ],
 )
 def test_pages_of_other_origins_write_nothing_and_read_nothing(
-    door: httpx.Client, mlflow: FakeMlflow, tokens: dict[Role, str], headers: dict[str, str]
+    door: httpx.Client, mlflow: RecordingMlflow, tokens: dict[Role, str], headers: dict[str, str]
 ) -> None:
     # A browser that has been given the password sends it with every request.
     headers = headers | basic(tokens[Role.ADMIN])
@@ -216,7 +170,7 @@ def test_pages_of_other_origins_write_nothing_and_read_nothing(
     ],
 )
 def test_not_even_the_export_sets_the_location_of_files(
-    door: httpx.Client, mlflow: FakeMlflow, path: str, body: object
+    door: httpx.Client, mlflow: RecordingMlflow, path: str, body: object
 ) -> None:
     answer = door.post(f"/api/2.0/mlflow/{path}", json=body, headers=EXPORT)
     assert answer.status_code == 422, answer.text
@@ -241,14 +195,14 @@ def test_not_even_the_export_sets_the_location_of_files(
     ],
 )
 def test_users_change_notes_and_tags_of_their_own_only(
-    door: httpx.Client, mlflow: FakeMlflow, path: str, body: object
+    door: httpx.Client, mlflow: RecordingMlflow, path: str, body: object
 ) -> None:
     answer = door.post(f"/ajax-api/2.0/mlflow/{path}", json=body)
     assert answer.status_code == 422, answer.text
     assert mlflow.requests == []
 
 
-def test_bodies_are_passed_on_as_they_were_checked(door: httpx.Client, mlflow: FakeMlflow) -> None:
+def test_bodies_are_passed_on_as_they_were_checked(door: httpx.Client, mlflow: RecordingMlflow) -> None:
     path = "/api/2.0/mlflow/runs/set-tag"
     twice = b'{"run_id": "1", "key": "gradfleet.x", "key": "mlflow.note.content", "value": "\\u00e9"}'
     for body in (twice, twice.decode().encode("utf-16")):
@@ -268,7 +222,7 @@ def test_bodies_are_passed_on_as_they_were_checked(door: httpx.Client, mlflow: F
         "path=a%00", "path=a/../b",
     ],
 )  # fmt: skip
-def test_paths_in_queries_are_relative(door: httpx.Client, mlflow: FakeMlflow, query: str) -> None:
+def test_paths_in_queries_are_relative(door: httpx.Client, mlflow: RecordingMlflow, query: str) -> None:
     for headers in ({}, EXPORT):
         assert door.get(f"/get-artifact?run_id=1&{query}", headers=headers).status_code == 422
     assert door.request("GET", "/api/2.0/mlflow/artifacts/list", json={"path": "../x"}).status_code == 422
@@ -277,7 +231,9 @@ def test_paths_in_queries_are_relative(door: httpx.Client, mlflow: FakeMlflow, q
     assert door.get("/get-artifact?run_id=1&path=").status_code == 200
 
 
-def test_bodies_of_users_are_limited_and_those_of_the_export_are_not(door: httpx.Client, mlflow: FakeMlflow) -> None:
+def test_bodies_of_users_are_limited_and_those_of_the_export_are_not(
+    door: httpx.Client, mlflow: RecordingMlflow
+) -> None:
     large = b'{"filter": "' + b"x" * MAX_BODY_BYTES + b'"}'
     assert door.post(SEARCH, content=large).status_code == 413
     assert door.post(SEARCH, content=iter([large])).status_code == 413
@@ -294,7 +250,7 @@ def test_bodies_of_users_are_limited_and_those_of_the_export_are_not(door: httpx
     ],
 )  # fmt: skip
 def test_raw_request_targets_outside_the_list_are_not_found(
-    door: httpx.Client, mlflow: FakeMlflow, target: str
+    door: httpx.Client, mlflow: RecordingMlflow, target: str
 ) -> None:
     with socket.create_connection((door.base_url.host, door.base_url.port or 0), timeout=10) as connection:
         lines = [
@@ -321,7 +277,7 @@ def test_only_http_requests_reach_mlflow(settings: Settings) -> None:
     assert sent == [{"type": "websocket.close", "code": 1000}]
 
 
-def test_the_dashboards_question_for_a_gateway_is_answered(door: httpx.Client, mlflow: FakeMlflow) -> None:
+def test_the_dashboards_question_for_a_gateway_is_answered(door: httpx.Client, mlflow: RecordingMlflow) -> None:
     method, path = GATEWAY
     assert door.request(method, path, params={"gateway_path": "api/2.0/endpoints/"}).json() == {"endpoints": []}
     assert door.post(path).status_code == 404
@@ -330,6 +286,6 @@ def test_the_dashboards_question_for_a_gateway_is_answered(door: httpx.Client, m
 
 def test_a_long_secret_is_needed(settings: Settings) -> None:
     with pytest.raises(ValueError, match="GRADFLEET_MLFLOW_SECRET"):
-        behind_door(FakeMlflow(), settings.model_copy(update={"mlflow_secret": None}))
+        behind_door(RecordingMlflow(), settings.model_copy(update={"mlflow_secret": None}))
     with pytest.raises(ValidationError, match="at least 32"):
         Settings(mlflow_secret="short")

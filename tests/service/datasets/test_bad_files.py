@@ -330,6 +330,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "no width": (npy(described("(4, 0)")), "rows without numbers"),
     "text of no length": (npy(described("(4,)").replace(b"<f8", b"<U0")), "rows without numbers"),
     "a shape that is no shape": (npy(described("4"), bytes(32)), "cannot be read as a NumPy array"),
+    "too many axes": (npy(described(f"(4,{'1,' * 64})"), bytes(32)), "has 65 axes; at most 64"),
     "another version": (b"\x93NUMPY\x09\0" + bytes(200), "cannot be read as a NumPy array"),
 }
 

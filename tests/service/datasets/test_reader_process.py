@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.datasets.reading import REGISTRATIONS_AT_ONCE
-from service.datasets.tasks.reader import result_of
+from service.datasets.runners import REGISTRATIONS_AT_ONCE
+from service.datasets.tasks.runner import result_of
 from service.datasets.tasks.serving import answer_of
 from tests.service.fixtures.support import wait_until
 from workers.data.dataset import DatasetError
@@ -94,7 +94,7 @@ def test_the_process_has_no_secrets(
         assert b"RAY_AUTH" not in environment
         descriptors = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
         assert not [target for target in descriptors if "gradfleet.db" in target or target.startswith("socket:")]
-        app.state.readers.close()
+        app.state.runners.close()
     assert registering.answers[0].status_code == 503
 
 
@@ -161,7 +161,7 @@ def test_a_registration_ends_when_its_client_leaves(api: httpx.Client, settings:
 def test_a_service_that_stops_does_not_wait_for_a_registration(api: httpx.Client, app: FastAPI, endless: str) -> None:
     registering = Registering(api, endless)
     with registering:
-        app.state.readers.close()
+        app.state.runners.close()
     assert (registering.answers[0].status_code, registering.answers[0].headers["retry-after"]) == (503, "5")
     assert register(api, endless).status_code == 503
 
@@ -169,12 +169,12 @@ def test_a_service_that_stops_does_not_wait_for_a_registration(api: httpx.Client
 # A service that is killed while it registers a file.
 KILLED = """
 import sys
-from service.datasets.tasks.reader import Reader
+from service.datasets.tasks.runner import TaskRunner
 from service.settings import Settings
 root, work = sys.argv[1:]
 places = {"path": {"roots": [root], "path": "endless.csv.gz"}}
 arguments = {"places": places, "selection": {}, "workspace": work, "directory": work, "max_bytes": 2**30}
-Reader(Settings()).run("prepare", "x", arguments)
+TaskRunner(Settings()).run("prepare", "x", arguments)
 """
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.datasets.reading import REGISTRATIONS_AT_ONCE
-from service.datasets.tasks.reader import Reader
+from service.datasets.runners import REGISTRATIONS_AT_ONCE
+from service.datasets.tasks.runner import TaskRunner
 from tests.service.fixtures.support import wait_until
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ class Gate:
 
 
 def run_behind(gate: Gate) -> Callable[..., Any]:
-    run = Reader.run
+    run = TaskRunner.run
 
-    def wait_and_run(reader: Reader, *arguments: Any) -> Any:
+    def wait_and_run(runner: TaskRunner, *arguments: Any) -> Any:
         gate.waiting += 1
         assert gate.open.wait(30)
-        return run(reader, *arguments)
+        return run(runner, *arguments)
 
     return wait_and_run
 
@@ -43,7 +43,7 @@ def run_behind(gate: Gate) -> Callable[..., Any]:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
-    monkeypatch.setattr(Reader, "run", run_behind(gate))
+    monkeypatch.setattr(TaskRunner, "run", run_behind(gate))
     yield gate
     gate.open.set()
 

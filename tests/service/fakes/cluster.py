@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workers.cluster.attempt import AttemptLostError
+from workers.cluster.attempt import AttemptLostError, StoppingError
 
 if TYPE_CHECKING:
     from workers.job.spec import ResourcesSpec
@@ -22,6 +22,8 @@ class FakeAttempt:
     supervisor: str
     calls: list[Any] = field(default_factory=list)
     gone: bool = False
+    silent: bool = False  # it answers no poll
+    polled: bool = False
     _events: list[tuple[int, Event]] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -36,7 +38,11 @@ class FakeAttempt:
             self.gone = True
             self._changed.notify_all()
 
-    def poll(self, after: int) -> list[tuple[int, Event]]:
+    def poll(self, after: int, stopping: threading.Event) -> list[tuple[int, Event]]:
+        self.polled = True
+        if self.silent:
+            stopping.wait()
+            raise StoppingError
         with self._changed:
             self._changed.wait_for(lambda: self.gone or len(self._events) > after, timeout=0.1)
             if self.gone:
@@ -67,6 +73,7 @@ class FakeCluster:
         self.attempts: list[FakeAttempt] = []
         self.pool: list[Any] = []
         self.start_error: Exception | None = None
+        self.silent = False  # whether its attempts answer no poll
 
     def levels(self) -> list[list[str]]:
         return [["x86-64-v2", "x86-64-v3"]]
@@ -90,13 +97,13 @@ class FakeCluster:
 
     # Replaces workers.cluster.attempt.Attempt:
 
-    def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
-        self.attempts.append(FakeAttempt(assignment, supervisor))
+    def start(self, assignment: Assignment, supervisor: str, _stopping: threading.Event) -> FakeAttempt:
+        self.attempts.append(FakeAttempt(assignment, supervisor, silent=self.silent))
         if self.start_error:
             raise self.start_error
         return self.attempts[-1]
 
-    def find(self, job: str, number: int, supervisor: str) -> FakeAttempt | None:
+    def find(self, job: str, number: int, supervisor: str, _stopping: threading.Event) -> FakeAttempt | None:
         for attempt in self.attempts:
             assignment = attempt.assignment
             if (assignment.job, assignment.attempt, attempt.supervisor) == (job, number, supervisor):
@@ -105,7 +112,7 @@ class FakeCluster:
 
     # Replaces workers.cluster.attempt.Supervisors:
 
-    def __call__(self) -> FakeCluster:
+    def __call__(self, _stopping: threading.Event) -> FakeCluster:
         return self
 
     def take(self) -> str:

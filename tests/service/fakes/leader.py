@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from threading import Event
 from unittest import mock
 
 from service.scheduling import leadership, scheduler
@@ -20,10 +21,10 @@ from workers.training.assignment import Assignment
 class PrintingCluster(FakeCluster):
     """Prints a line when an attempt starts. Its attempts report no events."""
 
-    def start(self, assignment: Assignment, supervisor: str) -> FakeAttempt:
+    def start(self, assignment: Assignment, supervisor: str, stopping: Event) -> FakeAttempt:
         sys.stdout.write(f"started {assignment.job} {assignment.attempt}\n")
         sys.stdout.flush()
-        return super().start(assignment, supervisor)
+        return super().start(assignment, supervisor, stopping)
 
 
 cluster = PrintingCluster()

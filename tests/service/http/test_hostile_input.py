@@ -12,7 +12,7 @@ import pytest
 from service.http import json_body
 from service.http.json_body import SMALL, parse_json
 from service.sweeps.schemas import LOSSES_SWEEP
-from tests.service.fixtures.support import hinge_job, served
+from tests.service.fixtures.support import hinge_job, operations, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,10 +99,6 @@ def service(shared_app: FastAPI) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def job_id(service: httpx.Client) -> str:
     return str(service.post("/v1/jobs", json=hinge_job()).raise_for_status().json()["id"])
-
-
-def operations(app: FastAPI, *methods: str) -> list[tuple[str, str]]:
-    return [(method, path) for path, item in app.openapi()["paths"].items() for method in item if method in methods]
 
 
 def filled(path: str, job_id: str) -> str:

@@ -16,6 +16,16 @@ pytestmark = pytest.mark.usefixtures("digits")
 
 NORMALIZED = [{"type": "linear", "units": 16}, {"type": "batch_norm"}, {"type": "linear", "units": 10}]
 
+# Columns 0 and 2 to 4 as indices, through layers that only move numbers.
+INDICES = [
+    {"type": "slice", "start": 0, "stop": 1, "name": "first", "inputs": ["features"]},
+    {"type": "slice", "start": 2, "stop": 5, "name": "others", "inputs": ["features"]},
+    {"type": "concat", "inputs": ["first", "others"], "name": "all"},
+    {"type": "one_hot", "classes": 3, "name": "codes"},
+    {"type": "flatten"},
+    {"type": "linear", "units": 10},
+]
+
 
 def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifications: list[str]) -> None:
     body = hinge_job(labels={"team": "vision"})
@@ -102,6 +112,12 @@ def test_validate_rejects_invalid_jobs_as_submitting_does(
         ),
         ({"training.batch_size": 239}, "training.batch_size", "has 1 rows for 4 shards"),
         ({"data.validation": 0}, "data.validation", "no metrics under val/"),
+        (
+            {"model.layers": INDICES},
+            "data.standardize",
+            "changes columns 0, 2-4, which codes reads as indices: they must be integers from 0, so the job would fail",
+        ),
+        ({"model.layers": INDICES, "data.standardize": False}, None, ""),
     ],
 )
 def test_warnings(

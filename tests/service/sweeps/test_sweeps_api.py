@@ -170,6 +170,7 @@ def test_the_state_of_a_sweep_follows_from_its_jobs(jobs: dict[str, int], state:
 
 
 HALVING = {"type": "halving", "metric": "val/accuracy"}
+MEDIAN = {"type": "median", "metric": "val/loss"}
 
 
 def test_a_sweep_shows_its_stopping_rule(api: httpx.Client) -> None:
@@ -186,7 +187,7 @@ def test_a_sweep_shows_its_stopping_rule(api: httpx.Client) -> None:
             "must be more than 20, not 20: stopping begins after epoch 20 (member 0: loss = ",
         ),
         (
-            {"stopping": {"type": "median", "metric": "val/loss"}, "over": {"list": [{"training.epochs": 5}]}},
+            {"stopping": MEDIAN | {"members": 2}, "over": {"list": [{"training.epochs": 5}]}},
             "over.list.0.training.epochs",
             "must be more than 5, not 5: stopping begins after epoch 5",
         ),
@@ -195,6 +196,18 @@ def test_a_sweep_shows_its_stopping_rule(api: httpx.Client) -> None:
             "over.list.0.data.validation",
             "must leave rows: stopping compares val/accuracy, which is of the validation rows",
         ),
+        (
+            {"stopping": MEDIAN, "over": None},
+            "stopping.members",
+            "must be at most 2, not 3: each of the 3 members has 2 others to be compared with",
+        ),
+        ({"stopping": MEDIAN | {"members": 12}}, "stopping.members", "must be at most 11, not 12"),
+        (
+            {"stopping": MEDIAN | {"members": 1}, "over": None, "seeds": []},
+            "stopping",
+            "compares members with each other: must be left out of a sweep with one member",
+        ),
+        ({"stopping": HALVING, "over": None, "seeds": [7]}, "stopping", "compares members with each other"),
         ({"stopping": HALVING | {"factor": 1}}, "stopping.factor", "must be at least 2, not 1"),
         ({"stopping": HALVING | {"metric": "train/loss"}}, "stopping.metric", "must be 'val/loss', "),
         (
@@ -266,3 +279,36 @@ def test_without_validation_rows_there_is_nothing_to_rank_by(api: httpx.Client) 
     answer = api.get(path, params={"metric": "val/accuracy"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metric")
     assert "no validation rows" in answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"over": {"grid": {"loss.margin": [1.0, 5.0], "loss": [{"type": "hinge"}]}}},
+            "loss.margin is a part of loss, which is set as well: only one of them can be",
+        ),
+        (
+            {"over": {"list": [{"loss": {"type": "hinge"}}, {"loss.margin": 5.0, "loss": {"type": "hinge"}}]}},
+            "loss.margin is a part of loss",
+        ),
+        ({"over": {"grid": {"optimizer.lr": [0.1, 0.2, 0.1]}}}, "makes members 0 and 6 equal"),
+        ({"over": {"grid": {"optimizer.lr": [1, 1.0]}}}, "makes members 0 and 3 equal"),
+        ({"over": {"list": [{}, {"loss.type": "hinge"}, {"loss": {"type": "hinge", "margin": 1}}]}},
+         "makes members 3 and 6 equal"),
+        ({"over": {"list": [{}, {"training.shards": 4}]}}, "makes members 0 and 3 equal"),
+    ],
+)  # fmt: skip
+def test_members_that_would_be_equal_are_rejected(api: httpx.Client, changes: dict[str, Any], words: str) -> None:
+    base = LOSSES_SWEEP["base"] | {"loss": {"type": "softmax"}}
+    answer = api.post("/v1/sweeps", json=sweep(base=base, **changes))
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "over"
+    assert words in error["message"], error
+
+
+def test_samples_may_be_equal(api: httpx.Client) -> None:
+    """A random search draws each sample independently."""
+    over = {"random": {"samples": 3, "fields": {"optimizer.lr": {"choices": [0.1, 0.2]}}}}
+    assert api.post("/v1/sweeps", json=sweep(over=over, seeds=[])).status_code == 201

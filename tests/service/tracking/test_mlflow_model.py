@@ -148,3 +148,15 @@ def test_files_are_reproducible_and_contain_no_pickle(tmp_path: Path) -> None:
         assert {Path(name).suffix for name in archive.namelist()} == {".py"}
     requirements = files["requirements.txt"].decode().split()
     assert [line.partition("==")[0] for line in requirements] == ["numpy", "safetensors"]
+
+
+@pytest.mark.parametrize("value", [-0.7, 3.0, 1.5])
+def test_a_row_with_a_number_that_is_no_index_is_refused(value: float) -> None:
+    layers = [{"type": "one_hot", "classes": 3, "name": "codes"}, {"type": "flatten"}, {"type": "linear", "units": 2}]
+    weights = {"scores.weight": np.eye(6, 2, dtype=np.float32), "scores.bias": np.zeros(2, np.float32)}
+    model = Classifier({"features": 2, "classes": ["a", "b"], "layers": layers}, weights)
+    features = np.zeros((MAX_ROWS + 5, 2), np.float32)
+    assert set(model.predict(features)["label"]) == {"a"}
+    features[MAX_ROWS + 3, 1] = value
+    with pytest.raises(ValueError, match=rf"'codes' reads 'features' as indices.* row {MAX_ROWS + 3} has {value}"):
+        model.predict(features)

@@ -13,6 +13,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from core import InvalidIndexError
 from tests.workers.fixtures.helpers import assignment, blobs, job
 from workers.cluster.group import IdleWorkers, WorkerSilentError
 from workers.cluster.placement import Placement
@@ -44,6 +45,7 @@ def from_a_worker(error: Exception) -> Exception:
     [
         (DatasetError(MESSAGE), "failed", "dataset_unavailable"),
         (NonFiniteStepError(MESSAGE), "failed", "non_finite_loss"),
+        (InvalidIndexError(MESSAGE), "failed", "invalid_index"),
         (MemoryError(MESSAGE), "failed", "out_of_memory"),
         (OSError(MESSAGE), "failed", "storage_error"),
         (PeerSilentError(MESSAGE), "lost", "worker_silent"),

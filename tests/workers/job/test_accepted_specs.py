@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core import registered, to_spec
+from core.registry import LARGEST
 from tests.workers.fixtures.helpers import LOSSES, assignment, blobs, images, instances, job, train
 from workers.job.resolve import Limits, SpecError, resolve
 from workers.job.spec import JobSpec
@@ -65,7 +66,7 @@ DATA = [merged(SHARES, SCALES, ORDERS), merged(SHARES | SPLITS, SCALES, ORDERS, 
 # Layers with several inputs need names; most losses of two classes do not fit three.
 LAYERS = [name for name, layer in registered("layer").items() if layer.arity == 1 and not layer.variadic]
 FITTING = ("hinge", "softmax", "sigmoid_cross_entropy")
-WEIGHTS = st.just([]) | st.lists(st.floats(0, 1e30), min_size=3, max_size=3)
+WEIGHTS = st.just([]) | st.lists(st.floats(0, LARGEST), min_size=3, max_size=3)
 LOSS = st.tuples(parts_of("loss", *FITTING), WEIGHTS).map(lambda both: {**both[0], "class_weights": both[1]})
 LABEL_LOSSES = [name for name, loss in LOSSES.items() if loss.tasks != {"regression"}]
 HIDDEN = st.lists(parts_of("layer", *LAYERS), max_size=2).map(lambda layers: [*layers, {"type": "flatten"}])
@@ -78,7 +79,7 @@ TRAINING = st.fixed_dictionaries(
         "shards": st.integers(1, 8),
         "clipping": parts_of("clipping"),
         "early_stopping": optional(
-            metric=st.sampled_from(METRICS), patience=st.integers(1, 2), min_delta=st.floats(0, allow_infinity=False)
+            metric=st.sampled_from(METRICS), patience=st.integers(1, 2), min_delta=st.floats(0, LARGEST)
         ),
     },
 )
@@ -91,9 +92,7 @@ SPEC = st.fixed_dictionaries(
         "training": TRAINING,
     },
     optional={
-        "regularization": optional(
-            l1=st.floats(0, allow_infinity=False, allow_nan=False), l2=st.floats(0, allow_infinity=False)
-        ),
+        "regularization": optional(l1=st.floats(0, LARGEST), l2=st.floats(0, LARGEST)),
         "checkpoints": optional(
             every_seconds=st.floats(0, exclude_min=True, allow_infinity=False),
             every_steps=st.integers(1, 2**63),

@@ -29,7 +29,7 @@ from core import (
     registered,
     to_spec,
 )
-from core.registry import item_type
+from core.registry import alternatives, item_type
 from tests.workers.fixtures.helpers import JOB, KINDS, REGISTERED, instances, job
 from workers.job.fields import simple_types, spec_model, spec_union
 from workers.job.spec import JobSpec
@@ -57,8 +57,9 @@ WRONG_PARTS = ["he", 3, None, {}, {"type": "nothing of this name"}, {"type": 3}]
 def wrong_values(annotation: Any) -> list[Any]:
     if (item := item_type(annotation)) is not None:
         return ["10", 1, None, {}, *([wrong] for wrong in wrong_values(item))]
-    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
-        return [wrong for wrong in wrong_values(typing.get_args(annotation)[0]) if wrong is not None]
+    if (choices := alternatives(annotation)) is not None:
+        right = [None] * (types.NoneType in typing.get_args(annotation)) + [[1]] * any(map(item_type, choices))
+        return [wrong for wrong in wrong_values(choices[0]) if wrong not in right]
     if typing.get_origin(annotation) is typing.Literal:
         return ["nothing of this name", 1, True, None]
     return WRONG_PARTS if issubclass(annotation, Registered) else WRONG_VALUES[annotation]
@@ -67,16 +68,22 @@ def wrong_values(annotation: Any) -> list[Any]:
 def right_value(annotation: Any) -> Any:
     if (item := item_type(annotation)) is not None:
         return (right_value(item),)
+    if (choices := alternatives(annotation)) is not None:
+        return right_value(choices[0])
     if issubclass(annotation, Registered):
         return from_spec(annotation.kind, example(annotation.kind, simple_types(annotation.kind)[0]))
     return 1
+
+
+# Fields that have a default, but one of which or of another must be given: a length in steps or in epochs.
+CHOSEN = {"step": {"every": 1}, "warmup": {"steps": 1}}
 
 
 def example(kind: str, name: str) -> dict[str, Any]:
     """A spec with the default values, and 1 for each field without a default."""
     cls = registered(kind)[name]
     needed = [each.name for each in dataclasses.fields(cls) if each.default is dataclasses.MISSING]
-    return to_spec(cls(**{name: right_value(cls.annotations[name]) for name in needed}))
+    return to_spec(cls(**{name: right_value(cls.annotations[name]) for name in needed}, **CHOSEN.get(name, {})))
 
 
 def number_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +119,7 @@ def test_a_spec_and_its_model_agree(kind: str, name: str, data: st.DataObject) -
 def test_defaults_are_those_of_the_class(kind: str, name: str) -> None:
     full = example(kind, name)
     needed = {each.name for each in dataclasses.fields(registered(kind)[name]) if each.default is dataclasses.MISSING}
-    short = {key: value for key, value in full.items() if key == "type" or key in needed}
+    short = {key: value for key, value in full.items() if key in {"type", *needed, *CHOSEN.get(name, {})}}
     assert spec_model(kind, name).model_validate(short).model_dump() == full
     for missing in needed:
         with pytest.raises(ValidationError) as caught:
@@ -141,12 +148,16 @@ def test_values_out_of_bounds_are_refused_by_the_model_and_by_the_class(kind: st
         outside = {"ge": -1, "gt": 0, "le": 1, "lt": 0}
         for bound, offset in outside.items():
             if each.metadata[bound] is not None:
-                is_list = "tuple" in str(cls.annotations[each.name])
-                outside_it = each.metadata[bound] + offset
+                is_list = item_type(cls.annotations[each.name]) is not None
+                outside_it = each.metadata[bound] + offset * max(1, abs(each.metadata[bound]))
                 wrong = example(kind, name) | {each.name: [outside_it] if is_list else outside_it}
                 with pytest.raises(ValidationError) as caught:
                     spec_model(kind, name).model_validate(wrong)
-                assert locations(caught.value) == [f"{each.name}.0" if is_list else each.name]
+                first, *others = locations(caught.value)
+                if alternatives(cls.annotations[each.name]) is None:
+                    assert (first, others) == (f"{each.name}.0" if is_list else each.name, [])
+                # Of a union, each alternative has an error.
+                assert {location.split(".")[0] for location in (first, *others)} == {each.name}
                 with pytest.raises(ValueError, match=each.name):
                     from_spec(kind, wrong)
 
@@ -190,6 +201,19 @@ def test_fields_hold_registered_objects() -> None:
     assert spec.training.clipping == NormClipping(limit=1.0)
     assert spec.model.layers == [Entry(Linear(units=32)), Entry(ReLU()), Entry(Linear(units=3))]
     assert spec.regularization.penalty == L2(0.001)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        ({"type": "sgd", "schedule": {"type": "step"}}, "step needs step.every or step.every_epochs"),
+        ({"type": "sgd", "nesterov": True}, "sgd.nesterov needs sgd.momentum greater than 0"),
+    ],
+)
+def test_fields_of_an_optimizer_that_do_not_fit_together_are_refused(optimizer: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(job(optimizer=optimizer))
+    assert words in str(caught.value)
 
 
 def test_an_error_of_the_class_is_located_at_its_spec() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.workers.fixtures.checkpoints import header_of, read_safetensors, sha256_in_order_of_name
-from tests.workers.fixtures.helpers import assignment, blobs, checkpoint_files, completed, job, last_checkpoint
+from tests.workers.fixtures.helpers import assignment, checkpoint_files, completed, job, last_checkpoint
 from workers.training.assignment import End
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ STOPPING: list[dict[str, Any]] = [
     {"metric": "val/accuracy", "patience": 4},
     {"metric": "val/accuracy", "patience": 2, "min_delta": 0.02},
 ]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetInfo:
-    return blobs(tmp_path_factory.mktemp("blobs"))
 
 
 @pytest.fixture(scope="module")

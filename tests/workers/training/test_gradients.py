@@ -44,6 +44,8 @@ DATA = Batches(RANDOM.normal(size=(ROWS, FEATURES)).astype(np.float32), RANDOM.i
 COLUMNS = FIRST_COLUMNS + 1  # the accuracy
 BATCH = Batch(DATA, RANDOM.permutation(ROWS)[:37], 0, 1)
 
+WORK = GRAPH.multiply_adds(37)
+
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -116,7 +118,7 @@ def test_the_sums_of_each_step_are_those_of_the_tree(data: st.DataObject, shards
     pool.close()
 
 
-@pytest.mark.parametrize(("share", "used"), [(37 * LAYOUT.size, 1), (37 * LAYOUT.size // 2, 2), (1, 3)])
+@pytest.mark.parametrize(("share", "used"), [(WORK, 1), (WORK // 2, 2), (1, 3)])
 def test_small_models_are_computed_on_few_threads(monkeypatch: pytest.MonkeyPatch, share: int, used: int) -> None:
     monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", share)
     threads = Recorder(3)

@@ -11,14 +11,12 @@ import pytest
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from core import BATCH, Graph, Linear, ParameterLayout, initialize, registered
+from core import BATCH, Graph, Linear, ParameterLayout, initialize
 from tests.workers.fixtures.helpers import (
     EPOCH_SERIES,
-    EVERYTHING,
     STEP_SERIES,
     assignment,
     blobs,
-    checkpoint_files,
     completed,
     job,
     last_checkpoint,
@@ -38,21 +36,12 @@ if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
     from workers.training.assignment import Assignment
 
+pytestmark = pytest.mark.usefixtures("every_thread")
+
 Float64 = np.ndarray[Any, np.dtype[np.float64]]
 
 PER_STEP = set(STEP_SERIES)
 PER_EPOCH = {name for name in EPOCH_SERIES if not name.startswith("time/")}
-
-
-@pytest.fixture(autouse=True)
-def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use all threads, although the models here are small."""
-    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetInfo:
-    return blobs(tmp_path_factory.mktemp("blobs"))
 
 
 def read_parquet(dataset: DatasetInfo) -> tuple[Float64, np.ndarray[Any, np.dtype[np.int64]]]:
@@ -158,74 +147,6 @@ def test_training_agrees_with_the_formulas(tmp_path: Path, dataset: DatasetInfo,
         np.testing.assert_allclose(saved[name], tensor, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-PLACES = [(1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (2, 2)]
-
-# The first model has several segments of parameters, the second has fewer segments than workers.
-MODELS = {
-    "wide": [{"type": "linear", "units": 200}, {"type": "relu"}, {"type": "linear", "units": 3}],
-    "small": [{"type": "linear", "units": 3}],
-}
-
-
-@pytest.mark.parametrize("model", MODELS)
-# The last batch of the 266 rows has 16, 2 and 16 rows.
-@pytest.mark.parametrize(("shards", "batch_size"), [(4, 50), (7, 44), (16, 50)], ids=str)
-def test_no_bit_depends_on_where_shards_are_computed(
-    tmp_path: Path, dataset: DatasetInfo, shards: int, batch_size: int, model: str
-) -> None:
-    results = {}
-    for workers, cpus in PLACES:
-        directory = tmp_path / f"{workers}-{cpus}"
-        spec = job(
-            **{
-                "model.layers": MODELS[model],
-                "training.shards": shards,
-                "training.batch_size": batch_size,
-                "resources": {"workers": workers, "cpus_per_worker": cpus},
-            }
-        )
-        outcome = completed(assignment(spec, dataset, directory))
-        assert outcome.reporters == {0}
-        results[workers, cpus] = (outcome.params_sha256, outcome.series, checkpoint_files(directory))
-    for place, result in results.items():
-        assert result == results[1, 1], f"(workers, cpus) {place} differs from (1, 1)"
-
-
-@pytest.mark.parametrize("optimizer", registered("optimizer"))
-def test_no_bit_depends_on_workers_with_all_features(tmp_path: Path, dataset: DatasetInfo, optimizer: str) -> None:
-    """Random numbers, running statistics, a norm over all slices, the state of each optimizer."""
-    results = []
-    for workers, cpus in [(1, 1), (3, 1), (2, 2)]:
-        places = {"workers": workers, "cpus_per_worker": cpus}
-        changes = EVERYTHING | {"optimizer": {"type": optimizer, "lr": 0.01}, "resources": places}
-        outcome = completed(assignment(job(**changes), dataset, tmp_path))
-        results.append((outcome.params_sha256, outcome.series, checkpoint_files(tmp_path)))
-    assert results[1] == results[0]
-    assert results[2] == results[0]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"regularization": {"l2": 1e-3}},
-        {"training.clipping": None},
-        {"training.clipping": {"type": "value", "limit": 0.01}},
-        {"training.seed": 6},
-        {"model.layers": [layer for layer in EVERYTHING["model.layers"] if layer["type"] != "dropout"]},
-        {"model.layers": [layer for layer in EVERYTHING["model.layers"] if layer["type"] != "batch_norm"]},
-    ],
-    ids=str,
-)
-def test_each_of_these_features_changes_the_result(
-    tmp_path: Path, dataset: DatasetInfo, change: dict[str, Any]
-) -> None:
-    """Shows that the test above can fail."""
-    whole, other = (
-        completed(assignment(job(**EVERYTHING | changes), dataset, tmp_path)).params_sha256 for changes in ({}, change)
-    )
-    assert whole != other
-
-
 def test_running_statistics_are_those_of_the_batches(tmp_path: Path, dataset: DatasetInfo) -> None:
     """After one step on one shard, they equal an independent computation."""
     layers = [{"type": "batch_norm", "momentum": 0.25}, {"type": "linear", "units": 3}]
@@ -239,21 +160,6 @@ def test_running_statistics_are_those_of_the_batches(tmp_path: Path, dataset: Da
     np.testing.assert_allclose(saved["0_batch_norm.mean"], 0.25 * chosen.mean(axis=0), rtol=1e-5, atol=1e-6)
     expected = 0.75 + 0.25 * chosen.var(axis=0)
     np.testing.assert_allclose(saved["0_batch_norm.variance"], expected, rtol=1e-4)
-
-
-def test_other_shards_and_seeds_give_other_bits(tmp_path: Path, dataset: DatasetInfo) -> None:
-    """Shows that the tests above can fail: the order of additions changes bits."""
-    digests = {
-        completed(assignment(job(**{f"training.{name}": value}), dataset, tmp_path)).params_sha256
-        for name, value in (("shards", 4), ("shards", 7), ("shards", 1), ("seed", 6))
-    }
-    assert len(digests) == 4
-
-
-def test_a_run_can_be_repeated(tmp_path: Path, dataset: DatasetInfo) -> None:
-    given = assignment(job(**{"resources.workers": 2}), dataset, tmp_path)
-    first, second = completed(given), completed(given)
-    assert (first.params_sha256, first.series) == (second.params_sha256, second.series)
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 8])

@@ -52,9 +52,10 @@ def upgrade() -> None:
         sa.Column("holder", sa.String(), nullable=True),
         sa.Column("token", sa.BigInteger(), nullable=False),
         sa.Column("renewals", sa.BigInteger(), nullable=False),
+        sa.Column("renewed_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_leases"),
     )
-    op.bulk_insert(leases, [{"name": "scheduler", "holder": None, "token": 0, "renewals": 0}])
+    op.bulk_insert(leases, [{"name": "scheduler", "holder": None, "token": 0, "renewals": 0, "renewed_at": 0.0}])
 
 
 def _create_jobs() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from service.datasets.tasks.reader import Reader
+from service.datasets.tasks.runner import TaskRunner
 from service.errors import BadRequestError, UnavailableError
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ PREVIEWS_AT_ONCE = 4
 Result = TypeVar("Result")
 
 
-class Readers:
-    """The readers of this process's requests."""
+class TaskRunners:
+    """The runners of this process's requests."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._running: set[Reader] = set()
+        self._running: set[TaskRunner] = set()
         self._closed: ServiceError | None = None
         self.registrations = asyncio.Semaphore(REGISTRATIONS_AT_ONCE)
         self.previews = asyncio.Semaphore(PREVIEWS_AT_ONCE)
@@ -41,31 +41,31 @@ class Readers:
                 f"{REGISTRATIONS_AT_ONCE} datasets are being registered, the maximum at the same time; try again."
             )
 
-    async def run(self, request: Request, work: Callable[[Reader], Result]) -> Result:
-        """Run `work` in a thread. Its reader is stopped when the client disconnects or the service stops."""
-        reader = Reader(self._settings)
+    async def run(self, request: Request, work: Callable[[TaskRunner], Result]) -> Result:
+        """Run `work` in a thread. Its runner is stopped when the client disconnects or the service stops."""
+        runner = TaskRunner(self._settings)
         if self._closed is not None:
-            reader.stop(self._closed)
-        self._running.add(reader)
-        working = asyncio.ensure_future(run_in_threadpool(work, reader))
+            runner.stop(self._closed)
+        self._running.add(runner)
+        working = asyncio.ensure_future(run_in_threadpool(work, runner))
         leaving = asyncio.ensure_future(_until_disconnected(request))
         try:
             await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                reader.stop(BadRequestError("The connection was closed; nothing was registered."))
+                runner.stop(BadRequestError("The connection was closed; nothing was registered."))
             return await working
         finally:
             # Also when this request is cancelled, since the service does not wait longer for it.
-            reader.stop(UnavailableError("The request was cancelled."))
+            runner.stop(UnavailableError("The request was cancelled."))
             leaving.cancel()
             await asyncio.wait({working})
-            self._running.discard(reader)
+            self._running.discard(runner)
 
     def close(self) -> None:
-        """Stop all readers, and those of later requests. Returns immediately, on any thread."""
+        """Stop all runners, and those of later requests. Returns immediately, on any thread."""
         self._closed = UnavailableError("The service is stopping; nothing was registered.")
-        for reader in list(self._running):
-            reader.stop(self._closed)
+        for runner in list(self._running):
+            runner.stop(self._closed)
 
 
 async def _until_disconnected(request: Request) -> None:
@@ -73,6 +73,6 @@ async def _until_disconnected(request: Request) -> None:
         pass
 
 
-def readers_of(request: Request) -> Readers:
-    """The readers of the application; for FastAPI."""
-    return cast("Readers", request.app.state.readers)
+def runners_of(request: Request) -> TaskRunners:
+    """The runners of the application; for FastAPI."""
+    return cast("TaskRunners", request.app.state.runners)

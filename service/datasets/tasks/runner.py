@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.datasets.files.places import PlaceError
 from service.datasets.tasks.serving import OUT_OF_MEMORY
-from service.processes import SAFE_PATH, child_environment
+from service.processes import SAFE_PATH, child_environment, time_limit
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SECONDS_TO_END = 10
 NO_MEMORY = {OUT_OF_MEMORY, -signal.SIGKILL, -signal.SIGABRT}
 
 
-class Reader:
+class TaskRunner:
     """Runs tasks, one after the other, until it is stopped."""
 
     def __init__(self, settings: Settings) -> None:
@@ -53,20 +53,12 @@ class Reader:
         limits = {"memory_bytes": self._memory_bytes, "seconds": self._seconds}
         request = json.dumps({"what": what, "arguments": arguments, **limits})
         process = self._start(task, environment | FRUGAL)
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            process.kill()
-
-        timer = threading.Timer(self._seconds, expire)
-        timer.start()
-        try:
-            answer = _exchange(process, request.encode())
-        finally:
-            timer.cancel()
-            process.kill()
-            process.wait()
+        with time_limit(process, self._seconds) as expired:
+            try:
+                answer = _exchange(process, request.encode())
+            finally:
+                process.kill()
+                process.wait()
         if self._stopped is not None:
             raise self._stopped
         if expired.is_set() or process.returncode == -signal.SIGXCPU:

@@ -1,0 +1,1 @@
+"""Layers whose windows slide over images (batch, height, width, channels)."""

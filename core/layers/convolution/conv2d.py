@@ -1,0 +1,232 @@
+"""Convolution of images."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from core.arrays import ones
+from core.graph.node import Kept, Layer, ParameterDeclaration
+from core.initializers.base import Initializer
+from core.initializers.he import He
+from core.initializers.zeros import Zeros
+from core.kernels.im2row import Windows, matrix_of, pack
+from core.layers.convolution.window import Axis, Padding, axes_of
+from core.registry import hyperparameter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core.arrays import Array, Namespace, Shape
+    from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
+
+
+class Conv2d(Layer):
+    """Images (batch, height, width, channels) to (batch, windows down, windows across, filters).
+
+    Each output is the sum over a window of `x W`, plus b: weight W (kernel height, kernel width, channels / groups,
+    filters), bias b (filters,). Windows are not mirrored: it is what PyTorch and Caffe call convolution.
+
+    With `groups`, the channels and the filters are cut into that many parts, and filters see the channels of their part
+    only. The gradient of x is the convolution of the padded upstream gradient with the mirrored weights, of W the
+    product of the windows with the upstream gradient, and of b the sum of the upstream gradient.
+
+    Source: LeCun et al., "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86, 1998;
+    groups: Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", NIPS 2012.
+    """
+
+    type: ClassVar[str] = "conv2d"
+    retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
+
+    filters: int = hyperparameter(doc="Number of channels of the output.", ge=1)
+    kernel: int | tuple[int, ...] = hyperparameter(doc="Height and width of a window, or one number for both.", ge=1)
+    stride: int | tuple[int, ...] = hyperparameter(default=1, doc="Distance between windows, likewise.", ge=1)
+    padding: Padding = hyperparameter(
+        default="valid",
+        doc='Zeros on each side, likewise; "valid" is none, and "same" gives as many windows as the image has pixels, '
+        "divided by the stride.",
+        ge=0,
+    )
+    dilation: int | tuple[int, ...] = hyperparameter(
+        default=1, doc="Distance between the pixels of a window, likewise.", ge=1
+    )
+    groups: int = hyperparameter(default=1, doc="Number of parts of the channels.", ge=1)
+    weight: Initializer = hyperparameter(default=He(), doc="Initializer of the weights.")
+    bias: Initializer | None = hyperparameter(
+        default=Zeros(), doc="Initializer of the biases, to which penalties do not apply; null for none."
+    )
+    penalized: bool = hyperparameter(default=True, doc="Whether penalties and weight decay apply to the weights.")
+
+    def infer(self, *shapes: Shape) -> Shape:
+        (x,) = shapes
+        down, across = self._axes(x)
+        for name, count in (("channels", x[3]), ("filters", self.filters)):
+            if count % self.groups:
+                raise ValueError(f"conv2d needs {name} that {self.groups} groups divide, not {count}")
+        return (x[0], down.count, across.count, self.filters)
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
+        """Return weight and bias."""
+        x = shapes[0]
+        down, across = self._axes(x)
+        shape = (down.kernel, across.kernel, x[3] // self.groups, self.filters)
+        weight = ParameterDeclaration("weight", shape, self.weight, penalized=self.penalized)
+        if self.bias is None:
+            return (weight,)
+        return weight, ParameterDeclaration("bias", (self.filters,), self.bias, penalized=False)
+
+    def multiply_adds(self, *shapes: Shape) -> int:
+        (x,) = shapes
+        return prod(self.infer(x)[:3]) * prod(self.parameters(x)[0].shape)
+
+    def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
+        (x,) = shapes
+        axes, batch = self._axes(x), x[0]
+        kernel, channels, filters = _kernel(axes), x[3] // self.groups, self.filters // self.groups
+        own: WorkspaceDeclaration = {"partial": ((prod(kernel) * channels, filters), "scratch")}
+        if _has_padding(axes):
+            own = {**own, "padded": ((batch, *(axis.padded for axis in axes), x[3]), "scratch")}
+        rows = self._windows(axes).block_size(batch, channels)
+        if _can_be_mirrored(axes):
+            margined = tuple(axis.size + axis.extent - 1 for axis in axes)
+            own = {
+                **own,
+                "mirrored": ((*kernel, filters, channels), "scratch"),
+                "upstream": ((batch, *margined, self.filters), "scratch"),
+            }
+            rows = max(rows, _mirrored_windows(axes).block_size(batch, filters))
+        return {**own, "rows": ((rows,), "scratch")}
+
+    def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
+        x, weight, *bias = inputs
+        axes = self._axes(x.shape)
+        images = _padded(xp, x, axes, workspace)
+        for channels, filters in self._parts(x):
+            matrix = _matrix(weight)[:, filters]
+            for rows, of, lines in pack(xp, images[..., channels], self._windows(axes), workspace["rows"]):
+                xp.matmul(rows, matrix, out=matrix_of(output, of, lines)[:, filters])
+        for each in bias:
+            xp.add(output, each, out=output)
+
+    def backward(
+        self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
+    ) -> None:
+        x, weight, *_ = inputs
+        x_gradient, weight_gradient, *bias_gradient = gradients
+        if weight_gradient is not None:
+            self._write_weight_gradient(xp, x, upstream, workspace, weight_gradient)
+        for gradient in bias_gradient:
+            if gradient is not None:
+                rows = upstream.reshape(-1, self.filters)
+                xp.matmul(ones(xp, len(rows), rows.dtype), rows, out=gradient)
+        if x_gradient is not None:
+            write = self._convolve_back if _can_be_mirrored(self._axes(x.shape)) else self._scatter_back
+            write(xp, upstream, weight, workspace, x_gradient)
+
+    def _write_weight_gradient(
+        self, xp: Namespace, x: Array, upstream: Array, workspace: Workspace, gradient: Array
+    ) -> None:
+        axes = self._axes(x.shape)
+        images = _padded(xp, x, axes, workspace)
+        for channels, filters in self._parts(x):
+            total = _matrix(gradient)[:, filters]
+            into = total
+            for rows, of, lines in pack(xp, images[..., channels], self._windows(axes), workspace["rows"]):
+                xp.matmul(rows.T, matrix_of(upstream, of, lines)[:, filters], out=into)
+                if into is not total:
+                    xp.add(total, into, out=total)
+                into = workspace["partial"]
+            if into is total:  # no images
+                total.fill(0)
+
+    def _convolve_back(
+        self, xp: Namespace, upstream: Array, weight: Array, workspace: Workspace, gradient: Array
+    ) -> None:
+        """Write the gradient of the images, as a convolution of the upstream gradient with the mirrored weights."""
+        axes = self._axes(gradient.shape)
+        margined, mirrored = workspace["upstream"], workspace["mirrored"]
+        margined.fill(0)
+        inner = tuple(slice(axis.extent - 1 - axis.before, axis.extent - 1 - axis.before + axis.count) for axis in axes)
+        xp.copyto(margined[:, *inner], upstream)
+        for channels, filters in self._parts(gradient):
+            xp.copyto(mirrored, weight[::-1, ::-1, :, filters].swapaxes(2, 3))
+            for rows, of, lines in pack(xp, margined[..., filters], _mirrored_windows(axes), workspace["rows"]):
+                xp.matmul(rows, _matrix(mirrored), out=matrix_of(gradient, of, lines)[:, channels])
+
+    def _scatter_back(
+        self, xp: Namespace, upstream: Array, weight: Array, workspace: Workspace, gradient: Array
+    ) -> None:
+        """Write the gradient of the images, by adding the gradient of each window to its pixels, in a fixed order."""
+        down, across = axes = self._axes(gradient.shape)
+        windows = self._windows(axes)
+        gradient.fill(0)
+        for channels, filters in self._parts(gradient):
+            matrix = _matrix(weight)[:, filters]
+            part = gradient[..., channels]
+            for of, lines in windows.blocks(len(gradient), len(matrix) // prod(windows.kernel)):
+                shape = (len(of), len(lines), across.count, *windows.kernel, part.shape[3])
+                block = workspace["rows"][: prod(shape)].reshape(shape)
+                above = matrix_of(upstream, of, lines)[:, filters]
+                xp.matmul(above, matrix.T, out=block.reshape(len(above), -1))
+                for i in range(down.kernel):
+                    for j in range(across.kernel):
+                        (rows, ys), (columns, xs) = down.inside(i, lines), across.inside(j)
+                        pixels = part[of.start : of.stop, ys, xs]
+                        rows = slice(rows.start - lines.start, rows.stop - lines.start)
+                        xp.add(pixels, block[:, rows, columns, i, j], out=pixels)
+
+    def _axes(self, x: Shape) -> tuple[Axis, Axis]:
+        return axes_of(
+            "conv2d", x, kernel=self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
+        )
+
+    def _windows(self, axes: tuple[Axis, Axis]) -> Windows:
+        down, across = axes
+        return Windows(
+            (down.count, across.count),
+            _kernel(axes),
+            (down.stride, across.stride),
+            (down.dilation, across.dilation),
+        )
+
+    def _parts(self, images: Array) -> Iterator[tuple[slice, slice]]:
+        """Yield the channels and the filters of each group."""
+        channels, filters = images.shape[3] // self.groups, self.filters // self.groups
+        for group in range(self.groups):
+            yield slice(group * channels, (group + 1) * channels), slice(group * filters, (group + 1) * filters)
+
+
+def _kernel(axes: tuple[Axis, Axis]) -> tuple[int, int]:
+    down, across = axes
+    return down.kernel, across.kernel
+
+
+def _mirrored_windows(axes: tuple[Axis, Axis]) -> Windows:
+    """Windows of the upstream gradient with its margin: one for each pixel."""
+    down, across = axes
+    return Windows((down.size, across.size), _kernel(axes), (1, 1), (down.dilation, across.dilation))
+
+
+def _can_be_mirrored(axes: tuple[Axis, Axis]) -> bool:
+    """Whether the upstream gradient only needs a margin; with a stride it would also need zeros in between."""
+    return all(axis.stride == 1 and max(axis.before, axis.after) < axis.extent for axis in axes)
+
+
+def _has_padding(axes: tuple[Axis, Axis]) -> bool:
+    return any(axis.padded > axis.size for axis in axes)
+
+
+def _padded(xp: Namespace, images: Array, axes: tuple[Axis, Axis], workspace: Workspace) -> Array:
+    """Return images with zeros around them: the images themselves if there is no padding."""
+    if not _has_padding(axes):
+        return images
+    padded = workspace["padded"]
+    padded.fill(0)
+    inner = tuple(slice(axis.before, axis.before + axis.size) for axis in axes)
+    xp.copyto(padded[:, *inner], images)
+    return padded
+
+
+def _matrix(weight: Array) -> Array:
+    """Return weights (height, width, channels, filters) as a matrix (numbers of a window, filters)."""
+    return weight.reshape(-1, weight.shape[-1])
