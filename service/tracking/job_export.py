@@ -23,7 +23,7 @@ from service.tracking.mlflow.api import PARAMS_PER_CALL, MlflowApi, RejectedErro
 from service.tracking.mlflow.entries import Entry, flatten, milliseconds, send_together
 from service.tracking.mlflow.experiment_view import PARENT
 from service.tracking.recovery import AGAIN, LONGEST_PROBLEM, Recovery
-from service.tracking.series import points_to_export
+from service.tracking.series import kept_points, points_to_export
 from service.tracking.sweeps.run import ensure_sweep_run
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class JobExport:
                 _set_problem(session, job_id, None)
         status = STATUS[State(job.state)]
         if State(job.state).terminal:
+            self._send(job, record, self._api.log_points, kept_points(job))
             self._describe(job, record, fingerprint)
             self._finish(job, record, status)
         elif status != record.status:

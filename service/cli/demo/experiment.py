@@ -62,7 +62,7 @@ def model_of(overrides: Mapping[str, Any]) -> str:
 
 
 def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Values]:
-    """Return the recorded accuracies of the linear models by share of mislabelled rows."""
+    """Return the recorded accuracies of the linear models, after the last step, by share of mislabelled rows."""
     from service.analysis.comparison_figure import Values  # noqa: PLC0415
 
     members = [*losses.comparison()["members"], *mislabelled.comparison()["members"]]
@@ -78,7 +78,10 @@ def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Values]:
 
 def table_of_groups(groups: Sequence[Group]) -> Table:
     """Table of each classifier's figures: mean and standard deviation over the seeds."""
-    table = Table(title="On the validation rows: mean ± standard deviation over the seeds", title_justify="left")
+    table = Table(
+        title="On the validation rows, after the last step: mean ± standard deviation over the seeds",
+        title_justify="left",
+    )
     for heading in ("classifier", "n", *FIGURES):
         table.add_column(heading, justify="left" if heading == "classifier" else "right")
     for group in groups:
@@ -95,7 +98,7 @@ def table_of_groups(groups: Sequence[Group]) -> Table:
 
 def table_of_accuracies(found: Sequence[Values]) -> Table:
     """Table of accuracy by share of mislabelled rows, with the difference of softmax and hinge for each seed."""
-    title = "Accuracy of the linear classifiers where training rows are mislabelled"
+    title = "Accuracy of the linear classifiers, after the last step, where training rows are mislabelled"
     table = Table(title=title, title_justify="left")
     for heading in ("mislabelled", *LOSSES, "softmax − hinge, by seed"):
         table.add_column(heading, justify="right")

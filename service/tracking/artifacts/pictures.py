@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.analysis.artist import DIRECTORY, FAILURES, Artist, JobDrawing, MemberDrawing, SweepDrawing
-from service.jobs.schemas import latest_values
 from service.jobs.states import State
 
 if TYPE_CHECKING:
@@ -103,9 +102,8 @@ class DrawnPictures:
 
 
 def _kept_value(job: Job, metric: str) -> float | None:
-    """Return the metric of the kept parameters; the last value if the job has no such, as older ones."""
-    values = latest_values(job.latest_metrics) if job.kept is None else job.kept["metrics"]
-    value: float | None = values.get(metric)
+    """Return the metric of the kept parameters; None if it is not finite or the job does not have it."""
+    value: float | None = None if job.kept is None else job.kept["metrics"].get(metric)
     return value
 
 

@@ -160,7 +160,7 @@ def test_files_are_reproducible_and_contain_no_pickle(tmp_path: Path) -> None:
 def test_a_row_with_a_number_that_is_no_index_is_refused(value: float) -> None:
     layers = [{"type": "one_hot", "classes": 3, "name": "codes"}, {"type": "flatten"}, {"type": "linear", "units": 2}]
     weights = {"scores.weight": np.eye(6, 2, dtype=np.float32), "scores.bias": np.zeros(2, np.float32)}
-    model = Classifier({"features": 2, "classes": ["a", "b"], "layers": layers}, weights)
+    model = TrainedModel({"task": "classification", "features": 2, "classes": ["a", "b"], "layers": layers}, weights)
     features = np.zeros((MAX_ROWS + 5, 2), np.float32)
     assert set(model.predict(features)["label"]) == {"a"}
     features[MAX_ROWS + 3, 1] = value
