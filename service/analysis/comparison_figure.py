@@ -213,9 +213,10 @@ def _roc_curves(replica: Replica) -> list[Numbers]:
 def _draw_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
     style_axes(axes, "errors", f"predicted − true value{_of_errors(groups)}", "share of validation rows")
     found = [np.concatenate([replica.errors.ravel() for replica in group.replicas]) for group in groups]
-    edges = np.linspace(*np.quantile(np.concatenate(found), MARGINS_SHOWN), MARGIN_BINS + 1)
+    least, most = np.quantile(np.concatenate(found), MARGINS_SHOWN)
+    edges = np.linspace(least, most, MARGIN_BINS + 1)
     for values, look in zip(found, looks, strict=True):
-        if edges[0] < edges[-1]:
+        if least < most:
             shares = np.histogram(values, edges)[0] / len(values)
             label = f"median {np.median(values):.3g}"
             axes.stairs(shares, edges, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)

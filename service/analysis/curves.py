@@ -96,10 +96,10 @@ def _draw(axes: Axes, history: pa.Table, names: tuple[str, str], steps_of_epoch:
 
 
 def _draw_line(
-    axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], steps_of_epoch: int, **look: str
+    axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], steps_of_epoch: int, *, color: str, label: str
 ) -> None:
     marker = "o" if len(steps) < FEW_EPOCHS else None
-    axes.plot(steps / steps_of_epoch, values, linewidth=1.5, marker=marker, markersize=3, **look)
+    axes.plot(steps / steps_of_epoch, values, linewidth=1.5, marker=marker, markersize=3, color=color, label=label)
 
 
 def _draw_range(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], steps_of_epoch: int) -> None:

@@ -45,9 +45,10 @@ def draw_rankings(name: str, found: Predictions) -> Figure | None:
         _draw_roc(first, scores, positive, text, color)
         _draw_precision(second, scores, positive, text, color)
     second.plot([], [], color="0.4", linestyle="--", linewidth=1, label="share of the rows")
-    for axes, place in ((first, "lower right"), (second, "lower left")):
+    first.legend(frameon=False, fontsize=9, loc="lower right")
+    second.legend(frameon=False, fontsize=9, loc="lower left")
+    for axes in (first, second):
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.legend(frameon=False, fontsize=9, loc=place)
     return figure
 
 

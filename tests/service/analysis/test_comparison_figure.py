@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from service.analysis.comparison_figure import COLORS, Group, Values, draw_comparison, written
 from service.analysis.measures import calibration, margins
 from service.analysis.replica import Replica
 from service.analysis.style import png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from core import Task
 
 RANDOM = np.random.default_rng(3)
 
@@ -104,3 +112,70 @@ def test_names_do_not_break_the_picture(groups: list[Group], name: str) -> None:
     texts = ["$\\frac{$ $x_{$", "\x1b[2J", "a\r\nb\u2028c", "\0", "\ud83d", "_hidden", "", " ", "a " * 60]
     groups += [Group(f"hinge, {text}", "hinge", [replica(6)]) for text in texts]
     png(draw_comparison(name, groups, [Values(text, "hinge", [0.5]) for text in texts], metric="val/accuracy", by=name))
+
+
+def replicas_of(task: Task, outputs: int, count: int = 2) -> list[Replica]:
+    """Jobs of a task, with the metrics that they record."""
+    made = []
+    for _ in range(count):
+        scores = RANDOM.normal(size=(50, outputs)).astype(np.float32)
+        truth: Any = scores + RANDOM.normal(size=scores.shape) * (1, 100)[:outputs]
+        names = ["weights/norm", "val/r2", "val/mean_absolute_error"]
+        if task != "regression":
+            truth = (truth > 0).astype(np.int64)
+            names = ["weights/norm", "val/f1", "train/active_fraction"]
+        course = {name: RANDOM.uniform(0, 1, 6) for name in names}
+        made.append(Replica(course, scores, truth[:, 0] if task == "binary" else truth, task))
+    return made
+
+
+def legend(axes: Axes) -> list[str]:
+    drawn = axes.get_legend()
+    assert drawn is not None
+    return [text.get_text() for text in drawn.get_texts()]
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_regressions_are_compared_by_their_errors(targets: int) -> None:
+    group = Group("huber", "huber", replicas_of("regression", targets))
+    values = [Values("0.1", "huber", [0.5, 0.7]), Values("0.2", "huber", [-3.0])]
+    figure = draw_comparison("title", [group], values, metric="val/r2", by="optimizer.lr")
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == "validation R²"
+    assert titles[1] == "validation mean absolute error"
+    assert titles[5] == "validation R² at other settings"
+    courses = np.stack([each.course["val/r2"] for each in group.replicas])
+    assert figure.axes[0].lines[0].get_ydata() == pytest.approx(courses.mean(axis=0))
+    # Several targets can have different units, so that their errors are relative to each target's deviation.
+    found = [(each.scores - each.truth) / (each.truth.std(axis=0) if targets > 1 else 1) for each in group.replicas]
+    assert legend(figure.axes[3]) == [f"median {np.median(np.concatenate(found)):.3g}"]
+    assert ("standard deviations" in figure.axes[3].get_xlabel()) == (targets > 1)
+    assert legend(figure.axes[4]) == [f"median {written(np.array([np.median(abs(each)) for each in found]), 3)}"]
+    assert figure.axes[5].containers[0].lines[0].get_xdata() == pytest.approx([0.6, -3])
+    png(figure)
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 2)])
+def test_labels_are_compared_by_roc_curves(task: Task, outputs: int) -> None:
+    group = Group("soft_margin", "soft_margin", replicas_of(task, outputs))
+    figure = draw_comparison("title", [group], [Values("", "soft_margin", [0.5])], metric="val/roc_auc", by="")
+    areas = np.array([roc_auc_score(each.truth, each.scores) for each in group.replicas])
+    assert legend(figure.axes[4]) == [f"AUC {written(areas, 3)}"]
+    margins_of_all = np.concatenate(
+        [(each.scores * np.where(each.truth.reshape(each.scores.shape) == 1, 1, -1)).ravel() for each in group.replicas]
+    )
+    assert legend(figure.axes[3])[0] == f"median {np.median(margins_of_all):.2f}"
+    # The metric exists at the end of training only.
+    assert not len(figure.axes[0].lines[0].get_xdata())
+    png(figure)
+
+
+def test_values_and_labels_have_nothing_in_common_but_the_metric() -> None:
+    groups = [
+        Group("huber", "huber", replicas_of("regression", 2)),
+        Group("sigmoid", "sigmoid_cross_entropy", replicas_of("multilabel", 2)),
+    ]
+    figure = draw_comparison("title", groups, [Values("", "huber", [0.5])], metric="val/loss", by="")
+    assert not figure.axes[3].axison
+    assert not figure.axes[4].axison
+    png(figure)
