@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from service.analysis.predictions import Predictions
 
 MOST_LABELS = 30
-LONGEST_NAME, CHARACTER = 20, 0.1  # characters of a label's name, and inches per character
+LONGEST_NAME, CHARACTER = 14, 0.1  # characters of a label's name, and inches per character
 COLORS = {"precision": BLUE, "recall": ORANGE, "f1": GREEN}
 
 
@@ -30,7 +30,7 @@ def draw_per_label(name: str, found: Predictions) -> Figure:
     width = float(np.clip(0.7 * len(shown), 5.5, 12))
     title = f"{name}: {among} ({found.in_words})"
     figure, (axes,) = panels(title, [width], 2.8, names=(0, longest * CHARACTER))
-    style_axes(axes, "precision, recall and F1", "label (rows that have it)", "share")
+    style_axes(axes, "precision, recall and F1 by label (rows that have it)", "", "share")
     places = np.arange(len(shown))
     for index, (figure_name, color) in enumerate(COLORS.items()):
         values = figures[figure_name][shown]

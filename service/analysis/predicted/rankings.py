@@ -38,7 +38,7 @@ def draw_rankings(name: str, found: Predictions) -> Figure | None:
         raise ValueError("scores must be finite")
     figure, (first, second) = panels(f"{name}: ranking of the rows by score ({found.in_words})", [3.6, 3.6], 3.6)
     style_axes(first, "ROC curve", "false positive rate", "true positive rate")
-    style_axes(second, "precision and recall", "recall", "precision")
+    style_axes(second, "precision and recall, with average precision (AP)", "recall", "precision")
     first.plot([0, 1], [0, 1], color="0.4", linestyle="--", linewidth=1)
     for color, (label, scores, positive) in zip(COLORS, curves, strict=False):
         text = plain(shortened(label, LONGEST_NAME))
@@ -84,4 +84,4 @@ def _draw_precision(axes: Axes, scores: Numbers, positive: Marks, name: str, col
         recall, precision = hits / hits[-1], hits / (hits + others)
         # The precision of each score holds for the recall gained there, as average precision counts it.
         axes.step(np.append(0, recall), np.append(precision[0], precision), color=color, linewidth=1.5, where="pre")
-    axes.plot([], [], color=color, label=f"average precision {average:.4f}: {name}")
+    axes.plot([], [], color=color, label=f"AP {average:.4f}: {name}")

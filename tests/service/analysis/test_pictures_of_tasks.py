@@ -130,7 +130,7 @@ def test_content_of_the_rankings() -> None:
     scores = found.scores[:, 0]
     area, precision = metrics.roc_auc_score(found.truth, scores), metrics.average_precision_score(found.truth, scores)
     assert legend(first) == [f"AUC {area:.4f}: yes"]
-    assert legend(second)[0] == f"average precision {precision:.4f}: yes"
+    assert legend(second)[0] == f"AP {precision:.4f}: yes"
     false, true, _ = metrics.roc_curve(found.truth, scores, drop_intermediate=False)
     assert first.lines[1].get_xydata() == pytest.approx(np.stack([false, true], axis=1))
     # scikit-learn's curve ends, beyond the highest score, with precision 1 and recall 0.
@@ -146,7 +146,7 @@ def test_both_classes_of_two_scores_and_each_of_several_labels_are_ranked() -> N
     assert two is not None
     lead = (scores.astype(np.float32)[:, 1] - scores.astype(np.float32)[:, 0]).astype(np.float64)
     expected = [metrics.average_precision_score(truth == k, sign * lead) for k, sign in ((0, -1), (1, 1))]
-    assert [float(text.split()[2].rstrip(":")) for text in legend(two.axes[1])[:2]] == pytest.approx(expected, abs=6e-5)
+    assert [float(text.split()[1].rstrip(":")) for text in legend(two.axes[1])[:2]] == pytest.approx(expected, abs=6e-5)
     found = multilabel()
     several = draw_rankings("a job", found)
     assert several is not None
