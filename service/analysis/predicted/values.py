@@ -100,3 +100,5 @@ def _number(axes: Axes) -> None:
     """Write few numbers, and powers of ten where they are long."""
     axes.locator_params(nbins=5)
     axes.ticklabel_format(style="sci", scilimits=(-3, 4), useMathText=True)
+    # The power of ten of the vertical axis stands where the title would be.
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=10, y=1.06)
