@@ -1,4 +1,4 @@
-"""The artifacts of a run: spec, last checkpoint, full history, trained model, its evaluation, certificate, and figures."""
+"""The artifacts of a run: spec, last checkpoint, history, trained model, its evaluation, certificate, and figures."""
 
 from __future__ import annotations
 
