@@ -54,16 +54,17 @@ class MemberDrawing:
 
     subject: JobDrawing
     overrides: Mapping[str, Any]
-    accuracy: float
+    value: float
 
 
 @dataclass(frozen=True)
 class SweepDrawing:
-    """A request to draw a sweep into a directory. `members` are its jobs that have succeeded."""
+    """A request to draw a sweep into a directory. `members` are its jobs that have succeeded and have the metric."""
 
     sweep: str
     name: str
     directory: str
+    metric: str
     members: Sequence[MemberDrawing]
 
     @property

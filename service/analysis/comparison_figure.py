@@ -1,4 +1,4 @@
-"""A figure that compares losses: by epoch, by their final scores, and over other settings."""
+"""A figure that compares losses: by epoch, by their predictions, and over other settings."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from service.analysis.measures import calibration, margins
+from core.metrics.labels.roc_auc import ROCAUC
+from service.analysis.measures import calibration, probabilities
+from service.analysis.predicted.rankings import roc
 from service.analysis.style import BLUE, DPI, GREEN, GREY, ORANGE, VERMILION, plain, style_axes
 from service.visible_text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from matplotlib.axes import Axes
 
+    from core import Task
     from service.analysis.measures import Numbers
     from service.analysis.replica import Replica
 
@@ -25,6 +28,10 @@ COLORS = {"hinge": BLUE, "softmax": ORANGE}
 OTHER_COLORS = (GREEN, VERMILION, GREY)  # of other losses, in turn
 DASHES = ("-", "--", ":", "-.")  # of the groups of one loss
 MARKERS = ("o", "s", "^", "D")
+OF_LABELS = ("train/active_fraction", "active: training samples with a non-zero gradient", "share, mean per epoch")
+OF_VALUES = ("val/mean_absolute_error", "validation mean absolute error", "in the targets' own units")
+OF_WEIGHTS = ("weights/norm", "norm of the weights", "Euclidean norm")
+RATES = np.linspace(0, 1, 201)
 MARGIN_BINS = 40
 MARGINS_SHOWN = (0.002, 0.998)  # quantiles; a few outliers would compress the rest
 FEWEST_ROWS = 10  # bins with fewer are not drawn
@@ -43,8 +50,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Accuracies:
-    """Validation accuracies of a loss at one setting, one for each seed."""
+class Values:
+    """Values of a metric, of a loss at one setting, one for each seed."""
 
     setting: str
     loss: str
@@ -58,31 +65,54 @@ class _Look:
     marker: str
 
 
-def draw_comparison(title: str, groups: Sequence[Group], accuracies: Sequence[Accuracies], *, by: str) -> Figure:
-    """Draw groups of one or more losses. `by` names what the accuracies vary over: "share of mislabelled rows"."""
+def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values], *, metric: str, by: str) -> Figure:
+    """Draw groups of one or more losses, and the values of a metric.
+
+    `by` names what the values vary over: "share of mislabelled rows".
+    """
     figure = Figure(figsize=(13, 7.8), dpi=DPI, layout="constrained")
     figure.suptitle(plain(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
     looks = _looks([group.loss for group in groups])
+    tasks = {replica.task for group in groups for replica in group.replicas}
     courses, ends = figure.subplots(2, 3)
-    for axes, name, heading, unit in zip(
-        courses,
-        ("val/accuracy", "train/active_fraction", "weights/norm"),
-        ("validation accuracy", "active: training samples with a non-zero gradient", "norm of the weights"),
-        ("share of rows", "share of samples, mean per epoch", "Euclidean norm"),
-        strict=True,
-    ):
+    shown = ((metric, *_words(metric)), OF_VALUES if "regression" in tasks else OF_LABELS, OF_WEIGHTS)
+    for axes, (name, heading, unit) in zip(courses, shown, strict=True):
         style_axes(axes, heading, "epoch", unit)
         for group, look in zip(groups, looks, strict=True):
-            _draw_course(axes, [replica.course[name] for replica in group.replicas], group.label, look)
-    _zoom(courses[0], groups)
-    courses[1].set_ylim(0, 1.04)
+            _draw_course(axes, group, name, look)
+    _zoom(courses[0])
+    if "regression" in tasks:
+        _zoom(courses[1])
+    else:
+        courses[1].set_ylim(0, 1.04)
     courses[2].set_ylim(bottom=0)
     columns = max(1, LEGEND_WIDTH // max(len(group.label) for group in groups))
-    figure.legend(handles=courses[0].lines, frameon=False, loc="outside lower center", ncols=min(columns, len(groups)))
-    _draw_margins(ends[0], groups, looks)
-    _draw_reliability(ends[1], groups, looks)
-    _draw_accuracies(ends[2], accuracies, by)
+    figure.legend(handles=courses[2].lines, frameon=False, loc="outside lower center", ncols=min(columns, len(groups)))
+    _draw_predictions(ends[0], ends[1], groups, looks, tasks)
+    _draw_values(ends[2], values, metric, by)
     return figure
+
+
+def _words(metric: str) -> tuple[str, str]:
+    """Return title and unit of a metric of the validation rows."""
+    name = metric.removeprefix("val/")
+    words = {"r2": "R²", "f1": "F1"}.get(name, name.replace("_", " "))
+    return f"validation {words}", "share of rows" if name == "accuracy" else words
+
+
+def _draw_predictions(
+    first: Axes, second: Axes, groups: Sequence[Group], looks: Sequence[_Look], tasks: Collection[Task]
+) -> None:
+    """Draw what the predictions of the task have; nothing if values are compared with labels."""
+    if tasks == {"regression"}:
+        _draw_errors(first, groups, looks)
+        _draw_largest_errors(second, groups, looks)
+    elif "regression" in tasks:
+        first.set_axis_off()
+        second.set_axis_off()
+    else:
+        _draw_margins(first, groups, looks)
+        (_draw_reliability if tasks == {"classification"} else _draw_rates)(second, groups, looks)
 
 
 def _looks(losses: Sequence[str]) -> list[_Look]:
@@ -96,31 +126,37 @@ def _looks(losses: Sequence[str]) -> list[_Look]:
     ]
 
 
-def _draw_course(axes: Axes, courses: Sequence[Numbers], label: str, look: _Look) -> None:
+def _draw_course(axes: Axes, group: Group, name: str, look: _Look) -> None:
     """Draw the mean over the seeds, and a band of one standard deviation on either side."""
-    shortest = min(len(course) for course in courses)  # jobs may have stopped early
-    values = np.stack([course[:shortest] for course in courses])
+    courses = [replica.course[name] for replica in group.replicas if name in replica.course]
+    shortest = min((len(course) for course in courses), default=0)  # jobs may have stopped early
+    # A metric of the end of training has no course.
+    values = np.stack([course[:shortest] for course in courses]) if courses else np.empty((1, 0))
     epochs, mean, spread = np.arange(1, shortest + 1), values.mean(axis=0), deviation(values)
     axes.fill_between(epochs, mean - spread, mean + spread, color=look.color, alpha=0.15, linewidth=0)
-    axes.plot(
-        epochs, mean, color=look.color, linestyle=look.dash, linewidth=1.5, label=f"{plain(label)} (n = {len(courses)})"
-    )
+    label = f"{plain(group.label)} (n = {len(group.replicas)})"
+    axes.plot(epochs, mean, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
 
 
-def _zoom(axes: Axes, groups: Sequence[Group]) -> None:
+def _zoom(axes: Axes) -> None:
     """Restrict the y axis to values after the first tenth of the epochs, so that the curves can be distinguished."""
-    late = [
-        course[len(course) // 10 :] for group in groups for course in (r.course["val/accuracy"] for r in group.replicas)
-    ]
-    values = np.concatenate(late)
+    courses = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
+    values = np.concatenate([course[len(course) // 10 :] for course in courses])
     values = values[np.isfinite(values)]
     if len(values):
-        axes.set_ylim(max(0, values.min() - 0.02), min(1.005, values.max() + 0.02))
+        space = max(0.02 if values.min() >= 0 and values.max() <= 1 else 0, 0.1 * (values.max() - values.min()))
+        low, high = values.min() - space, values.max() + space
+        if values.min() >= 0:
+            low = max(0, low)
+        if space:
+            axes.set_ylim(low, min(1.005, high) if values.max() <= 1 else high)
 
 
 def _draw_margins(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
-    style_axes(axes, "final margins", "score of the true class − best other score", "share of validation rows")
-    found = [np.concatenate([margins(r.scores, r.labels) for r in group.replicas]) for group in groups]
+    several = all(replica.task == "classification" for group in groups for replica in group.replicas)
+    across = "score of the true class − best other score" if several else "score, with the sign of the true label"
+    style_axes(axes, "margins", across, "share of validation rows")
+    found = [np.concatenate([replica.margins for replica in group.replicas]) for group in groups]
     least, most = np.quantile(np.concatenate(found), MARGINS_SHOWN)
     edges = np.linspace(min(least, -1), max(most, 2), MARGIN_BINS + 1)
     for values, look in zip(found, looks, strict=True):
@@ -137,8 +173,8 @@ def _draw_reliability(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look
     axes.plot([0, 1], [0, 1], color="0.4", linestyle=":", linewidth=1)
     for group, look in zip(groups, looks, strict=True):
         scores = np.concatenate([replica.scores for replica in group.replicas])
-        whole = calibration(scores, np.concatenate([replica.labels for replica in group.replicas]))
-        errors = np.array([calibration(replica.scores, replica.labels).error for replica in group.replicas])
+        whole = calibration(scores, np.concatenate([replica.truth for replica in group.replicas]))
+        errors = np.array([calibration(replica.scores, replica.truth).error for replica in group.replicas])
         there = whole.counts >= min(FEWEST_ROWS, whole.counts.max())
         x, y, shares = whole.confidence[there], whole.accuracy[there], whole.counts[there] / whole.counts.sum()
         axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.2, label=f"error {written(errors, 3)}")
@@ -147,13 +183,71 @@ def _draw_reliability(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
-def _draw_accuracies(axes: Axes, accuracies: Sequence[Accuracies], by: str) -> None:
-    style_axes(axes, "validation accuracy at other settings", "share of rows", plain(by))
-    settings = list(dict.fromkeys(each.setting for each in accuracies))
-    losses = list(dict.fromkeys(each.loss for each in accuracies))
+def _draw_rates(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
+    style_axes(axes, "ROC curves, mean over labels and seeds", "false positive rate", "true positive rate")
+    axes.plot([0, 1], [0, 1], color="0.4", linestyle=":", linewidth=1)
+    for group, look in zip(groups, looks, strict=True):
+        areas = np.array([ROCAUC().value(replica.scores, replica.truth) for replica in group.replicas])
+        curves = [curve for replica in group.replicas for curve in _roc_curves(replica)]
+        label = f"AUC {written(areas, 3)}"
+        if curves:
+            mean = np.append(0, np.mean(curves, axis=0))
+            axes.plot(np.append(0, RATES), mean, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def _roc_curves(replica: Replica) -> list[Numbers]:
+    """Return the true positive rates at `RATES` of each label that some rows have and others do not."""
+    scores, truth = replica.scores.astype(np.float64), replica.truth
+    if replica.task == "classification":
+        scores, truth = probabilities(scores), truth[:, None] == np.arange(scores.shape[1])
+    marks = truth.reshape(scores.shape) > 0.5
+    return [
+        np.interp(RATES, *roc(scores[:, label], marks[:, label]))
+        for label in range(scores.shape[1])
+        if 0 < np.count_nonzero(marks[:, label]) < len(marks)
+    ]
+
+
+def _draw_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
+    style_axes(axes, "errors", f"predicted − true value{_of_errors(groups)}", "share of validation rows")
+    found = [np.concatenate([replica.errors.ravel() for replica in group.replicas]) for group in groups]
+    least, most = np.quantile(np.concatenate(found), MARGINS_SHOWN)
+    edges = np.linspace(least, most, MARGIN_BINS + 1)
+    for values, look in zip(found, looks, strict=True):
+        if least < most:
+            shares = np.histogram(values, edges)[0] / len(values)
+            label = f"median {np.median(values):.3g}"
+            axes.stairs(shares, edges, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
+    axes.axvline(0, color="0.4", linewidth=1)
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
+
+
+def _of_errors(groups: Sequence[Group]) -> str:
+    several = any(replica.errors.shape[1] > 1 for group in groups for replica in group.replicas)
+    return ", in standard deviations of each target" if several else ""
+
+
+def _draw_largest_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
+    style_axes(axes, f"size of the errors{_of_errors(groups)}", "share of validation rows", "error is at most")
+    shares = np.linspace(0, 1, 201)
+    for group, look in zip(groups, looks, strict=True):
+        sizes = np.stack([np.quantile(np.abs(replica.errors), shares) for replica in group.replicas])
+        label = f"median {written(sizes[:, 100], 3)}"
+        axes.plot(shares, sizes.mean(axis=0), color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
+    axes.set(xlim=(0, 1.02), ylim=(0, None))
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def _draw_values(axes: Axes, values: Sequence[Values], metric: str, by: str) -> None:
+    heading, unit = _words(metric)
+    style_axes(axes, f"{heading} at other settings", unit, plain(by))
+    settings = list(dict.fromkeys(each.setting for each in values))
+    losses = list(dict.fromkeys(each.loss for each in values))
     for loss, look in zip(losses, _looks(losses), strict=True):
         shift = 0.12 * (2 * losses.index(loss) - len(losses) + 1)
-        mine = [each for each in accuracies if each.loss == loss]
+        mine = [each for each in values if each.loss == loss]
         places = np.array([settings.index(each.setting) for each in mine]) + shift
         means = [np.mean(each.values) for each in mine]
         spreads = [deviation(np.array(each.values)) for each in mine]

@@ -17,6 +17,7 @@ from typing import Any
 from service.analysis.artist import COMPARISON, DIRECTORY, FAILURES
 from service.analysis.pictures import Pictures, Subject, draw_pictures
 from service.analysis.sweep_picture import Member, draw_sweep
+from service.datasets.outputs import output_names
 from service.processes import file_for_answers
 from workers.data.dataset import DatasetInfo
 from workers.machine.files import sync_directory, write_durably
@@ -39,7 +40,7 @@ def answer(request: dict[str, Any]) -> dict[str, str]:
     if "sweep" in request:
         pictures = Pictures()
         members = [Member(subject_of(each.pop("subject")), **each) for each in request["members"]]
-        pictures.add(COMPARISON, lambda: draw_sweep(request["name"], members))
+        pictures.add(COMPARISON, lambda: draw_sweep(request["name"], request["metric"], members))
         write_pictures(Path(request["directory"]), pictures)
         return {"sweep": request["sweep"]}
     subject = subject_of(request)
@@ -50,7 +51,8 @@ def answer(request: dict[str, Any]) -> dict[str, str]:
 def subject_of(request: dict[str, Any]) -> Subject:
     """Return the job of a request."""
     dataset = DatasetInfo.from_json(request["dataset"])
-    return Subject(request["job"], request["name"], Path(request["directory"]), request["spec"], dataset)
+    names = output_names(request["dataset"])
+    return Subject(request["job"], request["name"], Path(request["directory"]), request["spec"], dataset, names)
 
 
 def write_pictures(directory: Path, pictures: Pictures) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from core import build_classifier, to_svg, with_loss
-from service.analysis.certainty import draw_margins_and_confidence
-from service.analysis.confusion import draw_confusion_matrix
+from core import to_svg
 from service.analysis.curves import draw_learning_curves
-from service.analysis.predictions import predict
+from service.analysis.predicted.certainty import draw_margins_and_confidence
+from service.analysis.predicted.confusion import draw_confusion_matrix
+from service.analysis.predicted.per_label import draw_per_label
+from service.analysis.predicted.rankings import draw_rankings
+from service.analysis.predicted.values import draw_values
+from service.analysis.predictions import Predictions, predict
 from service.analysis.style import png
 from service.analysis.templates import draw_weight_templates
 from service.analysis.trained_model import load_trained_model
+from workers.job.computation import Computation
+from workers.job.data import split_sizes
 from workers.job.spec import JobSpec
 from workers.record.checkpoint import latest
 from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -28,13 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A job that has ended: its id, name, directory and resolved spec, and the version of the dataset that it used."""
+    """A job that has ended: its id, name, directory and resolved spec, and the version of the dataset that it used.
+
+    `names` are those of the dataset's classes or targets.
+    """
 
     job: str
     name: str
     directory: Path
     spec: Mapping[str, Any]
     dataset: DatasetInfo
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -63,23 +72,38 @@ def draw_pictures(subject: Subject) -> Pictures:
     if latest(subject.directory) is not None:
         try:
             trained = load_trained_model(subject.directory, subject.job, spec, subject.dataset)
-            found = predict(trained, spec, subject.dataset)
+            found = predict(trained, spec, subject.dataset, subject.names)
         except Exception as error:  # noqa: BLE001 - files may be damaged in any way
             pictures.failures["predictions"] = f"{type(error).__name__}: {error}"
     pictures.add("learning_curves.png", lambda: _curves(subject, None if trained is None else trained.step))
     if trained is not None:
-        classes, shape = subject.dataset.classes, subject.dataset.shape
-        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, trained.model, classes, shape))
+        # One score of two classes is that of the second.
+        names, shape = subject.names[-trained.outputs :], subject.dataset.shape
+        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, trained.model, names, shape))
     if found is not None:
-        pictures.add("confusion_matrix.png", lambda: draw_confusion_matrix(name, found))
-        pictures.add("margins_and_confidence.png", lambda: draw_margins_and_confidence(name, spec, found))
+        _add_predictions(pictures, name, spec, found)
     return pictures
+
+
+def _add_predictions(pictures: Pictures, name: str, spec: Mapping[str, Any], found: Predictions) -> None:
+    """Add the figures of the predictions that belong to the job's task."""
+    if found.task == "regression":
+        pictures.add("predictions.png", lambda: draw_values(name, found))
+        return
+    if found.task == "multilabel":
+        pictures.add("labels.png", lambda: draw_per_label(name, found))
+    else:
+        pictures.add("confusion_matrix.png", lambda: draw_confusion_matrix(name, found))
+    if found.task == "classification":
+        pictures.add("margins_and_confidence.png", lambda: draw_margins_and_confidence(name, spec, found))
+    if found.task == "multilabel" or len(found.names) == 2:
+        pictures.add("roc_and_precision_recall.png", lambda: draw_rankings(name, found))
 
 
 def _graph(subject: Subject) -> bytes:
     job = JobSpec.model_validate(subject.spec)
-    graph = build_classifier(job.model.layers, subject.dataset.features)
-    return to_svg(with_loss(graph, job.loss, "classification")).encode()
+    train_rows, _ = split_sizes(job, subject.dataset)
+    return to_svg(Computation.of(job, subject.dataset, train_rows).graph).encode()
 
 
 def _curves(subject: Subject, kept: int | None) -> Figure | None:

@@ -21,23 +21,27 @@ DPI = 100
 CHARACTERS_PER_INCH = 8  # in a title
 
 
-def panels(title: str, widths: Sequence[float], height: float, names: float = 0) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a title, and axes side by side. Widths and height are in inches.
+def panels(
+    title: str, widths: Sequence[float], height: float, names: tuple[float, float] = (0, 0), rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a title, and axes side by side, in one or more rows. Widths and height are in inches.
 
-    `names` is the space in inches for tick labels to the left of and below the first axes. All positions are fixed,
-    since automatic layout takes more than half of the drawing time.
+    `names` is the space in inches for tick labels to the left of the first axes, and below the last row. All positions
+    are fixed, since automatic layout takes more than half of the drawing time.
     """
-    left, between, right, bottom = 0.7 + names, 0.75, 0.2, 0.55 + names
-    width = left + sum(widths) + between * (len(widths) - 1) + right
+    first, between, right, bottom, above = 0.7 + names[0], 0.75, 0.2, 0.55 + names[1], 0.95
+    width = first + sum(widths) + between * (len(widths) - 1) + right
     lines = wrap(visible(title), int(width * CHARACTERS_PER_INCH))
-    whole = width, bottom + height + 0.55 + 0.2 * len(lines)
+    whole = width, bottom + rows * height + (rows - 1) * above + 0.55 + 0.2 * len(lines)
     figure = Figure(figsize=whole, dpi=DPI)
     text = "\n".join(map(plain, lines))
     figure.text(0.12 / whole[0], 1 - 0.12 / whole[1], text, va="top", fontsize=12, fontweight="bold")
     axes = []
-    for each in widths:
-        axes.append(figure.add_axes((left / whole[0], bottom / whole[1], each / whole[0], height / whole[1])))
-        left += each + between
+    for row in range(rows):
+        left, low = first, bottom + (rows - 1 - row) * (height + above)
+        for each in widths:
+            axes.append(figure.add_axes((left / whole[0], low / whole[1], each / whole[0], height / whole[1])))
+            left += each + between
     return figure, axes
 
 
@@ -59,6 +63,12 @@ def label_axes(axes: Axes, title: str, across: str, up: str) -> None:
 def plain(text: str) -> str:
     """Return a user's text on one line, with escapes for dollar signs, which Matplotlib would take for a formula."""
     return visible(text).replace("$", r"\$")
+
+
+def shortened(text: str, length: int) -> str:
+    """Return a user's text as visible characters, and only its beginning if there are more than `length`."""
+    text = visible(text)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def png(figure: Figure) -> bytes:

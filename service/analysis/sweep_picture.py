@@ -1,4 +1,4 @@
-"""The comparison figure of a sweep: the best settings of each loss, and the accuracy at all settings."""
+"""The comparison figure of a sweep: the best settings of each loss, and the values at all settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from core import from_spec, to_spec
-from service.analysis.comparison_figure import Accuracies, Group, draw_comparison
+from service.analysis.comparison_figure import Group, Values, draw_comparison
 from service.analysis.replica import read_replica
+from workers.job.metrics import HIGHER_IS_BETTER
+from workers.record.selection import is_better
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,15 +28,15 @@ LONGEST_SETTING = 40  # characters
 
 @dataclass(frozen=True)
 class Member:
-    """A successful job of a sweep: the fields that the sweep set, and its last `val/accuracy`."""
+    """A successful job of a sweep: the fields that the sweep set, and its value of the metric."""
 
     subject: Subject
     overrides: Mapping[str, Any]
-    accuracy: float
+    value: float
 
 
-def draw_sweep(name: str, members: Sequence[Member]) -> Figure | None:
-    """Draw a sweep; None if `members`, its successful jobs, is empty.
+def draw_sweep(name: str, metric: str, members: Sequence[Member]) -> Figure | None:
+    """Draw a sweep, compared by a metric; None if `members`, its successful jobs, is empty.
 
     Raises the same errors as `read_replica` if the files of a job cannot be read.
     """
@@ -47,22 +49,23 @@ def draw_sweep(name: str, members: Sequence[Member]) -> Figure | None:
     best: dict[str, list[Member]] = {}
     for group in by_overrides.values():
         loss = _loss(group[0])
-        if loss not in best or _mean(group) > _mean(best[loss]):
+        if loss not in best or is_better(metric, _mean(group), _mean(best[loss])):
             best[loss] = group
     groups = []
     for loss, group in best.items():
         words = _words(group[0], fields)
         groups.append(Group(f"{loss}, {words}" if words else loss, loss, [_read(member) for member in group]))
-    accuracies = _accuracies(list(by_overrides.values()), fields)
-    return draw_comparison(f"{name}: the best settings of each loss", groups, accuracies, by=", ".join(fields))
+    values = _values(list(by_overrides.values()), fields, metric)
+    title = f"{name}: the best settings of each loss by {metric}, kept parameters"
+    return draw_comparison(title, groups, values, metric=metric, by=", ".join(fields))
 
 
-def _accuracies(groups: Sequence[Sequence[Member]], fields: Sequence[str]) -> list[Accuracies]:
-    """Return the accuracies of the groups in their order; only those with the best settings, if there are many."""
-    ranked = sorted(groups, key=_mean, reverse=True)
+def _values(groups: Sequence[Sequence[Member]], fields: Sequence[str], metric: str) -> list[Values]:
+    """Return the values of the groups in their order; only those with the best settings, if there are many."""
+    ranked = sorted(groups, key=_mean, reverse=metric in HIGHER_IS_BETTER)
     shown = set(list(dict.fromkeys(_words(group[0], fields) for group in ranked))[:MOST_SETTINGS])
     return [
-        Accuracies(words, _loss(group[0]), [member.accuracy for member in group])
+        Values(words, _loss(group[0]), [member.value for member in group])
         for group in groups
         if (words := _words(group[0], fields)) in shown
     ]
@@ -77,12 +80,12 @@ def _beside_loss(member: Member) -> dict[str, Any]:
 
 
 def _mean(group: Sequence[Member]) -> float:
-    return fmean(member.accuracy for member in group)
+    return fmean(member.value for member in group)
 
 
 def _read(member: Member) -> Replica:
     subject = member.subject
-    return read_replica(subject.directory, subject.job, subject.spec, subject.dataset)
+    return read_replica(subject.directory, subject.job, subject.spec, subject.dataset, last=False)
 
 
 def _loss(member: Member) -> str:

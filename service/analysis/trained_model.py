@@ -16,16 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from core import Array
     from workers.data.dataset import DatasetInfo
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with the parameters after `step`, and how its rows are scaled, if so."""
+    """A model with the parameters after `step`, and how its rows and its targets are scaled, if so."""
 
     model: Model
     scaling: Scaling | None
+    target_scaling: Scaling | None
     step: int
+
+    @property
+    def outputs(self) -> int:
+        """The number of scores or values that it predicts for a row."""
+        return int(self.model.graph.shapes()["scores"][1])
 
 
 def load_trained_model(
@@ -48,4 +55,11 @@ def load_trained_model(
         model.load(tensors)
     except ValueError as error:
         raise CheckpointError(f"checkpoint {place.name} is of another model: {error}") from error
-    return TrainedModel(model, Scaling(**preparation) if preparation else None, (best or header)["step"])
+    scaling, target_scaling = (_scaling(preparation, prefix) for prefix in ("", "target_"))
+    return TrainedModel(model, scaling, target_scaling, (best or header)["step"])
+
+
+def _scaling(preparation: Mapping[str, Array], prefix: str) -> Scaling | None:
+    if f"{prefix}mean" not in preparation:
+        return None
+    return Scaling(preparation[f"{prefix}mean"], preparation[f"{prefix}deviation"])

@@ -7,21 +7,30 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-from service.cli.tables import print_table
+from service.cli.tables import columns_that_fit, print_table
 from service.cli.terminal import say
 from service.csv_cells import cell
 
 if TYPE_CHECKING:
     from service.client.views import Comparison, Group
 
-# Metrics that are comparable between models with different losses.
-SHOWN = ("val/accuracy", "val/hinge", "val/softmax")
+# Prefix of the metrics of the parameters that are kept.
+KEPT = "kept/"
+# Only comparable between models with equal losses.
+LOSS = "val/loss"
 MARKS = {"": "", "loss": "*", "overall": "**"}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print a row for each group: mean ± standard deviation over its n seeds, and which groups are best."""
-    metrics = [comparison["metric"], *(name for name in SHOWN if name != comparison["metric"])]
+    """Print a row for each group: mean ± standard deviation over its n seeds, and which groups are best.
+
+    The metrics are those of the parameters that are kept, as many as fit, and that which ranks the groups has its last
+    value beside it.
+    """
+    ranked = comparison["metric"]
+    others = (name for name in comparison["metrics"] if name not in {ranked, LOSS})
+    present = {name for group in comparison["groups"] for name in group["metrics"]}
+    metrics = [KEPT + ranked, ranked, *(KEPT + name for name in others if KEPT + name in present)]
     fields = _fields(comparison)
     rows = [
         (
@@ -32,8 +41,13 @@ def print_comparison(comparison: Comparison) -> None:
         )
         for position, group in enumerate(comparison["groups"])
     ]
-    print_table(("", *_short(fields), "n", *metrics), rows)
-    say(f"mean ± standard deviation of n jobs; ** best {comparison['metric']}, * best of the loss")
+    columns = ("", *_short(fields), "n", *metrics)
+    shown = columns_that_fit(columns, rows, needed=len(fields) + 4)
+    print_table(columns[:shown], [row[:shown] for row in rows])
+    say(f"mean ± standard deviation of n jobs; ** best {KEPT}{ranked}, * best of the loss")
+    say(f"{KEPT}: of the parameters that are kept; without it: the last value")
+    if shown < len(columns):
+        say(f"not shown: {', '.join(columns[shown:])}; all are in --csv")
     if comparison["left_out"]:
         say(f"left out: {comparison['left_out']} of {len(comparison['members'])} jobs, which have not succeeded")
 

@@ -58,6 +58,7 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
         for layer in preview["layers"]
     ]
     print_table(("layer", "type", "output", "parameters"), rows)
+    say(f"{preview['task']}; metrics: {', '.join(preview['metrics']) or 'none, without validation rows'}")
     say(f"{preview['parameters']:,} parameters, {preview['memory_per_worker_bytes'] / 2**20:,.1f} MiB in each worker")
     say(f"{preview['train_rows']:,} rows to train on, {preview['validation_rows']:,} to validate on")
     say(f"{preview['total_steps']:,} steps, {preview['steps_per_epoch']:,} in each epoch")
@@ -75,7 +76,7 @@ def jobs(
         list[str] | None, typer.Option(help="Only jobs with this label, key:value; repeatable.", show_default=False)
     ] = None,
 ) -> None:
-    """List the newest jobs."""
+    """List the newest jobs: each with the metric of its task, of the parameters that are kept and of the last ones."""
     labels = {}
     for text in label or []:
         key, colon, labels[key] = text.partition(":")
@@ -88,9 +89,11 @@ def jobs(
     rows = []
     for job in found:
         steps = f"{job.progress['step']}/{job.progress['total_steps']}"
-        figures = [_number(job.latest.get(name)) for name in ("train/loss", "val/accuracy")]
+        metric = job["ranked_by"] or ""
+        of_kept = job.kept["metrics"].get(metric) if job.kept else None
+        figures = [_number(job.latest.get("train/loss")), metric, _number(of_kept), _number(job.latest.get(metric))]
         rows.append((job.id, job.name, job["experiment"], job.state, steps, *figures))
-    print_table(("id", "name", "experiment", "state", "steps", "train/loss", "val/accuracy"), rows)
+    print_table(("id", "name", "experiment", "state", "steps", "train/loss", "metric", "kept", "last"), rows)
 
 
 @jobs_app.command()

@@ -49,8 +49,9 @@ def compare(
     sweep_id: SweepId,
     url: Url = DEFAULT_URL,
     metric: Annotated[
-        str, typer.Option(help="Metric for the best: val/accuracy, val/loss, val/hinge or val/softmax.")
-    ] = "val/accuracy",
+        str | None,
+        typer.Option(help="Metric for the best, such as val/loss; default: by the jobs' task.", show_default=False),
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print every metric as CSV.")] = False,
 ) -> None:
     """Compare the jobs of a sweep, grouped over seeds, and show the best group of each loss."""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.table import Column, Table
 
-from service.cli.terminal import print_wide
+from service.cli.terminal import output, print_wide
 from service.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+GAP = 1  # after each column
+
+
+def columns_that_fit(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], needed: int) -> int:
+    """Number of the first columns that a terminal is wide enough for, at least `needed`; in a pipe, all."""
+    if not output.is_terminal:
+        return len(columns)
+    widths = (max(cell_len(visible(cell)) for cell in column) for column in zip(columns, *rows, strict=True))
+    ends = accumulate(width + GAP for width in widths)
+    return max(needed, sum(end <= output.width for end in ends))
 
 
 def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

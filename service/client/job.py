@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from service.client.views import Event, Progress
+    from service.client.views import Event, Kept, Progress
 
 POLL_SECONDS = 0.2
 ARROW = "application/vnd.apache.arrow.stream"
@@ -41,6 +41,11 @@ class Job(Handle[JobData]):
     def latest(self) -> dict[str, float | None]:
         """The latest value of each series; None if it is not finite."""
         return self.data["metrics"]
+
+    @property
+    def kept(self) -> Kept | None:
+        """The parameters that are kept, which the trained model has, with their metrics; None before the end."""
+        return self.data["kept"]
 
     def pause(self) -> Self:
         """Pause the job. It writes a checkpoint and frees its CPUs."""

@@ -36,7 +36,9 @@ class Sweep(Handle[SweepData]):
     def comparison(self, metric: str | None = None) -> Comparison:
         """Compare the jobs; those that differ only in the seed form a group.
 
-        The best groups are found by the mean of `metric`, a validation metric; default: val/accuracy.
+        The best groups are found by the mean of `metric`, with its values of the parameters that are kept. Default:
+        the metric of the sweep's stopping rule, or else that by which jobs of this task are ranked. Raises
+        ApiError if a job does not have the metric.
         """
         query = {"metric": metric}
         found: Comparison = self._transport.fetch("groups", "GET", self._path("/comparison"), query=query)

@@ -94,6 +94,8 @@ class JobData(TypedDict):
     spec: dict[str, Any]
     dataset: JobDataset | None
     progress: Progress
+    task: str
+    ranked_by: str | None
     metrics: dict[str, float | None]
     kept: Kept | None
     attempts: list[Attempt]
@@ -130,7 +132,11 @@ class SweepData(TypedDict):
 
 
 class Member(TypedDict):
-    """A job of a sweep; `metrics` are its latest values, `best` its best validation metrics."""
+    """A job of a sweep.
+
+    `metrics` are its latest values and, with names that begin with "kept/", those of the parameters that are kept;
+    `best` are its best validation metrics.
+    """
 
     id: str
     name: str
@@ -154,7 +160,7 @@ class Statistic(TypedDict):
 
 
 class Group(TypedDict):
-    """Jobs that differ only in the seed; the metrics are those of the `n` that succeeded."""
+    """Jobs that differ only in the seed; the metrics are those of the `n` that succeeded, named as in `Member`."""
 
     overrides: dict[str, Any]
     loss: str
@@ -165,11 +171,15 @@ class Group(TypedDict):
 
 
 class Comparison(TypedDict):
-    """The jobs of a sweep, their groups, and the positions of the groups with the best mean of `metric`."""
+    """The jobs of a sweep, their groups, and the positions of the groups with the best mean of `kept/<metric>`.
+
+    `metrics` are those that all jobs have, by which the groups can be ranked.
+    """
 
     id: str
     mlflow: SweepMlflowRun | None
     metric: str
+    metrics: list[str]
     members: list[Member]
     groups: list[Group]
     left_out: int

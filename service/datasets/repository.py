@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, tuple_
 
+from service.datasets.outputs import target_names
 from service.errors import NotFoundError
 from service.http.field_errors import unknown
 from service.store.models import Dataset
@@ -94,4 +95,5 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
 
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
     """The snapshot of its dataset that a job stores, as JSON."""
-    return {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}
+    known = {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}
+    return known | ({"target_names": target_names(dataset.profile["targets"])} if dataset.targets else {})

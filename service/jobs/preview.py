@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from core import BATCH, Task, build_classifier
 from service.http.problems import FieldProblemView
+from service.jobs.figures import validation_metrics
 from service.jobs.schemas import BESIDE_SPEC
 from workers.job.index_columns import changed_indices
 from workers.job.memory import memory_per_worker
@@ -44,8 +45,8 @@ class JobPreview(BaseModel):
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
     task: Task = Field(description="What the model is trained for, as the loss and the dataset decide it.")
     metrics: list[str] = Field(
-        description="Metrics on the validation rows: after every epoch, or at the end of training only.",
-        examples=[["val/loss", "val/accuracy"]],
+        description="Metrics on the validation rows, first that by which the job is ranked; empty without such rows.",
+        examples=[["val/accuracy", "val/loss"]],
     )
     parameters: int = Field(description="Number of trained parameters.")
     layers: list[LayerPreview] = Field(description="In the order of the spec.")
@@ -65,7 +66,7 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
     return JobPreview(
         spec=job.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
         task=job.metrics.task,
-        metrics=list(job.metrics.final if job.validation_rows else ()),
+        metrics=validation_metrics(job),
         parameters=job.parameters,
         layers=list(_layers(job, graph)),
         train_rows=job.train_rows,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Update
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
+    from core import Task
     from service.jobs.schemas import JobFilter
 
 
@@ -75,6 +76,8 @@ class NewJob(TypedDict):
     dataset: dict[str, Any]
     total_steps: int
     body_sha256: str
+    task: NotRequired[Task]
+    validation_metrics: NotRequired[list[str]]
     labels: NotRequired[dict[str, str]]
     priority: NotRequired[int]
     overrides: NotRequired[dict[str, Any]]

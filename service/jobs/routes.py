@@ -13,6 +13,7 @@ from service.http.problems import PROBLEM_RESPONSES
 from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
 from service.jobs.certificates import routes as certificates
 from service.jobs.checks import check_job, checked_resources
+from service.jobs.figures import validation_metrics
 from service.jobs.live import routes as events
 from service.jobs.preview import JobPreview, preview
 from service.jobs.repository import check_room, create_job, list_jobs
@@ -56,6 +57,8 @@ def submit_job(spec: JobBody, submission: SubmissionDependency) -> JobView:
             priority=spec.priority,
             dataset=dataset,
             total_steps=resolved.total_steps,
+            task=resolved.metrics.task,
+            validation_metrics=validation_metrics(resolved),
             body_sha256=body_digest(spec),
             idempotency_key=submission.key,
         )

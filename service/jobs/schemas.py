@@ -2,10 +2,11 @@
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from core import Task
 from service.jobs.labels import MAX_LABELS, LabelFilter, Labels
 from service.jobs.mlflow_pages import run_page
 from service.jobs.series.thinning import FEWEST
@@ -154,6 +155,8 @@ RUNNING_JOB: dict[str, JsonValue] = {
         "digest": "9f2c66d2e2bd6cf3f2e0a8e3c5fd2c7f1b7f0e8e6d9f5c9a4f3e2d1c0b9a8f7e",
     },
     "progress": {"epoch": 3, "step": 40, "total_steps": 240},
+    "task": "classification",
+    "ranked_by": "val/accuracy",
     "metrics": {"train/loss": 0.53, "val/accuracy": 0.94},
     "kept": None,
     "attempts": [
@@ -233,6 +236,10 @@ class JobView(BaseModel):
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
     dataset: JobDatasetView | None = Field(description="Version of the dataset; null if it has none.")
     progress: ProgressView
+    task: Task = Field(description="What the model is trained for, as the loss and the dataset decide it.")
+    ranked_by: str | None = Field(
+        description="Metric on the validation rows by which jobs of its task are ranked; null without such rows."
+    )
     metrics: dict[str, float | None] = Field(
         description="The latest value of each series; null if it is not finite. Those under train/ are the means over "
         "the last epoch that was completed, or before that the values of the last step."
@@ -353,6 +360,8 @@ def job_view(job: "Job", mlflow_link: str | None, *, details: bool = False) -> J
         spec=job.spec,
         dataset=JobDatasetView.model_validate(job.dataset) if "version" in job.dataset else None,
         progress=ProgressView(epoch=job.epoch, step=job.step, total_steps=job.total_steps),
+        task=cast("Task", job.task),
+        ranked_by=next(iter(job.validation_metrics), None),
         metrics=latest_values(job.latest_metrics),
         kept=None if job.kept is None else KeptView(**job.kept, details=job.evaluation if details else None),
         attempts=[AttemptView.model_validate(attempt) for attempt in job.attempts],

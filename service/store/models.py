@@ -78,6 +78,9 @@ class Job(Base):
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     body_sha256: Mapped[str]
     total_steps: Mapped[int] = mapped_column(BigInteger)
+    task: Mapped[str] = mapped_column(default="classification")
+    # Names of its metrics on the validation rows, that by which its task is ranked first; empty without such rows.
+    validation_metrics: Mapped[list[str]] = mapped_column(JSON, default=list)
     epoch: Mapped[int] = mapped_column(BigInteger, default=0)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     # {name: [step, value]}; null for NaN and infinity, which JSON does not have.

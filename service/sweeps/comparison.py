@@ -5,33 +5,42 @@ from __future__ import annotations
 import json
 import math
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from service.jobs.schemas import latest_values, mlflow_view
+from service.errors import InvalidError
+from service.jobs.figures import all_figures, kept
+from service.jobs.schemas import mlflow_view
 from service.jobs.states import State
 from service.sweeps.expansion import SEED
 from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView, sweep_mlflow_view
+from workers.job.metrics import ValidationMetric
+from workers.job.resolve import FieldProblem
 from workers.record.selection import is_better
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from service.store.models import Job, Sweep
-    from workers.job.metrics import ValidationMetric
 
 
 def compare(
     sweep: Sweep,
     jobs: Sequence[Job],
     bests: Mapping[str, Mapping[str, float]],
-    metric: ValidationMetric = "val/accuracy",
+    metric: ValidationMetric | None = None,
     mlflow_link: str | None = None,
 ) -> ComparisonView:
-    """A sweep's members and groups, and which groups are best by the mean of `metric`.
+    """A sweep's members and groups, and which groups are best by the mean of `metric` of the kept parameters.
 
-    Among equal groups the first is best. `bests` has the best values of the validation metrics, by job; `mlflow_link`
-    is the base of links to MLflow.
+    Among equal groups the first is best. The default metric is that of the sweep's stopping rule, or else that by which
+    the members' task is ranked. `bests` has the best values of the validation metrics, by job; `mlflow_link` is the
+    base of links to MLflow. Raises InvalidError for a metric that a member does not have.
     """
+    metrics = _shared_metrics(jobs)
+    if metric is None:
+        metric = (sweep.spec.get("stopping") or {}).get("metric") or next(iter(metrics), "val/loss")
+    elif metric not in (known := metrics if jobs else get_args(ValidationMetric)):
+        raise InvalidError(FieldProblem("metric", _refusal(metric, known)))
     by_overrides: dict[str, list[Job]] = {}
     for job in jobs:
         by_overrides.setdefault(json.dumps(_without_seed(job), sort_keys=True), []).append(job)
@@ -40,12 +49,24 @@ def compare(
         id=sweep.id,
         mlflow=sweep_mlflow_view(sweep, mlflow_link),
         metric=metric,
+        metrics=metrics,
         members=[_member(job, bests.get(job.id, {}), mlflow_link) for job in jobs],
         groups=groups,
         left_out=sum(group.left_out for group in groups),
         best=_best(groups, metric),
         best_per_loss=_best_per_loss(groups, metric),
     )
+
+
+def _shared_metrics(jobs: Sequence[Job]) -> list[str]:
+    first, *others = [job.validation_metrics for job in jobs] or [[]]
+    return [name for name in first if all(name in metrics for metrics in others)]
+
+
+def _refusal(metric: str, metrics: Sequence[str]) -> str:
+    if not metrics:
+        return f"is {metric!r}, but there is no metric that all members have: some have no validation rows"
+    return f"is {metric!r}, which not all members have: must be one of {', '.join(metrics)}"
 
 
 def _without_seed(job: Job) -> dict[str, object]:
@@ -60,7 +81,7 @@ def _member(job: Job, best: Mapping[str, float], mlflow_link: str | None) -> Mem
         overrides=job.overrides or {},
         state=State(job.state),
         reason=job.reason,
-        metrics=latest_values(job.latest_metrics),
+        metrics=all_figures(job),
         best=dict(best),
         steps=job.step,
         seconds=(ended - began).total_seconds() if began and ended else None,
@@ -71,15 +92,15 @@ def _member(job: Job, best: Mapping[str, float], mlflow_link: str | None) -> Mem
 
 def _group(jobs: Sequence[Job]) -> GroupView:
     succeeded = [job for job in jobs if job.state == State.SUCCEEDED]
-    latest = [latest_values(job.latest_metrics) for job in succeeded]
-    names = sorted({name for values in latest for name in values})
+    figures = [all_figures(job) for job in succeeded]
+    names = sorted({name for values in figures for name in values})
     return GroupView(
         overrides=_without_seed(jobs[0]),
         loss=jobs[0].spec["loss"]["type"],
         jobs=[job.id for job in jobs],
         n=len(succeeded),
         left_out=len(jobs) - len(succeeded),
-        metrics={name: _statistic(values.get(name) for values in latest) for name in names},
+        metrics={name: _statistic(values.get(name) for values in figures) for name in names},
     )
 
 
@@ -96,7 +117,8 @@ def _statistic(values: Iterable[float | None]) -> StatisticView:
 def _best(groups: Iterable[GroupView], metric: ValidationMetric, loss: str | None = None) -> int | None:
     best, best_mean = None, None
     for position, group in enumerate(groups):
-        value = group.metrics[metric].mean if metric in group.metrics and loss in {None, group.loss} else None
+        ranked = group.metrics.get(kept(metric)) if loss in {None, group.loss} else None
+        value = None if ranked is None else ranked.mean
         if is_better(metric, math.nan if value is None else value, best_mean):
             best, best_mean = position, value
     return best

@@ -11,10 +11,12 @@ from service.errors import MOST_PROBLEMS, InvalidError
 from service.http.field_errors import document_problems, quote
 from service.http.idempotency import body_digest
 from service.jobs.checks import check_job
+from service.jobs.figures import validation_metrics
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
 from service.sweeps.fields import field_of_request
 from service.sweeps.stopping import MedianStopping
+from workers.job.metrics import RANKED_BY
 from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
@@ -52,8 +54,18 @@ def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
             break
     if problems:
         raise InvalidError(*problems.values())
+    _check_tasks(members)
     _check_differences(sweep, members)
     return members
+
+
+def _check_tasks(members: Sequence[NewJob]) -> None:
+    """Reject members that no metric compares."""
+    ranked_by = {member["task"]: RANKED_BY[member["task"]] for member in members}
+    if len(set(ranked_by.values())) > 1:
+        tasks = " and ".join(f"{task} (ranked by {metric})" for task, metric in ranked_by.items())
+        message = f"makes jobs for {tasks}, which cannot be compared: must make jobs that are ranked by one metric"
+        raise InvalidError(FieldProblem("over", message))
 
 
 def _check_size(sweep: SweepRequest, expanded: Sequence[dict[str, Any]]) -> None:
@@ -112,6 +124,8 @@ def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], service
         "priority": request.priority,
         "dataset": dataset,
         "total_steps": resolved.total_steps,
+        "task": resolved.metrics.task,
+        "validation_metrics": validation_metrics(resolved),
         "body_sha256": body_digest(request),
         "overrides": overrides,
     }
@@ -122,6 +136,12 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
     if sweep.stopping is None:
         return
     problems = []
+    if sweep.stopping.metric not in resolved.metrics.validation_series:
+        message = (
+            f"is {sweep.stopping.metric}, which a {resolved.metrics.task} job with {resolved.metrics.outputs} outputs "
+            f"does not have after each epoch: must be one of {', '.join(resolved.metrics.validation_series)}"
+        )
+        problems.append(FieldProblem("stopping.metric", message))
     if resolved.validation_rows == 0:
         message = f"must leave rows: stopping compares {sweep.stopping.metric}, which is of the validation rows"
         problems.append(FieldProblem(resolved.validation_field, message))
@@ -136,4 +156,6 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
 def _located(problem: FieldProblem, sweep: SweepRequest, number: int, overrides: dict[str, Any]) -> FieldProblem:
     differences: Sequence[str] = [f"{field} = {quote(value)}" for field, value in overrides.items()]
     of = f" (member {number}: {', '.join(differences)})" if differences else ""
-    return FieldProblem(field_of_request(sweep, number, overrides, problem.field), problem.message + of)
+    of_sweep = problem.field.startswith("stopping.")
+    field = problem.field if of_sweep else field_of_request(sweep, number, overrides, problem.field)
+    return FieldProblem(field, problem.message + of)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.orm import Session
@@ -89,9 +89,13 @@ def compare_members(
     sweep_id: str,
     services: ServicesDependency,
     metric: Annotated[
-        ValidationMetric,
-        Query(description="Metric by whose mean groups are ranked: the highest accuracy or the lowest loss is best."),
-    ] = "val/accuracy",
+        str | None,
+        Query(
+            description="Metric by whose mean, of the parameters that are kept, groups are ranked; default: that of "
+            "the stopping rule, or else that of the members' task.",
+            json_schema_extra={"examples": [*get_args(ValidationMetric)]},
+        ),
+    ] = None,
 ) -> ComparisonView:
     """Compare the members of a sweep, grouped by everything but the seed, and find the best groups."""
     with services.database.reading() as session:

@@ -129,8 +129,11 @@ class MemberView(BaseModel):
     overrides: dict[str, JsonValue] = Field(description="Values of the fields, by dotted paths, that the sweep set.")
     state: State
     reason: str | None
-    metrics: dict[str, float | None] = Field(description="The latest value of each series; null if it is not finite.")
-    best: dict[str, float] = Field(description="The best finite value of each validation metric.")
+    metrics: dict[str, float | None] = Field(
+        description="The latest value of each series, by its name, and, by names that begin with kept/, the metrics of "
+        "the parameters that are kept; null if not finite."
+    )
+    best: dict[str, float] = Field(description="The best finite value of each validation metric of all epochs.")
     steps: int = Field(description="Completed global optimiser steps.")
     seconds: float | None = Field(description="From start to end; null until it has ended.")
     params_sha256: str | None
@@ -138,7 +141,7 @@ class MemberView(BaseModel):
 
 
 class StatisticView(BaseModel):
-    """Statistics of the last values of a metric over several members."""
+    """Statistics of a metric over several members."""
 
     mean: float | None = Field(description="Null if no value is finite.")
     std: float | None = Field(description="Sample standard deviation (n - 1); null for fewer than two values.")
@@ -153,7 +156,7 @@ class GroupView(BaseModel):
     jobs: list[str] = Field(description="Ids of all members.")
     n: int = Field(description="Number of members that succeeded; the metrics are computed from them.")
     left_out: int = Field(description="Number of members that have not succeeded.")
-    metrics: dict[str, StatisticView]
+    metrics: dict[str, StatisticView] = Field(description="Names are those of the members' metrics.")
 
 
 class ComparisonView(BaseModel):
@@ -161,7 +164,13 @@ class ComparisonView(BaseModel):
 
     id: str = Field(description="Id of the sweep.")
     mlflow: SweepMlflowView | None = Field(description="Null until the sweep is exported to MLflow.")
-    metric: ValidationMetric = Field(description="Metric by whose mean groups are ranked.")
+    metric: ValidationMetric = Field(
+        description="Metric by whose mean groups are ranked, with its values of the parameters that are kept."
+    )
+    metrics: list[str] = Field(
+        description="Metrics that all members have, by which groups can be ranked; the default is the first, or that "
+        "of the stopping rule."
+    )
     members: list[MemberView] = Field(description="In the order of creation.")
     groups: list[GroupView] = Field(description="In the order of their first members.")
     left_out: int = Field(description="Number of members that have not succeeded and are in no statistic.")

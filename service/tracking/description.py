@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from service.jobs.schemas import latest_values
+from service.jobs.figures import all_figures, kept
 from service.jobs.states import State
 from service.tracking.markdown import code, literal
+from workers.data.dataset import DatasetInfo
+from workers.job.task import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from service.store.models import Job
 
 NOTE = "mlflow.note.content"  # shown as Markdown on the page of the run
-RESULTS = ("val/accuracy", "val/loss", "train/loss")
 LONGEST_DIGEST = 36  # characters, a limit of MLflow
 
 
@@ -34,6 +35,7 @@ def tags_of(job: Job, fingerprint: Mapping[str, str]) -> dict[str, str]:
 def dataset_input(job: Job) -> dict[str, Any]:
     """Return the dataset as an input of the run, without the path of its file."""
     name, digest = job.spec["data"]["dataset"], job.dataset["digest"]
+    targets = {"targets": job.dataset["targets"]} if job.dataset.get("targets") else {}
     return {
         "tags": [{"key": "mlflow.data.context", "value": "training"}],
         "dataset": {
@@ -41,7 +43,7 @@ def dataset_input(job: Job) -> dict[str, Any]:
             "digest": digest[:LONGEST_DIGEST],
             "source_type": "gradfleet",
             "source": json.dumps({"dataset": name, "sha256": digest}),
-            "profile": json.dumps({key: job.dataset[key] for key in ("rows", "features", "classes")}),
+            "profile": json.dumps({key: job.dataset[key] for key in ("rows", "features", "classes")} | targets),
         },
     }
 
@@ -52,21 +54,31 @@ def _note(job: Job) -> Iterator[str]:
     steps = f"{job.step:,} of {job.total_steps:,} steps"
     yield f"**{State(job.state).capitalize()}** after {steps}" + (f": {literal(job.reason)}" if job.reason else "")
     yield ""
-    values = latest_values(job.latest_metrics)
-    for name in RESULTS:
-        if name in values:
-            value = values[name]
-            yield f"- {name}: **{'not a finite number' if value is None else format(value, '.4g')}**"
+    values = all_figures(job)
+    for name in dict.fromkeys([*job.validation_metrics[:1], "val/loss", "train/loss"]):
+        last = f"last value **{_text(values[name])}**" if name in values else ""
+        if job.kept is not None and kept(name) in values:
+            of_kept = (
+                f"**{_text(values[kept(name)])}** with the kept parameters, those after epoch {job.kept['epoch']:,}"
+            )
+            yield f"- {name}: {of_kept}; {last}"
+        elif last:
+            yield f"- {name}: {last}"
     yield ""
+    yield f"- task: {job.task}"
     yield (
         f"- dataset: {code(spec['data']['dataset'])}, {dataset['rows']:,} rows of {dataset['features']:,} features, "
-        f"{len(dataset['classes'])} classes; {_split(spec['data'])}"
+        f"{content(DatasetInfo.from_json(dataset))}; {_split(spec['data'])}"
     )
     yield f"- loss: {short(spec['loss'])}; penalties: {_fields(spec['regularization'])}"
     yield f"- optimizer: {short(spec['optimizer'])}"
     yield f"- training: {_fields(spec['training'])}"
     yield f"- job: `GET /v1/jobs/{job.id}`; to run it again, post `model/spec.yaml` from the artifacts to `/v1/jobs`"
     yield f"- model: {' → '.join(short(layer) for layer in spec['model']['layers'])}"
+
+
+def _text(value: float | None) -> str:
+    return "not a finite number" if value is None else format(value, ".4g")
 
 
 def _split(data: Mapping[str, Any]) -> str:

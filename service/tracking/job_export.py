@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import selectinload, undefer
 
 from service.jobs.certificates.issue import fingerprint_of
 from service.jobs.events import add_event
@@ -24,7 +24,7 @@ from service.tracking.mlflow.api import PARAMS_PER_CALL, MlflowApi, RejectedErro
 from service.tracking.mlflow.entries import Entry, flatten, milliseconds, send_together
 from service.tracking.mlflow.experiment_view import PARENT
 from service.tracking.recovery import AGAIN, LONGEST_PROBLEM, Recovery
-from service.tracking.series import points_to_export
+from service.tracking.series import kept_points, points_to_export
 from service.tracking.sweeps.run import ensure_sweep_run
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class JobExport:
             return False  # nothing else is new
         # One snapshot: if the job has ended in it, no more points will follow.
         with self._database.reading() as session:
-            job = session.get(Job, job_id, options=[selectinload(Job.labels)])
+            job = session.get(Job, job_id, options=[selectinload(Job.labels), undefer(Job.evaluation)])
             if job is None:
                 return False  # just deleted
             fingerprint = fingerprint_of(session, job_id)
@@ -107,6 +107,7 @@ class JobExport:
                 _set_problem(session, job_id, None)
         status = STATUS[State(job.state)]
         if State(job.state).terminal:
+            self._send(job, record, self._api.log_points, kept_points(job))
             self._describe(job, record, fingerprint)
             self._finish(job, record, status)
         elif status != record.status:

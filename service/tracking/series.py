@@ -8,14 +8,18 @@ most 2,000 steps, each step is a bucket.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import func, select
 
+from service.jobs.figures import kept
 from service.jobs.series.points import Point
 from service.jobs.series.thinning import FEWEST, turning_points
 from service.store.models import Metric
+from service.tracking.mlflow.entries import milliseconds
+from workers.job.metrics import epoch_mean
 from workers.record.history import MOST_REPORTED
 
 if TYPE_CHECKING:
@@ -56,10 +60,31 @@ def chosen(
 
 
 def points_to_export(session: Session, job: Job, points: Sequence[Point], *, last: bool) -> list[Point]:
-    """Return the points to export after the next recorded `points` of a job, which are in order.
+    """Return the points to export after the next recorded `points` of a job, which are in order, by MLflow's names.
 
     `last` says that no more points will follow, so that all buckets are complete.
     """
+    return [point._replace(name=mlflow_name(point.name)) for point in _thinned(session, job, points, last=last)]
+
+
+def mlflow_name(series: str) -> str:
+    """Name in MLflow of a series: `train/<name>` has the means of epochs, and `train/<name>_step` the steps' points."""
+    mean = epoch_mean("")
+    if series.endswith(mean):
+        return series.removesuffix(mean)
+    return f"{series}_step" if series.startswith("train/") else series
+
+
+def kept_points(job: Job) -> list[Point]:
+    """Return the metrics of the parameters that are kept as points at their step; none before the end of training."""
+    if job.kept is None:
+        return []
+    time_ms = milliseconds(job.finished_at or job.created_at)
+    values = ((name, math.nan if value is None else value) for name, value in job.kept["metrics"].items())
+    return [Point(kept(name), job.kept["step"], value, time_ms) for name, value in values]
+
+
+def _thinned(session: Session, job: Job, points: Sequence[Point], *, last: bool) -> list[Point]:
     width = bucket_width(job.total_steps)
     if width == 1:
         return list(points)

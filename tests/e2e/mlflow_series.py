@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 
-from service.tracking.series import MOST, bucket_width, chosen
+from service.tracking.series import MOST, bucket_width, chosen, mlflow_name
 from tests.e2e.stack import series_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def assert_exported(stack: Stack, job: Job) -> None:
         values = np.array([math.nan if value is None else value for value in points["values"]])
         kept = chosen(steps, values, bucket_width(job["progress"]["total_steps"]), last=True)
         expected = list(zip(steps[kept].tolist(), [value.hex() for value in values[kept].tolist()], strict=True))
-        assert history(stack, job["mlflow"]["run_id"], name) == expected, name
+        assert history(stack, job["mlflow"]["run_id"], mlflow_name(name)) == expected, name
         assert len(kept) <= MOST
 
 

@@ -124,6 +124,19 @@ def digits(api: httpx.Client, settings: Settings, database: Database) -> dict[st
 
 
 @pytest.fixture
+def houses(api: httpx.Client, settings: Settings, database: Database) -> dict[str, Any]:
+    """A registered dataset "houses": 60 rows, 3 features, and one target."""
+    source = settings.allowed_roots[0] / "houses.csv"
+    rows = (f"{row % 7},{row % 3},{row % 5},{row}" for row in range(60))
+    source.write_text("\n".join(["rooms,baths,age,price", *rows]))
+    selection = Selection(label=None, targets=["price"])
+    found = prepared([source], settings.dataset_dir.absolute(), selection)
+    with database.writing() as session:
+        add_dataset(session, name="houses", selection=selection, source=str(source), prepared=found)
+    return dict(api.get("/v1/datasets/houses").json())
+
+
+@pytest.fixture
 def reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read files in this process: for tests that read very many or that change a function which reads."""
     tasks = {"prepare": prepare.run, "preview": preview.run, "contact_sheet": contact_sheet.run}

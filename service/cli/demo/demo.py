@@ -27,7 +27,7 @@ from service.processes import SAFE_PATH, die_with_parent
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from service.analysis.comparison_figure import Accuracies, Group
+    from service.analysis.comparison_figure import Group, Values
     from service.client import Sweep
 
 START_TIMEOUT = 90.0  # seconds
@@ -134,18 +134,22 @@ def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:
     jobs = {job.id: job for job in losses.jobs()}
     groups = []
     for group in losses.comparison()["groups"]:
-        replicas = [read_replica(settings.job_dir(job), job, jobs[job]["spec"], dataset) for job in group["jobs"]]
+        replicas = [
+            read_replica(settings.job_dir(job), job, jobs[job]["spec"], dataset, last=True) for job in group["jobs"]
+        ]
         groups.append(Group(f"{group['loss']}-{experiment.model_of(group['overrides'])}", group["loss"], replicas))
     return groups
 
 
-def _draw(path: Path, groups: Sequence[Group], accuracies: Sequence[Accuracies]) -> None:
+def _draw(path: Path, groups: Sequence[Group], accuracies: Sequence[Values]) -> None:
     from service.analysis.comparison_figure import draw_comparison  # noqa: PLC0415  slow to import
     from service.analysis.style import png  # noqa: PLC0415
 
     title = "Hinge against softmax on 1,797 handwritten digits: mean and standard deviation over the seeds"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(draw_comparison(title, groups, accuracies, by="mislabelled training rows")))
+    path.write_bytes(
+        png(draw_comparison(title, groups, accuracies, metric="val/accuracy", by="mislabelled training rows"))
+    )
 
 
 def _wait_for_export(sweeps: Sequence[Sweep]) -> None:

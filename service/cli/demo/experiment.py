@@ -9,7 +9,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from service.analysis.comparison_figure import Accuracies, Group
+    from service.analysis.comparison_figure import Group, Values
     from service.client import Sweep
 
 DATASET, EXPERIMENT = "digits", "hinge-vs-softmax"
@@ -61,9 +61,9 @@ def model_of(overrides: Mapping[str, Any]) -> str:
     return name
 
 
-def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Accuracies]:
-    """Return the recorded accuracies of the linear models by share of mislabelled rows."""
-    from service.analysis.comparison_figure import Accuracies  # noqa: PLC0415
+def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Values]:
+    """Return the recorded accuracies of the linear models, after the last step, by share of mislabelled rows."""
+    from service.analysis.comparison_figure import Values  # noqa: PLC0415
 
     members = [*losses.comparison()["members"], *mislabelled.comparison()["members"]]
     found: dict[tuple[float, str], list[float]] = {(share, loss): [] for share in MISLABELLED for loss in LOSSES}
@@ -73,12 +73,15 @@ def accuracies(losses: Sweep, mislabelled: Sweep) -> list[Accuracies]:
             dataset = overrides.get("data.dataset", DATASET)
             (share,) = (share for share, name in MISLABELLED.items() if name == dataset)
             found[share, overrides["loss.type"]].append(value)
-    return [Accuracies(f"{share:.0%}", loss, values) for (share, loss), values in found.items()]
+    return [Values(f"{share:.0%}", loss, values) for (share, loss), values in found.items()]
 
 
 def table_of_groups(groups: Sequence[Group]) -> Table:
     """Table of each classifier's figures: mean and standard deviation over the seeds."""
-    table = Table(title="On the validation rows: mean ± standard deviation over the seeds", title_justify="left")
+    table = Table(
+        title="On the validation rows, after the last step: mean ± standard deviation over the seeds",
+        title_justify="left",
+    )
     for heading in ("classifier", "n", *FIGURES):
         table.add_column(heading, justify="left" if heading == "classifier" else "right")
     for group in groups:
@@ -93,9 +96,9 @@ def table_of_groups(groups: Sequence[Group]) -> Table:
     return table
 
 
-def table_of_accuracies(found: Sequence[Accuracies]) -> Table:
+def table_of_accuracies(found: Sequence[Values]) -> Table:
     """Table of accuracy by share of mislabelled rows, with the difference of softmax and hinge for each seed."""
-    title = "Accuracy of the linear classifiers where training rows are mislabelled"
+    title = "Accuracy of the linear classifiers, after the last step, where training rows are mislabelled"
     table = Table(title=title, title_justify="left")
     for heading in ("mislabelled", *LOSSES, "softmax − hinge, by seed"):
         table.add_column(heading, justify="right")

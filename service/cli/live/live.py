@@ -27,7 +27,6 @@ class _Text(TextColumn):
         return Text(visible(self.text_format.format(task=task)), no_wrap=True)
 
 
-SHOWN = {"train/loss": "train loss", "val/accuracy": "val accuracy"}
 COLUMNS = (
     _Text("{task.description}"),
     BarColumn(),
@@ -94,6 +93,13 @@ def _changes(jobs: Sequence[Job]) -> Iterator[Job]:
 
 
 def figures(job: Job) -> list[str]:
-    """The latest values of the most important series, with their names."""
-    values = ((title, job.latest.get(name)) for name, title in SHOWN.items())
+    """The loss and the metric of the job's task, with their names: the last values, and that of the kept parameters."""
+    metric = job["ranked_by"] or ""
+    values = [(_words(name), job.latest.get(name)) for name in ("train/loss", metric)]
+    if job.kept is not None:
+        values.append((f"kept {_words(metric)}", job.kept["metrics"].get(metric)))
     return [f"{title} {value:.4f}" for title, value in values if value is not None]
+
+
+def _words(metric: str) -> str:
+    return metric.replace("/", " ").replace("_", " ")

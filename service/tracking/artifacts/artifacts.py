@@ -1,4 +1,4 @@
-"""The artifacts of a run: spec, last checkpoint, full history, trained model, certificate, and figures."""
+"""The artifacts of a run: spec, last checkpoint, history, trained model, its evaluation, certificate, and figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from service.errors import ServiceError
 from service.jobs.certificates.document import as_file
 from service.jobs.certificates.issue import issue
 from service.jobs.states import State
+from service.tracking.artifacts.evaluation import evaluation_json
 from service.tracking.artifacts.history import history_parquet
 from service.tracking.artifacts.pictures import DrawnPictures
 from service.tracking.artifacts.spec_yaml import spec_yaml
@@ -77,6 +78,7 @@ class Artifacts:
             due |= {
                 "spec": self._send_spec,
                 "checkpoint": self._send_checkpoint,
+                "evaluation": self._send_evaluation,
                 "history": self._send_history,
                 "model": self._send_model,
                 "certificate": self._send_certificate,
@@ -111,6 +113,10 @@ class Artifacts:
         if checkpoint is not None:
             for name in CHECKPOINT_FILES:
                 self._api.upload(run, f"model/{name}", checkpoint / name)
+
+    def _send_evaluation(self, job: Job, _: MlflowRun, run: Run) -> None:
+        if job.kept is not None:
+            self._api.upload(run, "model/evaluation.json", evaluation_json(job.kept, job.evaluation, job.dataset))
 
     def _send_history(self, job: Job, _: MlflowRun, run: Run) -> None:
         history = history_parquet(self._job_dir(job.id))

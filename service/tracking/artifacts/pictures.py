@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.analysis.artist import DIRECTORY, FAILURES, Artist, JobDrawing, MemberDrawing, SweepDrawing
-from service.jobs.schemas import latest_values
 from service.jobs.states import State
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from service.store.models import Job, Sweep
 
 GRAPH = "graph.svg"
-ACCURACY = "val/accuracy"
 
 
 @dataclass(frozen=True)
@@ -48,19 +46,19 @@ class DrawnPictures:
         """Whether the figures of a job or sweep, by its id, are being drawn."""
         return key in self._drawing and not self._drawing[key].done()
 
-    def is_compared(self, sweep: Sweep, jobs: Sequence[Job]) -> bool:
-        """Whether the figure of a sweep is done. Starts drawing it if necessary."""
+    def is_compared(self, sweep: Sweep, jobs: Sequence[Job], metric: str) -> bool:
+        """Whether the figure of a sweep, by a metric, is done. Starts drawing it if necessary."""
         members = [
-            MemberDrawing(self._drawing_of(job), job.overrides or {}, accuracy)
+            MemberDrawing(self._drawing_of(job), job.overrides or {}, value)
             for job in jobs
             if job.state == State.SUCCEEDED and self._job_dir(job.id).is_dir()
-            if (accuracy := latest_values(job.latest_metrics).get(ACCURACY)) is not None
+            if (value := _kept_value(job, metric)) is not None
         ]
         if not members:
             return True
         directory = self._sweep_dir(sweep.id)
         directory.mkdir(parents=True, exist_ok=True)
-        request = SweepDrawing(sweep.id, sweep.name, str(directory.absolute()), members)
+        request = SweepDrawing(sweep.id, sweep.name, str(directory.absolute()), metric, members)
         return self._is_drawn(sweep.id, directory, request)
 
     def take(self, job: Job) -> Drawn:
@@ -101,6 +99,12 @@ class DrawnPictures:
     def close(self) -> None:
         """End the drawing process."""
         self._artist.close()
+
+
+def _kept_value(job: Job, metric: str) -> float | None:
+    """Return the metric of the kept parameters; None if it is not finite or the job does not have it."""
+    value: float | None = None if job.kept is None else job.kept["metrics"].get(metric)
+    return value
 
 
 def _path(name: str) -> str:

@@ -25,11 +25,12 @@ class ModelFileError(ValueError):
     """A file of the model cannot be used; the message says which and why."""
 
 
-class Classifier:
+class TrainedModel:
     """A trained model, for predictions only."""
 
     def __init__(self, description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
         self._features: int = description["features"]
+        self._task: str = description["task"]
         self._classes = np.array(description["classes"])
         layers = [entry_from_spec(layer) for layer in description["layers"]]
         self._model = Model(build_classifier(layers, self._features))
@@ -38,20 +39,46 @@ class Classifier:
             self._model.load(parameters)
         except ValueError as error:
             raise ModelFileError(f"{WEIGHTS} is not of this model: {error}") from error
-        self._scale = (preparation["mean"], preparation["deviation"]) if preparation else None
+        self._outputs: int = self._model.graph.shapes()["scores"][1]
+        self._scale = (preparation["mean"], preparation["deviation"]) if "mean" in preparation else None
+        self._target_scale = (
+            (preparation["target_mean"].astype(np.float64), preparation["target_deviation"].astype(np.float64))
+            if "target_mean" in preparation
+            else None
+        )
 
     def predict(self, rows: Any, params: dict[str, Any] | None = None) -> dict[str, NDArray[Any]]:  # noqa: ARG002
-        """Return each row's "label", the name of its class, and its "scores", float32 (rows, classes).
+        """Return the predictions for each row, by name.
+
+        - classification: "label", the name of its class, and "scores", float32 (rows, classes);
+        - binary: "label", the name of its class, and "score", float32 (rows,), which is greater than 0 for the second;
+        - multilabel: "labels", int64 (rows, labels) of zeros and ones, and "scores", float32 (rows, labels);
+        - regression: "predictions", float32 (rows, targets), in the targets' own units.
 
         rows: numbers (rows, features) as they are in the dataset, not scaled. ValueError for another shape, and
         for a number that the model reads as an index and is none.
         """
+        outputs = self._predict(rows)
+        match self._task:
+            case "regression":
+                if self._target_scale is not None:
+                    mean, deviation = self._target_scale
+                    outputs = (outputs * deviation + mean).astype(np.float32)
+                return {"predictions": outputs}
+            case "multilabel":
+                return {"labels": (outputs > 0).astype(np.int64), "scores": outputs}
+            case "binary":
+                return {"label": self._classes[(outputs[:, 0] > 0).astype(np.int64)], "score": outputs[:, 0]}
+            case _:
+                return {"label": self._classes[outputs.argmax(axis=1)], "scores": outputs}
+
+    def _predict(self, rows: Any) -> NDArray[np.float32]:
         features = np.asarray(rows)
         if features.dtype != np.uint8:
             features = np.asarray(features, np.float32)
         if features.ndim != 2 or features.shape[1] != self._features:
             raise ValueError(f"rows must be of shape (rows, {self._features}), not {features.shape}")
-        scores = np.empty((len(features), len(self._classes)), np.float32)
+        scores = np.empty((len(features), self._outputs), np.float32)
         model = self._model.with_own_plans()  # two threads may predict at once
         for start in range(0, len(features), MAX_ROWS):
             block = features[start : start + MAX_ROWS]
@@ -60,10 +87,10 @@ class Classifier:
             plan.forward()
             model.indices.check(plan, range(start, start + len(block)))
             scores[start : start + MAX_ROWS] = plan.value("scores")
-        return {"label": self._classes[scores.argmax(axis=1)], "scores": scores}
+        return scores
 
 
-def _load_pyfunc(path: str) -> Classifier:
+def _load_pyfunc(path: str) -> TrainedModel:
     """Called by MLflow with the model's data directory. Raises ModelFileError for files that are not as written."""
     try:
         description = json.loads((Path(path) / DESCRIPTION).read_bytes())
@@ -75,7 +102,7 @@ def _load_pyfunc(path: str) -> Classifier:
     weights = (Path(path) / WEIGHTS).read_bytes()
     if hashlib.sha256(weights).hexdigest() != description["weights_sha256"]:
         raise ModelFileError(f"{WEIGHTS} is damaged: it does not have its checksum")
-    return Classifier(description, load(weights))
+    return TrainedModel(description, load(weights))
 
 
 def description_sha256(description: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.tracking.model.mlflow_model import model_files
-from workers.data.dataset import DatasetInfo
 from workers.record.checkpoint import computation_sha256, verify
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def log_model(api: MlflowApi, job: Job, run: MlflowRun, checkpoint: Path) -> Non
             checkpoint,
             job.id,
             computation,
-            classes=job.dataset["classes"],
-            dtype=DatasetInfo.from_json(job.dataset).dtype,
+            dataset=job.dataset,
             identity={
                 "run_id": run.run_id,
                 "model_id": model.model_id,

@@ -17,12 +17,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors import safe_open
 
+from core import build_classifier
+from service.datasets.outputs import output_names
 from service.tracking.model.gradfleet_pyfunc import DESCRIPTION, WEIGHTS, description_sha256
+from workers.data.dataset import DatasetInfo
+from workers.job.spec import JobSpec
+from workers.job.task import task_of
 from workers.record.checkpoint import BEST, MODEL, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from core import Task
 
 LOADER = "gradfleet_pyfunc"
 CODE, DATA = "code.zip", "data"
@@ -31,11 +38,11 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; a fixed on
 
 
 def model_files(
-    checkpoint: Path, job: str, computation: str, *, classes: Sequence[str], dtype: str, identity: dict[str, str]
+    checkpoint: Path, job: str, computation: str, *, dataset: Mapping[str, Any], identity: dict[str, str]
 ) -> dict[str, bytes | Path]:
     """Return the files of a model by their path in its directory, from a checkpoint of the job.
 
-    classes, dtype: of the dataset.
+    dataset: the job's snapshot of it.
     identity: run, model and time, as `MLmodel` names them.
 
     The parameters are the best ones if the checkpoint has them, otherwise the last. Raises CheckpointError if the
@@ -43,21 +50,25 @@ def model_files(
     """
     header = verify(checkpoint, job, computation)
     weights = MODEL if header["best"] is None else BEST
-    features = header["spec"]["model"]["inputs"]
+    spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
+    features, outputs = info.features, build_classifier(spec.model.layers, info.features).shapes()["scores"][1]
+    task = task_of(spec.loss, info, outputs)
     description = {
         "format": 1,
         "job": job,
         "step": header["step"] if header["best"] is None else header["best"]["step"],
         "features": features,
-        "classes": list(classes),
+        "task": task,
+        "classes": list(info.classes),
+        "targets": [] if info.classes else list(output_names(dataset)),
         "layers": header["spec"]["model"]["layers"],
         "weights_sha256": header["files"][weights],
     }
     description["sha256"] = description_sha256(description)
-    example = _example(checkpoint / weights, features, dtype)
+    example = _example(checkpoint / weights, features, info.dtype)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     texts = {
-        "MLmodel": _yaml(_mlmodel(features, len(classes), dtype) | identity),
+        "MLmodel": _yaml(_mlmodel([_tensor(info.dtype, -1, features)], _outputs(task, outputs)) | identity),
         f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
         "input_example.json": json.dumps(example),
         "serving_input_example.json": json.dumps({"inputs": example}),
@@ -76,9 +87,21 @@ def model_files(
     return binaries | {path: text.encode() for path, text in reversed(texts.items())}
 
 
-def _mlmodel(features: int, classes: int, dtype: str) -> dict[str, Any]:
-    inputs = [_tensor(dtype, -1, features)]
-    outputs = [{"name": "label", **_tensor("str", -1)}, {"name": "scores", **_tensor("float32", -1, classes)}]
+def _outputs(task: Task, outputs: int) -> list[dict[str, Any]]:
+    """Return the signature of the predictions of a model with this many outputs."""
+    label, scores = {"name": "label", **_tensor("str", -1)}, {"name": "scores", **_tensor("float32", -1, outputs)}
+    match task:
+        case "regression":
+            return [{"name": "predictions", **_tensor("float32", -1, outputs)}]
+        case "multilabel":
+            return [{"name": "labels", **_tensor("int64", -1, outputs)}, scores]
+        case "binary":
+            return [label, {"name": "score", **_tensor("float32", -1)}]
+        case "classification":
+            return [label, scores]
+
+
+def _mlmodel(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "flavors": {
             "python_function": {

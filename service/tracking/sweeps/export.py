@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import update
 
 from service.analysis.artist import DrawingError
+from service.jobs.figures import kept
 from service.jobs.series.points import Point
 from service.store.models import Sweep
 from service.sweeps.comparison import compare
@@ -72,9 +73,8 @@ class SweepExport:
             sweep = session.get_one(Sweep, sweep_id)
             jobs, bests = jobs_of(session, sweep_id), best_values(session, sweep_id)
             states = states_of(session, [sweep_id])[sweep_id]
-            metric = (sweep.spec.get("stopping") or {}).get("metric", "val/accuracy")
-            comparison = compare(sweep, jobs, bests, metric, self._mlflow_link)
-        if not self._pictures.is_compared(sweep, jobs):
+            comparison = compare(sweep, jobs, bests, mlflow_link=self._mlflow_link)
+        if not self._pictures.is_compared(sweep, jobs, comparison.metric):
             return False
         # If all members were deleted before they were exported, there is nothing to show.
         if jobs or sweep.mlflow_run_id is not None:
@@ -130,7 +130,7 @@ class SweepExport:
         """Set the alias of each registered model with versions from this sweep to the version of the best member."""
         best: dict[str, tuple[float, str]] = {}
         for job, member in zip(jobs, comparison.members, strict=True):
-            name, value = job.spec.get("registered_model_name"), member.metrics.get(comparison.metric)
+            name, value = job.spec.get("registered_model_name"), member.metrics.get(kept(comparison.metric))
             if name is None or value is None or member.mlflow is None or member.state != "succeeded":
                 continue
             if is_better(comparison.metric, value, best[name][0] if name in best else None):
@@ -140,8 +140,8 @@ class SweepExport:
 
 
 def best_means(comparison: ComparisonView) -> Iterator[tuple[str, float]]:
-    """Yield the means of the best group of each loss, with names such as "hinge/val/accuracy"."""
+    """Yield the means of the best group of each loss, with names such as "hinge/kept/val/accuracy"."""
     for loss, position in comparison.best_per_loss.items():
         for name, statistic in comparison.groups[position].metrics.items():
-            if name.startswith("val/") and statistic.mean is not None:
+            if name.startswith(("val/", kept("val/"))) and statistic.mean is not None:
                 yield f"{loss}/{name}", statistic.mean

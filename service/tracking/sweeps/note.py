@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from service.jobs.figures import kept
 from service.jobs.mlflow_pages import charts_page, run_page, runs_page
 from service.sweeps.expansion import SEED
 from service.sweeps.repository import state_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from service.store.models import Sweep
     from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView
 
-METRICS = ("val/accuracy", "val/loss", "val/hinge", "val/softmax")
+MOST_METRICS = 4  # in the table
 # MLflow renders tables without space between columns.
 GAP = "\N{NO-BREAK SPACE}" * 3
 
@@ -53,7 +54,7 @@ def last_note(sweep: Sweep, experiment_id: str, states: Mapping[str, int], compa
 def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
     members = {member.id: member for member in comparison.members}
     fields = list(dict.fromkeys(field for group in comparison.groups for field in group.overrides))
-    names = [name for name in METRICS if any(name in group.metrics for group in comparison.groups)]
+    names = _columns(comparison)
     yield _row([*map(literal, fields), *names, "n", "runs"])
     yield f"|{' --- |' * (len(fields) + len(names) + 2)}"
     best = set(comparison.best_per_loss.values())
@@ -62,21 +63,30 @@ def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
         group = comparison.groups[position]
         values = [short(group.overrides.get(field, "")) for field in fields]
         statistics = [_statistic(group.metrics.get(name)) for name in names]
-        if position in best and comparison.metric in names:
-            at = names.index(comparison.metric)
-            statistics[at] = f"**{statistics[at]}**"
+        if position in best:
+            statistics[0] = f"**{statistics[0]}**"
         runs = " ".join(_link(experiment_id, members[job_id]) for job_id in group.jobs)
         yield _row([*values, *statistics, str(group.n), runs])
     if best:
         yield ""
-        yield f"Mean ± standard deviation of n jobs. First and in bold: the best mean {comparison.metric} of each loss."
+        yield (
+            "Mean ± standard deviation of n jobs; kept/: of the parameters that are kept, others: the last values. "
+            f"First and in bold: the best mean {kept(comparison.metric)} of each loss."
+        )
+
+
+def _columns(comparison: ComparisonView) -> list[str]:
+    """The metric that ranks the groups, of the kept parameters and of the last epoch, and others of the former."""
+    metric = comparison.metric
+    names = [kept(metric), metric, *(kept(name) for name in comparison.metrics[:MOST_METRICS] if name != metric)]
+    return [name for name in names if any(name in group.metrics for group in comparison.groups)]
 
 
 def _ranked(comparison: ComparisonView) -> list[int]:
     sign = -1 if comparison.metric in HIGHER_IS_BETTER else 1
 
     def rank(position: int) -> float:
-        mean = _mean(comparison.groups[position], comparison.metric)
+        mean = _mean(comparison.groups[position], kept(comparison.metric))
         return float("inf") if mean is None else sign * mean
 
     return sorted(range(len(comparison.groups)), key=rank)

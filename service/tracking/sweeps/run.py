@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from service.store.models import Job, Sweep
 from service.sweeps.expansion import SEED
@@ -18,6 +18,9 @@ from service.tracking.sweeps.note import first_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
 
     from service.store import Transactions
     from service.tracking.mlflow.api import MlflowApi
@@ -44,15 +47,17 @@ def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> S
         if sweep.mlflow_run_id is not None and sweep.mlflow_experiment_id is not None:
             return SweepRun(sweep.mlflow_run_id, sweep.mlflow_experiment_id)
         members = session.scalars(select(Job.overrides).where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
+        metrics = _metrics(session, sweep, Job.sweep_id == sweep_id)
+        of_experiment = _metrics(session, sweep, Job.experiment == sweep.experiment)
     experiment_id = api.experiment(sweep.experiment)
-    api.tag_experiment(experiment_id, TAG + EXPERIMENT, json.dumps(experiment_view()))
+    api.tag_experiment(experiment_id, TAG + EXPERIMENT, json.dumps(experiment_view(of_experiment)))
     run = api.find_run(experiment_id, SWEEP_TAG, sweep_id)
     if run is None:
         tags = {SWEEP_TAG: sweep_id, "mlflow.source.name": "gradfleet", "mlflow.source.type": "JOB"}
         run = api.create_run(experiment_id, sweep.name, milliseconds(sweep.created_at), tags)
     run_id = run.run_id
     fields = dict.fromkeys(name for overrides in members for name, _ in flatten(overrides or {}) if name != SEED)
-    api.tag_experiment(experiment_id, TAG + sweep_id, json.dumps(sweep_view(run_id, fields)))
+    api.tag_experiment(experiment_id, TAG + sweep_id, json.dumps(sweep_view(run_id, fields, metrics)))
 
     def set_aside(entry: tuple[str, str], error: RejectedError) -> None:
         if not api.get_run(run_id).active:
@@ -69,6 +74,15 @@ def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> S
         values = {"mlflow_run_id": run_id, "mlflow_experiment_id": run.experiment_id}
         session.execute(update(Sweep).where(Sweep.id == sweep_id).values(values))
     return SweepRun(run_id, run.experiment_id)
+
+
+def _metrics(session: Session, sweep: Sweep, condition: ColumnElement[bool]) -> list[str]:
+    """The metrics of one job of each task, that by which the sweep is ranked first."""
+    of_tasks = select(func.min(Job.id)).where(condition).group_by(Job.task)
+    lists = session.scalars(select(Job.validation_metrics).where(Job.id.in_(of_tasks)).order_by(Job.id.desc())).all()
+    stopping = sweep.spec.get("stopping")
+    first = [stopping["metric"]] if stopping else []
+    return list(dict.fromkeys([*first, *(name for names in lists for name in names)]))
 
 
 def params_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -186,12 +186,12 @@ def test_a_sweep_is_drawn_into_its_own_directory(make: Make, trained: JobDrawing
     (tmp_path / "sweep").mkdir()
     member = MemberDrawing(trained, {"loss.type": "hinge", "training.seed": 5}, 0.9)
     artist = make()
-    artist.draw(SweepDrawing("sweep_1", "losses", str(tmp_path / "sweep"), [member])).result()
+    artist.draw(SweepDrawing("sweep_1", "losses", str(tmp_path / "sweep"), "val/accuracy", [member])).result()
     place = tmp_path / "sweep" / "pictures"
     assert {file.name for file in place.iterdir()} == {"comparison.png", "failures.json"}
     assert json.loads((place / "failures.json").read_text()) == {}
     # A failed drawing is recorded, and the process continues.
     lost = MemberDrawing(replace(trained, directory=str(tmp_path / "lost")), {}, 0.9)
-    artist.draw(SweepDrawing("sweep_2", "losses", str(tmp_path / "sweep"), [lost])).result()
+    artist.draw(SweepDrawing("sweep_2", "losses", str(tmp_path / "sweep"), "val/accuracy", [lost])).result()
     assert json.loads((place / "failures.json").read_text()).keys() == {"comparison.png"}
     artist.draw(trained).result()

@@ -13,11 +13,11 @@ from matplotlib.text import Text
 from sklearn import metrics
 
 from core import Linear, Model, ReLU, build_classifier, initialize
-from service.analysis.certainty import draw_margins_and_confidence
-from service.analysis.confusion import confusion_matrix, draw_confusion_matrix, most_confused
-from service.analysis.curves import MOST_POINTS, draw_learning_curves
+from service.analysis.curves import draw_learning_curves
 from service.analysis.measures import calibration
 from service.analysis.pictures import Subject, draw_pictures
+from service.analysis.predicted.certainty import draw_margins_and_confidence
+from service.analysis.predicted.confusion import draw_confusion_matrix, most_confused
 from service.analysis.predictions import Predictions
 from service.analysis.style import BLUE, png
 from service.analysis.templates import draw_weight_templates, image_shape
@@ -52,8 +52,7 @@ def texts(axes: Axes) -> list[str]:
 
 def test_the_confusion_matrix_equals_that_of_scikit_learn() -> None:
     found = random_predictions()
-    expected = metrics.confusion_matrix(found.labels, found.scores.argmax(axis=1), labels=range(7))
-    assert confusion_matrix(found).tolist() == expected.tolist()
+    expected = metrics.confusion_matrix(found.truth, found.scores.argmax(axis=1), labels=range(7))
     figure = draw_confusion_matrix("a job", found)
     assert figure is not None
     axes, words = figure.axes
@@ -65,7 +64,7 @@ def test_the_confusion_matrix_equals_that_of_scikit_learn() -> None:
         for (row, column), count in np.ndenumerate(expected)
         if (share := shares[row, column])
     }
-    accuracy = metrics.accuracy_score(found.labels, found.scores.argmax(axis=1))
+    accuracy = metrics.accuracy_score(found.truth, found.scores.argmax(axis=1))
     assert f"{accuracy:.2%}" in texts(words)[0]
 
 
@@ -88,12 +87,12 @@ def test_confusion_matrix_of_one_row_and_of_too_many_classes() -> None:
 
 @pytest.mark.parametrize("length", [1, 9, 60])
 def test_no_text_is_cut_off(length: int) -> None:
-    found = replace(random_predictions(), classes=(("mushroom " * 8)[:length],) * 7)
+    found = replace(random_predictions(), names=(("mushroom " * 8)[:length],) * 7)
     name = "a job of $ " + "name " * 38
     figures = [
         draw_confusion_matrix(name, found),
         draw_margins_and_confidence(name, {"loss": {"type": "softmax"}}, found),
-        draw_weight_templates(name, model_of([Linear(7)], 64), found.classes),
+        draw_weight_templates(name, model_of([Linear(7)], 64), found.names),
     ]
     for figure in figures:
         assert figure is not None
@@ -111,13 +110,13 @@ def test_content_of_the_certainty_figure() -> None:
     for axes in (first, second):
         right, whole = (patch.get_data() for patch in axes.patches)
         wrong = whole.values - right.values
-        assert right.values.sum() == (found.predicted == found.labels).sum()
-        assert whole.values.sum() == len(found.labels)
+        assert right.values.sum() == (found.predicted == found.truth).sum()
+        assert whole.values.sum() == len(found.truth)
         assert wrong.min() >= 0
     assert 2.5 in {line.get_xdata()[0] for line in first.lines}
     below = first.patches[0].get_data()
     assert below.values[below.edges[1:] <= 0].sum() == 0, "correctly classified rows have no negative margin"
-    bins = calibration(found.scores, found.labels)
+    bins = calibration(found.scores, found.truth)
     points = third.lines[0].get_xydata()
     assert points.tolist() == np.stack([bins.confidence, bins.accuracy], axis=1)[bins.counts > 0].tolist()
     assert f"{bins.error:.4f}" in third.get_title(loc="left")
@@ -195,7 +194,7 @@ def subject_of(directory: Path, **changes: Any) -> Subject:
     dataset = blobs(directory, features=25)
     given = assignment(job(**changes), dataset, directory / "job")
     completed(given)
-    return Subject(given.job, "a $job", given.directory, given.spec, dataset)
+    return Subject(given.job, "a $job", given.directory, given.spec, dataset, dataset.classes)
 
 
 def test_content_of_the_learning_curves(tmp_path: Path) -> None:
@@ -213,12 +212,16 @@ def test_content_of_the_learning_curves(tmp_path: Path) -> None:
         ]
         assert validation.get_xydata().tolist() == [list(point) for point in expected]
         assert kept.get_xdata()[0] == 2
-        assert len(training.get_xydata()) == MOST_POINTS
-        values = np.array(table["train/data_loss" if name == "loss" else "train/accuracy"])
-        assert training.get_ydata() == pytest.approx(values.reshape(MOST_POINTS, -1).mean(axis=1))
-    (active,) = figure.axes[2].lines
-    assert active.get_ydata().mean() == pytest.approx(np.mean(table["train/active_fraction"]))
+        assert training.get_xdata().tolist() == list(range(1, 41))
+        # Means over the rows of an epoch, the last batch of which is smaller.
+        values = np.array(table["train/data_loss" if name == "loss" else "train/accuracy"]).reshape(40, steps_of_epoch)
+        rows = np.array([50] * 5 + [16])
+        assert training.get_ydata() == pytest.approx(values @ rows / rows.sum(), rel=1e-9)
+        (band,) = axes.collections
+        assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(values.max())
+    active, _ = figure.axes[2].lines
     assert to_rgba(active.get_color()) == to_rgba(BLUE)
+    assert figure.texts[0].get_text().endswith("learning curves (kept parameters: step 12)")
 
 
 def test_a_short_job_shows_each_batch(tmp_path: Path) -> None:
@@ -281,12 +284,12 @@ HOSTILE = ("$\\frac{$ $x_{$", "\x1b[2J", "a\r\nb\u2028c", "\0", "\ud83d", "_hidd
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 @pytest.mark.parametrize("name", ["$\\frac{$ $x_{$", "\ud83d\0\x1b[2J\r\n", " "])
 def test_names_do_not_break_a_picture(name: str) -> None:
-    found = replace(random_predictions(classes=len(HOSTILE)), classes=HOSTILE)
+    found = replace(random_predictions(classes=len(HOSTILE)), names=HOSTILE)
     confusion = draw_confusion_matrix(name, found)
     figures = [
         confusion,
         draw_margins_and_confidence(name, {"loss": {"type": "softmax"}}, found),
-        draw_weight_templates(name, model_of([Linear(len(HOSTILE))], 64), found.classes),
+        draw_weight_templates(name, model_of([Linear(len(HOSTILE))], 64), found.names),
     ]
     for figure in figures:
         assert figure is not None

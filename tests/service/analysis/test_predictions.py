@@ -27,12 +27,12 @@ def predictions_of(given: Assignment) -> Predictions:
 
 def losses(found: Predictions) -> tuple[float, float, float]:
     """Accuracy, hinge and softmax loss by their definitions, in double precision."""
-    scores, rows = found.scores.astype(np.float64), np.arange(len(found.labels))
-    own = scores[rows, found.labels]
+    scores, rows = found.scores.astype(np.float64), np.arange(len(found.truth))
+    own = scores[rows, found.truth]
     terms = np.maximum(0, scores - own[:, None] + 1)
-    terms[rows, found.labels] = 0
+    terms[rows, found.truth] = 0
     cross_entropy = np.log(np.exp(scores - own[:, None]).sum(axis=1))
-    return float((scores.argmax(axis=1) == found.labels).mean()), terms.sum(axis=1).mean(), cross_entropy.mean()
+    return float((scores.argmax(axis=1) == found.truth).mean()), terms.sum(axis=1).mean(), cross_entropy.mean()
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_metrics_of_predictions_equal_those_that_the_job_recorded(tmp_path: Path
     _, labels = open_dataset(dataset)
     _, rows = split(dataset.rows, 0.2, 5, labels if "data.stratify" in changes else None)
     assert np.array_equal(found.rows, rows)
-    assert np.array_equal(found.labels, labels[rows])
-    assert found.classes == dataset.classes
-    assert found.in_words == f"600 validation rows, after step {best}"
+    assert np.array_equal(found.truth, labels[rows])
+    assert found.names == dataset.classes
+    assert found.in_words == f"600 validation rows, kept parameters of step {best}"
 
 
 def test_without_validation_rows_the_training_rows_are_used(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_without_validation_rows_the_training_rows_are_used(tmp_path: Path) -> N
     given = assignment(job(**{"data.validation": 0.0}), dataset, tmp_path / "job")
     completed(given)
     found = predictions_of(given)
-    assert (found.source, len(found.labels)) == ("training", dataset.rows)
-    assert np.array_equal(found.labels, open_dataset(dataset)[1])
+    assert (found.source, len(found.truth)) == ("training", dataset.rows)
+    assert np.array_equal(found.truth, open_dataset(dataset)[1])
 
 
 def test_large_subsets_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,12 +82,12 @@ def test_large_subsets_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     whole = predictions_of(given)
     monkeypatch.setattr(predictions, "MOST_ROWS", 37)
     found = predictions_of(given)
-    assert found.in_words.startswith("37 of 100 validation rows, after step ")
+    assert found.in_words.startswith("37 of 100 validation rows, kept parameters of step ")
     places = np.searchsorted(whole.rows, found.rows)
     assert np.array_equal(whole.rows[places], found.rows)
     assert (np.diff(places) > 0).all()
     assert places[-1] > 50, "rows are chosen from the whole subset"
-    assert np.array_equal(found.labels, whole.labels[places])
+    assert np.array_equal(found.truth, whole.truth[places])
     assert np.allclose(found.scores, whole.scores[places], rtol=1e-5, atol=1e-5)
 
 

@@ -28,7 +28,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Member]:
         spec = job(**{"training.epochs": 1} | overrides)
         given = assignment(spec, dataset, directory / str(next(made)))
         completed(given)
-        return Member(Subject(given.job, "a job", given.directory, given.spec, dataset), overrides, accuracy)
+        return Member(
+            Subject(given.job, "a job", given.directory, given.spec, dataset, dataset.classes), overrides, accuracy
+        )
 
     return train
 
@@ -55,7 +57,7 @@ def test_the_best_settings_of_each_loss_are_chosen_by_their_mean_over_the_seeds(
             ("softmax", 0.02, 0, 0.94),
         )
     ]
-    figure = draw_sweep("rates", members)
+    figure = draw_sweep("rates", "val/accuracy", members)
     assert labels(figure) == ["hinge, 0.02 (n = 2)", "softmax, 0.01 (n = 1)"]
     assert settings(figure) == ["0.01", "0.02"]
     assert figure is not None
@@ -70,16 +72,16 @@ def test_losses_with_different_options_are_separate(trained: Callable[..., Membe
         trained(0.8, **{"loss": {"type": "hinge", "squared": True}, "optimizer.lr": 0.05, "regularization.l2": 0.5}),
     ]
     expected = ["hinge, lr 0.05, l2 0.5 (n = 1)", "hinge squared True, lr 0.05, l2 0.5 (n = 1)"]
-    assert labels(draw_sweep("forms", members)) == expected
+    assert labels(draw_sweep("forms", "val/accuracy", members)) == expected
 
 
 def test_of_many_settings_the_best_are_shown_in_the_order_of_the_sweep(trained: Callable[..., Member]) -> None:
     one = trained(0.9)
     members = [
-        replace(one, overrides={"optimizer.lr": place}, accuracy=0.9 - abs(8.1 - place) / 100) for place in range(14)
+        replace(one, overrides={"optimizer.lr": place}, value=0.9 - abs(8.1 - place) / 100) for place in range(14)
     ]
-    assert settings(draw_sweep("many", members)) == [str(place) for place in range(4, 14)]
+    assert settings(draw_sweep("many", "val/accuracy", members)) == [str(place) for place in range(4, 14)]
 
 
 def test_without_a_succeeded_job_there_is_no_picture() -> None:
-    assert draw_sweep("none", []) is None
+    assert draw_sweep("none", "val/accuracy", []) is None

@@ -145,7 +145,7 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
 def many_jobs() -> list[dict[str, Any]]:
     one = {
         "name": "a", "experiment": "±", "state": "queued", "progress": {"epoch": 0, "step": 0, "total_steps": 1},
-        "metrics": {}, "reason": None,
+        "metrics": {}, "kept": None, "ranked_by": None, "reason": None,
     }  # fmt: skip
     return [{"id": f"job_{number}", **one} for number in range(100)]
 

@@ -15,10 +15,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from service.cli.connection import JOB_FAILED
-from service.cli.live.live import follow
+from service.cli.live.live import figures, follow
 from service.cli.main import app as command_line
 from service.client import ApiError, Client
+from service.jobs.repository import move, start_attempt
+from service.jobs.series.points import Point
 from service.jobs.states import State
+from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import free_port, hinge_job, run, train, wait_until, write_parquet
 
 if TYPE_CHECKING:
@@ -155,7 +158,8 @@ def test_watch_ends_with_the_job(url: str, client: Client, database: Database, e
     train(database, job_id, end, reason=None if end is State.SUCCEEDED else "diverged: [loss] is NaN")
     result = run(url, "watch", job_id)
     assert result.exit_code == code
-    assert result.stdout == f"digits-hinge  {end}  epoch 20  step 20/40  train loss 0.2500  val accuracy 0.5000\n"
+    kept = "  kept val accuracy 0.6250" if end is State.SUCCEEDED else ""
+    assert result.stdout == f"digits-hinge  {end}  epoch 20  step 20/40  train loss 0.2500  val accuracy 0.5000{kept}\n"
     assert (result.stderr == "") == (code == 0)
     assert code == 0 or result.stderr == f"gradfleet: job {job_id} failed: diverged: [loss] is NaN\n"
 
@@ -197,6 +201,33 @@ def test_submit_and_watch(url: str, client: Client, database: Database, tmp_path
     first, *_, last = results[0].stdout.splitlines()
     assert (results[0].exit_code, first) == (0, job.id)
     assert last.startswith("digits-hinge  succeeded  epoch 20")
+
+
+def test_jobs_show_the_metric_of_their_task(
+    url: str, client: Client, database: Database, houses: dict[str, Any]
+) -> None:
+    train(database, client.submit(hinge_job(name="digits")).id, State.SUCCEEDED)
+    model = {"layers": [{"type": "linear", "units": 1}]}
+    regression = hinge_job(name="houses", model=model, loss={"type": "huber"}, **{"data.dataset": houses["name"]})
+    job = client.submit(regression)
+    with database.writing() as session:
+        attempt = start_attempt(session, job.id, "supervisor")
+        move(session, job.id, from_=State.QUEUED, to=State.STARTING)
+        points = [Point("train/loss", 9, 1.5, 1), Point("train/loss_epoch", 9, 2.5, 1), Point("val/r2", 9, 0.75, 1)]
+        record_points(session, job.id, attempt, points)
+    head, of_houses, of_digits = (line.split() for line in run(url, "jobs").stdout.splitlines())
+    assert head[-4:] == ["train/loss", "metric", "kept", "last"]
+    assert of_digits[-4:] == ["0.2500", "val/accuracy", "0.6250", "0.5000"]
+    assert of_houses[-3:] == ["2.5000", "val/r2", "0.7500"], "nothing is kept before the end"
+    assert figures(job.refresh()) == ["train loss 2.5000", "val r2 0.7500"]
+
+
+def test_validate_shows_the_task_and_its_metrics(url: str, houses: dict[str, Any], tmp_path: Path) -> None:
+    model = {"layers": [{"type": "linear", "units": 1}]}
+    spec = hinge_job(model=model, loss={"type": "huber"}, **{"data.dataset": houses["name"]})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec))
+    shown = run(url, "validate", str(tmp_path / "job.yaml")).stdout
+    assert "\nregression; metrics: val/r2, val/loss, val/max_error, val/mean_absolute_error, " in shown
 
 
 def test_jobs_by_state_experiment_and_label(url: str, client: Client) -> None:

@@ -44,7 +44,9 @@ def job(text: str, state: str = "succeeded") -> dict[str, Any]:
         "spec": {"name": text, "resources": {"workers": 1, "cpus_per_worker": 1}},
         "dataset": None,
         "progress": {"epoch": 1, "step": 1, "total_steps": 1},
+        "ranked_by": text,
         "metrics": {"train/loss": 0.5, text: 1.0},
+        "kept": {"step": 1, "epoch": 1, "metrics": {text: 1.0}, "details": None},
         "attempts": [],
         "restarts": 0,
         "created_at": text,
@@ -63,8 +65,15 @@ def sweep(text: str) -> dict[str, Any]:
 
 def comparison(text: str) -> dict[str, Any]:
     group = {"overrides": {text: text}, "loss": text, "jobs": [text], "n": 2, "left_out": 1}
-    groups = [{**group, "metrics": {text: NUMBERS, "val/accuracy": NUMBERS}}]
-    found = {"id": text, "metric": text, "groups": groups, "members": [{}, {}], "left_out": 1}
+    groups = [{**group, "metrics": {text: NUMBERS, f"kept/{text}": NUMBERS, "kept/val/accuracy": NUMBERS}}]
+    found = {
+        "id": text,
+        "metric": text,
+        "metrics": [text, "val/accuracy"],
+        "groups": groups,
+        "members": [{}, {}],
+        "left_out": 1,
+    }
     return {**found, "best": 0, "best_per_loss": {text: 0}}
 
 
@@ -100,7 +109,8 @@ def preview(text: str) -> dict[str, Any]:
         "total_steps",
         "memory_per_worker_bytes",
     )
-    return {"layers": layers, "warnings": [{"field": text, "message": text}], **dict.fromkeys(numbers, 1)}
+    words = {"task": text, "metrics": [text], "warnings": [{"field": text, "message": text}]}
+    return {"layers": layers, **words, **dict.fromkeys(numbers, 1)}
 
 
 # The first pattern that a method and a path match.

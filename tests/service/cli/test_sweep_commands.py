@@ -9,10 +9,12 @@ import pytest
 import yaml
 from rich.console import Console
 
+from service.cli import tables, terminal
+from service.cli.comparison import print_comparison
 from service.cli.connection import JOB_FAILED
 from service.cli.live.live_sweep import follow_sweep
 from service.client import Client
-from service.jobs.repository import move, start_attempt
+from service.jobs.repository import move, record_kept, start_attempt
 from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.sweeps.schemas import LOSSES_SWEEP
@@ -39,13 +41,17 @@ def write(directory: Path, **changes: Any) -> str:
 
 
 def end(database: Database, job_id: str, accuracy: float | None) -> None:
-    """Let a job succeed with this accuracy. Without an accuracy it fails."""
+    """Let a job succeed with this accuracy, which falls by 1/4 to the last value. Without an accuracy it fails."""
     with database.writing() as session:
         attempt = start_attempt(session, job_id, "supervisor")
         move(session, job_id, from_=State.QUEUED, to=State.STARTING)
         move(session, job_id, from_=State.STARTING, to=State.RUNNING)
-        points = [] if accuracy is None else [Point("val/accuracy", 9, accuracy, 1), Point("val/loss", 9, 0.125, 1)]
+        points = (
+            [] if accuracy is None else [Point("val/accuracy", 9, accuracy - 0.25, 1), Point("val/loss", 9, 0.125, 1)]
+        )
         record_points(session, job_id, attempt, points)
+        metrics = {"val/accuracy": accuracy, "val/f1": accuracy, "val/loss": 0.125}
+        record_kept(session, job_id, attempt, {"step": 9, "epoch": 1, "metrics": metrics}, {})
         move(session, job_id, from_=State.RUNNING, to=State.FAILED if accuracy is None else State.SUCCEEDED)
 
 
@@ -90,7 +96,7 @@ def test_watching_a_sweep_ends_with_its_comparison(
     lines = result.stdout.splitlines()
     assert lines[0] == sweep.id
     assert "losses  succeeded  4/4 ended  4 succeeded" in lines
-    assert lines[-1].startswith("mean ± standard deviation")
+    assert lines[-2].startswith("mean ± standard deviation")
 
 
 def test_watching_a_sweep_that_does_not_succeed(url: str, client: Client, database: Database, tmp_path: Path) -> None:
@@ -129,28 +135,47 @@ def test_following_a_sweep_on_a_terminal(client: Client, database: Database) -> 
 def test_compare_shows_groups_and_the_best(url: str, sweep_id: str) -> None:
     shown = run(url, "compare", sweep_id)
     assert shown.exit_code == 0, shown.stderr
-    head, *rows, legend, left_out = [line.rstrip() for line in shown.stdout.splitlines()]
-    assert head.split() == ["loss", "lr", "n", "val/accuracy", "val/hinge", "val/softmax"]
-    assert [row.split() for row in rows] == [
-        ["hinge", "0.01", "3", "0.5000", "±", "0.2500"],
-        ["**", "hinge", "0.1", "3", "0.7500", "±", "0.0000"],
-        ["*", "softmax", "0.01", "3", "0.5000", "±", "0.0000"],
-        ["softmax", "0.1", "2", "0.3750", "±", "0.1768"],
+    head, *rows, legend, names, left_out = [line.rstrip() for line in shown.stdout.splitlines()]
+    assert head.split() == ["loss", "lr", "n", "kept/val/accuracy", "val/accuracy", "kept/val/f1"]
+    assert [row.replace(" ± ", "±").split() for row in rows] == [
+        ["hinge", "0.01", "3", "0.5000±0.2500", "0.2500±0.2500", "0.5000±0.2500"],
+        ["**", "hinge", "0.1", "3", "0.7500±0.0000", "0.5000±0.0000", "0.7500±0.0000"],
+        ["*", "softmax", "0.01", "3", "0.5000±0.0000", "0.2500±0.0000", "0.5000±0.0000"],
+        ["softmax", "0.1", "2", "0.3750±0.1768", "0.1250±0.1768", "0.3750±0.1768"],
     ]
-    assert legend == "mean ± standard deviation of n jobs; ** best val/accuracy, * best of the loss"
+    assert legend == "mean ± standard deviation of n jobs; ** best kept/val/accuracy, * best of the loss"
+    assert names == "kept/: of the parameters that are kept; without it: the last value"
     assert left_out == "left out: 1 of 12 jobs, which have not succeeded"
     by_loss = run(url, "compare", sweep_id, "--metric", "val/loss").stdout.splitlines()
-    assert by_loss[1].split() == ["**", "hinge", "0.01", "3", "0.1250", "±", "0.0000", "0.5000", "±", "0.2500"]
+    assert by_loss[0].split()[3:] == ["kept/val/loss", "val/loss", "kept/val/accuracy", "kept/val/f1"]
+    assert by_loss[1].split()[:6] == ["**", "hinge", "0.01", "3", "0.1250", "±"]
     wrong = run(url, "compare", sweep_id, "--metric", "val/los")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
-    assert "metric: must be 'val/loss'" in wrong.stderr
+    assert "metric: is 'val/los', which not all members have: must be one of val/accuracy, val/loss, " in wrong.stderr
+
+
+def test_a_terminal_shows_as_many_metrics_as_fit(url: str, sweep_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = run(url, "compare", sweep_id).stdout.splitlines()
+    narrow = StringIO()
+    with Client(url) as client:
+        found = client.find_sweep(sweep_id).comparison()
+    for module in (tables, terminal):
+        monkeypatch.setattr(module, "output", Console(file=narrow, force_terminal=True, width=70, no_color=True))
+    print_comparison(found)
+    lines = [line.rstrip() for line in narrow.getvalue().splitlines()]
+    assert lines[0].split() == ["loss", "lr", "n", "kept/val/accuracy", "val/accuracy"]
+    assert len(lines) == len(wide) + 1, "no row is wrapped"
+    assert "not shown: kept/val/f1; all are in --csv" in lines
 
 
 def test_compare_as_csv(url: str, sweep_id: str) -> None:
     rows = list(csv.DictReader(StringIO(run(url, "compare", sweep_id, "--csv").stdout)))
     assert rows[0] == {
         "best": "", "loss": "hinge", "optimizer.lr": "0.01", "n": "3", "left_out": "0",
-        "val/accuracy mean": "0.5", "val/accuracy std": "0.25", "val/accuracy n": "3",
+        "kept/val/accuracy mean": "0.5", "kept/val/accuracy std": "0.25", "kept/val/accuracy n": "3",
+        "kept/val/f1 mean": "0.5", "kept/val/f1 std": "0.25", "kept/val/f1 n": "3",
+        "kept/val/loss mean": "0.125", "kept/val/loss std": "0.0", "kept/val/loss n": "3",
+        "val/accuracy mean": "0.25", "val/accuracy std": "0.25", "val/accuracy n": "3",
         "val/loss mean": "0.125", "val/loss std": "0.0", "val/loss n": "3",
     }  # fmt: skip
     assert [row["best"] for row in rows] == ["", "overall", "loss", ""]

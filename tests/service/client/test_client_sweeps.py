@@ -56,9 +56,10 @@ def test_the_comparison(client: Client, database: Database) -> None:
     found = sweep.comparison()
     assert [group["n"] for group in found["groups"]] == [3, 3, 0, 0]
     assert found["groups"][0]["metrics"]["val/accuracy"] == {"mean": 0.5, "std": 0.0, "n": 3}
+    assert found["groups"][0]["metrics"]["kept/val/accuracy"] == {"mean": 0.625, "std": 0.0, "n": 3}
     assert (found["metric"], found["best_per_loss"], found["left_out"]) == ("val/accuracy", {"hinge": 0}, 6)
     assert sweep.comparison("val/hinge")["metric"] == "val/hinge"
-    with pytest.raises(ApiError, match="metric: must be"):
+    with pytest.raises(ApiError, match="metric: is 'val/acuracy', which not all members have: must be one of val/acc"):
         sweep.comparison("val/acuracy")
 
 

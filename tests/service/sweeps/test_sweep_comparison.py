@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.errors import InvalidError
 from service.jobs.repository import jobs_in, move, record_result, start_attempt
 from service.jobs.series.points import Point
 from service.jobs.states import State
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from workers.job.spec import ValidationMetric
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
-SWEEP = Sweep(id="sweep_1")
+SWEEP = Sweep(id="sweep_1", spec={})
 
 
 def member(
     number: int, loss: str = "hinge", state: State = State.SUCCEEDED, seed: int = 0, lr: float = 0.1, **metrics: Any
 ) -> Job:
-    """A member. `accuracy=0.9` sets its latest val/accuracy."""
+    """A member. `accuracy=0.9` sets its val/accuracy, the latest one and that of the kept parameters."""
+    names = {f"val/{name}": value for name, value in metrics.items()}
     return Job(
         id=f"job_{number}",
         name=f"losses-{number}",
@@ -39,14 +41,16 @@ def member(
         overrides={"optimizer.lr": lr, "training.seed": seed, "loss.type": loss},
         state=state,
         reason=None,
-        latest_metrics={f"val/{name}": [20, value] for name, value in metrics.items()},
+        latest_metrics={name: [20, value] for name, value in names.items()},
+        validation_metrics=["val/accuracy", "val/loss", "val/hinge"],
+        kept={"step": 20, "epoch": 1, "metrics": names},
         step=20,
         started_at=STARTED,
         finished_at=STARTED + timedelta(seconds=3) if state.terminal else None,
     )
 
 
-def compared(*jobs: Job, metric: ValidationMetric = "val/accuracy") -> ComparisonView:
+def compared(*jobs: Job, metric: ValidationMetric | None = None) -> ComparisonView:
     return compare(SWEEP, jobs, {}, metric)
 
 
@@ -104,6 +108,30 @@ def test_the_best_of_each_loss() -> None:
 def test_a_sweep_whose_jobs_were_deleted() -> None:
     found = compared()
     assert (found.members, found.groups, found.best, found.best_per_loss) == ([], [], None, {})
+
+
+def test_groups_are_ranked_by_the_parameters_that_are_kept() -> None:
+    """The group whose last value is best had a worse one with the parameters that its model has."""
+    last, first = member(0, lr=0.1, accuracy=0.9), member(1, lr=0.2, accuracy=0.8)
+    assert first.kept is not None
+    first.kept["metrics"] = {"val/accuracy": 0.95}
+    last.kept = {"step": 7, "epoch": 1, "metrics": {"val/accuracy": 0.85}}
+    found = compared(last, first)
+    assert (found.best, found.best_per_loss) == (1, {"hinge": 1})
+    of_groups = [{name: value.mean for name, value in group.metrics.items()} for group in found.groups]
+    assert of_groups == [
+        {"val/accuracy": 0.9, "kept/val/accuracy": 0.85},
+        {"val/accuracy": 0.8, "kept/val/accuracy": 0.95},
+    ]
+    assert [each.metrics["kept/val/accuracy"] for each in found.members] == [0.85, 0.95]
+
+
+def test_groups_can_be_ranked_by_what_all_members_have() -> None:
+    few, many = member(0, accuracy=0.5), member(1, lr=0.2, accuracy=0.5)
+    many.validation_metrics = ["val/accuracy", "val/top_5_accuracy", "val/loss"]
+    assert compared(few, many).metrics == ["val/accuracy", "val/loss"]
+    with pytest.raises(InvalidError, match=r"'val/top_5_accuracy', which not all members have: must be one of val/acc"):
+        compared(few, many, metric="val/top_5_accuracy")
 
 
 @given(st.lists(st.floats(0, allow_nan=False, allow_infinity=False), min_size=2, max_size=6), st.randoms())

@@ -210,6 +210,11 @@ def test_a_sweep_shows_its_stopping_rule(api: httpx.Client) -> None:
         ({"stopping": HALVING, "over": None, "seeds": [7]}, "stopping", "compares members with each other"),
         ({"stopping": HALVING | {"factor": 1}}, "stopping.factor", "must be at least 2, not 1"),
         ({"stopping": HALVING | {"metric": "train/loss"}}, "stopping.metric", "must be 'val/loss', "),
+        (
+            {"stopping": HALVING | {"metric": "val/r2"}},
+            "stopping.metric",
+            "is val/r2, which a classification job with 10 outputs does not have after each epoch: must be one of val/",
+        ),
         ({"stopping": {"metric": "val/loss"}}, "stopping.type", "is required"),
         ({"stopping": HALVING | {"type": "quartering"}}, "stopping", "'quartering'"),
     ],
@@ -222,6 +227,58 @@ def test_a_rule_that_cannot_take_effect_is_rejected(
     errors = {error["field"]: error["message"] for error in answer.json()["errors"]}
     assert errors.keys() == {field}
     assert words in errors[field]
+
+
+def test_members_that_no_metric_compares_are_rejected(api: httpx.Client, houses: dict[str, Any]) -> None:
+    """A member for each loss and dataset that fit each other: classifications, and a regression."""
+    layers = [{"type": "linear", "units": 1}]
+    members = [
+        {"data.dataset": "digits", "loss": {"type": "hinge"}},
+        {"data.dataset": houses["name"], "loss": {"type": "huber"}, "model.layers": layers},
+    ]
+    answer = api.post("/v1/sweeps", json=sweep(over={"list": members}))
+    assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (422, ["over"])
+    assert answer.json()["errors"][0]["message"] == (
+        "makes jobs for classification (ranked by val/accuracy) and regression (ranked by val/r2), which cannot be "
+        "compared: must make jobs that are ranked by one metric"
+    )
+    assert api.get("/v1/jobs").json()["data"] == []
+    for member in members:
+        assert api.post("/v1/sweeps", json=sweep(over={"list": [member]})).status_code == 201
+
+
+def test_the_members_task_decides_the_metric(api: httpx.Client, houses: dict[str, Any]) -> None:
+    regression = {"data.dataset": houses["name"], "model.layers": [{"type": "linear", "units": 1}]}
+    members = [regression | {"loss": {"type": loss}} for loss in ("squared_error", "absolute_error")]
+    made = api.post("/v1/sweeps", json=sweep(over={"list": members})).json()
+    found = api.get(f"/v1/sweeps/{made['id']}/comparison").json()
+    assert (found["metric"], found["metrics"][0]) == ("val/r2", "val/r2")
+    assert {"val/loss", "val/mean_absolute_error", "val/max_error"} < {*found["metrics"]}
+    assert "val/accuracy" not in found["metrics"]
+    job = api.get("/v1/jobs", params={"sweep": made["id"]}).json()["data"][0]
+    assert (job["task"], job["ranked_by"]) == ("regression", "val/r2")
+    by_error = api.get(f"/v1/sweeps/{made['id']}/comparison", params={"metric": "val/max_error"}).json()
+    assert by_error["metric"] == "val/max_error"
+    for wrong in ("val/accuracy", "val/acuracy", "train/loss"):
+        answer = api.get(f"/v1/sweeps/{made['id']}/comparison", params={"metric": wrong})
+        (error,) = answer.json()["errors"]
+        names = ", ".join(found["metrics"])
+        assert (answer.status_code, error["field"]) == (422, "metric")
+        assert error["message"] == f"is {wrong!r}, which not all members have: must be one of {names}"
+
+
+def test_the_stopping_rule_decides_the_metric(api: httpx.Client) -> None:
+    made = api.post("/v1/sweeps", json=sweep(stopping=HALVING | {"metric": "val/f1"})).json()
+    assert api.get(f"/v1/sweeps/{made['id']}/comparison").json()["metric"] == "val/f1"
+
+
+def test_without_validation_rows_there_is_nothing_to_rank_by(api: httpx.Client) -> None:
+    made = api.post("/v1/sweeps", json=sweep(over={"list": [{"data.validation": 0.0}]})).json()
+    path = f"/v1/sweeps/{made['id']}/comparison"
+    assert [api.get(path).json()[name] for name in ("metrics", "best")] == [[], None]
+    answer = api.get(path, params={"metric": "val/accuracy"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metric")
+    assert "no validation rows" in answer.json()["errors"][0]["message"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from service.jobs.actions import apply_action
 from service.jobs.repository import (
     move,
     record_event,
+    record_kept,
     start_attempt,
 )
 from service.jobs.schemas import job_view
@@ -91,7 +92,7 @@ def test_a_run_is_updated_with_its_job(
     export_all(exporter)
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "RUNNING"
-    history = mlflow.history(run["info"]["run_id"], "train/loss")
+    history = mlflow.history(run["info"]["run_id"], "train/loss_step")
     seen = {(point["step"], point["value"], point["timestamp"]) for point in history}
     assert len(history) == len(seen)
     assert seen == {(point.step, point.value, point.time_ms) for point in points if point.name == "train/loss"}
@@ -138,7 +139,7 @@ def test_the_end_of_a_job_is_exported(database: Database, mlflow: MlflowServer, 
     run = run_of(database, mlflow, failed)
     assert run["info"]["status"] == "FAILED"
     assert {"key": "gradfleet.reason", "value": "worker_died: out of memory"} in run["data"]["tags"]
-    assert len(mlflow.history(run["info"]["run_id"], "train/loss")) == 3
+    assert len(mlflow.history(run["info"]["run_id"], "train/loss_step")) == 3
     assert run_of(database, mlflow, cancelled)["info"]["status"] == "KILLED"
     assert is_finished(database, failed)
     assert exporter.step() > 0
@@ -165,8 +166,8 @@ def test_a_run_describes_the_job_its_environment_and_its_result(
     note = tags["mlflow.note.content"]
     assert note.startswith("**Succeeded** after 0 of 100 steps: stopped_early: the watched metric")
     for line in (
-        "- val/accuracy: **0.9688**",
-        "- val/loss: **not a finite number**",
+        "- val/accuracy: last value **0.9688**",
+        "- val/loss: last value **not a finite number**",
         "`digits`, 1,797 rows of 64 features, 10 classes; 20% kept",
         "loss: hinge (margin 1.0); penalties: l2 0.0001",
         "lr 0.1, momentum 0.9, schedule cosine",
@@ -180,6 +181,40 @@ def test_a_run_describes_the_job_its_environment_and_its_result(
     assert (dataset["name"], dataset["digest"]) == ("digits", "0f" * 18)
     assert json.loads(dataset["source"]) == {"dataset": "digits", "sha256": "0f" * 32}
     assert json.loads(dataset["profile"])["rows"] == 1797
+
+
+def test_a_run_has_means_of_epochs_steps_and_the_kept_parameters(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    """The first of two epochs had the best parameters."""
+    means = [Point("train/loss_epoch", 2, 0.75, 8), Point("train/loss_epoch", 4, 0.25, 9)]
+    accuracies = [Point("val/accuracy", 2, 0.75, 8), Point("val/accuracy", 4, 0.5, 9)]
+    job_id = run_job(database, [*series(4), *means, *accuracies])
+    counts = {"confusion": [[3, 1], [0, 2]], "per_label": {"rows": [4, 2]}}
+    with database.writing() as session:
+        session.get_one(Job, job_id).validation_metrics = ["val/accuracy", "val/roc_auc"]
+        metrics = {"val/accuracy": 0.75, "val/roc_auc": None}
+        record_kept(session, job_id, 1, {"step": 2, "epoch": 1, "metrics": metrics}, counts)
+    end_job(database, job_id, State.SUCCEEDED)
+    export_all(exporter)
+    run = run_of(database, mlflow, job_id)
+    run_id = run["info"]["run_id"]
+
+    def points(name: str) -> list[tuple[int, str]]:
+        return [(point["step"], str(point["value"])) for point in mlflow.history(run_id, name)]
+
+    assert points("train/loss") == [(2, "0.75"), (4, "0.25")]
+    assert [step for step, _ in points("train/loss_step")] == [1, 2, 3, 4]
+    assert points("train/loss_epoch") == []
+    assert points("kept/val/accuracy") == [(2, "0.75")]
+    assert points("kept/val/roc_auc") == [(2, "NaN")]
+    assert {entry["key"]: entry["value"] for entry in run["data"]["metrics"]}["val/accuracy"] == 0.5
+    note = tags_of(run)["mlflow.note.content"]
+    of_kept = "- val/accuracy: **0.75** with the kept parameters, those after epoch 1; last value **0.5**"
+    assert of_kept in note
+    query = {"run_id": run_id, "path": "model/evaluation.json"}
+    evaluation = httpx.get(f"{mlflow.url}/get-artifact", params=query).json()
+    assert evaluation == {"step": 2, "epoch": 1, "metrics": metrics, "classes": list("0123456789"), **counts}
 
 
 @pytest.mark.usefixtures("digits")

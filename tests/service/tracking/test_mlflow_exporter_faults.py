@@ -77,7 +77,7 @@ def test_a_lost_response_duplicates_nothing(
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"
     assert len(run["inputs"]["dataset_inputs"]) == 1
-    history = mlflow.history(run["info"]["run_id"], "train/loss")
+    history = mlflow.history(run["info"]["run_id"], "train/loss_step")
     assert sorted(point["step"] for point in history) == list(range(1, 21))
 
 
@@ -100,7 +100,7 @@ def test_nothing_is_lost_or_duplicated_when_the_server_is_killed(
     ]
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"
-    history = mlflow.history(run["info"]["run_id"], "train/loss")
+    history = mlflow.history(run["info"]["run_id"], "train/loss_step")
     assert sorted((point["step"], point["value"]) for point in history) == [
         (point.step, point.value) for point in points
     ]
@@ -122,7 +122,7 @@ def test_a_new_exporter_continues_where_the_last_one_stopped(
     finally:
         successor.stop()
     run = run_of(database, mlflow, job_id)
-    assert len(mlflow.history(run["info"]["run_id"], "train/loss")) == POINTS_PER_CALL + 5
+    assert len(mlflow.history(run["info"]["run_id"], "train/loss_step")) == POINTS_PER_CALL + 5
 
 
 def test_only_the_rejected_point_is_skipped(database: Database, mlflow: MlflowServer, exporter: MlflowExporter) -> None:
@@ -130,7 +130,7 @@ def test_only_the_rejected_point_is_skipped(database: Database, mlflow: MlflowSe
     job_id = run_job(database, [*series(10), bad, *series(10, "val/loss")])
     export_all(exporter)
     run_id = run_of(database, mlflow, job_id)["info"]["run_id"]
-    assert len(mlflow.history(run_id, "train/loss")) == 10
+    assert len(mlflow.history(run_id, "train/loss_step")) == 10
     assert len(mlflow.history(run_id, "val/loss")) == 10
     with database.reading() as session:
         (event,) = session.scalars(select(Event).where(Event.kind == "mlflow_set_aside"))

@@ -72,7 +72,7 @@ def test_the_run_of_a_job_deleted_during_its_export_is_ended(
     (run,) = mlflow.runs_of(job_id, record.experiment_id)
     assert run["info"]["status"] == "KILLED"
     assert tags_of(run)["gradfleet.reason"] == "the job was deleted before its export was complete"
-    assert len(mlflow.history(record.run_id, "train/loss")) == 5, "exported points are kept"
+    assert len(mlflow.history(record.run_id, "train/loss_step")) == 5, "exported points are kept"
 
 
 def test_the_run_of_a_deleted_job_stays_as_it_is_after_a_complete_export(

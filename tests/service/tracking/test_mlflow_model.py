@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.tracking.model.gradfleet_pyfunc import MAX_ROWS, Classifier, ModelFileError, _load_pyfunc
+from service.tracking.model.gradfleet_pyfunc import MAX_ROWS, ModelFileError, TrainedModel, _load_pyfunc
 from service.tracking.model.mlflow_model import model_files
 from tests.service.fixtures.models import (
     BEST,
@@ -30,7 +30,8 @@ from workers.record.checkpoint import CheckpointError
 
 def files_of(checkpoint: Path, computation: str = COMPUTATION, dtype: str = "float32") -> dict[str, bytes]:
     identity = {"run_id": "0" * 32, "model_id": "m-" + "0" * 32, "utc_time_created": "2026-01-01 00:00:00.000000"}
-    files = model_files(checkpoint, JOB, computation, classes=CLASSES, dtype=dtype, identity=identity)
+    dataset = {"path": "", "digest": "", "rows": 9, "features": FEATURES, "classes": CLASSES, "dtype": dtype}
+    files = model_files(checkpoint, JOB, computation, dataset=dataset, identity=identity)
     return {path: file.read_bytes() if isinstance(file, Path) else file for path, file in files.items()}
 
 
@@ -104,7 +105,7 @@ def test_any_number_of_rows(tmp_path: Path, count: int) -> None:
 
 
 def test_rows_of_another_width_are_rejected(tmp_path: Path) -> None:
-    model: Classifier = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path)) / "data"))
+    model: TrainedModel = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path)) / "data"))
     with pytest.raises(ValueError, match=r"must be of shape \(rows, 4\), not \(2, 5\)"):
         model.predict(np.zeros((2, 5)))
 
@@ -122,11 +123,16 @@ def test_a_damaged_file_is_rejected(tmp_path: Path, name: str) -> None:
 
 
 def test_weights_of_another_model_are_rejected_by_name() -> None:
-    description = {"features": FEATURES, "classes": CLASSES, "layers": [{"type": "linear", "units": 3}]}
+    description = {
+        "task": "classification",
+        "features": FEATURES,
+        "classes": CLASSES,
+        "layers": [{"type": "linear", "units": 3}],
+    }
     weight, bias = np.zeros((FEATURES, 3), np.float32), np.zeros(3, np.float32)
-    Classifier(description, {"scores.weight": weight, "scores.bias": bias})
+    TrainedModel(description, {"scores.weight": weight, "scores.bias": bias})
     with pytest.raises(ModelFileError, match=r"weights\.safetensors is not of this model.*scores\.bias is missing"):
-        Classifier(description, {"scores.weight": weight})
+        TrainedModel(description, {"scores.weight": weight})
 
 
 def test_a_checkpoint_that_is_damaged_or_of_another_job_is_rejected(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_files_are_reproducible_and_contain_no_pickle(tmp_path: Path) -> None:
 def test_a_row_with_a_number_that_is_no_index_is_refused(value: float) -> None:
     layers = [{"type": "one_hot", "classes": 3, "name": "codes"}, {"type": "flatten"}, {"type": "linear", "units": 2}]
     weights = {"scores.weight": np.eye(6, 2, dtype=np.float32), "scores.bias": np.zeros(2, np.float32)}
-    model = Classifier({"features": 2, "classes": ["a", "b"], "layers": layers}, weights)
+    model = TrainedModel({"task": "classification", "features": 2, "classes": ["a", "b"], "layers": layers}, weights)
     features = np.zeros((MAX_ROWS + 5, 2), np.float32)
     assert set(model.predict(features)["label"]) == {"a"}
     features[MAX_ROWS + 3, 1] = value

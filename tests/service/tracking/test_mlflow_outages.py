@@ -54,7 +54,7 @@ def settings(tmp_path: Path, proxy: FlakyProxy) -> Settings:
 def assert_exported_once(database: Database, mlflow: MlflowServer, job_id: str, points: list[Point]) -> None:
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"
-    history = mlflow.history(run["info"]["run_id"], "train/loss")
+    history = mlflow.history(run["info"]["run_id"], "train/loss_step")
     exported = sorted((point["step"], point["value"], point["timestamp"]) for point in history)
     assert exported == [(point.step, point.value, point.time_ms) for point in points]
 

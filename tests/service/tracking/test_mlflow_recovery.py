@@ -82,7 +82,7 @@ def finish(database: Database, exporter: MlflowExporter, job_id: str) -> None:
 def steps(database: Database, mlflow: MlflowServer, job_id: str) -> list[int]:
     """The steps of the points in the run of a job."""
     run_id = run_of(database, mlflow, job_id)["info"]["run_id"]
-    return sorted(int(point.get("step", 0)) for point in mlflow.history(run_id, "train/loss"))
+    return sorted(int(point.get("step", 0)) for point in mlflow.history(run_id, "train/loss_step"))
 
 
 @pytest.mark.parametrize("begun", [True, False])

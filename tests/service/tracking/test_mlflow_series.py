@@ -19,7 +19,7 @@ from service.store.models import Job, MlflowRun
 from service.tracking import job_export
 from service.tracking.job_export import JobExport
 from service.tracking.mlflow.api import Run, UnavailableError
-from service.tracking.series import MOST, bucket_width, chosen
+from service.tracking.series import MOST, bucket_width, chosen, mlflow_name
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job
 from workers.record.history import is_reported
@@ -177,7 +177,7 @@ def test_the_exported_points_do_not_depend_on_batches_and_failures(
             for index in chosen(*columns, bucket_width(TOTAL), last=True).tolist():
                 point = series[index]
                 stored = point.value if point.value != 0 else 0.0  # SQLite stores -0.0 as 0.0
-                expected[name, point.step] = {(repr(stored), point.time_ms)}
+                expected[mlflow_name(name), point.step] = {(repr(stored), point.time_ms)}
     assert api.points == expected
     assert api.largest <= per_call
     if not any(failures):  # MLflow is slow for points that it has, and logs an error

@@ -114,6 +114,7 @@ def test_the_comparison_is_in_the_run(database: Database, mlflow: MlflowServer, 
     assert run["info"]["status"] == "FINISHED"
     metrics = entries(run, "metrics")
     assert (metrics["hinge/val/accuracy"], metrics["softmax/val/accuracy"]) == (0.625, 0.875)
+    assert (metrics["hinge/kept/val/accuracy"], metrics["softmax/kept/val/accuracy"]) == (0.625, 0.875)
     assert metrics["softmax/val/loss"] == 0.25
     assert json.loads(artifact(mlflow, run_id, "comparison.json"))["best"] == 1
     rows = list(csv.DictReader(io.StringIO(artifact(mlflow, run_id, "comparison.csv"))))
@@ -134,8 +135,8 @@ def test_the_comparison_is_in_the_run(database: Database, mlflow: MlflowServer, 
     note = entries(run, "tags")["mlflow.note.content"].replace(sweep_note.GAP, "").splitlines()
     assert note[0].startswith("**Succeeded**: 4 jobs: 4 succeeded. [Compare them in charts](#/experiments/")
     softmax, hinge = (line for line in note if line.startswith(("| softmax", "| hinge")))
-    assert softmax.startswith("| softmax | **0.875 ± 0** | 0.25 ± 0 |"), "the best is first"
-    assert hinge.startswith("| hinge (margin 1.0) | **0.625 ± 0.18** | 0.25 ± 0 |")
+    assert softmax.startswith("| softmax | **0.875 ± 0** | 0.875 ± 0 | 0.25 ± 0 |"), "the best is first"
+    assert hinge.startswith("| hinge (margin 1.0) | **0.625 ± 0.18** | 0.625 ± 0.18 | 0.25 ± 0 |")
     with database.reading() as session:
         assert f"/runs/{session.get_one(MlflowRun, jobs[0]).run_id}?" in hinge
 
@@ -164,7 +165,9 @@ def test_the_best_model_of_a_sweep_has_an_alias(
 ) -> None:
     name = f"digits {free_port()}"
     sweep_id, jobs = make_sweep(database, registered_model_name=name)
-    for job_id, accuracy in zip(jobs, (0.5, 0.9, 0.7, 0.8), strict=True):
+    # The alias follows the parameters that are kept, since the models have these.
+    accuracies = zip(jobs, (0.5, 0.9, 0.7, 0.8), (0.6, 0.7, 0.95, 0.8), strict=True)
+    for job_id, accuracy, kept in accuracies:
         with database.writing() as session:
             job = session.get_one(Job, job_id)
             job.spec = SPEC.model_dump(mode="json") | {
@@ -173,13 +176,13 @@ def test_the_best_model_of_a_sweep_has_an_alias(
             }
             job.dataset = DATASET | {"digest": "0" * 64, "classes": list(CLASSES)}
         checkpoint_in(settings.job_dir(job_id), job=job_id)
-        succeed(database, job_id, accuracy)
+        succeed(database, job_id, accuracy, kept)
     exporter.step()
     exporter.step()
     assert sweep_of(database, sweep_id).mlflow_finished
     answer = mlflow.call("GET", "registered-models/alias", params={"name": name, "alias": "best"})
     with database.reading() as session:
-        assert answer["model_version"]["run_id"] == session.get_one(MlflowRun, jobs[1]).run_id
+        assert answer["model_version"]["run_id"] == session.get_one(MlflowRun, jobs[2]).run_id
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -204,8 +207,10 @@ def test_the_experiment_and_the_sweep_have_saved_views(
     query = {"experiment_id": sweep.mlflow_experiment_id}
     experiment = mlflow.call("GET", "experiments/get", params=query)["experiment"]
     views = {tag["key"].removeprefix("mlflow.sharedViewState."): tag["value"] for tag in experiment["tags"]}
-    assert "metrics.`val/accuracy`" in json.loads(views["gradfleet"])["selectedColumns"]
+    columns = ["kept/val/accuracy", "val/accuracy", "kept/val/loss", "train/loss"]
+    assert json.loads(views["gradfleet"])["selectedColumns"][:4] == [f"metrics.`{name}`" for name in columns]
     view = json.loads(views[sweep_id])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`kept/val/accuracy`", False)
     assert view["groupBy"]["groupByKeys"] == [
         {"mode": "param", "groupByData": "loss.type"},
         {"mode": "param", "groupByData": "loss.margin"},
@@ -251,7 +256,7 @@ def test_the_picture_is_uploaded_once_it_is_drawn(
     exporter.step()
     assert not sweep_of(database, sweep_id).mlflow_finished
     (request,) = requests
-    assert [member.accuracy for member in request.members] == [0.8, 0.9, 0.95]
+    assert [member.value for member in request.members] == [0.8, 0.9, 0.95]
     assert [member.subject.job for member in request.members] == jobs[:-1]
     assert request.members[2].overrides == {"loss": LOSSES[1], "training.seed": 0}
 
@@ -259,3 +264,26 @@ def test_the_picture_is_uploaded_once_it_is_drawn(
     exporter.step()
     assert sweep_of(database, sweep_id).mlflow_finished
     assert artifact(mlflow, run_of(database, mlflow, sweep_id)["info"]["run_id"], "comparison.png") == "a picture"
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_the_views_of_a_regression_show_its_errors(
+    database: Database, mlflow: MlflowServer, exporter: MlflowExporter
+) -> None:
+    sweep_id, jobs = make_sweep(database, seeds=1)
+    errors = ["val/r2", "val/loss", "val/mean_absolute_error", "val/mean_squared_error"]
+    with database.writing() as session:
+        for job_id in jobs:
+            job = session.get_one(Job, job_id)
+            job.task, job.validation_metrics = "regression", errors
+    exporter.step()
+    query = {"experiment_id": sweep_of(database, sweep_id).mlflow_experiment_id}
+    tags = mlflow.call("GET", "experiments/get", params=query)["experiment"]["tags"]
+    for view in (json.loads(tag["value"]) for tag in tags if tag["key"].startswith("mlflow.sharedViewState.")):
+        assert view["selectedColumns"][:6] == [
+            "metrics.`kept/val/r2`", "metrics.`val/r2`", "metrics.`kept/val/loss`",
+            "metrics.`kept/val/mean_absolute_error`", "metrics.`kept/val/mean_squared_error`", "metrics.`train/loss`",
+        ]  # fmt: skip
+        charts = [chart["metricKey"] for chart in view["compareRunCharts"]]
+        assert charts[:4] == errors
+        assert not [name for name in charts if "accuracy" in name or "kept" in name]

@@ -93,6 +93,8 @@ def _create_jobs() -> None:
         sa.Column("idempotency_key", sa.String(), nullable=True),
         sa.Column("body_sha256", sa.String(), nullable=False),
         sa.Column("total_steps", sa.BigInteger(), nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("validation_metrics", sa.JSON(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("latest_metrics", sa.JSON(), nullable=False),

@@ -33,7 +33,7 @@ def draw_margins_and_confidence(name: str, spec: Mapping[str, Any], found: Predi
 
 def _draw_margins(axes: Axes, found: Predictions, wanted: float) -> None:
     style_axes(axes, "margins", "score of the true class − best other score", "rows")
-    lead, right = margins(found.scores, found.labels), found.predicted == found.labels
+    lead, right = margins(found.scores, found.truth), found.predicted == found.truth
     edges = np.histogram_bin_edges(np.append(lead, wanted), MARGIN_BINS)
     _stack(axes, lead[right], lead[~right], edges)
     axes.axvline(wanted, color="0.2", linestyle="--", linewidth=1.2, label=f"margin of the hinge loss, {wanted:g}")
@@ -42,7 +42,7 @@ def _draw_margins(axes: Axes, found: Predictions, wanted: float) -> None:
 
 def _draw_confidences(axes: Axes, found: Predictions) -> None:
     style_axes(axes, "confidence", "softmax of the scores at the predicted class", "rows")
-    claimed, right = probabilities(found.scores).max(axis=1), found.predicted == found.labels
+    claimed, right = probabilities(found.scores).max(axis=1), found.predicted == found.truth
     _stack(axes, claimed[right], claimed[~right], np.linspace(0, 1, CALIBRATION_BINS + 1))
     axes.axvline(claimed.mean(), color="0.2", linestyle=":", label=f"mean confidence {claimed.mean():.3f}")
     axes.axvline(right.mean(), color=ORANGE, label=f"accuracy {right.mean():.3f}")
@@ -59,7 +59,7 @@ def _stack(axes: Axes, right: NDArray[np.float64], wrong: NDArray[np.float64], e
 
 
 def _draw_reliability(axes: Axes, found: Predictions) -> None:
-    bins = calibration(found.scores, found.labels)
+    bins = calibration(found.scores, found.truth)
     title = f"expected calibration error {bins.error:.4f}"
     style_axes(axes, title, f"confidence, in {len(bins.counts)} bins", "accuracy")
     there = bins.counts > 0

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.analysis.style import label_axes, panels, plain
-from service.visible_text import visible
+from core.metrics.labels.counts import confusion
+from service.analysis.style import label_axes, panels, plain, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,13 +22,6 @@ PAIRS = 5
 LONGEST_NAME, CHARACTER = 14, 0.1  # characters of a class name, and inches per character
 
 
-def confusion_matrix(found: Predictions) -> NDArray[np.int64]:
-    """Return the number of rows by true and predicted class: int64 (classes, classes)."""
-    classes = len(found.classes)
-    counts = np.bincount(found.labels * classes + found.predicted, minlength=classes**2)
-    return counts.reshape(classes, classes)
-
-
 def most_confused(matrix: NDArray[np.int64], pairs: int) -> list[tuple[int, int, int]]:
     """Return the largest non-zero entries off the diagonal: (true class, predicted class, count)."""
     wrong = matrix.copy()
@@ -40,18 +33,18 @@ def most_confused(matrix: NDArray[np.int64], pairs: int) -> list[tuple[int, int,
 
 def draw_confusion_matrix(name: str, found: Predictions) -> Figure | None:
     """Draw the counts, coloured by their share of the rows of the true class; None if there are too many classes."""
-    classes = len(found.classes)
+    classes = len(found.names)
     if classes > MOST_CLASSES:
         return None
-    matrix = confusion_matrix(found)
+    matrix = confusion(found.scores, found.truth)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
     size = float(np.clip(0.62 * classes, 3.6, 7))
-    names = list(map(visible, found.classes))
-    names = [text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…" for text in names]
+    names = [shortened(text, LONGEST_NAME) for text in found.names]
     longest = max(map(len, names)) if classes <= MOST_WITH_NAMES else 0
     title = f"{name}: confusion matrix ({found.in_words})"
-    figure, (axes, words) = panels(title, (size, 3.0), size, names=max(0, longest - 3) * CHARACTER)
+    space = max(0, longest - 3) * CHARACTER
+    figure, (axes, words) = panels(title, (size, 3.0), size, names=(space, space))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     label_axes(axes, "rows, and their share of the true class", "predicted class", "true class")
     names = list(map(plain, names))
@@ -62,7 +55,7 @@ def draw_confusion_matrix(name: str, found: Predictions) -> Figure | None:
 
     words.set_axis_off()
     right = int(np.trace(matrix))
-    lines = [f"correct: {right:,} of {len(found.labels):,}, {right / len(found.labels):.2%}"]
+    lines = [f"correct: {right:,} of {len(found.truth):,}, {right / len(found.truth):.2%}"]
     lines += ["", "most confused, true → predicted:"]
     lines += [
         f"  {count:,} × {names[row]} → {names[column]}" for row, column, count in most_confused(matrix, PAIRS)
