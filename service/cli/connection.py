@@ -27,23 +27,23 @@ RETRIES = 2
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Client]:
-    """Yield a client whose errors end the command with a message."""
+def connected(url: str, *, code: int = 1) -> Iterator[Client]:
+    """Yield a client whose errors end the command with a message and an exit status."""
     try:
         with Client(url, retries=RETRIES) as client:
             yield client
     except UnreachableError as error:
         hint = "; start the service with `gradfleet up`, or give another address with --url"
-        fail(f"{error}{hint if isinstance(error.__cause__, httpx.ConnectError) else ''}")
+        fail(f"{error}{hint if isinstance(error.__cause__, httpx.ConnectError) else ''}", code=code)
     except ApiError as error:
-        fail(*error.lines)
+        fail(*error.lines, code=code)
     except GradfleetError as error:
-        fail(str(error))
+        fail(str(error), code=code)
 
 
-def spec_in(file: Path) -> dict[str, Any]:
+def spec_in(file: Path, *, code: int = 1) -> dict[str, Any]:
     """Read the spec in a file; end the command with a message if there is none."""
     try:
         return read_spec(file)
     except SpecFileError as error:
-        fail(*error.lines)
+        fail(*error.lines, code=code)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.certificates import certificates_app
 from service.cli.command_line import CommandLine
 from service.cli.datasets import datasets
 from service.cli.demo.demo import demo
@@ -23,7 +24,7 @@ app = typer.Typer(
     cls=CommandLine,
     help="Exact distributed batch training: jobs over REST, every loss recorded.",
     epilog="Exit status: 0 success; 1 rejected, or the service does not respond; 2 invalid command line; 3 the watched "
-    "job, or a job of the watched sweep, failed or was cancelled; 130 interrupted.",
+    "job, or a job of the watched sweep, failed or was cancelled; 130 interrupted. `verify` has its own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,6 +33,7 @@ for command in (up, serve, migrate, demo):
     app.command(cls=ServerCommand)(command)
 app.add_typer(jobs_app)
 app.add_typer(sweeps_app)
+app.add_typer(certificates_app)
 app.add_typer(datasets, name="datasets")
 app.add_typer(tokens, name="tokens")
 app.command()(gradcheck)

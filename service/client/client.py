@@ -124,6 +124,13 @@ class Client:
         preview: Preview = self._transport.fetch("layers", "POST", "/v1/jobs/validate", body=spec)
         return preview
 
+    def verify(self, certificate: Mapping[str, Any], *, workers: int = 1, cpus_per_worker: int = 1) -> Job:
+        """Run the job of a certificate again; `verification` of the returned job says what was found so far."""
+        query = {"workers": workers, "cpus_per_worker": cpus_per_worker}
+        return self._job(
+            self._transport.fetch("state", "POST", "/v1/certificates/verify", query=query, body=certificate)
+        )
+
     def register_dataset(
         self,
         name: str,

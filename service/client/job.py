@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from service.client.errors import JobCancelledError, JobFailedError
 from service.client.handle import Handle
@@ -61,6 +61,11 @@ class Job(Handle[JobData]):
         resources = {name: value for name, value in changes.items() if value is not None}
         body = {"resources": resources}
         return self._update(self._transport.fetch("state", "PATCH", self._path(), body=body))
+
+    def certificate(self) -> dict[str, Any]:
+        """Return the certificate of a job that has succeeded."""
+        found: dict[str, Any] = self._transport.fetch("root", "GET", self._path("/certificate"))
+        return found
 
     def delete(self) -> None:
         """Delete the job with everything that belongs to it. The job must have ended."""

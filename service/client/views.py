@@ -60,6 +60,27 @@ class Kept(TypedDict):
     details: dict[str, Any] | None
 
 
+class Difference(TypedDict):
+    """A field of a certificate that is not what a verification found; steps are None where there are none."""
+
+    field: str
+    message: str
+    after_step: int | None
+    by_step: int | None
+    first_step: int | None
+
+
+class Verification(TypedDict):
+    """What a job has found that verifies a certificate; `equal` is None until it is known."""
+
+    of: str
+    root: str
+    equal: bool | None
+    first_difference: Difference | None
+    differences: list[Difference]
+    notes: list[str]
+
+
 class JobData(TypedDict):
     """A job."""
 
@@ -86,6 +107,7 @@ class JobData(TypedDict):
     mlflow_problem: str | None
     params_sha256: str | None
     sweep: Membership | None
+    verification: Verification | None
 
 
 class SweepMlflowRun(MlflowRun):

@@ -67,6 +67,12 @@ def find_dataset(session: Session, reference: str) -> Dataset:
     return found
 
 
+def find_content(session: Session, digest: str) -> Dataset | None:
+    """The newest version of a dataset that has the content with this digest, under whatever name; None without one."""
+    newest = select(Dataset).where(Dataset.digest == digest).order_by(Dataset.created_at.desc()).limit(1)
+    return session.scalar(newest)
+
+
 def is_recorded(database: Transactions, file: Path) -> bool:
     """Whether a file, whose name is its digest, belongs to a dataset."""
     with database.reading() as session:

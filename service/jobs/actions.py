@@ -12,7 +12,19 @@ from service.errors import ConflictError
 from service.jobs.events import add_event
 from service.jobs.repository import changed, count_ended, move
 from service.jobs.states import ACTIONS, TERMINAL, Action, State
-from service.store.models import UNEXPORTED, Attempt, Event, Job, Label, Metric, MlflowRun, OrphanedRun, Sweep
+from service.store.models import (
+    UNEXPORTED,
+    Attempt,
+    Event,
+    Job,
+    Label,
+    Metric,
+    Milestone,
+    MlflowRun,
+    OrphanedRun,
+    Sweep,
+    Verification,
+)
 from service.store.rows import find_or_404
 
 if TYPE_CHECKING:
@@ -80,7 +92,7 @@ def delete_job(session: Session, job_id: str) -> None:
         )
     orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNEXPORTED)
     session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
-    for table in (Metric, Event, Attempt, Label, MlflowRun):
+    for table in (Metric, Milestone, Event, Attempt, Label, MlflowRun, Verification):
         session.execute(delete(table).where(table.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))
     count_ended(session, state, -1)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
+from service.jobs.certificates.milestones import record_milestones
+from service.jobs.certificates.verification import check_milestones, conclude
 from service.jobs.repository import (
     finish_attempt,
     get_attempt,
@@ -66,6 +68,8 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
             record_event(session, job_id, attempt, "training_started", data=data)
         case Progress():
             record_points(session, job_id, attempt, event.series)
+            if event.milestones and record_milestones(session, job_id, attempt, event.milestones):
+                check_milestones(session, job_id)
             record_progress(session, job_id, attempt, epoch=event.epoch, step=event.step)
         case Checkpointed():
             record_result(session, job_id, attempt, params_sha256=event.params_sha256)
@@ -116,6 +120,8 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
         else:
             record_restart(session, job_id, attempt, reason=end.reason, message=end.message)
     move(session, job_id, from_=state, to=target, reason=reason, attempt=attempt)
+    if target is State.SUCCEEDED:
+        conclude(session, job_id)
 
 
 def _reason_of_sweep(job: Job) -> str | None:

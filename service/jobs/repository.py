@@ -118,6 +118,7 @@ def create_job(
 def list_jobs(session: Session, wanted: JobFilter) -> tuple[Sequence[Job], bool]:
     """A page of jobs, newest first, and whether there are more."""
     query = select(Job).options(selectinload(Job.attempts), joinedload(Job.mlflow_run), selectinload(Job.labels))
+    query = query.options(joinedload(Job.verification))
     job_id: InstrumentedAttribute[str] = Job.id
     for key, value in map(parse_filter, wanted.label):
         label = aliased(Label)

@@ -11,6 +11,7 @@ from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_dige
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
 from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
+from service.jobs.certificates import routes as certificates
 from service.jobs.checks import check_job, checked_resources
 from service.jobs.figures import validation_metrics
 from service.jobs.live import routes as events
@@ -173,4 +174,5 @@ def _apply(job_id: str, action: Action, response: Response, services: Services) 
 
 
 router.include_router(metrics.router)
+router.include_router(certificates.of_jobs)
 router.include_router(events.router)

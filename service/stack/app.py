@@ -23,6 +23,7 @@ from service.http.observed import Observed
 from service.http.openapi import complete
 from service.http.problems import install_problem_handlers
 from service.jobs import routes as jobs
+from service.jobs.certificates import routes as certificates
 from service.jobs.live.streams import EventStreams
 from service.monitoring import routes as monitoring
 from service.sweeps import routes as sweeps
@@ -99,7 +100,7 @@ def create_app(
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
     security = [BEARER] if settings.requires_token else []
-    for domain in (jobs, sweeps, datasets, monitoring):
+    for domain in (jobs, certificates, sweeps, datasets, monitoring):
         app.include_router(domain.router, dependencies=security)
     app.include_router(monitoring.probes)
     install_docs_page(app)

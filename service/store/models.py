@@ -102,6 +102,7 @@ class Job(Base):
     attempts: Mapped[list[Attempt]] = relationship(order_by="Attempt.number", viewonly=True)
     labels: Mapped[list[Label]] = relationship(order_by="Label.key")
     mlflow_run: Mapped[MlflowRun | None] = relationship(viewonly=True)
+    verification: Mapped[Verification | None] = relationship(viewonly=True)
 
 
 # The queue, with what decides whether a job can start: jobs that cannot are skipped without reading their rows.
@@ -220,6 +221,28 @@ class Metric(Base):
     step: Mapped[int] = mapped_column(BigInteger)
     value: Mapped[float] = mapped_column(Float64, nullable=True)
     time_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class Milestone(Base):
+    """Digest of a job's parameters after a step; the steps follow from the length of the job."""
+
+    __tablename__ = "milestones"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    params_sha256: Mapped[str]
+
+
+class Verification(Base):
+    """A job that verifies a certificate; `equal` is null until it has ended or something differs."""
+
+    __tablename__ = "verifications"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    certificate: Mapped[dict[str, Any]]
+    equal: Mapped[bool | None]
+    differences: Mapped[list[Any]] = mapped_column(JSON)
+    notes: Mapped[list[str]]
 
 
 class Dataset(Base):

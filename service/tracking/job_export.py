@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import selectinload, undefer
 
+from service.jobs.certificates.issue import fingerprint_of
 from service.jobs.events import add_event
 from service.jobs.series.points import Point
 from service.jobs.states import State
-from service.store.models import Event, Job, Metric, MlflowRun
+from service.store.models import Job, Metric, MlflowRun
 from service.tracking.artifacts.artifacts import Artifacts
 from service.tracking.artifacts.pictures import DrawnPictures
 from service.tracking.backlog import STATUS
@@ -48,7 +49,7 @@ class JobExport:
         self._api = api
         self.pictures = DrawnPictures(settings)
         self._recovery = Recovery(database, api)
-        self._artifacts = Artifacts(api, settings, self.pictures, self)
+        self._artifacts = Artifacts(api, database, settings, self.pictures, self)
 
     def close(self) -> None:
         """End the drawing process."""
@@ -72,7 +73,7 @@ class JobExport:
             job = session.get(Job, job_id, options=[selectinload(Job.labels), undefer(Job.evaluation)])
             if job is None:
                 return False  # just deleted
-            fingerprint = _fingerprint(session, job_id)
+            fingerprint = fingerprint_of(session, job_id)
             record = session.get(MlflowRun, job_id)
             cursor = record.metric_cursor if record is not None else 0
             query = (
@@ -210,13 +211,6 @@ class JobExport:
                 add_event(session, job_id, kind, data=data)
                 if problem is not None:
                     _set_problem(session, job_id, problem)
-
-
-def _fingerprint(session: Session, job_id: str) -> dict[str, str]:
-    """Return the fingerprint of the machine of the last attempt; empty before the first."""
-    query = select(Event.data).where(Event.job_id == job_id, Event.kind == "training_started")
-    data = session.scalar(query.order_by(Event.id.desc()).limit(1))
-    return dict(data["fingerprint"]) if data else {}
 
 
 def _set_problem(session: Session, job_id: str, problem: str | None) -> None:

@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tests.workers.fixtures.attempts import (
     Undisturbed,
@@ -37,7 +38,7 @@ from workers.cluster.attempt import NAMESPACE, Attempt, AttemptLostError, Superv
 from workers.cluster.levels import common_level, levels_of_nodes
 from workers.machine.arithmetic import SETTING, check_level, levels_here, node_environment
 from workers.machine.fingerprint import fingerprint
-from workers.record.events import Checkpointed, Restarted, Started
+from workers.record.events import Checkpointed, Progress, Restarted, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -137,27 +138,56 @@ def train_on_different_cpus(directory: Path) -> None:
     changes = {"training.epochs": 3, "training.shards": 2, "model.layers": LAYERS}
     dataset = blobs(directory)
 
-    def spec(level: str | None) -> dict[str, Any]:
-        return job(**changes, **{"training.arithmetic": level, "resources.workers": 2})
+    def spec(level: str | None, workers: int = 2) -> dict[str, Any]:
+        return job(**changes, **{"training.arithmetic": level, "resources.workers": workers})
 
     whole = undisturbed(spec(low), dataset, directory / "whole")
-    with local_nodes([low, high]):
+    with local_nodes([low, high]) as (_, nodes):
         assert common_level(levels_of_nodes()) == low
         supervisor = Supervisors().take()
 
-        def history(name: str, level: str | None) -> list[Event]:
-            given = replace(whole.again(directory / name), spec=assignment(spec(level), dataset, directory).spec)
+        def history(name: str, level: str | None, workers: int = 2) -> list[Event]:
+            resolved = assignment(spec(level, workers), dataset, directory).spec
+            given = replace(whole.again(directory / name), spec=resolved)
             return all_events(Attempt.start(given, supervisor), [])
 
         of_both = history("both", low)
         whole.assert_same(of_both, directory / "both")
         (started,) = of_kind(of_both, Started)
         assert started.workers == 2
+        # What the certificate of a job holds is the same on each node alone, and on both.
+        milestones = milestones_of(whole.outcome.events)
+        assert len(milestones) == 18
+        assert milestones_of(of_both) == milestones
+        for busy, name in zip(nodes, ("on the higher node", "on the lower node"), strict=True):
+            with occupied(busy):
+                of_one = history(name, low, workers=1)
+            whole.assert_same(of_one, directory / name)
+            assert milestones_of(of_one) == milestones
         (started,) = of_kind(history("one", high), Started)
         assert started.workers == 1
         check_level(high, started.fingerprint)
         end = history("neither", None)[-1]
         assert (end.outcome, end.reason) == ("failed", "workers_differ"), end
+
+
+def milestones_of(history: Sequence[Event]) -> dict[int, str]:
+    return {step: digest for event in of_kind([*history], Progress) for step, digest in event.milestones.items()}
+
+
+@contextmanager
+def occupied(node: Any) -> Iterator[None]:
+    """Take the CPU of a node, so that a job runs on the other one."""
+    strategy = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    actor = ray.remote(num_cpus=1, scheduling_strategy=strategy)(Occupant).remote()
+    assert ray.get(actor.node.remote()) == node.node_id
+    yield
+    ray.kill(actor)
+
+
+class Occupant:
+    def node(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
 
 
 LOSSES = {"worker": lose_a_workers_node, "supervisor": lose_the_supervisors_node}

@@ -22,6 +22,7 @@ from service.store import Database, migrate
 from tests.service.fakes.cluster import FakeAttempt, FakeCluster
 from tests.service.fixtures.support import served
 from workers.record.events import Checkpointed, Ended, Progress, Series, Started
+from workers.record.milestones import milestone_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,8 @@ class Played(FakeAttempt):
         self.report(Started(step=0, workers=2, fingerprint={}, changed={}))
         if self.assignment.spec["training"]["epochs"] == SHORT:
             series = {"train/loss": Series(steps, 1 / steps, steps)}
-            self.report(Progress(epoch=SHORT, step=STEPS, series=series), Checkpointed(STEPS, "ab" * 32))
+            milestones = {step: f"{step:064x}" for step in milestone_steps(STEPS)}
+            self.report(Progress(SHORT, STEPS, series, milestones), Checkpointed(STEPS, milestones[STEPS]))
             self.report(Ended("succeeded", "completed"))
 
     def pause(self) -> None:

@@ -112,6 +112,9 @@ def test_mlflow_has_the_run(client: Client, stack: Stack, tmp_path: Path) -> Non
         Path(tracking.download_artifacts(run.info.run_id, "model/checkpoint.json", str(tmp_path))).read_text()
     )
     assert header["params_sha256"] == job["params_sha256"]
+    certificate = tracking.download_artifacts(run.info.run_id, "model/certificate.json", str(tmp_path))
+    assert json.loads(Path(certificate).read_text()) == job.certificate()
+    assert run.data.tags["gradfleet.certificate.root"] == job.certificate()["root"]
 
 
 def test_mlflow_has_fewer_points_of_a_long_job(client: Client, stack: Stack) -> None:
@@ -138,8 +141,8 @@ def test_a_job_whose_data_is_gone_has_a_reason(client: Client, stack: Stack) -> 
 
 
 def test_a_poisoned_job_fails_with_its_step(client: Client) -> None:
-    optimizer = {"type": "sgd", "lr": 1e30}
-    job = client.submit(digits_job(optimizer=optimizer)).wait(timeout=60, raise_on_failure=False)
+    diverging = digits_job(optimizer={"type": "sgd", "lr": 1e12}, regularization={"l2": 1.0})
+    job = client.submit(diverging).wait(timeout=60, raise_on_failure=False)
     assert job["state"] == "failed"
     assert job["reason"].startswith("non_finite_loss: the loss became")
     assert "step" in job["reason"]

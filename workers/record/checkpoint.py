@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ class PatienceSoFar:
 class Snapshot:
     """The state of training after `step` steps: flat vectors of the parameters and of each slot of the optimizer.
 
-    `epoch_sums` are the sums over the steps of an epoch that has begun; None if they are not known.
+    `epoch_sums` are the sums over the steps of an epoch that has begun; None if they are not known. `milestones` are
+    the digests of the parameters at the milestones up to that step, by step.
     """
 
     epoch: int
@@ -70,6 +71,7 @@ class Snapshot:
     best: BestSoFar | None
     patience: PatienceSoFar | None
     epoch_sums: Sequence[float] | None = None
+    milestones: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, s
         "best": None,
         "patience": vars(snapshot.patience) if snapshot.patience else None,
         "epoch_sums": snapshot.epoch_sums,
+        "milestones": list(snapshot.milestones.items()),
         "spec": origin.spec,
         "fingerprint": origin.fingerprint,
     }
@@ -229,6 +232,7 @@ def read_checkpoint(
         best=best,
         patience=PatienceSoFar(**patience) if patience is not None else None,
         epoch_sums=header.get("epoch_sums"),  # the first checkpoints did not have them
+        milestones=dict(header["milestones"]),
     )
     return snapshot, header["fingerprint"]
 

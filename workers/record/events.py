@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,15 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """The job has completed `step` steps and `epoch` epochs; `series` has the new points of its metrics, by name."""
+    """The job has completed `step` steps and `epoch` epochs.
+
+    `series` has the new points of its metrics, by name, and `milestones` new digests of its parameters, by step.
+    """
 
     epoch: int
     step: int
     series: Mapping[str, Series]
+    milestones: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

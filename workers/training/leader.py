@@ -12,11 +12,12 @@ import numpy as np
 from workers.exchange.control import Command
 from workers.job.computation import Computation
 from workers.job.spec import JobSpec
-from workers.record.checkpoint import Origin, Snapshot
+from workers.record.checkpoint import Origin, Snapshot, Vector
 from workers.record.checkpoint_writer import CheckpointWriter, DueDates
 from workers.record.events import Evaluated, Event, Noted, Progress, Series, Started
 from workers.record.history import History, thinned
 from workers.record.history_files import mend_history, read_history
+from workers.record.milestones import Milestones
 from workers.training.assignment import Assignment
 from workers.training.epoch_means import EpochMeans
 from workers.training.step import StepResult
@@ -44,15 +45,13 @@ class Leader:
         self._directory, self._reported_before = assignment.directory, assignment.reported_step
         self._started, self._steps_per_epoch = started, steps_per_epoch
         self._report, self._pending_command = report, pending_command
-        metrics = computation.metrics
+        metrics, total_steps = computation.metrics, spec.training.epochs * steps_per_epoch
         self._history = History(
-            started.step,
-            spec.training.epochs * steps_per_epoch,
-            step_series=metrics.step_series,
-            epoch_series=metrics.epoch_series,
+            started.step, total_steps, step_series=metrics.step_series, epoch_series=metrics.epoch_series
         )
         self._tallies = computation.training_tallies
         self._means = EpochMeans(self._tallies, [])
+        self._milestones = Milestones(computation.layout, total_steps)
         self._reported_at = -math.inf  # the first loss is reported at once
         self._due_dates = DueDates(spec.checkpoints, steps_per_epoch)
         origin = Origin(
@@ -67,9 +66,11 @@ class Leader:
             assignment.directory, origin, computation.layout, keep=spec.checkpoints.keep, report=report
         )
 
-    def continue_epoch(self, sums: Sequence[float] | None) -> None:
-        """Continue an epoch whose steps so far have these sums; None if the sums are not known."""
-        self._means = EpochMeans(self._tallies, sums)
+    def continue_from(self, snapshot: Snapshot) -> None:
+        """Continue from a checkpoint: its epoch's sums, and its milestones, whose reports may be lost."""
+        begins = snapshot.step % self._steps_per_epoch == 0
+        self._means = EpochMeans(self._tallies, [] if begins else snapshot.epoch_sums)
+        self._milestones.restore(snapshot.milestones)
 
     def begin(self) -> None:
         """Report that training starts, and the points before that step that were recorded but not reported."""
@@ -109,6 +110,14 @@ class Leader:
         """The sums over the steps of the epoch so far, for a checkpoint."""
         return self._means.sums
 
+    def visit_milestone(self, step: int, parameters: Vector) -> None:
+        """Record the digest of the parameters after a step, if it is a milestone."""
+        self._milestones.visit(step, parameters, last=step == self._history.last_step)
+
+    def milestones(self) -> dict[int, str]:
+        """The digests of all milestones so far, by step, for a checkpoint."""
+        return self._milestones.settle()
+
     def set_last_step(self, step: int) -> None:
         """Note that training ends early after a step, the points of which are then reported in any case."""
         self._history.last_step = step
@@ -124,7 +133,7 @@ class Leader:
         self._report_progress(step, self._history.unreported())
 
     def _report_progress(self, step: int, series: Mapping[str, Series]) -> None:
-        self._report(Progress(step // self._steps_per_epoch, step, series))
+        self._report(Progress(step // self._steps_per_epoch, step, series, self._milestones.unreported()))
 
     def report_evaluation(self, step: int, metrics: Mapping[str, float], details: Mapping[str, Any]) -> None:
         """Report the metrics of the parameters that are kept, those after a step."""
@@ -141,4 +150,5 @@ class Leader:
 
     def close(self) -> None:
         """Wait for the checkpoint that is being written. Its error is raised here."""
+        self._milestones.close()
         self._writer.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +95,8 @@ class Trainer:
         evaluation = DistributedEvaluation(self._computation, self._runtime, self._parameters, self._validation_rows)
         self._validation = Validation(evaluation, best, patience)
 
-        self._done, changed, epoch_sums = self._restore(checkpoint) if checkpoint else (0, {}, [])
+        restored, changed = self._restore(checkpoint) if checkpoint else (None, {})
+        self._done = restored.step if restored else 0
         self._leader: Leader | None = None
         if exchange.leads:
             started = Started(self._done, exchange.membership.workers, self._fingerprint, changed)
@@ -108,15 +109,13 @@ class Trainer:
                 report=report,
                 pending_command=pending_command,
             )
-            self._leader.continue_epoch(epoch_sums)
+            if restored is not None:
+                self._leader.continue_from(restored)
             if self._validation.stops_training:
                 self._leader.set_last_step(self._done)
 
-    def _restore(self, checkpoint: Path) -> tuple[int, dict[str, str], Sequence[float] | None]:
-        """Restore a checkpoint's state.
-
-        Returns its step, how its fingerprint differs from this machine's, and the sums over the epoch's steps.
-        """
+    def _restore(self, checkpoint: Path) -> tuple[Snapshot, dict[str, str]]:
+        """Restore a checkpoint's state; returns it, and how its fingerprint differs from this machine's."""
         job, computation = self._assignment.job, self._assignment.computation_sha256
         snapshot, its_fingerprint = read_checkpoint(
             checkpoint, job, computation, self._computation.layout, self._computation.optimizer.slots
@@ -125,8 +124,7 @@ class Trainer:
         for slot, vector in snapshot.state.items():
             np.copyto(self._step.state[slot], vector)
         self._validation.restore(snapshot)
-        begins = snapshot.step % self._steps_per_epoch == 0
-        return snapshot.step, differences(its_fingerprint, self._fingerprint), [] if begins else snapshot.epoch_sums
+        return snapshot, differences(its_fingerprint, self._fingerprint)
 
     def run(self) -> End:
         """Train to the end, or until a command to stop.
@@ -180,6 +178,7 @@ class Trainer:
             if self._done % self._steps_per_epoch == 0:
                 self._end_epoch(start)
             if self._leader is not None:
+                self._leader.visit_milestone(self._done, self._parameters)
                 self._leader.report_if_due(self._done)
             if (end := self._end()) is not None:
                 return end
@@ -236,7 +235,7 @@ class Trainer:
         self._step.gather_state(self._done)
         if self._leader is not None:
             write = self._leader.write_last_checkpoint if last else self._leader.write_checkpoint
-            write(self._snapshot())
+            write(self._snapshot(self._leader.milestones()))
 
     def _evaluate_kept(self) -> None:
         """Report the metrics of the parameters that are kept. The leader does this alone: it has them."""
@@ -247,7 +246,7 @@ class Trainer:
             )
             self._leader.report_evaluation(step, *evaluated)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, milestones: Mapping[int, str]) -> Snapshot:
         """A copy of the state: training changes it while the copy is written."""
         return Snapshot(
             epoch=self._done // self._steps_per_epoch,
@@ -257,4 +256,5 @@ class Trainer:
             best=self._validation.best_so_far(),
             patience=self._validation.patience_so_far(),
             epoch_sums=self._leader.epoch_sums if self._leader is not None else None,
+            milestones=milestones,
         )

@@ -1,4 +1,4 @@
-"""The artifacts of a run: spec, last checkpoint, full history, trained model, its evaluation, and figures."""
+"""The artifacts of a run: spec, last checkpoint, history, model, its evaluation, certificate, and figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from service.analysis.artist import DrawingError
+from service.errors import ServiceError
+from service.jobs.certificates.document import as_file
+from service.jobs.certificates.issue import issue
 from service.jobs.states import State
 from service.tracking.artifacts.history import history_parquet
 from service.tracking.artifacts.pictures import DrawnPictures
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from service.settings import Settings
+    from service.store import Transactions
     from service.store.models import Job, MlflowRun
     from service.tracking.mlflow.api import Run
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ROOT_TAG = "gradfleet.certificate.root"
 CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
 
 
@@ -42,11 +47,12 @@ class Artifacts:
     def __init__(
         self,
         api: MlflowApi,
+        database: Transactions,
         settings: Settings,
         pictures: DrawnPictures,
         record: Record,
     ):
-        self._api = api
+        self._api, self._database, self._settings = api, database, settings
         self._job_dir = settings.job_dir
         self._record = record
         self._pictures = pictures
@@ -75,6 +81,7 @@ class Artifacts:
                 "evaluation": self._send_evaluation,
                 "history": self._send_history,
                 "model": self._send_model,
+                "certificate": self._send_certificate,
             }
         if drawn:
             due["pictures"] = self._send_pictures
@@ -121,6 +128,17 @@ class Artifacts:
         checkpoint = latest(self._job_dir(job.id))
         if checkpoint is not None and job.state == State.SUCCEEDED:
             log_model(self._api, job, record, checkpoint)
+
+    def _send_certificate(self, job: Job, record: MlflowRun, run: Run) -> None:
+        if job.state != State.SUCCEEDED:
+            return
+        try:
+            certificate = issue(self._database, self._settings, job.id)
+        except ServiceError as error:
+            logger.warning("job %s has no certificate: %s", job.id, error, extra={"job_id": job.id})
+            return
+        self._api.upload(run, "model/certificate.json", as_file(certificate))
+        self._api.set_tags(record.run_id, [(ROOT_TAG, certificate.root)])
 
     def _send_pictures(self, job: Job, _: MlflowRun, run: Run) -> None:
         drawn = self._pictures.take(job)

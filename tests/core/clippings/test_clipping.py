@@ -32,7 +32,7 @@ def test_norm_clipping_scales_to_the_limit_and_keeps_the_direction():
     np.testing.assert_allclose(result / gradients, (result / gradients)[0], rtol=1e-14)
 
 
-@pytest.mark.parametrize("limit", [5.0, 5.001, 1e300])
+@pytest.mark.parametrize("limit", [5.0, 5.001, 1e12])
 def test_gradient_within_the_limit_is_unchanged(limit):
     gradients = np.array([3.0, -4.0])
     np.testing.assert_array_equal(clipped(NormClipping(limit=limit), gradients), gradients)

@@ -23,7 +23,7 @@ from tests.workers.fixtures.attempts import (
     wait_until,
     with_workers,
 )
-from tests.workers.fixtures.helpers import assignment, blobs, flip_bytes, job, points_of, series_of
+from tests.workers.fixtures.helpers import DIVERGING, assignment, blobs, flip_bytes, job, points_of, series_of
 from workers.cluster.attempt import Attempt, AttemptLostError
 from workers.job.spec import ResourcesSpec
 from workers.record.events import Checkpointed, Ended, Event, Progress, Restarted, Started
@@ -304,7 +304,7 @@ def test_a_poisoned_step_fails_the_attempt_and_names_the_last_finite_checkpoint(
 
 
 def test_a_poisoned_step_without_a_checkpoint(tmp_path: Path, dataset: DatasetInfo, supervisor: str) -> None:
-    given = assignment(job(**{"optimizer.lr": 1e30}), dataset, tmp_path, prepared=False)
+    given = assignment(job(**DIVERGING), dataset, tmp_path, prepared=False)
     history = all_events(Attempt.start(given, supervisor), [])
     assert isinstance(history[-1], Ended)
     assert history[-1].reason == "non_finite_loss"

@@ -304,7 +304,7 @@ specs = st.fixed_dictionaries(
         ),
         "loss": st.sampled_from(list(registered("loss").values())).flatmap(instances).map(to_spec),
         "optimizer": st.sampled_from(list(registered("optimizer").values())).flatmap(instances).map(to_spec),
-        "regularization": st.fixed_dictionaries({"l2": st.floats(0, 1e300)}),
+        "regularization": st.fixed_dictionaries({"l2": st.floats(0, 1e12)}),
         "training": st.fixed_dictionaries(
             {
                 "epochs": st.integers(1, 1_000_000),

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from core import BATCH, Graph, Linear, ParameterLayout, initialize
+from core import BATCH, Graph, Linear, Optimizer, ParameterLayout, initialize
 from tests.workers.fixtures.helpers import (
+    DIVERGING,
     EPOCH_SERIES,
     STEP_SERIES,
     assignment,
@@ -216,7 +217,7 @@ def test_blas_has_one_thread_in_training(tmp_path: Path, dataset: DatasetInfo) -
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_poisoned_step_ends_all_workers(tmp_path: Path, dataset: DatasetInfo, loss: str, workers: int) -> None:
-    spec = job(**{"optimizer.lr": 1e30, "loss": {"type": loss}, "resources.workers": workers})
+    spec = job(**DIVERGING, **{"loss": {"type": loss}, "resources.workers": workers})
     outcome = train(assignment(spec, dataset, tmp_path / "out"))
     messages = {str(error) for error in outcome.finished}
     assert all(isinstance(error, NonFiniteStepError) for error in outcome.finished)
@@ -230,7 +231,7 @@ def test_a_poisoned_step_ends_all_workers(tmp_path: Path, dataset: DatasetInfo, 
 
 def test_features_that_overflow_poison_the_first_step(tmp_path: Path) -> None:
     dataset = blobs(tmp_path, seed=2)
-    spec = job(**{"data.standardize": False, "regularization.l2": 0.0, "optimizer.lr": 1e38, "training.epochs": 50})
+    spec = job(**{"data.standardize": False, "regularization.l2": 0.0, "optimizer.lr": 1e12, "training.epochs": 50})
     outcome = train(assignment(spec, dataset, tmp_path / "out"))
     assert isinstance(outcome.finished[0], NonFiniteStepError)
 
@@ -247,8 +248,12 @@ def test_a_gradient_whose_norm_overflows_poisons_the_step(tmp_path: Path, clippi
     assert "the norm of the gradient became inf in step 1" in str(outcome.finished[0])
 
 
-def test_parameters_that_overflow_in_the_last_update_are_no_result(tmp_path: Path, dataset: DatasetInfo) -> None:
-    changes = {"regularization.l2": 1e3, "optimizer.lr": 3e38, "training.epochs": 1, "training.batch_size": 266}
+def test_parameters_that_overflow_in_the_last_update_are_no_result(
+    tmp_path: Path, dataset: DatasetInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No spec may have such a rate.
+    monkeypatch.setattr(Optimizer, "learning_rate", lambda *_: 3e38)
+    changes = {"regularization.l2": 1e3, "training.epochs": 1, "training.batch_size": 266}
     outcome = train(assignment(job(**changes), dataset, tmp_path / "out"))
     (error,) = outcome.finished
     assert isinstance(error, NonFiniteStepError)

@@ -193,6 +193,24 @@ def _create_history() -> None:
     )
     op.create_index("ix_metrics_job_id_id", "metrics", ["job_id", "id"])
     op.create_table(
+        "milestones",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("params_sha256", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_milestones_job_id"),
+        sa.PrimaryKeyConstraint("job_id", "step", name="pk_milestones"),
+    )
+    op.create_table(
+        "verifications",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("certificate", sa.JSON(), nullable=False),
+        sa.Column("equal", sa.Boolean(), nullable=True),
+        sa.Column("differences", sa.JSON(), nullable=False),
+        sa.Column("notes", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_verifications_job_id"),
+        sa.PrimaryKeyConstraint("job_id", name="pk_verifications"),
+    )
+    op.create_table(
         "mlflow_runs",
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("experiment_id", sa.String(), nullable=False),

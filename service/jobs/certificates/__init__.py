@@ -1,0 +1,1 @@
+"""Certificates of finished jobs, and their verification by running a job again."""

@@ -1,0 +1,94 @@
+"""REST endpoints of certificates."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
+
+from service.http.dependencies import ServicesDependency
+from service.http.idempotency import Submission, SubmissionDependency, body_digest, created_responses
+from service.http.json_body import StrictJsonRoute
+from service.http.problems import PROBLEM_RESPONSES
+from service.jobs.certificates.document import Certificate
+from service.jobs.certificates.issue import issue
+from service.jobs.certificates.verification import begin, request_of
+from service.jobs.checks import check_job
+from service.jobs.repository import check_room, create_job
+from service.jobs.schemas import BESIDE_SPEC, JobView, job_view
+from service.store.models import Job
+from service.store.rows import find_or_404
+
+JOBS = "/v1/jobs"
+
+of_jobs = APIRouter(route_class=StrictJsonRoute)  # a part of the router of jobs
+router = APIRouter(
+    prefix="/v1/certificates", tags=["certificates"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES
+)
+
+
+class Places(BaseModel):
+    """Query parameters of a verification: where it runs, on which its result does not depend."""
+
+    workers: int = Field(1, ge=1, le=1024, description="Worker processes.")
+    cpus_per_worker: int = Field(1, ge=1, le=1024, description="Threads of each worker.")
+
+
+CREATED = created_responses(JobView, "job", "The job that was created with this key before")
+PlacesQuery = Annotated[Places, Query()]
+
+
+@of_jobs.get("/{job_id}/certificate", response_description="The certificate")
+def get_certificate(job_id: str, services: ServicesDependency) -> Certificate:
+    """Get the certificate of a job that has succeeded: digests of its spec, data, parameters and metrics, signed."""
+    return issue(services.database, services.settings, job_id)
+
+
+@of_jobs.post(
+    "/{job_id}/verify",
+    status_code=HTTPStatus.CREATED,
+    response_description="The job that verifies it, queued",
+    responses=CREATED,
+)
+def verify_job(job_id: str, submission: SubmissionDependency, places: PlacesQuery) -> JobView:
+    """Verify the certificate of a job by running it again, as `verify_certificate` does."""
+    services = submission.services
+    return _verify(issue(services.database, services.settings, job_id), submission, places)
+
+
+@router.post(
+    "/verify",
+    status_code=HTTPStatus.CREATED,
+    response_description="The job that verifies it, queued",
+    responses=CREATED,
+)
+def verify_certificate(certificate: Certificate, submission: SubmissionDependency, places: PlacesQuery) -> JobView:
+    """Verify a certificate of any service by running its job again, on the dataset here that has the same content.
+
+    The answer is a new job, whose `verification` says what was found so far.
+    """
+    return _verify(certificate, submission, places)
+
+
+def _verify(certificate: Certificate, submission: Submission, places: Places) -> JobView:
+    services = submission.services
+    request = request_of(certificate, places.model_dump(), services.database)
+    dataset, resolved = check_job(request, services)
+
+    def create(session: Session) -> tuple[JobView, bool]:
+        job, created = create_job(
+            session,
+            spec=resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
+            labels=request.labels,
+            dataset=dataset,
+            total_steps=resolved.total_steps,
+            body_sha256=body_digest(certificate),
+            idempotency_key=submission.key,
+        )
+        if created:
+            begin(session, job.id, certificate, services.settings)
+            check_room(session, services.settings.max_queued_jobs)
+        return job_view(find_or_404(session, Job, job.id), services.settings.mlflow_link), created
+
+    return submission.submit(JOBS, create)
