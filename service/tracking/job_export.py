@@ -107,7 +107,8 @@ class JobExport:
                 _set_problem(session, job_id, None)
         status = STATUS[State(job.state)]
         if State(job.state).terminal:
-            self._send(job, record, self._api.log_points, kept_points(job))
+            if points := kept_points(job):
+                self._send(job, record, self._api.log_points, points)
             self._describe(job, record, fingerprint)
             self._finish(job, record, status)
         elif status != record.status:

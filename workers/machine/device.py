@@ -120,7 +120,7 @@ class Gpu:
 
     def to_host(self, array: Any) -> HostArray:
         """A copy of an array of the GPU in the host's memory."""
-        copied: HostArray = array.get()
+        copied: HostArray = array.get(out=np.empty(array.shape, array.dtype))
         return copied
 
     def _copies(self, host: Sequence[HostArray], device: Sequence[Any]) -> Mirror:

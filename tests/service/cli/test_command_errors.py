@@ -175,7 +175,16 @@ def test_ctrl_c() -> None:
     def choose(_method: str, path: str) -> Canned:
         asked.append(path)
         return canned_json(
-            {"state": "running", "id": "job_1", "name": "a", "reason": None, "metrics": {}, "progress": PROGRESS}
+            {
+                "state": "running",
+                "id": "job_1",
+                "name": "a",
+                "reason": None,
+                "ranked_by": None,
+                "kept": None,
+                "metrics": {},
+                "progress": PROGRESS,
+            }
         )
 
     with canned_service(choose) as url:

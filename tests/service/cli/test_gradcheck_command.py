@@ -117,7 +117,7 @@ def test_a_backward_that_changes_between_calls_is_shown(tmp_path: Path, monkeypa
         ({"model": {"inputs": 5, "layers": [{"type": "linear", "unit": 3}]}}, "did you mean 'units'?"),
         ({"model": {"inputs": 5, "layers": [LAYERS[2]]}}, "model.layers.0.inputs: layer"),
         ({"model": {"inputs": 5, "layers": [LAYERS[0], LAYERS[3]]}}, "model.layers.1.inputs: "),
-        ({"loss": {"type": "binary_margin"}}, "loss: node 'loss'"),
+        ({"loss": {"type": "binary_margin"}}, "loss: binary_margin is a loss for binary, not for classification"),
         ({"optimizer": {"type": "sgd", "schedule": {"type": "cosin"}}}, "did you mean 'cosine'?"),
     ],
 )

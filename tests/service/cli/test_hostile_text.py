@@ -55,6 +55,14 @@ def job(text: str, state: str = "succeeded") -> dict[str, Any]:
         "mlflow": None,
         "params_sha256": text,
         "sweep": None,
+        "verification": {
+            "of": text,
+            "root": text,
+            "equal": False,
+            "first_difference": None,
+            "differences": [{"field": text, "message": text}],
+            "notes": [text],
+        },
     }
 
 
@@ -119,6 +127,8 @@ ANSWERS: dict[str, Callable[[str], Canned]] = {
     "GET /v1/jobs": lambda text: canned_json({"data": [job(text)], "has_more": False}),
     ".* /v1/jobs/validate": lambda text: canned_json(preview(text)),
     ".* /v1/jobs/.*/metrics": lambda _: Canned(200, b"step,name,value\n1,loss,0.5\n", "text/csv"),
+    ".* /v1/jobs/.*/certificate": lambda text: canned_json({"root": text, "job": {"name": text}}),
+    ".* /v1/certificates/verify": lambda text: canned_json(job(text)),
     ".* /v1/jobs/failed": lambda text: canned_json(job(text, "failed")),
     ".* /v1/jobs.*": lambda text: canned_json(job(text)),
     "GET /v1/sweeps": lambda text: canned_json({"data": [sweep(text)], "has_more": False}),
@@ -151,6 +161,8 @@ COMMANDS = (
     ("resume", "job_1"),
     ("resize", "job_1", "--workers", "2"),
     ("delete", "job_1"),
+    ("certificate", "job_1"),
+    ("verify", "FILE"),
     ("submit", "FILE"),
     ("submit", "FILE", "--watch"),
     ("validate", "FILE"),
@@ -190,7 +202,9 @@ def test_only_printable_text_on_as_many_lines(
     services: tuple[str, str], arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     hostile, harmless = (run(url, *with_file(arguments, tmp_path)) for url in services)
-    assert hostile.exit_code == harmless.exit_code != 2
+    # 2 is the status of wrong arguments, and of a certificate that cannot be verified.
+    assert hostile.exit_code == harmless.exit_code
+    assert harmless.exit_code != 2 or arguments[0] == "verify"
     for text, expected in ((hostile.stdout, harmless.stdout), (hostile.stderr, harmless.stderr)):
         assert all(character == "\n" or character.isprintable() for character in text), ascii(text)
         assert text.count("\n") == expected.count("\n")

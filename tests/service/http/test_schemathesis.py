@@ -46,11 +46,12 @@ max-stream-events = 1
 "body.label" = { dictionary = "labels", probability = 0.7 }
 
 # These reject some values that match the schema, which cannot express all rules: layers that do not fit each other or
-# the dataset, more CPUs than shards, a column that the file does not have, a certificate of data that are not here.
+# the dataset, more CPUs than shards, a column that the file does not have, a certificate of data that are not here, a
+# metric that the members do not have.
 [[operations]]
 include-operation-id = [
   "submit_job", "validate_job", "change_job", "register_dataset", "upload_dataset", "submit_sweep",
-  "verify_certificate",
+  "verify_certificate", "compare_members",
 ]
 checks.positive_data_acceptance.enabled = false
 

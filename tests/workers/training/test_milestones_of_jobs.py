@@ -108,7 +108,7 @@ def test_a_changed_checkpoint_with_right_checksums_is_seen_at_the_next_milestone
 def tamper(given: Assignment) -> None:
     """Change one parameter in the newest checkpoint, with all checksums as they must be."""
     place = last_checkpoint(given.directory)
-    layout = Computation.of(JobSpec.model_validate(given.spec), given.dataset.features, ROWS).layout
+    layout = Computation.of(JobSpec.model_validate(given.spec), given.dataset, ROWS).layout
     snapshot, fingerprint = read_checkpoint(place, given.job, given.computation_sha256, layout, ["velocity"])
     snapshot.parameters[0] = np.nextafter(snapshot.parameters[0], np.float32(9))
     assert given.scaling is not None
