@@ -15,6 +15,7 @@ import pytest
 
 from service.client import ApiError, UnreachableError
 from service.client.http import http_client
+from service.tracking.series import mlflow_name
 from tests.chaos.deployment import PATIENCE, Deployment
 from tests.chaos.disturbed import job
 from tests.chaos.gates import MOMENTS
@@ -206,7 +207,7 @@ def assert_exported(deployment: Deployment, job_id: str) -> None:
         assert [(run["info"]["run_id"], run["info"]["status"]) for run in runs] == [(run_id, "FINISHED")]
         series = deployment.request(lambda client: series_of(client.job(job_id)))
         for name, points in series.items():
-            history = {"run_id": run_id, "metric_key": name, "max_results": 25000}
+            history = {"run_id": run_id, "metric_key": mlflow_name(name), "max_results": 25000}
             logged = mlflow.get("/api/2.0/mlflow/metrics/get-history", params=history).json()["metrics"]
             in_order = sorted((int(point.get("step", 0)), point["value"]) for point in logged)
             assert in_order == list(zip(points["steps"], points["values"], strict=True)), name
