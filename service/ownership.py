@@ -86,8 +86,8 @@ def _way(path: Path) -> Iterator[Path]:
 def _check_owner(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in {os.geteuid(), ROOT}:
         raise ForeignFileError(
-            f"{path} belongs to the account {_name(status.st_uid)}, which could change the service's data: remove it if "
-            f"it is yours to remove, or {ELSEWHERE}"
+            f"{path} belongs to the account {_name(status.st_uid)}, which could change the data of this service: "
+            f"remove it if you do not need it, or {ELSEWHERE}"
         )
 
 
