@@ -130,7 +130,7 @@ class _LongRequest:
     """Receives and sends the messages of a request until its token is revoked.
 
     A request whose body is still arriving then ends for the application as if the client had disconnected, an event
-    stream after a last event `unauthorized`. `unanswered` means that the application's response was not sent, and `more`
+    stream after a last event `unauthorized`. `unanswered` means that the application's response was not sent; `more`,
     that there is more of the body.
     """
 
@@ -139,7 +139,8 @@ class _LongRequest:
         self._receive, self._send = receive, send
         self._checked_at = monotonic()
         self._last = b""  # sent last if the token is revoked: an event in an event stream, otherwise nothing
-        self._started = self._ended = self.unanswered = self.more = False
+        self._started = self._ended = False
+        self.unanswered, self.more = False, False
 
     async def receive(self) -> Message:
         """The next message of the client."""
@@ -148,7 +149,7 @@ class _LongRequest:
             return message
         if not self._started:
             self._ended = self.unanswered = True
-            self.more = message.get("more_body", False)
+            self.more = bool(message.get("more_body"))
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
