@@ -87,7 +87,7 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in {os.geteuid(), ROOT}:
         raise ForeignFileError(
             f"{path} belongs to the account {_name(status.st_uid)}, which could change the data of this service: "
-            f"remove it if you do not need it, or {ELSEWHERE}"
+            f"{ELSEWHERE}"
         )
 
 
