@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,12 @@ class Settings(BaseSettings):
         if location.drivername not in DRIVERS or location.database in {None, "", ":memory:"}:
             raise ValueError("must begin with postgresql:// or sqlite:/// and name a database; in memory is not enough")
         return url
+
+    @field_validator("data_roots")
+    @classmethod
+    def _are_resolved(cls, roots: list[Path] | None) -> list[Path] | None:
+        # Links that the operator gives are followed now; a root that is replaced by one later is not.
+        return roots and [Path(os.path.realpath(root)) for root in roots]
 
     @field_validator("ray_address")
     @classmethod

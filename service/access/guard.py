@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from service.access.lookup import TokenLookup
 from service.access.rate import RateLimit
 from service.access.tokens import Role
+from service.http.limits import answer_early
 from service.http.problems import no_database, problem_response
 from service.store.database import is_unavailable
 
@@ -73,6 +74,10 @@ class TokenGuard:
             return
         request = _LongRequest(self.lookup, token or "", receive, send)
         await self.app(scope, request.receive, request.send)
+        if request.unanswered:
+            answer = self._unauthenticated(scope, sent=True)
+            answer.headers["connection"] = "close"
+            await answer_early(answer, receive, send, more=request.more)
 
     def needed(self, scope: Scope) -> Role | None:
         """Role that a token needs for a request; None if the request needs no token."""
@@ -124,7 +129,9 @@ class TokenGuard:
 class _LongRequest:
     """Receives and sends the messages of a request until its token is revoked.
 
-    An upload then ends as if the client had disconnected, an event stream after a last event `unauthorized`.
+    A request whose body is still arriving then ends for the application as if the client had disconnected, an event
+    stream after a last event `unauthorized`. `unanswered` means that the application's response was not sent; `more`,
+    that there is more of the body.
     """
 
     def __init__(self, lookup: TokenLookup, token: str, receive: Receive, send: Send) -> None:
@@ -132,18 +139,25 @@ class _LongRequest:
         self._receive, self._send = receive, send
         self._checked_at = monotonic()
         self._last = b""  # sent last if the token is revoked: an event in an event stream, otherwise nothing
-        self._ended = False
+        self._started = self._ended = False
+        self.unanswered, self.more = False, False
 
     async def receive(self) -> Message:
         """The next message of the client."""
-        message = await self._receive()
-        return {"type": "http.disconnect"} if await self._is_revoked() else message
+        message = {"type": "http.disconnect"} if self._ended else await self._receive()
+        if message["type"] == "http.disconnect" or not await self._is_revoked():
+            return message
+        if not self._started:
+            self._ended = self.unanswered = True
+            self.more = bool(message.get("more_body"))
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """Send a message of the application, or the last one."""
         if self._ended:
             return
         if message["type"] == "http.response.start":
+            self._started = True
             if Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream"):
                 problem = {"status": HTTPStatus.UNAUTHORIZED, "title": "Unauthorized", "detail": REVOKED}
                 self._last = format_sse_event(event="unauthorized", data_str=json.dumps(problem))

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from service.access.tokens import Role
 
 ROUTE = "gradfleet.route"  # key in a request's scope
-# Tags by which the export finds runs and MLflow nests, names and stores them. People write notes and their own tags.
+# Tags by which the export finds runs and MLflow nests, names and stores them. People write notes, their own tags, and
+# views of an experiment other than those that the export makes: of all its runs, and of each sweep.
 RESERVED_TAG = re.compile(r"(?:gradfleet|mlflow)\..*", re.DOTALL)
-NOTES = re.compile(r"mlflow\.(?:note\.content|experimentKind|sharedViewState\.\w+)")
+NOTES = re.compile(r"mlflow\.(?:note\.content|experimentKind|sharedViewState\.(?!gradfleet\Z|sweep_)\w+)")
 # The pages of experiments ask for MLflow's gateway, and show an error without an answer.
 GATEWAY = ("GET", "/ajax-api/2.0/mlflow/gateway-proxy")
 NO_GATEWAY: dict[str, list[str]] = {"endpoints": []}
@@ -146,11 +147,25 @@ class Checked:
 def _query_problem(scope: Scope) -> str:
     """What is wrong with the path of an artifact in the query; empty if nothing is."""
     for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
-        if name.endswith("path") and not re.fullmatch(ARTIFACT, value.removesuffix("/"), re.ASCII):
-            return f"{name[:50]}: must be the relative path of an artifact, such as pictures/learning_curves.png"
+        if problem := _path_problem(name, value):
+            return problem
     named = {name for name, _ in scope["headers"]}
     if scope["method"] == "GET" and named & (BODY_HEADERS - {b"content-type"}):
         return "a GET request has no body: MLflow would read it in place of the query"
+    return ""
+
+
+def _path_problem(name: str, value: Any) -> str:
+    """What is wrong with the paths of artifacts in a field; empty if nothing is."""
+    if name.lower().endswith("path") and value:
+        if isinstance(value, str) and re.fullmatch(ARTIFACT, value.removesuffix("/"), re.ASCII):
+            return ""
+        return f"{name[:50]}: must be the relative path of an artifact, such as pictures/learning_curves.png"
+    match value:
+        case dict():
+            return next(filter(None, (_path_problem(key, each) for key, each in value.items())), "")
+        case list():
+            return next(filter(None, (_path_problem(name, each) for each in value)), "")
     return ""
 
 
@@ -164,7 +179,7 @@ def _search_problem(scope: Scope, body: Any) -> str:
     if not isinstance(body, dict):
         raise ValueError("not an object")  # noqa: TRY004  as for what is not JSON
     if scope["path"] == "/graphql":
-        return graphql_problem(body)
+        return graphql_problem(body) or _path_problem("variables", body.get("variables"))
     return excess(smaller_page(body))
 
 

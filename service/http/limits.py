@@ -80,20 +80,26 @@ class BodyLimit:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
         detail = f"The body is larger than {self.max_bytes} bytes, the limit of this service."
-        answer = _closing(scope, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-        await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
-        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        # Closing a connection with unread input resets it: a client that is still sending would not get the response.
-        drained = 0
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while more and drained < DRAIN_BYTES:
-                    message = await receive()
-                    drained += len(message.get("body", b""))
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            pass
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await answer_early(_closing(scope, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail), receive, send, more=more)
+
+
+async def answer_early(answer: Response, receive: Receive, send: Send, *, more: bool) -> None:
+    """Send a response before the body has arrived; if there is `more` of it, the rest is read and discarded.
+
+    Closing a connection with unread input resets it: a client that is still sending would not get the response.
+    """
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    drained = 0
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while more and drained < DRAIN_BYTES:
+                message = await receive()
+                drained += len(message.get("body", b""))
+                more = message.get("more_body", False)
+    except TimeoutError:
+        pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _closing(scope: Scope, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> Response:

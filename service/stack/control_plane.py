@@ -61,10 +61,12 @@ def control_plane(
     from service.http.server import make_server  # noqa: PLC0415
     from service.scheduling.leadership import Leadership  # noqa: PLC0415
     from service.stack.app import create_app  # noqa: PLC0415
+    from service.stack.data_directory import create_data_directory  # noqa: PLC0415
     from service.store import Database, migrate  # noqa: PLC0415
 
     raise_file_limit()
-    for directory in (settings.data_dir, *settings.allowed_roots):
+    create_data_directory(settings.data_dir)
+    for directory in settings.allowed_roots:
         directory.mkdir(parents=True, exist_ok=True)
     migrate(settings.database)
     database = Database(settings.database)

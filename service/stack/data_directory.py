@@ -1,14 +1,14 @@
-"""The data directory of an embedded stack: private, locked by one process, and checked before anything starts."""
+"""The data directory of a service: for its own account only, and checked before anything starts."""
 
 from __future__ import annotations
 
 import fcntl
 import sqlite3
-import stat
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from service.disk import full_disk_of
+from service.ownership import check_directory, check_entry, check_sqlite
 from service.stack.control_plane import StartError
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASES = ("gradfleet.db", "mlflow/mlflow.db")
+LINK = "ray"  # made by `ray_cluster`, to its temporary directory
+UPLOADS = "uploads"  # other accounts may put files there: they then choose what is read
 CHECKED_BYTES = 256 * 1024**2  # size up to which every page of a database is checked, which takes less than a second
 
 
@@ -23,16 +25,12 @@ CHECKED_BYTES = 256 * 1024**2  # size up to which every page of a database is ch
 def data_directory(path: Path) -> Iterator[Path]:
     """Create the data directory if needed and lock it for this process; yields its absolute path.
 
-    The operating system releases the lock when the process ends. Raises `StartError` if another process has it, every
-    account may write to it, its disk is full, or a database in it is damaged; OSError if it cannot be written.
+    The operating system releases the lock when the process ends. Raises `StartError` if another process has it, its
+    disk is full, or a database in it is damaged; ForeignFileError if another account can change it; OSError if it
+    cannot be written.
     """
     path = path.absolute()
-    path.mkdir(parents=True, exist_ok=True)
-    if path.stat().st_mode & stat.S_IWOTH:
-        raise StartError(
-            f"every account of this machine may write to the data directory {path}: "
-            f"`chmod o-w {path}`, or choose another --data-dir"
-        )
+    create_data_directory(path)
     with (path / "lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,8 +45,27 @@ def data_directory(path: Path) -> Iterator[Path]:
         yield path
 
 
+def create_data_directory(path: Path) -> None:
+    """Create a data directory if needed. Raises ForeignFileError if another account can change it."""
+    check_data_directory(path)
+    path.mkdir(parents=True, exist_ok=True)
+    check_data_directory(path)  # in a directory such as /tmp, another account may have been faster
+
+
+def check_data_directory(path: Path) -> None:
+    """Check the way to a data directory, which need not exist, and each entry of it.
+
+    Raises ForeignFileError if another account than this one and root can change or replace one of them.
+    """
+    check_directory(path)
+    if path.is_dir():
+        for entry in path.iterdir():
+            check_entry(entry, writable=entry.name == UPLOADS, link=entry.name == LINK)
+
+
 def _check_database(path: Path) -> None:
     """Raise `StartError` if an SQLite database is damaged."""
+    check_sqlite(path)
     if not path.exists():
         return
     with closing(sqlite3.connect(path)) as connection:

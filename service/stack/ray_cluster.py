@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.components import ComponentStatus
 from service.stack.control_plane import StartError
+from service.stack.data_directory import LINK
 from service.stack.ray_certificate import write_certificate
 from service.stack.ray_driver import configure_ray, connect
 from workers.machine.arithmetic import LevelError, node_environment
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024  # the store holds specs and events; gradients go from worker to worker
-PREFIX, LINK = "gradfleet-", "ray"  # names of its temporary directory, and of the link to that
+PREFIX = "gradfleet-"  # of the name of its temporary directory
 # Bytes of a path that the system accepts for a socket, less those that Ray adds to its directory: the name of the
 # session with the time and the process id, and `sockets/plasma_store`.
 MAX_DIRECTORY = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")

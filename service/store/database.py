@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -12,6 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFreeError
 from sqlalchemy.orm import Session
+
+from service.ownership import check_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,12 +109,15 @@ def is_full(error: BaseException | None) -> bool:
 def make_engine(url: str, name: str) -> Engine:
     """Engine for `url`, whose connections have this `application_name`; the default driver of PostgreSQL is psycopg.
 
-    SQLite uses write-ahead logging, foreign keys and explicit transactions.
+    SQLite uses write-ahead logging, foreign keys and explicit transactions. Raises ForeignFileError for SQLite files
+    that another account can change, or that are links.
     """
     location = make_url(url)
     if location.drivername == "postgresql":
         location = location.set(drivername="postgresql+psycopg")
     if location.get_backend_name() == "sqlite":
+        if location.database and location.database != ":memory:":
+            check_sqlite(Path(location.database))
         engine = create_engine(location, connect_args={"timeout": LOCK_TIMEOUT_S})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -15,20 +15,20 @@ from sqlalchemy.exc import DBAPIError
 
 from service.client import AddressError
 from service.disk import full_disk_of
+from service.ownership import ELSEWHERE, ForeignFileError
 from service.settings import PREFIX, Settings
 from service.stack.control_plane import StartError
 from service.store import SchemaError
 from service.store.database import is_full
 from workers.machine.error_text import FULL
 
-ELSEWHERE = "choose another --data-dir"
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def reason_of(error: Exception, data_dir: Path | None) -> str | None:
     """The sentence; None for an error that is a fault of the program. `data_dir` is the option, if there is one."""
     match error:
-        case SchemaError() | StartError() | AddressError():
+        case SchemaError() | StartError() | AddressError() | ForeignFileError():
             return str(error)
         case ValidationError() if error.title == Settings.__name__:
             return "; ".join(_wrong_setting(str(found["loc"][0]), found["msg"]) for found in error.errors())

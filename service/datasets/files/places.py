@@ -50,7 +50,7 @@ def check_address(field: str, uri: str, allowed: Sequence[str]) -> None:
 def find_files(field: str, path: str, roots: Sequence[Path]) -> tuple[list[Path], Path]:
     """The files at a path below one of the roots, and the path with all links resolved. Raises PlaceError."""
     source = find_source(field, path, roots)
-    return ([source] if source.is_file() else _files_of(field, source, [_resolve(root) for root in roots])), source
+    return ([source] if source.is_file() else _files_of(field, source, [_place_of(root) for root in roots])), source
 
 
 def shown_source(source: str, roots: Sequence[Path]) -> str:
@@ -59,7 +59,7 @@ def shown_source(source: str, roots: Sequence[Path]) -> str:
         return source
     path = Path(source)
     # Of a directory that is no longer allowed, only the file's name is shown.
-    below = [path.relative_to(root) for root in map(_resolve, roots) if path.is_relative_to(root)]
+    below = [path.relative_to(root) for root in map(_place_of, roots) if path.is_relative_to(root)]
     return str(below[0] if below else path.name)
 
 
@@ -71,7 +71,7 @@ def _is_below(uri: str, prefix: str) -> bool:
 def find_source(field: str, path: str, roots: Sequence[Path]) -> Path:
     """The file or folder with all links resolved. Raises PlaceError unless it is below one of `roots`."""
     # A relative path is relative to each root; an absolute path replaces the root.
-    below = [candidate for root in map(_resolve, roots) if (candidate := _resolve(root / path)).is_relative_to(root)]
+    below = [candidate for root in map(_place_of, roots) if (candidate := _resolve(root / path)).is_relative_to(root)]
     if not below:
         raise PlaceError(field, f"{quoted(path, LONGEST_QUOTE)} is outside the directories for datasets; {HINT}")
     for candidate in below:
@@ -113,6 +113,11 @@ def _walk(field: str, folder: Path) -> Iterator[tuple[str, list[str], list[str]]
             yield directory, folders, names
     finally:
         os.close(descriptor)
+
+
+def _place_of(root: Path) -> Path:
+    """The path of a root: a link that has taken its place is not followed, so that all paths in it are outside."""
+    return _resolve(root.parent) / root.name
 
 
 def _resolve(path: Path) -> Path:

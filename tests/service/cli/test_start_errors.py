@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.cli.server.reasons import reason_of
+from service.ownership import ForeignFileError
 from service.settings import Settings, unknown_variables
 from service.stack.control_plane import StartError, listen
+from service.stack.data_directory import check_data_directory
 from service.stack.ray_cluster import ray_cluster
 from service.store import migrate
 from tests.fixtures.small_disk import fill, needs_mount, small_disk
@@ -33,6 +35,8 @@ COMMANDS = {
     "migrate": ["migrate"],
     "tokens": ["tokens", "list"],
 }
+OTHER = 54321  # an account without a name
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another account")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +55,9 @@ def unchanged_process() -> Iterator[None]:
 def refused(command: str, data_dir: Path, code: int = 1, **variables: str) -> str:
     """The message of a command that does not start."""
     variables = {f"GRADFLEET_{name}": value for name, value in variables.items()}
-    done = CliRunner().invoke(app, COMMANDS[command], env={"GRADFLEET_DATA_DIR": str(data_dir)} | variables)
+    done = CliRunner().invoke(
+        app, COMMANDS.get(command, [command]), env={"GRADFLEET_DATA_DIR": str(data_dir)} | variables
+    )
     assert isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code == code, done.output
     (line,) = done.output.splitlines()
@@ -127,9 +133,129 @@ def test_a_directory_that_cannot_be_created_is_named(command: str, directory: st
     assert message.endswith("choose another --data-dir")
 
 
-def test_a_directory_that_every_account_can_write_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_directory_that_every_account_can_write_is_refused(tmp_path: Path, command: str) -> None:
     tmp_path.chmod(0o1777)
-    assert f"`chmod o-w {tmp_path}`, or choose another --data-dir" in refused("up", tmp_path)
+    assert f"`chmod o-w {tmp_path}`, or choose another --data-dir" in refused(command, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+ENTRIES = ["gradfleet.db", "gradfleet.db-wal", "certificate-key.pem", "lock", "other"]
+DIRECTORIES = ["uploads", "datasets", "jobs", "mlflow", "ray-certificate"]
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, OTHER, OTHER, follow_symlinks=False)
+
+
+@needs_root
+@pytest.mark.parametrize("command", [*COMMANDS, "demo"])
+def test_a_directory_of_another_account_is_refused(tmp_path: Path, command: str) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o755)
+    give_away(data_dir)
+    message = refused(command, data_dir)
+    assert f"{data_dir} belongs to the account {OTHER}" in message
+    assert message.endswith("choose another --data-dir")
+    assert list(data_dir.iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("sticky", [False, True])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_directory_in_one_of_another_account_is_refused(tmp_path: Path, command: str, sticky: bool) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(0o1777 if sticky else 0o755)
+    give_away(parent)
+    for data_dir in (parent / "new", parent / "new" / "deep", parent / "deep" / ".." / "new"):
+        assert f"{parent} belongs to the account {OTHER}" in refused(command, data_dir)
+    assert list(parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_directory_in_one_that_others_can_write_is_refused(tmp_path: Path, command: str) -> None:
+    """In a sticky one, such as /tmp, others cannot replace it."""
+    parent = tmp_path / "parent"
+    (parent / "data").mkdir(parents=True)
+    parent.chmod(0o777)
+    assert f"every account of this machine may write to {parent}: " in refused(command, parent / "data")
+    parent.chmod(0o1777)
+    (parent / "link").symlink_to(parent / "data")
+    for data_dir in (parent / "data", parent / "new", parent / "link", parent / "link" / "new"):
+        check_data_directory(data_dir)
+
+
+@needs_root
+def test_a_link_of_another_account_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "between").symlink_to("data")
+    (tmp_path / "link").symlink_to(tmp_path / "between")
+    give_away(tmp_path / "between")
+    message = refused("tokens", tmp_path / "link")
+    assert f"{tmp_path}/between belongs to the account {OTHER}" in message
+
+
+def test_links_that_form_a_loop_are_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    assert f"{tmp_path}/link: Too many levels of symbolic links" in refused("tokens", tmp_path / "link")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ENTRIES + DIRECTORIES)
+def test_links_in_a_data_directory_are_refused(tmp_path: Path, command: str, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    message = refused(command, tmp_path / "data")
+    assert f"{tmp_path}/data/{name} is a link" in message
+    assert message.endswith("choose another --data-dir")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@needs_root
+@pytest.mark.parametrize("name", ENTRIES + DIRECTORIES)
+def test_files_of_another_account_in_a_data_directory_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.mkdir() if name in DIRECTORIES else path.touch()
+    give_away(path)
+    assert f"{path} belongs to the account {OTHER}" in refused("serve", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gradfleet.db", "certificate-key.pem", "jobs", "mlflow"])
+def test_files_that_others_can_write_in_a_data_directory_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.mkdir() if name in DIRECTORIES else path.touch()
+    path.chmod(0o777)
+    assert f"every account of this machine may write to {path}: `chmod o-w {path}`" in refused("migrate", tmp_path)
+
+
+@needs_root
+def test_volumes_of_root_and_of_the_group_of_the_account_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes gives a volume to root and to the group of the pod, and others may put files into the uploads."""
+    data_dir = tmp_path / "data"
+    (data_dir / "uploads").mkdir(parents=True)
+    (data_dir / "uploads").chmod(0o777)
+    (data_dir / "ray").symlink_to(tmp_path / "gone")
+    monkeypatch.setattr("os.geteuid", lambda: 10001)
+    os.chown(data_dir, 0, 10001)
+    data_dir.chmod(0o2775)
+    with pytest.raises(ForeignFileError, match=r"the group 10001, of which this account is no member, may write to"):
+        check_data_directory(data_dir)
+    monkeypatch.setattr("os.getegid", lambda: 10001)
+    check_data_directory(data_dir)
+
+
+@pytest.mark.parametrize("command", ["migrate", "tokens"])
+@pytest.mark.parametrize("ending", ["", "-journal", "-wal", "-shm"])
+def test_no_database_is_created_through_a_link(tmp_path: Path, command: str, ending: str) -> None:
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / f"x.db{ending}").symlink_to(tmp_path / "elsewhere")
+    url = f"sqlite:///{tmp_path}/db/x.db"
+    assert f"{tmp_path}/db/x.db{ending} is a link" in refused(command, tmp_path / "data", DATABASE_URL=url)
+    assert not (tmp_path / "elsewhere").exists()
+    assert [entry.name for entry in (tmp_path / "db").iterdir()] == [f"x.db{ending}"]
 
 
 @needs_mount

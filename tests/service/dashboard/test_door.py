@@ -7,6 +7,7 @@ import base64
 import json
 import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -15,7 +16,9 @@ from pydantic import ValidationError
 from service.access.tokens import Role, revoke_token
 from service.dashboard.door import GATEWAY
 from service.dashboard.server import MAX_BODY_BYTES, behind_door
+from service.jobs.repository import new_id
 from service.settings import Settings
+from service.tracking.mlflow.experiment_view import EXPERIMENT, TAG
 from tests.service.dashboard.test_routes import MODEL, RUN, allowed
 from tests.service.fakes.recording_mlflow import EXPORT, SECRET, RecordingMlflow
 from tests.service.fixtures.support import served, wait_until
@@ -190,6 +193,10 @@ def test_not_even_the_export_sets_the_location_of_files(
         ("runs/set-tag", {"run_id": "1", "key": ["mlflow.parentRunId"], "value": "x"}),
         ("runs/delete-tag", {"run_id": "1", "key": "gradfleet.job_id"}),
         ("experiments/set-experiment-tag", {"experiment_id": "1", "key": "mlflow.artifactLocation", "value": "x"}),
+        ("experiments/set-experiment-tag", {"experiment_id": "1", "key": TAG + EXPERIMENT, "value": "x"}),
+        ("experiments/delete-experiment-tag", {"experiment_id": "1", "key": TAG + EXPERIMENT}),
+        ("experiments/set-experiment-tag", {"experiment_id": "1", "key": TAG + new_id("sweep")[0], "value": "x"}),
+        ("experiments/delete-experiment-tag", {"experiment_id": "1", "key": TAG + new_id("sweep")[0]}),
         ("registered-models/set-tag", {"name": "x", "key": "mlflow.prompt.is_prompt", "value": "true"}),
         ("runs/set-tag", "x"),
     ],
@@ -200,6 +207,18 @@ def test_users_change_notes_and_tags_of_their_own_only(
     answer = door.post(f"/ajax-api/2.0/mlflow/{path}", json=body)
     assert answer.status_code == 422, answer.text
     assert mlflow.requests == []
+
+
+@pytest.mark.parametrize(
+    "key", ["mine", "mlflow.note.content", "mlflow.experimentKind", f"{TAG}0f3a", f"{TAG}gradfleet2", f"{TAG}sweeps"]
+)
+def test_users_set_and_delete_notes_and_views_of_their_own(
+    door: httpx.Client, mlflow: RecordingMlflow, key: str
+) -> None:
+    body = {"experiment_id": "1", "key": key}
+    for route, value in (("set-experiment-tag", {"value": "x"}), ("delete-experiment-tag", {})):
+        assert door.post(f"/ajax-api/2.0/mlflow/experiments/{route}", json=body | value).status_code == 200
+    assert [json.loads(sent) for *_, sent in mlflow.requests] == [body | {"value": "x"}, body]
 
 
 def test_bodies_are_passed_on_as_they_were_checked(door: httpx.Client, mlflow: RecordingMlflow) -> None:
@@ -214,6 +233,18 @@ def test_bodies_are_passed_on_as_they_were_checked(door: httpx.Client, mlflow: R
     assert len(mlflow.requests) == 2
 
 
+def files(path: object) -> dict[str, object]:
+    """GraphQL's question for the files of a run at a path."""
+    query = "query F($data: MlflowListArtifactsInput!) { mlflowListArtifacts(input: $data) { files { path } } }"
+    return {"query": query, "variables": {"data": {"runId": "1", "path": path}}}
+
+
+@pytest.mark.parametrize("path", [["../x"], {"path": "../x"}, 1, "pictures\n", ".hidden"])
+def test_paths_in_graphql_are_relative(door: httpx.Client, mlflow: RecordingMlflow, path: object) -> None:
+    assert door.post("/graphql", json=files(path)).status_code == 400
+    assert mlflow.requests == []
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -226,7 +257,13 @@ def test_paths_in_queries_are_relative(door: httpx.Client, mlflow: RecordingMlfl
     for headers in ({}, EXPORT):
         assert door.get(f"/get-artifact?run_id=1&{query}", headers=headers).status_code == 422
     assert door.request("GET", "/api/2.0/mlflow/artifacts/list", json={"path": "../x"}).status_code == 422
+    for path in parse_qs(query).values():
+        answer = door.post("/graphql", json=files(path[-1]))
+        assert answer.status_code == 400
+        assert "must be the relative path of an artifact" in answer.json()["detail"]
     assert mlflow.requests == []
+    for path in ("", "pictures", "pictures/", "pictures/learning_curves.png", None):
+        assert door.post("/graphql", json=files(path)).status_code == 200
     assert door.get("/get-artifact?run_id=1&path=pictures/learning_curves.png").status_code == 200
     assert door.get("/get-artifact?run_id=1&path=").status_code == 200
 

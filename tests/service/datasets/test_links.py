@@ -11,6 +11,7 @@ import pytest
 from service.datasets.files.opening import open_file, open_mapped
 from service.datasets.files.places import PlaceError, _walk, find_files
 from service.datasets.preparation.preparation import Selection
+from service.settings import Settings
 from tests.fixtures.prepared import prepared
 from tests.service.datasets.mutations import KINDS
 from workers.data.dataset import DatasetError
@@ -77,6 +78,26 @@ def test_a_folder_that_becomes_a_link_is_not_listed(tmp_path: Path, uploads: Pat
     exchange_for_link(uploads / "folder", tmp_path / "outside")
     with pytest.raises(PlaceError):
         next(_walk("path", uploads / "folder"))
+
+
+def test_uploads_that_become_a_link_lead_nowhere(tmp_path: Path, uploads: Path) -> None:
+    """Also the first look at a path does not follow it, whatever is there."""
+    (uploads / "t.csv").write_text("a,label\n1,x\n2,y\n")
+    exchange_for_link(uploads, tmp_path / "secrets")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "t.csv").write_text("a,label\n1,secret\n2,y\n")
+    for path in ("t.csv", ".", "", str(uploads / "t.csv"), str(tmp_path / "secrets" / "t.csv")):
+        with pytest.raises(PlaceError, match="is outside the directories for datasets"):
+            find_files("path", path, [uploads])
+
+
+def test_roots_of_the_settings_may_be_links_when_the_service_starts(tmp_path: Path, uploads: Path) -> None:
+    (uploads / "t.csv").write_text("a,label\n1,x\n2,y\n")
+    (tmp_path / "link").symlink_to(uploads)
+    settings = Settings(data_roots=[tmp_path / "link"])
+    assert settings.allowed_roots == [uploads]
+    (found,), _ = find_files("path", "t.csv", settings.allowed_roots)
+    assert found == uploads / "t.csv"
 
 
 def test_links_within_the_uploads_are_followed(uploads: Path) -> None:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from service.access import guard
+from service.access import guard, lookup
+from service.access.lookup import TokenLookup
 from service.access.tokens import Role, add_token, revoke_token
 from service.client import ApiError, Client, Job
 from service.jobs.live import streams
@@ -376,5 +377,39 @@ def test_an_upload_ends_when_its_token_is_revoked(settings: Settings, database: 
     with guarded(settings, database, token) as api:
         headers = {"Content-Type": "application/octet-stream"}
         answer = api.post("/v1/datasets/upload?name=x&filename=x.csv", content=rows(), headers=headers)
-        assert answer.status_code == 400, answer.text
-        assert "incomplete" in answer.json()["detail"]
+        assert_unauthorized(answer)
+    assert [*settings.dataset_dir.glob("*/uploaded/x.csv")] == []
+
+
+def assert_unauthorized(answer: httpx.Response) -> None:
+    assert answer.status_code == 401, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"].endswith('error="invalid_token"')
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert "revoked" in answer.json()["detail"]
+
+
+def test_a_json_body_ends_when_its_token_is_revoked(
+    settings: Settings,
+    database: Database,
+    token: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked: list[str] = []
+    ask = TokenLookup._ask
+    monkeypatch.setattr(TokenLookup, "_ask", lambda self, text: (ask(self, text), asked.append(text))[0])
+    monkeypatch.setattr(lookup, "CACHED_SECONDS", 0)
+    monkeypatch.setattr(guard, "CHECK_SECONDS", 0)
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"name": "'
+        wait_until(lambda: asked, "the service accepts the token")
+        revoke(database, token)
+        for _ in range(1000):
+            yield b"x" * 64
+
+    with guarded(settings, database, token) as api:
+        headers = {"Content-Type": "application/json"}
+        assert_unauthorized(api.post("/v1/jobs", content=pieces(), headers=headers))
+    assert "without starting response" not in caplog.text
