@@ -93,8 +93,8 @@ def test_the_comparison_in_mlflow() -> None:
         "metrics": {"val/loss": -1.5}, "best": {}, "steps": 1, "seconds": None, "params_sha256": None, "mlflow": None,
     }  # fmt: skip
     comparison = ComparisonView.model_validate({
-        "id": "sweep_1", "mlflow": None, "metric": "val/loss", "members": [member], "groups": [],
-        "left_out": 0, "best": None,        "best_per_loss": {},
+        "id": "sweep_1", "mlflow": None, "metric": "val/loss", "metrics": ["val/loss"], "members": [member],
+        "groups": [], "left_out": 0, "best": None, "best_per_loss": {},
     })  # fmt: skip
     head, row = safe_rows(comparison_files(comparison)["comparison.csv"].decode())
     found = dict(zip(head, row, strict=True))
