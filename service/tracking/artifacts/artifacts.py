@@ -134,7 +134,7 @@ class Artifacts:
         try:
             certificate = issue(self._database, self._settings, job.id)
         except ServiceError as error:
-            logger.warning("job %s has no certificate: %s", job.id, error, extra={"job_id": job.id})
+            logger.warning("%s", error, extra={"job_id": job.id})
             return
         self._api.upload(run, "model/certificate.json", as_file(certificate))
         self._api.set_tags(record.run_id, [(ROOT_TAG, certificate.root)])

@@ -94,10 +94,10 @@ def test_nothing_is_lost_or_duplicated_when_the_server_is_killed(
         mlflow.start()
         export_all(exporter)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert [record.message.partition(",")[0] for record in caplog.records if record.name.startswith("service")] == [
-        "MLflow is unavailable",
-        "MLflow is available again",
-    ]
+    messages = [record.message.partition(",")[0] for record in caplog.records if record.name.startswith("service")]
+    # This job, which was not trained, has no certificate; the message says so.
+    assert messages[:2] == ["MLflow is unavailable", "MLflow is available again"]
+    assert [message for message in messages[2:] if "has no certificate" not in message] == []
     run = run_of(database, mlflow, job_id)
     assert run["info"]["status"] == "FINISHED"
     history = mlflow.history(run["info"]["run_id"], "train/loss_step")
