@@ -84,6 +84,7 @@ def control_plane(
         # The server waits until its responses have ended.
         stack.callback(app.state.streams.close)
         stack.callback(app.state.runners.close)
+        stack.callback(app.state.rooms.close)
         _wait_until_started(server, serving)
         address, port = listener.getsockname()[:2]
         yield http_url(address, port)
