@@ -10,13 +10,15 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import BadRequestError, ServiceError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from pydantic import BaseModel
 
 WAIT = 5.0  # seconds until a request that waits for a place is refused
 PIECE_BYTES = 64 * 1024  # smaller pieces of a response are joined
@@ -75,6 +77,16 @@ class Room:
                 leaving.cancel()
                 await asyncio.wait({working})
                 self._working.discard(stop)
+
+    async def respond(self, request: Request, make: Callable[[], BaseModel]) -> Response:
+        """The JSON of a model, as by `run`: it is written in the thread, too, since a large one takes long."""
+
+        def written(stop: Stop) -> bytes:
+            view = make()
+            stop.check()
+            return view.model_dump_json().encode()
+
+        return Response(await self.run(request, written), media_type="application/json")
 
     async def stream(self, request: Request, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         """The pieces of a response; each is made in a place, which is free again while the client reads the piece.
