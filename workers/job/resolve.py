@@ -12,7 +12,7 @@ from workers.data.splitting import steps_per_epoch
 from workers.job.balanced import BalancedLoss, balanced_weights
 from workers.job.data import augmentations_of, split_rows, split_sizes
 from workers.job.metrics import JobMetrics
-from workers.job.normalization import normalized_values
+from workers.job.normalization import normalized_values, normalizing
 from workers.job.once import Once
 from workers.job.task import TaskError, content, tasks_of
 
@@ -202,8 +202,8 @@ def _check_size(
 
 def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem], once: Once) -> None:
     """Check that no layer normalizes over a single value, which is 0 afterwards whatever it was."""
-    normalized = once(graph, ("normalized", batch, shards), lambda: normalized_values(graph, batch, shards))
-    single = [name for name, values in normalized.items() if values == 1]
+    layers = once(graph, "normalizing", lambda: normalizing(graph))
+    single = [name for name, values in normalized_values(graph, batch, shards, layers).items() if values == 1]
     if single:
         problems.append(
             FieldProblem(

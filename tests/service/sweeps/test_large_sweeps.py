@@ -36,7 +36,11 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 def sweep(over: dict[str, Any], layers: int = 250) -> dict[str, Any]:
     base: dict[str, Any] = {key: value for key, value in HINGE_JOB.items() if key not in {"name", "experiment"}}
     hidden = [{"type": "linear", "units": 4} for _ in range(layers - 1)]
-    return {"name": "long", "base": {**base, "model": {"layers": [*hidden, {"type": "linear", "units": 10}]}}, "over": over}
+    return {
+        "name": "long",
+        "base": {**base, "model": {"layers": [*hidden, {"type": "linear", "units": 10}]}},
+        "over": over,
+    }
 
 
 def test_what_members_share_is_checked_once(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
