@@ -41,9 +41,21 @@ def plane(share: int) -> list[dict[str, float | str]]:
     ]
 
 
+def copies() -> list[dict[str, float | str]]:
+    """Return rows whose target is the first feature and noise; the other features are copies of it with noise."""
+    random = np.random.default_rng(0)
+    first = random.normal(size=ROWS)
+    features = first[:, None] + random.normal(size=(ROWS, 4)) * [0, 0.3, 0.3, 0.3]
+    targets = first + random.normal(size=ROWS)
+    return [
+        {f"x{index}": value for index, value in enumerate(row)} | {"y": y, "part": "train" if at % 3 else "validation"}
+        for at, (row, y) in enumerate(zip(features.tolist(), targets.tolist(), strict=True))
+    ]
+
+
 def main(url: str) -> None:
-    """Register the datasets `column` and `plane-0` to `plane-20` with the service at `url`."""
-    datasets = {"column": column()} | {f"plane-{share}": plane(share) for share in SHARES}
+    """Register the datasets `column`, `copies` and `plane-0` to `plane-20` with the service at `url`."""
+    datasets = {"column": column(), "copies": copies()} | {f"plane-{share}": plane(share) for share in SHARES}
     with TemporaryDirectory() as directory, Client(url) as client:
         for name, rows in datasets.items():
             path = Path(directory, f"{name}.csv")

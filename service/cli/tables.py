@@ -14,7 +14,7 @@ from service.visible_text import visible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-GAP = 1  # after each column
+GAP = 2  # around each column
 
 
 def columns_that_fit(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], needed: int) -> int:

@@ -76,8 +76,8 @@ class NewJob(TypedDict):
     dataset: dict[str, Any]
     total_steps: int
     body_sha256: str
-    task: NotRequired[Task]
-    validation_metrics: NotRequired[list[str]]
+    task: Task
+    validation_metrics: list[str]
     labels: NotRequired[dict[str, str]]
     priority: NotRequired[int]
     overrides: NotRequired[dict[str, Any]]

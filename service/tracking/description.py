@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from service.jobs.figures import all_figures, kept
 from service.jobs.states import State
 from service.tracking.markdown import code, literal
-from workers.data.dataset import DatasetInfo
-from workers.job.task import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,13 +66,19 @@ def _note(job: Job) -> Iterator[str]:
     yield f"- task: {job.task}"
     yield (
         f"- dataset: {code(spec['data']['dataset'])}, {dataset['rows']:,} rows of {dataset['features']:,} features, "
-        f"{content(DatasetInfo.from_json(dataset))}; {_split(spec['data'])}"
+        f"{_truth(dataset)}; {_split(spec['data'])}"
     )
     yield f"- loss: {short(spec['loss'])}; penalties: {_fields(spec['regularization'])}"
     yield f"- optimizer: {short(spec['optimizer'])}"
     yield f"- training: {_fields(spec['training'])}"
     yield f"- job: `GET /v1/jobs/{job.id}`; to run it again, post `model/spec.yaml` from the artifacts to `/v1/jobs`"
     yield f"- model: {' → '.join(short(layer) for layer in spec['model']['layers'])}"
+
+
+def _truth(dataset: Mapping[str, Any]) -> str:
+    """What the rows have besides features."""
+    classes, targets = len(dataset["classes"]), dataset.get("targets", 0)
+    return f"{classes:,} classes" if classes else f"{targets:,} target{'' if targets == 1 else 's'}"
 
 
 def _text(value: float | None) -> str:

@@ -17,7 +17,7 @@ TYPOS = {
     "initializer": {"gloort": "glorot", "zero": "zeros"},
 }  # fmt: skip
 OTHER = {
-    "layer": ["attention", "transformer", "lstm", "conv2d", "convolution", "dense", "max_pool", "group_norm",
+    "layer": ["attention", "transformer", "lstm", "convolution", "dense", "max_pool", "group_norm",
     "softmin", "split",
               "stack", "mean_pool", "", "_", "x" * 10_000],
     "loss": ["cross_entropy", "mse", "kl_div", "focal", "squared_hinge", "huber_loss"],

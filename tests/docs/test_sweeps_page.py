@@ -71,8 +71,8 @@ def test_examples_run(
                 run_commands(client, block)
         names["client"].close()
     printed = capsys.readouterr().out
-    assert "hinge {'loss.type': 'hinge', 'optimizer.lr': 0.02} 0.5 0.0 3" in printed
-    assert "hinge-vs-softmax-11 {'loss.type': 'softmax', 'optimizer.lr': 0.1, 'training.seed': 2} 0.5" in printed
+    assert "hinge {'loss.type': 'hinge', 'optimizer.lr': 0.02} 0.625 0.0 3" in printed
+    assert "hinge-vs-softmax-11 {'loss.type': 'softmax', 'optimizer.lr': 0.1, 'training.seed': 2} 0.625" in printed
 
 
 def run_commands(client: Client, block: str) -> None:

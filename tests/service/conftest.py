@@ -125,9 +125,9 @@ def digits(api: httpx.Client, settings: Settings, database: Database) -> dict[st
 
 @pytest.fixture
 def houses(api: httpx.Client, settings: Settings, database: Database) -> dict[str, Any]:
-    """A registered dataset "houses": 60 rows, 3 features, and one target."""
+    """A registered dataset "houses": 300 rows, 3 features, and one target."""
     source = settings.allowed_roots[0] / "houses.csv"
-    rows = (f"{row % 7},{row % 3},{row % 5},{row}" for row in range(60))
+    rows = (f"{row % 7},{row % 3},{row % 5},{row}" for row in range(300))
     source.write_text("\n".join(["rooms,baths,age,price", *rows]))
     selection = Selection(label=None, targets=["price"])
     found = prepared([source], settings.dataset_dir.absolute(), selection)

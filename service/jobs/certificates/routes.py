@@ -16,6 +16,7 @@ from service.jobs.certificates.document import Certificate
 from service.jobs.certificates.issue import issue
 from service.jobs.certificates.verification import begin, request_of
 from service.jobs.checks import check_job
+from service.jobs.figures import validation_metrics
 from service.jobs.repository import check_room, create_job
 from service.jobs.schemas import BESIDE_SPEC, JobView, job_view
 from service.store.models import Job
@@ -92,6 +93,8 @@ def _verify(certificate: Certificate, submission: Submission, places: Places) ->
             labels=request.labels,
             dataset=dataset,
             total_steps=resolved.total_steps,
+            task=resolved.metrics.task,
+            validation_metrics=validation_metrics(resolved),
             body_sha256=body_digest(certificate),
             idempotency_key=submission.key,
         )

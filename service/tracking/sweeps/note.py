@@ -63,7 +63,7 @@ def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
         group = comparison.groups[position]
         values = [short(group.overrides.get(field, "")) for field in fields]
         statistics = [_statistic(group.metrics.get(name)) for name in names]
-        if position in best:
+        if position in best and names:
             statistics[0] = f"**{statistics[0]}**"
         runs = " ".join(_link(experiment_id, members[job_id]) for job_id in group.jobs)
         yield _row([*values, *statistics, str(group.n), runs])

@@ -14,7 +14,9 @@ each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.na
 
 
 def check(network):
-    graph = with_loss(build_classifier(network.layers, network.features), network.loss)
+    tasks = network.loss.tasks
+    task = "classification" if "classification" in tasks else None
+    graph = with_loss(build_classifier(network.layers, network.features), network.loss, task)
     return check_model(graph, penalty=network.penalty)
 
 

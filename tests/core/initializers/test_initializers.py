@@ -65,8 +65,8 @@ def test_any_shape_and_same_values_for_same_seed(initializer, shape):
     np.testing.assert_array_equal(initializer.draw(np.random.default_rng(1), shape), values)
 
 
-def test_fan_in_is_the_product_of_all_axes_but_the_last():
-    for initializer, variance in ((He(), 2 / 60), (GlorotUniform(), 2 / 1060), (LeCun(), 1 / 60)):
+def test_fans_count_the_entries_of_a_window():
+    for initializer, variance in ((He(), 2 / 60), (GlorotUniform(), 2 / 6060), (LeCun(), 1 / 60)):
         values = initializer.draw(np.random.default_rng(0), (6, 10, 1000))
         assert values.var() == pytest.approx(variance, rel=0.05)
 

@@ -160,7 +160,7 @@ def test_a_terminal_shows_as_many_metrics_as_fit(url: str, sweep_id: str, monkey
     with Client(url) as client:
         found = client.find_sweep(sweep_id).comparison()
     for module in (tables, terminal):
-        monkeypatch.setattr(module, "output", Console(file=narrow, force_terminal=True, width=70, no_color=True))
+        monkeypatch.setattr(module, "output", Console(file=narrow, force_terminal=True, width=70, color_system=None))
     print_comparison(found)
     lines = [line.rstrip() for line in narrow.getvalue().splitlines()]
     assert lines[0].split() == ["loss", "lr", "n", "kept/val/accuracy", "val/accuracy"]

@@ -172,7 +172,8 @@ def test_a_job_uses_the_values_of_the_split_column(api: httpx.Client) -> None:
 
 def test_the_note_of_a_run_describes_the_split(api: httpx.Client, sorted_rows: dict[str, Any]) -> None:
     posted = api.post("/v1/jobs", json=split_job(train=["train", "other"], validation=["test"])).json()
-    job = Job(id="j", state="running", attempt=1, step=0, total_steps=9, latest_metrics={}, spec=posted["spec"])
+    job = Job(id="j", state="running", attempt=1, step=0, total_steps=9, latest_metrics={}, validation_metrics=[])
+    job.spec = posted["spec"]
     job.dataset = sorted_rows
     note = tags_of(job, {})[NOTE]
     assert "10 classes; split by a column: train, other to train on, test for validation\n" in note

@@ -132,6 +132,7 @@ def test_the_key_is_private_and_stays(certified: dict[str, Any], settings: Setti
 def test_another_run_is_equal(certified: dict[str, Any], client: Client, cluster: FakeCluster) -> None:
     job = client.verify(certified, workers=3)
     assert job["spec"]["resources"]["workers"] == 3
+    assert (job["task"], job["ranked_by"]) == ("classification", "val/accuracy")
     assert (job["experiment"], job["labels"]) == ("verifications", {"verifies": certified["job"]["id"]})
     assert job["verification"]["equal"] is None
     assert job["spec"]["training"] == certified["spec"]["training"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidError
-from service.jobs.repository import jobs_in, move, record_result, start_attempt
+from service.jobs.repository import jobs_in, move, record_kept, record_result, start_attempt
 from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.store.models import Job, MlflowRun, Sweep
@@ -164,6 +164,8 @@ def test_the_comparison_over_rest(api: httpx.Client, database: Database) -> None
             ]
             record_points(session, job.id, attempt, points)
             record_result(session, job.id, attempt, params_sha256="ab" * 32)
+            kept = {"val/accuracy": 0.75 + number / 4, "val/loss": 2 + number / 4}
+            record_kept(session, job.id, attempt, {"step": 1, "epoch": 1, "metrics": kept}, {})
             session.add(MlflowRun(job_id=job.id, experiment_id="1", run_id=f"r{number}", status="RUNNING"))
             move(session, job.id, from_=State.RUNNING, to=State.SUCCEEDED)
     answer = api.get(path, params={"metric": "val/loss"})
@@ -175,20 +177,25 @@ def test_the_comparison_over_rest(api: httpx.Client, database: Database) -> None
         {"val/accuracy": 1.25, "val/loss": 2.5},
         {},
     ]
-    assert found["members"][0]["metrics"] == {"train/loss": 0.1, "val/accuracy": None, "val/loss": 3.0}
+    assert found["members"][0]["metrics"] == {
+        "train/loss": 0.1, "val/accuracy": None, "val/loss": 3.0, "kept/val/accuracy": 0.75, "kept/val/loss": 2.0,
+    }  # fmt: skip
     assert found["members"][0]["params_sha256"] == "ab" * 32
     assert found["members"][1]["mlflow"]["url"].startswith("http://mlflow.example/#/experiments/1/runs/r1")
     assert found["groups"][0]["metrics"]["val/loss"] == {"mean": 3.25, "std": 0.25, "n": 3}
+    assert found["groups"][0]["metrics"]["kept/val/loss"] == {"mean": 2.25, "std": 0.25, "n": 3}
     assert found["groups"][0]["overrides"] == {"loss": {"type": "hinge"}, "optimizer.lr": 0.01}
     assert (found["left_out"], found["best"], found["best_per_loss"]) == (9, 0, {"hinge": 0})
     assert alone["id"] not in json.dumps(found)
 
 
+@pytest.mark.usefixtures("digits")
 def test_invalid_comparisons(api: httpx.Client) -> None:
     assert api.get("/v1/sweeps/sweep_0/comparison").status_code == 404
-    answer = api.get("/v1/sweeps/sweep_0/comparison", params={"metric": "val/acuracy"})
+    made = api.post("/v1/sweeps", json=LOSSES_SWEEP).json()
+    answer = api.get(f"/v1/sweeps/{made['id']}/comparison", params={"metric": "val/acuracy"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metric")
-    assert "'val/accuracy'" in answer.text
+    assert "is 'val/acuracy', which not all members have: must be one of val/accuracy, " in answer.text
 
 
 @pytest.mark.usefixtures("digits")

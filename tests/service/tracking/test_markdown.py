@@ -69,7 +69,7 @@ def test_the_notes_of_runs_have_no_elements_from_names(text: str) -> None:
     }  # fmt: skip
     job: Any = SimpleNamespace(
         labels=[SimpleNamespace(key="a", value=text)], attempt=1, params_sha256=None, reason=text, state="failed",
-        step=1,
+        step=1, task="classification", validation_metrics=["val/accuracy"], kept=None,
         total_steps=2, latest_metrics={}, spec=spec, dataset=dataset, id="job_1",
     )  # fmt: skip
     only_our_elements(tags_of(job, {})["mlflow.note.content"])
@@ -90,8 +90,8 @@ def test_the_notes_of_runs_have_no_elements_from_names(text: str) -> None:
         }  # fmt: skip
         group = {"overrides": {text: text}, "loss": text, "jobs": ["job_1"], "n": 1, "left_out": 0, "metrics": {}}
         comparison = ComparisonView.model_validate({
-            "id": "sweep_1", "mlflow": None, "metric": "val/loss", "members": [member], "groups": [group],
-            "left_out": 0,
+            "id": "sweep_1", "mlflow": None, "metric": "val/loss", "metrics": [], "members": [member],
+            "groups": [group], "left_out": 0,
             "best": 0, "best_per_loss": {text: 0},
         })  # fmt: skip
         only_our_elements(last_note(sweep, "1", {"succeeded": 1}, comparison))
