@@ -7,6 +7,7 @@ import json
 import logging
 import resource
 import socket
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 from unittest.mock import MagicMock
@@ -464,7 +465,7 @@ def test_the_sweep_ends_with_the_last_connection(open_connections: Connections, 
 def test_requests_that_the_stop_cuts_off_are_no_errors(caplog: pytest.LogCaptureFixture) -> None:
     begun = []
 
-    async def never(scope: Any, receive: Any, send: Any) -> None:
+    async def never(scope: Scope, _receive: Receive, send: Send) -> None:
         begun.append(scope["path"])
         if scope["path"] == "/begun":
             await send({"type": "http.response.start", "status": 200, "headers": []})

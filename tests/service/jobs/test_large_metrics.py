@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 
 from service.http.connections import Connections
-from service.jobs.repository import create_job, start_attempt
+from service.jobs.repository import create_job, move, start_attempt
 from service.jobs.series import formats, stored
 from service.jobs.series.formats import ARROW
 from service.jobs.series.points import Point
+from service.jobs.states import State
 from service.stack.app import create_app
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, served, wait_until
@@ -43,8 +44,9 @@ def path(database: Database) -> str:
     with database.writing() as session:
         job, _ = create_job(session, spec=hinge_job(), dataset={"digest": "00"}, total_steps=STEPS, body_sha256="b")
         attempt = start_attempt(session, job.id, "supervisor")
+        move(session, job.id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
         points = [Point(name, step, value, 0) for name in ("a", "c") for step, value in enumerate(VALUES, 1)]
-        record_points(session, job.id, attempt, [*points, Point("b", 1, 0.5, 0)])
+        assert record_points(session, job.id, attempt, [*points, Point("b", 1, 0.5, 0)])
         return f"/v1/jobs/{job.id}/metrics"
 
 
