@@ -211,7 +211,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 answer = problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers)
                 await answer(scope, receive, send)
 
-        super()._start_asgi_task(cycle, until_stopped)
+        super()._start_asgi_task(cycle, cast("Any", until_stopped))
 
     def _ignore(self, size: int) -> None:
         self._ignored += size

@@ -113,7 +113,7 @@ class _Pieces(io.RawIOBase):
 def _or_null(values: Column) -> Column:
     """The values, with None for those that are not finite."""
     finite = np.isfinite(values)
-    return values if finite.all() else np.where(finite, values, None)
+    return values if finite.all() else np.where(finite, values, np.array(None))
 
 
 def _listed(column: Column) -> str:
