@@ -23,6 +23,7 @@ class _Dimension(Enum):
 
 #: placeholder for the batch size in a declared shape
 BATCH: Final = _Dimension.BATCH
+KEPT_SHAPES = 8  # batch sizes for which a graph keeps its shapes
 DeclaredShape = tuple[int | _Dimension, ...]
 
 
@@ -62,6 +63,7 @@ class Graph:
         self.inputs: dict[str, Input] = {}
         self.nodes: dict[str, Placed] = {}
         self._order: list[str] | None = None
+        self._shapes: dict[int, dict[str, Shape]] = {}  # of the last batch sizes
 
     def input(self, name: str, shape: DeclaredShape, *, integer: bool = False) -> str:
         """Declare an input and return its name. The shape of a scalar is `()`."""
@@ -84,6 +86,7 @@ class Graph:
         if "." in name:
             raise GraphError(f"the name {name!r} contains a dot, which is reserved for parameters, as in 'fc1.weight'")
         self._order = None
+        self._shapes.clear()
 
     def order(self) -> list[str]:
         """Return the nodes in topological order. A cycle raises GraphError with the nodes on it.
@@ -108,7 +111,17 @@ class Graph:
             raise GraphError(f"the graph has a cycle: {cycle}; unroll recurrence through time instead") from None
 
     def shapes(self, batch: int = 1) -> dict[str, Shape]:
-        """Return the shape of each input and node for a batch size. Raises GraphError if they do not fit together."""
+        """Return the shape of each input and node for a batch size. Raises GraphError if they do not fit together.
+
+        They are computed once for a batch size, and again after the graph has changed.
+        """
+        if batch not in self._shapes:
+            if len(self._shapes) == KEPT_SHAPES:
+                self._shapes.clear()
+            self._shapes[batch] = self._inferred(batch)
+        return dict(self._shapes[batch])
+
+    def _inferred(self, batch: int) -> dict[str, Shape]:
         shapes = {
             name: tuple(batch if size is BATCH else size for size in declared.shape)
             for name, declared in self.inputs.items()

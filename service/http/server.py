@@ -16,7 +16,7 @@ from service.http.problems import problem_response
 from service.telemetry.instruments import REQUESTS
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from service.http.connections import Connections
@@ -196,7 +196,22 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+
+        async def until_stopped(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:  # only the server cancels requests: those that it does not wait for
+                log.info("a request was cut off, since the service stops")
+                if cycle.response_started:
+                    cycle.disconnected = True
+                    self.transport.abort()
+                    return
+                detail = "The service is stopping; try again."
+                headers = {"Retry-After": RETRY_AFTER, "Connection": "close"}
+                answer = problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers)
+                await answer(scope, receive, send)
+
+        super()._start_asgi_task(cycle, cast("Any", until_stopped))
 
     def _ignore(self, size: int) -> None:
         self._ignored += size

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from service.datasets.repository import find_dataset, snapshot_of
 from service.errors import InvalidError, NotFoundError
 from workers.data.dataset import DatasetInfo
+from workers.job.once import Once
 from workers.job.resolve import FieldProblem, ResolvedJob, resolve
 from workers.job.spec import JobSpec
 
@@ -19,18 +20,36 @@ if TYPE_CHECKING:
 
 
 def check_job(spec: JobRequest, services: Services) -> tuple[dict[str, Any], ResolvedJob]:
-    """Check a spec against its dataset and the cluster; returns the dataset and the resolved job.
+    """Check one spec; see `JobChecks.check`."""
+    return JobChecks(services).check(spec)
 
-    Raises InvalidError or SpecError, which name the fields that are wrong.
-    """
-    with services.database.reading() as session:
-        try:
-            dataset = snapshot_of(find_dataset(session, spec.data.dataset))
-        except NotFoundError as error:
-            raise InvalidError(FieldProblem("data.dataset", str(error))) from None
-    resolved = resolve(spec, DatasetInfo.from_json(dataset), services.settings.limits)
-    _check_cluster_fits(spec.resources, services.settings)
-    return dataset, resolved
+
+class JobChecks:
+    """Checks of several specs: each dataset is read once, and what specs with the same model share is computed once."""
+
+    def __init__(self, services: Services) -> None:
+        self._services, self._once = services, Once()
+        self._datasets: dict[str, tuple[dict[str, Any], DatasetInfo]] = {}
+
+    def check(self, spec: JobRequest) -> tuple[dict[str, Any], ResolvedJob]:
+        """Check a spec against its dataset and the cluster; returns the dataset and the resolved job.
+
+        Raises InvalidError or SpecError, which name the fields that are wrong.
+        """
+        dataset, info = self._dataset(spec.data.dataset)
+        resolved = resolve(spec, info, self._services.settings.limits, self._once)
+        _check_cluster_fits(spec.resources, self._services.settings)
+        return dataset, resolved
+
+    def _dataset(self, name: str) -> tuple[dict[str, Any], DatasetInfo]:
+        if name not in self._datasets:
+            with self._services.database.reading() as session:
+                try:
+                    dataset = snapshot_of(find_dataset(session, name))
+                except NotFoundError as error:
+                    raise InvalidError(FieldProblem("data.dataset", str(error))) from None
+            self._datasets[name] = dataset, DatasetInfo.from_json(dataset)
+        return self._datasets[name]
 
 
 def checked_resources(job: Job, change: ResourcesChange, settings: Settings) -> ResourcesSpec:

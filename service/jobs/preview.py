@@ -13,7 +13,7 @@ from service.jobs.figures import validation_metrics
 from service.jobs.schemas import BESIDE_SPEC
 from workers.job.index_columns import changed_indices
 from workers.job.memory import memory_per_worker
-from workers.job.normalization import normalized_values
+from workers.job.normalization import normalized_values, normalizing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +143,7 @@ def _ranges(numbers: list[int]) -> str:
 def _small_normalizations(job: ResolvedJob, graph: Graph, shards: int) -> Iterator[tuple[str, str]]:
     batch = job.spec.training.batch_size
     for rows, place in ((batch, "a batch"), (job.train_rows % batch, "an epoch's last batch")):
-        for name, values in normalized_values(graph, rows, shards).items() if rows else ():
+        for name, values in normalized_values(graph, rows, shards, normalizing(graph)).items() if rows else ():
             if values < FEW_VALUES:
                 yield (
                     "training.batch_size",

@@ -3,13 +3,14 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from service.http.dependencies import Services, ServicesDependency
 from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
+from service.http.room import RoomsDependency
 from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
 from service.jobs.certificates import routes as certificates
 from service.jobs.checks import check_job, checked_resources
@@ -79,12 +80,18 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
     return preview(resolved, DatasetInfo.from_json(dataset), services.settings)
 
 
-@router.get("", response_description="A page of jobs")
-def get_jobs(services: ServicesDependency, query: Annotated[JobFilter, Query()]) -> JobList:
+@router.get("", response_model=JobList, response_description="A page of jobs")
+async def get_jobs(
+    request: Request, services: ServicesDependency, rooms: RoomsDependency, query: Annotated[JobFilter, Query()]
+) -> Response:
     """List jobs, newest first."""
-    with services.database.reading() as session:
-        jobs, has_more = list_jobs(session, query)
+
+    def page() -> JobList:
+        with services.database.reading() as session:
+            jobs, has_more = list_jobs(session, query)
         return JobList(data=[job_view(job, services.settings.mlflow_link) for job in jobs], has_more=has_more)
+
+    return await rooms.lists.respond(request, page)
 
 
 @router.get("/{job_id}", response_description="The job")

@@ -36,14 +36,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LeaderComponent:
-    """A component that runs only in the leader; `find` returns it in that process."""
+    """A component that runs only in the leader; `find` returns it in that process, `other` is the status elsewhere."""
 
     find: Callable[[], Component | None]
+    other: Callable[[], ComponentStatus]
 
     def status(self) -> ComponentStatus:
-        """Status of the component; a process that stands by is ready."""
+        """Status of the component; a process that stands by is ready while another one leads."""
         part = self.find()
-        return ComponentStatus(ready=True, detail="stands by: another process leads") if part is None else part.status()
+        return self.other() if part is None else part.status()
 
 
 class Leadership:
@@ -59,18 +60,29 @@ class Leadership:
         self._term: Term | None = None
         self._scheduler: Scheduler | None = None
         self._exporter: MlflowExporter | None = None
+        # When a process was last known to lead, and whether that is another one.
+        self._led_at, self._another = time.monotonic(), False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leadership")
 
     @property
     def scheduler(self) -> LeaderComponent:
         """The scheduler, if this process leads."""
-        return LeaderComponent(lambda: self._scheduler)
+        return LeaderComponent(lambda: self._scheduler, self._standing)
 
     @property
     def exporter(self) -> LeaderComponent:
         """The exporter to MLflow, if this process leads."""
-        return LeaderComponent(lambda: self._exporter)
+        return LeaderComponent(lambda: self._exporter, self._standing)
+
+    def _standing(self) -> ComponentStatus:
+        """Status of a process that does not lead."""
+        age = time.monotonic() - self._led_at
+        if age > LEASE:
+            return ComponentStatus(ready=False, detail=f"no process has led for {age:.0f} s; this one tries to")
+        if self._another:
+            return ComponentStatus(ready=True, detail="stands by: another process leads")
+        return ComponentStatus(ready=True, detail="no process leads now; this one tries to")
 
     def start(self) -> None:
         """Start the campaign."""
@@ -112,6 +124,9 @@ class Leadership:
                 free = self._alone or state.holder in {None, self._name}
                 # This process may have started, or ended its last term, just now. Or the database's clock was set back.
                 expired = max(age, time.monotonic() - since) > LEASE
+                self._another = not (free or expired)
+                if self._another:
+                    self._led_at = time.monotonic()
                 if (free or expired) and (term := self._take(state)):
                     return term
             except OperationalError as error:
@@ -143,6 +158,7 @@ class Leadership:
             with self._leading(FencedDatabase(self._database, term)):
                 self._renew(term)
         finally:
+            self._led_at, self._another = time.monotonic(), False
             log.info("this process is no longer the leader")
             term.end()
 

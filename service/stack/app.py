@@ -22,6 +22,7 @@ from service.http.limits import BodyLimit
 from service.http.observed import Observed
 from service.http.openapi import complete
 from service.http.problems import install_problem_handlers
+from service.http.room import Rooms
 from service.jobs import routes as jobs
 from service.jobs.certificates import routes as certificates
 from service.jobs.live.streams import EventStreams
@@ -84,6 +85,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.services = Services(settings, database, on_change, components)
+    app.state.rooms = Rooms()
     app.state.runners = TaskRunners(settings)
     app.state.uploads = Uploads(settings.max_uploads, settings.max_upload_seconds)
     app.state.streams = EventStreams(database, settings.max_event_streams)

@@ -71,7 +71,9 @@ def control_plane(
     migrate(settings.database)
     database = Database(settings.database)
     remove_leftovers(settings.dataset_dir, lambda file: is_recorded(database, file))
-    leadership = Leadership(database, settings, cluster, alone=alone)
+    # However many requests read at the same time, the lease, the scheduler and the export have their connections.
+    own = database.beside()
+    leadership = Leadership(own, settings, cluster, alone=alone)
     connections = Connections(settings.max_connections)
     components = Components(cluster, leadership.scheduler, leadership.exporter, connections)
     app = create_app(settings, database=database, on_change=leadership.wake, components=components)
@@ -79,6 +81,7 @@ def control_plane(
     serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
     with ExitStack() as stack:
         stack.callback(database.close)
+        stack.callback(own.close)
         leadership.start()
         stack.callback(leadership.stop)
         serving.start()
@@ -86,6 +89,7 @@ def control_plane(
         # The server waits until its responses have ended.
         stack.callback(app.state.streams.close)
         stack.callback(app.state.runners.close)
+        stack.callback(app.state.rooms.close)
         _wait_until_started(server, serving)
         address, port = listener.getsockname()[:2]
         yield http_url(address, port)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_S = 30  # longest wait for another's lock
 IDLE_TIMEOUT_S = 10  # after which a writer that sends nothing loses its transaction
-CONNECTIONS = (
-    20  # open connections per process: opening one costs more than most transactions, and a server accepts 100
-)
+# Open connections of each database object of a process; there are two (see `Database.beside`). Opening one costs more
+# than most transactions, and a server accepts 100.
+CONNECTIONS = 10
 IMMEDIATE = "gradfleet_immediate"
 SERVICE = "gradfleet-"  # beginning of the names of the service's processes in PostgreSQL
 DISK_FULL = "53100"  # of PostgreSQL's errors
@@ -55,12 +55,12 @@ class Database:
     """A database and its two kinds of transaction.
 
     `with database.reading() as session` sees one consistent snapshot and never waits for a writer.
-    `with database.writing() as session` commits when the block ends and rolls back when it raises. `name` is unique;
-    PostgreSQL shows it as the `application_name` of each connection.
+    `with database.writing() as session` commits when the block ends and rolls back when it raises. `name` is that of
+    the process; PostgreSQL shows it as the `application_name` of each connection.
     """
 
-    def __init__(self, url: str) -> None:
-        self.name = unique_name()
+    def __init__(self, url: str, name: str | None = None) -> None:
+        self._url, self.name = url, name or unique_name()
         self.engine = make_engine(url, self.name)
         self._writer = self.engine.execution_options(**{IMMEDIATE: True})
         self._reader = self.engine
@@ -79,6 +79,10 @@ class Database:
         """Session whose changes are committed atomically."""
         with Session(self._writer) as session, session.begin():
             yield session
+
+    def beside(self) -> Database:
+        """The same database with connections of its own, for work that must not wait for others to give theirs back."""
+        return Database(self._url, self.name)
 
     def close(self) -> None:
         """Close every pooled connection."""

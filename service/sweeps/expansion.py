@@ -36,19 +36,22 @@ def expand(over: Over | None, seeds: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `base` with values set at dotted paths, in order; missing objects on the path are created.
+    """`base` with values set at dotted paths, in order; missing objects on the path are created.
 
-    Raises NoSuchPlaceError for a path through any other value, and for an index that a list does not have.
+    Only the objects and lists on the paths are copied; the rest is shared. Raises NoSuchPlaceError for a path through
+    any other value, and for an index that a list does not have.
     """
-    spec: dict[str, Any] = copy.deepcopy(dict(base))
+    spec: dict[str, Any] = dict(base)
     for field, value in overrides.items():
         *parents, last = field.split(".")
         place: Any = spec
         for parent in parents:
             if isinstance(place, dict) and place.get(parent) is None:
                 place[parent] = {}
-            place = place[_key(place, parent, field)]
-        place[_key(place, last, field)] = copy.deepcopy(value)
+            key = _key(place, parent, field)
+            place[key] = copy.copy(place[key])
+            place = place[key]
+        place[_key(place, last, field)] = value
     return spec
 
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from service.errors import MOST_PROBLEMS, InvalidError
-from service.http.field_errors import document_problems, quote
-from service.http.idempotency import body_digest
-from service.jobs.checks import check_job
-from service.jobs.figures import validation_metrics
-from service.jobs.schemas import BESIDE_SPEC, JobRequest
+from service.http.field_errors import quote
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
 from service.sweeps.fields import field_of_request
+from service.sweeps.making import MemberMaking
 from service.sweeps.stopping import MedianStopping
 from workers.job.metrics import RANKED_BY
 from workers.job.resolve import FieldProblem, SpecError
@@ -23,30 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.http.dependencies import Services
+    from service.http.room import Stop
     from service.jobs.repository import NewJob
     from service.sweeps.schemas import SweepRequest
     from workers.job.resolve import ResolvedJob
 
 MOST_BYTES = 32 * 1024**2  # of the JSON of all members
+MOST_LAYERS = 20_000  # of all different models: each layer takes about a third of a millisecond
 
 
-def members_of(sweep: SweepRequest, services: Services) -> list[NewJob]:
+def members_of(sweep: SweepRequest, services: Services, stop: Stop) -> list[NewJob]:
     """The jobs of a sweep, as `create_job` takes them.
 
     Raises InvalidError, which names the fields that are wrong; a problem that several members share is reported for
-    the first of them.
+    the first of them. `stop` is checked before each member.
     """
     members: list[NewJob] = []
     problems: dict[tuple[str, str], FieldProblem] = {}
     expanded = expand(sweep.over, sweep.seeds)
     _check_size(sweep, expanded)
     _check_comparison(sweep, len(expanded))
-    for number, overrides in enumerate(expanded):
+    specs = [_overridden(sweep, number, overrides) for number, overrides in enumerate(expanded)]
+    _check_layers(specs)
+    making = MemberMaking(services)
+    for number, (spec, overrides) in enumerate(zip(specs, expanded, strict=True)):
+        stop.check()
         try:
-            members.append(_member(sweep, number, overrides, services))
-        except NoSuchPlaceError as error:
-            place = field_of_request(sweep, number, overrides, error.field)
-            raise InvalidError(FieldProblem(place, str(error))) from None
+            document = spec | {"name": f"{sweep.name}-{number}", "experiment": sweep.experiment}
+            member, resolved = making.make(document)
+            _check_stopping(sweep, resolved)
+            members.append({**member, "overrides": overrides})
         except (SpecError, InvalidError) as error:
             for problem in error.problems:
                 problems.setdefault((problem.field, problem.message), _located(problem, sweep, number, overrides))
@@ -81,6 +82,21 @@ def _check_size(sweep: SweepRequest, expanded: Sequence[dict[str, Any]]) -> None
         raise InvalidError(FieldProblem("over", message))
 
 
+def _check_layers(specs: Sequence[dict[str, Any]]) -> None:
+    """Reject members whose models have too many layers together; equal models count once, since one is checked."""
+    models: dict[str, int] = {}
+    for spec in specs:
+        model = spec.get("model")
+        layers = model.get("layers") if isinstance(model, dict) else None
+        if isinstance(layers, list):
+            models[json.dumps(model, sort_keys=True)] = len(layers)
+    if (total := sum(models.values())) > MOST_LAYERS:
+        message = (
+            f"makes {len(models)} different models of {total:,} layers in all; at most {MOST_LAYERS:,} are allowed"
+        )
+        raise InvalidError(FieldProblem("over", message))
+
+
 def _check_comparison(sweep: SweepRequest, members: int) -> None:
     """Reject a stopping rule that has too few members to compare."""
     rule = sweep.stopping
@@ -110,25 +126,12 @@ def _check_differences(sweep: SweepRequest, members: Sequence[NewJob]) -> None:
             raise InvalidError(FieldProblem("over", message))
 
 
-def _member(sweep: SweepRequest, number: int, overrides: dict[str, Any], services: Services) -> NewJob:
-    document = overridden(sweep.base, overrides) | {"name": f"{sweep.name}-{number}", "experiment": sweep.experiment}
+def _overridden(sweep: SweepRequest, number: int, overrides: dict[str, Any]) -> dict[str, Any]:
     try:
-        request = JobRequest.model_validate(document)
-    except ValidationError as error:
-        raise SpecError(document_problems(error, document, JobRequest)) from None
-    dataset, resolved = check_job(request, services)
-    _check_stopping(sweep, resolved)
-    return {
-        "spec": resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
-        "labels": request.labels,
-        "priority": request.priority,
-        "dataset": dataset,
-        "total_steps": resolved.total_steps,
-        "task": resolved.metrics.task,
-        "validation_metrics": validation_metrics(resolved),
-        "body_sha256": body_digest(request),
-        "overrides": overrides,
-    }
+        return overridden(sweep.base, overrides)
+    except NoSuchPlaceError as error:
+        place = field_of_request(sweep, number, overrides, error.field)
+        raise InvalidError(FieldProblem(place, str(error))) from None
 
 
 def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:

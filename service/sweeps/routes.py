@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service.http.dependencies import ServicesDependency
 from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
+from service.http.room import RoomsDependency
 from service.store.models import Sweep
 from service.store.rows import find_or_404
 from service.sweeps.comparison import compare
@@ -38,14 +40,16 @@ router = APIRouter(prefix=PATH, tags=["sweeps"], route_class=StrictJsonRoute, re
     response_description="The sweep, its jobs queued",
     responses=created_responses(SweepView, "sweep", "The sweep that was created with this key before"),
 )
-def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: SubmissionDependency) -> SweepView:
+async def submit_sweep(
+    spec: Annotated[SweepRequest, Body()], request: Request, submission: SubmissionDependency, rooms: RoomsDependency
+) -> SweepView:
     """Queue jobs that differ in some fields: all of them, or none if one of them cannot run.
 
     If too many jobs would be queued, none is either (429). The same `Idempotency-Key` with the same body returns the
     first sweep again.
     """
     services = submission.services
-    members = members_of(spec, services)
+    members = await rooms.sweeps.run(request, lambda stop: members_of(spec, services, stop))
 
     def create(session: Session) -> tuple[SweepView, bool]:
         sweep, created = create_sweep(
@@ -58,23 +62,29 @@ def submit_sweep(spec: Annotated[SweepRequest, Body()], submission: SubmissionDe
         )
         return _view(session, sweep, services.settings.mlflow_link), created
 
-    return submission.submit(PATH, create)
+    return await run_in_threadpool(submission.submit, PATH, create)
 
 
-@router.get("", response_description="A page of sweeps")
-def get_sweeps(
+@router.get("", response_model=SweepList, response_description="A page of sweeps")
+async def get_sweeps(
+    request: Request,
     services: ServicesDependency,
+    rooms: RoomsDependency,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     starting_after: Annotated[
         str | None, Query(pattern=r"^sweep_[0-9a-f]{26}$", description="Id of the last sweep of the previous page.")
     ] = None,
-) -> SweepList:
+) -> Response:
     """List sweeps, newest first."""
     link = services.settings.mlflow_link
-    with services.database.reading() as session:
-        sweeps, has_more = list_sweeps(session, limit=limit, starting_after=starting_after)
-        states = states_of(session, [sweep.id for sweep in sweeps])
+
+    def page() -> SweepList:
+        with services.database.reading() as session:
+            sweeps, has_more = list_sweeps(session, limit=limit, starting_after=starting_after)
+            states = states_of(session, [sweep.id for sweep in sweeps])
         return SweepList(data=[sweep_view(sweep, states[sweep.id], link) for sweep in sweeps], has_more=has_more)
+
+    return await rooms.lists.respond(request, page)
 
 
 @router.get("/{sweep_id}", response_description="The sweep")
@@ -84,10 +94,12 @@ def get_one_sweep(sweep_id: str, services: ServicesDependency) -> SweepView:
         return _view(session, find_or_404(session, Sweep, sweep_id), services.settings.mlflow_link)
 
 
-@router.get("/{sweep_id}/comparison", response_description="The comparison")
-def compare_members(
+@router.get("/{sweep_id}/comparison", response_model=ComparisonView, response_description="The comparison")
+async def compare_members(
     sweep_id: str,
+    request: Request,
     services: ServicesDependency,
+    rooms: RoomsDependency,
     metric: Annotated[
         str | None,
         Query(
@@ -96,12 +108,16 @@ def compare_members(
             json_schema_extra={"examples": [*get_args(ValidationMetric)]},
         ),
     ] = None,
-) -> ComparisonView:
+) -> Response:
     """Compare the members of a sweep, grouped by everything but the seed, and find the best groups."""
-    with services.database.reading() as session:
-        sweep = find_or_404(session, Sweep, sweep_id)
-        jobs, bests = jobs_of(session, sweep_id), best_values(session, sweep_id)
+
+    def comparison() -> ComparisonView:
+        with services.database.reading() as session:
+            sweep = find_or_404(session, Sweep, sweep_id)
+            jobs, bests = jobs_of(session, sweep_id), best_values(session, sweep_id)
         return compare(sweep, jobs, bests, metric, services.settings.mlflow_link)
+
+    return await rooms.lists.respond(request, comparison)
 
 
 @router.post(

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import csv
 import io
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cli.comparison import comparison_csv
 from service.csv_cells import cell
-from service.jobs.series.formats import as_csv
+from service.jobs.series.formats import csv_pieces
+from service.jobs.series.stored import Page
 from service.sweeps.schemas import ComparisonView
 from service.tracking.sweeps.tables import comparison_files
 
@@ -62,7 +65,10 @@ HOSTILE = '=HYPERLINK("http://x","y")'
 
 
 def test_the_points_of_a_job() -> None:
-    rows = safe_rows(as_csv({HOSTILE: ([1, 2], [-1.5, float("-inf")]), "train/loss": ([1], [-2e-8])}).decode())
+    points = {HOSTILE: ([1, 2], [-1.5, float("-inf")]), "train/loss": ([1], [-2e-8])}
+    pages = {name: [Page(np.array(steps), np.array(values), last=True)] for name, (steps, values) in points.items()}
+    series: Any = SimpleNamespace(names=list(pages), pages=pages.get)
+    rows = safe_rows(b"".join(csv_pieces(series)).decode())
     assert rows[1:] == [["1", f"'{HOSTILE}", "-1.5"], ["2", f"'{HOSTILE}", "-inf"], ["1", "train/loss", "-2e-08"]]
 
 

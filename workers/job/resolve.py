@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from math import isfinite, prod
 from typing import TYPE_CHECKING
 
-from core import Graph, GraphError, ModelError, build_classifier, with_loss
+from core import BATCH, Graph, GraphError, ModelError, build_classifier, with_loss
 from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
 from workers.job.balanced import BalancedLoss, balanced_weights
 from workers.job.data import augmentations_of, split_rows, split_sizes
 from workers.job.metrics import JobMetrics
-from workers.job.normalization import normalized_values
+from workers.job.normalization import normalized_values, normalizing
+from workers.job.once import Once
 from workers.job.task import TaskError, content, tasks_of
 
 if TYPE_CHECKING:
@@ -70,25 +71,28 @@ class ResolvedJob:
         return _validation_field(self.spec)
 
 
-def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> ResolvedJob:
+def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once: Once | None = None) -> ResolvedJob:
     """Fill in the defaults that depend on the dataset, and check the spec against it.
+
+    With `once`, specs that have the same `model` object, on the same `dataset` object, share what follows from these.
 
     Raises `SpecError` with every problem: shapes that do not fit, a loss that does not fit the dataset, a last layer
     with another number of outputs, more shards than rows in a batch, a model beyond the limits, and so on.
     """
+    once = once or Once()
     problems: list[FieldProblem] = []
     # With a wrong split the number of rows is unknown, so it is not checked.
     split_known = _check_split(spec, dataset, problems)
     train, validation = split_sizes(spec, dataset) if split_known else (dataset.rows, 0)
     if isinstance(spec.loss, BalancedLoss):
-        weights = _balanced(spec, dataset, problems) if split_known else []
+        weights = _balanced(spec, dataset, problems, once) if split_known else []
         spec = spec.model_copy(update={"loss": spec.loss.with_weights(weights)})
     shards = _check_training(spec, train, problems) if train else 1
     metrics = None
-    if (graph := _check_model(spec, dataset, problems)) is not None:
-        _check_size(spec, graph, dataset, limits, problems)
-        _check_normalization(graph, spec.training.batch_size, shards, problems)
-        metrics = _check_task(spec, graph, dataset, problems)
+    if (graph := _check_model(spec, dataset, problems, once)) is not None:
+        _check_size(spec, graph, dataset, limits, problems, once)
+        _check_normalization(graph, spec.training.batch_size, shards, problems, once)
+        metrics = _check_task(spec, graph, dataset, problems, once)
     _check_scale(spec, dataset, problems)
     _check_augmentation(spec, dataset, problems)
     _check_validation(spec, dataset, (train, validation), problems)
@@ -96,7 +100,7 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
-            "model": spec.model.model_copy(update={"inputs": dataset.features}),
+            "model": once(spec.model, "resolved", lambda: spec.model.model_copy(update={"inputs": dataset.features})),
             "training": spec.training.model_copy(update={"shards": shards}),
             "checkpoints": _checkpoints(spec),
         }
@@ -104,27 +108,32 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits()) -> R
     return ResolvedJob(
         spec=resolved,
         metrics=metrics,
-        parameters=_parameters(graph),
+        parameters=once(graph, "parameters", lambda: _parameters(graph)),
         train_rows=train,
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
 
 
-def _balanced(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> list[float]:
+def _balanced(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> list[float]:
     """Balanced class weights over the training rows; none if they cannot be computed."""
     field, classes = "loss.class_weights", dataset.classes
     if not classes:
         message = f"is balanced, but dataset {spec.data.dataset!r} has {content(dataset)}: must be left out"
         problems.append(FieldProblem(field, message))
         return []
-    try:
+
+    def weights_of_split() -> list[float]:
         labels = open_truth(dataset)
         train, _ = split_rows(spec, dataset, labels)
+        return balanced_weights(labels[train], len(classes))
+
+    try:
+        split = spec.data.model_dump_json(include={"validation", "stratify", "split"})
+        weights = once(dataset, ("weights", split, spec.training.seed), weights_of_split)
     except DatasetError as error:
         problems.append(FieldProblem("data.dataset", str(error)))
         return []
-    weights = balanced_weights(labels[train], len(classes))
     missing = [name for name, weight in zip(classes, weights, strict=True) if not isfinite(weight)]
     if missing:
         message = f"is balanced, but no training row has the class {missing[0]!r}: must be numbers, one for each class"
@@ -140,7 +149,7 @@ def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
     return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
 
 
-def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> Graph | None:
+def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> Graph | None:
     """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
     if spec.model.inputs not in {None, dataset.features}:
         problems.append(
@@ -151,7 +160,8 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
             )
         )
     try:
-        return build_classifier(spec.model.layers, dataset.features)
+        features = dataset.features
+        return once(spec.model, ("graph", features), lambda: build_classifier(spec.model.layers, features))
     except ModelError as error:
         field = f"model.layers.{error.entry}"
         problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
@@ -163,11 +173,17 @@ def _parameters(graph: Graph) -> int:
     return sum(prod(declaration.shape) for declaration in graph.parameters() if not declaration.statistic)
 
 
+def _values(graph: Graph, batch: int) -> int:
+    """Number of all values of a forward pass."""
+    return sum(prod(shape) for shape in graph.shapes(batch).values())
+
+
 def _check_size(
-    spec: JobSpec, graph: Graph, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem]
+    spec: JobSpec, graph: Graph, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem], once: Once
 ) -> None:
-    parameters = _parameters(graph)
-    batch_bytes = BYTES_PER_VALUE * sum(prod(shape) for shape in graph.shapes(spec.training.batch_size).values())
+    parameters = once(graph, "parameters", lambda: _parameters(graph))
+    batch = spec.training.batch_size
+    batch_bytes = BYTES_PER_VALUE * once(graph, ("values", batch), lambda: _values(graph, batch))
     if batch_bytes > limits.batch_bytes:
         problems.append(
             FieldProblem(
@@ -184,9 +200,10 @@ def _check_size(
         )
 
 
-def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem]) -> None:
+def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem], once: Once) -> None:
     """Check that no layer normalizes over a single value, which is 0 afterwards whatever it was."""
-    single = [name for name, values in normalized_values(graph, batch, shards).items() if values == 1]
+    layers = once(graph, "normalizing", lambda: normalizing(graph))
+    single = [name for name, values in normalized_values(graph, batch, shards, layers).items() if values == 1]
     if single:
         problems.append(
             FieldProblem(
@@ -197,14 +214,16 @@ def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[F
         )
 
 
-def _check_task(spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: list[FieldProblem]) -> JobMetrics | None:
+def _check_task(
+    spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: list[FieldProblem], once: Once
+) -> JobMetrics | None:
     """Check that the loss, the dataset and the last layer fit each other; return the job's metrics if they do."""
     try:
         tasks = tasks_of(spec.loss, dataset)
     except TaskError as error:
         problems.append(FieldProblem("loss", str(error)))
         return None
-    _, *outputs = graph.shapes(batch=1)["scores"]
+    _, *outputs = once(graph, "scores", lambda: graph.shapes(batch=1)["scores"])
     task = next((task for task, needed in tasks.items() if outputs == [needed]), None)
     if task is None:
         last, needed = f"model.layers.{len(spec.model.layers) - 1}", " or ".join(map(str, tasks.values()))
@@ -215,12 +234,14 @@ def _check_task(spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: lis
         problems.append(FieldProblem(last, f"{message}give {needed} for {spec.loss.type}"))
         return None
     try:
-        with_loss(graph, spec.loss, task).shapes()
+        scores = Graph()  # the loss reads only these, so the other layers are not needed
+        scores.input("scores", (BATCH, *outputs))
+        with_loss(scores, spec.loss, task).shapes()
     except GraphError as error:
         problems.append(FieldProblem("loss", str(error)))
         return None
     if task == "multilabel":
-        _check_zeros_and_ones(spec, dataset, problems)
+        _check_zeros_and_ones(spec, dataset, problems, once)
     if spec.data.standardize_targets and task != "regression":
         problems.append(
             FieldProblem("data.standardize_targets", f"is for regression, but this is a {task} job: must be left out")
@@ -238,9 +259,9 @@ def _check_task(spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: lis
     return metrics
 
 
-def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
+def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> None:
     try:
-        found = first_other(open_truth(dataset), (0, 1))
+        found = once(dataset, "zeros and ones", lambda: first_other(open_truth(dataset), (0, 1)))
     except DatasetError as error:
         problems.append(FieldProblem("data.dataset", str(error)))
         return

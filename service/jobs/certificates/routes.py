@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
@@ -11,6 +11,7 @@ from service.http.dependencies import ServicesDependency
 from service.http.idempotency import Submission, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
+from service.http.room import RoomsDependency, Stop
 from service.jobs.certificates.document import Certificate
 from service.jobs.certificates.issue import issue
 from service.jobs.certificates.verification import begin, request_of
@@ -40,10 +41,12 @@ CREATED = created_responses(JobView, "job", "The job that was created with this 
 PlacesQuery = Annotated[Places, Query()]
 
 
-@of_jobs.get("/{job_id}/certificate", response_description="The certificate")
-def get_certificate(job_id: str, services: ServicesDependency) -> Certificate:
+@of_jobs.get("/{job_id}/certificate", response_model=Certificate, response_description="The certificate")
+async def get_certificate(
+    job_id: str, request: Request, services: ServicesDependency, rooms: RoomsDependency
+) -> Response:
     """Get the certificate of a job that has succeeded: digests of its spec, data, parameters and metrics, signed."""
-    return issue(services.database, services.settings, job_id)
+    return await rooms.lists.respond(request, lambda: issue(services.database, services.settings, job_id))
 
 
 @of_jobs.post(
@@ -52,10 +55,16 @@ def get_certificate(job_id: str, services: ServicesDependency) -> Certificate:
     response_description="The job that verifies it, queued",
     responses=CREATED,
 )
-def verify_job(job_id: str, submission: SubmissionDependency, places: PlacesQuery) -> JobView:
+async def verify_job(
+    job_id: str, request: Request, submission: SubmissionDependency, rooms: RoomsDependency, places: PlacesQuery
+) -> JobView:
     """Verify the certificate of a job by running it again, as `verify_certificate` does."""
     services = submission.services
-    return _verify(issue(services.database, services.settings, job_id), submission, places)
+
+    def verify(_: Stop) -> JobView:
+        return _verify(issue(services.database, services.settings, job_id), submission, places)
+
+    return await rooms.lists.run(request, verify)
 
 
 @router.post(

@@ -12,7 +12,6 @@ from sqlalchemy import Double, insert, select, type_coerce, update
 
 from service.jobs.events import add_event
 from service.jobs.repository import changed, held
-from service.jobs.series.thinning import thinned
 from service.store.models import Job, Metric
 
 if TYPE_CHECKING:
@@ -40,11 +39,6 @@ class Series(NamedTuple):
 
     steps: list[int]
     values: list[float]
-
-    def thinned(self, most: int) -> Series:
-        """At most `most` of the points, chosen so that the curve keeps its shape."""
-        kept = thinned(np.array(self.values), most).tolist()
-        return Series([self.steps[index] for index in kept], [self.values[index] for index in kept])
 
 
 def record_points(session: Session, job_id: str, attempt: int, series: Mapping[str, NewPoints]) -> bool:

@@ -7,6 +7,7 @@ import json
 import logging
 import resource
 import socket
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 from unittest.mock import MagicMock
@@ -459,3 +460,32 @@ def test_the_sweep_ends_with_the_last_connection(open_connections: Connections, 
         client.sendall(GET)
         client.recv(2**16)
     wait_until(lambda: open_connections._sweep is None, "nothing is left to do", timeout=30)
+
+
+def test_requests_that_the_stop_cuts_off_are_no_errors(caplog: pytest.LogCaptureFixture) -> None:
+    begun = []
+
+    async def never(scope: Scope, _receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await asyncio.Event().wait()
+
+    server = make_server(never, Connections(10))
+    server.config.timeout_graceful_shutdown = 0
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        answers = []
+        for path in ("/waits", "/begun"):
+            client = socket.create_connection(listener.getsockname())
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            answers.append(client)
+        wait_until(lambda: len(begun) == 2, "both requests are computed")
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+    with answers[0], answers[1]:
+        assert answers[0].recv(12) == b"HTTP/1.1 503"
+    assert [entry for entry in caplog.records if entry.exc_info] == []

@@ -247,3 +247,27 @@ def test_a_single_process_does_not_wait_for_a_lease(
         lease.take_over(session, read_lease(session), "a process that was killed")
     with candidate(database, settings, cluster, alone=True) as leadership:
         wait_until(lambda: leads(leadership), "the process leads")
+
+
+def test_a_process_that_does_not_lead_says_whether_another_does(
+    database: Database, settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership_module, "LOOK", 0.01)
+    waiting = Leadership(database, settings, cluster)
+    assert waiting.scheduler.status() == (True, "no process leads now; this one tries to")
+    with candidate(database, settings, cluster) as first:
+        wait_until(lambda: leads(first), "the first one leads")
+        with candidate(database, settings, cluster) as second:
+            wait_until(lambda: "another process leads" in second.scheduler.status().detail, "the second one sees it")
+            assert second.scheduler.status() == second.exporter.status() == (True, "stands by: another process leads")
+
+
+def test_no_leader_for_longer_than_the_lease_is_not_ready(
+    database: Database, settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership_module, "LEASE", 0.1)
+    monkeypatch.setattr(leadership_module, "LOOK", 0.01)
+    monkeypatch.setattr(Leadership, "_take", lambda *_: None)  # as while the database is locked
+    with candidate(database, settings, cluster) as leadership:
+        wait_until(lambda: not leadership.scheduler.status().ready, "the process is not ready")
+        assert leadership.scheduler.status().detail == "no process has led for 0 s; this one tries to"
