@@ -24,14 +24,17 @@ FLOATS = [
     (kind, name, field.name)
     for kind in KINDS
     for name, cls in registered(kind).items()
-    if kind != "loss" or cls.target == "labels"
     for field in dataclasses.fields(cls)
     if (item_type(cls.annotations[field.name]) or cls.annotations[field.name]) is float
 ]
 SUM = {"type": "weighted_sum", "losses": [{"type": "softmax"}]}
 NEEDED = {"inverse": {"decay": 0.1}, "step": {"every": 1}}
-# Losses of one score fit no classifier, and whether a power overflows depends on the data.
-STARTING = [each for each in FLOATS if each[1] not in {"binary_margin", "soft_margin", "power"}]
+# The job here is a classifier, and whether a power overflows depends on the data.
+STARTING = [
+    (kind, name, field)
+    for kind, name, field in FLOATS
+    if name != "power" and (kind != "loss" or "classification" in registered("loss")[name].tasks)
+]
 
 
 def spec_with(kind: str, name: str, field: str, value: float) -> tuple[dict[str, Any], str]:
