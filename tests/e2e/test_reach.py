@@ -84,8 +84,8 @@ def test_ray_accepts_only_processes_with_its_certificate(stack: Stack, running: 
     def without_tls() -> set[int]:
         return {port for port in listening(stack) if port not in known and not accepts_grpc(port, own)}
 
-    # Ray's agent that prepares workers; it may start after the first workers.
-    (agent,) = wait_until(without_tls, 60, "the agent listens")
+    # Ray's agent that prepares workers; it may start after the first workers, and slowly on a busy machine.
+    (agent,) = wait_until(without_tls, 300, "the agent listens")
     of_ray = listening(stack).keys() - known - {agent}
     assert len(of_ray) >= 6, "the head node, two of the raylet, the service's process, and two workers"
     for stranger in (None, client_context(), client_context(write_certificate(tmp_path / "foreign", "another"))):
