@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,16 +29,20 @@ RETRIES = 2
 @contextmanager
 def connected(url: str, *, code: int = 1) -> Iterator[Client]:
     """Yield a client whose errors end the command with a message and an exit status."""
-    try:
-        with Client(url, retries=RETRIES) as client:
-            yield client
-    except UnreachableError as error:
-        hint = "; start the service with `gradfleet up`, or give another address with --url"
-        fail(f"{error}{hint if isinstance(error.__cause__, httpx.ConnectError) else ''}", code=code)
-    except ApiError as error:
-        fail(*error.lines, code=code)
-    except GradfleetError as error:
-        fail(str(error), code=code)
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(Client(url, retries=RETRIES))
+        except KeyboardInterrupt:
+            # Closing could wait forever for a lock of the connection pool that the interrupted request holds.
+            stack.pop_all()
+            raise
+        except UnreachableError as error:
+            hint = "; start the service with `gradfleet up`, or give another address with --url"
+            fail(f"{error}{hint if isinstance(error.__cause__, httpx.ConnectError) else ''}", code=code)
+        except ApiError as error:
+            fail(*error.lines, code=code)
+        except GradfleetError as error:
+            fail(str(error), code=code)
 
 
 def spec_in(file: Path, *, code: int = 1) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from service.cli.connection import connected
 from service.cli.main import app as command_line
+from service.client import Client
 from tests.service.fakes.canned_service import Canned, canned_json, canned_service
 from tests.service.fixtures.support import run, with_file
 
@@ -195,6 +197,16 @@ def test_ctrl_c() -> None:
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, b"")
     assert asked
+
+
+def test_ctrl_c_does_not_close_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupted request may hold a lock that closing waits for."""
+    closed: list[str] = []
+    monkeypatch.setattr(Client, "close", lambda self: closed.append(self.base_url))
+    for error, expected in ((KeyboardInterrupt, []), (ValueError, ["http://127.0.0.1:1"])):
+        with pytest.raises(error), connected("http://127.0.0.1:1"):
+            raise error
+        assert closed == expected
 
 
 PROGRESS = {"epoch": 0, "step": 0, "total_steps": 1}
