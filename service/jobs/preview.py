@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from core import BATCH, Task, build_classifier
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
-from service.jobs.schemas import BESIDE_SPEC
+from service.jobs.new_job import spec_json
 from workers.job.index_columns import changed_indices
 from workers.job.memory import memory_per_worker
 from workers.job.normalization import normalized_values, normalizing
@@ -64,7 +64,7 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
     """Preview of a resolved job on a dataset."""
     graph = build_classifier(job.spec.model.layers, dataset.features)
     return JobPreview(
-        spec=job.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
+        spec=spec_json(job),
         task=job.metrics.task,
         metrics=validation_metrics(job),
         parameters=job.parameters,

@@ -14,11 +14,11 @@ from service.http.room import RoomsDependency
 from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
 from service.jobs.certificates import routes as certificates
 from service.jobs.checks import check_job, checked_resources
-from service.jobs.figures import validation_metrics
 from service.jobs.live import routes as events
+from service.jobs.new_job import new_job, spec_json
 from service.jobs.preview import JobPreview, preview
 from service.jobs.repository import check_room, create_job, list_jobs
-from service.jobs.schemas import BESIDE_SPEC, HINGE_JOB, JobChange, JobFilter, JobList, JobRequest, JobView, job_view
+from service.jobs.schemas import HINGE_JOB, JobChange, JobFilter, JobList, JobRequest, JobView, job_view
 from service.jobs.series import routes as metrics
 from service.jobs.states import Action, State
 from service.store.models import Job
@@ -51,18 +51,8 @@ def submit_job(spec: JobBody, submission: SubmissionDependency) -> JobView:
     dataset, resolved = check_job(spec, services)
 
     def create(session: Session) -> tuple[JobView, bool]:
-        job, created = create_job(
-            session,
-            spec=resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
-            labels=spec.labels,
-            priority=spec.priority,
-            dataset=dataset,
-            total_steps=resolved.total_steps,
-            task=resolved.metrics.task,
-            validation_metrics=validation_metrics(resolved),
-            body_sha256=body_digest(spec),
-            idempotency_key=submission.key,
-        )
+        new = new_job(spec, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_digest(spec))
+        job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
             check_room(session, services.settings.max_queued_jobs)
         return job_view(job, services.settings.mlflow_link), created

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.http.field_errors import document_problems
 from service.jobs.checks import JobChecks
-from service.jobs.figures import validation_metrics
+from service.jobs.new_job import new_job
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
 from workers.job.once import Once
 from workers.job.resolve import SpecError
@@ -46,17 +46,9 @@ class MemberMaking:
             raise SpecError(document_problems(error, document, JobRequest)) from None
         dataset, resolved = self._checks.check(request)
         spec = self._json(resolved)
-        return {
-            "spec": spec,
-            "labels": request.labels,
-            "priority": request.priority,
-            "dataset": dataset,
-            "total_steps": resolved.total_steps,
-            "task": resolved.metrics.task,
-            "validation_metrics": validation_metrics(resolved),
-            # Only that of a request with an Idempotency-Key is compared, which no member has.
-            "body_sha256": hashlib.sha256(json.dumps(spec).encode()).hexdigest(),
-        }, resolved
+        # Only the digest of a request with an Idempotency-Key is compared, which no member has.
+        body_sha256 = hashlib.sha256(json.dumps(spec).encode()).hexdigest()
+        return new_job(request, resolved, spec=spec, dataset=dataset, body_sha256=body_sha256), resolved
 
     def _part(self, name: str, document: Mapping[str, Any]) -> BaseModel | None:
         """A validated part; None if it is not given or wrong. Raises SpecError if it was wrong before."""

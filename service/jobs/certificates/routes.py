@@ -16,9 +16,9 @@ from service.jobs.certificates.document import Certificate
 from service.jobs.certificates.issue import issue
 from service.jobs.certificates.verification import begin, request_of
 from service.jobs.checks import check_job
-from service.jobs.figures import validation_metrics
+from service.jobs.new_job import new_job, spec_json
 from service.jobs.repository import check_room, create_job
-from service.jobs.schemas import BESIDE_SPEC, JobView, job_view
+from service.jobs.schemas import JobView, job_view
 from service.store.models import Job
 from service.store.rows import find_or_404
 
@@ -87,17 +87,9 @@ def _verify(certificate: Certificate, submission: Submission, places: Places) ->
     dataset, resolved = check_job(request, services)
 
     def create(session: Session) -> tuple[JobView, bool]:
-        job, created = create_job(
-            session,
-            spec=resolved.spec.model_dump(mode="json", exclude=set(BESIDE_SPEC)),
-            labels=request.labels,
-            dataset=dataset,
-            total_steps=resolved.total_steps,
-            task=resolved.metrics.task,
-            validation_metrics=validation_metrics(resolved),
-            body_sha256=body_digest(certificate),
-            idempotency_key=submission.key,
-        )
+        body_sha256 = body_digest(certificate)
+        new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
+        job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
             begin(session, job.id, certificate, services.settings)
             check_room(session, services.settings.max_queued_jobs)
