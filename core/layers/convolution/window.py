@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Axis:
         return found
 
 
+@lru_cache(maxsize=256)  # a layer asks several times in each pass
 def axes_of(
     where: str,
     image: Shape,
