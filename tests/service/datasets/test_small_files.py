@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import tarfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from service.datasets.preparation import preparation
 from service.datasets.preparation.preparation import Selection
 from tests.fixtures.prepared import prepared
+from tests.service.datasets.mutations import tarred
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLE = b"a,label\n1,x\n2,y\n"
-
-
-def tarred(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return file.getvalue()
 
 
 def parquet(rows: int) -> bytes:
