@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.components import ComponentStatus
 from service.scheduling.scheduler import Scheduler
+from service.store.database import is_unavailable
 from service.store.lease import LEASE, FencedDatabase, LeaseLostError, Term, lease_age, read_lease, take_over
 from service.store.stalled import end_stalled
 from service.tracking import MlflowExporter
@@ -129,9 +130,11 @@ class Leadership:
                     self._led_at = time.monotonic()
                 if (free or expired) and (term := self._take(state)):
                     return term
-            except OperationalError as error:
+            except SQLAlchemyError as error:
+                if not is_unavailable(error):
+                    raise
                 # The time without a renewal continues to be counted.
-                log.warning("the lease could not be read or taken; trying again: %s", error.orig)
+                log.warning("the lease could not be read or taken; trying again: %s", error)
             self._stopping.wait(LOOK)
         return None
 

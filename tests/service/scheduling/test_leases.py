@@ -31,6 +31,7 @@ from service.store.lease import FencedDatabase, LeaseLostError, Term, check_toke
 from service.store.models import Base, Job, Sweep, now
 from service.tracking import MlflowExporter
 from service.tracking.exporter import exports
+from tests.service.fixtures.leases import take
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
@@ -49,13 +50,6 @@ def dump(database: Database) -> dict[str, list[Any]]:
     with database.reading() as session:
         tables = Base.metadata.sorted_tables
         return {table.name: sorted(session.execute(select(table)).all(), key=repr) for table in tables}
-
-
-def take(database: Database, holder: str = "a process") -> Term:
-    with database.writing() as session:
-        token = take_over(session, read_lease(session), holder)
-    assert token is not None
-    return Term(database, token, time.monotonic())
 
 
 @pytest.fixture

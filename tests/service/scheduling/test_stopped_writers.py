@@ -34,10 +34,15 @@ from service.store.models import Job, Metric
 from service.store.rows import find
 from service.store.stalled import end_stalled
 from tests.service.fakes.cluster import FakeCluster
+from tests.service.fixtures.leases import take
 from tests.service.fixtures.support import hinge_job, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
+
+    from service.store.lease import LeaseState
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -115,13 +120,6 @@ def stopped(settings: Settings, moment: str, token: int | None, job_id: str) -> 
         writer.close()
 
 
-def take(database: Database, holder: str) -> int:
-    with database.writing() as session:
-        token = take_over(session, read_lease(session), holder)
-    assert token is not None
-    return token
-
-
 def written(database: Database, job_id: str) -> tuple[str | None, int]:
     """What the stopped process would have written: the digest of the job, and the number of points."""
     with database.reading() as session:
@@ -133,7 +131,7 @@ def written(database: Database, job_id: str) -> tuple[str | None, int]:
 def test_the_lease_of_a_stopped_leader_is_taken(
     database: Database, settings: Settings, job_id: str, moment: str
 ) -> None:
-    with stopped(settings, moment, take(database, "the stopped process"), job_id) as writer:
+    with stopped(settings, moment, take(database, "the stopped process").token, job_id) as writer:
         term = Leadership(database, settings, FakeCluster())._campaign()
         assert term is not None
         successor = FencedDatabase(database, Term(database, term.token, time.monotonic() + 1000))
@@ -147,7 +145,7 @@ def test_the_lease_of_a_stopped_leader_is_taken(
 def watching(database: Database, settings: Settings, *, leads: bool) -> Iterator[None]:
     """A process that leads, or stands by, but schedules nothing."""
     leadership = Leadership(database, settings, FakeCluster())
-    term = leadership._campaign() if leads else Term(database, take(database, "elsewhere"), time.monotonic())
+    term = leadership._campaign() if leads else take(database, "elsewhere")
 
     def watch() -> None:
         if leads:
@@ -276,8 +274,31 @@ def test_a_lost_transaction_means_that_the_database_was_unavailable(database: Da
 def lose_the_session(database: Database, job_id: str) -> None:
     with database.writing() as session:
         find(session, Job, job_id, lock=True)
-        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
-        driver = session.connection().connection.driver_connection
-        assert driver is not None
-        assert select_module.select([driver.fileno()], [], [], 20)[0], "the server has ended the session"
+        wait_until_ended(session)
         session.get_one(Job, job_id, populate_existing=True)
+
+
+def wait_until_ended(session: Session) -> None:
+    """Do nothing until the server ends the session."""
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
+    driver = session.connection().connection.driver_connection
+    assert driver is not None
+    assert select_module.select([driver.fileno()], [], [], 20)[0], "the server has ended the session"
+
+
+def test_a_candidate_that_was_stopped_for_a_while_tries_again(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def stopped_at_first(session: Session, seen: LeaseState, holder: str) -> int | None:
+        token = take_over(session, seen, holder)
+        tries.append(token)
+        if len(tries) == 1:
+            wait_until_ended(session)
+        return token
+
+    monkeypatch.setattr(leadership_module, "take_over", stopped_at_first)
+    term = Leadership(database, settings, FakeCluster())._campaign()
+    assert term is not None
+    assert tries == [term.token, term.token]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,13 @@ from service.scheduling.leadership import Leadership
 from service.settings import Settings
 from service.store import Database, lease
 from service.store import database as database_module
-from service.store.lease import FencedDatabase, Term, read_lease, take_over
+from service.store.lease import FencedDatabase, Term
 from service.store.models import Job
 from service.store.models import Lease as Row
 from service.store.rows import find
 from service.store.stalled import end_stalled
 from tests.service.fakes.cluster import FakeCluster
+from tests.service.fixtures.leases import take
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.job.spec import JobSpec
 
@@ -54,13 +54,6 @@ def other(database: Database) -> Iterator[Database]:
     other = Database(database.engine.url.render_as_string(hide_password=False))
     yield other
     other.close()
-
-
-def take(database: Database, holder: str) -> Term:
-    with database.writing() as session:
-        token = take_over(session, read_lease(session), holder)
-    assert token is not None
-    return Term(database, token, time.monotonic())
 
 
 def expire(database: Database) -> None:
