@@ -18,7 +18,6 @@ from core import (
     Penalty,
     Program,
     Task,
-    build_classifier,
     initialize,
     with_loss,
 )
@@ -56,7 +55,7 @@ class Computation:
         training = spec.training
         if training.shards is None:
             raise ValueError("training.shards is not set: the spec must be resolved before it is trained")
-        graph = build_classifier(spec.model.layers, dataset.features)
+        graph = spec.model.graph()
         task = task_of(spec.loss, dataset, _outputs(graph))
         return cls(
             with_loss(graph, spec.loss, task),

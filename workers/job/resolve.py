@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite, prod
 from typing import TYPE_CHECKING
 
-from core import BATCH, Graph, GraphError, ModelError, build_classifier, with_loss
+from core import BATCH, Graph, GraphError, ModelError, build_classifier, reads_images, with_loss
 from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
 from workers.job.balanced import BalancedLoss, balanced_weights
@@ -89,7 +89,8 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         spec = spec.model_copy(update={"loss": spec.loss.with_weights(weights)})
     shards = _check_training(spec, train, problems) if train else 1
     metrics = None
-    if (graph := _check_model(spec, dataset, problems, once)) is not None:
+    inputs = _inputs(spec, dataset, problems)
+    if (graph := _check_model(spec, inputs, dataset, problems, once)) is not None:
         _check_size(spec, graph, dataset, limits, problems, once)
         _check_normalization(graph, spec.training.batch_size, shards, problems, once)
         metrics = _check_task(spec, graph, dataset, problems, once)
@@ -100,7 +101,7 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
-            "model": once(spec.model, "resolved", lambda: spec.model.model_copy(update={"inputs": dataset.features})),
+            "model": once(spec.model, "resolved", lambda: spec.model.model_copy(update={"inputs": inputs})),
             "training": spec.training.model_copy(update={"shards": shards}),
             "checkpoints": _checkpoints(spec),
         }
@@ -149,22 +150,37 @@ def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
     return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
 
 
-def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> Graph | None:
-    """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
-    if spec.model.inputs not in {None, dataset.features}:
+def _inputs(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> int | list[int]:
+    """The number of features of a row, or the shape in which the model reads it."""
+    given = spec.model.inputs
+    if given is not None:
+        if dataset.features == (given if isinstance(given, int) else prod(given)):
+            return given
+        many = f"{given}" if isinstance(given, int) else f"{given}, which is {prod(given)} features"
+        allowed = [dataset.features, *([list(dataset.shape)] if dataset.shape else [])]
         problems.append(
             FieldProblem(
                 "model.inputs",
-                f"is {spec.model.inputs}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: "
-                f"must be {dataset.features}, or left out",
+                f"is {many}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: must be "
+                f"{' or '.join(map(str, allowed))}, or left out",
             )
         )
+    return list(dataset.shape) if dataset.shape and reads_images(spec.model.layers) else dataset.features
+
+
+def _check_model(
+    spec: JobSpec, inputs: int | list[int], dataset: DatasetInfo, problems: list[FieldProblem], once: Once
+) -> Graph | None:
+    """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
     try:
-        features = dataset.features
-        return once(spec.model, ("graph", features), lambda: build_classifier(spec.model.layers, features))
+        return once(spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs))
     except ModelError as error:
         field = f"model.layers.{error.entry}"
-        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
+        message = str(error)
+        if isinstance(inputs, int) and spec.model.layers[error.entry].node.images:
+            shape = list(dataset.shape or ("height", "width", "channels"))
+            message += f". Rows are images if model.inputs is their shape, [{', '.join(map(str, shape))}]"
+        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", message))
         return None
 
 

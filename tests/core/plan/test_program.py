@@ -28,7 +28,7 @@ LAYERS = [Linear(units=7), BatchNorm(), ReLU(), Dropout(rate=0.5), Linear(units=
 
 
 def network():
-    return with_loss(build_classifier(LAYERS, features=5), SoftmaxCrossEntropy())
+    return with_loss(build_classifier(LAYERS, inputs=5), SoftmaxCrossEntropy())
 
 
 def training(rows, dtype=np.float32):
@@ -100,7 +100,7 @@ def test_nbytes_is_the_memory_that_a_plan_allocates(rows, dtype, backward):
 
 def test_nbytes_without_a_plan():
     """Two layers, computed by hand: inputs, the hidden values that backward reads, scores, and both gradients."""
-    graph = build_classifier([Linear(units=32), ReLU(), Linear(units=16)], features=64)
+    graph = build_classifier([Linear(units=32), ReLU(), Linear(units=16)], inputs=64)
     forward = Program.compile(graph, ("scores",), batch=10, backward=False)
     # The values of the linear layer and of its ReLU. The scores reuse the memory of the former.
     assert forward.nbytes == 4 * 10 * (64 + 32 + 32)
