@@ -12,10 +12,10 @@ from core.kernels.gather import gather
 from core.metrics.labels.counts import predict as predicted_labels
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split_evenly
+from workers.job.computation import MAX_ROWS
 from workers.job.data import split_rows
 from workers.job.spec import JobSpec
 from workers.job.task import task_of
-from workers.training.evaluation import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from core import (
@@ -21,7 +21,7 @@ from core import (
     initialize,
     with_loss,
 )
-from workers.data.splitting import batch_sizes
+from workers.data.splitting import batch_sizes, split_evenly
 from workers.exchange.vectors import FIRST_COLUMNS
 from workers.job.metrics import JobMetrics
 from workers.job.tallies import Tallies
@@ -30,6 +30,9 @@ from workers.job.task import task_of
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
     from workers.job.spec import JobSpec
+
+# Rows of one forward pass in evaluation; the last one of a shard may have fewer.
+MAX_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,57 @@ class Computation:
         metrics = self.metrics
         return Tallies(metrics.training, metrics.outputs, FIRST_COLUMNS)
 
-    def training_program(self, rows: int, dtype: npt.DTypeLike = np.float32) -> Program:
-        """Compile forward and backward for a batch of `rows`. Workers bind it; the memory estimate asks its size."""
-        outputs = ("loss", "scores", *self.indices.outputs)
-        return Program.compile(self.graph, outputs, batch=rows, dtype=dtype, wrt=("scores",))
+    @cached_property
+    def validation_losses(self) -> dict[str, str]:
+        """The nodes of the losses on the validation rows, by the name of the series that is their mean."""
+        return {"val/loss": "loss"} | {f"val/{metric.type}": f"val/{metric.type}" for metric in self.metrics.losses}
+
+    def training_program(self, rows: int) -> Program:
+        """The forward and backward pass for a batch of `rows`. Workers bind it; the memory estimate asks its size."""
+        if ("training", rows) not in self._programs:
+            outputs = ("loss", "scores", *self.indices.outputs)
+            self._programs["training", rows] = Program.compile(self.graph, outputs, batch=rows, wrt=("scores",))
+        return self._programs["training", rows]
+
+    def evaluation_program(self, rows: int) -> Program:
+        """The forward pass of the evaluation for a batch of `rows`."""
+        if ("evaluation", rows) not in self._programs:
+            outputs = (*self.validation_losses.values(), "scores", *self.indices.outputs)
+            self._programs["evaluation", rows] = Program.compile(
+                self._evaluation_graph, outputs, batch=rows, backward=False
+            )
+        return self._programs["evaluation", rows]
+
+    def largest_program(self, validation_rows: int) -> int:
+        """Bytes of the largest program, if the job has so many validation rows. All of a thread's plans share them."""
+        training = {len(cut) for batch in self.batch_sizes for cut in split_evenly(batch, self.shards)}
+        evaluation = {len(rows) for cut in split_evenly(validation_rows, self.shards) for rows in passes(cut)}
+        return max(
+            *(self.training_program(rows).nbytes for rows in training),
+            *(self.evaluation_program(rows).nbytes for rows in evaluation),
+        )
+
+    @cached_property
+    def _programs(self) -> dict[tuple[str, int], Program]:
+        return {}
+
+    @cached_property
+    def _evaluation_graph(self) -> Graph:
+        graph = deepcopy(self.graph)
+        truth = graph.nodes["loss"].inputs[1]
+        for metric in self.metrics.losses:
+            # No layer has a name with a slash.
+            graph.add(f"val/{metric.type}", metric.loss, "scores", truth)
+        return graph
 
     def initial_parameters(self) -> npt.NDArray[Any]:
         """A new flat vector, float32, of the parameters that the seed draws."""
         return initialize(self.layout, self.seed)
+
+
+def passes(rows: range) -> list[range]:
+    """Cut a shard's rows into the forward passes of the evaluation."""
+    return [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)]
 
 
 def _outputs(graph: Graph) -> int:

@@ -18,10 +18,9 @@ DTYPE = np.dtype(np.float32)
 
 
 def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> int:
-    """Bytes of the arrays that a job's first worker trains with; the others have no more shards than it.
+    """Bytes of the arrays of a job's first worker, in training and evaluation; the others have no more shards than it.
 
-    The plans of the evaluation, copies for checkpoints, Python, its libraries and the pages of the dataset's file are
-    not included.
+    Copies for checkpoints, Python, its libraries and the pages of the dataset's file are not included.
     """
     spec, resources = job.spec, job.spec.resources
     computation = Computation.of(spec, dataset, job.train_rows)
@@ -32,10 +31,9 @@ def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> int:
         for part in split_evenly(len(owned), lanes)
         for subtree in complete_subtrees(owned[part.start : part.stop], computation.shards)
     ]
-    # A thread has a buffer for each sum that is open at once, and plans that write into it.
+    # A thread has a buffer for each sum that is open at once, and one block of memory for all its plans.
     sums = sum(1 + subtree.depth() for subtree in subtrees)
     tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
     vectors = tracked + len(computation.optimizer.slots) + sums
-    sizes = {len(cut) for batch in computation.batch_sizes for cut in split_evenly(batch, computation.shards)}
-    plans = sums * sum(computation.training_program(rows).nbytes for rows in sizes)
+    plans = lanes * computation.largest_program(job.validation_rows)
     return vectors * computation.layout.size * DTYPE.itemsize + plans

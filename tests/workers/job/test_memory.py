@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -14,11 +14,16 @@ from workers.job.computation import Computation
 from workers.job.memory import memory_per_worker
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
+from workers.machine.arenas import Arenas
 from workers.machine.threads import Threads
+from workers.training.evaluation import ShardEvaluation
 from workers.training.gradients import ShardGradients
+from workers.training.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from workers.exchange.messages import Exchange
 
 DATA = DatasetInfo("", "", rows=5000, features=64, classes=tuple("0123456789"))
 SLACK = 200_000  # Python's own objects
@@ -50,7 +55,8 @@ def test_a_plan_takes_the_estimated_memory(rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "cpus", "shards", "batch"), [(1, 1, 1, 128), (1, 1, 8, 512), (2, 1, 4, 512), (2, 2, 8, 1000)]
+    ("workers", "cpus", "shards", "batch"),
+    [(1, 1, 1, 128), (1, 1, 8, 512), (2, 1, 4, 512), (2, 2, 8, 1000)],
 )
 def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
     workers: int, cpus: int, shards: int, batch: int
@@ -67,6 +73,10 @@ def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
         parameters = np.zeros(layout.size, np.float32)
         sums = [np.zeros(layout.size, np.float32) for _ in partition.subtrees[0]]
         others = [np.zeros(layout.size, np.float32) for _ in (*computation.optimizer.slots, "best")]
+        arenas = Arenas(nbytes=computation.largest_program(job.validation_rows))
+        runtime = Runtime(cast("Exchange", None), threads, arenas)
+        rows = np.arange(job.validation_rows)
+        evaluation = ShardEvaluation(computation, runtime, parameters, rows, owned)
         gradients = ShardGradients(
             computation,
             owned,
@@ -74,8 +84,9 @@ def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
             sums=sums,
             table=np.zeros((len(owned), computation.training_tallies.stop)),
             threads=threads,
+            arenas=arenas,
         )
-        return gradients, others
+        return gradients, evaluation, others
 
     try:
         taken = allocated(make)
