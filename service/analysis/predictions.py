@@ -12,7 +12,6 @@ from core.kernels.gather import gather
 from core.metrics.labels.counts import predict as predicted_labels
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split_evenly
-from workers.job.computation import MAX_ROWS
 from workers.job.data import split_rows
 from workers.job.spec import JobSpec
 from workers.job.task import task_of
@@ -82,8 +81,8 @@ def predict(
     scores = np.empty((len(rows), outputs), np.float32)
     # A sum's bits depend on a matrix's height: rows go through the model in the blocks that evaluation takes them in.
     for shard in split_evenly(len(rows), job.training.shards or 1):
-        for start in range(shard.start, shard.stop, MAX_ROWS):
-            block = slice(start, min(start + MAX_ROWS, shard.stop))
+        for start in range(shard.start, shard.stop, trained.model.rows_per_pass):
+            block = slice(start, min(start + trained.model.rows_per_pass, shard.stop))
             plan = trained.model.plan(block.stop - block.start)
             gather(features, rows[block], plan.inputs["features"], scale)
             plan.forward()

@@ -21,6 +21,7 @@ from core import (
     initialize,
     with_loss,
 )
+from core.plan.passes import rows_per_pass
 from workers.data.splitting import batch_sizes, split_evenly
 from workers.exchange.vectors import FIRST_COLUMNS
 from workers.job.metrics import JobMetrics
@@ -30,9 +31,6 @@ from workers.job.task import task_of
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
     from workers.job.spec import JobSpec
-
-# Rows of one forward pass in evaluation; the last one of a shard may have fewer.
-MAX_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -109,14 +107,23 @@ class Computation:
             )
         return self._programs["evaluation", rows]
 
+    def passes(self, rows: range) -> list[range]:
+        """Cut a shard's rows into the forward passes of the evaluation."""
+        most = self._rows_per_pass
+        return [rows[start : start + most] for start in range(0, len(rows), most)]
+
     def largest_program(self, validation_rows: int) -> int:
         """Bytes of the largest program, if the job has so many validation rows. All of a thread's plans share them."""
         training = {len(cut) for batch in self.batch_sizes for cut in split_evenly(batch, self.shards)}
-        evaluation = {len(rows) for cut in split_evenly(validation_rows, self.shards) for rows in passes(cut)}
+        evaluation = {len(rows) for cut in split_evenly(validation_rows, self.shards) for rows in self.passes(cut)}
         return max(
             *(self.training_program(rows).nbytes for rows in training),
             *(self.evaluation_program(rows).nbytes for rows in evaluation),
         )
+
+    @cached_property
+    def _rows_per_pass(self) -> int:
+        return rows_per_pass(self.graph)
 
     @cached_property
     def _programs(self) -> dict[tuple[str, int], Program]:
@@ -134,11 +141,6 @@ class Computation:
     def initial_parameters(self) -> npt.NDArray[Any]:
         """A new flat vector, float32, of the parameters that the seed draws."""
         return initialize(self.layout, self.seed)
-
-
-def passes(rows: range) -> list[range]:
-    """Cut a shard's rows into the forward passes of the evaluation."""
-    return [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)]
 
 
 def _outputs(graph: Graph) -> int:

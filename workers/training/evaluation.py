@@ -12,7 +12,7 @@ from workers.data.rows import Batches
 from workers.data.splitting import Rows, split_evenly
 from workers.exchange.control import TableGather
 from workers.exchange.vectors import Table, Vector
-from workers.job.computation import Computation, passes
+from workers.job.computation import Computation
 from workers.job.tallies import Tallies
 from workers.machine.arenas import Arenas
 from workers.machine.device import Mirror
@@ -36,6 +36,7 @@ class ShardEvaluation:
         parts = split_evenly(len(mine), min(runtime.lanes, len(mine)))
         lane_shards = [mine[part.start : part.stop] for part in parts]
         self._indices = computation.indices
+        self._passes = computation.passes
         self._lanes = [
             (lane, self._plans(computation, lane, thread, runtime.arenas)) for thread, lane in enumerate(lane_shards)
         ]
@@ -44,7 +45,7 @@ class ShardEvaluation:
         self, computation: Computation, shards: range, thread: int, arenas: Arenas
     ) -> dict[int, tuple[Plan, Mirror]]:
         (parameters,) = self._parameters.device
-        sizes = {len(rows_of_pass) for shard in shards for rows_of_pass in passes(self._cuts[shard])}
+        sizes = {len(rows_of_pass) for shard in shards for rows_of_pass in computation.passes(self._cuts[shard])}
         programs = {size: computation.evaluation_program(size) for size in sizes}
         arena = arenas.of(thread, max((program.nbytes for program in programs.values()), default=0))
         plans = {
@@ -83,7 +84,7 @@ class ShardEvaluation:
         for shard in shards:
             figures = results[shard - self._mine.start]
             figures[:] = 0
-            for rows_of_pass in passes(self._cuts[shard]):
+            for rows_of_pass in self._passes(self._cuts[shard]):
                 plan, inputs = plans[len(rows_of_pass)]
                 place = slice(rows_of_pass.start, rows_of_pass.stop)
                 rows = self._rows[place]

@@ -19,7 +19,6 @@ from core import Model, build_classifier, entry_from_spec, split_tensors
 from core.kernels.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
-MAX_ROWS = 1024  # of one forward pass
 
 
 class ModelFileError(ValueError):
@@ -86,13 +85,14 @@ class TrainedModel:
         features = features.reshape(len(features), width)
         scores = np.empty((len(features), self._outputs), np.float32)
         model = self._model.with_own_plans()  # two threads may predict at once
-        for start in range(0, len(features), MAX_ROWS):
-            block = features[start : start + MAX_ROWS]
+        most = self._model.rows_per_pass
+        for start in range(0, len(features), most):
+            block = features[start : start + most]
             plan = model.plan(len(block))
             convert(block, plan.inputs["features"], self._scale)
             plan.forward()
             model.indices.check(plan, range(start, start + len(block)))
-            scores[start : start + MAX_ROWS] = plan.value("scores")
+            scores[start : start + len(block)] = plan.value("scores")
         return scores
 
 

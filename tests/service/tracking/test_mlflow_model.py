@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.tracking.model.gradfleet_pyfunc import MAX_ROWS, ModelFileError, TrainedModel, _load_pyfunc
+from core.plan.passes import MOST_ROWS
+from service.tracking.model.gradfleet_pyfunc import ModelFileError, TrainedModel, _load_pyfunc
 from service.tracking.model.mlflow_model import model_files
 from tests.service.fixtures.models import (
     BEST,
@@ -93,14 +94,14 @@ def test_uint8_rows_give_the_same_scores_as_floats(tmp_path: Path) -> None:
         assert model.predict(given)["scores"].tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("count", [0, 1, MAX_ROWS, 2 * MAX_ROWS + 5])
+@pytest.mark.parametrize("count", [0, 1, MOST_ROWS, 2 * MOST_ROWS + 5])
 def test_any_number_of_rows(tmp_path: Path, count: int) -> None:
     model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path)) / "data"))
     features = rows(count)
     answer = model.predict(features)
     assert answer["label"].shape == (count,)
-    for start in range(0, count, MAX_ROWS):
-        block = slice(start, start + MAX_ROWS)
+    for start in range(0, count, MOST_ROWS):
+        block = slice(start, start + MOST_ROWS)
         assert answer["scores"][block].tolist() == scores_of(features[block], BEST).tolist()
 
 
@@ -180,8 +181,8 @@ def test_a_row_with_a_number_that_is_no_index_is_refused(value: float) -> None:
     layers = [{"type": "one_hot", "classes": 3, "name": "codes"}, {"type": "flatten"}, {"type": "linear", "units": 2}]
     weights = {"scores.weight": np.eye(6, 2, dtype=np.float32), "scores.bias": np.zeros(2, np.float32)}
     model = TrainedModel({"task": "classification", "inputs": [2], "classes": ["a", "b"], "layers": layers}, weights)
-    features = np.zeros((MAX_ROWS + 5, 2), np.float32)
+    features = np.zeros((MOST_ROWS + 5, 2), np.float32)
     assert set(model.predict(features)["label"]) == {"a"}
-    features[MAX_ROWS + 3, 1] = value
-    with pytest.raises(ValueError, match=rf"'codes' reads 'features' as indices.* row {MAX_ROWS + 3} has {value}"):
+    features[MOST_ROWS + 3, 1] = value
+    with pytest.raises(ValueError, match=rf"'codes' reads 'features' as indices.* row {MOST_ROWS + 3} has {value}"):
         model.predict(features)

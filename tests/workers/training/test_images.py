@@ -47,10 +47,15 @@ def test_the_bits_are_those_of_rows_that_a_layer_reshapes(tmp_path: Path, prepar
         assert (found.params_sha256, found.series) == (reshaped.params_sha256, reshaped.series)
 
 
-def test_predictions_are_those_of_the_evaluation(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("most", "rows"), [(2**26, 1024), (30_000, 4), (1, 1)])
+def test_predictions_are_those_of_the_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, rows: int
+) -> None:
+    monkeypatch.setattr("core.plan.passes.MOST_BYTES", most)
     given = assignment(spec(PREPARED["scaled"], LAYERS), images(tmp_path), tmp_path / "job")
     evaluated = completed(given).evaluated
     trained = load_trained_model(given.directory, given.job, given.spec, given.dataset)
+    assert trained.model.rows_per_pass == rows
     found = predict(trained, given.spec, given.dataset)
     assert np.mean(found.predicted == found.truth) == evaluated.metrics["val/accuracy"]
     assert found.source == "validation"
