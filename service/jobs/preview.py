@@ -73,7 +73,7 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
-        memory_per_worker_bytes=memory_per_worker(job, dataset),
+        memory_per_worker_bytes=memory_per_worker(job, dataset).nbytes,
         warnings=[
             FieldProblemView(field=field, message=message)
             for field, message in (*_warnings(job, graph, settings), *_changed_indices(job, graph, dataset.features))

@@ -112,14 +112,12 @@ class Computation:
         most = self._rows_per_pass
         return [rows[start : start + most] for start in range(0, len(rows), most)]
 
-    def largest_program(self, validation_rows: int) -> int:
-        """Bytes of the largest program, if the job has so many validation rows. All of a thread's plans share them."""
+    def largest_program(self, validation_rows: int) -> Program:
+        """The program that takes most memory, if the job has so many validation rows. A thread's plans share it."""
         training = {len(cut) for batch in self.batch_sizes for cut in split_evenly(batch, self.shards)}
         evaluation = {len(rows) for cut in split_evenly(validation_rows, self.shards) for rows in self.passes(cut)}
-        return max(
-            *(self.training_program(rows).nbytes for rows in training),
-            *(self.evaluation_program(rows).nbytes for rows in evaluation),
-        )
+        programs = [*map(self.training_program, training), *map(self.evaluation_program, evaluation)]
+        return max(programs, key=lambda program: program.nbytes)
 
     @cached_property
     def _rows_per_pass(self) -> int:

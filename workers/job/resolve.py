@@ -11,6 +11,7 @@ from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
 from workers.job.balanced import BalancedLoss, balanced_weights
 from workers.job.data import augmentations_of, split_rows, split_sizes
+from workers.job.memory import memory_per_worker
 from workers.job.metrics import JobMetrics
 from workers.job.normalization import normalized_values, normalizing
 from workers.job.once import Once
@@ -43,10 +44,14 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest job that is accepted: its number of parameters, and the bytes of all layers' outputs for one batch."""
+    """Largest job that is accepted: its parameters, bytes of all layers' outputs for a batch, and of a worker's arrays.
+
+    Without `worker_bytes`, the memory of a worker is not limited.
+    """
 
     parameters: int = 100_000_000
     batch_bytes: int = 8_000_000_000
+    worker_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
             "checkpoints": _checkpoints(spec),
         }
     )
-    return ResolvedJob(
+    job = ResolvedJob(
         spec=resolved,
         metrics=metrics,
         parameters=once(graph, "parameters", lambda: _parameters(graph)),
@@ -114,6 +119,8 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
+    _check_memory(job, dataset, limits, once)
+    return job
 
 
 def _balanced(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> list[float]:
@@ -194,6 +201,12 @@ def _values(graph: Graph, batch: int) -> int:
     return sum(prod(shape) for shape in graph.shapes(batch).values())
 
 
+def _widest(graph: Graph) -> str:
+    """The layer with the most values."""
+    shapes = graph.shapes()
+    return max(graph.nodes, key=lambda name: prod(shapes[name]))
+
+
 def _check_size(
     spec: JobSpec, graph: Graph, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem], once: Once
 ) -> None:
@@ -204,8 +217,9 @@ def _check_size(
         problems.append(
             FieldProblem(
                 "model.layers",
-                f"take {batch_bytes:,} bytes for a batch of {spec.training.batch_size} rows of {dataset.features} "
-                f"features, more than the limit of {limits.batch_bytes:,}: a smaller training.batch_size takes less",
+                f"take {batch_bytes:,} bytes for a batch of {batch} rows of {dataset.features} features, more than the "
+                f"limit of {limits.batch_bytes:,}; {_widest(graph)!r} takes most. A smaller training.batch_size takes "
+                "less",
             )
         )
     if parameters == 0:
@@ -214,6 +228,30 @@ def _check_size(
         problems.append(
             FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
         )
+
+
+def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: Once) -> None:
+    """Raise `SpecError` if the arrays of a worker take more memory than the limit."""
+    if limits.worker_bytes is None:
+        return
+    spec = job.spec
+    # Specs that differ in none of these take the same memory.
+    same = (
+        spec.training.batch_size,
+        spec.training.shards,
+        spec.resources.model_dump_json(),
+        spec.loss.type,
+        len(spec.optimizer.slots),
+        job.train_rows,
+        job.validation_rows,
+    )
+    memory = once(spec.model, ("memory", *same), lambda: memory_per_worker(job, dataset))
+    if memory.nbytes > limits.worker_bytes:
+        message = (
+            f"take {memory.nbytes:,} bytes of memory in a worker, more than the limit of {limits.worker_bytes:,}; "
+            f"{memory.largest_layer!r} takes most. Smaller layers or a smaller training.batch_size take less"
+        )
+        raise SpecError([FieldProblem("model.layers", message)])
 
 
 def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem], once: Once) -> None:

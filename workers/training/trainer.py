@@ -84,7 +84,7 @@ class Trainer:
         self._fingerprint = fingerprint() | device.fingerprint()
         self._threads = Threads(spec.resources.cpus_per_worker)
         self._computation = Computation.of(spec, dataset, len(self._rows))
-        arenas = Arenas(device, self._computation.largest_program(len(self._validation_rows)))
+        arenas = Arenas(device, self._computation.largest_program(len(self._validation_rows)).nbytes)
         self._runtime = Runtime(exchange, self._threads, arenas)
         self._step = DistributedStep(self._computation, self._runtime)
         self._parameters = self._step.parameters
