@@ -18,6 +18,7 @@ from core import (
     BatchNorm,
     Bias,
     BinaryMargin,
+    ChannelDropout,
     Concat,
     Conv2d,
     Dropout,
@@ -346,7 +347,7 @@ def test_every_layer_and_loss_but_dropout_is_compared():
     compared |= {Embedding, OneHot}
     everything = {cls for kind in ("layer", "loss") for cls in registered(kind).values()}
     # Dropout uses other random numbers than PyTorch.
-    assert everything - compared == {Dropout}
+    assert everything - compared == {ChannelDropout, Dropout}
 
 
 # The layer between the two linear layers of the networks below, which has twelve inputs, and its number of outputs.
