@@ -74,6 +74,7 @@ from core import (
     Sum,
     Swish,
     Tanh,
+    Upsample,
     WeightedSum,
     ZeroPad,
     build_classifier,
@@ -184,6 +185,11 @@ OF_IMAGES = [
         ),
         (ZeroPad(padding=(1, 2, 0, 3), channels=(0, 2)), lambda x: F.pad(x, (0, 3, 1, 2, 0, 2))),
         (Crop(margin=(1, 2)), lambda x: F.pad(x, (-2, -2, -1, -1))),
+        (Upsample(factor=(2, 3)), lambda x: F.interpolate(x, scale_factor=(2, 3))),
+        (
+            Upsample(factor=(2, 3), mode="linear"),
+            lambda x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear", align_corners=False),
+        ),
         (LRN(size=3, alpha=0.5), lambda x: F.local_response_norm(x, 3, alpha=0.5)),
         (LRN(beta=1.5, k=2), lambda x: F.local_response_norm(x, 5, beta=1.5, k=2)),
         (
