@@ -23,6 +23,7 @@ from core import (
     Concat,
     Conv1d,
     Conv2d,
+    Conv2dTranspose,
     Crop,
     Dropout,
     Embedding,
@@ -166,6 +167,10 @@ def conv2d(x, weight, bias=None, **options):
     return F.conv2d(x, weight.permute(3, 2, 0, 1), bias, **options)
 
 
+def conv_transpose2d(x, weight, bias=None, **options):
+    return F.conv_transpose2d(x, weight.permute(3, 2, 0, 1), bias, **options)
+
+
 # A layer of images, which the layers above may be too, and the PyTorch function of channels-first images.
 OF_IMAGES = [
     (node, channels_last(peer))
@@ -176,6 +181,17 @@ OF_IMAGES = [
             lambda x, weight: conv2d(x, weight, stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=3),
         ),
         (Conv2d(filters=2, kernel=(5, 3), padding="same"), lambda *inputs: conv2d(*inputs, padding="same")),
+        (Conv2dTranspose(filters=2, kernel=3), conv_transpose2d),
+        (
+            Conv2dTranspose(
+                filters=6, kernel=(3, 2), stride=(1, 3), padding=(2, 1), dilation=(2, 1), groups=3, bias=None
+            ),
+            lambda x, w: conv_transpose2d(x, w, stride=(1, 3), padding=(2, 1), dilation=(2, 1), groups=3),
+        ),
+        (
+            Conv2dTranspose(filters=2, kernel=4, stride=2, padding="same"),
+            lambda *inputs: conv_transpose2d(*inputs, stride=2, padding=1),
+        ),
         (MaxPool2d(kernel=2), lambda x: F.max_pool2d(x, 2)),
         (
             MaxPool2d(kernel=3, stride=2, padding=1, ceil=True),

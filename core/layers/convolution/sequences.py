@@ -49,7 +49,7 @@ class OfSequences(Layer):
         """Return those of the layer of images, without the height of a window."""
         return tuple(
             replace(each, shape=each.shape[1:]) if len(each.shape) == 4 else each
-            for each in self._layer.parameters(*map(_image, shapes))
+            for each in self._layer.parameters(_image(shapes[0]))
         )
 
     def multiply_adds(self, *shapes: Shape) -> int:

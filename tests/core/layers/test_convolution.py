@@ -13,6 +13,7 @@ from core import (
     AveragePool2d,
     Conv1d,
     Conv2d,
+    Conv2dTranspose,
     Graph,
     GraphError,
     MaxPool1d,
@@ -101,6 +102,56 @@ def test_convolution_is_the_sum_over_windows(image, kernel, step, padding, group
     inner = tuple(slice(before, before + size) for (before, _), size in zip(around, image[1:], strict=True))
     np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10, err_msg=f"seed {seed}")
     np.testing.assert_allclose(x_gradient, padded_gradient[:, inner[0], inner[1]], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradients["y.weight"], weight_gradient, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradients["y.bias"], upstream.sum(axis=(0, 1, 2)), rtol=1e-10, atol=1e-10)
+
+
+@FEW
+@given(
+    image=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),
+    kernel=pairs(1, 4),
+    step=st.tuples(pairs(1, 3), pairs(1, 2)),
+    padding=st.one_of(st.sampled_from(["valid", "same"]), pairs(0, 3)),
+    groups=st.integers(1, 3),
+    block=st.sampled_from([1, 40, 10**6]),
+    seed=st.integers(0, 2**32),
+)
+def test_transposed_convolution_adds_windows(image, kernel, step, padding, groups, block, seed):
+    stride, dilation = step
+    x = np.random.default_rng(seed).normal(size=(*image, 2 * groups))
+    layer = Conv2dTranspose(
+        filters=3 * groups, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    (kh, kw), (sh, sw), (dh, dw) = both(kernel), both(stride), both(dilation)
+    extent = (kh - 1) * dh + 1, (kw - 1) * dw + 1
+    whole = [(size - 1) * step + reach for size, step, reach in zip(image[1:], (sh, sw), extent, strict=True)]
+    if padding == "same":
+        sizes = [size * step for size, step in zip(image[1:], (sh, sw), strict=True)]
+        before = [max(0, all_of - size) // 2 for all_of, size in zip(whole, sizes, strict=True)]
+    else:
+        before = both(0 if padding == "valid" else padding)
+        sizes = [all_of - 2 * each for all_of, each in zip(whole, before, strict=True)]
+    if min(sizes) < 1:
+        with pytest.raises(GraphError, match=r"conv2d_transpose has a (height|width) of \d+, of which a padding of"):
+            passes(layer, x, normal(seed))
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(im2row, "BLOCK", block)
+        output, x_gradient, parameters, gradients, upstream = passes(layer, x, normal(seed))
+    weight, bias = parameters["y.weight"], parameters["y.bias"]
+    assert weight.shape == (kh, kw, 3, 2 * groups)
+    expected = np.zeros((len(x), *sizes, 3 * groups)) + bias
+    expected_gradient, weight_gradient = np.zeros_like(x), np.zeros_like(weight)
+    for row, column, i, j, c, f in product(*map(range, (*image[1:], kh, kw, 2 * groups, 3))):
+        y, z = row * sh + i * dh - before[0], column * sw + j * dw - before[1]
+        if not (0 <= y < sizes[0] and 0 <= z < sizes[1]):
+            continue
+        place = (slice(None), y, z, c // 2 * 3 + f)
+        expected[place] += x[:, row, column, c] * weight[i, j, f, c]
+        expected_gradient[:, row, column, c] += upstream[place] * weight[i, j, f, c]
+        weight_gradient[i, j, f, c] += x[:, row, column, c] @ upstream[place]
+    np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10, err_msg=f"seed {seed}")
+    np.testing.assert_allclose(x_gradient, expected_gradient, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(gradients["y.weight"], weight_gradient, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(gradients["y.bias"], upstream.sum(axis=(0, 1, 2)), rtol=1e-10, atol=1e-10)
 
@@ -247,6 +298,14 @@ def test_pooling_of_sequences_reduces_windows(sequence, kernel, stride, padding,
             r"conv1d needs an input of shape \(batch, length, channels\), not \(1,",
         ),
         (Conv1d(filters=4, kernel=1, groups=2), (5, 3), "conv1d .* channels that 2 groups divide, not 3"),
+        (
+            Conv2dTranspose(filters=4, kernel=3),
+            (5, 6),
+            r"conv2d_transpose needs an input of shape \(batch, height, width,",
+        ),
+        (Conv2dTranspose(filters=4, kernel=1, groups=2), (5, 5, 3), "conv2d_transpose .* 2 groups divide, not 3"),
+        (Conv2dTranspose(filters=3, kernel=1, groups=2), (5, 5, 4), "conv2d_transpose needs filters that 2 groups"),
+        (Conv2dTranspose(filters=3, kernel=(1, 2, 3)), (5, 5, 4), "conv2d_transpose.kernel must be one number"),
         (MaxPool2d(kernel=2, padding=2), (5, 5, 4), "padding must be smaller than a window of 2, not 2"),
     ],
 )
@@ -264,4 +323,5 @@ def test_fans_count_the_window():
 def test_multiply_adds_count_each_window():
     assert Conv2d(filters=20, kernel=5).multiply_adds((64, 28, 28, 1)) == 64 * 24 * 24 * 25 * 20
     assert Conv1d(filters=21, kernel=5, groups=3).multiply_adds((64, 28, 9)) == 64 * 24 * 5 * 3 * 21
+    assert Conv2dTranspose(filters=20, kernel=5, stride=2).multiply_adds((64, 8, 9, 3)) == 64 * 8 * 9 * 25 * 3 * 20
     assert MaxPool2d(kernel=2).multiply_adds((64, 28, 28, 1)) == 0
