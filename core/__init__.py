@@ -18,6 +18,7 @@ from core.drawing.svg import to_svg
 from core.graph.checks import check_inputs
 from core.graph.classifier import LABELLED, Entry, ModelError, build_classifier, entry_from_spec, with_loss
 from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.multipliers import Multipliers
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
 from core.graph.table import summary
@@ -53,6 +54,7 @@ __all__ = [
     "Metric",
     "Model",
     "ModelError",
+    "Multipliers",
     "Namespace",
     "Node",
     "Optimizer",
