@@ -26,6 +26,7 @@ from core.graph.classifier import (
     with_loss,
 )
 from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.multipliers import Multipliers
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
 from core.graph.table import summary
@@ -61,6 +62,7 @@ __all__ = [
     "Metric",
     "Model",
     "ModelError",
+    "Multipliers",
     "Namespace",
     "Node",
     "Optimizer",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.multipliers import Multipliers, multipliers_from_spec
 from core.graph.node import Loss, Node, Task
 from core.names import suggest
 from core.registry import from_spec
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 #: "inputs", since tensors "inputs.*" of a model's file are not parameters
 RESERVED = ("features", "scores", "labels", "targets", "loss", "inputs")
 #: fields of an entry that say where its node is placed
-PLACE = frozenset({"name", "inputs", "share"})
+PLACE = frozenset({"name", "inputs", "share", "multipliers"})
 #: the tasks with labels, int64 (batch,); the others have targets of the shape of the scores
 LABELLED: Final[frozenset[Task]] = frozenset({"classification", "binary"})
 
@@ -28,8 +29,8 @@ class ModelError(GraphError):
     """An invalid model: `entry` is the position in its list, `field` the field of that entry, None for all of it."""
 
     def __init__(self, message: str, entry: int = 0, field: str | None = None) -> None:
-        super().__init__(message)
-        self.entry, self.field = entry, field
+        super().__init__(message, field=field)
+        self.entry = entry
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,34 @@ class Entry:
 
     `name`: name by which later entries read it. `inputs`: names of earlier entries, or "features", that it reads; by
     default the previous entry. `share`: name of the earlier entry whose parameters it uses.
+    `multipliers`: factors of the learning rate and the decay, by name of the parameter, as in {"bias": ...}.
     """
 
     node: Node
     name: str | None = None
     inputs: tuple[str, ...] | None = None
     share: str | None = None
+    multipliers: Mapping[str, Multipliers] | None = None
 
 
 def entry_from_spec(spec: Mapping[str, Any]) -> Entry:
-    """Build an entry from its JSON form: a layer's spec, with `name`, `inputs` and `share` beside.
+    """Build an entry from its JSON form: a layer's spec, with the fields of `Entry` beside.
 
-    Raises what `from_spec` raises, and TypeError for inputs that are not a list.
+    Raises what `from_spec` raises, TypeError for inputs that are not a list, and what `multipliers_from_spec` raises.
     """
     inputs = spec.get("inputs")
     if isinstance(inputs, str):
         raise TypeError(f"{spec.get('type')}.inputs must be a list of names, not {inputs!r}")
+    multipliers = spec.get("multipliers")
     thing = {key: value for key, value in spec.items() if key not in PLACE}
     return Entry(
         cast("Node", from_spec("layer", thing)),
         name=spec.get("name"),
         inputs=None if inputs is None else tuple(inputs),
         share=spec.get("share"),
+        multipliers=None
+        if multipliers is None
+        else multipliers_from_spec(f"{spec.get('type')}.multipliers", multipliers),
     )
 
 
@@ -97,9 +104,9 @@ def build_classifier(layers: Sequence[Node | Entry], inputs: int | Sequence[int]
         if name in graph.nodes:
             raise ModelError(f"the name {name!r} is already taken by layer {names.index(name)}", index, "name")
         try:
-            before = graph.add(name, entry.node, *reads, share=entry.share)
+            before = graph.add(name, entry.node, *reads, share=entry.share, multipliers=entry.multipliers)
         except GraphError as error:
-            raise ModelError(str(error), index, "name" if "." in name else "inputs") from None
+            raise ModelError(str(error), index, error.field or ("name" if "." in name else "inputs")) from None
     _check_whole(graph, names)
     return graph
 
@@ -166,4 +173,4 @@ def _check_whole(graph: Graph, names: Sequence[str]) -> None:
     try:
         graph.parameters()
     except GraphError as error:
-        raise ModelError(str(error), names.index(error.node) if error.node in names else 0) from None
+        raise ModelError(str(error), names.index(error.node) if error.node in names else 0, error.field) from None
