@@ -54,8 +54,7 @@ def test_targets_of_links_exist():
 def test_models_on_the_page_are_valid():
     text = (ROOT / "docs" / "models.md").read_text()
     chain, branches, lenet, multiplied = (
-        json.loads(block) for block in re.findall(r"```json
-(.*?)```", text, re.DOTALL)
+        json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     )
     for model in (lenet, multiplied, chain, branches):
         graph = build_classifier([entry_from_spec(layer) for layer in model["layers"]], model.get("inputs", 64))
