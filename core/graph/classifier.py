@@ -71,7 +71,7 @@ def entry_from_spec(spec: Mapping[str, Any]) -> Entry:
 
 
 def reads_images(layers: Sequence[Node | Entry]) -> bool:
-    """Return whether one of the layers that read "features" only accepts images."""
+    """Return whether one of the layers that read "features" accepts images, but no lists of numbers."""
     for index, layer in enumerate(layers):
         entry = layer if isinstance(layer, Entry) else Entry(layer)
         inputs = entry.inputs or (() if index else ("features",))

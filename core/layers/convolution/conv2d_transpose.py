@@ -34,6 +34,7 @@ class Conv2dTranspose(Layer):
     """
 
     type: ClassVar[str] = "conv2d_transpose"
+    images: ClassVar[bool] = True
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     filters: int = hyperparameter(doc="Number of channels of the output.", ge=1)

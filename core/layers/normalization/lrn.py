@@ -26,6 +26,7 @@ class LRN(Layer):
     """
 
     type: ClassVar[str] = "lrn"
+    images: ClassVar[bool] = True
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
     size: int = hyperparameter(default=5, doc="Number of neighbours, odd; within a channel, along each axis.", ge=1)
