@@ -70,8 +70,20 @@ def entry_from_spec(spec: Mapping[str, Any]) -> Entry:
     )
 
 
-def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
-    """Return the graph of a model: input "features" (batch, features), output "scores", the value of the last layer.
+def reads_images(layers: Sequence[Node | Entry]) -> bool:
+    """Return whether one of the layers that read "features" only accepts images."""
+    for index, layer in enumerate(layers):
+        entry = layer if isinstance(layer, Entry) else Entry(layer)
+        inputs = entry.inputs or (() if index else ("features",))
+        if "features" in inputs and entry.node.images:
+            return True
+    return False
+
+
+def build_classifier(layers: Sequence[Node | Entry], inputs: int | Sequence[int]) -> Graph:
+    """Return the graph of a model: input "features" (batch, *inputs), output "scores", the value of the last layer.
+
+    `inputs` is the number of features of a row, or the shape of a row, such as (28, 28, 1).
 
     By default each layer reads the previous one; an `Entry` can name other inputs. A layer reads earlier layers only,
     so the graph has no cycle. Layers before the last are named by position and type, "0_linear", "1_relu", ..., unless
@@ -82,17 +94,17 @@ def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
     entries = [layer if isinstance(layer, Entry) else Entry(layer) for layer in layers]
     names = [_name(index, entry, last=index == len(entries) - 1) for index, entry in enumerate(entries)]
     graph = Graph()
-    before = graph.input("features", (BATCH, features))
+    before = graph.input("features", (BATCH, *((inputs,) if isinstance(inputs, int) else inputs)))
     for index, (name, entry) in enumerate(zip(names, entries, strict=True)):
-        inputs = (before,) if entry.inputs is None else entry.inputs
-        for value in inputs:
+        reads = (before,) if entry.inputs is None else entry.inputs
+        for value in reads:
             _check_earlier(value, index, "inputs", names, [*graph.inputs, *graph.nodes])
         if entry.share is not None:
             _check_earlier(entry.share, index, "share", names, list(graph.nodes))
         if name in graph.nodes:
             raise ModelError(f"the name {name!r} is already taken by layer {names.index(name)}", index, "name")
         try:
-            before = graph.add(name, entry.node, *inputs, share=entry.share, multipliers=entry.multipliers)
+            before = graph.add(name, entry.node, *reads, share=entry.share, multipliers=entry.multipliers)
         except GraphError as error:
             raise ModelError(str(error), index, error.field or ("name" if "." in name else "inputs")) from None
     _check_whole(graph, names)

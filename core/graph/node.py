@@ -68,6 +68,8 @@ class Node:
     arity: ClassVar[int] = 1
     #: whether the node accepts more data inputs than `arity`
     variadic: ClassVar[bool] = False
+    #: whether the node only accepts images, (batch, height, width, channels)
+    images: ClassVar[bool] = False
 
     def evaluation(self) -> Node:
         """Return the node to use in evaluation; by default this node itself."""

@@ -84,7 +84,7 @@ class DistributedStep:
             sums=self._collective.sums,
             table=self._collective.table[rows],
             threads=runtime.threads,
-            device=runtime.device,
+            arenas=runtime.arenas,
         )
         # Other workers need whole sums. Without any, the last additions are made along with the update.
         self._joins = membership.workers > 1
