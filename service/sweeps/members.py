@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from core import entry_from_spec, registered
 from service.errors import MOST_PROBLEMS, InvalidError
 from service.http.field_errors import quote
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
@@ -84,17 +85,29 @@ def _check_size(sweep: SweepRequest, expanded: Sequence[dict[str, Any]]) -> None
 
 def _check_layers(specs: Sequence[dict[str, Any]]) -> None:
     """Reject members whose models have too many layers together; equal models count once, since one is checked."""
-    models: dict[str, int] = {}
+    total, models = 0, set()
     for spec in specs:
         model = spec.get("model")
         layers = model.get("layers") if isinstance(model, dict) else None
-        if isinstance(layers, list):
-            models[json.dumps(model, sort_keys=True)] = len(layers)
-    if (total := sum(models.values())) > MOST_LAYERS:
+        if isinstance(layers, list) and (key := json.dumps(model, sort_keys=True)) not in models:
+            models.add(key)
+            # Blocks take time to count, so beyond the limit they are no longer counted.
+            total += sum(map(_size, layers)) if total <= MOST_LAYERS else len(layers)
+    if total > MOST_LAYERS:
         message = (
             f"makes {len(models)} different models of {total:,} layers in all; at most {MOST_LAYERS:,} are allowed"
         )
         raise InvalidError(FieldProblem("over", message))
+
+
+def _size(entry: Any) -> int:
+    """The number of layers that an entry of a model stands for; at least that for an invalid one."""
+    if not isinstance(entry, dict) or entry.get("type") not in registered("block"):
+        return 1
+    try:
+        return entry_from_spec(entry).size()
+    except (TypeError, ValueError):
+        return json.dumps(entry).count("{")
 
 
 def _check_comparison(sweep: SweepRequest, members: int) -> None:

@@ -27,13 +27,16 @@ from pydantic import (
 )
 
 from core import Entry, Registered, registered, to_spec
-from core.registry import alternatives, item_type, to_json
+from core.registry import Nested, alternatives, item_type, to_json
 from workers.job.balanced import BALANCED, BalancedLoss, is_balanced
 
 if TYPE_CHECKING:
     from core import Loss
 
 BOUNDS = ("ge", "gt", "le", "lt")
+# Entries of a list of layers, and layers of a model with its blocks expanded: GoogLeNet has 190, ResNet-152 about 570.
+MOST_LAYERS = 1024
+DEEPEST_BLOCKS = 8
 
 
 class StrictModel(BaseModel):
@@ -73,7 +76,7 @@ def spec_model(kind: str, name: str) -> type[StrictModel]:
             annotation = Annotated[annotation, _or_balanced(bounds)]
         # A default is JSON too, so validating it builds what it describes.
         fields[field.name] = (annotation, Field(default, description=field.metadata["doc"], validate_default=True))
-    return create_model(f"{cls.__name__}Spec", __base__=StrictModel, __doc__=cls.__doc__, **fields)
+    return create_model(f"{cls.__name__}Spec", __base__=StrictModel, __module__=__name__, __doc__=cls.__doc__, **fields)
 
 
 def _or_balanced(bounds: dict[str, Any]) -> WrapValidator:
@@ -91,6 +94,9 @@ def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
 
     A class made of others of its kind, such as a sum of losses, takes those that are not made of others themselves.
     """
+    if annotation == tuple[Entry, ...]:
+        # By name, because this type contains the models of blocks, which contain entries again.
+        return Annotated[list[typing.ForwardRef("AnyEntry")], Field(max_length=MOST_LAYERS), FailFast()]  # type: ignore[misc]
     if (item := item_type(annotation)) is not None:
         return Annotated[list[_type_in_spec(item, bounds, inside)], FailFast()]  # type: ignore[misc]
     if (choices := alternatives(annotation)) is not None:
@@ -141,7 +147,7 @@ def _to_spec(thing: Registered | BalancedLoss) -> dict[str, Any]:
 
 
 class _Place(StrictModel):
-    """Place of a layer among the others of a model."""
+    """Place of a layer or block among the others of a model."""
 
     name: NodeName | None = Field(
         None,
@@ -149,29 +155,25 @@ class _Place(StrictModel):
     )
     inputs: Annotated[list[NodeName], Field(min_length=1, max_length=64)] | None = Field(
         None,
-        description="Names of the earlier layers that this one reads, or `features`; by default the one before it.",
+        description="Names of the earlier layers that this one reads, or `features`; by default the one before it. In "
+        "a block, `input` is what the block reads.",
     )
+
+
+class _LayerPlace(_Place):
     share: NodeName | None = Field(None, description="Name of the earlier layer whose parameters this one uses.")
 
 
-def _layer_model(name: str) -> type[StrictModel]:
-    base, cls = spec_model("layer", name), registered("layer")[name]
-    return create_model(f"{cls.__name__}Layer", __base__=(_Place, base), __doc__=base.__doc__)
+def _entry_model(kind: str, name: str) -> type[StrictModel]:
+    base, cls = spec_model(kind, name), registered(kind)[name]
+    place = _LayerPlace if kind == "layer" else _Place
+    return create_model(
+        f"{cls.__name__}{kind.capitalize()}", __base__=(place, base), __module__=__name__, __doc__=base.__doc__
+    )
 
 
-@cache
-def layer_union() -> Any:
-    """Type of a field that holds an `Entry` with any registered layer."""
-    return _union({_layer_model(name): partial(_build_entry, cls) for name, cls in registered("layer").items()}, _dump)
-
-
-def _build_entry(cls: type[Registered], layer: Any) -> Entry:
-    return Entry(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share)
-
-
-def _dump(entry: Any) -> dict[str, Any]:
-    place = {"name": entry.name, "inputs": entry.inputs and list(entry.inputs), "share": entry.share}
-    return to_spec(entry.node) | {name: value for name, value in place.items() if value is not None}
+def _build_entry(cls: type[Registered], form: Any) -> Entry:
+    return Entry(_build(cls, form), form.name, form.inputs and tuple(form.inputs), getattr(form, "share", None))
 
 
 def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Callable[[Any], dict[str, Any]]) -> Any:
@@ -180,6 +182,17 @@ def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Ca
     # Defaults are JSON already. A lambda has no return type, so the JSON schema of the output is that of the models.
     serializer = PlainSerializer(lambda thing: thing if isinstance(thing, dict) else dump(thing))
     given_object = BeforeValidator(
-        lambda thing: dump(thing) if isinstance(thing, Registered | Entry | BalancedLoss) else thing
+        lambda thing: dump(thing) if isinstance(thing, Registered | Nested | BalancedLoss) else thing
     )
     return Annotated[Union[choices], Field(discriminator="type"), serializer, given_object]  # noqa: UP007
+
+
+#: type of a field that holds an `Entry` with any registered layer or block
+AnyEntry: Any = _union(
+    {
+        _entry_model(kind, name): partial(_build_entry, cls)
+        for kind in ("layer", "block")
+        for name, cls in registered(kind).items()
+    },
+    Entry.to_json,
+)

@@ -163,8 +163,7 @@ def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
         features = dataset.features
         return once(spec.model, ("graph", features), lambda: build_classifier(spec.model.layers, features))
     except ModelError as error:
-        field = f"model.layers.{error.entry}"
-        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
+        problems.append(FieldProblem(f"model.{error.path}", str(error)))
         return None
 
 

@@ -12,7 +12,15 @@ from core.penalties.l1 import L1
 from core.penalties.l2 import L2
 from core.registry import LARGEST
 from workers.data.splitting import Chunks
-from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
+from workers.job.fields import (
+    DEEPEST_BLOCKS,
+    MOST_LAYERS,
+    AllowedText,
+    AnyEntry,
+    FieldValueError,
+    StrictModel,
+    spec_union,
+)
 from workers.job.metrics import EpochMetric
 from workers.machine.arithmetic import Arithmetic
 
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     ClippingSpec: TypeAlias = Clipping
     AugmentationSpec: TypeAlias = Augmentation
 else:
-    LayerSpec = layer_union()
+    LayerSpec = AnyEntry
     LossSpec = spec_union("loss")
     OptimizerSpec = spec_union("optimizer")
     ClippingSpec = spec_union("clipping")
@@ -165,13 +173,27 @@ class DataSpec(StrictModel):
 class ModelSpec(StrictModel):
     """Layers from the features to the scores: one per class, or one for two classes, or one value per target.
 
-    Each layer reads the one before it, unless its `inputs` name others, as in branches and sums.
+    Each layer reads the one before it, unless its `inputs` name others, as in branches and sums. A block stands for
+    several layers.
     """
 
     inputs: int | None = Field(
         None, ge=1, description="Width of the rows that the model expects; checked against the dataset."
     )
-    layers: list[LayerSpec] = Field(min_length=1, max_length=256, description="From the first layer to the scores.")
+    layers: list[LayerSpec] = Field(
+        min_length=1, max_length=MOST_LAYERS, description="From the first layer to the scores."
+    )
+
+    @model_validator(mode="after")
+    def _small_enough_with_blocks_expanded(self) -> Self:
+        # Both are computed without expanding a block.
+        if any(layer.depth() > DEEPEST_BLOCKS for layer in self.layers):
+            raise FieldValueError("layers", f"has blocks nested too deep: at most {DEEPEST_BLOCKS} levels are allowed")
+        if (layers := sum(layer.size() for layer in self.layers)) > MOST_LAYERS:
+            raise FieldValueError(
+                "layers", f"has {layers:,} layers with its blocks expanded: at most {MOST_LAYERS:,} are allowed"
+            )
+        return self
 
 
 class RegularizationSpec(StrictModel):

@@ -74,6 +74,20 @@ def test_too_many_layers_are_refused_before_any_is_checked(api: httpx.Client, mo
     assert answer.json()["detail"] == expected
 
 
+def test_layers_of_blocks_count(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.job.resolve, "build_classifier", lambda *_: pytest.fail("a model is built"))
+    document = sweep({"grid": {"model.layers.0.times": list(range(1, 201))}}, layers=1)
+    inner = [{"type": "linear", "units": 4}, {"type": "relu"}]
+    document["base"]["model"]["layers"].insert(0, {"type": "repeat", "times": 1, "layers": inner})
+    answer = api.post("/v1/sweeps", json=document)
+    assert answer.status_code == 422
+    # The model with the block repeated n times has 2n + 1 layers; beyond the limit, blocks are no longer counted.
+    most = next(n for n in range(200) if n * (n + 2) > 20_000)
+    layers = most * (most + 2) + 2 * (200 - most)
+    expected = f"over: makes 200 different models of {layers:,} layers in all; at most 20,000 are allowed"
+    assert answer.json()["detail"] == expected
+
+
 def test_a_wrong_model_of_many_members_is_reported_once(api: httpx.Client) -> None:
     document = sweep({"grid": {"optimizer.lr": [0.1, 0.2, -1]}}, layers=3)
     document["base"]["model"]["layers"][1]["units"] = -1

@@ -1,0 +1,87 @@
+"""Entries of a model: its layers and blocks, as a job lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from core.graph.block import Block, Composite
+from core.graph.graph import GraphError
+from core.registry import Nested, from_spec, registered, to_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core.graph.node import Layer, Node
+
+#: fields of an entry that say where its node is placed
+PLACE = frozenset({"name", "inputs", "share"})
+
+
+class ModelError(GraphError):
+    """An invalid model: `entry` is the position in its list, `field` the field of that entry, None for all of it.
+
+    The field of an entry within a block begins with its place there, as in "layers.0.inputs".
+    """
+
+    def __init__(self, message: str, entry: int = 0, field: str | None = None) -> None:
+        super().__init__(message)
+        self.entry, self.field = entry, field
+
+    @property
+    def path(self) -> str:
+        """Dotted path of the place in the model, such as "layers.3.inputs"."""
+        return f"layers.{self.entry}" if self.field is None else f"layers.{self.entry}.{self.field}"
+
+
+@dataclass(frozen=True)
+class Entry(Nested):
+    """An entry of a model's list: a node or a block, and its place in the graph.
+
+    `name`: name by which later entries read it. `inputs`: names of earlier entries, or "features", that it reads; by
+    default the previous entry. `share`: name of the earlier layer whose parameters it uses.
+    """
+
+    words: ClassVar[str] = "a layer or a block"
+
+    node: Node | Composite
+    name: str | None = None
+    inputs: tuple[str, ...] | None = None
+    share: str | None = None
+
+    def size(self) -> int:
+        """Return the number of layers that it stands for: 1, if it is none of a block."""
+        return self.node.size() if isinstance(self.node, Composite) else 1
+
+    def depth(self) -> int:
+        """Return how deep blocks are nested in it; 0 for a layer."""
+        return self.node.depth() if isinstance(self.node, Block) else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, without a place that is the default."""
+        place = {"name": self.name, "inputs": self.inputs and list(self.inputs), "share": self.share}
+        return to_spec(cast("Layer", self.node)) | {name: value for name, value in place.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Build an entry from its JSON form: the spec of a layer or block, with `name`, `inputs` and `share` beside.
+
+        Raises what `from_spec` raises, TypeError for inputs that are not a list, and ValueError for the share of a
+        block.
+        """
+        inputs = value.get("inputs")
+        if isinstance(inputs, str):
+            raise TypeError(f"{value.get('type')}.inputs must be a list of names, not {inputs!r}")
+        kind = "block" if value.get("type") in registered("block") else "layer"
+        thing = {key: each for key, each in value.items() if key not in PLACE}
+        return cls(
+            cast("Node | Composite", from_spec(kind, thing)),
+            name=value.get("name"),
+            inputs=None if inputs is None else tuple(inputs),
+            share=value.get("share"),
+        )
+
+
+def entry_from_spec(spec: Mapping[str, Any]) -> Entry:
+    """Build an entry from its JSON form; see `Entry.from_json`."""
+    return Entry.from_json(spec)
