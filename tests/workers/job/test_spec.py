@@ -78,7 +78,7 @@ def right_value(annotation: Any) -> Any:
 
 
 # Fields that have a default, but one of which or of another must be given: a length in steps or in epochs.
-CHOSEN = {"step": {"every": 1}, "warmup": {"steps": 1}}
+CHOSEN = {"step": {"every": 1}, "multistep": {"at": [1]}, "warmup": {"steps": 1}}
 
 
 def example(kind: str, name: str) -> dict[str, Any]:
@@ -209,6 +209,11 @@ def test_fields_hold_registered_objects() -> None:
     ("optimizer", "words"),
     [
         ({"type": "sgd", "schedule": {"type": "step"}}, "step needs step.every or step.every_epochs"),
+        ({"type": "sgd", "schedule": {"type": "multistep"}}, "multistep needs multistep.at or multistep.at_epochs"),
+        (
+            {"type": "sgd", "schedule": {"type": "multistep", "at": [5, 5]}},
+            "multistep.at[1] must be greater than 5, the one before it, not 5",
+        ),
         ({"type": "sgd", "nesterov": True}, "sgd.nesterov needs sgd.momentum greater than 0"),
     ],
 )
