@@ -352,7 +352,7 @@ def test_a_job_round_trips_through_json(spec: dict[str, Any]) -> None:
         ("data.rows", 5),
         ("model.inputs", 0),
         ("model.layers", []),
-        ("model.layers", [{"type": "relu"}] * 257),
+        ("model.layers", [{"type": "relu"}] * 1025),
         ("loss.margins", 1.0),
         ("regularization.l2", -1e-9),
         ("regularization.l2", float("nan")),
