@@ -28,8 +28,8 @@ from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
 from core.graph.block import Block
 from core.graph.checks import check_inputs
-from core.graph.classifier import LABELLED, build_classifier, with_loss
-from core.graph.entries import Entry, ModelError, entry_from_spec
+from core.graph.classifier import LABELLED, build_classifier, loss_weights, with_loss
+from core.graph.entries import Entry, Head, ModelError, entry_from_spec
 from core.graph.graph import BATCH, Graph, GraphError
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
@@ -58,6 +58,7 @@ __all__ = [
     "Entry",
     "Graph",
     "GraphError",
+    "Head",
     "IndexCheck",
     "Initializer",
     "InvalidIndexError",
@@ -93,6 +94,7 @@ __all__ = [
     "generator",
     "hyperparameter",
     "initialize",
+    "loss_weights",
     "registered",
     "split_tensors",
     "summary",

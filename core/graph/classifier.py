@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from core.graph.entries import Entry
+from core.graph.entries import Entry, Head
 from core.graph.graph import BATCH, Graph, GraphError
 from core.graph.node import Loss, Node, Task
 from core.graph.placing import Building, Scope
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 LABELLED: Final[frozenset[Task]] = frozenset({"classification", "binary"})
 
 
-def build_classifier(layers: Sequence[Node | Composite | Entry], features: int) -> Graph:
+def build_classifier(layers: Sequence[Node | Composite | Entry], features: int, heads: Sequence[Head] = ()) -> Graph:
     """Return the graph of a model: input "features" (batch, features), output "scores", the value of the last layer.
 
     By default each layer reads the previous one; an `Entry` can name other inputs. A layer reads earlier layers only,
     so the graph has no cycle. Layers before the last are named by position and type, "0_linear", "1_relu", ..., unless
     they have a name. Layers of a block are named likewise, after the name of the block and "_". A block's last layer
-    has its name. ModelError says which entry is wrong, shapes included.
+    has its name. So are layers of a head; nothing else depends on them. ModelError says which entry is wrong, shapes
+    included.
     """
     if not layers:
         raise ValueError("a model needs at least one layer; a linear one makes scores")
@@ -33,12 +34,16 @@ def build_classifier(layers: Sequence[Node | Composite | Entry], features: int) 
     building = Building(graph)
     whole = Scope(None, "features", graph.input("features", (BATCH, features)))
     building.place([layer if isinstance(layer, Entry) else Entry(layer) for layer in layers], whole, "scores")
+    for index, head in enumerate(heads):
+        building.place_head(head, index, whole)
     building.check()
     return graph
 
 
 def with_loss(graph: Graph, loss: Loss, task: Task | None = None) -> Graph:
     """Add the node "loss", (batch,), to the graph of a model, and its second input, and return the graph.
+
+    Each head gets a node "loss/NAME" with the same loss: see `loss_weights`.
 
     The input is "labels", int64 (batch,), if the task is classification or binary, and "targets", shaped like the
     scores, otherwise. The task may be left out if the loss and the number of scores allow only one. Raises GraphError
@@ -54,7 +59,14 @@ def with_loss(graph: Graph, loss: Loss, task: Task | None = None) -> Graph:
     else:
         target = graph.input("targets", (BATCH, *outputs))
     graph.add("loss", loss, "scores", target)
+    for head in graph.heads:
+        graph.add(f"loss/{head}", loss, head, target)
     return graph
+
+
+def loss_weights(graph: Graph) -> dict[str, float]:
+    """Return the losses whose weighted sum is minimized: the model's, with 1, and those of its heads."""
+    return {"loss": 1.0} | {f"loss/{head}": weight for head, weight in graph.heads.items()}
 
 
 def _only_task(loss: Loss, outputs: Shape) -> Task:

@@ -19,19 +19,21 @@ PLACE = frozenset({"name", "inputs", "share"})
 
 
 class ModelError(GraphError):
-    """An invalid model: `entry` is the position in its list, `field` the field of that entry, None for all of it.
+    """An invalid model: `entry` is the position in the list `of`, `field` the field of that entry, None for all of it.
 
-    The field of an entry within a block begins with its place there, as in "layers.0.inputs".
+    The list is "layers" or "heads". The field of an entry within a block or a head begins with its place there, as in
+    "layers.0.inputs".
     """
 
-    def __init__(self, message: str, entry: int = 0, field: str | None = None) -> None:
+    def __init__(self, message: str, entry: int = 0, field: str | None = None, of: str = "layers") -> None:
         super().__init__(message)
-        self.entry, self.field = entry, field
+        self.entry, self.field, self.of = entry, field, of
 
     @property
     def path(self) -> str:
         """Dotted path of the place in the model, such as "layers.3.inputs"."""
-        return f"layers.{self.entry}" if self.field is None else f"layers.{self.entry}.{self.field}"
+        place = f"{self.of}.{self.entry}"
+        return place if self.field is None else f"{place}.{self.field}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,30 @@ class Entry(Nested):
             inputs=None if inputs is None else tuple(inputs),
             share=value.get("share"),
         )
+
+
+@dataclass(frozen=True)
+class Head(Nested):
+    """An auxiliary classifier: layers from a value inside the model to scores like its own, for training only.
+
+    `reads`: name of the layer or block that it reads. `weight`: factor of its loss, which is added to the model's.
+    `name`: by default its position, as in "head_0".
+    """
+
+    reads: str
+    layers: tuple[Entry, ...]
+    weight: float = 0.3
+    name: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, without a name that is the default."""
+        named = {} if self.name is None else {"name": self.name}
+        return {"reads": self.reads, "weight": self.weight, "layers": [each.to_json() for each in self.layers]} | named
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Build a head from its JSON form; raises what `Entry.from_json` raises."""
+        return cls(**{**value, "layers": tuple(map(Entry.from_json, value["layers"]))})
 
 
 def entry_from_spec(spec: Mapping[str, Any]) -> Entry:

@@ -72,6 +72,8 @@ class Graph:
         self.nodes: dict[str, Placed] = {}
         #: by name, which is that of the last node
         self.groups: dict[str, Group] = {}
+        #: auxiliary scores, and the factors of their losses
+        self.heads: dict[str, float] = {}
         self._order: list[str] | None = None
         self._shapes: dict[int, dict[str, Shape]] = {}  # of the last batch sizes
 

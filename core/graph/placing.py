@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from core.graph.block import INPUT, Block, Chain, Composite
@@ -13,7 +13,7 @@ from core.names import suggest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.graph.entries import Entry
+    from core.graph.entries import Entry, Head
     from core.graph.node import Node
 
 #: names that no layer may take: those of a classifier's other values, "scores", which is always the last layer, and
@@ -23,7 +23,7 @@ RESERVED = ("features", "scores", "labels", "targets", "loss", "inputs")
 
 @dataclass(frozen=True)
 class _Place:
-    """Place of an entry in the model: the position in its list, and what follows in the path, "" if nothing does.
+    """Place of an entry in the model: the position in the list `of`, and what follows, "" if nothing does.
 
     `written` is False for entries that a block makes itself; their place is that of the block.
     """
@@ -31,10 +31,11 @@ class _Place:
     entry: int
     below: str = ""
     written: bool = True
+    of: str = "layers"
 
     def error(self, message: str, field: str | None = None) -> ModelError:
         parts = [self.below, field if self.written else None]
-        return ModelError(message, self.entry, ".".join(part for part in parts if part) or None)
+        return ModelError(message, self.entry, ".".join(part for part in parts if part) or None, self.of)
 
 
 @dataclass
@@ -63,8 +64,10 @@ class Scope:
             return _Place(index)
         if isinstance(self.of, Chain):
             within = f"{self.of.field}.{index}"
-            return _Place(self.place.entry, f"{self.place.below}.{within}" if self.place.below else within)
-        return _Place(self.place.entry, self.place.below, written=False)
+            return replace(
+                self.place, below=f"{self.place.below}.{within}" if self.place.below else within, written=True
+            )
+        return replace(self.place, written=False)
 
 
 class Building:
@@ -129,9 +132,26 @@ class Building:
             raise place.error(f"block {name!r} takes 1 input, not {len(inputs)}", "inputs")
         first = len(self._graph.nodes)
         self.place(block.entries(), Scope(prefix, INPUT, inputs[0], block, place), name)
-        if not place.below and isinstance(block, Block):
+        if place == _Place(place.entry) and isinstance(block, Block):
             nodes = list(self._graph.nodes)[first:]
             self._graph.groups[name] = Group(block.type, tuple(nodes))
+
+    def place_head(self, head: Head, index: int, model: Scope) -> None:
+        """Add an auxiliary head, a group of nodes that reads a value of the model."""
+        name, place = f"head_{index}" if head.name is None else head.name, _Place(index, of="heads")
+        if name in RESERVED or name in self._graph.nodes:
+            raise place.error(f"the name {name!r} is {'reserved' if name in RESERVED else 'already taken'}", "name")
+        if head.reads not in model.known:
+            known, near = ", ".join(model.known), suggest(head.reads, model.known)
+            raise place.error(
+                f"head {name!r} reads {head.reads!r}, which is not a layer; these are {known}{near}", "reads"
+            )
+        if not head.layers:
+            raise place.error(f"head {name!r} must have at least one layer", "layers")
+        first = len(self._graph.nodes)
+        self.place(head.layers, Scope(name, INPUT, model.known[head.reads], Chain(head.layers), place), name)
+        self._graph.groups[name] = Group("head", tuple(self._graph.nodes)[first:])
+        self._graph.heads[name] = head.weight
 
     def check(self) -> None:
         """Check that every value is read, and the shapes. Raises ModelError."""
@@ -143,6 +163,11 @@ class Building:
             self._graph.parameters()
         except GraphError as error:
             raise self._places.get(error.node or "", _Place(0)).error(str(error)) from None
+        shapes = self._graph.shapes()
+        for name in self._graph.heads:
+            if shapes[name] != shapes["scores"]:
+                own, wanted = shapes[name][1:], shapes["scores"][1:]
+                raise self._places[name].error(f"gives scores of shape {own}, but those of the model have {wanted}")
 
 
 def _name(scope: Scope, index: int, entry: Entry, *, last: bool) -> str:
