@@ -28,9 +28,10 @@ from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
 from core.graph.block import Block
 from core.graph.checks import check_inputs
-from core.graph.classifier import LABELLED, build_classifier, loss_weights, with_loss
+from core.graph.classifier import LABELLED, build_classifier, loss_weights, reads_images, with_loss
 from core.graph.entries import Entry, Head, ModelError, entry_from_spec
 from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.multipliers import Multipliers
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
 from core.graph.table import summary
@@ -68,6 +69,7 @@ __all__ = [
     "Metric",
     "Model",
     "ModelError",
+    "Multipliers",
     "Namespace",
     "Node",
     "Optimizer",
@@ -95,6 +97,7 @@ __all__ = [
     "hyperparameter",
     "initialize",
     "loss_weights",
+    "reads_images",
     "registered",
     "split_tensors",
     "summary",

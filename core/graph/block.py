@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, ClassVar
 from core.registry import Registered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from core.graph.entries import Entry
+    from core.graph.node import Node
 
 #: name by which the entries of a block read its input
 INPUT = "input"
+
+
+def readers(entries: Sequence[Entry], start: str) -> Iterator[Node | Composite]:
+    """Yield what reads the value that entries read in the beginning, `start`."""
+    for index, entry in enumerate(entries):
+        if start in (entry.inputs or (() if index else (start,))):
+            yield entry.node
 
 
 class Composite:
@@ -27,6 +35,11 @@ class Composite:
         each other by their names, and nothing else. The value of the last is the output.
         """
         raise NotImplementedError
+
+    @property
+    def images(self) -> bool:
+        """Whether it only accepts images: whether one of the layers that read its input does."""
+        return any(node.images for node in readers(self.entries(), INPUT))
 
     def size(self) -> int:
         """Return the number of layers that it stands for in the end."""

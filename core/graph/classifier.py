@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from core.graph.block import readers
 from core.graph.entries import Entry, Head
 from core.graph.graph import BATCH, Graph, GraphError
 from core.graph.node import Loss, Node, Task
@@ -15,12 +16,23 @@ if TYPE_CHECKING:
     from core.arrays import Shape
     from core.graph.block import Composite
 
+#: what the first layer reads
+FEATURES = "features"
 #: the tasks with labels, int64 (batch,); the others have targets of the shape of the scores
 LABELLED: Final[frozenset[Task]] = frozenset({"classification", "binary"})
 
 
-def build_classifier(layers: Sequence[Node | Composite | Entry], features: int, heads: Sequence[Head] = ()) -> Graph:
-    """Return the graph of a model: input "features" (batch, features), output "scores", the value of the last layer.
+def reads_images(layers: Sequence[Node | Composite | Entry]) -> bool:
+    """Return whether one of the layers that read "features" only accepts images."""
+    return any(node.images for node in readers(_entries(layers), FEATURES))
+
+
+def build_classifier(
+    layers: Sequence[Node | Composite | Entry], inputs: int | Sequence[int], heads: Sequence[Head] = ()
+) -> Graph:
+    """Return the graph of a model: input "features" (batch, *inputs), output "scores", the value of the last layer.
+
+    `inputs` is the number of features of a row, or the shape of a row, such as (28, 28, 1).
 
     By default each layer reads the previous one; an `Entry` can name other inputs. A layer reads earlier layers only,
     so the graph has no cycle. Layers before the last are named by position and type, "0_linear", "1_relu", ..., unless
@@ -32,12 +44,17 @@ def build_classifier(layers: Sequence[Node | Composite | Entry], features: int, 
         raise ValueError("a model needs at least one layer; a linear one makes scores")
     graph = Graph()
     building = Building(graph)
-    whole = Scope(None, "features", graph.input("features", (BATCH, features)))
-    building.place([layer if isinstance(layer, Entry) else Entry(layer) for layer in layers], whole, "scores")
+    shape = (inputs,) if isinstance(inputs, int) else inputs
+    whole = Scope(None, FEATURES, graph.input(FEATURES, (BATCH, *shape)))
+    building.place(_entries(layers), whole, "scores")
     for index, head in enumerate(heads):
         building.place_head(head, index, whole)
     building.check()
     return graph
+
+
+def _entries(layers: Sequence[Node | Composite | Entry]) -> list[Entry]:
+    return [layer if isinstance(layer, Entry) else Entry(layer) for layer in layers]
 
 
 def with_loss(graph: Graph, loss: Loss, task: Task | None = None) -> Graph:

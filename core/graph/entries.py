@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from core.graph.block import Block, Composite
 from core.graph.graph import GraphError
+from core.graph.multipliers import Multipliers, multipliers_from_spec
 from core.registry import Nested, from_spec, registered, to_spec
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from core.graph.node import Layer, Node
 
 #: fields of an entry that say where its node is placed
-PLACE = frozenset({"name", "inputs", "share"})
+PLACE = frozenset({"name", "inputs", "share", "multipliers"})
 
 
 class ModelError(GraphError):
@@ -26,8 +27,8 @@ class ModelError(GraphError):
     """
 
     def __init__(self, message: str, entry: int = 0, field: str | None = None, of: str = "layers") -> None:
-        super().__init__(message)
-        self.entry, self.field, self.of = entry, field, of
+        super().__init__(message, field=field)
+        self.entry, self.of = entry, of
 
     @property
     def path(self) -> str:
@@ -42,6 +43,8 @@ class Entry(Nested):
 
     `name`: name by which later entries read it. `inputs`: names of earlier entries, or "features", that it reads; by
     default the previous entry. `share`: name of the earlier layer whose parameters it uses.
+    `multipliers`: factors of the learning rate and the decay, by name of the parameter, as in {"bias": ...}; those of a
+    block are for all of its layers that have such a parameter, and no multipliers of their own for it.
     """
 
     words: ClassVar[str] = "a layer or a block"
@@ -50,6 +53,7 @@ class Entry(Nested):
     name: str | None = None
     inputs: tuple[str, ...] | None = None
     share: str | None = None
+    multipliers: Mapping[str, Multipliers] | None = None
 
     def size(self) -> int:
         """Return the number of layers that it stands for: 1, if it is none of a block."""
@@ -61,19 +65,25 @@ class Entry(Nested):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, without a place that is the default."""
-        place = {"name": self.name, "inputs": self.inputs and list(self.inputs), "share": self.share}
+        place: dict[str, Any] = {
+            "name": self.name,
+            "inputs": self.inputs and list(self.inputs),
+            "share": self.share,
+            "multipliers": self.multipliers and {name: vars(each) for name, each in self.multipliers.items()},
+        }
         return to_spec(cast("Layer", self.node)) | {name: value for name, value in place.items() if value is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Build an entry from its JSON form: the spec of a layer or block, with `name`, `inputs` and `share` beside.
+        """Build an entry from its JSON form: the spec of a layer or block, with the other fields of `Entry` beside.
 
-        Raises what `from_spec` raises, TypeError for inputs that are not a list, and ValueError for the share of a
-        block.
+        Raises what `from_spec` raises, TypeError for inputs that are not a list, and what `multipliers_from_spec`
+        raises.
         """
         inputs = value.get("inputs")
         if isinstance(inputs, str):
             raise TypeError(f"{value.get('type')}.inputs must be a list of names, not {inputs!r}")
+        multipliers = value.get("multipliers")
         kind = "block" if value.get("type") in registered("block") else "layer"
         thing = {key: each for key, each in value.items() if key not in PLACE}
         return cls(
@@ -81,6 +91,9 @@ class Entry(Nested):
             name=value.get("name"),
             inputs=None if inputs is None else tuple(inputs),
             share=value.get("share"),
+            multipliers=None
+            if multipliers is None
+            else multipliers_from_spec(f"{value.get('type')}.multipliers", multipliers),
         )
 
 

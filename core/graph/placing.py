@@ -11,9 +11,10 @@ from core.graph.graph import Graph, GraphError, Group
 from core.names import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from core.graph.entries import Entry, Head
+    from core.graph.multipliers import Multipliers
     from core.graph.node import Node
 
 #: names that no layer may take: those of a classifier's other values, "scores", which is always the last layer, and
@@ -78,6 +79,8 @@ class Building:
         self._places: dict[str, _Place] = {}
         #: nodes and blocks that another one must read: all except the last of each list
         self._to_be_read: dict[str, _Place] = {}
+        #: blocks that have multipliers, those within others first
+        self._multiplied: list[tuple[_Place, tuple[str, ...], Mapping[str, Multipliers]]] = []
 
     def place(self, entries: Sequence[Entry], scope: Scope, output: str) -> None:
         """Add entries that follow one another; the value of the last has the name `output`."""
@@ -120,9 +123,9 @@ class Building:
     def _place_layer(self, entry: Entry, place: _Place, inputs: Sequence[str], name: str, share: str | None) -> None:
         self._places[name] = place
         try:
-            self._graph.add(name, cast("Node", entry.node), *inputs, share=share)
+            self._graph.add(name, cast("Node", entry.node), *inputs, share=share, multipliers=entry.multipliers)
         except GraphError as error:
-            raise place.error(str(error), "name" if "." in name else "inputs") from None
+            raise place.error(str(error), error.field or ("name" if "." in name else "inputs")) from None
 
     def _place_block(self, entry: Entry, place: _Place, inputs: Sequence[str], prefix: str, name: str) -> None:
         block = cast("Composite", entry.node)
@@ -132,9 +135,11 @@ class Building:
             raise place.error(f"block {name!r} takes 1 input, not {len(inputs)}", "inputs")
         first = len(self._graph.nodes)
         self.place(block.entries(), Scope(prefix, INPUT, inputs[0], block, place), name)
+        nodes = tuple(self._graph.nodes)[first:]
         if place == _Place(place.entry) and isinstance(block, Block):
-            nodes = list(self._graph.nodes)[first:]
-            self._graph.groups[name] = Group(block.type, tuple(nodes))
+            self._graph.groups[name] = Group(block.type, nodes)
+        if entry.multipliers is not None:
+            self._multiplied.append((place, nodes, entry.multipliers))
 
     def place_head(self, head: Head, index: int, model: Scope) -> None:
         """Add an auxiliary head, a group of nodes that reads a value of the model."""
@@ -160,14 +165,33 @@ class Building:
             if name not in read:
                 raise place.error(f"no layer reads {name!r}: name it in the inputs of one, or leave it out")
         try:
+            for multiplied in self._multiplied:
+                self._multiply(*multiplied)
             self._graph.parameters()
+        except ModelError:
+            raise
         except GraphError as error:
-            raise self._places.get(error.node or "", _Place(0)).error(str(error)) from None
+            raise self._places.get(error.node or "", _Place(0)).error(str(error), error.field) from None
         shapes = self._graph.shapes()
         for name in self._graph.heads:
             if shapes[name] != shapes["scores"]:
                 own, wanted = shapes[name][1:], shapes["scores"][1:]
                 raise self._places[name].error(f"gives scores of shape {own}, but those of the model have {wanted}")
+
+    def _multiply(self, place: _Place, nodes: Sequence[str], multipliers: Mapping[str, Multipliers]) -> None:
+        """Give the multipliers of a block to its layers that have no others for the parameter."""
+        shapes, known = self._graph.shapes(), set()
+        for name in nodes:
+            placed = self._graph.nodes[name]
+            declared = placed.node.parameters(*(shapes[value] for value in placed.inputs))
+            own = {each.name for each in declared if not each.statistic and placed.owner == name}
+            known |= own
+            if found := {parameter: multipliers[parameter] for parameter in own & multipliers.keys()}:
+                self._graph.nodes[name] = replace(placed, multipliers=found | dict(placed.multipliers or {}))
+        for parameter in multipliers.keys() - known:
+            names = ", ".join(sorted(known)) or "(none)"
+            message = f"has multipliers for {parameter!r}, but the trained parameters of its layers are {names}"
+            raise place.error(f"block {nodes[-1]!r} {message}{suggest(parameter, known)}", "multipliers")
 
 
 def _name(scope: Scope, index: int, entry: Entry, *, last: bool) -> str:

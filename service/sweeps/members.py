@@ -16,7 +16,7 @@ from workers.job.metrics import RANKED_BY
 from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from service.http.dependencies import Services
     from service.http.room import Stop
@@ -88,16 +88,25 @@ def _check_layers(specs: Sequence[dict[str, Any]]) -> None:
     total, models = 0, set()
     for spec in specs:
         model = spec.get("model")
-        layers = model.get("layers") if isinstance(model, dict) else None
-        if isinstance(layers, list) and (key := json.dumps(model, sort_keys=True)) not in models:
+        if isinstance(model, dict) and (key := json.dumps(model, sort_keys=True)) not in models:
             models.add(key)
-            # Blocks take time to count, so beyond the limit they are no longer counted.
-            total += sum(map(_size, layers)) if total <= MOST_LAYERS else len(layers)
+            for layers in _lists_of_layers(model):
+                # Blocks take time to count, so beyond the limit they are no longer counted.
+                total += sum(map(_size, layers)) if total <= MOST_LAYERS else len(layers)
     if total > MOST_LAYERS:
         message = (
             f"makes {len(models)} different models of {total:,} layers in all; at most {MOST_LAYERS:,} are allowed"
         )
         raise InvalidError(FieldProblem("over", message))
+
+
+def _lists_of_layers(model: dict[str, Any]) -> Iterator[list[Any]]:
+    """Yield the lists of layers of a model and of its heads, which may be wrong in any way."""
+    heads = model.get("heads")
+    for part in (model, *(heads if isinstance(heads, list) else ())):
+        layers = part.get("layers") if isinstance(part, dict) else None
+        if isinstance(layers, list):
+            yield layers
 
 
 def _size(entry: Any) -> int:

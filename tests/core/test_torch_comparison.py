@@ -14,13 +14,16 @@ from core import (
     Adam,
     AdamW,
     Add,
+    AveragePool1d,
     AveragePool2d,
     BatchNorm,
     Bias,
     BinaryMargin,
     ChannelDropout,
     Concat,
+    Conv1d,
     Conv2d,
+    Conv2dTranspose,
     Crop,
     Dropout,
     Embedding,
@@ -39,6 +42,7 @@ from core import (
     LogSoftmax,
     Max,
     Maxout,
+    MaxPool1d,
     MaxPool2d,
     Mean,
     MeanSquaredError,
@@ -163,6 +167,10 @@ def conv2d(x, weight, bias=None, **options):
     return F.conv2d(x, weight.permute(3, 2, 0, 1), bias, **options)
 
 
+def conv_transpose2d(x, weight, bias=None, **options):
+    return F.conv_transpose2d(x, weight.permute(3, 2, 0, 1), bias, **options)
+
+
 # A layer of images, which the layers above may be too, and the PyTorch function of channels-first images.
 OF_IMAGES = [
     (node, channels_last(peer))
@@ -173,6 +181,17 @@ OF_IMAGES = [
             lambda x, weight: conv2d(x, weight, stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=3),
         ),
         (Conv2d(filters=2, kernel=(5, 3), padding="same"), lambda *inputs: conv2d(*inputs, padding="same")),
+        (Conv2dTranspose(filters=2, kernel=3), conv_transpose2d),
+        (
+            Conv2dTranspose(
+                filters=6, kernel=(3, 2), stride=(1, 3), padding=(2, 1), dilation=(2, 1), groups=3, bias=None
+            ),
+            lambda x, w: conv_transpose2d(x, w, stride=(1, 3), padding=(2, 1), dilation=(2, 1), groups=3),
+        ),
+        (
+            Conv2dTranspose(filters=2, kernel=4, stride=2, padding="same"),
+            lambda *inputs: conv_transpose2d(*inputs, stride=2, padding=1),
+        ),
         (MaxPool2d(kernel=2), lambda x: F.max_pool2d(x, 2)),
         (
             MaxPool2d(kernel=3, stride=2, padding=1, ceil=True),
@@ -203,6 +222,33 @@ OF_IMAGES = [
         (PReLU(), F.prelu),
         (Softmax(), lambda x: F.softmax(x, 1)),
         (LogSoftmax(), lambda x: F.log_softmax(x, 1)),
+    ]
+]
+# Likewise for sequences.
+OF_SEQUENCES = [
+    (node, channels_last(peer))
+    for node, peer in [
+        (Conv1d(filters=2, kernel=3, stride=2), lambda x, w, b: F.conv1d(x, w.permute(2, 1, 0), b, stride=2)),
+        (
+            Conv1d(filters=6, kernel=3, padding="same", dilation=2, groups=3, bias=None),
+            lambda x, w: F.conv1d(x, w.permute(2, 1, 0), padding="same", dilation=2, groups=3),
+        ),
+        (MaxPool1d(kernel=2), lambda x: F.max_pool1d(x, 2)),
+        (
+            MaxPool1d(kernel=3, stride=2, padding=1, ceil=True),
+            lambda x: F.max_pool1d(x, 3, stride=2, padding=1, ceil_mode=True),
+        ),
+        (
+            AveragePool1d(kernel=3, stride=2, padding=1, ceil=True),
+            lambda x: F.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True),
+        ),
+        (ZeroPad(padding=(2, 1)), lambda x: F.pad(x, (2, 1))),
+        (Crop(margin=(2, 1)), lambda x: F.pad(x, (-2, -1))),
+        (Upsample(factor=2), lambda x: F.interpolate(x, scale_factor=2)),
+        (
+            Upsample(factor=3, mode="linear"),
+            lambda x: F.interpolate(x, scale_factor=3, mode="linear", align_corners=False),
+        ),
     ]
 ]
 BINARY = [
@@ -298,6 +344,14 @@ def test_layers_of_images(node, peer, tied):
     agree(node, peer, x, *parameters_of(node, x, random))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("node", "peer"), OF_SEQUENCES, ids=ids)
+def test_layers_of_sequences(node, peer, tied):
+    random = np.random.default_rng(0)
+    x = random.integers(-1, 2, (3, 8, 3)).astype(float) if tied else random.normal(size=(3, 8, 3))
+    agree(node, peer, x, *parameters_of(node, x, random))
+
+
 AT_KINKS = [(node, peer) for node, peer in LAYERS if node.branches(np, [np.zeros((1, 6))]) is not None]
 
 
@@ -351,7 +405,7 @@ def test_loss_of_several_labels():
 def test_every_layer_and_loss_but_dropout_is_compared():
     compared = {
         type(node)
-        for table in (LAYERS, OF_IMAGES, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES)
+        for table in (LAYERS, OF_IMAGES, OF_SEQUENCES, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES)
         for node, _ in table
     }
     compared |= {Embedding, OneHot}

@@ -26,8 +26,9 @@ from pydantic import (
     create_model,
 )
 
-from core import Entry, Registered, registered, to_spec
-from core.registry import Nested, alternatives, item_type, to_json
+from core import Entry, Head, Multipliers, Registered, registered, to_spec
+from core.graph.multipliers import LARGEST_MULTIPLIER
+from core.registry import LARGEST, Nested, alternatives, item_type, to_json
 from workers.job.balanced import BALANCED, BalancedLoss, is_balanced
 
 if TYPE_CHECKING:
@@ -146,6 +147,21 @@ def _to_spec(thing: Registered | BalancedLoss) -> dict[str, Any]:
     return thing.to_spec() if isinstance(thing, BalancedLoss) else to_spec(thing)
 
 
+class MultipliersSpec(StrictModel):
+    """Factors for one parameter of a layer: Caffe's `lr_mult` and `decay_mult`."""
+
+    learning_rate: float = Field(
+        1.0, ge=0, le=LARGEST_MULTIPLIER, description="Factor of the learning rate; 0 leaves the parameter as it is."
+    )
+    decay: float | None = Field(
+        None,
+        ge=0,
+        le=LARGEST_MULTIPLIER,
+        description="Factor of the penalties and of weight decay. Default: 1 for weights, 0 for biases and other "
+        "parameters without a penalty.",
+    )
+
+
 class _Place(StrictModel):
     """Place of a layer or block among the others of a model."""
 
@@ -157,6 +173,11 @@ class _Place(StrictModel):
         None,
         description="Names of the earlier layers that this one reads, or `features`; by default the one before it. In "
         "a block, `input` is what the block reads.",
+    )
+    multipliers: Annotated[dict[NodeName, MultipliersSpec], Field(min_length=1, max_length=16)] | None = Field(
+        None,
+        description="Factors of the learning rate and the decay, by name of the layer's parameter; of a block, for all "
+        "of its layers that have such a parameter and no multipliers of their own for it.",
     )
 
 
@@ -173,7 +194,11 @@ def _entry_model(kind: str, name: str) -> type[StrictModel]:
 
 
 def _build_entry(cls: type[Registered], form: Any) -> Entry:
-    return Entry(_build(cls, form), form.name, form.inputs and tuple(form.inputs), getattr(form, "share", None))
+    multipliers = form.multipliers and {
+        parameter: Multipliers(given.learning_rate, given.decay) for parameter, given in form.multipliers.items()
+    }
+    inputs = form.inputs and tuple(form.inputs)
+    return Entry(_build(cls, form), form.name, inputs, getattr(form, "share", None), multipliers)
 
 
 def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Callable[[Any], dict[str, Any]]) -> Any:
@@ -196,3 +221,23 @@ AnyEntry: Any = _union(
     },
     Entry.to_json,
 )
+
+
+class HeadForm(StrictModel):
+    """Auxiliary classifier: layers from a value inside the model to scores like its own, in training only."""
+
+    reads: NodeName = Field(description="Name of the layer or block that it reads.")
+    weight: float = Field(0.3, gt=0, le=LARGEST, description="Factor of its loss, which is added to the model's loss.")
+    layers: Annotated[list[AnyEntry], Field(min_length=1, max_length=MOST_LAYERS), FailFast()] = Field(
+        description="From that value, `input`, to the scores."
+    )
+    name: NodeName | None = Field(None, description="By default its position, as in `head_0`.")
+
+
+#: type of a field that holds a `Head`
+AnyHead: Any = Annotated[
+    HeadForm,
+    AfterValidator(lambda form: Head(form.reads, tuple(form.layers), form.weight, form.name)),
+    PlainSerializer(lambda head: head.to_json()),
+    BeforeValidator(lambda head: head.to_json() if isinstance(head, Head) else head),
+]

@@ -12,9 +12,11 @@ from core import (
     Plan,
     Program,
     Repeat,
+    Residual,
     SoftmaxCrossEntropy,
     build_classifier,
     entry_from_spec,
+    reads_images,
     registered,
     summary,
     with_loss,
@@ -294,6 +296,41 @@ def test_wrong_layers_of_a_block_raise():
         entry_from_spec({"type": "repeat", "times": 2, "layers": [{"type": "linear", "unit": 3}]})
     with pytest.raises(TypeError, match=r"repeat\.layers\[0\] must be a layer or a block, not 'relu'"):
         entry_from_spec({"type": "repeat", "times": 2, "layers": ["relu"]})
+
+
+FAST = {"bias": {"learning_rate": 2, "decay": 0}}
+
+
+def test_multipliers_of_a_block_are_for_its_layers_that_have_no_others():
+    own = {"bias": {"learning_rate": 3}}
+    block = {"type": "repeat", "times": 2, "layers": [LINEAR, RELU, LINEAR | {"multipliers": own}], "multipliers": FAST}
+    inner = {"type": "repeat", "times": 1, "layers": [LINEAR], "multipliers": {"weight": {"learning_rate": 5}}}
+    outer = {"type": "residual", "layers": [inner], "multipliers": FAST | {"weight": {"learning_rate": 7}}}
+    graph = model([block, outer, SCORES])
+    rates = {each.name: each.learning_rate for each in graph.parameters()}
+    assert rates == {
+        "0_repeat_0_0_linear.weight": 1, "0_repeat_0_0_linear.bias": 2, "0_repeat_0.weight": 1, "0_repeat_0.bias": 3,
+        "0_repeat_1_0_linear.weight": 1, "0_repeat_1_0_linear.bias": 2, "0_repeat.weight": 1, "0_repeat.bias": 3,
+        "1_residual_layers.weight": 5, "1_residual_layers.bias": 2, "scores.weight": 1, "scores.bias": 1,
+    }  # fmt: skip
+
+
+def test_multipliers_of_an_inception_block_and_of_a_parameter_that_no_layer_has():
+    graph = model([IMAGE, INCEPTION | {"multipliers": FAST}, {"type": "flatten"}, SCORES], 40)
+    assert [each.learning_rate for each in graph.parameters()] == [1, 2] * 6 + [1, 1]
+    with pytest.raises(ModelError) as caught:
+        model([IMAGE, INCEPTION | {"multipliers": {"bais": FAST["bias"]}}, {"type": "flatten"}, SCORES], 40)
+    assert caught.value.path == "layers.1.multipliers"
+    assert "trained parameters of its layers are bias, weight; did you mean 'bias'?" in str(caught.value)
+
+
+def test_images_are_needed_where_the_first_layer_of_a_block_needs_them():
+    image, flat = entry_from_spec(conv(2, 3)), entry_from_spec(LINEAR)
+    assert reads_images([entry_from_spec(INCEPTION), flat])
+    assert reads_images([Repeat(layers=(Entry(Repeat(layers=(image,), times=2)),), times=3), flat])
+    assert reads_images([Residual(layers=(flat,), shortcut=(image,)), flat])
+    assert not reads_images([Repeat(layers=(flat, image), times=2), flat])
+    assert not reads_images([flat, Repeat(layers=(image,), times=2)])
 
 
 def test_a_model_with_blocks_has_a_table():

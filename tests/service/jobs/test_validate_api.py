@@ -156,7 +156,7 @@ def test_a_block_is_one_layer_of_the_preview(api: httpx.Client) -> None:
         ({"times": 2, "layers": [{"type": "relu"}], "share": "x"}, "share", "is not a known field"),
         ({"times": 2, "layers": [{"type": "add"}]}, "layers.0.inputs", "takes at least 2 inputs, not 1"),
         ({"times": 2, "layers": [{"type": "linear", "units": 8}, {"type": "reshape", "shape": [9]}]}, "layers.1", "9"),
-        ({"times": 1024, "layers": [{"type": "relu"}]}, None, "has 1,025 layers with its blocks expanded"),
+        ({"times": 1024, "layers": [{"type": "relu"}]}, None, "makes 1,025 layers with blocks expanded"),
     ],
 )
 def test_errors_in_a_block_name_the_place(

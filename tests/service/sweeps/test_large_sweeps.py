@@ -48,9 +48,9 @@ def test_what_members_share_is_checked_once(api: httpx.Client, monkeypatch: pyte
     built, checked = [], []
     build, validate = workers.job.resolve.build_classifier, service.sweeps.making.ModelSpec.model_validate
 
-    def count_built(layers: Any, features: int) -> Any:
+    def count_built(layers: Any, *rest: Any) -> Any:
         built.append(len(layers))
-        return build(layers, features)
+        return build(layers, *rest)
 
     def count_checked(document: Any) -> Any:
         checked.append(len(document["layers"]))

@@ -96,12 +96,12 @@ def test_layers_are_counted_before_a_block_is_expanded(monkeypatch: pytest.Monke
     monkeypatch.setattr(Repeat, "entries", lambda _: pytest.fail("the block is expanded"))
     ((place, message),) = problems_of(repeat(LINEAR, times=MOST_LAYERS), SCORES)
     assert place == "model"
-    assert "has 1,025 layers with its blocks expanded: at most 1,024 are allowed" in message
+    assert "makes 1,025 layers with blocks expanded: at most 1,024 are allowed in a model" in message
     huge = LINEAR
     for _ in range(DEEPEST_BLOCKS):
         huge = repeat(huge, times=1024)
     ((_, message),) = problems_of(huge, SCORES)
-    assert f"has {1024**8 + 1:,} layers" in message
+    assert f"makes {1024**8 + 1:,} layers" in message
 
 
 def test_the_depth_of_blocks_is_limited() -> None:

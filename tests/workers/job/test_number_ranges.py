@@ -49,8 +49,10 @@ def spec_with(kind: str, name: str, field: str, value: float) -> tuple[dict[str,
     changes: dict[str, Any] = {"training.epochs": 1, "training.batch_size": 24}
     match kind:
         case "layer":
-            path = "model.layers.1"
-            changes["model.layers"] = [{"type": "linear", "units": 6}, part, linear]
+            # Images, since some layers read nothing else.
+            path = "model.layers.2"
+            image, flat = {"type": "reshape", "shape": [1, 2, 3]}, {"type": "flatten"}
+            changes["model.layers"] = [{"type": "linear", "units": 6}, image, part, flat, linear]
         case "loss":
             path = "loss"
             changes["loss"] = part
