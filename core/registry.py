@@ -42,14 +42,30 @@ def hyperparameter(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+class Nested:
+    """Base class of what a field of a `Registered` class can hold besides: it has a JSON object of its own."""
+
+    #: what it is, for messages
+    words: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Build the object that a JSON form describes; raises what `from_spec` raises."""
+        raise NotImplementedError
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(hyperparameter,))
 class Registered:
     """Base class of everything that a job spec can name.
 
     A direct subclass that sets `kind` defines a kind; a class below it that sets `type` is registered under that name.
-    Each becomes a frozen dataclass of its annotated fields. A field is an int, float, bool, str, a `Literal` of strings
-    or the base class of a kind; a tuple of any number of these, which is a list in JSON; a union of a number, a list of
-    numbers and a `Literal`; or one of these or None.
+    Each becomes a frozen dataclass of its annotated fields. A field is an int, float, bool, str, a `Literal` of
+    strings, the base class of a kind or a `Nested` class; a tuple of any number of these, which is a list in JSON; a
+    union of a number, a list of numbers and a `Literal`; or one of these or None.
     """
 
     kind: ClassVar[str]
@@ -129,7 +145,11 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, annotation) or (isinstance(value, bool) and annotation is not bool):
-        expected = f"of kind {annotation.kind}" if issubclass(annotation, Registered) else annotation.__name__
+        expected = annotation.__name__
+        if issubclass(annotation, Registered):
+            expected = f"of kind {annotation.kind}"
+        elif issubclass(annotation, Nested):
+            expected = annotation.words
         raise TypeError(f"{where} must be {expected}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} must be finite, not {value!r}")
@@ -161,6 +181,8 @@ def to_json(value: Any) -> Any:
     """Return the JSON form of a field's value."""
     if isinstance(value, tuple):
         return [to_json(each) for each in value]
+    if isinstance(value, Nested):
+        return value.to_json()
     return to_spec(value) if isinstance(value, Registered) else value
 
 
@@ -196,6 +218,8 @@ def _from_json(value: Any, annotation: Any) -> Any:
         for each in alternatives(annotation) or (annotation,):
             if isinstance(each, type) and issubclass(each, Registered):
                 return from_spec(each.kind, value)
+            if isinstance(each, type) and issubclass(each, Nested):
+                return each.from_json(value)
     return value
 
 

@@ -63,6 +63,14 @@ class Placed:
     multipliers: Mapping[str, Multipliers] | None = None
 
 
+@dataclass(frozen=True)
+class Group:
+    """Nodes that are shown as one, such as those of a block: what they are, and their names, the last one its own."""
+
+    type: str
+    nodes: tuple[str, ...]
+
+
 class Graph:
     """A directed acyclic graph of nodes. A value has the name of its input or of the node that computes it.
 
@@ -73,6 +81,10 @@ class Graph:
     def __init__(self) -> None:
         self.inputs: dict[str, Input] = {}
         self.nodes: dict[str, Placed] = {}
+        #: by name, which is that of the last node
+        self.groups: dict[str, Group] = {}
+        #: auxiliary scores, and the factors of their losses
+        self.heads: dict[str, float] = {}
         self._order: list[str] | None = None
         self._shapes: dict[int, dict[str, Shape]] = {}  # of the last batch sizes
 
