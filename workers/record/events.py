@@ -47,10 +47,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """A checkpoint with these parameters is on disk."""
+    """A checkpoint with these parameters is on disk; `state_sha256` is the digest of the whole state."""
 
     step: int
     params_sha256: str
+    state_sha256: str | None = None
 
 
 @dataclass(frozen=True)
