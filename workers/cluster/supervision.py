@@ -25,7 +25,7 @@ from workers.machine.error_text import FULL, text_of
 from workers.machine.fingerprint import FingerprintError
 from workers.record.checkpoint import CheckpointError, latest, latest_whole
 from workers.record.event_log import EventLog
-from workers.record.events import Ended, Event, Noted, Restarted
+from workers.record.events import CHECKPOINT_CHANGED, REACHED_STEP, Ended, Event, Noted, Restarted
 from workers.training.assignment import Assignment, End
 from workers.training.trainer import NonFiniteStepError
 
@@ -57,8 +57,7 @@ WORKER_LOST = "a worker process ended by itself: it was killed, or its machine w
 
 CANCELLED = Ended("cancelled", "cancelled_by_user")
 PAUSED = Ended("paused", "paused_by_user")
-REACHED = Ended("paused", "reached_step", "the attempt was to train up to this step")
-CHECKPOINT_CHANGED = Ended("failed", "checkpoint_changed")  # of a replay, which would find the same one again
+REACHED = Ended("paused", REACHED_STEP, "the attempt was to train up to this step")
 ENDS = {
     End.COMPLETED: Ended("succeeded", "completed"),
     End.EARLY: Ended("succeeded", "stopped_early", "the watched metric has not become better for `patience` epochs"),
@@ -199,7 +198,7 @@ class Supervision:
             if isinstance(error, kind):
                 message = WORKER_LOST if reason == "worker_lost" else text_of(cause)
                 if kind is CheckpointError and self.assignment.replay is not None:
-                    return replace(CHECKPOINT_CHANGED, message=message)
+                    return Ended("failed", CHECKPOINT_CHANGED, message)  # it would be found again
                 if kind is DatasetError:
                     message = f"dataset {self._spec.data.dataset!r}: {message}"
                 return Ended(outcome, reason, message)

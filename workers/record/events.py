@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Reasons why attempts end, on which the control plane acts.
+REACHED_STEP = "reached_step"
+CHECKPOINT_CHANGED = "checkpoint_changed"
+
 
 @dataclass(frozen=True)
 class Series:

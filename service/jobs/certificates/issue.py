@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from service.errors import ConflictError
 from service.jobs.certificates.document import FORMAT, Certificate, Milestone, Results, SeriesDigest, root_of, sha256_of
-from service.jobs.certificates.milestones import read_milestones
+from service.jobs.certificates.milestones import read_milestones, read_states
 from service.jobs.certificates.signing import sign, signing_key
 from service.jobs.series.points import EXEMPT_PREFIX, read_series
 from service.jobs.states import State
@@ -41,6 +41,7 @@ def issue(database: Transactions, settings: Settings, job_id: str) -> Certificat
                 f"Job {job_id} has no certificate: it is {job.state}, and only a job that has succeeded has one."
             )
         results, fingerprint = results_of(session, job), fingerprint_of(session, job_id)
+        states = read_states(session, job_id)
     expected = {step for step in milestone_steps(job.total_steps) if step <= job.step} | {job.step}
     if missing := expected.difference(milestone.step for milestone in results.milestones):
         raise ConflictError(
@@ -60,6 +61,7 @@ def issue(database: Transactions, settings: Settings, job_id: str) -> Certificat
         "dataset": {"name": job.dataset["name"], "digest": job.dataset["digest"], "rows": job.dataset["rows"]},
         "device": "gpu" if job.spec["resources"]["gpus_per_worker"] else "cpu",
         "arithmetic": spec["training"].get("arithmetic"),
+        "checkpoints": [{"step": step, "state_sha256": digest} for step, digest in states.items()],
         "fingerprint": fingerprint,
     }
     root = root_of(content)
