@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from service.errors import InvalidError
 from service.http.dependencies import ServicesDependency
 from service.http.idempotency import Submission, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
@@ -22,6 +23,7 @@ from service.jobs.repository import check_room, create_job
 from service.jobs.schemas import JobView, job_view
 from service.store.models import Job
 from service.store.rows import find_or_404
+from workers.job.resolve import FieldProblem
 
 JOBS = "/v1/jobs"
 
@@ -102,6 +104,8 @@ class _Verification(BaseModel):
 
 def _verify(certificate: Certificate, submission: Submission, asked: VerificationQuery) -> JobView:
     services = submission.services
+    if asked.seed is not None and asked.sample is None:
+        raise InvalidError(FieldProblem("seed", "chooses a sample: give sample, too"))
     resources = asked.model_dump(include={"workers", "cpus_per_worker"})
     request = request_of(certificate, resources, services.database)
     dataset, resolved = check_job(request, services)

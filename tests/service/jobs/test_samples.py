@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.jobs.certificates.document import Certificate, root_of
+from service.jobs.certificates.document import Certificate, root_of, sha256_of
 from service.jobs.certificates.sampling import draw
 from service.jobs.certificates.signing import sign, signing_key
-from tests.service.fixtures.support import hinge_job, wait_until
+from tests.service.fixtures.support import hinge_job, run, wait_until
 from workers.record.events import Checkpointed, Ended, Progress, Started
 from workers.record.milestones import milestone_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import httpx
@@ -344,3 +348,67 @@ def test_a_certificate_that_cannot_be_sampled_says_why(
     backwards = certified | {"checkpoints": certified["checkpoints"][::-1]}
     found = client.verify(backwards, sample=1)["verification"]
     assert {each["field"] for each in found["differences"]} == {"root", "checkpoints"}
+
+
+@contextmanager
+def replaying(cluster: FakeCluster, **how: dict[str, Any]) -> Iterator[None]:
+    """Replay every attempt that starts, in a thread."""
+    before, stop = len(cluster.attempts), threading.Event()
+
+    def work() -> None:
+        seen = before
+        while not stop.wait(0.01):
+            for attempt in cluster.attempts[seen:]:
+                seen += 1
+                replay(attempt, **how.get(f"at_{attempt.assignment.reported_step}", {}))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def test_the_command_says_what_is_covered(
+    certified: dict[str, Any], url: str, cluster: FakeCluster, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "certificate.json"
+    file.write_text(json.dumps(certified))
+    shutil.rmtree(checkpoints_of(settings, certified["job"]["id"]) / "000000000010")
+    command = ["verify", str(file), "--sample", "7", "--seed", "5"]
+    with replaying(cluster):
+        done = run(url, *command)
+    assert done.exit_code == 0, done.output
+    steps = "steps 0 to 10, 20 to 30, 30 to 40, 40 to 50, 50 to 60, 60 to 70, 70 to 80"
+    assert f"replays 7 of 8 intervals ({steps}; --seed 5 chooses them again) of job {certified['job']['id']}" in (
+        done.stdout
+    )
+    assert done.stdout.splitlines()[-5:] == [
+        "replayed 70 of 80 steps (87.5%)",
+        "not covered: steps 10 to 20",
+        "a change in one of the 7 intervals that can be replayed here is found with probability 100.0%",
+        "no change is found in the other 1: their first checkpoints are not at this service",
+        "equal: the steps that were replayed",
+    ]
+    with replaying(cluster, at_40={"wrong": "state"}):
+        done = run(url, *command)
+    assert done.exit_code == 1, done.output
+    assert "the state after step 50 differs, although that after step 40 is the certified one" in done.stderr
+    assert "replayed 70 of 80 steps" in done.stdout, "the differing interval does not end the verification"
+    refused = run(url, "verify", str(file), "--seed", "5")
+    assert refused.exit_code == 2
+    assert "seed: chooses a sample: give sample, too" in refused.stderr
+
+
+@pytest.mark.parametrize("level", ["x86-64-v4", "armv8-a"])
+def test_a_level_that_no_node_has_cannot_be_verified(
+    certified: dict[str, Any], url: str, settings: Settings, tmp_path: Path, level: str
+) -> None:
+    spec = certified["spec"] | {"training": certified["spec"]["training"] | {"arithmetic": level}}
+    changed = signed(certified, settings, spec=spec, spec_sha256=sha256_of(spec), arithmetic=level)
+    file = tmp_path / "certificate.json"
+    file.write_text(json.dumps(changed))
+    done = run(url, "verify", str(file))
+    assert done.exit_code == 2, done.output
+    reason = f"waiting_for_arithmetic: needs a node with {level}, and the nodes have x86-64-v2, x86-64-v3"
+    assert f"{reason}: it cannot be verified" in done.stderr
