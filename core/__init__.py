@@ -16,8 +16,17 @@ from core.drawing.dot import to_dot
 from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
 from core.graph.checks import check_inputs
-from core.graph.classifier import LABELLED, Entry, ModelError, build_classifier, entry_from_spec, with_loss
+from core.graph.classifier import (
+    LABELLED,
+    Entry,
+    ModelError,
+    build_classifier,
+    entry_from_spec,
+    reads_images,
+    with_loss,
+)
 from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.multipliers import Multipliers
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
 from core.graph.table import summary
@@ -53,6 +62,7 @@ __all__ = [
     "Metric",
     "Model",
     "ModelError",
+    "Multipliers",
     "Namespace",
     "Node",
     "Optimizer",
@@ -79,6 +89,7 @@ __all__ = [
     "generator",
     "hyperparameter",
     "initialize",
+    "reads_images",
     "registered",
     "split_tensors",
     "summary",

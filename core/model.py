@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from core.arrays import Array, aligned_zeros
 from core.plan.indices import IndexCheck
 from core.plan.layout import ParameterLayout
+from core.plan.passes import rows_per_pass
 from core.plan.plan import Plan
 from core.plan.program import Program
 
@@ -54,6 +56,11 @@ class Model:
                 )
             self._plans[rows] = Plan(self._programs[rows], layout=self.layout, parameters=self.parameters)
         return self._plans[rows]
+
+    @cached_property
+    def rows_per_pass(self) -> int:
+        """How many rows go through the model at once; the last pass may have fewer."""
+        return rows_per_pass(self.graph)
 
     def with_own_plans(self) -> Model:
         """Return a model for another thread: it shares graph, parameters and programs, but no plan."""

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
         description="GPUs of the cluster that `gradfleet up` starts; default: those that Ray finds, and none with "
         "`gradfleet serve`. A job that needs more is rejected.",
     )
+    node_memory_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Memory of the cluster's largest node; a job is rejected if the arrays of one of its workers need "
+        "more. Default: that of the machine with `gradfleet up`, and no limit with `gradfleet serve`.",
+    )
     arithmetic: Arithmetic | None = Field(
         None,
         description="Level of arithmetic of jobs that name none, and the highest one that `gradfleet up` offers; "
@@ -178,7 +184,7 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """Limits on the size of a job."""
-        return Limits(parameters=self.max_parameters, batch_bytes=self.max_batch_bytes)
+        return Limits(self.max_parameters, self.max_batch_bytes, self.node_memory_bytes)
 
     @property
     def mlflow_link(self) -> str | None:

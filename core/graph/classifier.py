@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from core.graph.graph import BATCH, Graph, GraphError
+from core.graph.multipliers import Multipliers, multipliers_from_spec
 from core.graph.node import Loss, Node, Task
 from core.names import suggest
 from core.registry import from_spec
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 #: "inputs", since tensors "inputs.*" of a model's file are not parameters
 RESERVED = ("features", "scores", "labels", "targets", "loss", "inputs")
 #: fields of an entry that say where its node is placed
-PLACE = frozenset({"name", "inputs", "share"})
+PLACE = frozenset({"name", "inputs", "share", "multipliers"})
 #: the tasks with labels, int64 (batch,); the others have targets of the shape of the scores
 LABELLED: Final[frozenset[Task]] = frozenset({"classification", "binary"})
 
@@ -28,8 +29,8 @@ class ModelError(GraphError):
     """An invalid model: `entry` is the position in its list, `field` the field of that entry, None for all of it."""
 
     def __init__(self, message: str, entry: int = 0, field: str | None = None) -> None:
-        super().__init__(message)
-        self.entry, self.field = entry, field
+        super().__init__(message, field=field)
+        self.entry = entry
 
 
 @dataclass(frozen=True)
@@ -38,33 +39,51 @@ class Entry:
 
     `name`: name by which later entries read it. `inputs`: names of earlier entries, or "features", that it reads; by
     default the previous entry. `share`: name of the earlier entry whose parameters it uses.
+    `multipliers`: factors of the learning rate and the decay, by name of the parameter, as in {"bias": ...}.
     """
 
     node: Node
     name: str | None = None
     inputs: tuple[str, ...] | None = None
     share: str | None = None
+    multipliers: Mapping[str, Multipliers] | None = None
 
 
 def entry_from_spec(spec: Mapping[str, Any]) -> Entry:
-    """Build an entry from its JSON form: a layer's spec, with `name`, `inputs` and `share` beside.
+    """Build an entry from its JSON form: a layer's spec, with the fields of `Entry` beside.
 
-    Raises what `from_spec` raises, and TypeError for inputs that are not a list.
+    Raises what `from_spec` raises, TypeError for inputs that are not a list, and what `multipliers_from_spec` raises.
     """
     inputs = spec.get("inputs")
     if isinstance(inputs, str):
         raise TypeError(f"{spec.get('type')}.inputs must be a list of names, not {inputs!r}")
+    multipliers = spec.get("multipliers")
     thing = {key: value for key, value in spec.items() if key not in PLACE}
     return Entry(
         cast("Node", from_spec("layer", thing)),
         name=spec.get("name"),
         inputs=None if inputs is None else tuple(inputs),
         share=spec.get("share"),
+        multipliers=None
+        if multipliers is None
+        else multipliers_from_spec(f"{spec.get('type')}.multipliers", multipliers),
     )
 
 
-def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
-    """Return the graph of a model: input "features" (batch, features), output "scores", the value of the last layer.
+def reads_images(layers: Sequence[Node | Entry]) -> bool:
+    """Return whether one of the layers that read "features" only accepts images."""
+    for index, layer in enumerate(layers):
+        entry = layer if isinstance(layer, Entry) else Entry(layer)
+        inputs = entry.inputs or (() if index else ("features",))
+        if "features" in inputs and entry.node.images:
+            return True
+    return False
+
+
+def build_classifier(layers: Sequence[Node | Entry], inputs: int | Sequence[int]) -> Graph:
+    """Return the graph of a model: input "features" (batch, *inputs), output "scores", the value of the last layer.
+
+    `inputs` is the number of features of a row, or the shape of a row, such as (28, 28, 1).
 
     By default each layer reads the previous one; an `Entry` can name other inputs. A layer reads earlier layers only,
     so the graph has no cycle. Layers before the last are named by position and type, "0_linear", "1_relu", ..., unless
@@ -75,19 +94,19 @@ def build_classifier(layers: Sequence[Node | Entry], features: int) -> Graph:
     entries = [layer if isinstance(layer, Entry) else Entry(layer) for layer in layers]
     names = [_name(index, entry, last=index == len(entries) - 1) for index, entry in enumerate(entries)]
     graph = Graph()
-    before = graph.input("features", (BATCH, features))
+    before = graph.input("features", (BATCH, *((inputs,) if isinstance(inputs, int) else inputs)))
     for index, (name, entry) in enumerate(zip(names, entries, strict=True)):
-        inputs = (before,) if entry.inputs is None else entry.inputs
-        for value in inputs:
+        reads = (before,) if entry.inputs is None else entry.inputs
+        for value in reads:
             _check_earlier(value, index, "inputs", names, [*graph.inputs, *graph.nodes])
         if entry.share is not None:
             _check_earlier(entry.share, index, "share", names, list(graph.nodes))
         if name in graph.nodes:
             raise ModelError(f"the name {name!r} is already taken by layer {names.index(name)}", index, "name")
         try:
-            before = graph.add(name, entry.node, *inputs, share=entry.share)
+            before = graph.add(name, entry.node, *reads, share=entry.share, multipliers=entry.multipliers)
         except GraphError as error:
-            raise ModelError(str(error), index, "name" if "." in name else "inputs") from None
+            raise ModelError(str(error), index, error.field or ("name" if "." in name else "inputs")) from None
     _check_whole(graph, names)
     return graph
 
@@ -154,4 +173,4 @@ def _check_whole(graph: Graph, names: Sequence[str]) -> None:
     try:
         graph.parameters()
     except GraphError as error:
-        raise ModelError(str(error), names.index(error.node) if error.node in names else 0) from None
+        raise ModelError(str(error), names.index(error.node) if error.node in names else 0, error.field) from None

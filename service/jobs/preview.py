@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, Field
 
-from core import BATCH, Task, build_classifier
+from core import BATCH, Task
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.new_job import spec_json
@@ -62,7 +62,7 @@ class JobPreview(BaseModel):
 
 def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPreview:
     """Preview of a resolved job on a dataset."""
-    graph = build_classifier(job.spec.model.layers, dataset.features)
+    graph = job.spec.model.graph()
     return JobPreview(
         spec=spec_json(job),
         task=job.metrics.task,
@@ -73,7 +73,7 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
-        memory_per_worker_bytes=memory_per_worker(job, dataset),
+        memory_per_worker_bytes=memory_per_worker(job, dataset).nbytes,
         warnings=[
             FieldProblemView(field=field, message=message)
             for field, message in (*_warnings(job, graph, settings), *_changed_indices(job, graph, dataset.features))

@@ -21,9 +21,11 @@ from core import (
     Huber,
     LeakyReLU,
     Linear,
+    MultistepDecay,
     NormClipping,
     ParameterLayout,
     Plan,
+    PolynomialDecay,
     Program,
     SigmoidCrossEntropy,
     SmoothL1,
@@ -262,6 +264,27 @@ def step_decay():
     close([StepDecay(every=6).factor(step, 15, 3) for step in range(15)], rates)
 
 
+def rates_of_pytorch(schedule, **settings):
+    optimizer = torch().optim.SGD([torch().zeros(1, requires_grad=True)], lr=1)
+    torchs, rates = getattr(torch().optim.lr_scheduler, schedule)(optimizer, **settings), []
+    for _ in range(15):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        torchs.step()
+    return rates
+
+
+def multistep():
+    rates = rates_of_pytorch("MultiStepLR", milestones=[2, 3, 11], gamma=0.5)
+    close([MultistepDecay(at=(2, 3, 11), decay=0.5).factor(step, 15, 3) for step in range(15)], rates)
+    close([MultistepDecay(at_epochs=(2, 3, 11), decay=0.5).factor(3 * step, 45, 3) for step in range(15)], rates)
+
+
+def poly():
+    rates = rates_of_pytorch("PolynomialLR", total_iters=15, power=0.5)
+    close([PolynomialDecay(power=0.5).factor(step, 15, 3) for step in range(15)], rates)
+
+
 def roc_auc():
     marks = MARKS.copy()
     marks[:, 1], marks[:, 2] = 0, 1
@@ -280,7 +303,7 @@ def average_precision():
 CHECKS = [
     hinge_of_pytorch, hinge_of_scikit_learn, sums_over_targets, sigmoid_cross_entropy, huber_of_scikit_learn,
     class_weights, class_weights_and_label_smoothing, leaky_relu, gelu, softplus, linear, batch_norm, adamw,
-    weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, roc_auc, average_precision,
+    weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, multistep, poly, roc_auc, average_precision,
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ X = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 
 
 def model(seed=0):
-    made = Model(build_classifier(LAYERS, features=5))
+    made = Model(build_classifier(LAYERS, inputs=5))
     made.parameters[:] = initialize(made.layout, seed)
     # Training would have changed this running average.
     made.tensors["1_batch_norm.mean"][:] = np.linspace(-1, 1, 7)
@@ -91,7 +91,7 @@ def test_threads_with_own_models_get_their_own_scores():
 
 
 def test_parameters_are_loaded_by_name():
-    made, other = model(), Model(build_classifier(LAYERS, features=5))
+    made, other = model(), Model(build_classifier(LAYERS, inputs=5))
     assert not other.parameters.any()
     # The order does not matter.
     other.load(dict(reversed(tensors_of(made).items())))
@@ -100,7 +100,7 @@ def test_parameters_are_loaded_by_name():
 
 def test_a_given_vector_is_shared_and_sets_the_dtype():
     vector = aligned_zeros((model().layout.size,), np.float64)
-    made = Model(build_classifier(LAYERS, features=5), vector)
+    made = Model(build_classifier(LAYERS, inputs=5), vector)
     assert made.parameters is vector
     assert made.plan(2).inputs["features"].dtype == np.float64
     made.tensors["scores.bias"][:] = 7

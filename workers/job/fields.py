@@ -26,7 +26,8 @@ from pydantic import (
     create_model,
 )
 
-from core import Entry, Registered, registered, to_spec
+from core import Entry, Multipliers, Registered, registered, to_spec
+from core.graph.multipliers import LARGEST_MULTIPLIER
 from core.registry import alternatives, item_type, to_json
 from workers.job.balanced import BALANCED, BalancedLoss, is_balanced
 
@@ -140,6 +141,21 @@ def _to_spec(thing: Registered | BalancedLoss) -> dict[str, Any]:
     return thing.to_spec() if isinstance(thing, BalancedLoss) else to_spec(thing)
 
 
+class MultipliersSpec(StrictModel):
+    """Factors for one parameter of a layer: Caffe's `lr_mult` and `decay_mult`."""
+
+    learning_rate: float = Field(
+        1.0, ge=0, le=LARGEST_MULTIPLIER, description="Factor of the learning rate; 0 leaves the parameter as it is."
+    )
+    decay: float | None = Field(
+        None,
+        ge=0,
+        le=LARGEST_MULTIPLIER,
+        description="Factor of the penalties and of weight decay. Default: 1 for weights, 0 for biases and other "
+        "parameters without a penalty.",
+    )
+
+
 class _Place(StrictModel):
     """Place of a layer among the others of a model."""
 
@@ -152,6 +168,9 @@ class _Place(StrictModel):
         description="Names of the earlier layers that this one reads, or `features`; by default the one before it.",
     )
     share: NodeName | None = Field(None, description="Name of the earlier layer whose parameters this one uses.")
+    multipliers: Annotated[dict[NodeName, MultipliersSpec], Field(min_length=1, max_length=16)] | None = Field(
+        None, description="Factors of the learning rate and the decay, by name of the layer's parameter."
+    )
 
 
 def _layer_model(name: str) -> type[StrictModel]:
@@ -166,11 +185,19 @@ def layer_union() -> Any:
 
 
 def _build_entry(cls: type[Registered], layer: Any) -> Entry:
-    return Entry(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share)
+    multipliers = layer.multipliers and {
+        parameter: Multipliers(given.learning_rate, given.decay) for parameter, given in layer.multipliers.items()
+    }
+    return Entry(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share, multipliers)
 
 
 def _dump(entry: Any) -> dict[str, Any]:
-    place = {"name": entry.name, "inputs": entry.inputs and list(entry.inputs), "share": entry.share}
+    place = {
+        "name": entry.name,
+        "inputs": entry.inputs and list(entry.inputs),
+        "share": entry.share,
+        "multipliers": entry.multipliers and {name: vars(each) for name, each in entry.multipliers.items()},
+    }
     return to_spec(entry.node) | {name: value for name, value in place.items() if value is not None}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
 
-from core import Augmentation, Clipping, Entry, Loss, Optimizer, Penalty
+from core import Augmentation, Clipping, Entry, Graph, Loss, Optimizer, Penalty, build_classifier
 from core.penalties.elastic_net import ElasticNet
 from core.penalties.l1 import L1
 from core.penalties.l2 import L2
@@ -15,6 +15,10 @@ from workers.data.splitting import Chunks
 from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
 from workers.job.metrics import EpochMetric
 from workers.machine.arithmetic import Arithmetic
+
+Size = Annotated[int, Field(ge=1)]
+#: the number of features of a row, or its shape
+RowShape: TypeAlias = Size | Annotated[list[Size], Field(min_length=1, max_length=8)]
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = Entry
@@ -168,10 +172,19 @@ class ModelSpec(StrictModel):
     Each layer reads the one before it, unless its `inputs` name others, as in branches and sums.
     """
 
-    inputs: int | None = Field(
-        None, ge=1, description="Width of the rows that the model expects; checked against the dataset."
+    inputs: RowShape | None = Field(
+        None,
+        description="Number of features of a row, or the shape in which the model reads it, such as [28, 28, 1]. "
+        "Default: the shape of the dataset's images if the first layer reads only images, such as conv2d, and "
+        "otherwise the number of features.",
     )
     layers: list[LayerSpec] = Field(min_length=1, max_length=256, description="From the first layer to the scores.")
+
+    def graph(self) -> Graph:
+        """The graph of the model, without a loss. ValueError if `inputs` is not set: the spec must be resolved."""
+        if self.inputs is None:
+            raise ValueError("model.inputs is not set: the spec must be resolved first")
+        return build_classifier(self.layers, self.inputs)
 
 
 class RegularizationSpec(StrictModel):

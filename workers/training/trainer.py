@@ -23,6 +23,7 @@ from workers.exchange.messages import Exchange
 from workers.job.computation import Computation
 from workers.job.data import augmentations_of, split_rows
 from workers.job.spec import JobSpec
+from workers.machine.arenas import Arenas
 from workers.machine.device import HOST, Gpu
 from workers.machine.fingerprint import differences, fingerprint
 from workers.machine.threads import Threads
@@ -83,8 +84,9 @@ class Trainer:
         device = Gpu() if spec.resources.gpus_per_worker else HOST
         self._fingerprint = fingerprint() | device.fingerprint()
         self._threads = Threads(spec.resources.cpus_per_worker)
-        self._runtime = Runtime(exchange, self._threads, device)
         self._computation = Computation.of(spec, dataset, len(self._rows))
+        arenas = Arenas(device, self._computation.largest_program(len(self._validation_rows)).nbytes)
+        self._runtime = Runtime(exchange, self._threads, arenas)
         self._step = DistributedStep(self._computation, self._runtime)
         self._parameters = self._step.parameters
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from core.graph.node import Layer
 from core.layers.convolution.window import Axis, axes_of
@@ -19,6 +19,8 @@ Part: TypeAlias = tuple[slice, slice, slice]
 
 class Pooling(Layer):
     """A reduction of each channel over windows of images (batch, height, width, channels)."""
+
+    images: ClassVar[bool] = True
 
     kernel: int | tuple[int, ...] = hyperparameter(doc="Height and width of a window, or one number for both.", ge=1)
     stride: int | tuple[int, ...] | None = hyperparameter(

@@ -110,6 +110,31 @@ def axes_of(
     return found[0], found[1]
 
 
+def enlarged(
+    where: str, image: Shape, *, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
+) -> tuple[int, int]:
+    """Return the height and width of an image that has as many windows as `image` has pixels.
+
+    Raises ValueError, which begins with `where`, if the shape is another or if the padding leaves nothing.
+    """
+    if len(image) != 4:
+        raise ValueError(f"{where} needs an input of shape (batch, height, width, channels), not {image}")
+    kernels, strides, dilations = (
+        _pair(f"{where}.{name}", numbers)
+        for name, numbers in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
+    )
+    if padding == "same":
+        return image[1] * strides[0], image[2] * strides[1]
+    paddings = (0, 0) if padding == "valid" else _pair(f"{where}.padding", padding)
+    sizes = []
+    for index, name in enumerate(("height", "width")):
+        whole = (image[1 + index] - 1) * strides[index] + (kernels[index] - 1) * dilations[index] + 1
+        if whole <= 2 * paddings[index]:
+            raise ValueError(f"{where} has a {name} of {whole}, of which a padding of {paddings[index]} leaves nothing")
+        sizes.append(whole - 2 * paddings[index])
+    return sizes[0], sizes[1]
+
+
 def _pair(where: str, numbers: Pair) -> tuple[int, int]:
     if isinstance(numbers, int):
         return numbers, numbers

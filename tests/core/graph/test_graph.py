@@ -75,7 +75,7 @@ def test_errors_name_the_node():
 
 
 def test_parameters_and_layout():
-    graph = build_classifier([Linear(units=3), ReLU(), Linear(units=2)], features=5)
+    graph = build_classifier([Linear(units=3), ReLU(), Linear(units=2)], inputs=5)
     declared = {each.name: (each.shape, each.penalized) for each in graph.parameters()}
     assert declared == {
         "0_linear.weight": ((5, 3), True),

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from sklearn import metrics
 
-from core import Linear, Model, ReLU, build_classifier, initialize
+from core import Concat, Entry, Flatten, Linear, Model, ReLU, build_classifier, initialize
 from service.analysis.curves import draw_learning_curves
 from service.analysis.measures import calibration
 from service.analysis.pictures import Subject, draw_pictures
@@ -122,8 +122,8 @@ def test_content_of_the_certainty_figure() -> None:
     assert f"{bins.error:.4f}" in third.get_title(loc="left")
 
 
-def model_of(layers: list[Any], features: int) -> Model:
-    model = Model(build_classifier(layers, features))
+def model_of(layers: list[Any], inputs: int | tuple[int, ...]) -> Model:
+    model = Model(build_classifier(layers, inputs))
     model.parameters[:] = initialize(model.layout, 1)
     return model
 
@@ -182,6 +182,16 @@ def test_templates_show_the_hidden_units_with_the_largest_weights() -> None:
     figure = draw_weight_templates("a job", model, ("a", "b", "c"))
     assert figure is not None
     assert texts(figure.axes[0]) == [f"unit {unit}" for unit in range(10, 50)]
+
+
+def test_templates_of_a_model_that_reads_images() -> None:
+    shaped = model_of([Flatten(), Linear(3)], (9, 8, 1))
+    figure = draw_weight_templates("a job", shaped, ("a", "b", "c"))
+    assert figure is not None
+    weights = shaped.tensors["scores.weight"]
+    assert np.array_equal(tiles(figure, 9)[:, 9:17], weights[:, 1].reshape(9, 8))
+    branches = [Flatten(), Entry(Flatten(), "other", ("features",)), Entry(Concat(), None, ("0_flatten", "other"))]
+    assert draw_weight_templates("a job", model_of([*branches, Linear(3)], (8, 9, 1)), ("a", "b", "c")) is None
 
 
 def test_no_templates_without_image_features_or_a_first_linear_layer() -> None:
