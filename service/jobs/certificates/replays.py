@@ -86,7 +86,7 @@ def _differences(
     digests = {step: digest for step, digest in read_milestones(session, job_id).items() if step in inside}
     milestone = first_milestone(certificate, digests, after)
     if milestone is not None:
-        yield with_step(session, job_id, certificate, milestone)
+        yield with_step(session, job_id, certificate, milestone, after)
     last = session.get_one(Job, job_id, populate_existing=True).step
     if last != by or (end.outcome == "succeeded") != (by == end_of(certificate)):
         what = f"ends after step {last}" if end.outcome == "succeeded" else f"does not end after step {last}"

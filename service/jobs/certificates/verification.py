@@ -132,12 +132,14 @@ def _write(row: Verification, found: list[DifferenceView]) -> None:
     row.differences, row.equal = [each.model_dump() for each in found], not found
 
 
-def with_step(session: Session, job_id: str, certificate: Certificate, found: DifferenceView) -> DifferenceView:
-    """The difference with the first step whose metrics differ from those of the certified job, if it is here."""
+def with_step(
+    session: Session, job_id: str, certificate: Certificate, found: DifferenceView, after: int = 0
+) -> DifferenceView:
+    """The difference with the first step after `after` whose metrics differ from the certified job's, if it is here."""
     if found.by_step is None or session.get(Job, certificate.job.id) is None:
         return found
     of = certificate.job.id
-    step = _first_differing_step(session, of, job_id)
+    step = _first_differing_step(session, of, job_id, after)
     if step is None:
         said = f"the recorded metrics of {of} are the same: probably the certificate was changed, and not the run"
     else:
@@ -145,13 +147,13 @@ def with_step(session: Session, job_id: str, certificate: Certificate, found: Di
     return found.model_copy(update={"first_step": step, "message": f"{found.message}; {said}"})
 
 
-def _first_differing_step(session: Session, one: str, other: str) -> int | None:
-    """The first step at which a metric of two jobs differs, among those that both have."""
+def _first_differing_step(session: Session, one: str, other: str, after: int) -> int | None:
+    """The first step after `after` at which a metric of two jobs differs, among those that both have."""
     first, second = aliased(Metric), aliased(Metric)
     query = (
         select(func.min(first.step))
         .join(second, (second.job_id == other) & (second.name == first.name) & (second.step == first.step))
-        .where(first.job_id == one, ~first.name.startswith(EXEMPT_PREFIX))
+        .where(first.job_id == one, first.step > after, ~first.name.startswith(EXEMPT_PREFIX))
         .where(first.value.is_distinct_from(second.value))
     )
     return session.scalar(query)

@@ -9,13 +9,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from service.jobs.certificates.document import Certificate, root_of, sha256_of
 from service.jobs.certificates.sampling import draw
 from service.jobs.certificates.signing import sign, signing_key
 from tests.service.fixtures.support import hinge_job, run, wait_until
-from workers.record.events import Checkpointed, Ended, Progress, Started
+from workers.record.events import Checkpointed, Ended, Progress, Series, Started
 from workers.record.milestones import milestone_steps
 
 if TYPE_CHECKING:
@@ -48,14 +49,26 @@ def digest(*what: object) -> str:
     return hashlib.sha256(str(what).encode()).hexdigest()
 
 
-def replay(attempt: FakeAttempt, *, wrong: str = "", end: Ended | None = None, last: int | None = None) -> None:
-    """Report the steps of an attempt. `wrong` is what differs at their end: the state, or its parameters."""
+def replay(
+    attempt: FakeAttempt,
+    *,
+    wrong: str = "",
+    wrong_loss: int = STEPS + 1,
+    end: Ended | None = None,
+    last: int | None = None,
+) -> None:
+    """Report the steps of an attempt.
+
+    `wrong` is what differs at their end, the state or its parameters; `wrong_loss` the first step with another loss.
+    """
     given = attempt.assignment
     first, last = given.reported_step, last or given.until_step or STEPS
+    steps = np.arange(first + 1, last + 1)
+    series = {"train/loss": Series(steps, 1 / steps + (steps >= wrong_loss), steps)}
     milestones = {step: digest("params", step) for step in milestone_steps(STEPS) if first < step <= last}
     if wrong == "params":
         milestones[max(milestones)] = digest("other")
-    attempt.report(Started(first, 1, FINGERPRINT, {}), Progress(last // 2, last, {}, milestones))
+    attempt.report(Started(first, 1, FINGERPRINT, {}), Progress(last // 2, last, series, milestones))
     for step in [step for step in ENDS if first < step <= last]:
         state = digest("other") if wrong and step == last else digest("state", step)
         attempt.report(Checkpointed(step, digest("params", step), state))
@@ -219,6 +232,17 @@ def test_a_replay_that_differs_names_its_interval(
     assert (sample["replayed_steps"], sample["not_covered"], sample["probability"]) == (80, [], 1)
 
 
+def test_each_interval_that_differs_is_named_with_its_step(
+    certified: dict[str, Any], client: Client, cluster: FakeCluster
+) -> None:
+    wrong = {f"at_{after}": {"wrong": "params", "wrong_loss": after + 4} for after in (20, 60)}
+    found = finished(client.verify(certified, sample=8), cluster, **wrong)
+    steps = [(each["after_step"], each["by_step"], each["first_step"]) for each in found["differences"]]
+    last = {end: max(step for step in milestone_steps(STEPS) if step <= end) for end in (30, 70)}
+    before = {end: max([end - 10, *(step for step in milestone_steps(STEPS) if step < last[end])]) for end in last}
+    assert steps == [(before[30], last[30], 24), (before[70], last[70], 64)]
+
+
 def test_a_changed_checkpoint_is_named_and_not_replayed(
     certified: dict[str, Any], client: Client, cluster: FakeCluster
 ) -> None:
@@ -279,6 +303,20 @@ def test_a_certificate_without_checkpoints_has_one_interval(
     assert (found["equal"], found["differences"], chosen(found)) == (True, [], [(0, 80)])
     whole = finished(client.verify(old), cluster)
     assert (whole["equal"], whole["sample"]) == (True, None)
+
+
+def test_a_job_that_replays_intervals_has_no_certificate(
+    certified: dict[str, Any], api: httpx.Client, client: Client, cluster: FakeCluster, settings: Settings
+) -> None:
+    # Its only interval ends with a milestone, so that no milestone up to there is missing.
+    assert 40 in milestone_steps(STEPS)
+    checkpoints = [each for each in certified["checkpoints"] if each["step"] == 40]
+    shutil.rmtree(checkpoints_of(settings, certified["job"]["id"]))
+    job = client.verify(signed(certified, settings, checkpoints=checkpoints), sample=1)
+    assert finished(job, cluster)["equal"] is True
+    answer = api.get(f"/v1/jobs/{job.id}/certificate")
+    assert (answer.status_code, job.progress["step"]) == (409, 40)
+    assert "it has replayed only some intervals of another job" in answer.json()["detail"]
 
 
 def test_training_must_end_where_the_certificate_says(
