@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from core.arrays import Array, Namespace
 
-# Numbers in the rows of a block: in float32, 1 MiB. Measured on ten layers: with a quarter of it, calls take up to 30 % of
-# the time of narrow layers, and with twice as much, weight gradients are slower.
+# Numbers in the rows of a block: in float32, 1 MiB. Measured on ten layers: with a quarter of it, calls take up to 30 %
+# of the time of narrow layers, and with twice as much, weight gradients are slower.
 BLOCK = 262_144
 
 

@@ -22,7 +22,7 @@ FEWEST = 6
 @cache
 def reads_in_place() -> bool:
     """Return whether NumPy uses AVX-512 in this process, and OpenBLAS with it: both go by the level of arithmetic."""
-    return "X86_V4" in np.show_config("dicts")["SIMD Extensions"].get("found", ())  # type: ignore[index]
+    return "X86_V4" in np.show_config("dicts")["SIMD Extensions"].get("found", ())
 
 
 def multiply(xp: Namespace, left: Array, right: Array, out: Array) -> None:
