@@ -74,7 +74,9 @@ class ImageFloor:
 
     def __init__(self, workload: ImageWorkload) -> None:
         self._lanes = lanes = Lanes(workload)
-        self._products = [list(_bound(_products(workload, part.stop - part.start))) for part in lanes.cut(workload.batch)]
+        self._products = [
+            list(_bound(_products(workload, part.stop - part.start))) for part in lanes.cut(workload.batch)
+        ]
 
     def _run(self, lane: int) -> None:
         for left, right, out in self._products[lane]:
