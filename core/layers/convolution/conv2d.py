@@ -10,7 +10,7 @@ from core.graph.node import Kept, Layer, ParameterDeclaration
 from core.initializers.base import Initializer
 from core.initializers.he import He
 from core.initializers.zeros import Zeros
-from core.kernels.im2row import Windows, matrix_of, pack
+from core.kernels.im2row import Windows, matrix_of, pack, unpack
 from core.kernels.products import multiply
 from core.layers.convolution.window import Axis, Padding, axes_of
 from core.registry import hyperparameter
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from core.arrays import Array, Namespace, Shape
     from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
+
+# Windows of the upstream gradient for each window of the images, up to which the input gradient is a convolution.
+MORE = 1.5
 
 
 class Conv2d(Layer):
@@ -158,26 +161,15 @@ class Conv2d(Layer):
     def _scatter_back(
         self, xp: Namespace, upstream: Array, weight: Array, workspace: Workspace, gradient: Array
     ) -> None:
-        """Write the gradient of the images, by adding the gradient of each window to its pixels, in a fixed order."""
-        down, across = axes = self._axes(gradient.shape)
-        windows = _windows(axes)
-        gradient.fill(0)
+        """Write the gradient of the images, by adding the gradient of each window to its pixels."""
+        windows = _windows(self._axes(gradient.shape))
         for channels, filters in self._parts(gradient):
             matrix = _matrix(weight)[:, filters].T
             transposed = workspace["transposed"].reshape(matrix.shape)
             xp.copyto(transposed, matrix)
-            part = gradient[..., channels]
-            for of, lines in windows.blocks(len(gradient), part.shape[3]):
-                shape = (len(of), len(lines), across.count, *windows.kernel, part.shape[3])
-                block = workspace["rows"][: prod(shape)].reshape(shape)
-                above = matrix_of(upstream, of, lines)[:, filters]
-                multiply(xp, above, transposed, block.reshape(len(above), -1))
-                for i in range(down.kernel):
-                    for j in range(across.kernel):
-                        (rows, ys), (columns, xs) = down.inside(i, lines), across.inside(j)
-                        pixels = part[of.start : of.stop, ys, xs]
-                        rows = slice(rows.start - lines.start, rows.stop - lines.start)
-                        xp.add(pixels, block[:, rows, columns, i, j], out=pixels)
+            blocks = unpack(xp, gradient[..., channels], windows, workspace["padded"], workspace["rows"])
+            for rows, of, lines in blocks:
+                multiply(xp, matrix_of(upstream, of, lines)[:, filters], transposed, rows)
 
     def _axes(self, x: Shape) -> tuple[Axis, Axis]:
         return axes_of(
@@ -224,8 +216,13 @@ def _mirrored_windows(axes: tuple[Axis, Axis]) -> Windows:
 
 
 def _can_be_mirrored(axes: tuple[Axis, Axis]) -> bool:
-    """Whether the upstream gradient only needs a margin; with a stride it would also need zeros in between."""
-    return all(axis.stride == 1 and max(axis.before, axis.after) < axis.extent for axis in axes)
+    """Whether the upstream gradient only needs a margin, and few more windows: one for each pixel.
+
+    With a stride it would also need zeros in between.
+    """
+    pixels, windows = prod(axis.size for axis in axes), prod(axis.count for axis in axes)
+    only_margin = all(axis.stride == 1 and max(axis.before, axis.after) < axis.extent for axis in axes)
+    return only_margin and pixels <= MORE * windows
 
 
 def _matrix(weight: Array) -> Array:
