@@ -8,7 +8,7 @@ import numpy as np
 
 from core.arrays import Array, Namespace, Shape
 from core.graph.node import Gradients, Inputs, Kept, Workspace, WorkspaceDeclaration
-from core.kernels.fused import SHORTEST, compile_loop
+from core.kernels.fused import run_compiled
 from core.layers.convolution.pooling import Pooling, reduce
 
 
@@ -43,7 +43,9 @@ class MaxPool2d(Pooling):
         if gradient is None:
             return
         gradient.fill(0)
-        if xp is np and self._scatter_compiled(x, output, upstream, gradient, workspace):
+        sizes = tuple((axis.kernel, axis.stride, axis.before) for axis in self.axes(x.shape))
+        left = workspace["left"].reshape(-1)[: x.shape[3]]
+        if run_compiled(xp, scatter, x, (output, upstream, gradient), left, x.dtype.type(0), sizes):
             return
         for part in self.parts(x.shape):
             images, largest, pixels_gradient = x[part], output[part], gradient[part]
@@ -56,18 +58,6 @@ class MaxPool2d(Pooling):
                 xp.multiply(found, rest, out=found)
                 xp.subtract(rest, found, out=rest)
                 xp.add(pixels_gradient[pixels], found, out=pixels_gradient[pixels])
-
-    def _scatter_compiled(
-        self, x: Array, output: Array, upstream: Array, gradient: Array, workspace: Workspace
-    ) -> bool:
-        """Do the same with a compiled loop. Returns False and does nothing for small images, and without Numba."""
-        compiled = compile_loop(scatter) if x.size >= SHORTEST else None
-        if compiled is None:
-            return False
-        down, across = self.axes(x.shape)
-        sizes = tuple((axis.kernel, axis.stride, axis.before) for axis in (down, across))
-        compiled(x, output, upstream, gradient, workspace["left"].reshape(-1)[: x.shape[3]], x.dtype.type(0), *sizes)
-        return True
 
     def branches(self, xp: Namespace, inputs: Inputs) -> Array:
         (x,) = inputs
@@ -85,19 +75,20 @@ class MaxPool2d(Pooling):
 
 def scatter(
     x: Array,
-    largest: Array,
-    upstream: Array,
-    gradient: Array,
+    windows: tuple[Array, Array, Array],
     left: Array,
     zero: float,
-    down: tuple[int, int, int],
-    across: tuple[int, int, int],
+    sizes: tuple[tuple[int, int, int], tuple[int, int, int]],
 ) -> None:
-    """Add the upstream gradient of each window to its first pixel that is the largest: kernel, stride, padding.
+    """Add the upstream gradient of each window to its first pixel that is the largest.
+
+    windows: the largest pixels, their upstream gradient, and the gradient of x. left: scratch for one. sizes: kernel,
+    stride and padding, down and across.
 
     The operations are those of NumPy's form. A pixel's windows come in reverse, because NumPy's form adds for the first
     entry of all windows first.
     """
+    (largest, upstream, gradient), (down, across) = windows, sizes
     height, width, channels = x.shape[1:]
     for image in range(x.shape[0]):
         for row in range(largest.shape[1] - 1, -1, -1):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from core.graph.node import Node, ParameterDeclaration
 from core.initializers.constant import ConstantInitializer
 from core.initializers.zeros import Zeros
+from core.kernels.fused import run_compiled
 from core.layers.base import Featurewise
 from core.layers.normalization.affine import affine_parameters, invert_deviation, write_affine, write_affine_gradients
 from core.registry import hyperparameter
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Numbers of a part: with the results, they fit into the level-two cache.
 BLOCK = 32_768
+
+# Elements from which the compiled loops are used: there are three to compile.
+SHORTEST = 262_144
 
 
 class BatchNorm(Featurewise):
@@ -76,14 +80,16 @@ class BatchNorm(Featurewise):
         images, normal, out = (_by_line(each) for each in (x, workspace["normal"], output))
         _write_mean(xp, images, lines[0], mean)
         wide = _repeated(xp, mean, lines[0])
-        for part in _parts(normal):
-            xp.subtract(images[part], wide, out=normal[part])
-            xp.square(normal[part], out=out[part])
+        if not run_compiled(xp, center, images, wide, normal, out, shortest=SHORTEST):
+            for part in _parts(normal):
+                xp.subtract(images[part], wide, out=normal[part])
+                xp.square(normal[part], out=out[part])
         _write_mean(xp, out, lines[0], variance)
         inverse = invert_deviation(xp, variance, self.epsilon, workspace["inverse"])
-        vectors = [_repeated(xp, each, line) for each, line in zip((inverse, scale, shift), lines, strict=True)]
-        for part in _parts(normal):
-            write_affine(xp, normal[part], *vectors, out[part])
+        wides = tuple(_repeated(xp, each, line) for each, line in zip((inverse, scale, shift), lines, strict=True))
+        if not run_compiled(xp, scale_and_shift, normal, wides, out, shortest=SHORTEST):
+            for part in _parts(normal):
+                write_affine(xp, normal[part], wides[0], wides[1], wides[2], out[part])
 
     def backward(
         self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
@@ -91,23 +97,23 @@ class BatchNorm(Featurewise):
         x_gradient, scale_gradient, shift_gradient, *statistics = gradients
         lines, rows = workspace["lines"], workspace["rows"]
         above, normal, product = (_by_line(each) for each in (upstream, workspace["normal"], workspace["product"]))
-        for part in _parts(normal):
-            xp.multiply(above[part], normal[part], out=product[part])
+        xp.multiply(above, normal, out=product)
         for terms, sums, gradient in zip((product, above), rows, (scale_gradient, shift_gradient), strict=True):
             _write_sum(xp, terms, lines[0], sums)
             if gradient is not None:
                 xp.copyto(gradient, sums)
         if x_gradient is not None:
             xp.divide(rows, _count(normal, lines[0]), out=rows)
-            product_mean, mean = (_repeated(xp, row, line) for row, line in zip(rows, lines[:2], strict=True))
+            wides = [_repeated(xp, row, line) for row, line in zip(rows, lines[:2], strict=True)]
             xp.multiply(workspace["inverse"], inputs[1], out=rows[0])
-            factor = _repeated(xp, rows[0], lines[2])
+            wides.append(_repeated(xp, rows[0], lines[2]))
             out = _by_line(x_gradient)
-            for part in _parts(normal):
-                xp.multiply(normal[part], product_mean, out=product[part])
-                xp.subtract(above[part], mean, out=out[part])
-                xp.subtract(out[part], product[part], out=out[part])
-                xp.multiply(out[part], factor, out=out[part])
+            if not run_compiled(xp, write_gradient, normal, above, tuple(wides), out, shortest=SHORTEST):
+                for part in _parts(normal):
+                    xp.multiply(normal[part], wides[0], out=product[part])
+                    xp.subtract(above[part], wides[1], out=out[part])
+                    xp.subtract(out[part], product[part], out=out[part])
+                    xp.multiply(out[part], wides[2], out=out[part])
         # The gradients of the running averages carry the statistics of the batch; see `core.plan.statistics`.
         for gradient, name in zip(statistics, ("mean", "variance"), strict=True):
             if gradient is not None:
@@ -153,6 +159,33 @@ class PopulationNorm(Node):
         for gradient in statistics:
             if gradient is not None:
                 gradient.fill(0)
+
+
+def center(x: Array, mean: Array, normal: Array, squares: Array) -> None:
+    """Write `x - mean` into `normal`, and its square into `squares`. All are lines, as in the other loops."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            centered = x[i, j] - mean[j]
+            normal[i, j] = centered
+            squares[i, j] = centered * centered
+
+
+def scale_and_shift(normal: Array, vectors: tuple[Array, Array, Array], out: Array) -> None:
+    """Multiply `normal` by the inverse deviation, in place, and write `scale normal + shift` into `out`."""
+    inverse, scale, shift = vectors
+    for i in range(normal.shape[0]):
+        for j in range(normal.shape[1]):
+            value = normal[i, j] * inverse[j]
+            normal[i, j] = value
+            out[i, j] = value * scale[j] + shift[j]
+
+
+def write_gradient(normal: Array, upstream: Array, vectors: tuple[Array, Array, Array], out: Array) -> None:
+    """Write the gradient of x: vectors are the means of `u n` and of `u`, and the factor."""
+    product_mean, mean, factor = vectors
+    for i in range(normal.shape[0]):
+        for j in range(normal.shape[1]):
+            out[i, j] = ((upstream[i, j] - mean[j]) - normal[i, j] * product_mean[j]) * factor[j]
 
 
 def _line(x: Shape) -> int:
