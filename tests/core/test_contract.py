@@ -23,7 +23,7 @@ from core.graph.graph import BATCH as BATCH_SIZE
 from tests.core.fixtures.cases import CASES
 from tests.core.fixtures.memory import peak_growth
 
-KINDS = ("layer", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
+KINDS = ("layer", "block", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 
 NODES = [case for case in CASES if isinstance(case.instance, Node)]
 # Nodes with a kink at x = y are excluded, because f(x, x) is at the kink.

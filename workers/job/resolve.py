@@ -182,14 +182,15 @@ def _check_model(
 ) -> Graph | None:
     """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
     try:
-        return once(spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs))
+        return once(
+            spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs, spec.model.heads)
+        )
     except ModelError as error:
-        field = f"model.layers.{error.entry}"
         message = str(error)
-        if isinstance(inputs, int) and spec.model.layers[error.entry].node.images:
+        if isinstance(inputs, int) and error.of == "layers" and spec.model.layers[error.entry].node.images:
             shape = list(dataset.shape or ("height", "width", "channels"))
             message += f". Rows are images if model.inputs is their shape, [{', '.join(map(str, shape))}]"
-        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", message))
+        problems.append(FieldProblem(f"model.{error.path}", message))
         return None
 
 
