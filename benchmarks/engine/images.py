@@ -31,7 +31,7 @@ def step_of(workload: ImageWorkload) -> GradfleetStep | ConvolutionStep:
 class ConvolutionStep:
     """Forward and all gradients of one layer, in as many shards as lanes.
 
-    The first layer of a network needs no input gradient.
+    The first layer of a network needs no gradient of its input.
     """
 
     def __init__(self, workload: ImageWorkload) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,23 @@ from core import Graph, ParameterLayout, build_classifier, entry_from_spec
 Function = Callable[..., torch.Tensor]
 
 
+def _sizes(layer) -> tuple[Any, Any, Any]:
+    return layer.kernel, layer.stride, layer.padding
+
+
+#: layers without parameters, by type: from the engine's layer to a function of channels-first images
+FUNCTIONS: dict[str, Callable[[Any], Function]] = {
+    "reshape": lambda _: lambda x: x,  # the data have this shape already
+    "relu": lambda _: functional.relu,
+    "add": lambda _: torch.add,
+    "concat": lambda _: lambda *parts: torch.cat(parts, 1),
+    "mean": lambda _: lambda x: x.mean((2, 3)),
+    "flatten": lambda _: lambda x: x.flatten(1),
+    "max_pool2d": lambda layer: lambda x: functional.max_pool2d(x, *_sizes(layer), ceil_mode=layer.ceil),
+    "average_pool2d": lambda layer: lambda x: functional.avg_pool2d(x, *_sizes(layer), ceil_mode=layer.ceil),
+}
+
+
 class Network(torch.nn.Module):
     """A graph of the engine's layers, with copies of their parameters."""
 
@@ -24,7 +42,6 @@ class Network(torch.nn.Module):
         self._shapes = graph.shapes(batch=1)
         self._modules_of = torch.nn.ModuleDict()
         self._steps: list[tuple[str, Function, tuple[str, ...]]] = []
-        self._last = "scores"
         for name in graph.order():
             placed = graph.nodes[name]
             before = self._shapes[placed.inputs[0]]
@@ -33,29 +50,11 @@ class Network(torch.nn.Module):
             self._flat = before if placed.node.type == "flatten" else None
 
     def _function(self, name: str, layer, before: tuple[int, ...], own: dict[str, torch.Tensor]) -> Function:
-        match layer.type:
-            case "reshape":  # the data have this shape already
-                return lambda x: x
-            case "relu":
-                return functional.relu
-            case "add":
-                return torch.add
-            case "concat":
-                return lambda *parts: torch.cat(parts, 1)
-            case "mean":
-                return lambda x: x.mean((2, 3))
-            case "flatten":
-                return lambda x: x.flatten(1)
-            case "max_pool2d":
-                sizes = layer.kernel, layer.stride, layer.padding
-                return lambda x: functional.max_pool2d(x, *sizes, ceil_mode=layer.ceil)
-            case "average_pool2d":
-                sizes = layer.kernel, layer.stride, layer.padding
-                return lambda x: functional.avg_pool2d(x, *sizes, ceil_mode=layer.ceil)
+        if layer.type in FUNCTIONS:
+            return FUNCTIONS[layer.type](layer)
         module: torch.nn.Module
         if layer.type == "conv2d":
-            sizes = layer.kernel, layer.stride, layer.padding
-            module = torch.nn.Conv2d(before[3], layer.filters, *sizes, bias="bias" in own)
+            module = torch.nn.Conv2d(before[3], layer.filters, *_sizes(layer), bias="bias" in own)
             own["weight"] = own["weight"].permute(3, 2, 0, 1)
         elif layer.type == "batch_norm":
             module = torch.nn.BatchNorm2d(before[3], layer.epsilon, layer.momentum)
@@ -77,7 +76,7 @@ class Network(torch.nn.Module):
         values = {"features": x}
         for name, function, inputs in self._steps:
             values[name] = function(*(values[each] for each in inputs))
-        return values[self._last]
+        return values["scores"]
 
 
 class TorchImages:
@@ -122,7 +121,9 @@ class TorchImages:
         """Return the mean loss of the last step; for a single convolution, what `ConvolutionStep.loss` returns."""
         if not self._workload.single:
             return self._last.item()
-        return sum(float(each.square().sum()) for each in (self._last, *(each.grad for each in self._parameters)))
+        return sum(
+            each.detach().square().sum().item() for each in (self._last, *(each.grad for each in self._parameters))
+        )
 
     def close(self) -> None:
         torch.compiler.reset()

@@ -446,7 +446,7 @@ def test_every_layer_and_loss_without_random_numbers_is_compared():
 
 
 # The layer between the two linear layers of the networks below, which has twelve inputs, and its number of outputs.
-OTHER_SHAPES = (Linear, Flatten, Reshape, Slice, Select, Maxout)
+OTHER_SHAPES = (Linear, Flatten, Reshape, Slice, Select, Maxout, Max, Mean, Sum)
 HIDDEN = {node: (peer, 12) for node, peer in LAYERS if node.kind == "layer" and not isinstance(node, OTHER_SHAPES)}
 HIDDEN |= {node: (peer, 4) for node, peer in LAYERS if isinstance(node, Maxout)}
 # An optimizer, and the PyTorch optimizer with its options.

@@ -106,7 +106,9 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
-            "model": once(spec.model, "resolved", lambda: spec.model.model_copy(update={"inputs": inputs})),
+            "model": once(
+                spec.model, ("resolved", str(inputs)), lambda: spec.model.model_copy(update={"inputs": inputs})
+            ),
             "training": spec.training.model_copy(update={"shards": shards}),
             "checkpoints": _checkpoints(spec),
         }
@@ -238,6 +240,8 @@ def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: 
         return
     # Specs that differ in none of these take the same memory.
     same = (
+        str(spec.model.inputs),
+        job.metrics.task,
         spec.training.batch_size,
         spec.training.shards,
         spec.resources.model_dump_json(),
