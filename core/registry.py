@@ -22,6 +22,8 @@ _BOUNDS = {
 # Largest absolute value of a float whose field has no bound. The norm of a gradient overflows at 1.8e19 in float32, and
 # most of these numbers are factors of the gradient.
 LARGEST = 1e12
+# Largest absolute value of such an integer: larger ones overflow in products, as a stride times the size of a line.
+LARGEST_INTEGER = 1_000_000_000
 _registry: dict[str, dict[str, type[Registered]]] = {}
 
 
@@ -36,7 +38,7 @@ def hyperparameter(
 ) -> Any:
     """Declare a field of a `Registered` class, with its description and the bounds that are checked on construction.
 
-    A float without a bound on a side is bounded by `LARGEST` there.
+    A number without a bound on a side is bounded by `LARGEST` or `LARGEST_INTEGER` there.
     """
     metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt}
     return dataclasses.field(default=default, metadata=metadata)
@@ -78,8 +80,11 @@ class Registered:
         dataclasses.dataclass(frozen=True)(cls)
         cls.annotations = get_type_hints(cls)
         for field in dataclasses.fields(cls):
-            if cls.annotations[field.name] in {float, float | None, tuple[float, ...]}:
-                field.metadata = MappingProxyType(_bounded(field.metadata))
+            number = number_type(cls.annotations[field.name])
+            if number is not None:
+                field.metadata = MappingProxyType(
+                    _bounded(field.metadata, LARGEST if number is float else LARGEST_INTEGER)
+                )
         if "kind" in vars(cls):
             _registry.setdefault(cls.kind, {})
         if "type" in vars(cls):
@@ -103,20 +108,29 @@ class Registered:
         return dataclasses.replace(self, **changes)
 
 
-def _bounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a float with an upper and a lower bound."""
+def _bounded(metadata: Mapping[str, Any], largest: float) -> dict[str, Any]:
+    """The metadata of a number with an upper and a lower bound."""
     low, high = ("ge", "gt"), ("le", "lt")
     bounds = dict(metadata)
     if all(metadata[name] is None for name in low):
-        bounds["ge"] = -LARGEST
+        bounds["ge"] = -largest
     if all(metadata[name] is None for name in high):
-        bounds["le"] = LARGEST
+        bounds["le"] = largest
     return bounds
 
 
 def item_type(annotation: Any) -> Any:
     """Return X for a field of type `tuple[X, ...]`, and None for any other."""
     return get_args(annotation)[0] if get_origin(annotation) is tuple else None
+
+
+def number_type(annotation: Any) -> Any:
+    """Return float or int for a field of such a number, of a list of them, or of either, and None for any other."""
+    for each in alternatives(annotation) or (annotation,):
+        number = item_type(each) or each
+        if number in {float, int}:
+            return number
+    return None
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...] | None:

@@ -23,7 +23,7 @@ LABELLED: Final[frozenset[Task]] = frozenset({"classification", "binary"})
 
 
 def reads_images(layers: Sequence[Node | Composite | Entry]) -> bool:
-    """Return whether one of the layers that read "features" only accepts images."""
+    """Return whether one of the layers that read "features" accepts images, but no lists of numbers."""
     return any(node.images for node in readers(_entries(layers), FEATURES))
 
 

@@ -27,6 +27,7 @@ class _Dimension(Enum):
 
 #: placeholder for the batch size in a declared shape
 BATCH: Final = _Dimension.BATCH
+MOST_AXES = 16  # of a value; NumPy has at most 64, and some nodes use several for one
 KEPT_SHAPES = 8  # batch sizes for which a graph keeps its shapes
 DeclaredShape = tuple[int | _Dimension, ...]
 
@@ -168,6 +169,8 @@ class Graph:
                 shapes[name] = placed.node.infer(*(shapes[value] for value in placed.inputs))
             except ValueError as error:
                 raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}", name) from None
+            if len(shapes[name]) > MOST_AXES:
+                raise GraphError(f"the output of node {name!r} has {len(shapes[name])} axes: at most {MOST_AXES}", name)
         return shapes
 
     def multiply_adds(self, batch: int = 1) -> int:

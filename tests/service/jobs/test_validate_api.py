@@ -53,6 +53,21 @@ def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifica
     assert found["total_steps"] == job["progress"]["total_steps"]
 
 
+def test_a_model_of_images_names_the_shape_of_a_row(api: httpx.Client) -> None:
+    layers = [{"type": "conv2d", "filters": 3, "kernel": [1, 2]}, {"type": "flatten"}, {"type": "linear", "units": 10}]
+    body = hinge_job(**{"model.layers": layers, "model.inputs": [2, 4, 1]})
+    found = api.post("/v1/jobs/validate", json=body).json()
+    assert [layer["shape"] for layer in found["layers"]] == [["batch", 2, 3, 3], ["batch", 18], ["batch", 10]]
+    assert found["parameters"] == 2 * 3 + 3 + 18 * 10 + 10
+    job = api.post("/v1/jobs", json=body).json()
+    assert job["spec"] == found["spec"]
+    assert job["spec"]["model"]["inputs"] == [2, 4, 1]
+    without = {**body, "model": {"layers": layers}}
+    (error,) = api.post("/v1/jobs", json=without).json()["errors"]
+    assert error["field"] == "model.layers.0"
+    assert "Rows are images if model.inputs is their shape, [height, width, channels]" in error["message"]
+
+
 def test_parameters_that_layers_share_are_counted_once(api: httpx.Client) -> None:
     layers: list[dict[str, Any]] = [
         {"type": "linear", "units": 8, "name": "first"},
