@@ -28,7 +28,7 @@ FLOATS = [
     if (item_type(cls.annotations[field.name]) or cls.annotations[field.name]) is float
 ]
 SUM = {"type": "weighted_sum", "losses": [{"type": "softmax"}]}
-NEEDED = {"inverse": {"decay": 0.1}, "step": {"every": 1}, "multistep": {"at": [1]}}
+NEEDED = {"rrelu": {"lower": 0, "upper": 1}, "inverse": {"decay": 0.1}, "step": {"every": 1}, "multistep": {"at": [1]}}
 # The job here is a classifier, and whether a power overflows depends on the data.
 STARTING = [
     (kind, name, field)
