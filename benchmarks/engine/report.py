@@ -14,7 +14,6 @@ from benchmarks.common.results import QUIET, speedup
 from benchmarks.common.workload import Workload
 from benchmarks.engine.networks import ImageWorkload
 
-
 IMAGE_PEERS = ("eager", "eager last", "compiled last")
 PEERS = {"compiled", *IMAGE_PEERS}
 
