@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,7 +39,7 @@ def kill_descendants() -> None:
         return
     # Those whose parent ends become children of this process.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    while children := _children():
+    while children := children_of("self"):
         for child in children:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -47,11 +47,13 @@ def kill_descendants() -> None:
                 os.waitpid(child, 0)
 
 
-def _children() -> list[int]:
-    found = []
-    for thread in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # the thread has ended
-            found += [int(child) for child in (thread / "children").read_text().split()]
+def children_of(process: int | Literal["self"]) -> list[int]:
+    """The processes that a process has started (Linux); none if it has ended."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+                found += [int(child) for child in (thread / "children").read_text().split()]
     return found
 
 

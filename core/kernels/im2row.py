@@ -43,28 +43,26 @@ class Windows:
         """Return how many numbers the two buffers of `pack` hold."""
         if self.are_pixels:
             return 0, 0
-        blocks = list(self.blocks(images, channels))
+        whole, lines = self._most(channels)
+        whole = min(whole, images)
         line = self.count[1] * prod(self.kernel) * channels
-        whole = max((len(of) for of, _ in blocks), default=0)
-        return whole * prod(self.padded) * channels, max(
-            (len(of) * len(lines) * line for of, lines in blocks), default=0
-        )
+        return whole * prod(self.padded) * channels, whole * lines * line
 
     def blocks(self, images: int, channels: int) -> Iterator[tuple[range, range]]:
         """Yield the images and lines of windows of each block: whole images, or lines of a single image.
 
         The cut depends on nothing else, since BLAS chooses its kernels, and with them the bits, by the number of rows.
         """
+        whole, part = self._most(channels)
+        for image in range(0, images, whole):
+            for start in range(0, self.count[0], part):
+                yield range(image, min(image + whole, images)), range(start, min(start + part, self.count[0]))
+
+    def _most(self, channels: int) -> tuple[int, int]:
+        """Return the images of a full block, and the lines of each."""
         lines, line = self.count[0], self.count[1] * prod(self.kernel) * channels
         whole = BLOCK // (lines * line)
-        if whole:
-            for start in range(0, images, whole):
-                yield range(start, min(start + whole, images)), range(lines)
-            return
-        part = max(1, BLOCK // line)
-        for image in range(images):
-            for start in range(0, lines, part):
-                yield range(image, image + 1), range(start, min(start + part, lines))
+        return (whole, lines) if whole else (1, min(lines, max(1, BLOCK // line)))
 
 
 def pack(

@@ -22,7 +22,7 @@ class Schedule(Registered):
 
     def check_one_of(self, field: str, epochs_field: str) -> None:
         """Raise ValueError unless exactly one of two fields is given."""
-        given = [name for name in (field, epochs_field) if getattr(self, name) is not None]
+        given = [name for name in (field, epochs_field) if getattr(self, name) not in {None, ()}]
         if len(given) != 1:
             number = "not both" if given else "and has neither"
             raise ValueError(f"{self.type} needs {self.type}.{field} or {self.type}.{epochs_field}, {number}")

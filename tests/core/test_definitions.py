@@ -17,14 +17,19 @@ from core import (
     AdamW,
     AveragePrecision,
     BatchNorm,
+    Conv2d,
+    Flatten,
     Hinge,
     Huber,
     LeakyReLU,
     Linear,
+    MultistepDecay,
     NormClipping,
     ParameterLayout,
     Plan,
+    PolynomialDecay,
     Program,
+    Reshape,
     SigmoidCrossEntropy,
     SmoothL1,
     SoftMargin,
@@ -155,6 +160,18 @@ def linear():
     assert ours["scores.weight"].std() == pytest.approx(np.sqrt(6) * other.weight.std().item(), rel=0.01)
 
 
+def conv2d():
+    torch().manual_seed(0)
+    other = torch().nn.Conv2d(12, 2000, (2, 3))
+    layers = [Conv2d(filters=2000, kernel=(2, 3)), Flatten(), Linear(units=1)]
+    layout = ParameterLayout(build_classifier([Reshape(shape=(2, 3, 12)), *layers], 72).parameters())
+    ours = layout.views(initialize(layout, 0, np.float64))
+    weight = ours["1_conv2d.weight"]
+    assert weight.shape == tuple(other.weight.permute(2, 3, 1, 0).shape)
+    assert not ours["1_conv2d.bias"].any()
+    assert weight.std() == pytest.approx(np.sqrt(6) * other.weight.std().item(), rel=0.01)
+
+
 def batch_norm():
     graph = build_classifier([BatchNorm(momentum=1)], 3)
     plan = Plan(Program.compile(graph, ("scores",), batch=30, dtype=np.float64))
@@ -262,6 +279,27 @@ def step_decay():
     close([StepDecay(every=6).factor(step, 15, 3) for step in range(15)], rates)
 
 
+def rates_of_pytorch(schedule, **settings):
+    optimizer = torch().optim.SGD([torch().zeros(1, requires_grad=True)], lr=1)
+    torchs, rates = getattr(torch().optim.lr_scheduler, schedule)(optimizer, **settings), []
+    for _ in range(15):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        torchs.step()
+    return rates
+
+
+def multistep():
+    rates = rates_of_pytorch("MultiStepLR", milestones=[2, 3, 11], gamma=0.5)
+    close([MultistepDecay(at=(2, 3, 11), decay=0.5).factor(step, 15, 3) for step in range(15)], rates)
+    close([MultistepDecay(at_epochs=(2, 3, 11), decay=0.5).factor(3 * step, 45, 3) for step in range(15)], rates)
+
+
+def poly():
+    rates = rates_of_pytorch("PolynomialLR", total_iters=15, power=0.5)
+    close([PolynomialDecay(power=0.5).factor(step, 15, 3) for step in range(15)], rates)
+
+
 def roc_auc():
     marks = MARKS.copy()
     marks[:, 1], marks[:, 2] = 0, 1
@@ -279,8 +317,8 @@ def average_precision():
 # In the order of the table.
 CHECKS = [
     hinge_of_pytorch, hinge_of_scikit_learn, sums_over_targets, sigmoid_cross_entropy, huber_of_scikit_learn,
-    class_weights, class_weights_and_label_smoothing, leaky_relu, gelu, softplus, linear, batch_norm, adamw,
-    weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, roc_auc, average_precision,
+    class_weights, class_weights_and_label_smoothing, leaky_relu, gelu, softplus, linear, conv2d, batch_norm, adamw,
+    weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, multistep, poly, roc_auc, average_precision,
 ]  # fmt: skip
 
 

@@ -40,6 +40,7 @@ class Conv2d(Layer):
     """
 
     type: ClassVar[str] = "conv2d"
+    images: ClassVar[bool] = True
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     filters: int = hyperparameter(doc="Number of channels of the output.", ge=1)

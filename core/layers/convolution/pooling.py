@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from core.graph.node import Layer
 from core.layers.convolution.window import Axis, axes_of
@@ -24,6 +24,8 @@ BLOCK = 65_536
 
 class Pooling(Layer):
     """A reduction of each channel over windows of images (batch, height, width, channels)."""
+
+    images: ClassVar[bool] = True
 
     kernel: int | tuple[int, ...] = hyperparameter(doc="Height and width of a window, or one number for both.", ge=1)
     stride: int | tuple[int, ...] | None = hyperparameter(
@@ -74,9 +76,9 @@ class Pooling(Layer):
         """Yield, for each entry of a window, the windows in which it lies inside the image, and its pixels."""
         down, across = self.axes(x)
         every = slice(None)
-        for i in range(down.kernel):
+        for i in down.offsets:
             rows, ys = down.inside(i)
-            for j in range(across.kernel):
+            for j in across.offsets:
                 columns, xs = across.inside(j)
                 yield (every, rows, columns), (every, ys, xs)
 
@@ -84,7 +86,7 @@ class Pooling(Layer):
 def reduce(combine: Callable[..., Any], images: Array, axis: Axis, along: int, start: float, out: Array) -> None:
     """Combine the entries of windows along one axis of images. `start` is for windows without an entry."""
     before = (slice(None),) * along
-    entries = [tuple((*before, place) for place in axis.inside(number)) for number in range(axis.kernel)]
+    entries = [tuple((*before, place) for place in axis.inside(number)) for number in axis.offsets]
     first = next((each for each in entries if each[0][along] == slice(0, axis.count)), None)
     if first is None:
         out.fill(start)
@@ -99,6 +101,6 @@ def spread(combine: Callable[..., Any], windows: Array, axis: Axis, along: int, 
     """Add each window to its entries along one axis of images."""
     before = (slice(None),) * along
     out.fill(0)
-    for number in range(axis.kernel):
+    for number in axis.offsets:
         places, pixels = axis.inside(number)
         combine(out[(*before, pixels)], windows[(*before, places)], out=out[(*before, pixels)])

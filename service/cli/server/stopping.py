@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from service.processes import kill_descendants
+from service.guard import STOPPING
+from service.processes import child_environment, die_with_parent, kill_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MOST_SECONDS = 8.0  # from the signal; starting Ray, calls to a dead Ray and waiting for a lock can take minutes
+GRACE = 10.0  # seconds after which the guard does the same from outside; a busy machine may be late
 LOOK = 0.1  # seconds
 
 log = logging.getLogger(__name__)
@@ -30,7 +34,8 @@ class StopSignal:
     """Handles SIGINT and SIGTERM from its creation on. To be created and used in the main thread.
 
     If this process still runs `MOST_SECONDS` after the signal, then whatever it does, its child processes are killed,
-    `clean_up` is called, and it ends. The database and all files are as safe as after a crash.
+    `clean_up` is called, and it ends. If even that is blocked, a second process kills this one and its children soon
+    after. The database and all files are as safe as after a crash.
     """
 
     def __init__(self, clean_up: Callable[[], None] = nothing) -> None:
@@ -40,7 +45,8 @@ class StopSignal:
         os.set_blocking(writing, False)
         # The interpreter writes there immediately. It calls handlers only when the main thread leaves native code.
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=[reading], name="stopping", daemon=True).start()
+        numbers = _start_guard(reading)
+        threading.Thread(target=self._watch, args=[numbers], name="stopping", daemon=True).start()
         self._handle()
 
     def wait(self, seconds: float) -> bool:
@@ -53,7 +59,7 @@ class StopSignal:
         return self._received
 
     def _handle(self) -> None:
-        for number in SIGNALS:
+        for number in STOPPING:
             signal.signal(number, self._receive)
 
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
@@ -61,8 +67,10 @@ class StopSignal:
         self._received = True
 
     def _watch(self, numbers: int) -> None:
-        while os.read(numbers, 1)[0] not in SIGNALS:
+        while (number := os.read(numbers, 1)) and number[0] not in STOPPING:
             pass
+        if not number:
+            return  # the guard has ended, as at the end of this process
         self._received = True
         signal.alarm(0)  # Ray's handler, if it was called, would abort this process after three seconds
         time.sleep(MOST_SECONDS)
@@ -72,3 +80,25 @@ class StopSignal:
             self._clean_up()
         finally:
             os._exit(0)
+
+
+def _start_guard(reading: int) -> int:
+    """Start a `service.guard`, which reads the numbers of signals there; returns from where they are read then."""
+    numbers, writing = os.pipe()
+    guard = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "service.guard", str(MOST_SECONDS + GRACE)],
+        stdin=reading,
+        stdout=writing,
+        env=child_environment(),
+        start_new_session=True,  # Ctrl-C is for this process only
+        preexec_fn=die_with_parent,  # noqa: PLW1509  takes no lock that another thread could hold
+    )
+    os.close(reading)
+    os.close(writing)
+
+    def end() -> None:
+        guard.kill()
+        guard.wait()
+
+    atexit.register(end)
+    return numbers

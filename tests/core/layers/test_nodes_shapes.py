@@ -10,6 +10,7 @@ from core import (
     BATCH,
     Bias,
     Concat,
+    Crop,
     Embedding,
     Flatten,
     Graph,
@@ -18,6 +19,7 @@ from core import (
     Max,
     Maxout,
     Mean,
+    Min,
     OneHot,
     Plan,
     Program,
@@ -26,6 +28,8 @@ from core import (
     Slice,
     Softmax,
     Sum,
+    Upsample,
+    ZeroPad,
 )
 from core.gradcheck.check import check_graph
 from tests.core.fixtures.direct import evaluate
@@ -35,7 +39,7 @@ AXES = [(), (1,), (-1,), (2, 1), (1, -1), (3, 2, 1)]
 
 
 @pytest.mark.parametrize("axes", AXES, ids=str)
-@pytest.mark.parametrize(("cls", "function"), [(Sum, np.sum), (Mean, np.mean), (Max, np.max)])
+@pytest.mark.parametrize(("cls", "function"), [(Sum, np.sum), (Mean, np.mean), (Max, np.max), (Min, np.min)])
 def test_reductions(cls, function, axes):
     gone = axes or (1, 2, 3)
     value, gradient = evaluate(cls(axes=axes), X, upstream=2.0)
@@ -43,8 +47,7 @@ def test_reductions(cls, function, axes):
     slope = {
         Sum: np.ones_like(X),
         Mean: np.full_like(X, 1 / math.prod(X.shape[axis] for axis in gone)),
-        Max: (function(X, axis=gone, keepdims=True) == X).astype(float),
-    }[cls]
+    }.get(cls, (function(X, axis=gone, keepdims=True) == X).astype(float))
     np.testing.assert_allclose(gradient, 2 * slope, rtol=1e-15)
 
 
@@ -69,6 +72,18 @@ def test_reductions(cls, function, axes):
         (Softmax(), (7,), "softmax needs"),
         (LogSoftmax(), (7,), "log_softmax needs"),
         (Bias(), (7,), "bias needs"),
+        (ZeroPad(padding=1), (7, 4), r"zero_pad needs an input of .* three or more axes, not \(7, 4\)"),
+        (ZeroPad(padding=(1, 2, 3)), (7, 4, 4, 2), r"padding must be one number, or a list of 2 or 4, not \(1, 2, 3\)"),
+        (ZeroPad(channels=(1, 2, 3)), (7, 4, 4, 2), r"zero_pad\.channels must be .* of 1 or 2"),
+        (Upsample(factor=2), (7, 4), "upsample needs an input of"),
+        (Upsample(factor=(2, 1)), (7, 4, 3), r"upsample\.factor must be one number, or a list of 1, not \(2, 1\)"),
+        (Crop(margin=1), (7, 4), "crop needs an input of"),
+        (Crop(margin=(1, 2, 3)), (7, 4, 2), r"crop\.margin must be one number, or a list of 1 or 2"),
+        (
+            Crop(margin=(0, 2)),
+            (7, 5, 4, 2),
+            r"crop\.margin of \(0, 2\) leaves nothing of an input of shape \(7, 5, 4, 2\)",
+        ),
     ],
     ids=str,
 )
@@ -77,9 +92,76 @@ def test_invalid_shapes_raise(node, shape, message):
         node.infer(shape)
 
 
+@pytest.mark.parametrize(
+    ("sides", "shape", "around"),
+    [
+        (2, (6, 5, 3), ((2, 2), (2, 2))),
+        ((2, 1), (6, 5, 3), ((2, 2), (1, 1))),
+        ((2, 0, 1, 3), (6, 5, 3), ((2, 0), (1, 3))),
+        (2, (6, 3), ((2, 2),)),
+        ((2,), (6, 3), ((2, 2),)),
+        ((0, 2), (6, 3), ((0, 2),)),
+    ],
+    ids=str,
+)
+def test_padding_and_cropping(sides, shape, around):
+    x = np.random.default_rng(0).normal(size=(2, *shape))
+    padded = np.pad(x, ((0, 0), *around, (0, 0)))
+    inner = tuple(slice(before, size - after) for size, (before, after) in zip(shape, around, strict=False))
+    upstream = np.random.default_rng(1).normal(size=padded.shape)
+    value, gradient = evaluate(ZeroPad(padding=sides), x, upstream=upstream)
+    np.testing.assert_array_equal(value, padded)
+    whole = tuple(slice(before, before + size) for size, (before, _) in zip(shape, around, strict=False))
+    np.testing.assert_array_equal(gradient, upstream[:, *whole])
+    value, gradient = evaluate(Crop(margin=sides), x, upstream=(cut := x[:, *inner]) + 1)
+    np.testing.assert_array_equal(value, cut)
+    np.testing.assert_array_equal(gradient, np.pad(cut + 1, ((0, 0), *around, (0, 0))))
+
+
+@pytest.mark.parametrize(("channels", "around"), [(2, (2, 2)), ((3,), (3, 3)), ((0, 3), (0, 3))], ids=str)
+def test_padding_of_channels(channels, around):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    value, gradient = evaluate(ZeroPad(channels=channels), x, upstream=2.0)
+    np.testing.assert_array_equal(value, np.pad(x, ((0, 0), (0, 0), (0, 0), around)))
+    np.testing.assert_array_equal(gradient, np.full_like(x, 2))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(("factor", "shape"), [(2, (3, 2, 2)), ((3, 1), (1, 4, 2)), ((4, 5), (3, 1, 1)), (3, (4, 2))])
+def test_upsampling(factor, shape, mode):
+    x = np.random.default_rng(0).normal(size=(2, *shape))
+    factors = (factor,) * (len(shape) - 1) if isinstance(factor, int) else factor
+    # The weights of the pixels in each enlarged pixel, along each axis, written as a loop over the enlarged pixels.
+    weights = []
+    for size, times in zip(shape, factors, strict=False):
+        matrix = np.zeros((size * times, size))
+        for place, row in enumerate(matrix):
+            if mode == "nearest":
+                row[place // times] = 1
+            else:
+                below, beyond = divmod((place + 0.5) / times - 0.5, 1)
+                row[max(int(below), 0)] += 1 - beyond
+                row[min(int(below) + 1, size - 1)] += beyond
+        weights.append(matrix)
+    subscripts = "ai,niz->naz" if len(weights) == 1 else "ai,bj,nijz->nabz"
+    expected = np.einsum(subscripts, *weights, x)
+    upstream = np.random.default_rng(1).normal(size=expected.shape)
+    value, gradient = evaluate(Upsample(factor=factor, mode=mode), x, upstream=upstream)
+    np.testing.assert_allclose(value, expected, rtol=1e-13, atol=1e-14)
+    back = "ai,naz->niz" if len(weights) == 1 else "ai,bj,nabz->nijz"
+    np.testing.assert_allclose(gradient, np.einsum(back, *weights, upstream), rtol=1e-13, atol=1e-13)
+
+
+def test_multiply_adds_of_upsampling_count_the_products():
+    assert Upsample(factor=2).multiply_adds((5, 3, 4, 2)) == 0
+    assert Upsample(factor=(2, 3), mode="linear").multiply_adds((5, 3, 4, 2)) == 5 * (6 * 4 * 2 * 3 + 6 * 12 * 2 * 4)
+
+
 def test_ties_divide_the_gradient_equally():
     _, gradient = evaluate(Max(), [[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [-np.inf, -np.inf, 0.0]], upstream=[6, 6, 6])
     assert gradient.tolist() == [[0, 3, 3], [2, 2, 2], [0, 0, 6]]
+    _, gradient = evaluate(Min(), [[1.0, 3.0, 1.0], [np.inf, 0.0, np.inf]], upstream=[6, 6])
+    assert gradient.tolist() == [[3, 0, 3], [0, 6, 0]]
     value, gradient = evaluate(Maxout(), [[1.0, 1.0, 0.0, np.nextafter(0, 1)]], upstream=[[6.0, 6.0]])
     assert value.tolist() == [[1, np.nextafter(0, 1)]]
     assert gradient.tolist() == [[3, 3, 0, 6]]

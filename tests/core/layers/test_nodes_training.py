@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from core import (
     BATCH,
     BatchNorm,
+    ChannelDropout,
     Dropout,
     Graph,
     GraphError,
+    Identity,
     LayerNorm,
     Linear,
     ParameterLayout,
@@ -83,6 +85,23 @@ def test_dropout_keeps_elements_at_the_threshold():
     value, gradient = evaluate(Dropout(rate=0.25), [1.0, 2.0, 3.0], noise=[0.25, np.nextafter(np.float32(0.25), 0), 0])
     assert value.tolist() == [1 / 0.75, 0, 0]
     assert gradient.tolist() == [1 / 0.75, 0, 0]
+
+
+def test_channel_dropout_drops_whole_channels():
+    x, upstream = np.random.default_rng(0).normal(size=(2, 6, 3, 4, 5))
+    noise = np.random.default_rng(1).random((6, 1, 1, 5), np.float32)
+    value, gradient = evaluate(ChannelDropout(rate=0.4), x, upstream=upstream, noise=noise)
+    for sample, channel in np.ndindex(6, 5):
+        factor = 0 if noise[sample, 0, 0, channel] < 0.4 else 1 / 0.6
+        np.testing.assert_array_equal(value[sample, ..., channel], factor * x[sample, ..., channel])
+        np.testing.assert_array_equal(gradient[sample, ..., channel], factor * upstream[sample, ..., channel])
+    assert len(np.unique(value == 0)) == 2
+
+
+def test_channel_dropout_in_evaluation_and_of_lists():
+    assert ChannelDropout().evaluation() == Identity()
+    with pytest.raises(ValueError, match=r"channel_dropout needs an input of shape .*, not \(6, 5\); see dropout"):
+        ChannelDropout().infer((6, 5))
 
 
 def test_dropout_is_the_identity_in_evaluation():
