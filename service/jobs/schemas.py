@@ -217,7 +217,8 @@ class KeptView(BaseModel):
     details: dict[str, JsonValue] | None = Field(
         None,
         description="Of labels: `confusion`, the number of rows by true and predicted label, and `per_label`, lists of "
-        "precision, recall, F1 and number of rows. Null in lists of jobs.",
+        "precision, recall, F1 and number of rows, in the order of the classes or targets. Of a regression: "
+        "`per_target`, lists of the metrics of each target, null where one is not finite. Null in lists of jobs.",
     )
 
 

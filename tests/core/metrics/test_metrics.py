@@ -182,7 +182,22 @@ def test_one_row(metric, task, outputs):
         assert got == pytest.approx(expected, rel=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize("metric", [each for each in METRICS if "regression" in each.tasks], ids=lambda each: each.type)
+regressions = pytest.mark.parametrize(
+    "metric", [each for each in METRICS if "regression" in each.tasks], ids=lambda each: each.type
+)
+
+
+@regressions
+def test_each_target_has_the_value_that_it_has_alone(metric):
+    predictions, truth = draw("regression", 3, 0)
+    truth[:, 2] = 4  # constant
+    each = metric.of_each(tally(metric, predictions, truth), len(truth))
+    alone = [REFERENCES[metric.type](predictions[:, [k]], truth[:, [k]]) for k in range(3)]
+    assert each.shape == (3,)
+    np.testing.assert_allclose(each, alone, rtol=1e-12)
+
+
+@regressions
 def test_a_prediction_that_is_nan_gives_nan(metric):
     predictions, truth = draw("regression", 2, 0)
     predictions[7, 1] = np.nan

@@ -259,3 +259,11 @@ def test_standardized_targets_train_as_targets_that_were_standardized_before(tmp
     assert own.series["val/loss"] == before.series["val/loss"]
     for (_, ours), (_, theirs) in zip(own.series["val/max_error"], before.series["val/max_error"], strict=True):
         assert 0.1 * deviation[0] * theirs < ours < deviation[0] * theirs * 1.001
+
+
+def test_figures_of_a_target_that_are_not_defined_are_null(tmp_path: Path, datasets: dict[Task, DatasetInfo]) -> None:
+    """R² has no value for one row."""
+    spec = job_of("regression", **{"data.validation": 1 / ROWS})
+    found = completed(assignment(spec, datasets["regression"], tmp_path)).evaluated.details["per_target"]
+    assert found["r2"] == [None, None]
+    assert None not in found["max_error"]
