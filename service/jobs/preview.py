@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel, Field
 
 from core import BATCH, Task, build_classifier
+from service.datasets.outputs import output_names
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.new_job import spec_json
+from service.jobs.target_warnings import target_warnings
+from workers.data.dataset import DatasetInfo
 from workers.job.index_columns import changed_indices
 from workers.job.memory import memory_per_worker
 from workers.job.normalization import normalized_values, normalizing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from core import Graph, Layer
     from service.settings import Settings
-    from workers.data.dataset import DatasetInfo
     from workers.job.resolve import ResolvedJob
 
 
@@ -60,8 +62,9 @@ class JobPreview(BaseModel):
     warnings: list[FieldProblemView] = Field(description="Settings that are allowed but may be mistakes.")
 
 
-def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPreview:
-    """Preview of a resolved job on a dataset."""
+def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -> JobPreview:
+    """Preview of a resolved job on a dataset, of which a job would store this snapshot."""
+    dataset = DatasetInfo.from_json(snapshot)
     graph = build_classifier(job.spec.model.layers, dataset.features)
     return JobPreview(
         spec=spec_json(job),
@@ -76,7 +79,11 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
         memory_per_worker_bytes=memory_per_worker(job, dataset),
         warnings=[
             FieldProblemView(field=field, message=message)
-            for field, message in (*_warnings(job, graph, settings), *_changed_indices(job, graph, dataset.features))
+            for field, message in (
+                *_warnings(job, graph, settings),
+                *_changed_indices(job, graph, dataset.features),
+                *target_warnings(job, dataset, output_names(snapshot)),
+            )
         ],
     )
 

@@ -10,13 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 from sklearn.utils.class_weight import compute_class_weight
 
 from core import Hinge, Task, WeightedSum
-from tests.workers.fixtures.helpers import assignment, completed
+from tests.workers.fixtures.helpers import assignment, completed, train
 from tests.workers.fixtures.tasks import LOSSES, OUTPUTS, ROWS, dataset_of, job_of
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split
 from workers.job.metrics import METRICS, JobMetrics
 from workers.job.resolve import SpecError, resolve
 from workers.job.spec import JobSpec
+from workers.training.trainer import NonFiniteStepError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -259,6 +260,35 @@ def test_standardized_targets_train_as_targets_that_were_standardized_before(tmp
     assert own.series["val/loss"] == before.series["val/loss"]
     for (_, ours), (_, theirs) in zip(own.series["val/max_error"], before.series["val/max_error"], strict=True):
         assert 0.1 * deviation[0] * theirs < ours < deviation[0] * theirs * 1.001
+
+
+@pytest.mark.parametrize(
+    ("changes", "truth", "advice"),
+    [
+        (
+            {},
+            2e5,
+            "data.standardize_targets true (target 1 has the mean {:.3g} and the standard deviation {:.3g}), or a",
+        ),
+        ({"data.standardize": False}, 2e5, "data.standardize_targets true"),
+        ({}, 1, "a smaller learning rate may help"),
+        ({"data.standardize": False}, 1, "features on a smaller scale, or a smaller"),
+        ({"data.standardize_targets": True}, 2e5, "a smaller learning rate may help"),
+    ],
+)
+def test_advice_for_a_loss_that_is_not_finite_names_what_this_job_can_change(
+    tmp_path: Path, changes: dict[str, Any], truth: float, advice: str
+) -> None:
+    targets = truth + np.random.default_rng(0).normal(size=(ROWS, 2)) * truth * (0.2, 0.1)
+    dataset = dataset_of("regression", tmp_path, targets)
+    given = {"loss": {"type": "squared_error"}, "data.standardize_targets": False, "optimizer.lr": 1e12} | changes
+    error = train(assignment(job_of("regression", **given), dataset, tmp_path)).finished[0]
+    assert isinstance(error, NonFiniteStepError)
+    message = str(error).partition("; ")[2]
+    first = targets[split(ROWS, 0.2, 5)[0], 0]
+    assert message.startswith(advice.format(first.mean(), first.std()))
+    assert ("standardize_targets" in message) == ("standardize_targets" in advice)
+    assert ("features" in message) == ("data.standardize" in changes)
 
 
 def test_figures_of_a_target_that_are_not_defined_are_null(tmp_path: Path, datasets: dict[Task, DatasetInfo]) -> None:
