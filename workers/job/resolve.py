@@ -14,7 +14,7 @@ from workers.job.data import augmentations_of, split_rows, split_sizes
 from workers.job.metrics import JobMetrics
 from workers.job.normalization import normalized_values, normalizing
 from workers.job.once import Once
-from workers.job.task import TaskError, content, tasks_of
+from workers.job.task import LABEL_HINT, content, misfit, tasks_of
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
@@ -218,18 +218,22 @@ def _check_task(
     spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: list[FieldProblem], once: Once
 ) -> JobMetrics | None:
     """Check that the loss, the dataset and the last layer fit each other; return the job's metrics if they do."""
-    try:
-        tasks = tasks_of(spec.loss, dataset)
-    except TaskError as error:
-        problems.append(FieldProblem("loss", str(error)))
+    tasks = tasks_of(spec.loss, dataset)
+    if not tasks:
+        try:
+            found = None if dataset.classes else _other_than_zero_and_one(dataset, once)
+        except DatasetError:
+            found = None  # what is wrong with the file is reported for a loss that fits
+        problems.append(FieldProblem("loss", misfit(spec.loss, dataset, zeros_and_ones=found is None)))
         return None
     _, *outputs = once(graph, "scores", lambda: graph.shapes(batch=1)["scores"])
     task = next((task for task, needed in tasks.items() if outputs == [needed]), None)
     if task is None:
         last, needed = f"model.layers.{len(spec.model.layers) - 1}", " or ".join(map(str, tasks.values()))
         given = " x ".join(map(str, outputs)) or "no list of"
+        noun = "score" if given == "1" else "scores"
         message = (
-            f"gives {given} scores, but dataset {spec.data.dataset!r} has {content(dataset)}: the last layer must "
+            f"gives {given} {noun}, but dataset {spec.data.dataset!r} has {content(dataset)}: the last layer must "
         )
         problems.append(FieldProblem(last, f"{message}give {needed} for {spec.loss.type}"))
         return None
@@ -261,7 +265,7 @@ def _check_task(
 
 def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> None:
     try:
-        found = once(dataset, "zeros and ones", lambda: first_other(open_truth(dataset), (0, 1)))
+        found = _other_than_zero_and_one(dataset, once)
     except DatasetError as error:
         problems.append(FieldProblem("data.dataset", str(error)))
         return
@@ -271,9 +275,15 @@ def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[Fi
             FieldProblem(
                 "loss",
                 f"{spec.loss.type} needs targets of 0 and 1, but target {column + 1} of row {row + 1} of dataset "
-                f"{spec.data.dataset!r} is {value:g}: must be a loss for regression, such as squared_error",
+                f"{spec.data.dataset!r} is {value:g}: must be a loss for regression, such as squared_error, or the "
+                f"dataset registered otherwise: {LABEL_HINT}",
             )
         )
+
+
+def _other_than_zero_and_one(dataset: DatasetInfo, once: Once) -> tuple[int, int, float] | None:
+    """Row, column and value of the first target that is neither 0 nor 1, if there is one. Raises `DatasetError`."""
+    return once(dataset, "zeros and ones", lambda: first_other(open_truth(dataset), (0, 1)))
 
 
 def _check_metrics(spec: JobSpec, metrics: JobMetrics, problems: list[FieldProblem]) -> None:
@@ -284,14 +294,8 @@ def _check_metrics(spec: JobSpec, metrics: JobMetrics, problems: list[FieldProbl
         "training.early_stopping.metric": None if stopping is None else stopping.metric,
     }
     for field, metric in compared.items():
-        if metric is not None and metric not in metrics.validation_series:
-            problems.append(
-                FieldProblem(
-                    field,
-                    f"is {metric}, which a {metrics.task} job with {metrics.outputs} outputs does not have: must be "
-                    f"one of {', '.join(metrics.validation_series)}",
-                )
-            )
+        if metric is not None and (message := metrics.refusal(metric)) is not None:
+            problems.append(FieldProblem(field, message))
 
 
 def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:

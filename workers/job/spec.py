@@ -13,7 +13,7 @@ from core.penalties.l2 import L2
 from core.registry import LARGEST
 from workers.data.splitting import Chunks
 from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
-from workers.job.metrics import EpochMetric
+from workers.job.metrics import ComparedMetric
 from workers.machine.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class RegularizationSpec(StrictModel):
 class EarlyStoppingSpec(StrictModel):
     """Stops training when a metric on the validation rows no longer improves."""
 
-    metric: EpochMetric = Field("val/loss", description="Metric that is compared after every epoch.")
+    metric: ComparedMetric = Field("val/loss", description="Metric that is compared after every epoch.")
     patience: int = Field(
         5, ge=1, le=1_000_000, description="Number of epochs without improvement after which training stops."
     )
@@ -237,7 +237,7 @@ class CheckpointsSpec(StrictModel):
     every_steps: int | None = Field(None, ge=1)
     every_epochs: int | None = Field(None, ge=1)
     keep: int = Field(2, ge=1, le=1000, description="Number of checkpoints to keep, the latest ones.")
-    best: EpochMetric = Field(
+    best: ComparedMetric = Field(
         "val/loss", description="Every checkpoint also holds the parameters with the best value of this metric so far."
     )
 
