@@ -10,6 +10,7 @@ import typer
 from service.cli.connection import DEFAULT_URL, Url, connected
 from service.cli.tables import print_table
 from service.cli.terminal import fail, say
+from service.short_text import counted
 
 if TYPE_CHECKING:
     from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow
@@ -78,7 +79,7 @@ def list_datasets(url: Url = DEFAULT_URL) -> None:
             str(entry["version"]),
             str(entry["rows"]),
             str(entry["features"]),
-            str(len(entry["classes"]) or f"{entry['targets']} targets"),
+            str(len(entry["classes"]) or counted(entry["targets"], "target")),
             entry["label"] or "",
             entry["dtype"],
             "x".join(map(str, entry["shape"] or [])),
@@ -108,7 +109,7 @@ def show_dataset(
         parts = ", ".join(f"{value} {count}" for value, count in dataset["splits"].items())
         say(f"rows by {dataset['split_column']}: {parts}")
     for version in dataset["versions"]:
-        say(f"  version {version['version']}: {version['rows']} rows, created {version['created_at']}")
+        say(f"  version {version['version']}: {counted(version['rows'], 'row')}, created {version['created_at']}")
     _print_rows(dataset, preview)
     if contact_sheet:
         contact_sheet.write_bytes(picture)
@@ -132,8 +133,9 @@ def _shape(text: str) -> list[int]:
 
 
 def _summary(dataset: Dataset) -> str:
-    outputs = f"{len(dataset['classes'])} classes" if dataset["classes"] else f"{dataset['targets']} targets"
-    return f"{dataset['rows']} rows, {dataset['features']} features, {outputs}"
+    classes, targets = len(dataset["classes"]), dataset["targets"]
+    outputs = counted(classes, "class", "classes") if classes else counted(targets, "target")
+    return f"{counted(dataset['rows'], 'row')}, {counted(dataset['features'], 'feature')}, {outputs}"
 
 
 def _print_rows(dataset: DatasetDetail, preview: list[PreviewRow]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel, Field
 
 from core import BATCH, Task, build_classifier
+from core.names import counted
 from service.datasets.outputs import output_names
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
@@ -108,20 +109,22 @@ def _warnings(job: ResolvedJob, graph: Graph, settings: Settings) -> Iterator[tu
     if enough < resources.lanes:
         yield (
             "resources.workers",
-            f"{shards} shards on {resources.lanes} threads: some threads compute {most} and others less. {enough} "
-            f"threads would be as fast; training.shards of {most * resources.lanes} would use all",
+            f"{counted(shards, 'shard')} on {counted(resources.lanes, 'thread')}: some threads compute {most} and "
+            f"others less. {counted(enough, 'thread')} would be as fast; training.shards of "
+            f"{most * resources.lanes} would use all",
         )
     yield from _small_normalizations(job, graph, shards)
     last = job.train_rows % training.batch_size
     if 0 < last < shards:
         yield (
             "training.batch_size",
-            f"the last batch of an epoch has {last} rows for {shards} shards: some shards are empty in that step",
+            f"the last batch of an epoch has {counted(last, 'row')} for {counted(shards, 'shard')}: some shards are "
+            "empty in that step",
         )
     if job.validation_rows == 0:
         yield job.validation_field, "there are no validation rows: there will be no metrics under val/"
     if settings.cluster_cpus is None:
-        yield "resources", f"the service does not know whether the cluster has {resources.total['CPU']} CPUs"
+        yield "resources", f"the service does not know whether the cluster has {counted(resources.total['CPU'], 'CPU')}"
 
 
 # By the field that changes the columns: what to do instead.
@@ -154,8 +157,8 @@ def _small_normalizations(job: ResolvedJob, graph: Graph, shards: int) -> Iterat
             if values < FEW_VALUES:
                 yield (
                     "training.batch_size",
-                    f"{name} normalizes each shard by itself, and the smallest shard of {place} has {values} values of "
-                    f"each feature: with fewer than {FEW_VALUES}, their mean and variance are noise. A larger batch, "
-                    "or fewer training.shards, have more",
+                    f"{name} normalizes each shard by itself, and the smallest shard of {place} has "
+                    f"{counted(values, 'value')} of each feature: with fewer than {FEW_VALUES}, their mean and "
+                    "variance are noise. A larger batch, or fewer training.shards, have more",
                 )
                 return

@@ -7,6 +7,7 @@ from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 from core import BATCH, Graph, GraphError, ModelError, build_classifier, with_loss
+from core.names import counted
 from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
 from workers.job.balanced import BalancedLoss, balanced_weights
@@ -309,7 +310,9 @@ def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
         if isinstance(numbers, list) and len(numbers) not in lengths:
             expected = " or ".join(f"{length} ({name})" for length, name in lengths.items())
             problems.append(
-                FieldProblem(f"data.scale.{field}", f"has {len(numbers)} numbers: must be one number, or {expected}")
+                FieldProblem(
+                    f"data.scale.{field}", f"has {counted(len(numbers), 'number')}: must be one number, or {expected}"
+                )
             )
 
 
@@ -420,11 +423,12 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
     """Check batch and shards; return the number of shards."""
     training = spec.training
     if training.batch_size > train_rows:
+        verb = "is" if train_rows == 1 else "are"
         problems.append(
             FieldProblem(
                 "training.batch_size",
-                f"is {training.batch_size}, but only {train_rows} rows are left for training: must be at most "
-                f"{train_rows}",
+                f"is {training.batch_size}, but only {counted(train_rows, 'row')} {verb} left for training: must be at "
+                f"most {train_rows}",
             )
         )
     if training.shards is None:
@@ -437,7 +441,8 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
         problems.append(
             FieldProblem(
                 "training.shards",
-                f"is {shards}, but a batch has only {training.batch_size} rows: must be at most {training.batch_size}",
+                f"is {shards}, but a batch has only {counted(training.batch_size, 'row')}: must be at most "
+                f"{training.batch_size}",
             )
         )
     return shards

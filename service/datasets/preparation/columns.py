@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
+from core.names import counted
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
     if found > WIDEST:
         raise DatasetError(f"{place(rows, name, 0)} has {found} numbers; at most {WIDEST} are read")
     if width is not None and found != width:
-        raise DatasetError(f"{place(rows, name, 0)} has {found} numbers where the first file has {width}")
+        raise DatasetError(f"{place(rows, name, 0)} has {counted(found, 'number')} where the first file has {width}")
     if values.null_count:
         raise DatasetError(f"{place(rows, name, _first(values.is_null()) // found)} has a list with a null in it")
     matrix: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(len(column), found)
@@ -93,8 +94,9 @@ def _length(rows: Rows, name: str, column: pa.Array, width: int | None) -> int:
     expected = int(lengths[0]) if width is None and len(lengths) else width
     ragged = np.flatnonzero(lengths != expected)
     if ragged.size:
+        length = int(lengths[ragged[0]])
         raise DatasetError(
-            f"{place(rows, name, int(ragged[0]))} has a list of {lengths[ragged[0]]} numbers and the first row one of "
+            f"{place(rows, name, int(ragged[0]))} has a list of {counted(length, 'number')} and the first row one of "
             f"{expected}; every row needs as many"
         )
     return int(expected or 0)

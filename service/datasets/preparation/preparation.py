@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.names import counted
 from service.datasets.files.opening import file_bytes
 from service.datasets.files.unpacking import Unpacker
 from service.datasets.preparation.class_names import published_names
@@ -148,7 +149,7 @@ class _Pass:
                 statistics.update(chunk)
                 rows += piece.batch.num_rows
             if statistics is None or rows < 2:
-                raise DatasetError(f"has {rows} rows; at least 2 are needed")
+                raise DatasetError(f"has {counted(rows, 'row')}; at least 2 are needed")
             shape = self._shape()
             classes, order = encoder.classes() if encoder else ((), None)
             values, positions = splitter.values() if splitter else ([], None)
@@ -186,7 +187,7 @@ class _Pass:
             raise DatasetError(f"an image has a height and a width, and may have channels; its shape is not {given}")
         if prod(given) != width:
             sizes = " x ".join(map(str, given))
-            raise DatasetError(f"has rows of {width} numbers; images of {sizes} need {prod(given)}")
+            raise DatasetError(f"has rows of {counted(width, 'number')}; images of {sizes} need {prod(given)}")
         return (*given, 1) if len(given) == 2 else tuple(given)
 
 
