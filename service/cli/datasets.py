@@ -9,11 +9,11 @@ import typer
 
 from service.cli.connection import DEFAULT_URL, Url, connected
 from service.cli.tables import print_table
-from service.cli.terminal import fail, say
+from service.cli.terminal import fail, say, warn
 from service.short_text import counted
 
 if TYPE_CHECKING:
-    from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow
+    from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow, RegisteredDataset
 
 datasets = typer.Typer(help="Register, list and show datasets.", no_args_is_help=True)
 
@@ -66,6 +66,7 @@ def add_dataset(
         else:
             dataset = client.register_dataset(name, _place(file), label, labels=labels and _place(labels), **options)
     say(f"{dataset['name']}: {_summary(dataset)}")
+    _show_warnings(dataset)
 
 
 @datasets.command("list")
@@ -110,6 +111,7 @@ def show_dataset(
         say(f"rows by {dataset['split_column']}: {parts}")
     for version in dataset["versions"]:
         say(f"  version {version['version']}: {counted(version['rows'], 'row')}, created {version['created_at']}")
+    _show_warnings(dataset)
     _print_rows(dataset, preview)
     if contact_sheet:
         contact_sheet.write_bytes(picture)
@@ -136,6 +138,11 @@ def _summary(dataset: Dataset) -> str:
     classes, targets = len(dataset["classes"]), dataset["targets"]
     outputs = counted(classes, "class", "classes") if classes else counted(targets, "target")
     return f"{counted(dataset['rows'], 'row')}, {counted(dataset['features'], 'feature')}, {outputs}"
+
+
+def _show_warnings(dataset: RegisteredDataset | DatasetDetail) -> None:
+    for warning in dataset.get("warnings", []):  # an older service has none
+        warn(f"{warning['field']}: {warning['message']}")
 
 
 def _print_rows(dataset: DatasetDetail, preview: list[PreviewRow]) -> None:

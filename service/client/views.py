@@ -200,6 +200,13 @@ class Event(TypedDict):
     data: dict[str, Any] | None
 
 
+class FieldNote(TypedDict):
+    """A message about a field."""
+
+    field: str
+    message: str
+
+
 class Dataset(TypedDict):
     """A version of a dataset."""
 
@@ -247,7 +254,13 @@ class Version(TypedDict):
     created_at: str
 
 
-class DatasetDetail(Dataset):
+class RegisteredDataset(Dataset):
+    """A version of a dataset that was registered, and what is allowed but may be a mistake."""
+
+    warnings: list[FieldNote]
+
+
+class DatasetDetail(RegisteredDataset):
     """A version of a dataset with its columns and statistics."""
 
     columns: list[Column]
@@ -283,13 +296,6 @@ class Layer(TypedDict):
     type: str
     shape: list[int | str]
     parameters: int
-
-
-class FieldNote(TypedDict):
-    """A message about a field."""
-
-    field: str
-    message: str
 
 
 class Preview(TypedDict):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from core.names import counted
+from service.datasets.readers.reading import NoNumbersError
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
     elif pt.is_list(kind) or pt.is_large_list(kind):
         kind, values, found = kind.value_type, column.flatten(), _length(rows, name, column, width)
     if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind)):
-        raise DatasetError(
-            f"{rows.file_of(name)}: column {name!r} has type {column.type}; features are numbers or lists of as many "
-            "numbers in each row"
+        raise NoNumbersError(
+            f"{rows.file_of(name)}: column {name!r} has type {column.type}; features and targets are numbers or lists "
+            "of as many numbers in each row",
+            name,
         )
     if not found:
         raise DatasetError(f"{place(rows, name, 0)} has an empty list; features are at least one number")
