@@ -10,7 +10,7 @@ import typer
 
 from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, spec_in
 from service.cli.live.live import follow
-from service.cli.tables import print_table
+from service.cli.tables import figure, print_table
 from service.cli.terminal import fail, output, say, warn, write, writes_to_terminal
 from service.client.job import ARROW
 from service.short_text import counted
@@ -190,4 +190,4 @@ def _watch(job: Job) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else figure(value)
