@@ -59,7 +59,9 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
         for layer in preview["layers"]
     ]
     print_table(("layer", "type", "output", "parameters"), rows)
-    say(f"{preview['task']}; metrics: {', '.join(preview['metrics']) or 'none, without validation rows'}")
+    positive = preview.get("positive_class")
+    task = f"{preview['task']}, positive class {positive}" if positive is not None else preview["task"]
+    say(f"{task}; metrics: {', '.join(preview['metrics']) or 'none, without validation rows'}")
     memory = preview["memory_per_worker_bytes"] / 2**20
     say(f"{counted(preview['parameters'], 'parameter')}, {memory:,.1f} MiB in each worker")
     say(f"{counted(preview['train_rows'], 'row')} to train on, {preview['validation_rows']:,} to validate on")

@@ -95,6 +95,7 @@ class JobData(TypedDict):
     dataset: JobDataset | None
     progress: Progress
     task: str
+    positive_class: str | None
     ranked_by: str | None
     metrics: dict[str, float | None]
     kept: Kept | None
@@ -303,6 +304,7 @@ class Preview(TypedDict):
 
     spec: dict[str, Any]
     task: str
+    positive_class: str | None
     metrics: list[str]
     parameters: int
     layers: list[Layer]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from core import BATCH, Task, build_classifier
 from core.names import counted
-from service.datasets.outputs import output_names
+from service.datasets.outputs import output_names, positive_class
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.new_job import spec_json
@@ -47,6 +47,10 @@ class JobPreview(BaseModel):
 
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
     task: Task = Field(description="What the model is trained for, as the loss and the dataset decide it.")
+    positive_class: str | None = Field(
+        description="Of two classes, the one of label 1: precision, recall, F1, average precision and ROC AUC are its "
+        "figures. Null otherwise."
+    )
     metrics: list[str] = Field(
         description="Metrics on the validation rows, first that by which the job is ranked; empty without such rows.",
         examples=[["val/accuracy", "val/loss"]],
@@ -70,6 +74,7 @@ def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -
     return JobPreview(
         spec=spec_json(job),
         task=job.metrics.task,
+        positive_class=positive_class(dataset.classes),
         metrics=validation_metrics(job),
         parameters=job.parameters,
         layers=list(_layers(job, graph)),

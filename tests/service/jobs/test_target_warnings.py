@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from service.jobs.preview import preview
+from service.jobs.schemas import job_view
 from service.settings import Settings
+from service.store.models import Job
+from service.tracking.description import NOTE, tags_of
 from tests.workers.fixtures.tasks import ROWS, dataset_of, job_of
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
@@ -60,3 +64,19 @@ def test_targets_that_are_stored_in_coarse_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["classification", "binary", "multilabel"])
 def test_labels_have_no_such_warnings(tmp_path: Path, task: Task) -> None:
     assert warnings_of(tmp_path, task) == {}
+
+
+def test_the_positive_class_of_two_is_named(tmp_path: Path) -> None:
+    """Label 1 is that of the second class, in ascending order."""
+    for task, outputs, expected in (("binary", 1, "1"), ("binary", 2, "1"), ("classification", 3, None)):
+        info = dataset_of(task, tmp_path)
+        loss = {"loss": {"type": "sigmoid_cross_entropy"}, "model.layers": [{"type": "linear", "units": outputs}]}
+        job = resolve(JobSpec.model_validate(job_of(task, **loss)), info)
+        assert preview(job, asdict(info), Settings()).positive_class == expected
+        rows = {"spec": job.spec.model_dump(mode="json"), "dataset": asdict(info), "total_steps": 5, "task": task}
+        counts = dict.fromkeys(("step", "epoch", "priority", "restarts", "attempt"), 0)
+        times = {"created_at": datetime.now(UTC), "validation_metrics": [], "latest_metrics": {}}
+        stored = Job(id="job_1", name="a", experiment="e", state="queued", **rows, **counts, **times)
+        assert job_view(stored, None).positive_class == expected
+        note = tags_of(stored, {})[NOTE]
+        assert ("positive class: 1" in note) == (expected is not None)
