@@ -96,7 +96,7 @@ scaling: .venv/installed  ## measure the cost of messages and write docs/scaling
 	$(BIN)/python -m benchmarks.scaling
 
 test-torch: .venv-bench/installed  ## the tests that need PyTorch
-	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/test_definitions.py tests/core/optimizers/test_optimizers.py
+	.venv-bench/bin/python -m pytest tests/core/test_torch_comparison.py tests/core/test_torch_images.py tests/core/test_definitions.py tests/core/optimizers/test_optimizers.py
 
 # The next `make` after a change of the lock file removes CuPy again.
 test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on the machine

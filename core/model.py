@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from core.arrays import Array, aligned_zeros
 from core.plan.indices import IndexCheck
 from core.plan.layout import ParameterLayout
+from core.plan.passes import rows_per_pass
 from core.plan.plan import Plan
 from core.plan.program import Program
 
@@ -37,11 +39,13 @@ class Model:
         self.indices = IndexCheck(graph)
         self._programs: dict[int, Program] = {}
         self._plans: dict[int, Plan] = {}
+        self._memory = aligned_zeros((0,), np.uint8)
 
     def plan(self, rows: int) -> Plan:
         """Return the plan of the forward pass in evaluation from a batch of `rows` to "scores".
 
-        There is one plan for each number of rows, so only one thread may use a model: see `with_own_plans`.
+        There is one plan for each number of rows, and all of them share memory: their inputs and scores last until
+        another one is used. So only one thread may use a model: see `with_own_plans`.
         """
         if rows not in self._plans:
             if rows not in self._programs:
@@ -52,13 +56,21 @@ class Model:
                     dtype=self.parameters.dtype,
                     backward=False,
                 )
-            self._plans[rows] = Plan(self._programs[rows], layout=self.layout, parameters=self.parameters)
+            program = self._programs[rows]
+            if self._memory.nbytes < program.nbytes:
+                self._memory = aligned_zeros((program.nbytes,), np.uint8)
+            self._plans[rows] = Plan(program, memory=self._memory, layout=self.layout, parameters=self.parameters)
         return self._plans[rows]
+
+    @cached_property
+    def rows_per_pass(self) -> int:
+        """How many rows go through the model at once; the last pass may have fewer."""
+        return rows_per_pass(self.graph)
 
     def with_own_plans(self) -> Model:
         """Return a model for another thread: it shares graph, parameters and programs, but no plan."""
         other = copy(self)
-        other._plans = {}
+        other._plans, other._memory = {}, aligned_zeros((0,), np.uint8)
         return other
 
     def load(self, tensors: Mapping[str, Array]) -> None:

@@ -119,6 +119,12 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(
         Limits.batch_bytes, gt=0, description="Maximum memory of the values of all layers of a job for one batch."
     )
+    max_worker_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Maximum memory of the arrays of a worker on CPUs; default: that of the machine with "
+        "`gradfleet up`, and no limit with `gradfleet serve`.",
+    )
     requests_per_second: float = Field(
         100,
         ge=1,
@@ -178,7 +184,7 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """Limits on the size of a job."""
-        return Limits(parameters=self.max_parameters, batch_bytes=self.max_batch_bytes)
+        return Limits(self.max_parameters, self.max_batch_bytes, self.max_worker_bytes)
 
     @property
     def mlflow_link(self) -> str | None:

@@ -7,10 +7,14 @@ from enum import Enum
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
+from core.graph.multipliers import multiplied
 from core.names import suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from core.arrays import Shape
+    from core.graph.multipliers import Multipliers
     from core.graph.node import Node, ParameterDeclaration
 
 
@@ -23,16 +27,20 @@ class _Dimension(Enum):
 
 #: placeholder for the batch size in a declared shape
 BATCH: Final = _Dimension.BATCH
+MOST_AXES = 16  # of a value; NumPy has at most 64, and some nodes use several for one
 KEPT_SHAPES = 8  # batch sizes for which a graph keeps its shapes
 DeclaredShape = tuple[int | _Dimension, ...]
 
 
 class GraphError(ValueError):
-    """An invalid graph. The message names the nodes. `node` is the invalid node, if it is a single one."""
+    """An invalid graph. The message names the nodes.
 
-    def __init__(self, message: str, node: str | None = None) -> None:
+    `node` is the invalid node, if it is a single one, and `field` what is wrong about its place, if it is one thing.
+    """
+
+    def __init__(self, message: str, node: str | None = None, field: str | None = None) -> None:
         super().__init__(message)
-        self.node = node
+        self.node, self.field = node, field
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,23 @@ class Input:
 
 @dataclass(frozen=True)
 class Placed:
-    """A node in a graph: the names of its inputs, and of the node whose parameters it uses, by default its own."""
+    """A node in a graph: the names of its inputs, and of the node whose parameters it uses, by default its own.
+
+    `multipliers` are those of its own parameters, by name.
+    """
 
     node: Node
     inputs: tuple[str, ...]
     owner: str
+    multipliers: Mapping[str, Multipliers] | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes that are shown as one, such as those of a block: what they are, and their names, the last one its own."""
+
+    type: str
+    nodes: tuple[str, ...]
 
 
 class Graph:
@@ -62,6 +82,10 @@ class Graph:
     def __init__(self) -> None:
         self.inputs: dict[str, Input] = {}
         self.nodes: dict[str, Placed] = {}
+        #: by name, which is that of the last node
+        self.groups: dict[str, Group] = {}
+        #: auxiliary scores, and the factors of their losses
+        self.heads: dict[str, float] = {}
         self._order: list[str] | None = None
         self._shapes: dict[int, dict[str, Shape]] = {}  # of the last batch sizes
 
@@ -71,13 +95,26 @@ class Graph:
         self.inputs[name] = Input(shape, integer)
         return name
 
-    def add(self, name: str, node: Node, *inputs: str, share: str | None = None) -> str:
-        """Add a node that reads the named values, and return its name. With `share`, it uses that node's parameters."""
+    def add(
+        self,
+        name: str,
+        node: Node,
+        *inputs: str,
+        share: str | None = None,
+        multipliers: Mapping[str, Multipliers] | None = None,
+    ) -> str:
+        """Add a node that reads the named values, and return its name. With `share`, it uses that node's parameters.
+
+        `multipliers` are those of the node's parameters, by name.
+        """
         self._claim(name)
         if len(inputs) < node.arity or (len(inputs) > node.arity and not node.variadic):
             takes = f"{'at least ' if node.variadic else ''}{node.arity} inputs"
             raise GraphError(f"node {name!r} ({type(node).__name__}) takes {takes}, not {len(inputs)}", name)
-        self.nodes[name] = Placed(node, inputs, name if share is None else share)
+        if share is not None and multipliers is not None:
+            message = f"uses the parameters of {share!r}, which can have multipliers, and has none of its own"
+            raise GraphError(f"node {name!r} {message}", name, "multipliers")
+        self.nodes[name] = Placed(node, inputs, name if share is None else share, multipliers)
         return name
 
     def _claim(self, name: str) -> None:
@@ -132,6 +169,8 @@ class Graph:
                 shapes[name] = placed.node.infer(*(shapes[value] for value in placed.inputs))
             except ValueError as error:
                 raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}", name) from None
+            if len(shapes[name]) > MOST_AXES:
+                raise GraphError(f"the output of node {name!r} has {len(shapes[name])} axes: at most {MOST_AXES}", name)
         return shapes
 
     def multiply_adds(self, batch: int = 1) -> int:
@@ -165,6 +204,11 @@ class Graph:
         """Return the parameters that a node uses, with their full names `owner.parameter`."""
         placed, owner = self.nodes[name], self.owner(name)
         declared = placed.node.parameters(*(shapes[value] for value in placed.inputs))
+        if multipliers := self.nodes[owner].multipliers:
+            try:
+                declared = multiplied(declared, multipliers)
+            except ValueError as error:
+                raise GraphError(f"node {owner!r} {error}", owner, "multipliers") from None
         return tuple(replace(parameter, name=f"{owner}.{parameter.name}") for parameter in declared)
 
     def parameters(self, shapes: dict[str, Shape] | None = None) -> list[ParameterDeclaration]:

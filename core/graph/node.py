@@ -36,6 +36,8 @@ Workspace = Mapping[str, Array]
 class ParameterDeclaration:
     """A parameter: its name, shape and initializer, and whether penalties apply to it.
 
+    `learning_rate` and `decay` are factors of the optimizer's learning rate, and of penalties and weight decay.
+
     A parameter with a `momentum` is not trained. It is a running average of a statistic of the batches, such as the
     mean in batch normalization: see `core.plan.statistics`.
     """
@@ -45,6 +47,8 @@ class ParameterDeclaration:
     initializer: Initializer
     penalized: bool
     momentum: float | None = None
+    learning_rate: float = 1.0
+    decay: float = 1.0
 
     @property
     def statistic(self) -> bool:
@@ -64,6 +68,8 @@ class Node:
     arity: ClassVar[int] = 1
     #: whether the node accepts more data inputs than `arity`
     variadic: ClassVar[bool] = False
+    #: whether the node accepts images (batch, height, width, channels), but no lists of numbers (batch, features)
+    images: ClassVar[bool] = False
 
     def evaluation(self) -> Node:
         """Return the node to use in evaluation; by default this node itself."""

@@ -25,10 +25,12 @@ def gather(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | 
     """Write `source[rows]` into `out`; with a scale `(mean, deviation)`, `(source[rows] - mean) / deviation`.
 
     source: uint8 or float32 (rows, features), C-contiguous.
-    rows: int64 (n,), in range. out: float32 (n, features). mean, deviation: float32 (features,).
+    rows: int64 (n,), in range. out: float32 (n, features) or, C-contiguous, (n, ...) with as many numbers in a row.
+    mean, deviation: float32 (features,).
 
     The bits are those of the NumPy expression in float32, with and without the compiled loop.
     """
+    out = out.reshape(len(out), source.shape[1])  # a view
     if source.size >= LARGE and _gather_compiled(source, rows, out, scale):
         return
     if source.dtype == out.dtype:
@@ -44,7 +46,8 @@ def gather(source: Array, rows: Array, out: Array, scale: tuple[Array, Array] | 
 
 
 def convert(values: Array, out: Array, scale: tuple[Array, Array] | None = None) -> None:
-    """Write stored values into `out`, converted and scaled as by `gather`."""
+    """Write stored values (n, features) into `out`, converted and scaled as by `gather`."""
+    out = out.reshape(values.shape)
     np.copyto(out, values)
     if scale is not None:
         _scale(out, *scale)

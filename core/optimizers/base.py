@@ -10,10 +10,14 @@ from core.schedules.constant import Constant
 
 
 class Step(NamedTuple):
-    """A step of training: its learning rate, the schedule's factor included, and its number, counted from 1."""
+    """A step of training: its learning rate, the schedule's factor included, and its number, counted from 1.
+
+    `decay` is a factor of the weight decay.
+    """
 
     learning_rate: float
     number: int
+    decay: float = 1.0
 
 
 class Optimizer(Registered):
@@ -62,7 +66,7 @@ class Optimizer(Registered):
             self.move(xp, weights, gradients[block], slots, scratch[: weights.size], step)
 
     def _decay(self, xp: Namespace, ranges: Sequence[Array], step: Step) -> None:
-        kept = 1 - step.learning_rate * self.weight_decay
+        kept = 1 - step.learning_rate * self.weight_decay * step.decay
         for weights in ranges:
             xp.multiply(weights, kept, out=weights)
 

@@ -17,8 +17,10 @@ class Penalty(Registered):
 
     kind: ClassVar[str] = "penalty"
 
-    def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
-        """Add the gradient of the penalty to `gradients` in place. Any slice of the vectors gives the same bits.
+    def add_gradient(
+        self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array, factor: float = 1.0
+    ) -> None:
+        """Add `factor` times the gradient of the penalty to `gradients` in place. Any slice gives the same bits.
 
         `scratch` has the dtype of the vectors, and at least min(their length, `core.arrays.BLOCK`) elements.
         """

@@ -20,9 +20,11 @@ class ElasticNet(Penalty):
     l1: float = hyperparameter(default=0.0, doc="Factor of the sum of absolute values.", ge=0)
     l2: float = hyperparameter(default=0.0, doc="Factor of the sum of squares.", ge=0)
 
-    def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
-        L1(self.l1).add_gradient(xp, parameters, gradients, scratch)
-        L2(self.l2).add_gradient(xp, parameters, gradients, scratch)
+    def add_gradient(
+        self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array, factor: float = 1.0
+    ) -> None:
+        L1(self.l1).add_gradient(xp, parameters, gradients, scratch, factor)
+        L2(self.l2).add_gradient(xp, parameters, gradients, scratch, factor)
 
     def value(self, xp: Namespace, parameters: Array) -> float:
         return L1(self.l1).value(xp, parameters) + L2(self.l2).value(xp, parameters)

@@ -14,13 +14,15 @@ class L1(Penalty):
 
     weight: float = hyperparameter(doc="Factor of the sum of absolute values.", ge=0)
 
-    def add_gradient(self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array) -> None:
+    def add_gradient(
+        self, xp: Namespace, parameters: Array, gradients: Array, scratch: Array, factor: float = 1.0
+    ) -> None:
         if self.weight == 0:
             return
         for block in blocks(parameters.size):
             term = scratch[: block.stop - block.start]
             xp.sign(parameters[block], out=term)
-            xp.multiply(term, self.weight, out=term)
+            xp.multiply(term, factor * self.weight, out=term)
             xp.add(gradients[block], term, out=gradients[block])
 
     def value(self, xp: Namespace, parameters: Array) -> float:

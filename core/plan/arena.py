@@ -44,17 +44,16 @@ def place(lifetimes: list[Lifetime]) -> tuple[list[int], int]:
     Greedy by size: largest first, each at the lowest offset that is free while it is in use. Source: Pisarchyk and Lee,
     "Efficient memory management for deep neural net inference", 2020.
     """
-    offsets = [0] * len(lifetimes)
+    offsets, sizes = [0] * len(lifetimes), [array.size for array in lifetimes]
     placed: list[int] = []  # in order of offset
-    for index in sorted(range(len(lifetimes)), key=lambda index: (-lifetimes[index].size, lifetimes[index].first)):
-        array = lifetimes[index]
-        offset = 0
+    for index in sorted(range(len(lifetimes)), key=lambda index: (-sizes[index], lifetimes[index].first)):
+        array, size, offset = lifetimes[index], sizes[index], 0
         for other in placed:
             there = lifetimes[other]
             if there.first <= array.last and array.first <= there.last:
-                if offset + array.size <= offsets[other]:
+                if offset + size <= offsets[other]:
                     break
-                offset = max(offset, offsets[other] + there.size)
+                offset = max(offset, offsets[other] + sizes[other])
         offsets[index] = offset
         insort(placed, index, key=offsets.__getitem__)
-    return offsets, max((offsets[index] + lifetimes[index].size for index in placed), default=0)
+    return offsets, max((offsets[index] + sizes[index] for index in placed), default=0)

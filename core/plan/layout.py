@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,15 @@ from core.graph.node import ParameterDeclaration
 from core.random import Purpose, generator
 
 _STEP = 16  # elements: 64 bytes in float32, so that each parameter of an aligned vector is aligned
+
+
+class Run(NamedTuple):
+    """A range [start, stop) of the flat vector, padding included, whose parameters have the same multipliers."""
+
+    start: int
+    stop: int
+    learning_rate: float
+    decay: float
 
 
 class ParameterLayout:
@@ -41,6 +51,23 @@ class ParameterLayout:
         """The ranges [start, stop) of the parameters to which a penalty on the weights applies."""
         ranges = ((self._slices[name], each.penalized) for name, each in self.declarations.items())
         return [(place.start, place.stop) for place, penalized in ranges if penalized]
+
+    @property
+    def decays(self) -> list[float]:
+        """The factor of the penalty on each of the ranges in `penalized`."""
+        return [each.decay for each in self.declarations.values() if each.penalized]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The vector in runs of equal multipliers, in order; a single one if no parameter has multipliers."""
+        runs: list[Run] = []
+        for name, each in self.declarations.items():
+            factors = each.learning_rate, each.decay
+            if not runs or runs[-1][2:] != factors:
+                start = self._slices[name].start
+                runs[-1:] = [run._replace(stop=start) for run in runs[-1:]]
+                runs.append(Run(start, self.size, *factors))
+        return runs
 
     @property
     def statistics(self) -> list[tuple[int, int]]:

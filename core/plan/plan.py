@@ -25,19 +25,24 @@ class Plan:
     Intermediate values reuse memory as soon as they are no longer needed. Inputs, outputs and the gradients of the
     program's `wrt` keep their buffers.
 
-    program: what to compute. Plans of one program have memory of their own, and threads can run them at the same time.
+    program: what to compute.
+    memory: vector of at least `program.nbytes` bytes for all arrays but parameters and their gradients, aligned like
+    `aligned_empty`; by default a new one of zeros. Plans that share it, of any programs, must run one after another: a
+    plan's inputs and results last until another one is given inputs or run. Plans with their own can run at the same
+    time.
     layout: where parameters lie; by default the layout of the graph's own.
     parameters: flat vector to read them from, by default a new one of zeros. It is shared, not copied.
     gradients: flat vector that backward writes to, except for the padding in it; by default a new one.
     xp: numpy, or cupy for a plan on a GPU.
 
-    Raises ValueError for a layout or a vector that does not fit the program.
+    Raises ValueError for a memory, a layout or a vector that does not fit the program.
     """
 
     def __init__(
         self,
         program: Program,
         *,
+        memory: Array | None = None,
         layout: ParameterLayout | None = None,
         parameters: Array | None = None,
         gradients: Array | None = None,
@@ -58,7 +63,10 @@ class Plan:
         else:
             self.gradients = aligned_zeros((0,), program.dtype, xp)
 
-        memory = aligned_zeros((program.nbytes,), np.uint8, xp)
+        if memory is None:
+            memory = aligned_zeros((program.nbytes,), np.uint8, xp)
+        elif memory.nbytes < program.nbytes:
+            raise ValueError(f"the memory has {memory.nbytes} bytes, but the program needs {program.nbytes}")
         self._arrays = {key: buffer.view(memory) for key, buffer in program.buffers.items()}
         self.inputs = {name: self._arrays["value", name] for name in program.inputs}
         for name, view in self.layout.views(self.parameters).items():
@@ -92,7 +100,7 @@ class Plan:
     def forward_again(self, nodes: Container[str], random: RandomKey | None = None) -> None:
         """Compute only these nodes, where all values that they read are as the last forward left them, or computed too.
 
-        The nodes that they read must be outputs: other values are overwritten during forward.
+        All nodes of the program must be outputs: other values are overwritten during forward.
         """
         self._random = random
         for name, calls in self._steps.items():

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from core.kernels.power import power
 from core.registry import hyperparameter
 from core.schedules.base import Schedule
 
@@ -19,4 +20,4 @@ class ExponentialDecay(Schedule):
 
     def factor(self, step: int, total_steps: int, epoch_steps: int) -> float:
         """Return the factor, in (0, 1]."""
-        return self.decay**step
+        return power(self.decay, step)

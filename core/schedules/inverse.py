@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from core.kernels.power import power
 from core.registry import hyperparameter
 from core.schedules.base import Schedule
 
@@ -16,4 +17,4 @@ class InverseDecay(Schedule):
 
     def factor(self, step: int, total_steps: int, epoch_steps: int) -> float:
         """Return the factor, in [0, 1]."""
-        return float((1 + self.decay * step) ** -self.power)
+        return 1 / power(1 + self.decay * step, self.power)

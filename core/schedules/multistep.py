@@ -4,6 +4,7 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import ClassVar
 
+from core.kernels.power import power
 from core.registry import hyperparameter
 from core.schedules.base import Schedule
 
@@ -39,6 +40,5 @@ class MultistepDecay(Schedule):
 
     def factor(self, step: int, total_steps: int, epoch_steps: int) -> float:
         """Return the factor, in (0, 1]."""
-        if self.at:
-            return self.decay ** bisect_right(self.at, step)
-        return self.decay ** bisect_right(self.at_epochs, step // epoch_steps)
+        past = bisect_right(self.at, step) if self.at else bisect_right(self.at_epochs, step // epoch_steps)
+        return power(self.decay, past)

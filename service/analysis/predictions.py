@@ -15,7 +15,6 @@ from workers.data.splitting import split_evenly
 from workers.job.data import split_rows
 from workers.job.spec import JobSpec
 from workers.job.task import task_of
-from workers.training.evaluation import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,8 +81,8 @@ def predict(
     scores = np.empty((len(rows), outputs), np.float32)
     # A sum's bits depend on a matrix's height: rows go through the model in the blocks that evaluation takes them in.
     for shard in split_evenly(len(rows), job.training.shards or 1):
-        for start in range(shard.start, shard.stop, MAX_ROWS):
-            block = slice(start, min(start + MAX_ROWS, shard.stop))
+        for start in range(shard.start, shard.stop, trained.model.rows_per_pass):
+            block = slice(start, min(start + trained.model.rows_per_pass, shard.stop))
             plan = trained.model.plan(block.stop - block.start)
             gather(features, rows[block], plan.inputs["features"], scale)
             plan.forward()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core import Linear
+from core.layers.shape.base import Reshaping
 from service.analysis.style import panels, plain
 from service.visible_text import visible
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from core import Model
+    from core import Graph, Model
 
 SMALLEST = 5  # pixels per side of an image
 MOST_PICTURES, COLUMNS = 40, 10
@@ -45,18 +46,33 @@ def draw_weight_templates(
     `known` is the shape of a row in the dataset, if it has one. If there are more than `MOST_PICTURES` units, those
     whose weights have the largest norms are drawn.
     """
-    readers = [layer for layer, placed in model.graph.nodes.items() if "features" in placed.inputs]
-    if len(readers) != 1 or not isinstance(model.graph.nodes[readers[0]].node, Linear):
+    layer = _first_linear(model.graph)
+    if layer is None:
         return None
-    (layer,) = readers
     weights = model.tensors[f"{model.graph.owner(layer)}.weight"]
-    shape = image_shape(len(weights), known)
+    _, *read = model.graph.shapes()["features"]
+    shape = image_shape(len(weights), read if len(read) == 3 else known)
     if shape is None:
         return None
     units = weights.shape[1]
     shown = np.sort(np.argsort(-np.linalg.norm(weights, axis=0), kind="stable")[:MOST_PICTURES])
     titles = [plain(visible(classes[unit])[:12]) if layer == "scores" else f"unit {unit}" for unit in shown]
     return _draw(name, layer, weights.T[shown].reshape(-1, *shape), titles, units)
+
+
+def _first_linear(graph: Graph) -> str | None:
+    """Return the linear layer that alone reads the features, as they are or in another shape; None without one."""
+    value = "features"
+    while True:
+        readers = [name for name, placed in graph.nodes.items() if value in placed.inputs]
+        if len(readers) != 1:
+            return None
+        (value,) = readers
+        node = graph.nodes[value].node
+        if isinstance(node, Linear):
+            return value
+        if not isinstance(node, Reshaping):
+            return None
 
 
 def _draw(name: str, layer: str, pictures: NDArray[np.float32], titles: Sequence[str], units: int) -> Figure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load_file
 
-from core import Model, build_classifier, split_tensors
+from core import Model, split_tensors
 from workers.data.scaling import Scaling
 from workers.job.spec import JobSpec
 from workers.record.checkpoint import BEST, MODEL, CheckpointError, computation_sha256, latest, verify
@@ -50,7 +50,7 @@ def load_trained_model(
     header = verify(place, job, computation_sha256(spec, dataset.digest))
     best = None if last else header["best"]
     tensors, preparation = split_tensors(load_file(place / (MODEL if best is None else BEST)))
-    model = Model(build_classifier(JobSpec.model_validate(spec).model.layers, dataset.features))
+    model = Model(JobSpec.model_validate(spec).model.graph())
     try:
         model.load(tensors)
     except ValueError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from core import Graph, GraphError, ModelError, build_classifier, with_loss
+from core import Graph, GraphError, ModelError, with_loss
 from core.gradcheck.model import check_model
 from service.cli.spec_file import SpecFileError, read_spec
 from service.http.field_errors import document_problems
@@ -37,16 +37,15 @@ def _spec(file: Path) -> JobRequest:
 
 def _graph(spec: JobRequest, rows: int) -> Graph:
     if spec.model.inputs is None:
-        raise SpecFileError("model.inputs is required here: the number of features of a row")
+        raise SpecFileError("model.inputs is required here: the number of features, or a shape such as [28, 28, 1]")
     if isinstance(spec.loss, BalancedLoss):
         raise SpecFileError("loss.class_weights must be numbers here: without a dataset there is nothing to balance")
     try:
-        graph = build_classifier(spec.model.layers, spec.model.inputs)
+        graph = spec.model.graph()
         graph = with_loss(graph, spec.loss, _task(spec.loss, graph))
         graph.shapes(rows)
     except ModelError as error:
-        field = "" if error.field is None else f".{error.field}"
-        raise SpecFileError(f"model.layers.{error.entry}{field}: {error}") from error
+        raise SpecFileError(f"model.{error.path}: {error}") from error
     except GraphError as error:
         raise SpecFileError(f"loss: {error}") from error
     return graph

@@ -99,9 +99,24 @@ def _within(entry: Mapping[str, Any]) -> list[str]:
     return error.field.split(".") if isinstance(error, FieldValueError) else []
 
 
+def _for_what_is_given(found: Iterable[Found]) -> Iterator[Found]:
+    """The errors without those that say only that a list is not a number, of fields that may be either."""
+    every = list(found)
+    wrong_lists = {
+        entry["loc"][:position]
+        for entry, _, _ in every
+        for position, part in enumerate(entry["loc"])
+        if str(part).startswith("list[")
+    }
+    for each in every:
+        *place, part = each[0]["loc"]
+        if not isinstance(each[0]["input"], list) or tuple(place) not in wrong_lists or str(part).startswith("list["):
+            yield each
+
+
 def _first_of_fields(found: Iterable[Found]) -> list[FieldProblem]:
     problems: dict[str, FieldProblem] = {}
-    for entry, place, schema_at in found:
+    for entry, place, schema_at in _for_what_is_given(found):
         path = [*place, *_within(entry)]
         field = ".".join(str(part) for part in path) or "body"
         message = _message(entry, path, schema_at)

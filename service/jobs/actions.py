@@ -15,6 +15,7 @@ from service.jobs.states import ACTIONS, TERMINAL, Action, State
 from service.store.models import (
     UNEXPORTED,
     Attempt,
+    Checkpoint,
     Event,
     Job,
     Label,
@@ -92,7 +93,7 @@ def delete_job(session: Session, job_id: str) -> None:
         )
     orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNEXPORTED)
     session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
-    for table in (Metric, Milestone, Event, Attempt, Label, MlflowRun, Verification):
+    for table in (Metric, Milestone, Checkpoint, Event, Attempt, Label, MlflowRun, Verification):
         session.execute(delete(table).where(table.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))
     count_ended(session, state, -1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from core import BATCH, Task, build_classifier
+from core import BATCH, Task
+from core.graph.table import table_rows
 from core.names import counted
 from service.datasets.outputs import output_names, positive_class
 from service.http.problems import FieldProblemView
@@ -22,7 +22,7 @@ from workers.job.normalization import normalized_values, normalizing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from core import Graph, Layer
+    from core import Graph
     from service.settings import Settings
     from workers.job.resolve import ResolvedJob
 
@@ -32,7 +32,7 @@ FEW_VALUES = 16
 
 
 class LayerPreview(BaseModel):
-    """A layer of the model."""
+    """A layer or a block of the model."""
 
     name: str = Field(examples=["0_linear"])
     type: str = Field(examples=["linear"])
@@ -56,7 +56,7 @@ class JobPreview(BaseModel):
         examples=[["val/accuracy", "val/loss"]],
     )
     parameters: int = Field(description="Number of trained parameters.")
-    layers: list[LayerPreview] = Field(description="In the order of the spec.")
+    layers: list[LayerPreview] = Field(description="In the order of the spec; then its heads.")
     train_rows: int
     validation_rows: int
     steps_per_epoch: int
@@ -70,19 +70,19 @@ class JobPreview(BaseModel):
 def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -> JobPreview:
     """Preview of a resolved job on a dataset, of which a job would store this snapshot."""
     dataset = DatasetInfo.from_json(snapshot)
-    graph = build_classifier(job.spec.model.layers, dataset.features)
+    graph = job.spec.model.graph()
     return JobPreview(
         spec=spec_json(job),
         task=job.metrics.task,
         positive_class=positive_class(dataset.classes),
         metrics=validation_metrics(job),
         parameters=job.parameters,
-        layers=list(_layers(job, graph)),
+        layers=list(_layers(graph)),
         train_rows=job.train_rows,
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
-        memory_per_worker_bytes=memory_per_worker(job, dataset),
+        memory_per_worker_bytes=memory_per_worker(job, dataset).nbytes,
         warnings=[
             FieldProblemView(field=field, message=message)
             for field, message in (
@@ -94,15 +94,15 @@ def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -
     )
 
 
-def _layers(job: ResolvedJob, graph: Graph) -> Iterator[LayerPreview]:
-    shapes, symbolic = graph.shapes(), graph.symbolic_shapes()
-    for name, layer in zip(graph.nodes, job.spec.model.layers, strict=True):
-        own = graph.parameters_of(name, shapes) if graph.owner(name) == name else ()
+def _layers(graph: Graph) -> Iterator[LayerPreview]:
+    rows = {row.name: row for row in table_rows(graph)}
+    # The table is in topological order.
+    for row in (rows[name] for name in graph.nodes if name in rows):
         yield LayerPreview(
-            name=name,
-            type=cast("Layer", layer.node).type,
-            shape=["batch" if size is BATCH else size for size in symbolic[name]],
-            parameters=sum(prod(declared.shape) for declared in own if not declared.statistic),
+            name=row.name,
+            type=row.type,
+            shape=["batch" if size is BATCH else size for size in row.shape],
+            parameters=row.count if row.owner == row.name else 0,
         )
 
 

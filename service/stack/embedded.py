@@ -12,6 +12,7 @@ from service.settings import Settings
 from service.stack.control_plane import START_TIMEOUT, control_plane, listen
 from service.stack.mlflow_server import MlflowServer
 from service.stack.ray_cluster import ray_cluster
+from workers.machine.memory import machine_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,7 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
             mlflow_secret=mlflow.secret,
             cluster_cpus=cpus,
             cluster_gpus=gpus,
+            max_worker_bytes=given.max_worker_bytes or machine_memory(),
         )
         # The data directory is locked, so the process that left a lease in its database has ended.
         alone = settings.database_url is None

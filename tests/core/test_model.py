@@ -11,7 +11,7 @@ X = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 
 
 def model(seed=0):
-    made = Model(build_classifier(LAYERS, features=5))
+    made = Model(build_classifier(LAYERS, inputs=5))
     made.parameters[:] = initialize(made.layout, seed)
     # Training would have changed this running average.
     made.tensors["1_batch_norm.mean"][:] = np.linspace(-1, 1, 7)
@@ -61,6 +61,19 @@ def test_plans_are_cached_by_number_of_rows(monkeypatch):
     assert sorted(compiled) == [4, 5, 6]
 
 
+def test_plans_of_a_model_share_memory():
+    made, other = model(), model().with_own_plans()
+    expected = {rows: scores(model(), X[:rows]).tolist() for rows in (2, 6)}
+    for rows in (6, 2, 6, 2):
+        assert scores(made, X[:rows]).tolist() == expected[rows]
+    # The arrays of both begin in the one block, which is as large as the larger one needs.
+    begin, end = np.lib.array_utils.byte_bounds(made._memory)
+    assert end - begin == made.plan(6).program.nbytes
+    for each, inside in ((made.plan(6), True), (made.plan(2), True), (other.plan(6), False)):
+        for array in (each.inputs["features"], each.value("scores")):
+            assert (begin <= np.lib.array_utils.byte_bounds(array)[0] < end) is inside
+
+
 def test_models_with_own_plans_share_only_parameters():
     made = model()
     other = made.with_own_plans()
@@ -91,7 +104,7 @@ def test_threads_with_own_models_get_their_own_scores():
 
 
 def test_parameters_are_loaded_by_name():
-    made, other = model(), Model(build_classifier(LAYERS, features=5))
+    made, other = model(), Model(build_classifier(LAYERS, inputs=5))
     assert not other.parameters.any()
     # The order does not matter.
     other.load(dict(reversed(tensors_of(made).items())))
@@ -100,7 +113,7 @@ def test_parameters_are_loaded_by_name():
 
 def test_a_given_vector_is_shared_and_sets_the_dtype():
     vector = aligned_zeros((model().layout.size,), np.float64)
-    made = Model(build_classifier(LAYERS, features=5), vector)
+    made = Model(build_classifier(LAYERS, inputs=5), vector)
     assert made.parameters is vector
     assert made.plan(2).inputs["features"].dtype == np.float64
     made.tensors["scores.bias"][:] = 7

@@ -14,18 +14,22 @@ from core import (
     Adam,
     AdamW,
     Add,
+    AveragePool1d,
     AveragePool2d,
     BatchNorm,
     Bias,
     BinaryMargin,
     ChannelDropout,
     Concat,
+    Conv1d,
     Conv2d,
+    Conv2dTranspose,
     Crop,
     Dropout,
     Embedding,
     Exp,
     Flatten,
+    Gain,
     HardTanh,
     Hinge,
     Huber,
@@ -37,11 +41,15 @@ from core import (
     Log,
     LogSigmoid,
     LogSoftmax,
+    MatMul,
     Max,
+    Maximum,
     Maxout,
+    MaxPool1d,
     MaxPool2d,
     Mean,
     MeanSquaredError,
+    Min,
     Multiply,
     OneHot,
     Plan,
@@ -53,6 +61,7 @@ from core import (
     ReLU6,
     Reshape,
     RMSProp,
+    RReLU,
     Scale,
     Select,
     Shift,
@@ -74,6 +83,7 @@ from core import (
     Sum,
     Swish,
     Tanh,
+    Threshold,
     Upsample,
     WeightedSum,
     ZeroPad,
@@ -106,6 +116,7 @@ LAYERS = [
     (Identity(), lambda x: 1 * x),
     (ReLU(), F.relu),
     (ReLU6(), F.relu6),
+    (Threshold(threshold=0.5, value=-2), lambda x: F.threshold(x, 0.5, -2)),
     (LeakyReLU(), lambda x: F.leaky_relu(x, 0.1)),
     (PReLU(), F.prelu),
     (ELU(), F.elu),
@@ -124,6 +135,9 @@ LAYERS = [
     (LogSoftmax(), lambda x: F.log_softmax(x, -1)),
     (Maxout(pieces=3), lambda x: x.unflatten(-1, (-1, 3)).amax(-1)),
     (Bias(), torch.add),
+    (Bias(per="layer"), torch.add),
+    (Gain(), torch.mul),
+    (Gain(per="layer"), torch.mul),
     (LayerNorm(), lambda x, scale, shift: F.layer_norm(x, x.shape[-1:], scale, shift)),
     (
         BatchNorm(),
@@ -135,6 +149,7 @@ LAYERS = [
     (Slice(start=1, stop=4), lambda x: x[:, 1:4]),
     (Select(index=2), lambda x: x[:, 2]),
     (Max(), lambda x: x.amax(1)),
+    (Min(), lambda x: x.amin(1)),
     (Mean(), lambda x: x.mean(1)),
     (Sum(), lambda x: x.sum(1)),
     (Abs(), torch.abs),
@@ -163,6 +178,10 @@ def conv2d(x, weight, bias=None, **options):
     return F.conv2d(x, weight.permute(3, 2, 0, 1), bias, **options)
 
 
+def conv_transpose2d(x, weight, bias=None, **options):
+    return F.conv_transpose2d(x, weight.permute(3, 2, 0, 1), bias, **options)
+
+
 # A layer of images, which the layers above may be too, and the PyTorch function of channels-first images.
 OF_IMAGES = [
     (node, channels_last(peer))
@@ -173,6 +192,17 @@ OF_IMAGES = [
             lambda x, weight: conv2d(x, weight, stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=3),
         ),
         (Conv2d(filters=2, kernel=(5, 3), padding="same"), lambda *inputs: conv2d(*inputs, padding="same")),
+        (Conv2dTranspose(filters=2, kernel=3), conv_transpose2d),
+        (
+            Conv2dTranspose(
+                filters=6, kernel=(3, 2), stride=(1, 3), padding=(2, 1), dilation=(2, 1), groups=3, bias=None
+            ),
+            lambda x, w: conv_transpose2d(x, w, stride=(1, 3), padding=(2, 1), dilation=(2, 1), groups=3),
+        ),
+        (
+            Conv2dTranspose(filters=2, kernel=4, stride=2, padding="same"),
+            lambda *inputs: conv_transpose2d(*inputs, stride=2, padding=1),
+        ),
         (MaxPool2d(kernel=2), lambda x: F.max_pool2d(x, 2)),
         (
             MaxPool2d(kernel=3, stride=2, padding=1, ceil=True),
@@ -201,14 +231,44 @@ OF_IMAGES = [
             lambda x, scale, shift, *_: F.batch_norm(x, None, None, scale, shift, training=True),
         ),
         (PReLU(), F.prelu),
+        (Gain(), lambda x, gain: x * gain[:, None, None]),
+        (Bias(per="feature"), lambda x, bias: x + bias[:, None, None]),
         (Softmax(), lambda x: F.softmax(x, 1)),
         (LogSoftmax(), lambda x: F.log_softmax(x, 1)),
+    ]
+]
+# Likewise for sequences.
+OF_SEQUENCES = [
+    (node, channels_last(peer))
+    for node, peer in [
+        (Conv1d(filters=2, kernel=3, stride=2), lambda x, w, b: F.conv1d(x, w.permute(2, 1, 0), b, stride=2)),
+        (
+            Conv1d(filters=6, kernel=3, padding="same", dilation=2, groups=3, bias=None),
+            lambda x, w: F.conv1d(x, w.permute(2, 1, 0), padding="same", dilation=2, groups=3),
+        ),
+        (MaxPool1d(kernel=2), lambda x: F.max_pool1d(x, 2)),
+        (
+            MaxPool1d(kernel=3, stride=2, padding=1, ceil=True),
+            lambda x: F.max_pool1d(x, 3, stride=2, padding=1, ceil_mode=True),
+        ),
+        (
+            AveragePool1d(kernel=3, stride=2, padding=1, ceil=True),
+            lambda x: F.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True),
+        ),
+        (ZeroPad(padding=(2, 1)), lambda x: F.pad(x, (2, 1))),
+        (Crop(margin=(2, 1)), lambda x: F.pad(x, (-2, -1))),
+        (Upsample(factor=2), lambda x: F.interpolate(x, scale_factor=2)),
+        (
+            Upsample(factor=3, mode="linear"),
+            lambda x: F.interpolate(x, scale_factor=3, mode="linear", align_corners=False),
+        ),
     ]
 ]
 BINARY = [
     (Add(), lambda x, y: x + y),
     (Subtract(), torch.sub),
     (Multiply(), torch.mul),
+    (Maximum(), torch.maximum),
     (Concat(), lambda x, y: torch.cat([x, y], -1)),
 ]
 # A loss of scores (batch, classes) and labels, and the PyTorch loss per sample.
@@ -298,6 +358,14 @@ def test_layers_of_images(node, peer, tied):
     agree(node, peer, x, *parameters_of(node, x, random))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("node", "peer"), OF_SEQUENCES, ids=ids)
+def test_layers_of_sequences(node, peer, tied):
+    random = np.random.default_rng(0)
+    x = random.integers(-1, 2, (3, 8, 3)).astype(float) if tied else random.normal(size=(3, 8, 3))
+    agree(node, peer, x, *parameters_of(node, x, random))
+
+
 AT_KINKS = [(node, peer) for node, peer in LAYERS if node.branches(np, [np.zeros((1, 6))]) is not None]
 
 
@@ -310,6 +378,23 @@ def test_kinks_and_ties(node, peer):
 @pytest.mark.parametrize(("node", "peer"), BINARY, ids=ids)
 def test_nodes_of_two_inputs(node, peer):
     agree(node, peer, *np.random.default_rng(0).normal(size=(2, 5, 4)))
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_matmul(first, second):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(5, 3, 2) if first else (5, 2, 3)), random.normal(size=(5, 4, 3) if second else (5, 3, 4))
+    agree(
+        MatMul(transpose_first=first, transpose_second=second),
+        lambda x, y: torch.bmm(x.mT if first else x, y.mT if second else y),
+        x,
+        y,
+    )
+
+
+def test_maximum_of_ties():
+    agree(Maximum(), torch.maximum, *np.random.default_rng(0).integers(0, 2, (2, 5, 4)).astype(float))
 
 
 def test_lookups():
@@ -348,20 +433,20 @@ def test_loss_of_several_labels():
         )
 
 
-def test_every_layer_and_loss_but_dropout_is_compared():
+def test_every_layer_and_loss_without_random_numbers_is_compared():
     compared = {
         type(node)
-        for table in (LAYERS, OF_IMAGES, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES)
+        for table in (LAYERS, OF_IMAGES, OF_SEQUENCES, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES)
         for node, _ in table
     }
-    compared |= {Embedding, OneHot}
+    compared |= {Embedding, MatMul, OneHot}
     everything = {cls for kind in ("layer", "loss") for cls in registered(kind).values()}
-    # Dropout uses other random numbers than PyTorch.
-    assert everything - compared == {ChannelDropout, Dropout}
+    # These use other random numbers than PyTorch.
+    assert everything - compared == {ChannelDropout, Dropout, RReLU}
 
 
 # The layer between the two linear layers of the networks below, which has twelve inputs, and its number of outputs.
-OTHER_SHAPES = (Linear, Flatten, Reshape, Slice, Select, Maxout)
+OTHER_SHAPES = (Linear, Flatten, Reshape, Slice, Select, Maxout, Max, Mean, Sum)
 HIDDEN = {node: (peer, 12) for node, peer in LAYERS if node.kind == "layer" and not isinstance(node, OTHER_SHAPES)}
 HIDDEN |= {node: (peer, 4) for node, peer in LAYERS if isinstance(node, Maxout)}
 # An optimizer, and the PyTorch optimizer with its options.

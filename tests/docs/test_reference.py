@@ -53,9 +53,9 @@ def test_targets_of_links_exist():
 
 def test_models_on_the_page_are_valid():
     text = (ROOT / "docs" / "models.md").read_text()
-    chain, branches, lenet = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
-    for model, features in ((lenet, 28 * 28), (chain, 64), (branches, 64)):
-        graph = build_classifier([entry_from_spec(layer) for layer in model["layers"]], features)
+    chain, branches, *others = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    for model in (*others, chain, branches):
+        graph = build_classifier([entry_from_spec(layer) for layer in model["layers"]], model.get("inputs", 64))
         assert graph.shapes(2)["scores"] == (2, 10)
     (picture,) = re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL)
     assert picture == to_mermaid(graph)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +20,19 @@ if TYPE_CHECKING:
 DTYPE = np.dtype(np.float32)
 
 
-def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> int:
-    """Bytes of the arrays that a job's first worker trains with; the others have no more shards than it.
+@dataclass(frozen=True)
+class WorkerMemory:
+    """Bytes of the arrays of a worker, in training and evaluation, and the layer that takes most of them.
 
-    The plans of the evaluation, copies for checkpoints, Python, its libraries and the pages of the dataset's file are
-    not included.
+    Copies for checkpoints, Python, its libraries and the pages of the dataset's file are not included.
     """
+
+    nbytes: int
+    largest_layer: str
+
+
+def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> WorkerMemory:
+    """The memory of a job's first worker; the others have no more shards than it."""
     spec, resources = job.spec, job.spec.resources
     computation = Computation.of(spec, dataset, job.train_rows)
     owned = split_evenly(computation.shards, resources.workers)[0]
@@ -32,10 +42,19 @@ def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> int:
         for part in split_evenly(len(owned), lanes)
         for subtree in complete_subtrees(owned[part.start : part.stop], computation.shards)
     ]
-    # A thread has a buffer for each sum that is open at once, and plans that write into it.
+    # A thread has a buffer for each sum that is open at once, and one block of memory for all its plans.
     sums = sum(1 + subtree.depth() for subtree in subtrees)
     tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
     vectors = tracked + len(computation.optimizer.slots) + sums
-    sizes = {len(cut) for batch in computation.batch_sizes for cut in split_evenly(batch, computation.shards)}
-    plans = sums * sum(computation.training_program(rows).nbytes for rows in sizes)
-    return vectors * computation.layout.size * DTYPE.itemsize + plans
+    program = computation.largest_program(job.validation_rows)
+    taken: Counter[str] = Counter()
+    for (_, name, *_), buffer in program.buffers.items():
+        taken[name] += lanes * prod(buffer.shape) * buffer.dtype.itemsize
+    for declared in program.parameters:
+        taken[declared.name.partition(".")[0]] += vectors * prod(declared.shape) * DTYPE.itemsize
+    # Losses, also those of heads and those that are metrics, and inputs are no layers.
+    layers = [name for name in computation.graph.nodes if name not in computation.training_losses]
+    return WorkerMemory(
+        vectors * computation.layout.size * DTYPE.itemsize + lanes * program.nbytes,
+        max(layers, key=lambda name: taken[name]),
+    )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from math import isfinite, prod
 from typing import TYPE_CHECKING
 
-from core import BATCH, Graph, GraphError, ModelError, build_classifier, with_loss
+from core import BATCH, Graph, GraphError, ModelError, build_classifier, reads_images, with_loss
 from core.names import counted
 from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
 from workers.job.balanced import BalancedLoss, balanced_weights
 from workers.job.data import augmentations_of, split_rows, split_sizes
+from workers.job.memory import memory_per_worker
 from workers.job.metrics import JobMetrics
 from workers.job.normalization import normalized_values, normalizing
 from workers.job.once import Once
@@ -44,10 +45,14 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest job that is accepted: its number of parameters, and the bytes of all layers' outputs for one batch."""
+    """Largest job that is accepted: its parameters, bytes of all layers' outputs for a batch, and of a worker's arrays.
+
+    Without `worker_bytes`, the memory of a worker is not limited; that of a worker on a GPU is not in any case.
+    """
 
     parameters: int = 100_000_000
     batch_bytes: int = 8_000_000_000
+    worker_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         spec = spec.model_copy(update={"loss": spec.loss.with_weights(weights)})
     shards = _check_training(spec, train, problems) if train else 1
     metrics = None
-    if (graph := _check_model(spec, dataset, problems, once)) is not None:
+    inputs = _inputs(spec, dataset, problems)
+    if (graph := _check_model(spec, inputs, dataset, problems, once)) is not None:
         _check_size(spec, graph, dataset, limits, problems, once)
         _check_normalization(graph, spec.training.batch_size, shards, problems, once)
         metrics = _check_task(spec, graph, dataset, problems, once)
@@ -101,12 +107,14 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
-            "model": once(spec.model, "resolved", lambda: spec.model.model_copy(update={"inputs": dataset.features})),
+            "model": once(
+                spec.model, ("resolved", str(inputs)), lambda: spec.model.model_copy(update={"inputs": inputs})
+            ),
             "training": spec.training.model_copy(update={"shards": shards}),
             "checkpoints": _checkpoints(spec),
         }
     )
-    return ResolvedJob(
+    job = ResolvedJob(
         spec=resolved,
         metrics=metrics,
         parameters=once(graph, "parameters", lambda: _parameters(graph)),
@@ -114,6 +122,8 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
+    _check_memory(job, dataset, limits, once)
+    return job
 
 
 def _balanced(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> list[float]:
@@ -150,22 +160,38 @@ def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
     return checkpoints.model_copy(update={"every_seconds": DEFAULT_CHECKPOINT_SECONDS})
 
 
-def _check_model(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> Graph | None:
-    """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
-    if spec.model.inputs not in {None, dataset.features}:
+def _inputs(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> int | list[int]:
+    """The number of features of a row, or the shape in which the model reads it."""
+    given = spec.model.inputs
+    if given is not None:
+        if dataset.features == (given if isinstance(given, int) else prod(given)):
+            return given
+        many = f"{given}" if isinstance(given, int) else f"{given}, which is {prod(given)} features"
+        allowed = [dataset.features, *([list(dataset.shape)] if dataset.shape else [])]
         problems.append(
             FieldProblem(
                 "model.inputs",
-                f"is {spec.model.inputs}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: "
-                f"must be {dataset.features}, or left out",
+                f"is {many}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: must be "
+                f"{' or '.join(map(str, allowed))}, or left out",
             )
         )
+    return list(dataset.shape) if dataset.shape and reads_images(spec.model.layers) else dataset.features
+
+
+def _check_model(
+    spec: JobSpec, inputs: int | list[int], dataset: DatasetInfo, problems: list[FieldProblem], once: Once
+) -> Graph | None:
+    """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
     try:
-        features = dataset.features
-        return once(spec.model, ("graph", features), lambda: build_classifier(spec.model.layers, features))
+        return once(
+            spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs, spec.model.heads)
+        )
     except ModelError as error:
-        field = f"model.layers.{error.entry}"
-        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", str(error)))
+        message = str(error)
+        if isinstance(inputs, int) and error.of == "layers" and spec.model.layers[error.entry].node.images:
+            shape = list(dataset.shape or ("height", "width", "channels"))
+            message += f". Rows are images if model.inputs is their shape, [{', '.join(map(str, shape))}]"
+        problems.append(FieldProblem(f"model.{error.path}", message))
         return None
 
 
@@ -179,6 +205,12 @@ def _values(graph: Graph, batch: int) -> int:
     return sum(prod(shape) for shape in graph.shapes(batch).values())
 
 
+def _widest(graph: Graph) -> str:
+    """The layer with the most values."""
+    shapes = graph.shapes()
+    return max(graph.nodes, key=lambda name: prod(shapes[name]))
+
+
 def _check_size(
     spec: JobSpec, graph: Graph, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem], once: Once
 ) -> None:
@@ -189,8 +221,9 @@ def _check_size(
         problems.append(
             FieldProblem(
                 "model.layers",
-                f"take {batch_bytes:,} bytes for a batch of {spec.training.batch_size} rows of {dataset.features} "
-                f"features, more than the limit of {limits.batch_bytes:,}: a smaller training.batch_size takes less",
+                f"take {batch_bytes:,} bytes for a batch of {batch} rows of {dataset.features} features, more than the "
+                f"limit of {limits.batch_bytes:,}; {_widest(graph)!r} takes most. A smaller training.batch_size takes "
+                "less",
             )
         )
     if parameters == 0:
@@ -199,6 +232,32 @@ def _check_size(
         problems.append(
             FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
         )
+
+
+def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: Once) -> None:
+    """Raise `SpecError` if the arrays of a worker on CPUs take more memory than the limit."""
+    spec = job.spec
+    if limits.worker_bytes is None or spec.resources.gpus_per_worker:
+        return
+    # Specs that differ in none of these take the same memory.
+    same = (
+        str(spec.model.inputs),
+        job.metrics.task,
+        spec.training.batch_size,
+        spec.training.shards,
+        spec.resources.model_dump_json(),
+        spec.loss.type,
+        len(spec.optimizer.slots),
+        job.train_rows,
+        job.validation_rows,
+    )
+    memory = once(spec.model, ("memory", *same), lambda: memory_per_worker(job, dataset))
+    if memory.nbytes > limits.worker_bytes:
+        message = (
+            f"take {memory.nbytes:,} bytes of memory in a worker, more than the limit of {limits.worker_bytes:,}; "
+            f"{memory.largest_layer!r} takes most. Smaller layers or a smaller training.batch_size take less"
+        )
+        raise SpecError([FieldProblem("model.layers", message)])
 
 
 def _check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem], once: Once) -> None:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Graph, LossMetric, ParameterLayout, Plan, Program
+from core import Plan
 from workers.data.rows import Batches
 from workers.data.splitting import Rows, split_evenly
 from workers.exchange.control import TableGather
 from workers.exchange.vectors import Table, Vector
 from workers.job.computation import Computation
 from workers.job.tallies import Tallies
+from workers.machine.arenas import Arenas
 from workers.machine.device import Mirror
 from workers.training.runtime import Runtime
-
-# Rows of one forward pass; the last one of a shard may have fewer.
-MAX_ROWS = 1024
 
 
 class ShardEvaluation:
@@ -32,8 +28,7 @@ class ShardEvaluation:
     def __init__(self, computation: Computation, runtime: Runtime, parameters: Vector, rows: Rows, mine: range) -> None:
         self._rows, self._mine, self._threads, self._device = rows, mine, runtime.threads, runtime.device
         self._cuts = split_evenly(len(rows), computation.shards)
-        graph, metrics = deepcopy(computation.graph), computation.metrics
-        self.losses = _add_losses(graph, metrics.losses)
+        metrics, self.losses = computation.metrics, computation.validation_losses
         self.tallies = Tallies(metrics.tallied, metrics.outputs, len(self.losses))
         self.table: Table = np.zeros((computation.shards, self.tallies.stop))
         self._parameters = self._device.mirror([parameters])
@@ -41,25 +36,27 @@ class ShardEvaluation:
         parts = split_evenly(len(mine), min(runtime.lanes, len(mine)))
         lane_shards = [mine[part.start : part.stop] for part in parts]
         self._indices = computation.indices
-        outputs = (*self.losses.values(), "scores", *self._indices.outputs)
-        programs = {
-            size: Program.compile(graph, outputs, batch=size, dtype=parameters.dtype, backward=False)
-            for size in self._sizes(mine)
-        }
-        self._lanes = [(lane, self._plans(programs, computation.layout, lane)) for lane in lane_shards]
+        self._passes = computation.passes
+        self._lanes = [
+            (lane, self._plans(computation, lane, thread, runtime.arenas)) for thread, lane in enumerate(lane_shards)
+        ]
 
     def _plans(
-        self, programs: Mapping[int, Program], layout: ParameterLayout, shards: range
+        self, computation: Computation, shards: range, thread: int, arenas: Arenas
     ) -> dict[int, tuple[Plan, Mirror]]:
         (parameters,) = self._parameters.device
+        sizes = {len(rows_of_pass) for shard in shards for rows_of_pass in computation.passes(self._cuts[shard])}
+        programs = {size: computation.evaluation_program(size) for size in sizes}
+        if not programs:
+            return {}
+        arena = arenas.of(thread, max(program.nbytes for program in programs.values()))
         plans = {
-            size: Plan(programs[size], layout=layout, parameters=parameters, xp=self._device.xp)
-            for size in sorted(self._sizes(shards))
+            size: Plan(
+                program, memory=arena.memory, layout=computation.layout, parameters=parameters, xp=self._device.xp
+            )
+            for size, program in programs.items()
         }
         return {size: (plan, self._device.rows(plan)) for size, plan in plans.items()}
-
-    def _sizes(self, shards: range) -> set[int]:
-        return {len(rows_of_pass) for shard in shards for rows_of_pass in _passes(self._cuts[shard])}
 
     def run(self, batches: Batches, predictions: NDArray[Any] | None = None) -> None:
         """Fill in the rows of the own shards in the table.
@@ -93,7 +90,7 @@ class ShardEvaluation:
         for shard in shards:
             figures = results[shard - self._mine.start]
             figures[:] = 0
-            for rows_of_pass in _passes(self._cuts[shard]):
+            for rows_of_pass in self._passes(self._cuts[shard]):
                 plan, inputs = plans[len(rows_of_pass)]
                 place = slice(rows_of_pass.start, rows_of_pass.stop)
                 rows = self._rows[place]
@@ -129,18 +126,3 @@ class DistributedEvaluation:
         self._shards.run(batches)
         self._gather.run(step)
         return self._shards.values()
-
-
-def _add_losses(graph: Graph, metrics: list[LossMetric]) -> dict[str, str]:
-    """Add the losses that are metrics to a graph; returns the node of each series, which is its mean."""
-    truth = graph.nodes["loss"].inputs[1]
-    outputs = {"val/loss": "loss"}
-    for metric in metrics:
-        # No layer has a name with a slash.
-        outputs[f"val/{metric.type}"] = graph.add(f"val/{metric.type}", metric.loss, "scores", truth)
-    return outputs
-
-
-def _passes(rows: range) -> list[range]:
-    """Cut a shard's rows into forward passes."""
-    return [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)]

@@ -13,7 +13,8 @@ from workers.data.splitting import split_evenly
 from workers.exchange.tree import Subtree, complete_subtrees
 from workers.exchange.vectors import ACTIVE, LOSS, Addition, Table, Vector
 from workers.job.computation import Computation
-from workers.machine.device import HOST, Device, Mirror
+from workers.machine.arenas import Arena, Arenas
+from workers.machine.device import Mirror
 from workers.machine.threads import Threads
 
 # Multiplications of a forward pass that a thread should have at least. With less, the kernels are so short that threads
@@ -26,7 +27,8 @@ class _Lane:
     """The shards that one thread sums: a buffer for each open addition, and plans that write into the buffers.
 
     `sums` are the buffers of the lane's subtrees. `cuts` are the shards' places in a batch, by the batch's size, and
-    `programs` what a shard computes, by its number of rows. `figures` are the rows of the table, by shard.
+    `programs` what a shard computes, by its number of rows. `figures` are the rows of the table, by shard. All plans
+    lie in the `arena`.
     """
 
     def __init__(
@@ -38,26 +40,36 @@ class _Lane:
         cuts: Mapping[int, Sequence[range]],
         sums: Mapping[Subtree, Vector],
         figures: Mapping[int, Table],
-        device: Device,
+        arena: Arena,
     ) -> None:
+        device = arena.device
         self._seed, self._cuts, self._xp = computation.seed, cuts, device.xp
+        self._losses = computation.training_losses
         self._indices, self._tallies = computation.indices, computation.training_tallies
         # The right operands by their depth: one is added before another of its depth is begun.
         scratch = [
             aligned_zeros((computation.layout.size,), parameters.dtype, device.xp)
             for _ in range(max(subtree.depth() for subtree in sums))
         ]
+        # The inputs of all plans for a number of rows, which lie in the same place.
+        self._inputs: dict[int, Mirror] = {}
         # Each shard, its plans by number of rows, its row of the figures, and the additions that follow it.
-        self._shards: list[tuple[int, dict[int, tuple[Plan, Mirror]], Table, list[Addition]]] = []
+        self._shards: list[tuple[int, dict[int, Plan], Table, list[Addition]]] = []
         for subtree, total in sums.items():
-            plans: dict[int, dict[int, tuple[Plan, Mirror]]] = {}
+            plans: dict[int, dict[int, Plan]] = {}
             for shard, target, additions in _in_order(subtree, total, scratch):
                 plans_into = plans.setdefault(id(target), {})
                 for rows in {len(cut[shard]) for cut in cuts.values()} - plans_into.keys():
-                    plan = Plan(
-                        programs[rows], layout=computation.layout, parameters=parameters, gradients=target, xp=device.xp
+                    plan = plans_into[rows] = Plan(
+                        programs[rows],
+                        memory=arena.memory,
+                        layout=computation.layout,
+                        parameters=parameters,
+                        gradients=target,
+                        xp=device.xp,
                     )
-                    plans_into[rows] = plan, device.rows(plan)
+                    if rows not in self._inputs:
+                        self._inputs[rows] = device.rows(plan)
                 self._shards.append((shard, plans_into, figures[shard], additions))
 
     def compute(self, batch: Batch) -> None:
@@ -65,12 +77,12 @@ class _Lane:
         xp, cuts = self._xp, self._cuts[len(batch.rows)]
         for shard, plans, figures, additions in self._shards:
             cut = cuts[shard]
-            plan, inputs = plans[len(cut)]
+            plan, inputs = plans[len(cut)], self._inputs[len(cut)]
             batch.data.load_augmented(batch, cut, inputs)
             plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
             rows = batch.rows[cut.start : cut.stop]
             self._indices.check(plan, rows)
-            plan.backward({"loss": 1.0})  # the sum over samples: each counts once
+            plan.backward(self._losses)  # the sum over samples: each counts once
             figures[:] = 0
             figures[LOSS] = plan.value("loss").sum(dtype=np.float64)
             figures[ACTIVE] = xp.count_nonzero(plan.gradient("scores").any(axis=1))
@@ -110,8 +122,9 @@ class ShardGradients:
         sums: Sequence[Vector],
         table: Table,
         threads: Threads,
-        device: Device = HOST,
+        arenas: Arenas,
     ) -> None:
+        device = arenas.device
         shards, size = computation.shards, computation.layout.size
         # The bits do not depend on which lane computes a shard.
         work = computation.graph.multiply_adds(max(computation.batch_sizes) * len(owned) // shards)
@@ -121,7 +134,7 @@ class ShardGradients:
         figures, *totals = self._results.device
         cuts = {rows: split_evenly(rows, shards) for rows in computation.batch_sizes}
         rows_of_shards = {len(cut[shard]) for cut in cuts.values() for shard in owned}
-        programs = {rows: computation.training_program(rows, parameters.dtype) for rows in rows_of_shards}
+        programs = {rows: computation.training_program(rows) for rows in rows_of_shards}
         parts = [complete_subtrees(owned[part.start : part.stop], shards) for part in split_evenly(len(owned), lanes)]
         self.additions: list[Addition] = []
         buffers: dict[Subtree, Vector] = {}
@@ -142,9 +155,9 @@ class ShardGradients:
                 cuts=cuts,
                 sums={part: buffers[part] for part in of_lane},
                 figures={shard: figures[shard - owned.start] for shard in owned},
-                device=device,
+                arena=arenas.of(thread, max(program.nbytes for program in programs.values())),
             )
-            for of_lane in parts
+            for thread, of_lane in enumerate(parts)
         ]
 
     def compute(self, batch: Batch) -> None:

@@ -84,7 +84,7 @@ class DistributedStep:
             sums=self._collective.sums,
             table=self._collective.table[rows],
             threads=runtime.threads,
-            device=runtime.device,
+            arenas=runtime.arenas,
         )
         # Other workers need whole sums. Without any, the last additions are made along with the update.
         self._joins = membership.workers > 1
@@ -140,7 +140,11 @@ class DistributedStep:
         penalty = self._computation.penalty
         if penalty is None:
             return 0.0
-        return sum(penalty.value(np, self.parameters[start:stop]) for start, stop in self._computation.layout.penalized)
+        layout = self._computation.layout
+        return sum(
+            decay * penalty.value(np, self.parameters[start:stop])
+            for (start, stop), decay in zip(layout.penalized, layout.decays, strict=True)
+        )
 
     def _gradient_norm(self) -> float:
         """Norm of the whole gradient, before it is clipped, once every worker's squares are there."""

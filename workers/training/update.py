@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,20 @@ from workers.exchange.partition import SEGMENT
 from workers.exchange.vectors import Addition, Vector
 from workers.job.computation import Computation
 from workers.machine.threads import Threads
+
+
+class _Run(NamedTuple):
+    """The part of a block whose parameters have the same multipliers, which are those of `core.plan.layout.Run`.
+
+    `penalized` are ranges of its vectors.
+    """
+
+    parameters: Vector
+    gradient: Vector
+    state: Mapping[str, Vector]
+    penalized: Sequence[tuple[int, int]]
+    learning_rate: float
+    decay: float
 
 
 class _Block:
@@ -36,10 +51,22 @@ class _Block:
     ) -> None:
         self._layout, self._start = layout, place.start
         self._additions, self._gradient, self._squares = additions, gradient, squares
-        self._parameters, self._state = parameters, state
-        self._penalized = [
-            (start - place.start, stop - place.start) for start, stop in overlaps(layout.penalized, place)
-        ]
+        self._parameters = parameters
+        self._runs = []
+        for run in layout.runs:
+            for start, stop in overlaps([(run.start, run.stop)], place):
+                part = slice(start - place.start, stop - place.start)
+                penalized = overlaps(layout.penalized, slice(start, stop))
+                self._runs.append(
+                    _Run(
+                        parameters[part],
+                        gradient[part],
+                        {slot: vector[part] for slot, vector in state.items()},
+                        [(first - start, last - start) for first, last in penalized],
+                        run.learning_rate,
+                        run.decay,
+                    )
+                )
         self._has_statistics = any(overlaps(layout.statistics, place))
 
     def sum(self, rows: int, penalty: Penalty | None, scratch: Vector) -> None:
@@ -50,9 +77,13 @@ class _Block:
         np.divide(gradient, gradient.dtype.type(rows), out=gradient)
         if self._has_statistics:
             update_statistics(np, self._layout, self._parameters, gradient, start=self._start)
-        if penalty is not None:
-            for start, stop in self._penalized:
-                penalty.add_gradient(np, self._parameters[start:stop], gradient[start:stop], scratch)
+        for run in self._runs:
+            if penalty is not None:
+                for start, stop in run.penalized:
+                    vectors = run.parameters[start:stop], run.gradient[start:stop]
+                    penalty.add_gradient(np, *vectors, scratch, run.decay)
+            if run.learning_rate == 0:
+                run.gradient.fill(0)  # a parameter that is not trained has no part in the norm
         sum_squares_by_segment(gradient, self._squares)
 
     def clip(self, clipping: Clipping, norm: float) -> None:
@@ -61,8 +92,10 @@ class _Block:
 
     def move(self, optimizer: Optimizer, learning_rate: float, step: int, scratch: Vector) -> None:
         """Move the parameters along the gradient."""
-        moved = self._parameters, self._gradient, self._state
-        optimizer.update(np, *moved, scratch, Step(learning_rate, step), self._penalized)
+        for run in self._runs:
+            its_step = Step(learning_rate * run.learning_rate, step, run.decay)
+            moved = run.parameters, run.gradient, run.state
+            optimizer.update(np, *moved, scratch, its_step, run.penalized)
 
 
 class SliceUpdate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -39,6 +39,22 @@ class Axis:
     def extent(self) -> int:
         """Size of a window."""
         return (self.kernel - 1) * self.dilation + 1
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """The entries of a window that lie inside the image in at least one window, in order.
+
+        Of a window much larger than the image, these are a few.
+        """
+        found: set[int] = set()
+        for number in range(self.count):
+            first = self.before - number * self.stride  # where the image begins in this window
+            found.update(
+                range(
+                    max(0, -(-first // self.dilation)), min(self.kernel, (first + self.size - 1) // self.dilation + 1)
+                )
+            )
+        return sorted(found)
 
     def inside(self, offset: int, within: range | None = None) -> tuple[slice, slice]:
         """Return the windows whose entry number `offset` lies inside the image, and where these entries lie.
@@ -108,6 +124,31 @@ def axes_of(
                 count += 1
         found.append(Axis(size, kernels[index], step, dilations[index], before, after, count))
     return found[0], found[1]
+
+
+def enlarged(
+    where: str, image: Shape, *, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
+) -> tuple[int, int]:
+    """Return the height and width of an image that has as many windows as `image` has pixels.
+
+    Raises ValueError, which begins with `where`, if the shape is another or if the padding leaves nothing.
+    """
+    if len(image) != 4:
+        raise ValueError(f"{where} needs an input of shape (batch, height, width, channels), not {image}")
+    kernels, strides, dilations = (
+        _pair(f"{where}.{name}", numbers)
+        for name, numbers in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
+    )
+    if padding == "same":
+        return image[1] * strides[0], image[2] * strides[1]
+    paddings = (0, 0) if padding == "valid" else _pair(f"{where}.padding", padding)
+    sizes = []
+    for index, name in enumerate(("height", "width")):
+        whole = (image[1 + index] - 1) * strides[index] + (kernels[index] - 1) * dilations[index] + 1
+        if whole <= 2 * paddings[index]:
+            raise ValueError(f"{where} has a {name} of {whole}, of which a padding of {paddings[index]} leaves nothing")
+        sizes.append(whole - 2 * paddings[index])
+    return sizes[0], sizes[1]
 
 
 def _pair(where: str, numbers: Pair) -> tuple[int, int]:

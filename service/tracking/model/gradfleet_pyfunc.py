@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from core import Model, build_classifier, entry_from_spec, split_tensors
+from core import Head, Model, build_classifier, entry_from_spec, split_tensors
 from core.kernels.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
-MAX_ROWS = 1024  # of one forward pass
 
 
 class ModelFileError(ValueError):
@@ -29,11 +29,13 @@ class TrainedModel:
     """A trained model, for predictions only."""
 
     def __init__(self, description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
-        self._features: int = description["features"]
+        self._shape: tuple[int, ...] = tuple(description["inputs"])
         self._task: str = description["task"]
         self._classes = np.array(description["classes"])
         layers = [entry_from_spec(layer) for layer in description["layers"]]
-        self._model = Model(build_classifier(layers, self._features))
+        # Heads have parameters in the file, but no prediction computes them.
+        heads = [Head.from_json(head) for head in description.get("heads", [])]
+        self._model = Model(build_classifier(layers, self._shape, heads))
         parameters, preparation = split_tensors(tensors)
         try:
             self._model.load(parameters)
@@ -55,8 +57,9 @@ class TrainedModel:
         - multilabel: "labels", int64 (rows, labels) of zeros and ones, and "scores", float32 (rows, labels);
         - regression: "predictions", float32 (rows, targets), in the targets' own units.
 
-        rows: numbers (rows, features) as they are in the dataset, not scaled. ValueError for another shape, and
-        for a number that the model reads as an index and is none.
+        rows: numbers (rows, features) as they are in the dataset, not scaled, or in the shape in which the model reads
+        them, such as (rows, height, width, channels). ValueError for another shape, and for a number that the model
+        reads as an index and is none.
         """
         outputs = self._predict(rows)
         match self._task:
@@ -76,17 +79,22 @@ class TrainedModel:
         features = np.asarray(rows)
         if features.dtype != np.uint8:
             features = np.asarray(features, np.float32)
-        if features.ndim != 2 or features.shape[1] != self._features:
-            raise ValueError(f"rows must be of shape (rows, {self._features}), not {features.shape}")
+        width = prod(self._shape)
+        allowed = dict.fromkeys([(width,), self._shape])
+        if features.shape[1:] not in allowed:
+            shapes = " or ".join(f"(rows, {', '.join(map(str, shape))})" for shape in allowed)
+            raise ValueError(f"rows must be of shape {shapes}, not {features.shape}")
+        features = features.reshape(len(features), width)
         scores = np.empty((len(features), self._outputs), np.float32)
         model = self._model.with_own_plans()  # two threads may predict at once
-        for start in range(0, len(features), MAX_ROWS):
-            block = features[start : start + MAX_ROWS]
+        most = self._model.rows_per_pass
+        for start in range(0, len(features), most):
+            block = features[start : start + most]
             plan = model.plan(len(block))
             convert(block, plan.inputs["features"], self._scale)
             plan.forward()
             model.indices.check(plan, range(start, start + len(block)))
-            scores[start : start + MAX_ROWS] = plan.value("scores")
+            scores[start : start + len(block)] = plan.value("scores")
         return scores
 
 

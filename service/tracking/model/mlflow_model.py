@@ -14,10 +14,10 @@ from importlib.metadata import version
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 from safetensors import safe_open
 
-from core import build_classifier
 from service.datasets.outputs import output_names
 from service.tracking.model.gradfleet_pyfunc import DESCRIPTION, WEIGHTS, description_sha256
 from workers.data.dataset import DatasetInfo
@@ -26,7 +26,7 @@ from workers.job.task import task_of
 from workers.record.checkpoint import BEST, MODEL, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from core import Task
@@ -51,24 +51,25 @@ def model_files(
     header = verify(checkpoint, job, computation)
     weights = MODEL if header["best"] is None else BEST
     spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
-    features, outputs = info.features, build_classifier(spec.model.layers, info.features).shapes()["scores"][1]
+    shapes = spec.model.graph().shapes()
+    (_, *shape), outputs = shapes["features"], shapes["scores"][1]
     task = task_of(spec.loss, info, outputs)
     description = {
         "format": 1,
         "job": job,
         "step": header["step"] if header["best"] is None else header["best"]["step"],
-        "features": features,
+        "inputs": shape,
         "task": task,
         "classes": list(info.classes),
         "targets": [] if info.classes else list(output_names(dataset)),
-        "layers": header["spec"]["model"]["layers"],
+        **{part: layers for part, layers in header["spec"]["model"].items() if part in {"layers", "heads"}},
         "weights_sha256": header["files"][weights],
     }
     description["sha256"] = description_sha256(description)
-    example = _example(checkpoint / weights, features, info.dtype)
+    example = _example(checkpoint / weights, shape, info.dtype)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     texts = {
-        "MLmodel": _yaml(_mlmodel([_tensor(info.dtype, -1, features)], _outputs(task, outputs)) | identity),
+        "MLmodel": _yaml(_mlmodel([_tensor(info.dtype, -1, *shape)], _outputs(task, outputs)) | identity),
         f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
         "input_example.json": json.dumps(example),
         "serving_input_example.json": json.dumps({"inputs": example}),
@@ -126,13 +127,13 @@ def _tensor(dtype: str, *shape: int) -> dict[str, Any]:
     return {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": list(shape)}}
 
 
-def _example(weights: Path, features: int, dtype: str) -> list[list[float]]:
+def _example(weights: Path, shape: Sequence[int], dtype: str) -> list[Any]:
     """Return an example row without real data: the one that scaling maps to zero, such as the mean of all rows."""
     with safe_open(weights, framework="numpy") as tensors:
         if "inputs.mean" in tensors.keys():  # noqa: SIM118 - not a mapping
-            mean = tensors.get_tensor("inputs.mean")
+            mean = tensors.get_tensor("inputs.mean").reshape(shape)
             return [(mean.round().clip(0, 255).astype(dtype) if dtype == "uint8" else mean).tolist()]
-    return [[0.0] * features]
+    return [np.zeros(shape).tolist()]
 
 
 def _code() -> bytes:

@@ -20,12 +20,13 @@ from core import (
     check_inputs,
     entry_from_spec,
     initialize,
+    reads_images,
     registered,
     to_spec,
     with_loss,
 )
 from core.gradcheck.check import check_graph
-from core.graph.classifier import PLACE
+from core.graph.entries import PLACE
 
 # A small inception block: a stem, two branches of different depth, a concatenation and a residual sum.
 BRANCHES = [
@@ -65,6 +66,31 @@ def test_branches_are_connected_by_name():
         "loss": ("scores", "labels"),
     }
     assert graph.shapes(2)["4_concat"] == (2, 10)
+
+
+def test_rows_have_a_number_of_features_or_a_shape():
+    layers = [{"type": "flatten"}, {"type": "linear", "units": 3}]
+    assert model(layers, 30).shapes(2)["features"] == (2, 30)
+    for inputs in ((2, 5, 3), [2, 5, 3]):
+        graph = model(layers, inputs)
+        assert graph.inputs["features"].shape == (BATCH, 2, 5, 3)
+        assert graph.shapes(4)["scores"] == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([{"type": "conv2d", "filters": 2, "kernel": 1}], True),
+        ([{"type": "max_pool2d", "kernel": 1}], True),
+        ([{"type": "average_pool2d", "kernel": 1}], True),
+        ([{"type": "flatten"}, {"type": "relu"}], False),
+        ([{"type": "reshape", "shape": [2, 2, 1]}, {"type": "conv2d", "filters": 2, "kernel": 1}], False),
+        ([{"type": "relu"}, {"type": "conv2d", "filters": 2, "kernel": 1, "inputs": ["features"]}], True),
+        ([{"type": "relu"}, {"type": "add", "inputs": ["0_relu", "features"]}], False),
+    ],
+)
+def test_whether_a_model_reads_images(layers, expected):
+    assert reads_images([entry_from_spec(layer) for layer in layers]) is expected
 
 
 def test_branches_against_numpy():

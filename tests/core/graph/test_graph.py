@@ -12,6 +12,7 @@ from core import (
     Linear,
     ParameterLayout,
     ReLU,
+    Reshape,
     Sigmoid,
     build_classifier,
     with_loss,
@@ -75,7 +76,7 @@ def test_errors_name_the_node():
 
 
 def test_parameters_and_layout():
-    graph = build_classifier([Linear(units=3), ReLU(), Linear(units=2)], features=5)
+    graph = build_classifier([Linear(units=3), ReLU(), Linear(units=2)], inputs=5)
     declared = {each.name: (each.shape, each.penalized) for each in graph.parameters()}
     assert declared == {
         "0_linear.weight": ((5, 3), True),
@@ -156,3 +157,10 @@ def test_names_and_shapes_of_a_classifier():
     }
     with pytest.raises(ValueError, match="at least one layer"):
         build_classifier([], 2)
+
+
+def test_a_value_has_at_most_16_axes() -> None:
+    graph = Graph()
+    graph.add("many", Reshape(shape=(8, *[1] * 15)), graph.input("x", (BATCH, 8)))
+    with pytest.raises(GraphError, match="the output of node 'many' has 17 axes: at most 16"):
+        graph.shapes()

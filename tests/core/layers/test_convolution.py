@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import BATCH, AveragePool2d, Conv2d, Graph, GraphError, MaxPool2d, Plan, Program
+from core import (
+    BATCH,
+    AveragePool1d,
+    AveragePool2d,
+    Conv1d,
+    Conv2d,
+    Conv2dTranspose,
+    Graph,
+    GraphError,
+    MaxPool1d,
+    MaxPool2d,
+    Plan,
+    Program,
+)
 from core.initializers.base import fan_in, fan_out
 from core.kernels import im2row
 
@@ -93,6 +106,56 @@ def test_convolution_is_the_sum_over_windows(image, kernel, step, padding, group
     np.testing.assert_allclose(gradients["y.bias"], upstream.sum(axis=(0, 1, 2)), rtol=1e-10, atol=1e-10)
 
 
+@FEW
+@given(
+    image=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),
+    kernel=pairs(1, 4),
+    step=st.tuples(pairs(1, 3), pairs(1, 2)),
+    padding=st.one_of(st.sampled_from(["valid", "same"]), pairs(0, 3)),
+    groups=st.integers(1, 3),
+    block=st.sampled_from([1, 40, 10**6]),
+    seed=st.integers(0, 2**32),
+)
+def test_transposed_convolution_adds_windows(image, kernel, step, padding, groups, block, seed):
+    stride, dilation = step
+    x = np.random.default_rng(seed).normal(size=(*image, 2 * groups))
+    layer = Conv2dTranspose(
+        filters=3 * groups, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    (kh, kw), (sh, sw), (dh, dw) = both(kernel), both(stride), both(dilation)
+    extent = (kh - 1) * dh + 1, (kw - 1) * dw + 1
+    whole = [(size - 1) * step + reach for size, step, reach in zip(image[1:], (sh, sw), extent, strict=True)]
+    if padding == "same":
+        sizes = [size * step for size, step in zip(image[1:], (sh, sw), strict=True)]
+        before = [max(0, all_of - size) // 2 for all_of, size in zip(whole, sizes, strict=True)]
+    else:
+        before = both(0 if padding == "valid" else padding)
+        sizes = [all_of - 2 * each for all_of, each in zip(whole, before, strict=True)]
+    if min(sizes) < 1:
+        with pytest.raises(GraphError, match=r"conv2d_transpose has a (height|width) of \d+, of which a padding of"):
+            passes(layer, x, normal(seed))
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(im2row, "BLOCK", block)
+        output, x_gradient, parameters, gradients, upstream = passes(layer, x, normal(seed))
+    weight, bias = parameters["y.weight"], parameters["y.bias"]
+    assert weight.shape == (kh, kw, 3, 2 * groups)
+    expected = np.zeros((len(x), *sizes, 3 * groups)) + bias
+    expected_gradient, weight_gradient = np.zeros_like(x), np.zeros_like(weight)
+    for row, column, i, j, c, f in product(*map(range, (*image[1:], kh, kw, 2 * groups, 3))):
+        y, z = row * sh + i * dh - before[0], column * sw + j * dw - before[1]
+        if not (0 <= y < sizes[0] and 0 <= z < sizes[1]):
+            continue
+        place = (slice(None), y, z, c // 2 * 3 + f)
+        expected[place] += x[:, row, column, c] * weight[i, j, f, c]
+        expected_gradient[:, row, column, c] += upstream[place] * weight[i, j, f, c]
+        weight_gradient[i, j, f, c] += x[:, row, column, c] @ upstream[place]
+    np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10, err_msg=f"seed {seed}")
+    np.testing.assert_allclose(x_gradient, expected_gradient, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradients["y.weight"], weight_gradient, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradients["y.bias"], upstream.sum(axis=(0, 1, 2)), rtol=1e-10, atol=1e-10)
+
+
 def pooled_windows(size, kernel, stride, padding, ceil):
     """Return the beginning and end of each window, in pixels, as Caffe's pooling has them."""
     count = (size + 2 * padding - kernel) / stride
@@ -143,6 +206,83 @@ def test_pooling_reduces_windows(image, kernel, stride, padding, ceil, tied, see
     np.testing.assert_allclose(mean_gradient, expected_of_mean, rtol=1e-12, atol=1e-12)
 
 
+@FEW
+@given(
+    sequence=st.tuples(st.integers(1, 3), st.integers(1, 12)),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    padding=st.one_of(st.sampled_from(["valid", "same"]), st.integers(0, 5)),
+    groups=st.integers(1, 2),
+    seed=st.integers(0, 2**32),
+)
+def test_convolution_of_sequences_is_the_sum_over_windows(sequence, kernel, stride, dilation, padding, groups, seed):
+    x = np.random.default_rng(seed).normal(size=(*sequence, 2 * groups))
+    layer = Conv1d(filters=3 * groups, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    extent = (kernel - 1) * dilation + 1
+    if padding == "same":
+        total = max(0, (-(-sequence[1] // stride) - 1) * stride + extent - sequence[1])
+        around = total // 2, total - total // 2
+    else:
+        around = (0, 0) if padding == "valid" else (padding, padding)
+    padded = np.pad(x, ((0, 0), around, (0, 0)))
+    if extent > padded.shape[1]:
+        with pytest.raises(GraphError, match=r"conv1d reads sequences as images of height 1, and conv2d has windows"):
+            passes(layer, x, normal(seed))
+        return
+    output, x_gradient, parameters, gradients, upstream = passes(layer, x, normal(seed))
+    weight, bias = parameters["y.weight"], parameters["y.bias"]
+    assert weight.shape == (kernel, 2, 3 * groups)
+    expected = np.zeros((len(x), (padded.shape[1] - extent) // stride + 1, 3 * groups)) + bias
+    padded_gradient, weight_gradient = np.zeros_like(padded), np.zeros_like(weight)
+    for window, i, f, c in product(*map(range, (expected.shape[1], kernel, 3 * groups, 2))):
+        place = (slice(None), window * stride + i * dilation, f // 3 * 2 + c)
+        expected[:, window, f] += padded[place] * weight[i, c, f]
+        padded_gradient[place] += upstream[:, window, f] * weight[i, c, f]
+        weight_gradient[i, c, f] += padded[place] @ upstream[:, window, f]
+    np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10, err_msg=f"seed {seed}")
+    inner = slice(around[0], around[0] + sequence[1])
+    np.testing.assert_allclose(x_gradient, padded_gradient[:, inner], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradients["y.weight"], weight_gradient, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradients["y.bias"], upstream.sum(axis=(0, 1)), rtol=1e-10, atol=1e-10)
+
+
+@FEW
+@given(
+    sequence=st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 3)),
+    kernel=st.integers(1, 4),
+    stride=st.one_of(st.none(), st.integers(1, 4)),
+    padding=st.integers(0, 3),
+    ceil=st.booleans(),
+    tied=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_pooling_of_sequences_reduces_windows(sequence, kernel, stride, padding, ceil, tied, seed):
+    random = np.random.default_rng(seed)
+    x = random.integers(0, 2, sequence).astype(float) if tied else random.normal(size=sequence)
+    options = {"kernel": kernel, "stride": stride, "padding": padding, "ceil": ceil}
+    if not padding < kernel <= sequence[1] + 2 * padding:
+        for kind in (MaxPool1d, AveragePool1d):
+            with pytest.raises(GraphError, match=rf"{kind.type} reads sequences as images of height 1, and .*pool2d"):
+                passes(kind(**options), x, normal(seed))
+        return
+    windows = pooled_windows(sequence[1], kernel, stride or kernel, padding, ceil)
+    largest, largest_gradient, *_, upstream = passes(MaxPool1d(**options), x, normal(seed))
+    mean, mean_gradient, *_ = passes(AveragePool1d(**options), x, normal(seed))
+    assert largest.shape == mean.shape == (sequence[0], len(windows), sequence[2])
+    expected_of_largest, expected_of_mean = np.zeros_like(x), np.zeros_like(x)
+    for number, (start, stop) in enumerate(windows):
+        inside = slice(max(start, 0), stop)
+        np.testing.assert_allclose(mean[:, number], x[:, inside].sum(axis=1) / (stop - start), rtol=1e-12, atol=1e-12)
+        expected_of_mean[:, inside] += upstream[:, number, None] / (stop - start)
+        for n, channel in product(range(sequence[0]), range(sequence[2])):
+            first = max(start, 0) + x[n, inside, channel].argmax()
+            assert largest[n, number, channel] == x[n, first, channel]
+            expected_of_largest[n, first, channel] += upstream[n, number, channel]
+    np.testing.assert_allclose(largest_gradient, expected_of_largest, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(mean_gradient, expected_of_mean, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
@@ -152,6 +292,20 @@ def test_pooling_reduces_windows(image, kernel, stride, padding, ceil, tied, see
         (Conv2d(filters=4, kernel=1, groups=2), (5, 5, 3), "channels that 2 groups divide, not 3"),
         (Conv2d(filters=3, kernel=1, groups=2), (5, 5, 4), "filters that 2 groups divide, not 3"),
         (Conv2d(filters=3, kernel=(1, 2, 3)), (5, 5, 4), "conv2d.kernel must be one number, or one for the height"),
+        (
+            Conv1d(filters=4, kernel=3),
+            (5, 6, 2),
+            r"conv1d needs an input of shape \(batch, length, channels\), not \(1,",
+        ),
+        (Conv1d(filters=4, kernel=1, groups=2), (5, 3), "conv1d .* channels that 2 groups divide, not 3"),
+        (
+            Conv2dTranspose(filters=4, kernel=3),
+            (5, 6),
+            r"conv2d_transpose needs an input of shape \(batch, height, width,",
+        ),
+        (Conv2dTranspose(filters=4, kernel=1, groups=2), (5, 5, 3), "conv2d_transpose .* 2 groups divide, not 3"),
+        (Conv2dTranspose(filters=3, kernel=1, groups=2), (5, 5, 4), "conv2d_transpose needs filters that 2 groups"),
+        (Conv2dTranspose(filters=3, kernel=(1, 2, 3)), (5, 5, 4), "conv2d_transpose.kernel must be one number"),
         (MaxPool2d(kernel=2, padding=2), (5, 5, 4), "padding must be smaller than a window of 2, not 2"),
     ],
 )
@@ -168,4 +322,6 @@ def test_fans_count_the_window():
 
 def test_multiply_adds_count_each_window():
     assert Conv2d(filters=20, kernel=5).multiply_adds((64, 28, 28, 1)) == 64 * 24 * 24 * 25 * 20
+    assert Conv1d(filters=21, kernel=5, groups=3).multiply_adds((64, 28, 9)) == 64 * 24 * 5 * 3 * 21
+    assert Conv2dTranspose(filters=20, kernel=5, stride=2).multiply_adds((64, 8, 9, 3)) == 64 * 8 * 9 * 25 * 3 * 20
     assert MaxPool2d(kernel=2).multiply_adds((64, 28, 28, 1)) == 0

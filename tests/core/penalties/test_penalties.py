@@ -120,6 +120,17 @@ def test_elastic_net_is_the_sum_of_l1_and_l2():
     np.testing.assert_array_equal(gradient_of(net, weights), both)
 
 
+@pytest.mark.parametrize("penalty", registered("penalty").values())
+def test_a_factor_multiplies_the_gradient(penalty):
+    penalty = penalty(**dict.fromkeys(penalty.annotations.keys() & {"weight", "l1", "l2"}, 0.25))
+    weights = np.array([-2.0, 0, 0.5])
+    once, twice = np.zeros(3), np.zeros(3)
+    penalty.add_gradient(np, weights, once, np.empty(3))
+    penalty.add_gradient(np, weights, twice, np.empty(3), 2.0)
+    assert once.any()
+    np.testing.assert_array_equal(twice, 2 * once)
+
+
 def test_biases_and_layers_with_penalized_false_are_excluded():
     layers = [Linear(units=5), Linear(units=4, penalized=False), Linear(units=3)]
     layout = ParameterLayout(build_classifier(layers, 6).parameters())

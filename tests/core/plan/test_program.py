@@ -18,6 +18,7 @@ from core import (
     RandomKey,
     ReLU,
     SoftmaxCrossEntropy,
+    aligned_zeros,
     build_classifier,
     initialize,
     with_loss,
@@ -28,7 +29,7 @@ LAYERS = [Linear(units=7), BatchNorm(), ReLU(), Dropout(rate=0.5), Linear(units=
 
 
 def network():
-    return with_loss(build_classifier(LAYERS, features=5), SoftmaxCrossEntropy())
+    return with_loss(build_classifier(LAYERS, inputs=5), SoftmaxCrossEntropy())
 
 
 def training(rows, dtype=np.float32):
@@ -98,9 +99,49 @@ def test_nbytes_is_the_memory_that_a_plan_allocates(rows, dtype, backward):
     assert xp.allocated == [*empty, program.nbytes + ALIGNMENT]
 
 
+@pytest.mark.parametrize("fill", [0, 255])
+def test_plans_that_share_memory_give_the_bits_of_those_with_their_own(fill):
+    parameters = initialize(ParameterLayout(network().parameters()), seed=0)
+    forward = Program.compile(network(), ("loss",), batch=20, backward=False)
+    programs = [training(9), training(4), forward, training(0)]
+    memory = aligned_zeros((max(program.nbytes for program in programs),), np.uint8)
+    memory.fill(fill)  # 255s are NaN
+    shared = [Plan(program, memory=memory, parameters=parameters) for program in programs]
+    own = [Plan(program, parameters=parameters) for program in programs]
+
+    def outputs(plan, seed):
+        if plan.program.backward:
+            return step(plan, seed)
+        plan.inputs["features"][...] = np.linspace(-seed, 1, plan.inputs["features"].size).reshape(20, 5)
+        plan.inputs["labels"].fill(seed % 3)
+        plan.forward()
+        return plan.value("loss").tobytes()
+
+    for seed in (1, 2):
+        assert [outputs(plan, seed) for plan in shared] == [outputs(plan, seed) for plan in own]
+    for plan in shared:
+        arrays = [*plan.inputs.values(), plan.value("loss")]
+        assert all(np.shares_memory(array, memory) for array in arrays if array.size)
+        assert not np.shares_memory(plan.gradients, memory)
+
+
+def test_a_plan_allocates_nothing_if_it_is_given_everything():
+    program = training(9)
+    vector = np.zeros(ParameterLayout(program.parameters).size, np.float32)
+    xp = Counting()
+    Plan(program, memory=aligned_zeros((program.nbytes,), np.uint8), parameters=vector, gradients=vector.copy(), xp=xp)
+    assert xp.allocated == []
+
+
+def test_memory_that_is_too_small_is_refused():
+    program = training(9)
+    with pytest.raises(ValueError, match=rf"has {program.nbytes - 64} bytes, but the program needs {program.nbytes}"):
+        Plan(program, memory=aligned_zeros((program.nbytes - 64,), np.uint8))
+
+
 def test_nbytes_without_a_plan():
     """Two layers, computed by hand: inputs, the hidden values that backward reads, scores, and both gradients."""
-    graph = build_classifier([Linear(units=32), ReLU(), Linear(units=16)], features=64)
+    graph = build_classifier([Linear(units=32), ReLU(), Linear(units=16)], inputs=64)
     forward = Program.compile(graph, ("scores",), batch=10, backward=False)
     # The values of the linear layer and of its ReLU. The scores reuse the memory of the former.
     assert forward.nbytes == 4 * 10 * (64 + 32 + 32)

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from sklearn import metrics
 
-from core import Linear, Model, ReLU, build_classifier, initialize
+from core import Concat, Entry, Flatten, Linear, Model, ReLU, build_classifier, initialize
 from service.analysis.curves import draw_learning_curves
 from service.analysis.measures import calibration
 from service.analysis.pictures import Subject, draw_pictures
@@ -122,8 +122,8 @@ def test_content_of_the_certainty_figure() -> None:
     assert f"{bins.error:.4f}" in third.get_title(loc="left")
 
 
-def model_of(layers: list[Any], features: int) -> Model:
-    model = Model(build_classifier(layers, features))
+def model_of(layers: list[Any], inputs: int | tuple[int, ...]) -> Model:
+    model = Model(build_classifier(layers, inputs))
     model.parameters[:] = initialize(model.layout, 1)
     return model
 
@@ -184,6 +184,16 @@ def test_templates_show_the_hidden_units_with_the_largest_weights() -> None:
     assert texts(figure.axes[0]) == [f"unit {unit}" for unit in range(10, 50)]
 
 
+def test_templates_of_a_model_that_reads_images() -> None:
+    shaped = model_of([Flatten(), Linear(3)], (9, 8, 1))
+    figure = draw_weight_templates("a job", shaped, ("a", "b", "c"))
+    assert figure is not None
+    weights = shaped.tensors["scores.weight"]
+    assert np.array_equal(tiles(figure, 9)[:, 9:17], weights[:, 1].reshape(9, 8))
+    branches = [Flatten(), Entry(Flatten(), "other", ("features",)), Entry(Concat(), None, ("0_flatten", "other"))]
+    assert draw_weight_templates("a job", model_of([*branches, Linear(3)], (8, 9, 1)), ("a", "b", "c")) is None
+
+
 def test_no_templates_without_image_features_or_a_first_linear_layer() -> None:
     assert draw_weight_templates("a job", model_of([Linear(3)], 63), ("a", "b", "c")) is None
     assert draw_weight_templates("a job", model_of([ReLU(), Linear(3)], 64), ("a", "b", "c")) is None
@@ -242,6 +252,17 @@ def test_all_pictures_of_a_job(tmp_path: Path) -> None:
     assert set(pictures.files) == PNGS | {"graph.svg"}
     for name in PNGS:
         assert image.imread(io.BytesIO(pictures.files[name])).std() > 0.01
+
+
+def test_the_graph_shows_blocks_folded_and_expanded(tmp_path: Path) -> None:
+    block = {"type": "repeat", "times": 2, "layers": [{"type": "linear", "units": 8}], "name": "trunk"}
+    pictures = draw_pictures(subject_of(tmp_path, **{"model.layers": [block, {"type": "linear", "units": 3}]}))
+    assert pictures.failures == {}
+    folded, expanded = (pictures.files[name].decode() for name in ("graph.svg", "graph_expanded.svg"))
+    assert "trunk: repeat" in folded
+    assert "trunk_0: linear" not in folded
+    assert "trunk: repeat" not in expanded
+    assert "trunk_0: linear" in expanded
 
 
 def test_without_a_checkpoint_only_curves_and_graph_are_drawn(tmp_path: Path) -> None:

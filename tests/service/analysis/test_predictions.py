@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from core import Linear, build_classifier
 from service.analysis import predictions
 from service.analysis.predictions import Predictions, predict
 from service.analysis.trained_model import load_trained_model
 from tests.workers.fixtures.helpers import EVERYTHING, assignment, blobs, completed, job, last_checkpoint, points_of
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split
+from workers.job.spec import ModelSpec
 from workers.record.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
@@ -91,16 +92,17 @@ def test_large_subsets_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.allclose(found.scores, whole.scores[places], rtol=1e-5, atol=1e-5)
 
 
-def test_a_missing_damaged_or_foreign_checkpoint_is_rejected(tmp_path: Path) -> None:
+def test_a_missing_damaged_or_foreign_checkpoint_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = assignment(job(), blobs(tmp_path), tmp_path / "job")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         predictions_of(given)
     completed(given)
     with pytest.raises(CheckpointError, match="of job"):
         load_trained_model(given.directory, "another", given.spec, given.dataset)
-    wider = replace(given.dataset, features=given.dataset.features + 1)
-    with pytest.raises(CheckpointError, match=r"of another model.*weight is float32"):
-        load_trained_model(given.directory, given.job, given.spec, wider)
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelSpec, "graph", lambda _: build_classifier([Linear(units=3)], 21))
+        with pytest.raises(CheckpointError, match=r"of another model.*scores\.weight is float32"):
+            load_trained_model(given.directory, given.job, given.spec, given.dataset)
     weights = last_checkpoint(given.directory) / "best.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="checksum"):

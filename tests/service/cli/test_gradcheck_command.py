@@ -57,6 +57,15 @@ def test_correct_gradients_pass(tmp_path: Path, seed: int) -> None:
     assert found["stem.bias"][-4:-1] == ["0", "of", "7"], "every entry is checked"
 
 
+def test_a_model_of_images(tmp_path: Path) -> None:
+    layers = [{"type": "conv2d", "filters": 2, "kernel": 2}, {"type": "flatten"}, {"type": "linear", "units": 3}]
+    result = check(tmp_path, model={"inputs": [3, 4, 2], "layers": layers})
+    assert result.exit_code == 0, result.output
+    found = rows(result.output)
+    assert list(found) == ["features", "0_conv2d.weight", "0_conv2d.bias", "scores.weight", "scores.bias"]
+    assert found["0_conv2d.weight"][-4:-1] == ["0", "of", "16"]
+
+
 @pytest.mark.parametrize("loss", ["hinge", "sigmoid_cross_entropy"])
 def test_other_losses(tmp_path: Path, loss: str) -> None:
     assert check(tmp_path, loss={"type": loss}).exit_code == 0

@@ -71,6 +71,18 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "nested bound": ({"model.layers.0.units": -3}, "model.layers.0.units", ["must be at least 1, not -3"]),
     "unknown dataset": ({"data.dataset": "digit"}, "data.dataset", ["'digit'", "did you mean 'digits'"]),
     "shapes that do not fit": ({"model.inputs": 9}, "model.inputs", ["9", "must be 8"]),
+    "a size of 0": ({"model.inputs": [8, 0]}, "model.inputs.1", ["must be at least 1, not 0"]),
+    "a size that is not a number": ({"model.inputs": [8, "1"]}, "model.inputs.1", ["must be an integer, not '1'"]),
+    "too many sizes": ({"model.inputs": [1] * 9}, "model.inputs", ["must have at most 8 entries, not 9"]),
+    "neither a number nor a list": ({"model.inputs": "8"}, "model.inputs", ["must be an integer, not '8'"]),
+    "a window of the wrong size": (
+        {"model.layers.0": {"type": "conv2d", "filters": 2, "kernel": [1, 0]}}, "model.layers.0.kernel.1",
+        ["must be at least 1, not 0"],
+    ),
+    "images that are not there": (
+        {"model.layers.0": {"type": "conv2d", "filters": 2, "kernel": 1}}, "model.layers.0",
+        ["0_conv2d", "(batch, height, width, channels)", "model.inputs"],
+    ),
     "last layer of the wrong width": ({"model.layers.2": WIDE}, "model.layers.2", ["12", "must give 10"]),
     "unknown input": (
         {"model.layers.1": {"type": "relu", "inputs": ["0_linaer"]}}, "model.layers.1.inputs",
@@ -151,7 +163,7 @@ def test_every_wrong_field_is_named(service: httpx.Client) -> None:
 def test_a_name_that_is_not_close_to_any_has_no_suggestion(service: httpx.Client, name: str) -> None:
     problem = check_problem(service.post("/v1/jobs", json=hinge_job(**{"model.layers.1": {"type": name}})), 422)
     (error,) = problem["errors"]
-    assert error["message"].startswith(f"{name!r} is not a known type; known: abs, add, average_pool2d, ")
+    assert error["message"].startswith(f"{name!r} is not a known type; known: abs, add, average_pool1d, ")
     assert "did you mean" not in error["message"]
 
 

@@ -102,6 +102,13 @@ def test_a_model_or_batch_that_is_too_large_is_rejected(api: httpx.Client, setti
     settings.max_parameters = parameters
     response = api.post("/v1/jobs", json=job)
     assert response.status_code == 201
+    settings.max_worker_bytes = needed = api.post("/v1/jobs/validate", json=job).json()["memory_per_worker_bytes"]
+    assert api.post("/v1/jobs", json=job).status_code == 201
+    settings.max_worker_bytes -= 1
+    (error,) = api.post("/v1/jobs", json=job).json()["errors"]
+    assert error["field"] == "model.layers"
+    assert f"take {needed:,} bytes of memory in a worker, more than the limit of {needed - 1:,}" in error["message"]
+    assert "'0_linear' takes most" in error["message"]
     settings.max_parameters = parameters - 1
     settings.max_batch_bytes = 4 * 128 * 8
     rejected = api.post("/v1/jobs", json=job)
@@ -109,6 +116,7 @@ def test_a_model_or_batch_that_is_too_large_is_rejected(api: httpx.Client, setti
     problems = {error["message"] for error in rejected.json()["errors"]}
     assert f"has {parameters:,} parameters, more than the limit of {parameters - 1:,}" in problems
     assert any("for a batch of 128 rows of 8 features, more than the limit of 4,096" in text for text in problems)
+    assert any("'0_linear' takes most" in text for text in problems)
     assert {error["field"] for error in rejected.json()["errors"]} == {"model.layers"}
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.tracking.model.gradfleet_pyfunc import MAX_ROWS, ModelFileError, TrainedModel, _load_pyfunc
+from core.plan.passes import MOST_ROWS
+from service.tracking.model.gradfleet_pyfunc import ModelFileError, TrainedModel, _load_pyfunc
 from service.tracking.model.mlflow_model import model_files
 from tests.service.fixtures.models import (
     BEST,
@@ -93,14 +94,14 @@ def test_uint8_rows_give_the_same_scores_as_floats(tmp_path: Path) -> None:
         assert model.predict(given)["scores"].tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("count", [0, 1, MAX_ROWS, 2 * MAX_ROWS + 5])
+@pytest.mark.parametrize("count", [0, 1, MOST_ROWS, 2 * MOST_ROWS + 5])
 def test_any_number_of_rows(tmp_path: Path, count: int) -> None:
     model = _load_pyfunc(str(write_model(tmp_path, checkpoint_in(tmp_path)) / "data"))
     features = rows(count)
     answer = model.predict(features)
     assert answer["label"].shape == (count,)
-    for start in range(0, count, MAX_ROWS):
-        block = slice(start, start + MAX_ROWS)
+    for start in range(0, count, MOST_ROWS):
+        block = slice(start, start + MOST_ROWS)
         assert answer["scores"][block].tolist() == scores_of(features[block], BEST).tolist()
 
 
@@ -125,7 +126,7 @@ def test_a_damaged_file_is_rejected(tmp_path: Path, name: str) -> None:
 def test_weights_of_another_model_are_rejected_by_name() -> None:
     description = {
         "task": "classification",
-        "features": FEATURES,
+        "inputs": [FEATURES],
         "classes": CLASSES,
         "layers": [{"type": "linear", "units": 3}],
     }
@@ -133,6 +134,25 @@ def test_weights_of_another_model_are_rejected_by_name() -> None:
     TrainedModel(description, {"scores.weight": weight, "scores.bias": bias})
     with pytest.raises(ModelFileError, match=r"weights\.safetensors is not of this model.*scores\.bias is missing"):
         TrainedModel(description, {"scores.weight": weight})
+
+
+def test_a_model_of_images_takes_images_and_lists_of_numbers() -> None:
+    layers = [{"type": "conv2d", "filters": 2, "kernel": (2, 3)}, {"type": "flatten"}, {"type": "linear", "units": 3}]
+    description = {"task": "classification", "inputs": [2, 3, 2], "classes": CLASSES, "layers": layers}
+    random = np.random.default_rng(0)
+    shapes = {"0_conv2d.weight": (2, 3, 2, 2), "0_conv2d.bias": 2, "scores.weight": (2, 3), "scores.bias": 3}
+    weights = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    mean, deviation = random.random((2, 12), np.float32) + 1
+    model = TrainedModel(description, weights | {"inputs.mean": mean, "inputs.deviation": deviation})
+    images = random.integers(0, 9, (7, 2, 3, 2)).astype(np.uint8)
+    # A window of the image's size makes the convolution a product of matrices.
+    hidden = ((images.reshape(7, 12) - mean) / deviation) @ weights["0_conv2d.weight"].reshape(12, 2)
+    expected = (hidden + weights["0_conv2d.bias"]) @ weights["scores.weight"] + weights["scores.bias"]
+    for given in (images, images.astype(float), images.reshape(7, 12), images.tolist()):
+        np.testing.assert_allclose(model.predict(given)["scores"], expected, rtol=1e-4)
+    for wrong in (images.reshape(7, 3, 2, 2), images[:, :, :, :1], images[0], images.reshape(7, 6, 2)):
+        with pytest.raises(ValueError, match=r"must be of shape \(rows, 12\) or \(rows, 2, 3, 2\), not "):
+            model.predict(wrong)
 
 
 def test_a_checkpoint_that_is_damaged_or_of_another_job_is_rejected(tmp_path: Path) -> None:
@@ -160,9 +180,9 @@ def test_files_are_reproducible_and_contain_no_pickle(tmp_path: Path) -> None:
 def test_a_row_with_a_number_that_is_no_index_is_refused(value: float) -> None:
     layers = [{"type": "one_hot", "classes": 3, "name": "codes"}, {"type": "flatten"}, {"type": "linear", "units": 2}]
     weights = {"scores.weight": np.eye(6, 2, dtype=np.float32), "scores.bias": np.zeros(2, np.float32)}
-    model = TrainedModel({"task": "classification", "features": 2, "classes": ["a", "b"], "layers": layers}, weights)
-    features = np.zeros((MAX_ROWS + 5, 2), np.float32)
+    model = TrainedModel({"task": "classification", "inputs": [2], "classes": ["a", "b"], "layers": layers}, weights)
+    features = np.zeros((MOST_ROWS + 5, 2), np.float32)
     assert set(model.predict(features)["label"]) == {"a"}
-    features[MAX_ROWS + 3, 1] = value
-    with pytest.raises(ValueError, match=rf"'codes' reads 'features' as indices.* row {MAX_ROWS + 3} has {value}"):
+    features[MOST_ROWS + 3, 1] = value
+    with pytest.raises(ValueError, match=rf"'codes' reads 'features' as indices.* row {MOST_ROWS + 3} has {value}"):
         model.predict(features)

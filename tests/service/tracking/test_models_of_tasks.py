@@ -15,7 +15,7 @@ from service.datasets.outputs import output_names, target_names
 from service.tracking.artifacts.evaluation import evaluation_json
 from service.tracking.model.mlflow_model import model_files
 from tests.service.fixtures.models import LOAD, python
-from tests.workers.fixtures.helpers import assignment, completed, last_checkpoint
+from tests.workers.fixtures.helpers import assignment, completed, images, job, last_checkpoint
 from tests.workers.fixtures.tasks import COLUMNS, OUTPUTS, dataset_of, job_of
 from workers.data.dataset import DatasetInfo, open_dataset
 from workers.job.data import split_rows
@@ -112,6 +112,26 @@ def _signature(model: Path) -> dict[str, str]:
 
     signature: dict[str, str] = yaml.safe_load((model / "MLmodel").read_text())["signature"]
     return signature
+
+
+def test_a_model_of_images_with_blocks_and_a_head_is_loaded_with_their_shape(tmp_path: Path) -> None:
+    dataset = images(tmp_path)
+    scores = [{"type": "flatten"}, {"type": "linear", "units": 3}]
+    block = {"type": "repeat", "times": 2, "layers": [{"type": "conv2d", "filters": 4, "kernel": 3, "padding": 1}]}
+    changes = {"model.layers": [block, *scores], "model.heads": [{"reads": "0_repeat", "layers": scores}]}
+    given = assignment(job(**changes, **{"training.epochs": 2}), dataset, tmp_path / "job")
+    evaluated = completed(given).evaluated
+    model = write_model(tmp_path, "classification", given, dataset)
+    (signed,) = json.loads(_signature(model)["inputs"])
+    assert signed["tensor-spec"] == {"dtype": "uint8", "shape": [-1, 5, 6, 2]}
+    features, truth = open_dataset(dataset)
+    _, rows = split_rows(JobSpec.model_validate(given.spec), dataset, truth)
+    np.save(tmp_path / "rows.npy", features[rows].reshape(-1, 5, 6, 2))
+    python("-c", LOAD, model, tmp_path / "rows.npy", tmp_path / "answer.npz", cwd=tmp_path)
+    answer = np.load(tmp_path / "answer.npz")
+    found = expected_metrics("classification", answer, truth[rows], dataset.classes)
+    assert {name: evaluated.metrics[name] for name in found} == pytest.approx(found, rel=1e-6)
+    assert answer["example"].shape == (1, 5, 6, 2)
 
 
 @pytest.mark.parametrize("task", SIGNATURES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from core import Linear, ReLU, build_classifier, registered, to_spec
+from core import Linear, ReLU, build_classifier, entry_from_spec, registered, to_spec
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job
 from workers.data.dataset import DatasetInfo
 from workers.job.resolve import Limits, SpecError, resolve
@@ -56,6 +56,20 @@ def test_branches_round_trip_through_json() -> None:
         assert {"name", "inputs", "share"} & set(written) == {"name", "inputs", "share"} & set(given)
 
 
+def test_multipliers_round_trip_through_json() -> None:
+    layers = changed(2, multipliers={"weight": {"decay": 0.5}, "bias": {"learning_rate": 2, "decay": 0}})
+    spec = spec_of(layers)
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    written = spec.model_dump(mode="json")["model"]["layers"]
+    assert written[2]["multipliers"] == {
+        "weight": {"learning_rate": 1.0, "decay": 0.5},
+        "bias": {"learning_rate": 2.0, "decay": 0.0},
+    }
+    # What another program reads from the resolved spec, such as a saved model.
+    assert entry_from_spec(written[2]) == spec.model.layers[2]
+    assert resolve(spec, DATASET).spec.model.layers == spec.model.layers
+
+
 def test_branches_are_built_as_written() -> None:
     graph = build_classifier(spec_of(BRANCHES).model.layers, 20)
     assert graph.nodes["4_concat"].inputs == ("left", "3_tanh")
@@ -79,6 +93,12 @@ PROBLEMS: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "parameters of another shape": (changed(7, inputs=["stem"]), "model.layers.7", "5_linear.weight of shape (16, 16)"),
     "a duplicate name": (changed(2, name="stem"), "model.layers.2.name", "taken by layer 0"),
     "a reserved name": (changed(2, name="labels"), "model.layers.2.name", "reserved"),
+    "multipliers of no parameter": (
+        changed(2, multipliers={"biass": {"decay": 0}}), "model.layers.2.multipliers", "did you mean 'bias'?"
+    ),
+    "multipliers of shared parameters": (
+        changed(7, multipliers={"bias": {"decay": 0}}), "model.layers.7.multipliers", "parameters of '5_linear'"
+    ),
     "incompatible shapes": (changed(5, units=15), "model.layers.6", "(1, 15) and (1, 16)"),
     "an unused output": (changed(8, inputs=["6_add", "6_add"]), "model.layers.7", "no layer reads '7_linear'"),
     "scores of another shape": ([*BRANCHES, {"type": "reshape", "shape": [1, 3]}], "model.layers.10", "1 x 3 scores"),
@@ -113,6 +133,13 @@ def test_a_problem_names_its_entry(case: str) -> None:
         ({"inputs": [None]}, "inputs.0"),
         ({"share": ["stem"]}, "share"),
         ({"reads": ["stem"]}, "reads"),
+        ({"multipliers": {}}, "multipliers"),
+        ({"multipliers": {"a.b": {"decay": 0}}}, "multipliers.a.b.[key]"),
+        ({"multipliers": {"bias": 2}}, "multipliers.bias"),
+        ({"multipliers": {"bias": {"lr": 2}}}, "multipliers.bias.lr"),
+        ({"multipliers": {"bias": {"decay": -1}}}, "multipliers.bias.decay"),
+        ({"multipliers": {"bias": {"learning_rate": 1001}}}, "multipliers.bias.learning_rate"),
+        ({"multipliers": {"bias": {"learning_rate": None}}}, "multipliers.bias.learning_rate"),
     ],
 )
 def test_names_inputs_and_shares_of_the_wrong_form_are_refused(fields: dict[str, Any], location: str) -> None:

@@ -28,7 +28,12 @@ FLOATS = [
     if (item_type(cls.annotations[field.name]) or cls.annotations[field.name]) is float
 ]
 SUM = {"type": "weighted_sum", "losses": [{"type": "softmax"}]}
-NEEDED = {"inverse": {"decay": 0.1}, "step": {"every": 1}, "multistep": {"at": [1]}}
+NEEDED = {
+    "inverse": {"decay": 0.1},
+    "step": {"every": 1},
+    "multistep": {"at": [1]},
+    "rrelu": {"lower": 0.0, "upper": 1.0},
+}
 # The job here is a classifier, and whether a power overflows depends on the data.
 STARTING = [
     (kind, name, field)
@@ -49,8 +54,10 @@ def spec_with(kind: str, name: str, field: str, value: float) -> tuple[dict[str,
     changes: dict[str, Any] = {"training.epochs": 1, "training.batch_size": 24}
     match kind:
         case "layer":
-            path = "model.layers.1"
-            changes["model.layers"] = [{"type": "linear", "units": 6}, part, linear]
+            # Images, since some layers read nothing else.
+            path = "model.layers.2"
+            image, flat = {"type": "reshape", "shape": [1, 2, 3]}, {"type": "flatten"}
+            changes["model.layers"] = [{"type": "linear", "units": 6}, image, part, flat, linear]
         case "loss":
             path = "loss"
             changes["loss"] = part

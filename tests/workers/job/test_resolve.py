@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 from core import registered, to_spec
 from tests.workers.fixtures.helpers import instances, job
 from workers.data.dataset import DatasetInfo
+from workers.job.once import Once
 from workers.job.resolve import Limits, ResolvedJob, SpecError, resolve
 from workers.job.spec import CheckpointsSpec, JobSpec
 
@@ -173,6 +176,77 @@ def test_given_values_are_kept_and_missing_values_are_filled_in() -> None:
     assert spec.model.inputs is None
     assert resolve(result.spec, DATASET) == result
     assert JobSpec.model_validate_json(result.spec.model_dump_json()) == result.spec
+
+
+CONVOLUTION: list[dict[str, Any]] = [
+    {"type": "conv2d", "filters": 2, "kernel": 3},
+    {"type": "flatten"},
+    {"type": "linear", "units": 3},
+]
+
+
+@pytest.mark.parametrize(
+    ("layers", "inputs", "expected"),
+    [
+        (CONVOLUTION, None, [5, 4, 1]),
+        (CONVOLUTION, [4, 5, 1], [4, 5, 1]),
+        (linear(3), None, 20),
+        ([{"type": "flatten"}, *linear(3)], None, 20),
+        ([{"type": "flatten"}, *linear(3)], [2, 10], [2, 10]),
+        ([{"type": "reshape", "shape": [4, 5, 1]}, *CONVOLUTION], None, 20),
+        ([{"type": "flatten"}, {**CONVOLUTION[0], "inputs": ["features"]}, *CONVOLUTION[1:]], None, None),
+    ],
+)
+def test_rows_are_images_for_layers_that_read_nothing_else(layers: Any, inputs: Any, expected: Any) -> None:
+    pictures = replace(DATASET, shape=(5, 4, 1))
+    spec = JobSpec.model_validate(job(**{"model.layers": layers, "model.inputs": inputs}))
+    if expected is None:  # the error is that of a model of images
+        with pytest.raises(SpecError, match="no layer reads"):
+            resolve(spec, pictures)
+        return
+    result = resolve(spec, pictures)
+    assert result.spec.model.inputs == expected
+    assert result.spec.model.graph().shapes()["features"] == (1, *np.atleast_1d(expected))
+    assert resolve(result.spec, pictures) == result
+    assert JobSpec.model_validate_json(result.spec.model_dump_json()) == result.spec
+
+
+def test_one_model_on_several_datasets_is_resolved_for_each() -> None:
+    once, spec = Once(), JobSpec.model_validate(job(**{"model.layers": [{"type": "flatten"}, *linear(3)]}))
+    wide = replace(DATASET, features=21)
+    for dataset in (DATASET, wide, DATASET):
+        assert resolve(spec, dataset, Limits(worker_bytes=10**9), once) == resolve(spec, dataset)
+    pictures = JobSpec.model_validate(job(**{"model.layers": CONVOLUTION}))
+    for shape in ((5, 4, 1), (4, 5, 1)):
+        assert resolve(pictures, replace(DATASET, shape=shape), once=once).spec.model.inputs == list(shape)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "field", "words"),
+    [
+        ({"model.inputs": [5, 5, 1]}, None, "model.inputs", ("[5, 5, 1], which is 25", "must be 20, or left out")),
+        ({"model.inputs": [5, 5, 1]}, (5, 4, 1), "model.inputs", ("must be 20 or [5, 4, 1], or left out",)),
+        ({}, None, "model.layers.0", ("0_conv2d", "model.inputs is their shape, [height, width, channels]")),
+        ({"model.inputs": 20}, (5, 4, 1), "model.layers.0", ("0_conv2d", "model.inputs is their shape, [5, 4, 1]")),
+        ({"model.layers.0.kernel": 5}, (5, 4, 1), "model.layers.0", ("0_conv2d", "windows of 5 in width", "has 4")),
+        ({"model.layers.0.groups": 2}, (5, 4, 1), "model.layers.0", ("0_conv2d", "channels that 2 groups divide")),
+    ],
+)
+def test_images_that_do_not_fit(
+    changes: dict[str, Any], shape: tuple[int, ...] | None, field: str, words: tuple[str, ...]
+) -> None:
+    document = job(**{"model.layers": deepcopy(CONVOLUTION)})
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        target: Any = document
+        for parent in parents:
+            target = target[int(parent) if isinstance(target, list) else parent]
+        target[last] = value
+    with pytest.raises(SpecError) as caught:
+        resolve(JobSpec.model_validate(document), replace(DATASET, shape=shape))
+    problem = next(problem for problem in caught.value.problems if problem.field == field)
+    for word in words:
+        assert word in problem.message
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from workers.data.splitting import split_evenly
 from workers.exchange.tree import complete_subtrees
 from workers.exchange.vectors import FIRST_COLUMNS
 from workers.job.computation import Computation
+from workers.machine.arenas import Arenas
 from workers.machine.device import HOST
 from workers.machine.threads import Threads
 from workers.training.gradients import ShardGradients
@@ -59,7 +60,9 @@ class Recorder(Threads):
         super().run(work, items)
 
 
-def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradients, list[Subtree], list[Vector]]:
+def gradients(
+    owned: range, table: Table, threads: Threads, arenas: Arenas | None = None
+) -> tuple[ShardGradients, list[Subtree], list[Vector]]:
     shards = len(table)
     subtrees = complete_subtrees(owned, shards)
     sums = [aligned_zeros((LAYOUT.size,), np.float32) for _ in subtrees]
@@ -75,7 +78,13 @@ def gradients(owned: range, table: Table, threads: Threads) -> tuple[ShardGradie
         batch_sizes=frozenset({len(BATCH.rows), 1}),
     )
     local = ShardGradients(
-        computation, owned, parameters=PARAMETERS, sums=sums, table=table[owned.start : owned.stop], threads=threads
+        computation,
+        owned,
+        parameters=PARAMETERS,
+        sums=sums,
+        table=table[owned.start : owned.stop],
+        threads=threads,
+        arenas=arenas or Arenas(),
     )
     return local, subtrees, sums
 
@@ -126,3 +135,26 @@ def test_small_models_are_computed_on_few_threads(monkeypatch: pytest.MonkeyPatc
     local.compute(BATCH)
     assert threads.used == used
     threads.close()
+
+
+def test_the_plans_of_a_thread_share_one_block_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 16 shards of 2 or 3 rows, or of 0 or 1: 5 buffers of gradients, and plans for each number of rows."""
+    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
+    sizes: list[int] = []
+
+    def allocate(shape: tuple[int], *options: Any) -> Vector:
+        sizes.append(shape[0])
+        return aligned_zeros(shape, *options)
+
+    monkeypatch.setattr("workers.machine.arenas.aligned_zeros", allocate)
+    monkeypatch.setattr("core.plan.plan.aligned_zeros", lambda *_: pytest.fail("a plan has memory of its own"))
+    largest = Program.compile(GRAPH, ("loss", "scores"), batch=3, wrt=("scores",)).nbytes
+    for count in (1, 2):
+        sizes.clear()
+        threads, arenas = Threads(count), Arenas()
+        local, _, _ = gradients(range(16), np.zeros((16, COLUMNS)), threads, arenas)
+        local.compute(BATCH)
+        assert sizes == [largest] * count
+        gradients(range(16), np.zeros((16, COLUMNS)), threads, arenas)
+        assert sizes == [largest] * count, "the blocks are those of the first"
+        threads.close()

@@ -18,15 +18,21 @@ from core import (
     L2,
     SGD,
     AdamW,
+    Entry,
+    Graph,
     Hinge,
     Linear,
+    Multipliers,
     NormClipping,
     Optimizer,
     ParameterLayout,
+    Plan,
+    Program,
     ReLU,
     Step,
     aligned_zeros,
     build_classifier,
+    initialize,
     registered,
     with_loss,
 )
@@ -135,23 +141,39 @@ ROWS, FEATURES, CLASSES, BATCH_SIZE, SHARDS = 120, 30, 3, 50, 7
 COMMANDS = [Command.NONE, Command.STOP, Command.STOP | Command.CHECKPOINT]
 
 
+Multiplied = tuple[dict[str, Multipliers] | None, dict[str, Multipliers] | None]
+
+
+def data() -> tuple[Vector, np.ndarray[Any, np.dtype[np.int64]], list[np.ndarray[Any, np.dtype[np.int64]]]]:
+    """The rows, their labels, and the rows of each of four batches."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(ROWS, FEATURES)).astype(np.float32)
+    labels = random.integers(0, CLASSES, ROWS)
+    return rows, labels, [random.permutation(ROWS)[:BATCH_SIZE] for _ in range(4)]
+
+
+def classifier(hidden: int, multipliers: Multiplied) -> Graph:
+    first, last = multipliers
+    layers = [Entry(Linear(units=hidden), multipliers=first), ReLU(), Entry(Linear(units=CLASSES), multipliers=last)]
+    return with_loss(build_classifier(layers, FEATURES), Hinge())
+
+
 def steps(
     workers: int,
     threads: int,
     hidden: int,
     optimizer: Optimizer,
     unshared: Collection[tuple[int, int]] = (),
+    multipliers: Multiplied = (None, None),
 ) -> tuple[list[StepResult], bytes, list[bytes]]:
     """Four steps of a classifier: their results, the parameters after them, and the optimizer's gathered state.
 
-    `unshared` are pairs of workers, of which the first cannot open the memory of the second.
+    `unshared` are pairs of workers, of which the first cannot open the memory of the second. `multipliers` are those of
+    the two linear layers.
     """
-    random = np.random.default_rng(0)
-    batches = Batches(
-        random.normal(size=(ROWS, FEATURES)).astype(np.float32), random.integers(0, CLASSES, ROWS), scaling=None
-    )
-    orders = [random.permutation(ROWS)[:BATCH_SIZE] for _ in range(4)]
-    graph = with_loss(build_classifier([Linear(units=hidden), ReLU(), Linear(units=CLASSES)], FEATURES), Hinge())
+    rows, labels, orders = data()
+    batches = Batches(rows, labels, scaling=None)
+    graph = classifier(hidden, multipliers)
     computation = Computation(
         graph,
         "classification",
@@ -240,3 +262,81 @@ def test_no_bit_depends_on_the_blocks_of_an_update(workers: int, threads: int, m
     monkeypatch.setattr("workers.training.update.BLOCK", SEGMENT)
     monkeypatch.setattr("workers.training.gradients.BLOCK", SEGMENT)
     assert steps(workers, threads, 300, optimizer) == expected
+
+
+CAFFE: Multiplied = (
+    {"bias": Multipliers(learning_rate=2, decay=0)},
+    {"weight": Multipliers(learning_rate=10, decay=3), "bias": Multipliers(learning_rate=20, decay=1)},
+)
+FROZEN: Multiplied = (
+    {"weight": Multipliers(learning_rate=0), "bias": Multipliers(decay=0.5)},
+    {"weight": Multipliers(decay=0), "bias": Multipliers(learning_rate=0)},
+)
+EVERY_MULTIPLIER = pytest.mark.parametrize("multipliers", [CAFFE, FROZEN], ids=["caffe", "frozen"])
+OPTIMIZERS = pytest.mark.parametrize(
+    "optimizer", [SGD(momentum=0.5), AdamW(weight_decay=0.1, epsilon=1e-3)], ids=["sgd", "adamw"]
+)
+
+
+@EVERY_MULTIPLIER
+@OPTIMIZERS
+def test_multipliers_as_the_formulas_have_them(optimizer: Optimizer, multipliers: Multiplied) -> None:
+    """The whole batch at once, in float64, parameter by parameter."""
+    rows, labels, orders = data()
+    graph = classifier(5, multipliers)
+    plan = Plan(Program.compile(graph, ("loss",), batch=BATCH_SIZE, dtype=np.float64))
+    plan.parameters[:] = initialize(plan.layout, 9)
+    weights, slopes = plan.layout.views(plan.parameters), plan.layout.views(plan.gradients)
+    given = {f"{layer}.{name}": each for layer, of in zip(("0_linear", "scores"), multipliers, strict=True)
+             for name, each in (of or {}).items()}  # fmt: skip
+    rates = {name: given[name].learning_rate if name in given else 1.0 for name in weights}
+    decays = {name: 1.0 if name.endswith("weight") else 0.0 for name in weights}
+    decays |= {name: each.decay for name, each in given.items() if each.decay is not None}
+    first = {name: np.zeros_like(weight) for name, weight in weights.items()}
+    second = {name: np.zeros_like(weight) for name, weight in weights.items()}
+    figures = []
+    for number, order in enumerate(orders, start=1):
+        plan.inputs["features"][...], plan.inputs["labels"][...] = rows[order], labels[order]
+        plan.forward()
+        plan.backward({"loss": 1 / BATCH_SIZE})
+        penalty = sum(0.01 * decays[name] * (weight**2).sum() for name, weight in weights.items())
+        gradients = {name: slopes[name] + 0.02 * decays[name] * weight for name, weight in weights.items()}
+        norm = np.sqrt(sum((gradients[name] ** 2).sum() for name in weights if rates[name] > 0))
+        figures.append((plan.value("loss").mean(), penalty, norm))
+        for name, weight in weights.items():
+            gradient, rate = gradients[name] * min(1, 0.5 / norm), 0.1 * rates[name]
+            if isinstance(optimizer, SGD):
+                first[name][...] = 0.5 * first[name] + gradient
+                weights[name][...] -= rate * first[name]
+            else:
+                first[name][...] = 0.9 * first[name] + 0.1 * gradient
+                second[name][...] = 0.999 * second[name] + 0.001 * gradient**2
+                root = np.sqrt(second[name] / (1 - 0.999**number)) + 1e-3
+                change = first[name] / (1 - 0.9**number) / root
+                weights[name][...] = weight * (1 - rate * 0.1 * decays[name]) - rate * change
+    results, parameters, _ = steps(1, 1, 5, optimizer, multipliers=multipliers)
+    found = [(result.data_loss, result.penalty, result.gradient_norm) for result in results]
+    np.testing.assert_allclose(found, figures, rtol=1e-5)
+    trained = plan.layout.views(np.frombuffer(parameters, np.float32))
+    start = plan.layout.views(initialize(plan.layout, 9))
+    for name, weight in weights.items():
+        np.testing.assert_allclose(trained[name], weight, rtol=1e-4, atol=1e-5, err_msg=name)
+        assert (trained[name].tobytes() == start[name].tobytes()) == (rates[name] == 0)
+
+
+@EVERY_MULTIPLIER
+@OPTIMIZERS
+def test_with_multipliers_every_worker_ends_with_the_bits_of_a_single_worker(
+    optimizer: Optimizer, multipliers: Multiplied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = steps(1, 1, 300, optimizer, multipliers=multipliers)
+    assert expected[1] != alone(300, optimizer)[1]
+    for workers, threads in [(1, 3), (2, 1), (3, 2), (7, 1)]:
+        assert steps(workers, threads, 300, optimizer, multipliers=multipliers) == expected
+    monkeypatch.setattr("workers.training.update.BLOCK", SEGMENT)
+    assert steps(2, 2, 300, optimizer, multipliers=multipliers) == expected
+
+
+def test_multipliers_of_1_change_no_bit() -> None:
+    every = {"weight": Multipliers(decay=1), "bias": Multipliers()}
+    assert steps(2, 1, 300, SGD(momentum=0.5), multipliers=(every, every)) == alone(300, SGD(momentum=0.5))

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from core import BATCH, Graph, Linear, Optimizer, ParameterLayout, initialize
+from core import BATCH, Graph, Linear, Optimizer, ParameterLayout, aligned_zeros, initialize
 from tests.workers.fixtures.helpers import (
     DIVERGING,
     EPOCH_SERIES,
@@ -286,6 +286,26 @@ def test_the_time_of_the_exchange_is_reported(
         assert (exchanges == 0).all(), "a single worker exchanges nothing"
     else:
         assert ((exchanges > 0) & (exchanges < steps)).all(), (exchanges, steps)
+
+
+@pytest.mark.parametrize("changes", [{"training.batch_size": 250}, {"data.validation": 0.7}])
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_training_and_evaluation_share_one_block_of_memory_for_each_thread(
+    tmp_path: Path, dataset: DatasetInfo, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], cpus: int
+) -> None:
+    blocks: list[int] = []
+
+    def allocate(shape: tuple[int], *options: Any) -> Any:
+        blocks.append(shape[0])
+        return aligned_zeros(shape, *options)
+
+    monkeypatch.setattr("workers.training.gradients.SMALLEST_SHARE", 1)
+    monkeypatch.setattr("workers.machine.arenas.aligned_zeros", allocate)
+    spec = job(**{"training.epochs": 1, "training.batch_size": 90, "resources.cpus_per_worker": cpus, **changes})
+    completed(assignment(spec, dataset, tmp_path))
+    rows = blocks[0] // (4 * 32 * 3)  # the input, and two arrays of 32 numbers for each row of the largest shard
+    assert 20 < rows < 100
+    assert blocks == [blocks[0]] * cpus
 
 
 def test_fewer_validation_rows_than_shards(tmp_path: Path, dataset: DatasetInfo) -> None:
