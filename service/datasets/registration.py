@@ -122,6 +122,7 @@ def _record(
                 dataset, created = add_dataset(
                     session, name=name, selection=selection, source=source, prepared=prepared
                 )
+                session.refresh(dataset, ["profile"])  # which is read when this session has ended
                 session.expunge(dataset)
                 return dataset, created
         except IntegrityError:

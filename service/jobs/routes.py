@@ -23,7 +23,6 @@ from service.jobs.series import routes as metrics
 from service.jobs.states import Action, State
 from service.store.models import Job
 from service.store.rows import find_or_404
-from workers.data.dataset import DatasetInfo
 
 PATH = "/v1/jobs"
 
@@ -67,7 +66,7 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
     A spec that cannot run is rejected with the same errors as when it is submitted.
     """
     dataset, resolved = check_job(spec, services)
-    return preview(resolved, DatasetInfo.from_json(dataset), services.settings)
+    return preview(resolved, dataset, services.settings)
 
 
 @router.get("", response_model=JobList, response_description="A page of jobs")

@@ -161,11 +161,7 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
     if sweep.stopping is None:
         return
     problems = []
-    if sweep.stopping.metric not in resolved.metrics.validation_series:
-        message = (
-            f"is {sweep.stopping.metric}, which a {resolved.metrics.task} job with {resolved.metrics.outputs} outputs "
-            f"does not have after each epoch: must be one of {', '.join(resolved.metrics.validation_series)}"
-        )
+    if (message := resolved.metrics.refusal(sweep.stopping.metric)) is not None:
         problems.append(FieldProblem("stopping.metric", message))
     if resolved.validation_rows == 0:
         message = f"must leave rows: stopping compares {sweep.stopping.metric}, which is of the validation rows"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from service.datasets.outputs import positive_class
 from service.jobs.figures import all_figures, kept
 from service.jobs.states import State
 from service.tracking.markdown import code, literal
@@ -63,7 +64,8 @@ def _note(job: Job) -> Iterator[str]:
         elif last:
             yield f"- {name}: {last}"
     yield ""
-    yield f"- task: {job.task}"
+    positive = positive_class(dataset["classes"])
+    yield f"- task: {job.task}" + ("" if positive is None else f"; positive class: {literal(positive)}")
     yield (
         f"- dataset: {code(spec['data']['dataset'])}, {dataset['rows']:,} rows of {dataset['features']:,} features, "
         f"{_truth(dataset)}; {_split(spec['data'])}"

@@ -7,6 +7,7 @@ from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 from core import BATCH, Graph, GraphError, ModelError, build_classifier, reads_images, with_loss
+from core.names import counted
 from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.data.splitting import steps_per_epoch
 from workers.job.balanced import BalancedLoss, balanced_weights
@@ -15,7 +16,7 @@ from workers.job.memory import memory_per_worker
 from workers.job.metrics import JobMetrics
 from workers.job.normalization import normalized_values, normalizing
 from workers.job.once import Once
-from workers.job.task import TaskError, content, tasks_of
+from workers.job.task import LABEL_HINT, content, misfit, tasks_of
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
@@ -277,18 +278,22 @@ def _check_task(
     spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: list[FieldProblem], once: Once
 ) -> JobMetrics | None:
     """Check that the loss, the dataset and the last layer fit each other; return the job's metrics if they do."""
-    try:
-        tasks = tasks_of(spec.loss, dataset)
-    except TaskError as error:
-        problems.append(FieldProblem("loss", str(error)))
+    tasks = tasks_of(spec.loss, dataset)
+    if not tasks:
+        try:
+            found = None if dataset.classes else _other_than_zero_and_one(dataset, once)
+        except DatasetError:
+            found = None  # what is wrong with the file is reported for a loss that fits
+        problems.append(FieldProblem("loss", misfit(spec.loss, dataset, zeros_and_ones=found is None)))
         return None
     _, *outputs = once(graph, "scores", lambda: graph.shapes(batch=1)["scores"])
     task = next((task for task, needed in tasks.items() if outputs == [needed]), None)
     if task is None:
         last, needed = f"model.layers.{len(spec.model.layers) - 1}", " or ".join(map(str, tasks.values()))
         given = " x ".join(map(str, outputs)) or "no list of"
+        noun = "score" if given == "1" else "scores"
         message = (
-            f"gives {given} scores, but dataset {spec.data.dataset!r} has {content(dataset)}: the last layer must "
+            f"gives {given} {noun}, but dataset {spec.data.dataset!r} has {content(dataset)}: the last layer must "
         )
         problems.append(FieldProblem(last, f"{message}give {needed} for {spec.loss.type}"))
         return None
@@ -320,7 +325,7 @@ def _check_task(
 
 def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> None:
     try:
-        found = once(dataset, "zeros and ones", lambda: first_other(open_truth(dataset), (0, 1)))
+        found = _other_than_zero_and_one(dataset, once)
     except DatasetError as error:
         problems.append(FieldProblem("data.dataset", str(error)))
         return
@@ -330,9 +335,15 @@ def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[Fi
             FieldProblem(
                 "loss",
                 f"{spec.loss.type} needs targets of 0 and 1, but target {column + 1} of row {row + 1} of dataset "
-                f"{spec.data.dataset!r} is {value:g}: must be a loss for regression, such as squared_error",
+                f"{spec.data.dataset!r} is {value:g}: must be a loss for regression, such as squared_error, or the "
+                f"dataset registered otherwise: {LABEL_HINT}",
             )
         )
+
+
+def _other_than_zero_and_one(dataset: DatasetInfo, once: Once) -> tuple[int, int, float] | None:
+    """Row, column and value of the first target that is neither 0 nor 1, if there is one. Raises `DatasetError`."""
+    return once(dataset, "zeros and ones", lambda: first_other(open_truth(dataset), (0, 1)))
 
 
 def _check_metrics(spec: JobSpec, metrics: JobMetrics, problems: list[FieldProblem]) -> None:
@@ -343,14 +354,8 @@ def _check_metrics(spec: JobSpec, metrics: JobMetrics, problems: list[FieldProbl
         "training.early_stopping.metric": None if stopping is None else stopping.metric,
     }
     for field, metric in compared.items():
-        if metric is not None and metric not in metrics.validation_series:
-            problems.append(
-                FieldProblem(
-                    field,
-                    f"is {metric}, which a {metrics.task} job with {metrics.outputs} outputs does not have: must be "
-                    f"one of {', '.join(metrics.validation_series)}",
-                )
-            )
+        if metric is not None and (message := metrics.refusal(metric)) is not None:
+            problems.append(FieldProblem(field, message))
 
 
 def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> None:
@@ -364,7 +369,9 @@ def _check_scale(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProble
         if isinstance(numbers, list) and len(numbers) not in lengths:
             expected = " or ".join(f"{length} ({name})" for length, name in lengths.items())
             problems.append(
-                FieldProblem(f"data.scale.{field}", f"has {len(numbers)} numbers: must be one number, or {expected}")
+                FieldProblem(
+                    f"data.scale.{field}", f"has {counted(len(numbers), 'number')}: must be one number, or {expected}"
+                )
             )
 
 
@@ -475,11 +482,12 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
     """Check batch and shards; return the number of shards."""
     training = spec.training
     if training.batch_size > train_rows:
+        verb = "is" if train_rows == 1 else "are"
         problems.append(
             FieldProblem(
                 "training.batch_size",
-                f"is {training.batch_size}, but only {train_rows} rows are left for training: must be at most "
-                f"{train_rows}",
+                f"is {training.batch_size}, but only {counted(train_rows, 'row')} {verb} left for training: must be at "
+                f"most {train_rows}",
             )
         )
     if training.shards is None:
@@ -492,7 +500,8 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
         problems.append(
             FieldProblem(
                 "training.shards",
-                f"is {shards}, but a batch has only {training.batch_size} rows: must be at most {training.batch_size}",
+                f"is {shards}, but a batch has only {counted(training.batch_size, 'row')}: must be at most "
+                f"{training.batch_size}",
             )
         )
     return shards

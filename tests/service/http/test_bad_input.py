@@ -119,7 +119,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "unknown field of a layer": ({"model.layers.0.unit": 3}, "model.layers.0.unit", ["units"]),
     "unknown field at the top": ({"models": {}}, "models", ["did you mean 'model'"]),
     "null": ({"model": None}, "model", ["must be an object, not null"]),
-    "empty name": ({"name": ""}, "name", ["must have at least 1 characters, not ''"]),
+    "empty name": ({"name": ""}, "name", ["must have at least 1 character, not ''"]),
     "unprintable name": ({"name": "a\tb"}, "name", ["printable"]),
     "NUL": ({"name": "a\0b"}, "name", ["NUL"]),
     "lone surrogate": ({"name": "a\ud800b"}, "name", ["surrogate"]),

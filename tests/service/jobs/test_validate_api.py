@@ -125,7 +125,7 @@ def test_validate_rejects_invalid_jobs_as_submitting_does(
             "training.batch_size",
             "the smallest shard of an epoch's last batch has 10 values of each feature",
         ),
-        ({"training.batch_size": 239}, "training.batch_size", "has 1 rows for 4 shards"),
+        ({"training.batch_size": 239}, "training.batch_size", "has 1 row for 4 shards"),
         ({"data.validation": 0}, "data.validation", "no metrics under val/"),
         (
             {"model.layers": INDICES},
