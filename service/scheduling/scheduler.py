@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from service.sweeps.judging import Judgement
 
 IDLE_WAIT = 1.0  # seconds between passes without a wake-up
+REASONS = 100  # written in one transaction, so that others do not wait for long
 LONGEST_PASS = 30.0  # seconds; includes a restart of the cluster
 KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors can run another attempt
 
@@ -201,9 +202,10 @@ class Scheduler:
         """Start the jobs that fit, and record what the others wait for."""
         for job_id in decisions.starting:
             self._launch(job_id, decisions.judgement.until_step.get(job_id), arithmetic)
-        if decisions.reasons:
+        reasons = list(decisions.reasons.items())
+        for begin in range(0, len(reasons), REASONS):
             with self._database.writing() as session:
-                for job_id, reason in decisions.reasons.items():
+                for job_id, reason in reasons[begin : begin + REASONS]:
                     note_waiting(session, job_id, reason)
 
     def _launch(self, job_id: str, until_step: int | None, arithmetic: str | None) -> None:

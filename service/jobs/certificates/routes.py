@@ -85,10 +85,10 @@ def _verify(certificate: Certificate, submission: Submission, places: Places) ->
     services = submission.services
     request = request_of(certificate, places.model_dump(), services.database)
     dataset, resolved = check_job(request, services)
+    body_sha256 = body_digest(certificate)
+    new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
 
     def create(session: Session) -> tuple[JobView, bool]:
-        body_sha256 = body_digest(certificate)
-        new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
             begin(session, job.id, certificate, services.settings)
