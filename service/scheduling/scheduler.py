@@ -12,7 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy import select
+
 from service.components import ComponentStatus
+from service.jobs.actions import remove_left_points
 from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
 from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
@@ -22,7 +25,7 @@ from service.scheduling.arithmetic import at_level
 from service.scheduling.follower import Follower
 from service.scheduling.queue import Queue
 from service.store.lease import LeaseLostError
-from service.store.models import Job, now
+from service.store.models import DeletedJob, Job, now
 from service.sweeps.judging import stop
 from service.telemetry.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SCHEDULER_LAST_PASS, SCHEDULER_PASS
 from workers.cluster.attempt import Attempt, StoppingError, Supervisors
@@ -132,12 +135,17 @@ class Scheduler:
         with self._database.reading() as session:
             live = jobs_in(session, LIVE)
             decisions = self._queue.decide(session, live, capacity, levels, most)
+            deleted = session.scalar(select(DeletedJob.job_id).limit(1))
         self._stop_members(decisions.judgement)
         self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
         self._pass_on(live)
         self._admit(decisions, self._settings.arithmetic or common_level(levels))
         if decisions.empty and not live:
             self._supervisors.keep_warm()
+        if deleted is not None:
+            with self._database.writing() as session:
+                remove_left_points(session, deleted)
+            self.wake()  # for the next ones
 
     def _stop_members(self, judgement: Judgement) -> None:
         """Cancel members of sweeps, one by one; after a crash the next pass finds the rest."""
