@@ -210,7 +210,7 @@ class Scheduler:
         """Start the jobs that fit, and record what the others wait for."""
         for job_id in decisions.starting:
             self._launch(job_id, decisions.judgement.until_step.get(job_id), arithmetic)
-        reasons = list(decisions.reasons.items())
+        reasons = sorted(decisions.reasons.items())  # rows are locked in this order everywhere
         for begin in range(0, len(reasons), REASONS):
             with self._database.writing() as session:
                 for job_id, reason in reasons[begin : begin + REASONS]:
