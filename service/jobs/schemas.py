@@ -158,6 +158,7 @@ RUNNING_JOB: dict[str, JsonValue] = {
     },
     "progress": {"epoch": 3, "step": 40, "total_steps": 240},
     "task": "classification",
+    "positive_class": None,
     "ranked_by": "val/accuracy",
     "metrics": {"train/loss": 0.53, "val/accuracy": 0.94},
     "kept": None,
