@@ -29,7 +29,7 @@ MOST_LAYERS = 20_000  # of all different models: each layer takes about a third 
 
 
 def members_of(sweep: SweepRequest, services: Services, stop: Stop) -> list[NewJob]:
-    """The jobs of a sweep, as `create_job` takes them.
+    """The jobs of a sweep, as `member_rows` takes them.
 
     Raises InvalidError, which names the fields that are wrong; a problem that several members share is reported for
     the first of them. `stop` is checked before each member.
