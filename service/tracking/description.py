@@ -11,7 +11,7 @@ from service.jobs.states import State
 from service.tracking.markdown import code, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from service.store.models import Job
 
@@ -74,7 +74,13 @@ def _note(job: Job) -> Iterator[str]:
     yield f"- optimizer: {short(spec['optimizer'])}"
     yield f"- training: {_fields(spec['training'])}"
     yield f"- job: `GET /v1/jobs/{job.id}`; to run it again, post `model/spec.yaml` from the artifacts to `/v1/jobs`"
-    yield f"- model: {' → '.join(short(layer) for layer in spec['model']['layers'])}"
+    yield f"- model: {_chain(spec['model']['layers'])}"
+    for head in spec["model"].get("heads", []):
+        yield f"- head that reads {code(head['reads'])}, weight {head['weight']}: {_chain(head['layers'])}"
+
+
+def _chain(layers: Sequence[Any]) -> str:
+    return " → ".join(map(short, layers))
 
 
 def _truth(dataset: Mapping[str, Any]) -> str:
@@ -96,6 +102,8 @@ def _split(data: Mapping[str, Any]) -> str:
 
 def short(value: Any) -> str:
     """Return a value of a spec as short Markdown; a layer, loss or optimizer as "hinge (margin 1.0)"."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return f"({_chain(value)})"  # the layers of a block
     if not isinstance(value, dict) or "type" not in value:
         return literal(str(value))
     name, fields = literal(str(value["type"])), _fields(value)

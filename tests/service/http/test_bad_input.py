@@ -106,7 +106,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     ),
     "labels that are a list": ({"labels": ["a"]}, "labels", ["must be an object, not a list"]),
     "list beyond the limit": (
-        {"model.layers": [{"type": "relu"}] * 1100}, "model.layers", ["at most 1024 entries, not 1100"],
+        {"model.layers": [{"type": "relu"}] * 1100}, "model.layers", ["must have at most 1,024 entries, not 1100"],
     ),
     "long name": ({"name": "a" * 201}, "name", ["must have at most 200 characters"]),
     "zero shards": ({"training.shards": 0}, "training.shards", ["must be at least 1, not 0"]),
