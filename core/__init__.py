@@ -8,23 +8,28 @@ their kind. Each can be imported from here by its class name, and is found by it
 from typing import Any
 
 # Importing a family registers its classes.
-from core import augmentations, clippings, initializers, layers, losses, metrics, optimizers, penalties, schedules  # noqa: F401
+from core import (  # noqa: F401
+    augmentations,
+    blocks,
+    clippings,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    penalties,
+    schedules,
+)
 from core.arrays import Array, Namespace, aligned_empty, aligned_zeros
 from core.augmentations.base import Augmentation
 from core.clippings.base import Clipping
 from core.drawing.dot import to_dot
 from core.drawing.mermaid import to_mermaid
 from core.drawing.svg import to_svg
+from core.graph.block import Block
 from core.graph.checks import check_inputs
-from core.graph.classifier import (
-    LABELLED,
-    Entry,
-    ModelError,
-    build_classifier,
-    entry_from_spec,
-    reads_images,
-    with_loss,
-)
+from core.graph.classifier import LABELLED, build_classifier, loss_weights, reads_images, with_loss
+from core.graph.entries import Entry, Head, ModelError, entry_from_spec
 from core.graph.graph import BATCH, Graph, GraphError
 from core.graph.multipliers import Multipliers
 from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
@@ -49,10 +54,12 @@ __all__ = [
     "LABELLED",
     "Array",
     "Augmentation",
+    "Block",
     "Clipping",
     "Entry",
     "Graph",
     "GraphError",
+    "Head",
     "IndexCheck",
     "Initializer",
     "InvalidIndexError",
@@ -89,6 +96,7 @@ __all__ = [
     "generator",
     "hyperparameter",
     "initialize",
+    "loss_weights",
     "reads_images",
     "registered",
     "split_tensors",

@@ -39,11 +39,13 @@ class Model:
         self.indices = IndexCheck(graph)
         self._programs: dict[int, Program] = {}
         self._plans: dict[int, Plan] = {}
+        self._memory = aligned_zeros((0,), np.uint8)
 
     def plan(self, rows: int) -> Plan:
         """Return the plan of the forward pass in evaluation from a batch of `rows` to "scores".
 
-        There is one plan for each number of rows, so only one thread may use a model: see `with_own_plans`.
+        There is one plan for each number of rows, and all of them share memory: their inputs and scores last until
+        another one is used. So only one thread may use a model: see `with_own_plans`.
         """
         if rows not in self._plans:
             if rows not in self._programs:
@@ -54,7 +56,10 @@ class Model:
                     dtype=self.parameters.dtype,
                     backward=False,
                 )
-            self._plans[rows] = Plan(self._programs[rows], layout=self.layout, parameters=self.parameters)
+            program = self._programs[rows]
+            if self._memory.nbytes < program.nbytes:
+                self._memory = aligned_zeros((program.nbytes,), np.uint8)
+            self._plans[rows] = Plan(program, memory=self._memory, layout=self.layout, parameters=self.parameters)
         return self._plans[rows]
 
     @cached_property
@@ -65,7 +70,7 @@ class Model:
     def with_own_plans(self) -> Model:
         """Return a model for another thread: it shares graph, parameters and programs, but no plan."""
         other = copy(self)
-        other._plans = {}
+        other._plans, other._memory = {}, aligned_zeros((0,), np.uint8)
         return other
 
     def load(self, tensors: Mapping[str, Array]) -> None:

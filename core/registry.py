@@ -22,6 +22,8 @@ _BOUNDS = {
 # Largest absolute value of a float whose field has no bound. The norm of a gradient overflows at 1.8e19 in float32, and
 # most of these numbers are factors of the gradient.
 LARGEST = 1e12
+# Largest absolute value of such an integer: larger ones overflow in products, as a stride times the size of a line.
+LARGEST_INTEGER = 1_000_000_000
 _registry: dict[str, dict[str, type[Registered]]] = {}
 
 
@@ -36,10 +38,26 @@ def hyperparameter(
 ) -> Any:
     """Declare a field of a `Registered` class, with its description and the bounds that are checked on construction.
 
-    A float without a bound on a side is bounded by `LARGEST` there.
+    A number without a bound on a side is bounded by `LARGEST` or `LARGEST_INTEGER` there.
     """
     metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+class Nested:
+    """Base class of what a field of a `Registered` class can hold besides: it has a JSON object of its own."""
+
+    #: what it is, for messages
+    words: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Build the object that a JSON form describes; raises what `from_spec` raises."""
+        raise NotImplementedError
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(hyperparameter,))
@@ -47,9 +65,9 @@ class Registered:
     """Base class of everything that a job spec can name.
 
     A direct subclass that sets `kind` defines a kind; a class below it that sets `type` is registered under that name.
-    Each becomes a frozen dataclass of its annotated fields. A field is an int, float, bool, str, a `Literal` of strings
-    or the base class of a kind; a tuple of any number of these, which is a list in JSON; a union of a number, a list of
-    numbers and a `Literal`; or one of these or None.
+    Each becomes a frozen dataclass of its annotated fields. A field is an int, float, bool, str, a `Literal` of
+    strings, the base class of a kind or a `Nested` class; a tuple of any number of these, which is a list in JSON; a
+    union of a number, a list of numbers and a `Literal`; or one of these or None.
     """
 
     kind: ClassVar[str]
@@ -62,8 +80,11 @@ class Registered:
         dataclasses.dataclass(frozen=True)(cls)
         cls.annotations = get_type_hints(cls)
         for field in dataclasses.fields(cls):
-            if cls.annotations[field.name] in {float, float | None, tuple[float, ...]}:
-                field.metadata = MappingProxyType(_bounded(field.metadata))
+            number = number_type(cls.annotations[field.name])
+            if number is not None:
+                field.metadata = MappingProxyType(
+                    _bounded(field.metadata, LARGEST if number is float else LARGEST_INTEGER)
+                )
         if "kind" in vars(cls):
             _registry.setdefault(cls.kind, {})
         if "type" in vars(cls):
@@ -87,20 +108,29 @@ class Registered:
         return dataclasses.replace(self, **changes)
 
 
-def _bounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a float with an upper and a lower bound."""
+def _bounded(metadata: Mapping[str, Any], largest: float) -> dict[str, Any]:
+    """The metadata of a number with an upper and a lower bound."""
     low, high = ("ge", "gt"), ("le", "lt")
     bounds = dict(metadata)
     if all(metadata[name] is None for name in low):
-        bounds["ge"] = -LARGEST
+        bounds["ge"] = -largest
     if all(metadata[name] is None for name in high):
-        bounds["le"] = LARGEST
+        bounds["le"] = largest
     return bounds
 
 
 def item_type(annotation: Any) -> Any:
     """Return X for a field of type `tuple[X, ...]`, and None for any other."""
     return get_args(annotation)[0] if get_origin(annotation) is tuple else None
+
+
+def number_type(annotation: Any) -> Any:
+    """Return float or int for a field of such a number, of a list of them, or of either, and None for any other."""
+    for each in alternatives(annotation) or (annotation,):
+        number = item_type(each) or each
+        if number in {float, int}:
+            return number
+    return None
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...] | None:
@@ -129,7 +159,11 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, annotation) or (isinstance(value, bool) and annotation is not bool):
-        expected = f"of kind {annotation.kind}" if issubclass(annotation, Registered) else annotation.__name__
+        expected = annotation.__name__
+        if issubclass(annotation, Registered):
+            expected = f"of kind {annotation.kind}"
+        elif issubclass(annotation, Nested):
+            expected = annotation.words
         raise TypeError(f"{where} must be {expected}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} must be finite, not {value!r}")
@@ -161,6 +195,8 @@ def to_json(value: Any) -> Any:
     """Return the JSON form of a field's value."""
     if isinstance(value, tuple):
         return [to_json(each) for each in value]
+    if isinstance(value, Nested):
+        return value.to_json()
     return to_spec(value) if isinstance(value, Registered) else value
 
 
@@ -196,6 +232,8 @@ def _from_json(value: Any, annotation: Any) -> Any:
         for each in alternatives(annotation) or (annotation,):
             if isinstance(each, type) and issubclass(each, Registered):
                 return from_spec(each.kind, value)
+            if isinstance(each, type) and issubclass(each, Nested):
+                return each.from_json(value)
     return value
 
 

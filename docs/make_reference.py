@@ -15,7 +15,7 @@ import types
 import typing
 from pathlib import Path
 
-from core import Loss, Metric, Node, RankingMetric, Registered, registered
+from core import Entry, Loss, Metric, Node, RankingMetric, Registered, registered
 from core.registry import alternatives, item_type
 
 if typing.TYPE_CHECKING:
@@ -24,6 +24,7 @@ if typing.TYPE_CHECKING:
 HERE = Path(__file__).parent / "reference"
 PAGES = {
     "layer": ("layers", "Layers"),
+    "block": ("blocks", "Blocks"),
     "loss": ("losses", "Losses"),
     "metric": ("metrics", "Metrics"),
     "optimizer": ("optimizers", "Optimizers"),
@@ -114,6 +115,8 @@ def _type(annotation: typing.Any) -> str:
         return " or ".join([*map(_type, choices), *null])
     if typing.get_origin(annotation) is typing.Literal:
         return "one of " + ", ".join(f"`{json.dumps(each)}`" for each in typing.get_args(annotation))
+    if annotation is Entry:
+        return "[layer](layers.md) or [block](blocks.md)"
     if issubclass(annotation, Registered):
         return f"[{annotation.kind}]({PAGES[annotation.kind][0]}.md)"
     return str(annotation.__name__)

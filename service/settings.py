@@ -98,12 +98,6 @@ class Settings(BaseSettings):
         description="GPUs of the cluster that `gradfleet up` starts; default: those that Ray finds, and none with "
         "`gradfleet serve`. A job that needs more is rejected.",
     )
-    node_memory_bytes: int | None = Field(
-        None,
-        gt=0,
-        description="Memory of the cluster's largest node; a job is rejected if the arrays of one of its workers need "
-        "more. Default: that of the machine with `gradfleet up`, and no limit with `gradfleet serve`.",
-    )
     arithmetic: Arithmetic | None = Field(
         None,
         description="Level of arithmetic of jobs that name none, and the highest one that `gradfleet up` offers; "
@@ -124,6 +118,12 @@ class Settings(BaseSettings):
     max_parameters: int = Field(Limits.parameters, gt=0, description="Maximum number of trained parameters of a job.")
     max_batch_bytes: int = Field(
         Limits.batch_bytes, gt=0, description="Maximum memory of the values of all layers of a job for one batch."
+    )
+    max_worker_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Maximum memory of the arrays of a worker on CPUs; default: that of the machine with "
+        "`gradfleet up`, and no limit with `gradfleet serve`.",
     )
     requests_per_second: float = Field(
         100,
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """Limits on the size of a job."""
-        return Limits(self.max_parameters, self.max_batch_bytes, self.node_memory_bytes)
+        return Limits(self.max_parameters, self.max_batch_bytes, self.max_worker_bytes)
 
     @property
     def mlflow_link(self) -> str | None:

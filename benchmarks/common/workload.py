@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,16 @@ class Workload:
     loss: str  # "softmax", or "hinge" of Weston and Watkins
     optimizer: str  # "sgd" with momentum, or "adam"
     threads: int
+
+    @property
+    def features(self) -> int:
+        return self.widths[0]
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The specs of the engine's layers."""
+        linear = [{"type": "linear", "units": units} for units in self.widths[1:]]
+        return [each for layer in linear for each in (layer, {"type": "relu"})][:-1]
 
     @property
     def network(self) -> str:

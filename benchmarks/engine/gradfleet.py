@@ -11,15 +11,14 @@ import numpy as np
 from benchmarks.common.workload import LEARNING_RATE, MOMENTUM, Workload
 from core import (
     Graph,
-    Linear,
     ParameterLayout,
     Plan,
     Program,
-    ReLU,
     Step,
     aligned_empty,
     aligned_zeros,
     build_classifier,
+    entry_from_spec,
     from_spec,
     initialize,
     with_loss,
@@ -36,10 +35,9 @@ WORTH_A_THREAD = 20_000_000  # multiply-adds of a step
 
 def graph_of(workload: Workload) -> Graph:
     """Return the network with its loss."""
-    features, *hidden, classes = workload.widths
-    layers = [layer for units in hidden for layer in (Linear(units=units), ReLU())]
+    layers = [entry_from_spec(layer) for layer in workload.layers]
     loss = from_spec("loss", {"type": workload.loss})
-    return with_loss(build_classifier([*layers, Linear(units=classes)], features), loss)
+    return with_loss(build_classifier(layers, workload.features), loss)
 
 
 class Lanes:

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from core.graph.graph import Graph
 
 
-def to_dot(graph: Graph) -> str:
+def to_dot(graph: Graph, *, expanded: bool = False) -> str:
     """Return the graph in the language of Graphviz: `dot -Tsvg` draws it.
 
     Boxes have the name, type, shape and number of parameters; a dashed arrow leads to a node from the one whose
-    parameters it shares. Equal graphs give equal text.
+    parameters it shares. A block is one box, unless `expanded`. Equal graphs give equal text.
     """
-    found = table_rows(graph)
+    found = table_rows(graph, expanded=expanded)
     lines = ["digraph {", "  node [shape=box];"]
     for index, entry in enumerate(found):
         label = "\\n".join(map(_escaped, words_of(entry)))

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from core.graph.graph import Graph
 
 
-def to_mermaid(graph: Graph) -> str:
+def to_mermaid(graph: Graph, *, expanded: bool = False) -> str:
     """Return the graph as a Mermaid flowchart; see `to_dot` for what it shows."""
-    found = table_rows(graph)
+    found = table_rows(graph, expanded=expanded)
     lines = ["flowchart TD"]
     for index, entry in enumerate(found):
         label = "<br/>".join(map(_escaped, words_of(entry)))

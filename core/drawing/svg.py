@@ -34,9 +34,9 @@ class _Box(NamedTuple):
         return self.left + self.width / 2
 
 
-def to_svg(graph: Graph) -> str:
+def to_svg(graph: Graph, *, expanded: bool = False) -> str:
     """Return the graph as an SVG, from the inputs at the top downwards; see `to_dot` for what it shows."""
-    found = table_rows(graph)
+    found = table_rows(graph, expanded=expanded)
     boxes, width, height = _place(found)
     arrows = []
     for source, target, shares in arrows_of(found):

@@ -11,7 +11,10 @@ from core.gradcheck.alone import Alone, check_alone
 from core.gradcheck.check import check_graph
 from core.gradcheck.penalty import penalty_problems
 from core.gradcheck.report import GradientReport
+from core.graph.classifier import loss_weights
 from core.graph.graph import Graph
+from core.layers.arithmetic.add import Add
+from core.layers.arithmetic.scale import Scale
 from core.plan.plan import Plan
 from core.plan.program import Program
 from core.random import Purpose, generator
@@ -25,12 +28,14 @@ if TYPE_CHECKING:
 def check_model(graph: Graph, rows: int = 4, seed: int = 0, penalty: Penalty | None = None) -> GradientReport:
     """Check the gradients of a model with its loss, the node "loss", on random samples.
 
-    The whole graph is checked on one batch of `rows` samples, and each of its nodes by itself on many: see
+    The whole graph, with the sum that is minimized if it has heads, is checked on one batch of `rows` samples, and each
+    of its nodes by itself on many: see
     `core.gradcheck.alone`. Nodes that are equal and have equal inputs are checked once. The gradients of the whole
     graph come first in the report; of the nodes by themselves only those follow that are not right.
     """
     try:
-        report = check_graph(deepcopy(graph), "loss", _samples(deepcopy(graph), rows, seed), seed)
+        whole = deepcopy(graph)
+        report = check_graph(whole, _minimized(whole), _samples(deepcopy(graph), rows, seed), seed)
     except ValueError as error:
         report = GradientReport(seed, (), (f"the model raises ValueError: {error}",))
     for alone in _different_nodes(graph):
@@ -39,6 +44,16 @@ def check_model(graph: Graph, rows: int = 4, seed: int = 0, penalty: Penalty | N
         problems = penalty_problems(penalty, generator(seed, Purpose.CHECK, stream=4))
         report += GradientReport(seed, (), tuple(problems))
     return report
+
+
+def _minimized(graph: Graph) -> str:
+    """Add the weighted sum of the losses of a model and its heads; return its name."""
+    if not graph.heads:
+        return "loss"
+    weighted = [
+        graph.add(f"{name}/weighted", Scale(factor=weight), name) for name, weight in loss_weights(graph).items()
+    ]
+    return graph.add("loss/sum", Add(), *weighted)
 
 
 def _different_nodes(graph: Graph) -> list[Alone]:

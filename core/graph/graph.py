@@ -27,6 +27,7 @@ class _Dimension(Enum):
 
 #: placeholder for the batch size in a declared shape
 BATCH: Final = _Dimension.BATCH
+MOST_AXES = 16  # of a value; NumPy has at most 64, and some nodes use several for one
 KEPT_SHAPES = 8  # batch sizes for which a graph keeps its shapes
 DeclaredShape = tuple[int | _Dimension, ...]
 
@@ -63,6 +64,14 @@ class Placed:
     multipliers: Mapping[str, Multipliers] | None = None
 
 
+@dataclass(frozen=True)
+class Group:
+    """Nodes that are shown as one, such as those of a block: what they are, and their names, the last one its own."""
+
+    type: str
+    nodes: tuple[str, ...]
+
+
 class Graph:
     """A directed acyclic graph of nodes. A value has the name of its input or of the node that computes it.
 
@@ -73,6 +82,10 @@ class Graph:
     def __init__(self) -> None:
         self.inputs: dict[str, Input] = {}
         self.nodes: dict[str, Placed] = {}
+        #: by name, which is that of the last node
+        self.groups: dict[str, Group] = {}
+        #: auxiliary scores, and the factors of their losses
+        self.heads: dict[str, float] = {}
         self._order: list[str] | None = None
         self._shapes: dict[int, dict[str, Shape]] = {}  # of the last batch sizes
 
@@ -156,6 +169,8 @@ class Graph:
                 shapes[name] = placed.node.infer(*(shapes[value] for value in placed.inputs))
             except ValueError as error:
                 raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}", name) from None
+            if len(shapes[name]) > MOST_AXES:
+                raise GraphError(f"the output of node {name!r} has {len(shapes[name])} axes: at most {MOST_AXES}", name)
         return shapes
 
     def multiply_adds(self, batch: int = 1) -> int:

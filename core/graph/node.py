@@ -68,7 +68,7 @@ class Node:
     arity: ClassVar[int] = 1
     #: whether the node accepts more data inputs than `arity`
     variadic: ClassVar[bool] = False
-    #: whether the node only accepts images, (batch, height, width, channels)
+    #: whether the node accepts images (batch, height, width, channels), but no lists of numbers (batch, features)
     images: ClassVar[bool] = False
 
     def evaluation(self) -> Node:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -31,15 +32,21 @@ def compile_loop(loop: Loop) -> Loop | None:
     return compiled
 
 
-def run_fused(xp: Namespace, loop: Loop, vectors: tuple[Array, ...], scalars: tuple[float, ...]) -> bool:
-    """Call the compiled `loop(*vectors, scalars)`, with the scalars rounded to the dtype of the vectors.
+def run_compiled(xp: Namespace, loop: Loop, *arguments: Any, shortest: int = 0) -> bool:
+    """Call the compiled `loop(*arguments)`.
 
-    Returns False and does nothing for short vectors, on a GPU, and without Numba. The caller then uses NumPy.
+    Returns False and does nothing if the first array has fewer than `shortest` elements, by default `SHORTEST`, on a
+    GPU, and without Numba. The caller then uses NumPy.
     """
-    if vectors[0].size < SHORTEST or xp is not np:
+    if arguments[0].size < max(shortest, SHORTEST) or xp is not np:
         return False
     compiled = compile_loop(loop)
     if compiled is None:
         return False
-    compiled(*vectors, tuple(map(vectors[0].dtype.type, scalars)))
+    compiled(*arguments)
     return True
+
+
+def run_fused(xp: Namespace, loop: Loop, vectors: tuple[Array, ...], scalars: tuple[float, ...]) -> bool:
+    """Call `run_compiled(xp, loop, *vectors, scalars)`, with the scalars rounded to the dtype of the vectors."""
+    return run_compiled(xp, loop, *vectors, tuple(map(vectors[0].dtype.type, scalars)))

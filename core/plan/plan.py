@@ -100,7 +100,7 @@ class Plan:
     def forward_again(self, nodes: Container[str], random: RandomKey | None = None) -> None:
         """Compute only these nodes, where all values that they read are as the last forward left them, or computed too.
 
-        The nodes that they read must be outputs: other values are overwritten during forward.
+        All nodes of the program must be outputs: other values are overwritten during forward.
         """
         self._random = random
         for name, calls in self._steps.items():

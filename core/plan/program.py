@@ -180,8 +180,12 @@ def _lifetimes(
         if key in arrays:
             arrays[key].last = max(arrays[key].last, until)
 
+    # `Plan.forward_again` visits single nodes of such a program, whose scratch memory must not lie where a value does.
+    again = {step.name for step in steps} <= set(outputs)
     for time, step in enumerate(steps):
-        arrays["value", step.name] = Lifetime(shapes[step.name], dtype, time, end if step.name in outputs else time)
+        output = step.name in outputs
+        first = 0 if again else time
+        arrays["value", step.name] = Lifetime(shapes[step.name], dtype, first, end if output else time)
         for name, (shape, kind) in step.workspace.items():
             kept = step.backward and kind in {"float", "integer"}
             arrays["workspace", step.name, name] = Lifetime(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from core import Graph
     from workers.data.dataset import DatasetInfo
 
 
@@ -68,6 +69,7 @@ def draw_pictures(subject: Subject) -> Pictures:
     spec, name = subject.spec, subject.name
     pictures = Pictures()
     pictures.add("graph.svg", lambda: _graph(subject))
+    pictures.add("graph_expanded.svg", lambda: _expanded_graph(subject))
     trained = found = None
     if latest(subject.directory) is not None:
         try:
@@ -101,9 +103,19 @@ def _add_predictions(pictures: Pictures, name: str, spec: Mapping[str, Any], fou
 
 
 def _graph(subject: Subject) -> bytes:
+    return to_svg(_graph_of(subject)).encode()
+
+
+def _expanded_graph(subject: Subject) -> bytes | None:
+    """The graph with the layers of its blocks; None if it has no blocks."""
+    graph = _graph_of(subject)
+    return to_svg(graph, expanded=True).encode() if graph.groups else None
+
+
+def _graph_of(subject: Subject) -> Graph:
     job = JobSpec.model_validate(subject.spec)
     train_rows, _ = split_sizes(job, subject.dataset)
-    return to_svg(Computation.of(job, subject.dataset, train_rows).graph).encode()
+    return Computation.of(job, subject.dataset, train_rows).graph
 
 
 def _curves(subject: Subject, kept: int | None) -> Figure | None:

@@ -13,13 +13,16 @@ from service.cli.connection import DEFAULT_URL, Url, connected, spec_in
 from service.cli.terminal import fail, say, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from service.client import Job
-    from service.client.views import Difference, Verification
+    from service.client.views import Difference, Interval, Sample, Verification
 
 certificates_app = typer.Typer()
 
 CANNOT = 2  # exit status where a certificate cannot be verified
 POLL_SECONDS = 0.5
+MOST_SPANS = 20  # in a line
 NO_LEVEL = "waiting_for_arithmetic"
 
 
@@ -38,6 +41,13 @@ def verify(
     file: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="Certificate in JSON.", show_default=False)],
     url: Url = DEFAULT_URL,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes; no result depends on it.")] = 1,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, metavar="K", help="Replay only K random intervals between its checkpoints."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Choose the intervals that an earlier sample with this seed had.")
+    ] = None,
 ) -> None:
     """Verify a certificate by running its job again on this service.
 
@@ -45,13 +55,18 @@ def verify(
     """
     document = spec_in(file, code=CANNOT)
     with connected(url, code=CANNOT) as client:
-        job = client.verify(document, workers=workers)
-        say(f"{job.id} runs job {document['job']['id']} again")
+        job, of = client.verify(document, workers=workers, sample=sample, seed=seed), document["job"]["id"]
+        chosen = job["verification"]["sample"]
+        say(f"{job.id} runs job {of} again" if chosen is None else f"{job.id} replays {_choice(chosen)} of job {of}")
         found = _followed(job)
     for note in found["notes"]:
         say(note)
+    if found["sample"] is not None:
+        for line in _coverage(found["sample"]):
+            say(line)
     if found["equal"]:
-        say(f"equal: {len(document['milestones'])} milestones, {len(document['series'])} series and the parameters")
+        whole = f"{len(document['milestones'])} milestones, {len(document['series'])} series and the parameters"
+        say(f"equal: {whole if found['sample'] is None else 'the steps that were replayed'}")
         return
     if found["equal"] is None:
         fail(f"{job.id} {job.state}{f': {job.reason}' if job.reason else ''}: it cannot be verified", code=CANNOT)
@@ -70,13 +85,37 @@ def _followed(job: Job) -> Verification:
         first = found["first_difference"]
         if job.ended:
             return found
-        if (first is not None and first["first_step"] is not None) or (job.reason or "").startswith(NO_LEVEL):
+        located = first is not None and first["first_step"] is not None and found["sample"] is None
+        if located or (job.reason or "").startswith(NO_LEVEL):
             reason = job.reason
             job.cancel()
             job.data["reason"] = reason  # why it cannot be verified, and not that it is cancelled
             return found
         time.sleep(POLL_SECONDS)
         job.refresh()
+
+
+def _choice(sample: Sample) -> str:
+    count, seed = len(sample["chosen"]), sample["seed"]
+    return f"{count} of {sample['intervals']} intervals ({_steps(sample['chosen'])}; --seed {seed} chooses them again)"
+
+
+def _coverage(sample: Sample) -> Iterator[str]:
+    """What a sample says, and what it does not say."""
+    replayed, total, here = sample["replayed_steps"], sample["total_steps"], sample["replayable"]
+    yield f"replayed {replayed:,} of {total:,} steps ({replayed / total:.1%})"
+    if sample["not_covered"]:
+        yield f"not covered: {_steps(sample['not_covered'])}"
+    found = f"a change in one of the {here:,} intervals that can be replayed here is found with probability"
+    yield f"{found} {sample['probability']:.1%}"
+    if missing := sample["intervals"] - here:
+        yield f"no change is found in the other {missing:,}: their first checkpoints are not at this service"
+
+
+def _steps(intervals: Sequence[Interval]) -> str:
+    spans = [f"{each['after_step']:,} to {each['by_step']:,}" for each in intervals[:MOST_SPANS]]
+    more = [f"{len(intervals) - MOST_SPANS:,} more"] if len(intervals) > MOST_SPANS else []
+    return f"steps {', '.join([*spans, *more])}"
 
 
 def _line(difference: Difference) -> str:

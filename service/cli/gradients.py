@@ -45,8 +45,7 @@ def _graph(spec: JobRequest, rows: int) -> Graph:
         graph = with_loss(graph, spec.loss, _task(spec.loss, graph))
         graph.shapes(rows)
     except ModelError as error:
-        field = "" if error.field is None else f".{error.field}"
-        raise SpecFileError(f"model.layers.{error.entry}{field}: {error}") from error
+        raise SpecFileError(f"model.{error.path}: {error}") from error
     except GraphError as error:
         raise SpecFileError(f"loss: {error}") from error
     return graph

@@ -124,9 +124,20 @@ class Client:
         preview: Preview = self._transport.fetch("layers", "POST", "/v1/jobs/validate", body=spec)
         return preview
 
-    def verify(self, certificate: Mapping[str, Any], *, workers: int = 1, cpus_per_worker: int = 1) -> Job:
-        """Run the job of a certificate again; `verification` of the returned job says what was found so far."""
-        query = {"workers": workers, "cpus_per_worker": cpus_per_worker}
+    def verify(
+        self,
+        certificate: Mapping[str, Any],
+        *,
+        workers: int = 1,
+        cpus_per_worker: int = 1,
+        sample: int | None = None,
+        seed: int | None = None,
+    ) -> Job:
+        """Run the job of a certificate again; `verification` of the returned job says what was found so far.
+
+        With `sample`, only so many intervals between its checkpoints are replayed, which `seed` chooses.
+        """
+        query = {"workers": workers, "cpus_per_worker": cpus_per_worker, "sample": sample, "seed": seed}
         return self._job(
             self._transport.fetch("state", "POST", "/v1/certificates/verify", query=query, body=certificate)
         )

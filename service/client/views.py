@@ -70,6 +70,32 @@ class Difference(TypedDict):
     first_step: int | None
 
 
+class Interval(TypedDict):
+    """The steps above `after_step`, up to and including `by_step`."""
+
+    after_step: int
+    by_step: int
+
+
+class Replay(Interval):
+    """An interval that is trained again; `equal` is None until it was."""
+
+    equal: bool | None
+
+
+class Sample(TypedDict):
+    """The intervals that a verification replays, out of the `replayable` ones; `seed` chooses them again."""
+
+    seed: int
+    chosen: list[Replay]
+    intervals: int
+    replayable: int
+    total_steps: int
+    replayed_steps: int
+    not_covered: list[Interval]
+    probability: float
+
+
 class Verification(TypedDict):
     """What a job has found that verifies a certificate; `equal` is None until it is known."""
 
@@ -79,6 +105,7 @@ class Verification(TypedDict):
     first_difference: Difference | None
     differences: list[Difference]
     notes: list[str]
+    sample: Sample | None
 
 
 class JobData(TypedDict):

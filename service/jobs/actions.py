@@ -15,6 +15,7 @@ from service.jobs.states import ACTIONS, TERMINAL, Action, State
 from service.store.models import (
     UNEXPORTED,
     Attempt,
+    Checkpoint,
     DeletedJob,
     Event,
     Job,
@@ -98,7 +99,7 @@ def delete_job(session: Session, job_id: str) -> None:
     session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
     if _remove_points(session, job_id):
         session.add(DeletedJob(job_id=job_id))
-    for table in (Milestone, Event, Attempt, Label, MlflowRun, Verification):
+    for table in (Milestone, Checkpoint, Event, Attempt, Label, MlflowRun, Verification):
         session.execute(delete(table).where(table.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))
     count_ended(session, state, -1)

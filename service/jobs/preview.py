@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from core import BATCH, Task
+from core.graph.table import table_rows
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.new_job import spec_json
@@ -18,7 +18,7 @@ from workers.job.normalization import normalized_values, normalizing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core import Graph, Layer
+    from core import Graph
     from service.settings import Settings
     from workers.data.dataset import DatasetInfo
     from workers.job.resolve import ResolvedJob
@@ -29,7 +29,7 @@ FEW_VALUES = 16
 
 
 class LayerPreview(BaseModel):
-    """A layer of the model."""
+    """A layer or a block of the model."""
 
     name: str = Field(examples=["0_linear"])
     type: str = Field(examples=["linear"])
@@ -49,7 +49,7 @@ class JobPreview(BaseModel):
         examples=[["val/accuracy", "val/loss"]],
     )
     parameters: int = Field(description="Number of trained parameters.")
-    layers: list[LayerPreview] = Field(description="In the order of the spec.")
+    layers: list[LayerPreview] = Field(description="In the order of the spec; then its heads.")
     train_rows: int
     validation_rows: int
     steps_per_epoch: int
@@ -68,7 +68,7 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
         task=job.metrics.task,
         metrics=validation_metrics(job),
         parameters=job.parameters,
-        layers=list(_layers(job, graph)),
+        layers=list(_layers(graph)),
         train_rows=job.train_rows,
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
@@ -81,15 +81,15 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
     )
 
 
-def _layers(job: ResolvedJob, graph: Graph) -> Iterator[LayerPreview]:
-    shapes, symbolic = graph.shapes(), graph.symbolic_shapes()
-    for name, layer in zip(graph.nodes, job.spec.model.layers, strict=True):
-        own = graph.parameters_of(name, shapes) if graph.owner(name) == name else ()
+def _layers(graph: Graph) -> Iterator[LayerPreview]:
+    rows = {row.name: row for row in table_rows(graph)}
+    # The table is in topological order.
+    for row in (rows[name] for name in graph.nodes if name in rows):
         yield LayerPreview(
-            name=name,
-            type=cast("Layer", layer.node).type,
-            shape=["batch" if size is BATCH else size for size in symbolic[name]],
-            parameters=sum(prod(declared.shape) for declared in own if not declared.statistic),
+            name=row.name,
+            type=row.type,
+            shape=["batch" if size is BATCH else size for size in row.shape],
+            parameters=row.count if row.owner == row.name else 0,
         )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
-from service.jobs.certificates.milestones import record_milestones
+from service.jobs.certificates.milestones import record_milestones, record_state
+from service.jobs.certificates.replays import judge
 from service.jobs.certificates.verification import check_milestones, conclude
 from service.jobs.repository import (
     finish_attempt,
@@ -23,7 +24,7 @@ from service.jobs.series.points import record_points
 from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
 from service.store.models import Attempt, Job
 from service.store.rows import find
-from workers.job.spec import JobSpec
+from workers.job.spec import CheckpointsSpec, JobSpec
 from workers.record.events import Checkpointed, Ended, Evaluated, Event, Noted, Progress, Restarted, Started
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ def max_restarts(spec: Mapping[str, Any]) -> int:
     return int(spec.get("max_restarts", JobSpec.model_fields["max_restarts"].default))
 
 
+def checkpoints_kept(spec: Mapping[str, Any]) -> int:
+    """How many checkpoints a job with this resolved spec keeps. Specs of the first version lack the field."""
+    return int(spec.get("checkpoints", {}).get("keep", CheckpointsSpec.model_fields["keep"].default))
+
+
 def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
     match event:
         case Started():
@@ -72,7 +78,10 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
                 check_milestones(session, job_id)
             record_progress(session, job_id, attempt, epoch=event.epoch, step=event.step)
         case Checkpointed():
-            record_result(session, job_id, attempt, params_sha256=event.params_sha256)
+            recorded = record_result(session, job_id, attempt, params_sha256=event.params_sha256)
+            if recorded and event.state_sha256 is not None:
+                keep = checkpoints_kept(session.get_one(Job, job_id).spec)
+                record_state(session, job_id, event.step, event.state_sha256, keep=keep)
         case Evaluated():
             # JSON has no NaN and no infinity.
             metrics = {name: value if math.isfinite(value) else None for name, value in event.metrics.items()}
@@ -99,19 +108,9 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
         return
     if job is None or job.state not in LIVE:
         return
-    state = State(job.state)
-    match end.outcome:
-        case "succeeded":
-            target = State.SUCCEEDED
-        case "failed":
-            target = State.FAILED
-        case _ if state is State.CANCELLING:
-            target = State.CANCELLED
-        case _ if state is State.PAUSING:
-            # A resumed job continues from its last checkpoint, however the attempt ended.
-            target = State.PAUSED
-        case _:
-            target = State.QUEUED
+    state, target = State(job.state), _after(State(job.state), end)
+    if judge(session, job_id, end) and target is not State.CANCELLED:
+        target = State.SUCCEEDED
     if end.outcome == "lost" and target is State.QUEUED:
         allowed = max_restarts(job.spec)
         if job.restarts >= allowed:
@@ -122,6 +121,22 @@ def end_attempt(session: Session, job_id: str, attempt: int, end: Ended) -> None
     move(session, job_id, from_=state, to=target, reason=reason, attempt=attempt)
     if target is State.SUCCEEDED:
         conclude(session, job_id)
+
+
+def _after(state: State, end: Ended) -> State:
+    """The state that follows a live one when its attempt has ended."""
+    match end.outcome:
+        case "succeeded":
+            return State.SUCCEEDED
+        case "failed":
+            return State.FAILED
+        case _ if state is State.CANCELLING:
+            return State.CANCELLED
+        case _ if state is State.PAUSING:
+            # A resumed job continues from its last checkpoint, however the attempt ended.
+            return State.PAUSED
+        case _:
+            return State.QUEUED
 
 
 def _reason_of_sweep(job: Job) -> str | None:

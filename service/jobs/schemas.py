@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from core import Task
+from service.jobs.certificates.views import VerificationView, verification_view
 from service.jobs.labels import MAX_LABELS, LabelFilter, Labels
 from service.jobs.mlflow_pages import run_page
 from service.jobs.series.thinning import FEWEST
@@ -16,7 +17,7 @@ from workers.job.metrics import epoch_mean
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:
-    from service.store.models import Job, Verification  # `gradfleet gradcheck` reads specs without SQLAlchemy
+    from service.store.models import Job  # `gradfleet gradcheck` reads specs without SQLAlchemy
 
 HINGE_JOB: dict[str, Any] = {
     "name": "digits-hinge",
@@ -172,29 +173,6 @@ RUNNING_JOB: dict[str, JsonValue] = {
     "sweep": None,
     "verification": None,
 }
-
-
-class DifferenceView(BaseModel):
-    """A field of a certificate that is not what a verification found."""
-
-    field: str = Field(examples=["milestones"])
-    message: str
-    after_step: int | None = Field(None, description="The last step up to which the parameters are the same.")
-    by_step: int | None = Field(None, description="The first milestone after which the parameters differ.")
-    first_step: int | None = Field(
-        None, description="The first step whose recorded metrics differ from those of the certified job, if it is here."
-    )
-
-
-class VerificationView(BaseModel):
-    """What a job has found that verifies a certificate by running its job again."""
-
-    of: str = Field(description="Id of the job that the certificate is of.")
-    root: str = Field(description="Root hash of the certificate.")
-    equal: bool | None = Field(description="Whether it is right; null until something differs or the job has ended.")
-    first_difference: DifferenceView | None = Field(description="Where the run differs first.")
-    differences: list[DifferenceView]
-    notes: list[str] = Field(description="What does not make it wrong, such as an unknown key or other versions.")
 
 
 class JobDatasetView(BaseModel):
@@ -374,21 +352,6 @@ def job_view(job: "Job", mlflow_link: str | None, *, details: bool = False) -> J
         params_sha256=job.params_sha256,
         sweep=None if job.sweep_id is None else MembershipView(id=job.sweep_id, overrides=job.overrides or {}),
         verification=None if job.verification is None else verification_view(job.verification),
-    )
-
-
-def verification_view(row: "Verification") -> VerificationView:
-    """A verification's row as the API returns it."""
-    differences = [DifferenceView.model_validate(each) for each in row.differences]
-    # What the run found says more than that a hash is wrong.
-    found = [each for each in differences if each.by_step is not None] or differences
-    return VerificationView(
-        of=row.certificate["job"]["id"],
-        root=row.certificate["root"],
-        equal=row.equal,
-        first_difference=found[0] if found else None,
-        differences=differences,
-        notes=row.notes,
     )
 
 

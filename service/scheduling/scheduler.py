@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from service.components import ComponentStatus
 from service.jobs.actions import remove_left_points
+from service.jobs.certificates.replays import next_replay
 from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
 from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
@@ -226,6 +227,9 @@ class Scheduler:
             number = start_attempt(session, job_id, self._supervisor)
             job = session.get_one(Job, job_id)
             job.spec = at_level(job.spec, arithmetic)
+            replay = None
+            if (interval := next_replay(session, job_id, self._settings)) is not None:
+                replay, job.step, until_step = interval
             assignment = Assignment(
                 job=job_id,
                 attempt=number,
@@ -236,6 +240,7 @@ class Scheduler:
                 reported_step=job.step,
                 restarts_left=max(max_restarts(job.spec) - job.restarts, 0),
                 until_step=until_step,
+                replay=replay,
             )
         QUEUE_WAIT.observe(waited.total_seconds())
         log.info("job %s starts", job_id, extra={"job_id": job_id, "attempt": number})

@@ -52,7 +52,7 @@ def embedded_stack(data_dir: Path, host: str, port: int) -> Iterator[Stack]:
             mlflow_secret=mlflow.secret,
             cluster_cpus=cpus,
             cluster_gpus=gpus,
-            node_memory_bytes=given.node_memory_bytes or machine_memory(),
+            max_worker_bytes=given.max_worker_bytes or machine_memory(),
         )
         # The data directory is locked, so the process that left a lease in its database has ended.
         alone = settings.database_url is None

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 USUAL_PORT = 5000
 # Requests are not logged, because their query may contain a token. The server takes its socket from its standard input.
-UVICORN_OPTIONS = "--no-access-log --no-proxy-headers --no-server-header --ws none --lifespan off --fd 0"
+UVICORN_OPTIONS = (
+    "--no-access-log --no-proxy-headers --no-server-header --ws none --lifespan off "
+    "--http service.dashboard.protocol:protocol --fd 0"
+)
 STOP_TIMEOUT = 5.0  # seconds; every request that it has answered is in its database
 
 log = logging.getLogger(__name__)
@@ -94,6 +97,7 @@ class MlflowServer:
             "GRADFLEET_ALLOWED_HOSTS": json.dumps(settings.allowed_hosts),
             "GRADFLEET_REQUIRE_TOKEN": str(settings.requires_token),
             "GRADFLEET_REQUESTS_PER_SECOND": str(settings.requests_per_second),
+            "GRADFLEET_MAX_CONNECTIONS": str(settings.max_connections),
         }
         # The tokens are in the service's database.
         return environment | ({"GRADFLEET_DATABASE_URL": settings.database} if settings.requires_token else {})

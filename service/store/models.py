@@ -241,8 +241,21 @@ class Milestone(Base):
     params_sha256: Mapped[str]
 
 
+class Checkpoint(Base):
+    """Digest of the whole state in a checkpoint of a job, of those that it keeps."""
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    state_sha256: Mapped[str]
+
+
 class Verification(Base):
-    """A job that verifies a certificate; `equal` is null until it has ended or something differs."""
+    """A job that verifies a certificate; `equal` is null until it has ended or something differs.
+
+    `sample` has the intervals that it replays; null if it runs the whole job.
+    """
 
     __tablename__ = "verifications"
 
@@ -251,6 +264,7 @@ class Verification(Base):
     equal: Mapped[bool | None]
     differences: Mapped[list[Any]] = mapped_column(JSON)
     notes: Mapped[list[str]]
+    sample: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Dataset(Base):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from core import entry_from_spec, registered
 from service.errors import MOST_PROBLEMS, InvalidError
 from service.http.field_errors import quote
 from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
@@ -15,7 +16,7 @@ from workers.job.metrics import RANKED_BY
 from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from service.http.dependencies import Services
     from service.http.room import Stop
@@ -84,17 +85,38 @@ def _check_size(sweep: SweepRequest, expanded: Sequence[dict[str, Any]]) -> None
 
 def _check_layers(specs: Sequence[dict[str, Any]]) -> None:
     """Reject members whose models have too many layers together; equal models count once, since one is checked."""
-    models: dict[str, int] = {}
+    total, models = 0, set()
     for spec in specs:
         model = spec.get("model")
-        layers = model.get("layers") if isinstance(model, dict) else None
-        if isinstance(layers, list):
-            models[json.dumps(model, sort_keys=True)] = len(layers)
-    if (total := sum(models.values())) > MOST_LAYERS:
+        if isinstance(model, dict) and (key := json.dumps(model, sort_keys=True)) not in models:
+            models.add(key)
+            for layers in _lists_of_layers(model):
+                # Blocks take time to count, so beyond the limit they are no longer counted.
+                total += sum(map(_size, layers)) if total <= MOST_LAYERS else len(layers)
+    if total > MOST_LAYERS:
         message = (
             f"makes {len(models)} different models of {total:,} layers in all; at most {MOST_LAYERS:,} are allowed"
         )
         raise InvalidError(FieldProblem("over", message))
+
+
+def _lists_of_layers(model: dict[str, Any]) -> Iterator[list[Any]]:
+    """Yield the lists of layers of a model and of its heads, which may be wrong in any way."""
+    heads = model.get("heads")
+    for part in (model, *(heads if isinstance(heads, list) else ())):
+        layers = part.get("layers") if isinstance(part, dict) else None
+        if isinstance(layers, list):
+            yield layers
+
+
+def _size(entry: Any) -> int:
+    """The number of layers that an entry of a model stands for; at least that for an invalid one."""
+    if not isinstance(entry, dict) or entry.get("type") not in registered("block"):
+        return 1
+    try:
+        return entry_from_spec(entry).size()
+    except (TypeError, ValueError):
+        return json.dumps(entry).count("{")
 
 
 def _check_comparison(sweep: SweepRequest, members: int) -> None:

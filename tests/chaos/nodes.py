@@ -24,6 +24,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tests.chaos.certified_levels import assert_verified, assert_waits, certificate_of, service
 from tests.workers.fixtures.attempts import (
     Undisturbed,
     all_events,
@@ -31,6 +32,7 @@ from tests.workers.fixtures.attempts import (
     of_kind,
     on_actor,
     undisturbed,
+    wait_until,
     workers_of,
 )
 from tests.workers.fixtures.helpers import assignment, blobs, job
@@ -142,7 +144,7 @@ def train_on_different_cpus(directory: Path) -> None:
         return job(**changes, **{"training.arithmetic": level, "resources.workers": workers})
 
     whole = undisturbed(spec(low), dataset, directory / "whole")
-    with local_nodes([low, high]) as (_, nodes):
+    with local_nodes([low, high]) as (cluster, nodes):
         assert common_level(levels_of_nodes()) == low
         supervisor = Supervisors().take()
 
@@ -169,6 +171,22 @@ def train_on_different_cpus(directory: Path) -> None:
         check_level(high, started.fingerprint)
         end = history("neither", None)[-1]
         assert (end.outcome, end.reason) == ("failed", "workers_differ"), end
+        verify_on_different_cpus(directory / "service", cluster, nodes)
+
+
+def verify_on_different_cpus(directory: Path, cluster: Cluster, nodes: list[Any]) -> None:
+    """A certificate from the higher node verifies on the lower one, at the level of both. No other node can help."""
+    low, high = (level.name for level in levels_here()[-2:])
+    with service(directory) as client:
+        with occupied(nodes[0]):
+            of_low, of_high = certificate_of(client, low), certificate_of(client, high)
+        with occupied(nodes[1]):
+            assert_verified(client, of_low)
+            assert_verified(client, of_low, sample=2)
+        cluster.remove_node(nodes[1])
+        there = [level.name for level in levels_here()[:-1]]
+        wait_until(lambda: levels_of_nodes() == [there], "the higher node to be gone")
+        assert_waits(client, of_high, there)
 
 
 def milestones_of(history: Sequence[Event]) -> dict[int, str]:

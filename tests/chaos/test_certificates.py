@@ -25,9 +25,9 @@ def certificate_of(bench: Bench, job_id: str) -> dict[str, Any]:
     return bench.client.job(job_id).wait(timeout=PATIENCE).certificate()
 
 
-def verify(bench: Bench, certificate: dict[str, Any], file: Path) -> subprocess.CompletedProcess[str]:
+def verify(bench: Bench, certificate: dict[str, Any], file: Path, *more: str) -> subprocess.CompletedProcess[str]:
     file.write_text(json.dumps(certificate))
-    command = [*GRADFLEET, "verify", str(file), "--workers", "3", "--url", bench.stack.api_url]
+    command = [*GRADFLEET, "verify", str(file), "--workers", "3", "--url", bench.stack.api_url, *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
@@ -59,6 +59,23 @@ def tamper(place: Path) -> None:
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     header["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     (place / "checkpoint.json").write_text(json.dumps(header))
+
+
+def test_three_workers_replay_intervals_of_one(bench: Bench, tmp_path: Path) -> None:
+    checkpoints = {"every_steps": 8, "keep": 10}
+    spec = job(epochs=3) | {"resources": {"workers": 1}, "checkpoints": checkpoints}
+    certificate = certificate_of(bench, bench.client.submit(spec)["id"])
+    assert [each["step"] for each in certificate["checkpoints"]] == [8, 16, 24, 32, 36]
+    done = verify(bench, certificate, tmp_path / "certificate.json", "--sample", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "replayed 36 of 36 steps" in done.stdout
+
+    place = bench.directory(certificate["job"]["id"]) / "checkpoints" / f"{16:012d}"
+    tamper(place)
+    done = verify(bench, certificate, tmp_path / "certificate.json", "--sample", "5")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the steps from 16 to 24 were not replayed, because the checkpoint of step 16 was changed" in done.stderr
+    assert "replayed 16 of 36 steps" in done.stdout
 
 
 def test_a_changed_checkpoint_with_right_checksums_is_found(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import MISSING, fields
+from math import prod
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from core.graph.graph import BATCH as BATCH_SIZE
 from tests.core.fixtures.cases import CASES
 from tests.core.fixtures.memory import peak_growth
 
-KINDS = ("layer", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
+KINDS = ("layer", "block", "loss", "optimizer", "schedule", "initializer", "penalty", "clipping", "augmentation")
 
 NODES = [case for case in CASES if isinstance(case.instance, Node)]
 # Nodes with a kink at x = y are excluded, because f(x, x) is at the kink.
@@ -276,6 +277,25 @@ def test_only_requested_gradients_are_computed(case):
 def test_inputs_of_incompatible_shapes_raise(case):
     with pytest.raises(ValueError, match=r"needs .*\(4, 3\)"):
         case.instance.infer((4, 3), (3, 4))
+
+
+def accepts(node, *shapes):
+    try:
+        node.infer(*shapes)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("cls", registered("layer").values(), ids=lambda cls: cls.type)
+def test_a_layer_that_reads_images_and_no_lists_of_numbers_says_so(cls):
+    cases = [case for case in NODES if type(case.instance) is cls]
+    shapes = [draw(case, 0)[0].shape for case in cases]
+    lists = [
+        accepts(case.instance, *[(2, prod(shape[1:]))] * len(case.inputs))
+        for case, shape in zip(cases, shapes, strict=True)
+    ]
+    assert cls.images is (not any(lists) and any(len(shape) == 4 for shape in shapes))
 
 
 def growth_over_a_pass(case, rows):

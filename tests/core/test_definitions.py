@@ -17,6 +17,8 @@ from core import (
     AdamW,
     AveragePrecision,
     BatchNorm,
+    Conv2d,
+    Flatten,
     Hinge,
     Huber,
     LeakyReLU,
@@ -27,6 +29,7 @@ from core import (
     Plan,
     PolynomialDecay,
     Program,
+    Reshape,
     SigmoidCrossEntropy,
     SmoothL1,
     SoftMargin,
@@ -155,6 +158,18 @@ def linear():
     assert not ours["scores.bias"].any()
     assert abs(other.bias.detach().numpy()).max() == pytest.approx(0.1, rel=0.01)
     assert ours["scores.weight"].std() == pytest.approx(np.sqrt(6) * other.weight.std().item(), rel=0.01)
+
+
+def conv2d():
+    torch().manual_seed(0)
+    other = torch().nn.Conv2d(12, 2000, (2, 3))
+    layers = [Conv2d(filters=2000, kernel=(2, 3)), Flatten(), Linear(units=1)]
+    layout = ParameterLayout(build_classifier([Reshape(shape=(2, 3, 12)), *layers], 72).parameters())
+    ours = layout.views(initialize(layout, 0, np.float64))
+    weight = ours["1_conv2d.weight"]
+    assert weight.shape == tuple(other.weight.permute(2, 3, 1, 0).shape)
+    assert not ours["1_conv2d.bias"].any()
+    assert weight.std() == pytest.approx(np.sqrt(6) * other.weight.std().item(), rel=0.01)
 
 
 def batch_norm():
@@ -302,7 +317,7 @@ def average_precision():
 # In the order of the table.
 CHECKS = [
     hinge_of_pytorch, hinge_of_scikit_learn, sums_over_targets, sigmoid_cross_entropy, huber_of_scikit_learn,
-    class_weights, class_weights_and_label_smoothing, leaky_relu, gelu, softplus, linear, batch_norm, adamw,
+    class_weights, class_weights_and_label_smoothing, leaky_relu, gelu, softplus, linear, conv2d, batch_norm, adamw,
     weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, multistep, poly, roc_auc, average_precision,
 ]  # fmt: skip
 

@@ -61,6 +61,19 @@ def test_plans_are_cached_by_number_of_rows(monkeypatch):
     assert sorted(compiled) == [4, 5, 6]
 
 
+def test_plans_of_a_model_share_memory():
+    made, other = model(), model().with_own_plans()
+    expected = {rows: scores(model(), X[:rows]).tolist() for rows in (2, 6)}
+    for rows in (6, 2, 6, 2):
+        assert scores(made, X[:rows]).tolist() == expected[rows]
+    # The arrays of both begin in the one block, which is as large as the larger one needs.
+    begin, end = np.lib.array_utils.byte_bounds(made._memory)
+    assert end - begin == made.plan(6).program.nbytes
+    for each, inside in ((made.plan(6), True), (made.plan(2), True), (other.plan(6), False)):
+        for array in (each.inputs["features"], each.value("scores")):
+            assert (begin <= np.lib.array_utils.byte_bounds(array)[0] < end) is inside
+
+
 def test_models_with_own_plans_share_only_parameters():
     made = model()
     other = made.with_own_plans()

@@ -29,6 +29,7 @@ from core import (
     Embedding,
     Exp,
     Flatten,
+    Gain,
     HardTanh,
     Hinge,
     Huber,
@@ -40,12 +41,15 @@ from core import (
     Log,
     LogSigmoid,
     LogSoftmax,
+    MatMul,
     Max,
+    Maximum,
     Maxout,
     MaxPool1d,
     MaxPool2d,
     Mean,
     MeanSquaredError,
+    Min,
     Multiply,
     OneHot,
     Plan,
@@ -57,6 +61,7 @@ from core import (
     ReLU6,
     Reshape,
     RMSProp,
+    RReLU,
     Scale,
     Select,
     Shift,
@@ -78,6 +83,7 @@ from core import (
     Sum,
     Swish,
     Tanh,
+    Threshold,
     Upsample,
     WeightedSum,
     ZeroPad,
@@ -110,6 +116,7 @@ LAYERS = [
     (Identity(), lambda x: 1 * x),
     (ReLU(), F.relu),
     (ReLU6(), F.relu6),
+    (Threshold(threshold=0.5, value=-2), lambda x: F.threshold(x, 0.5, -2)),
     (LeakyReLU(), lambda x: F.leaky_relu(x, 0.1)),
     (PReLU(), F.prelu),
     (ELU(), F.elu),
@@ -128,6 +135,9 @@ LAYERS = [
     (LogSoftmax(), lambda x: F.log_softmax(x, -1)),
     (Maxout(pieces=3), lambda x: x.unflatten(-1, (-1, 3)).amax(-1)),
     (Bias(), torch.add),
+    (Bias(per="layer"), torch.add),
+    (Gain(), torch.mul),
+    (Gain(per="layer"), torch.mul),
     (LayerNorm(), lambda x, scale, shift: F.layer_norm(x, x.shape[-1:], scale, shift)),
     (
         BatchNorm(),
@@ -139,6 +149,7 @@ LAYERS = [
     (Slice(start=1, stop=4), lambda x: x[:, 1:4]),
     (Select(index=2), lambda x: x[:, 2]),
     (Max(), lambda x: x.amax(1)),
+    (Min(), lambda x: x.amin(1)),
     (Mean(), lambda x: x.mean(1)),
     (Sum(), lambda x: x.sum(1)),
     (Abs(), torch.abs),
@@ -220,6 +231,8 @@ OF_IMAGES = [
             lambda x, scale, shift, *_: F.batch_norm(x, None, None, scale, shift, training=True),
         ),
         (PReLU(), F.prelu),
+        (Gain(), lambda x, gain: x * gain[:, None, None]),
+        (Bias(per="feature"), lambda x, bias: x + bias[:, None, None]),
         (Softmax(), lambda x: F.softmax(x, 1)),
         (LogSoftmax(), lambda x: F.log_softmax(x, 1)),
     ]
@@ -255,6 +268,7 @@ BINARY = [
     (Add(), lambda x, y: x + y),
     (Subtract(), torch.sub),
     (Multiply(), torch.mul),
+    (Maximum(), torch.maximum),
     (Concat(), lambda x, y: torch.cat([x, y], -1)),
 ]
 # A loss of scores (batch, classes) and labels, and the PyTorch loss per sample.
@@ -366,6 +380,23 @@ def test_nodes_of_two_inputs(node, peer):
     agree(node, peer, *np.random.default_rng(0).normal(size=(2, 5, 4)))
 
 
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_matmul(first, second):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(5, 3, 2) if first else (5, 2, 3)), random.normal(size=(5, 4, 3) if second else (5, 3, 4))
+    agree(
+        MatMul(transpose_first=first, transpose_second=second),
+        lambda x, y: torch.bmm(x.mT if first else x, y.mT if second else y),
+        x,
+        y,
+    )
+
+
+def test_maximum_of_ties():
+    agree(Maximum(), torch.maximum, *np.random.default_rng(0).integers(0, 2, (2, 5, 4)).astype(float))
+
+
 def test_lookups():
     random = np.random.default_rng(0)
     indices, table = random.integers(0, 4, (5, 3)), random.normal(size=(4, 2))
@@ -402,20 +433,20 @@ def test_loss_of_several_labels():
         )
 
 
-def test_every_layer_and_loss_but_dropout_is_compared():
+def test_every_layer_and_loss_without_random_numbers_is_compared():
     compared = {
         type(node)
         for table in (LAYERS, OF_IMAGES, OF_SEQUENCES, BINARY, LABEL_LOSSES, BINARY_LOSSES, VALUE_LOSSES)
         for node, _ in table
     }
-    compared |= {Embedding, OneHot}
+    compared |= {Embedding, MatMul, OneHot}
     everything = {cls for kind in ("layer", "loss") for cls in registered(kind).values()}
-    # Dropout uses other random numbers than PyTorch.
-    assert everything - compared == {ChannelDropout, Dropout}
+    # These use other random numbers than PyTorch.
+    assert everything - compared == {ChannelDropout, Dropout, RReLU}
 
 
 # The layer between the two linear layers of the networks below, which has twelve inputs, and its number of outputs.
-OTHER_SHAPES = (Linear, Flatten, Reshape, Slice, Select, Maxout)
+OTHER_SHAPES = (Linear, Flatten, Reshape, Slice, Select, Maxout, Max, Mean, Sum)
 HIDDEN = {node: (peer, 12) for node, peer in LAYERS if node.kind == "layer" and not isinstance(node, OTHER_SHAPES)}
 HIDDEN |= {node: (peer, 4) for node, peer in LAYERS if isinstance(node, Maxout)}
 # An optimizer, and the PyTorch optimizer with its options.

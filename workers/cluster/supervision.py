@@ -25,7 +25,7 @@ from workers.machine.error_text import FULL, text_of
 from workers.machine.fingerprint import FingerprintError
 from workers.record.checkpoint import CheckpointError, latest, latest_whole
 from workers.record.event_log import EventLog
-from workers.record.events import Ended, Event, Noted, Restarted
+from workers.record.events import CHECKPOINT_CHANGED, REACHED_STEP, Ended, Event, Noted, Restarted
 from workers.training.assignment import Assignment, End
 from workers.training.trainer import NonFiniteStepError
 
@@ -57,7 +57,7 @@ WORKER_LOST = "a worker process ended by itself: it was killed, or its machine w
 
 CANCELLED = Ended("cancelled", "cancelled_by_user")
 PAUSED = Ended("paused", "paused_by_user")
-REACHED = Ended("paused", "reached_step", "the attempt was to train up to this step")
+REACHED = Ended("paused", REACHED_STEP, "the attempt was to train up to this step")
 ENDS = {
     End.COMPLETED: Ended("succeeded", "completed"),
     End.EARLY: Ended("succeeded", "stopped_early", "the watched metric has not become better for `patience` epochs"),
@@ -170,6 +170,11 @@ class Supervision:
         return self._resources.model_copy(update={"workers": min(self._resources.workers, shards)})
 
     async def _find_checkpoint(self, assignment: Assignment) -> Path | None:
+        if assignment.replay is not None:
+            place = assignment.replay.checkpoint
+            if place is not None and not place.is_dir():
+                raise FileNotFoundError(f"checkpoint {place.name} of {assignment.replay.job} is no longer there")
+            return place
         checkpoint, refused = await asyncio.to_thread(
             latest_whole, assignment.directory, assignment.job, assignment.computation_sha256
         )
@@ -192,6 +197,8 @@ class Supervision:
         for kind, outcome, reason in MEANINGS:
             if isinstance(error, kind):
                 message = WORKER_LOST if reason == "worker_lost" else text_of(cause)
+                if kind is CheckpointError and self.assignment.replay is not None:
+                    return Ended("failed", CHECKPOINT_CHANGED, message)  # it would be found again
                 if kind is DatasetError:
                     message = f"dataset {self._spec.data.dataset!r}: {message}"
                 return Ended(outcome, reason, message)

@@ -19,6 +19,7 @@ from core import (
     Program,
     Task,
     initialize,
+    loss_weights,
     with_loss,
 )
 from core.plan.passes import rows_per_pass
@@ -87,6 +88,11 @@ class Computation:
         return Tallies(metrics.training, metrics.outputs, FIRST_COLUMNS)
 
     @cached_property
+    def training_losses(self) -> dict[str, float]:
+        """The nodes of the losses that are minimized, and their factors: 1, and those of the heads."""
+        return loss_weights(self.graph)
+
+    @cached_property
     def validation_losses(self) -> dict[str, str]:
         """The nodes of the losses on the validation rows, by the name of the series that is their mean."""
         return {"val/loss": "loss"} | {f"val/{metric.type}": f"val/{metric.type}" for metric in self.metrics.losses}
@@ -94,7 +100,7 @@ class Computation:
     def training_program(self, rows: int) -> Program:
         """The forward and backward pass for a batch of `rows`. Workers bind it; the memory estimate asks its size."""
         if ("training", rows) not in self._programs:
-            outputs = ("loss", "scores", *self.indices.outputs)
+            outputs = (*self.training_losses, "scores", *self.indices.outputs)
             self._programs["training", rows] = Program.compile(self.graph, outputs, batch=rows, wrt=("scores",))
         return self._programs["training", rows]
 

@@ -26,15 +26,18 @@ from pydantic import (
     create_model,
 )
 
-from core import Entry, Multipliers, Registered, registered, to_spec
+from core import Entry, Head, Multipliers, Registered, registered, to_spec
 from core.graph.multipliers import LARGEST_MULTIPLIER
-from core.registry import alternatives, item_type, to_json
+from core.registry import LARGEST, Nested, alternatives, item_type, to_json
 from workers.job.balanced import BALANCED, BalancedLoss, is_balanced
 
 if TYPE_CHECKING:
     from core import Loss
 
 BOUNDS = ("ge", "gt", "le", "lt")
+# Entries of a list of layers, and layers of a model with its blocks expanded: GoogLeNet has 190, ResNet-152 about 570.
+MOST_LAYERS = 1024
+DEEPEST_BLOCKS = 8
 
 
 class StrictModel(BaseModel):
@@ -74,7 +77,7 @@ def spec_model(kind: str, name: str) -> type[StrictModel]:
             annotation = Annotated[annotation, _or_balanced(bounds)]
         # A default is JSON too, so validating it builds what it describes.
         fields[field.name] = (annotation, Field(default, description=field.metadata["doc"], validate_default=True))
-    return create_model(f"{cls.__name__}Spec", __base__=StrictModel, __doc__=cls.__doc__, **fields)
+    return create_model(f"{cls.__name__}Spec", __base__=StrictModel, __module__=__name__, __doc__=cls.__doc__, **fields)
 
 
 def _or_balanced(bounds: dict[str, Any]) -> WrapValidator:
@@ -92,6 +95,9 @@ def _type_in_spec(annotation: Any, bounds: dict[str, Any], inside: str) -> Any:
 
     A class made of others of its kind, such as a sum of losses, takes those that are not made of others themselves.
     """
+    if annotation == tuple[Entry, ...]:
+        # By name, because this type contains the models of blocks, which contain entries again.
+        return Annotated[list[typing.ForwardRef("AnyEntry")], Field(max_length=MOST_LAYERS), FailFast()]  # type: ignore[misc]
     if (item := item_type(annotation)) is not None:
         return Annotated[list[_type_in_spec(item, bounds, inside)], FailFast()]  # type: ignore[misc]
     if (choices := alternatives(annotation)) is not None:
@@ -157,7 +163,7 @@ class MultipliersSpec(StrictModel):
 
 
 class _Place(StrictModel):
-    """Place of a layer among the others of a model."""
+    """Place of a layer or block among the others of a model."""
 
     name: NodeName | None = Field(
         None,
@@ -165,40 +171,34 @@ class _Place(StrictModel):
     )
     inputs: Annotated[list[NodeName], Field(min_length=1, max_length=64)] | None = Field(
         None,
-        description="Names of the earlier layers that this one reads, or `features`; by default the one before it.",
+        description="Names of the earlier layers that this one reads, or `features`; by default the one before it. In "
+        "a block, `input` is what the block reads.",
     )
-    share: NodeName | None = Field(None, description="Name of the earlier layer whose parameters this one uses.")
     multipliers: Annotated[dict[NodeName, MultipliersSpec], Field(min_length=1, max_length=16)] | None = Field(
-        None, description="Factors of the learning rate and the decay, by name of the layer's parameter."
+        None,
+        description="Factors of the learning rate and the decay, by name of the layer's parameter; of a block, for all "
+        "of its layers that have such a parameter and no multipliers of their own for it.",
     )
 
 
-def _layer_model(name: str) -> type[StrictModel]:
-    base, cls = spec_model("layer", name), registered("layer")[name]
-    return create_model(f"{cls.__name__}Layer", __base__=(_Place, base), __doc__=base.__doc__)
+class _LayerPlace(_Place):
+    share: NodeName | None = Field(None, description="Name of the earlier layer whose parameters this one uses.")
 
 
-@cache
-def layer_union() -> Any:
-    """Type of a field that holds an `Entry` with any registered layer."""
-    return _union({_layer_model(name): partial(_build_entry, cls) for name, cls in registered("layer").items()}, _dump)
+def _entry_model(kind: str, name: str) -> type[StrictModel]:
+    base, cls = spec_model(kind, name), registered(kind)[name]
+    place = _LayerPlace if kind == "layer" else _Place
+    return create_model(
+        f"{cls.__name__}{kind.capitalize()}", __base__=(place, base), __module__=__name__, __doc__=base.__doc__
+    )
 
 
-def _build_entry(cls: type[Registered], layer: Any) -> Entry:
-    multipliers = layer.multipliers and {
-        parameter: Multipliers(given.learning_rate, given.decay) for parameter, given in layer.multipliers.items()
+def _build_entry(cls: type[Registered], form: Any) -> Entry:
+    multipliers = form.multipliers and {
+        parameter: Multipliers(given.learning_rate, given.decay) for parameter, given in form.multipliers.items()
     }
-    return Entry(_build(cls, layer), layer.name, layer.inputs and tuple(layer.inputs), layer.share, multipliers)
-
-
-def _dump(entry: Any) -> dict[str, Any]:
-    place = {
-        "name": entry.name,
-        "inputs": entry.inputs and list(entry.inputs),
-        "share": entry.share,
-        "multipliers": entry.multipliers and {name: vars(each) for name, each in entry.multipliers.items()},
-    }
-    return to_spec(entry.node) | {name: value for name, value in place.items() if value is not None}
+    inputs = form.inputs and tuple(form.inputs)
+    return Entry(_build(cls, form), form.name, inputs, getattr(form, "share", None), multipliers)
 
 
 def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Callable[[Any], dict[str, Any]]) -> Any:
@@ -207,6 +207,37 @@ def _union(models: Mapping[type[StrictModel], Callable[[Any], object]], dump: Ca
     # Defaults are JSON already. A lambda has no return type, so the JSON schema of the output is that of the models.
     serializer = PlainSerializer(lambda thing: thing if isinstance(thing, dict) else dump(thing))
     given_object = BeforeValidator(
-        lambda thing: dump(thing) if isinstance(thing, Registered | Entry | BalancedLoss) else thing
+        lambda thing: dump(thing) if isinstance(thing, Registered | Nested | BalancedLoss) else thing
     )
     return Annotated[Union[choices], Field(discriminator="type"), serializer, given_object]  # noqa: UP007
+
+
+#: type of a field that holds an `Entry` with any registered layer or block
+AnyEntry: Any = _union(
+    {
+        _entry_model(kind, name): partial(_build_entry, cls)
+        for kind in ("layer", "block")
+        for name, cls in registered(kind).items()
+    },
+    Entry.to_json,
+)
+
+
+class HeadForm(StrictModel):
+    """Auxiliary classifier: layers from a value inside the model to scores like its own, in training only."""
+
+    reads: NodeName = Field(description="Name of the layer or block that it reads.")
+    weight: float = Field(0.3, gt=0, le=LARGEST, description="Factor of its loss, which is added to the model's loss.")
+    layers: Annotated[list[AnyEntry], Field(min_length=1, max_length=MOST_LAYERS), FailFast()] = Field(
+        description="From that value, `input`, to the scores."
+    )
+    name: NodeName | None = Field(None, description="By default its position, as in `head_0`.")
+
+
+#: type of a field that holds a `Head`
+AnyHead: Any = Annotated[
+    HeadForm,
+    AfterValidator(lambda form: Head(form.reads, tuple(form.layers), form.weight, form.name)),
+    PlainSerializer(lambda head: head.to_json()),
+    BeforeValidator(lambda head: head.to_json() if isinstance(head, Head) else head),
+]

@@ -52,8 +52,8 @@ def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> WorkerMemory:
         taken[name] += lanes * prod(buffer.shape) * buffer.dtype.itemsize
     for declared in program.parameters:
         taken[declared.name.partition(".")[0]] += vectors * prod(declared.shape) * DTYPE.itemsize
-    # Layers are named before the loss and the losses that are metrics; inputs are no layers.
-    layers = [name for name in computation.graph.nodes if name != "loss"]
+    # Losses, also those of heads and those that are metrics, and inputs are no layers.
+    layers = [name for name in computation.graph.nodes if name not in computation.training_losses]
     return WorkerMemory(
         vectors * computation.layout.size * DTYPE.itemsize + lanes * program.nbytes,
         max(layers, key=lambda name: taken[name]),

@@ -46,7 +46,7 @@ class SpecError(ValueError):
 class Limits:
     """Largest job that is accepted: its parameters, bytes of all layers' outputs for a batch, and of a worker's arrays.
 
-    Without `worker_bytes`, the memory of a worker is not limited.
+    Without `worker_bytes`, the memory of a worker is not limited; that of a worker on a GPU is not in any case.
     """
 
     parameters: int = 100_000_000
@@ -106,7 +106,9 @@ def resolve(spec: JobSpec, dataset: DatasetInfo, limits: Limits = Limits(), once
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
-            "model": once(spec.model, "resolved", lambda: spec.model.model_copy(update={"inputs": inputs})),
+            "model": once(
+                spec.model, ("resolved", str(inputs)), lambda: spec.model.model_copy(update={"inputs": inputs})
+            ),
             "training": spec.training.model_copy(update={"shards": shards}),
             "checkpoints": _checkpoints(spec),
         }
@@ -180,14 +182,15 @@ def _check_model(
 ) -> Graph | None:
     """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
     try:
-        return once(spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs))
+        return once(
+            spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs, spec.model.heads)
+        )
     except ModelError as error:
-        field = f"model.layers.{error.entry}"
         message = str(error)
-        if isinstance(inputs, int) and spec.model.layers[error.entry].node.images:
+        if isinstance(inputs, int) and error.of == "layers" and spec.model.layers[error.entry].node.images:
             shape = list(dataset.shape or ("height", "width", "channels"))
             message += f". Rows are images if model.inputs is their shape, [{', '.join(map(str, shape))}]"
-        problems.append(FieldProblem(field if error.field is None else f"{field}.{error.field}", message))
+        problems.append(FieldProblem(f"model.{error.path}", message))
         return None
 
 
@@ -231,12 +234,14 @@ def _check_size(
 
 
 def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: Once) -> None:
-    """Raise `SpecError` if the arrays of a worker take more memory than the limit."""
-    if limits.worker_bytes is None:
-        return
+    """Raise `SpecError` if the arrays of a worker on CPUs take more memory than the limit."""
     spec = job.spec
+    if limits.worker_bytes is None or spec.resources.gpus_per_worker:
+        return
     # Specs that differ in none of these take the same memory.
     same = (
+        str(spec.model.inputs),
+        job.metrics.task,
         spec.training.batch_size,
         spec.training.shards,
         spec.resources.model_dump_json(),

@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
 
-from core import Augmentation, Clipping, Entry, Graph, Loss, Optimizer, Penalty, build_classifier
+from core import Augmentation, Clipping, Entry, Graph, Head, Loss, Optimizer, Penalty, build_classifier
 from core.penalties.elastic_net import ElasticNet
 from core.penalties.l1 import L1
 from core.penalties.l2 import L2
 from core.registry import LARGEST
 from workers.data.splitting import Chunks
-from workers.job.fields import AllowedText, StrictModel, layer_union, spec_union
+from workers.job.fields import (
+    DEEPEST_BLOCKS,
+    MOST_LAYERS,
+    AllowedText,
+    AnyEntry,
+    AnyHead,
+    FieldValueError,
+    StrictModel,
+    spec_union,
+)
 from workers.job.metrics import EpochMetric
 from workers.machine.arithmetic import Arithmetic
 
@@ -22,12 +31,14 @@ RowShape: TypeAlias = Size | Annotated[list[Size], Field(min_length=1, max_lengt
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = Entry
+    HeadSpec: TypeAlias = Head
     LossSpec: TypeAlias = Loss  # or a `BalancedLoss`, before the spec is resolved
     OptimizerSpec: TypeAlias = Optimizer
     ClippingSpec: TypeAlias = Clipping
     AugmentationSpec: TypeAlias = Augmentation
 else:
-    LayerSpec = layer_union()
+    LayerSpec = AnyEntry
+    HeadSpec = AnyHead
     LossSpec = spec_union("loss")
     OptimizerSpec = spec_union("optimizer")
     ClippingSpec = spec_union("clipping")
@@ -169,7 +180,8 @@ class DataSpec(StrictModel):
 class ModelSpec(StrictModel):
     """Layers from the features to the scores: one per class, or one for two classes, or one value per target.
 
-    Each layer reads the one before it, unless its `inputs` name others, as in branches and sums.
+    Each layer reads the one before it, unless its `inputs` name others, as in branches and sums. A block stands for
+    several layers.
     """
 
     inputs: RowShape | None = Field(
@@ -178,13 +190,40 @@ class ModelSpec(StrictModel):
         "Default: the shape of the dataset's images if the first layer reads only images, such as conv2d, and "
         "otherwise the number of features.",
     )
-    layers: list[LayerSpec] = Field(min_length=1, max_length=256, description="From the first layer to the scores.")
+    layers: list[LayerSpec] = Field(
+        min_length=1, max_length=MOST_LAYERS, description="From the first layer to the scores."
+    )
+
+    heads: list[HeadSpec] = Field(
+        [],
+        max_length=16,
+        description="Auxiliary classifiers, whose losses help to train the layers that they read. Losses and metrics "
+        "are those of the model alone, and predictions do not compute the heads.",
+        exclude_if=lambda heads: not heads,
+    )
+
+    @model_validator(mode="after")
+    def _small_enough_with_blocks_expanded(self) -> Self:
+        # Both are computed without expanding a block.
+        parts = {"layers": self.layers} | {
+            f"heads.{index}.layers": head.layers for index, head in enumerate(self.heads)
+        }
+        total = 0
+        for field, layers in parts.items():
+            if any(layer.depth() > DEEPEST_BLOCKS for layer in layers):
+                raise FieldValueError(field, f"has blocks nested too deep: at most {DEEPEST_BLOCKS} levels are allowed")
+            if (total := total + sum(layer.size() for layer in layers)) > MOST_LAYERS:
+                raise FieldValueError(
+                    field,
+                    f"makes {total:,} layers with blocks expanded: at most {MOST_LAYERS:,} are allowed in a model",
+                )
+        return self
 
     def graph(self) -> Graph:
         """The graph of the model, without a loss. ValueError if `inputs` is not set: the spec must be resolved."""
         if self.inputs is None:
             raise ValueError("model.inputs is not set: the spec must be resolved first")
-        return build_classifier(self.layers, self.inputs)
+        return build_classifier(self.layers, self.inputs, self.heads)
 
 
 class RegularizationSpec(StrictModel):

@@ -109,6 +109,23 @@ def params_sha256(layout: ParameterLayout, parameters: Vector) -> str:
     return digest.hexdigest()
 
 
+def state_sha256(layout: ParameterLayout, snapshot: Snapshot) -> str:
+    """SHA-256 (hexadecimal) of everything that the steps after a snapshot depend on, other than the spec and the data.
+
+    It is over canonical JSON, in which each vector is its digest as parameters. Every run of a job has the same ones.
+    """
+    best = snapshot.best
+    state = {
+        "step": snapshot.step,
+        "parameters": params_sha256(layout, snapshot.parameters),
+        "state": {slot: params_sha256(layout, vector) for slot, vector in snapshot.state.items()},
+        "best": best and [best.metric, best.value, best.step, params_sha256(layout, best.parameters)],
+        "patience": snapshot.patience and vars(snapshot.patience),
+        "epoch_sums": None if snapshot.epoch_sums is None else list(snapshot.epoch_sums),
+    }
+    return hashlib.sha256(_canonical(state)).hexdigest()
+
+
 def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, snapshot: Snapshot) -> str:
     """Write a checkpoint below a job's directory and return the SHA-256 of its parameters.
 
@@ -143,7 +160,7 @@ def write_checkpoint(directory: Path, origin: Origin, layout: ParameterLayout, s
     header["sha256"] = hashlib.sha256(_canonical(header)).hexdigest()
     files[HEADER] = (json.dumps(header, indent=2) + "\n").encode()
 
-    place = directory / CHECKPOINTS / f"{snapshot.step:012d}"
+    place = place_of(directory, snapshot.step)
     partial = place.with_name(f".{place.name}.{origin.attempt}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -248,6 +265,11 @@ def _vector(place: Path, source: str, tensors: Mapping[str, Vector], layout: Par
     except ValueError as error:
         raise CheckpointError(f"checkpoint {place.name} does not fit the model: {source}: {error}") from error
     return vector
+
+
+def place_of(directory: Path, step: int) -> Path:
+    """Where a job's directory has the checkpoint of a step."""
+    return directory / CHECKPOINTS / f"{step:012d}"
 
 
 def latest(directory: Path) -> Path | None:

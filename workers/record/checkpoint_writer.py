@@ -10,7 +10,7 @@ from pathlib import Path
 from core import ParameterLayout
 from workers.job.spec import CheckpointsSpec
 from workers.machine.error_text import text_of
-from workers.record.checkpoint import Origin, Snapshot, prune, write_checkpoint
+from workers.record.checkpoint import Origin, Snapshot, prune, state_sha256, write_checkpoint
 from workers.record.events import Checkpointed, Event, Noted
 from workers.record.history import Table
 from workers.record.history_files import append_history
@@ -88,7 +88,7 @@ class CheckpointWriter:
             del self._unwritten[0]
         digest = write_checkpoint(self._directory, self._origin, self._layout, snapshot)
         prune(self._directory, self._keep)
-        self._report(Checkpointed(snapshot.step, digest))
+        self._report(Checkpointed(snapshot.step, digest, state_sha256(self._layout, snapshot)))
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None  # so that its error is raised only once

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Reasons why attempts end, on which the control plane acts.
+REACHED_STEP = "reached_step"
+CHECKPOINT_CHANGED = "checkpoint_changed"
+
 
 @dataclass(frozen=True)
 class Series:
@@ -47,10 +51,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """A checkpoint with these parameters is on disk."""
+    """A checkpoint with these parameters is on disk; `state_sha256` is the digest of the whole state."""
 
     step: int
     params_sha256: str
+    state_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,27 @@ class End(Enum):
 
 
 @dataclass(frozen=True)
+class Replay:
+    """Where an attempt begins that trains an interval of another job again, up to its `until_step`.
+
+    `checkpoint` is one of that job, which is used only if its state has this digest. None: the beginning of the job.
+    """
+
+    job: str
+    computation_sha256: str
+    checkpoint: Path | None = None
+    state_sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What the workers of an attempt train.
 
     `spec` is a resolved spec as JSON, and `directory` the directory of the job. `target_scaling` is the scaling of the
     targets. Points up to `reported_step` were
     reported by earlier attempts. Workers may be lost `restarts_left` more times. With `until_step`, the attempt ends
-    after that step with a checkpoint, from which another one continues.
+    after that step with a checkpoint, from which another one continues. With `replay`, it begins there, and not at the
+    job's own last checkpoint.
     """
 
     job: str
@@ -45,6 +59,7 @@ class Assignment:
     restarts_left: int = 0
     until_step: int | None = None
     target_scaling: Scaling | None = None
+    replay: Replay | None = None
 
     @property
     def preparation(self) -> dict[str, NDArray[np.float32]]:

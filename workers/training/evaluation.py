@@ -47,7 +47,9 @@ class ShardEvaluation:
         (parameters,) = self._parameters.device
         sizes = {len(rows_of_pass) for shard in shards for rows_of_pass in computation.passes(self._cuts[shard])}
         programs = {size: computation.evaluation_program(size) for size in sizes}
-        arena = arenas.of(thread, max((program.nbytes for program in programs.values()), default=0))
+        if not programs:
+            return {}
+        arena = arenas.of(thread, max(program.nbytes for program in programs.values()))
         plans = {
             size: Plan(
                 program, memory=arena.memory, layout=computation.layout, parameters=parameters, xp=self._device.xp

@@ -44,6 +44,7 @@ class _Lane:
     ) -> None:
         device = arena.device
         self._seed, self._cuts, self._xp = computation.seed, cuts, device.xp
+        self._losses = computation.training_losses
         self._indices, self._tallies = computation.indices, computation.training_tallies
         # The right operands by their depth: one is added before another of its depth is begun.
         scratch = [
@@ -81,7 +82,7 @@ class _Lane:
             plan.forward(RandomKey(self._seed, batch.epoch, batch.step, shard))
             rows = batch.rows[cut.start : cut.stop]
             self._indices.check(plan, rows)
-            plan.backward({"loss": 1.0})  # the sum over samples: each counts once
+            plan.backward(self._losses)  # the sum over samples: each counts once
             figures[:] = 0
             figures[LOSS] = plan.value("loss").sum(dtype=np.float64)
             figures[ACTIVE] = xp.count_nonzero(plan.gradient("scores").any(axis=1))

@@ -44,6 +44,7 @@ class Leader:
     ) -> None:
         self._directory, self._reported_before = assignment.directory, assignment.reported_step
         self._started, self._steps_per_epoch = started, steps_per_epoch
+        self._replays = assignment.replay is not None
         self._report, self._pending_command = report, pending_command
         metrics, total_steps = computation.metrics, spec.training.epochs * steps_per_epoch
         self._history = History(
@@ -76,7 +77,8 @@ class Leader:
         """Report that training starts, and the points before that step that were recorded but not reported."""
         self._report(self._started)
         step = self._started.step
-        if missing := mend_history(self._directory, step):
+        missing = mend_history(self._directory, step)
+        if missing and not self._replays:
             self._report(Noted("history_damaged", {"message": missing}))
         table = read_history(self._directory, after=self._reported_before, upto=step)
         if table.num_rows:

@@ -7,6 +7,7 @@ import mmap
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from workers.machine.arenas import Arenas
 from workers.machine.device import HOST, Gpu
 from workers.machine.fingerprint import differences, fingerprint
 from workers.machine.threads import Threads
-from workers.record.checkpoint import Snapshot, read_checkpoint
+from workers.record.checkpoint import CheckpointError, Snapshot, read_checkpoint, state_sha256
 from workers.record.events import Event, Started
 from workers.record.selection import Best, Patience
 from workers.training.assignment import Assignment, End
@@ -118,10 +119,15 @@ class Trainer:
 
     def _restore(self, checkpoint: Path) -> tuple[Snapshot, dict[str, str]]:
         """Restore a checkpoint's state; returns it, and how its fingerprint differs from this machine's."""
-        job, computation = self._assignment.job, self._assignment.computation_sha256
+        replay, layout = self._assignment.replay, self._computation.layout
+        origin = replay or self._assignment
         snapshot, its_fingerprint = read_checkpoint(
-            checkpoint, job, computation, self._computation.layout, self._computation.optimizer.slots
+            checkpoint, origin.job, origin.computation_sha256, layout, self._computation.optimizer.slots
         )
+        if replay is not None:
+            if state_sha256(layout, snapshot) != replay.state_sha256:
+                raise CheckpointError(f"checkpoint {checkpoint.name} is not the one that was certified")
+            snapshot = replace(snapshot, milestones={})  # only what is computed here is reported
         np.copyto(self._parameters, snapshot.parameters)
         for slot, vector in snapshot.state.items():
             np.copyto(self._step.state[slot], vector)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
 from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
-from core.layers.convolution.pooling import Pooling
+from core.layers.convolution.pooling import Pooling, reduce, spread
 
 
 class AveragePool2d(Pooling):
@@ -19,14 +19,18 @@ class AveragePool2d(Pooling):
     type: ClassVar[str] = "average_pool2d"
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
-        return {"shares": (self.infer(*shapes), "scratch")}
+        middle = self.middle(*shapes)
+        return {"middle": (middle, "scratch"), "shares": ((middle[0], *self.infer(*shapes)[1:]), "scratch")}
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         (x,) = inputs
-        output.fill(0)
-        for windows, pixels in self.entries(x.shape):
-            xp.add(output[windows], x[pixels], out=output[windows])
-        self._divide(xp, output, x.shape)
+        down, across = self.axes(x.shape)
+        for part in self.parts(x.shape):
+            images, means = x[part], output[part]
+            middle = workspace["middle"][: len(images)]
+            reduce(xp.add, images, down, 1, 0, middle)
+            reduce(xp.add, middle, across, 2, 0, means)
+            self._divide(xp, means, x.shape)
 
     def backward(
         self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
@@ -34,12 +38,14 @@ class AveragePool2d(Pooling):
         (gradient,) = gradients
         if gradient is None:
             return
-        shares = workspace["shares"]
-        xp.copyto(shares, upstream)
-        self._divide(xp, shares, gradient.shape)
-        gradient.fill(0)
-        for windows, pixels in self.entries(gradient.shape):
-            xp.add(gradient[pixels], shares[windows], out=gradient[pixels])
+        down, across = self.axes(gradient.shape)
+        for part in self.parts(gradient.shape):
+            above = upstream[part]
+            shares, middle = workspace["shares"][: len(above)], workspace["middle"][: len(above)]
+            xp.copyto(shares, above)
+            self._divide(xp, shares, gradient.shape)
+            spread(xp.add, shares, across, 2, middle)
+            spread(xp.add, middle, down, 1, gradient[part])
 
     def _divide(self, xp: Namespace, values: Array, images: Shape) -> None:
         """Divide, in place, by the number of pixels of each window, which is smaller only at the edges."""

@@ -10,7 +10,8 @@ from core.graph.node import Kept, Layer, ParameterDeclaration
 from core.initializers.base import Initializer
 from core.initializers.he import He
 from core.initializers.zeros import Zeros
-from core.kernels.im2row import Windows, matrix_of, pack
+from core.kernels.im2row import Windows, matrix_of, pack, unpack
+from core.kernels.products import multiply
 from core.layers.convolution.window import Axis, Padding, axes_of
 from core.registry import hyperparameter
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from core.arrays import Array, Namespace, Shape
     from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
+
+# Windows of the upstream gradient for each window of the images, up to which the input gradient is a convolution.
+MORE = 1.5
 
 
 class Conv2d(Layer):
@@ -82,32 +86,34 @@ class Conv2d(Layer):
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
         (x,) = shapes
-        axes, batch = self._axes(x), x[0]
+        axes = self._axes(x)
         kernel, channels, filters = _kernel(axes), x[3] // self.groups, self.filters // self.groups
-        own: WorkspaceDeclaration = {"partial": ((prod(kernel) * channels, filters), "scratch")}
-        if _has_padding(axes):
-            own = {**own, "padded": ((batch, *(axis.padded for axis in axes), x[3]), "scratch")}
-        rows = self._windows(axes).block_size(batch, channels)
+        padded, rows = _windows(axes).buffers(x[0], channels)
         if _can_be_mirrored(axes):
-            margined = tuple(axis.size + axis.extent - 1 for axis in axes)
-            own = {
-                **own,
-                "mirrored": ((*kernel, filters, channels), "scratch"),
-                "upstream": ((batch, *margined, self.filters), "scratch"),
-            }
-            rows = max(rows, _mirrored_windows(axes).block_size(batch, filters))
-        return {**own, "rows": ((rows,), "scratch")}
+            others = _mirrored_windows(axes).buffers(x[0], filters)
+            padded, rows = max(padded, others[0]), max(rows, others[1])
+        return {
+            "padded": ((padded,), "scratch"),
+            "rows": ((rows,), "scratch"),
+            "partial": ((prod(kernel) * channels, filters), "scratch"),
+            "transposed": ((prod(kernel) * channels * filters,), "scratch"),
+            "line": ((axes[1].count, self.filters), "scratch"),
+        }
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         x, weight, *bias = inputs
-        axes = self._axes(x.shape)
-        images = _padded(xp, x, axes, workspace)
+        windows = _windows(self._axes(x.shape))
         for channels, filters in self._parts(x):
             matrix = _matrix(weight)[:, filters]
-            for rows, of, lines in pack(xp, images[..., channels], self._windows(axes), workspace["rows"]):
-                xp.matmul(rows, matrix, out=matrix_of(output, of, lines)[:, filters])
+            packed = pack(xp, x[..., channels], windows, workspace["padded"], workspace["rows"])
+            for rows, of, lines in packed:
+                multiply(xp, rows, matrix, matrix_of(output, of, lines)[:, filters])
         for each in bias:
-            xp.add(output, each, out=output)
+            # Line by line: NumPy adds long vectors faster than many short ones.
+            line = workspace["line"]
+            xp.copyto(line, each)
+            every = output.reshape(-1, line.size)
+            xp.add(every, line.reshape(-1), out=every)
 
     def backward(
         self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
@@ -127,13 +133,13 @@ class Conv2d(Layer):
     def _write_weight_gradient(
         self, xp: Namespace, x: Array, upstream: Array, workspace: Workspace, gradient: Array
     ) -> None:
-        axes = self._axes(x.shape)
-        images = _padded(xp, x, axes, workspace)
+        windows = _windows(self._axes(x.shape))
         for channels, filters in self._parts(x):
             total = _matrix(gradient)[:, filters]
             into = total
-            for rows, of, lines in pack(xp, images[..., channels], self._windows(axes), workspace["rows"]):
-                xp.matmul(rows.T, matrix_of(upstream, of, lines)[:, filters], out=into)
+            packed = pack(xp, x[..., channels], windows, workspace["padded"], workspace["rows"])
+            for rows, of, lines in packed:
+                multiply(xp, rows.T, matrix_of(upstream, of, lines)[:, filters], into)
                 if into is not total:
                     xp.add(total, into, out=total)
                 into = workspace["partial"]
@@ -144,50 +150,31 @@ class Conv2d(Layer):
         self, xp: Namespace, upstream: Array, weight: Array, workspace: Workspace, gradient: Array
     ) -> None:
         """Write the gradient of the images, as a convolution of the upstream gradient with the mirrored weights."""
-        axes = self._axes(gradient.shape)
-        margined, mirrored = workspace["upstream"], workspace["mirrored"]
-        margined.fill(0)
-        inner = tuple(slice(axis.extent - 1 - axis.before, axis.extent - 1 - axis.before + axis.count) for axis in axes)
-        xp.copyto(margined[:, *inner], upstream)
+        windows = _mirrored_windows(self._axes(gradient.shape))
         for channels, filters in self._parts(gradient):
-            xp.copyto(mirrored, weight[::-1, ::-1, :, filters].swapaxes(2, 3))
-            for rows, of, lines in pack(xp, margined[..., filters], _mirrored_windows(axes), workspace["rows"]):
-                xp.matmul(rows, _matrix(mirrored), out=matrix_of(gradient, of, lines)[:, channels])
+            part = weight[::-1, ::-1, :, filters].swapaxes(2, 3)
+            mirrored = workspace["transposed"].reshape(part.shape)
+            xp.copyto(mirrored, part)
+            packed = pack(xp, upstream[..., filters], windows, workspace["padded"], workspace["rows"])
+            for rows, of, lines in packed:
+                multiply(xp, rows, _matrix(mirrored), matrix_of(gradient, of, lines)[:, channels])
 
     def _scatter_back(
         self, xp: Namespace, upstream: Array, weight: Array, workspace: Workspace, gradient: Array
     ) -> None:
-        """Write the gradient of the images, by adding the gradient of each window to its pixels, in a fixed order."""
-        down, across = axes = self._axes(gradient.shape)
-        windows = self._windows(axes)
-        gradient.fill(0)
+        """Write the gradient of the images, by adding the gradient of each window to its pixels."""
+        windows = _windows(self._axes(gradient.shape))
         for channels, filters in self._parts(gradient):
-            matrix = _matrix(weight)[:, filters]
-            part = gradient[..., channels]
-            for of, lines in windows.blocks(len(gradient), len(matrix) // prod(windows.kernel)):
-                shape = (len(of), len(lines), across.count, *windows.kernel, part.shape[3])
-                block = workspace["rows"][: prod(shape)].reshape(shape)
-                above = matrix_of(upstream, of, lines)[:, filters]
-                xp.matmul(above, matrix.T, out=block.reshape(len(above), -1))
-                for i in range(down.kernel):
-                    for j in range(across.kernel):
-                        (rows, ys), (columns, xs) = down.inside(i, lines), across.inside(j)
-                        pixels = part[of.start : of.stop, ys, xs]
-                        rows = slice(rows.start - lines.start, rows.stop - lines.start)
-                        xp.add(pixels, block[:, rows, columns, i, j], out=pixels)
+            matrix = _matrix(weight)[:, filters].T
+            transposed = workspace["transposed"].reshape(matrix.shape)
+            xp.copyto(transposed, matrix)
+            blocks = unpack(xp, gradient[..., channels], windows, workspace["padded"], workspace["rows"])
+            for rows, of, lines in blocks:
+                multiply(xp, matrix_of(upstream, of, lines)[:, filters], transposed, rows)
 
     def _axes(self, x: Shape) -> tuple[Axis, Axis]:
         return axes_of(
             "conv2d", x, kernel=self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
-        )
-
-    def _windows(self, axes: tuple[Axis, Axis]) -> Windows:
-        down, across = axes
-        return Windows(
-            (down.count, across.count),
-            _kernel(axes),
-            (down.stride, across.stride),
-            (down.dilation, across.dilation),
         )
 
     def _parts(self, images: Array) -> Iterator[tuple[slice, slice]]:
@@ -202,30 +189,41 @@ def _kernel(axes: tuple[Axis, Axis]) -> tuple[int, int]:
     return down.kernel, across.kernel
 
 
-def _mirrored_windows(axes: tuple[Axis, Axis]) -> Windows:
-    """Windows of the upstream gradient with its margin: one for each pixel."""
+def _windows(axes: tuple[Axis, Axis]) -> Windows:
     down, across = axes
-    return Windows((down.size, across.size), _kernel(axes), (1, 1), (down.dilation, across.dilation))
+    return Windows(
+        (down.count, across.count),
+        _kernel(axes),
+        (down.stride, across.stride),
+        (down.dilation, across.dilation),
+        (down.size, across.size),
+        (down.before, across.before),
+        (down.padded, across.padded),
+    )
+
+
+def _mirrored_windows(axes: tuple[Axis, Axis]) -> Windows:
+    """Windows of the upstream gradient with a margin of zeros: one for each pixel."""
+    down, across = axes
+    return Windows(
+        (down.size, across.size),
+        _kernel(axes),
+        (1, 1),
+        (down.dilation, across.dilation),
+        (down.count, across.count),
+        (down.extent - 1 - down.before, across.extent - 1 - across.before),
+        (down.size + down.extent - 1, across.size + across.extent - 1),
+    )
 
 
 def _can_be_mirrored(axes: tuple[Axis, Axis]) -> bool:
-    """Whether the upstream gradient only needs a margin; with a stride it would also need zeros in between."""
-    return all(axis.stride == 1 and max(axis.before, axis.after) < axis.extent for axis in axes)
+    """Whether the upstream gradient only needs a margin, and few more windows: one for each pixel.
 
-
-def _has_padding(axes: tuple[Axis, Axis]) -> bool:
-    return any(axis.padded > axis.size for axis in axes)
-
-
-def _padded(xp: Namespace, images: Array, axes: tuple[Axis, Axis], workspace: Workspace) -> Array:
-    """Return images with zeros around them: the images themselves if there is no padding."""
-    if not _has_padding(axes):
-        return images
-    padded = workspace["padded"]
-    padded.fill(0)
-    inner = tuple(slice(axis.before, axis.before + axis.size) for axis in axes)
-    xp.copyto(padded[:, *inner], images)
-    return padded
+    With a stride it would also need zeros in between.
+    """
+    pixels, windows = prod(axis.size for axis in axes), prod(axis.count for axis in axes)
+    only_margin = all(axis.stride == 1 and max(axis.before, axis.after) < axis.extent for axis in axes)
+    return only_margin and pixels <= MORE * windows
 
 
 def _matrix(weight: Array) -> Array:

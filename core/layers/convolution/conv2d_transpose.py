@@ -29,11 +29,13 @@ class Conv2dTranspose(Layer):
 
     It is the gradient of `conv2d` with respect to its images, with the same weights. So the gradient of x is `conv2d`
     of the upstream gradient, that of W the gradient of its weights, and that of b the sum of the upstream gradient.
+    Initializers take the filters for the inputs of a weight, as those of PyTorch and Keras do.
 
     Source: Zeiler et al., "Deconvolutional networks", CVPR 2010.
     """
 
     type: ClassVar[str] = "conv2d_transpose"
+    images: ClassVar[bool] = True
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
     filters: int = hyperparameter(doc="Number of channels of the output.", ge=1)

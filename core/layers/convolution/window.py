@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -39,6 +39,22 @@ class Axis:
     def extent(self) -> int:
         """Size of a window."""
         return (self.kernel - 1) * self.dilation + 1
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """The entries of a window that lie inside the image in at least one window, in order.
+
+        Of a window much larger than the image, these are a few.
+        """
+        found: set[int] = set()
+        for number in range(self.count):
+            first = self.before - number * self.stride  # where the image begins in this window
+            found.update(
+                range(
+                    max(0, -(-first // self.dilation)), min(self.kernel, (first + self.size - 1) // self.dilation + 1)
+                )
+            )
+        return sorted(found)
 
     def inside(self, offset: int, within: range | None = None) -> tuple[slice, slice]:
         """Return the windows whose entry number `offset` lies inside the image, and where these entries lie.

@@ -26,9 +26,12 @@ class LRN(Layer):
     """
 
     type: ClassVar[str] = "lrn"
+    images: ClassVar[bool] = True
     retains: ClassVar[frozenset[Kept]] = frozenset({"inputs", "output"})
 
-    size: int = hyperparameter(default=5, doc="Number of neighbours, odd; within a channel, along each axis.", ge=1)
+    size: int = hyperparameter(
+        default=5, doc="Number of neighbours, odd; within a channel, along each axis.", ge=1, le=9_999
+    )
     alpha: float = hyperparameter(default=1e-4, doc="Factor of the mean square.", ge=0)
     beta: float = hyperparameter(default=0.75, doc="The exponent.", ge=0)
     k: float = hyperparameter(default=1.0, doc="Added to the mean square; 2 in the paper.", ge=1e-30)

@@ -1,6 +1,6 @@
 """The maximum over axes."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from core.arrays import Array, Namespace, Shape
 from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
@@ -16,6 +16,10 @@ class Max(Reduction):
 
     type: ClassVar[str] = "max"
 
+    def extreme(self, xp: Namespace) -> Any:
+        """Return the reduction: NumPy's or CuPy's function."""
+        return xp.max
+
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
         return {"slope": (shapes[0], "float"), "ties": (self.infer(*shapes), "scratch")}
 
@@ -23,7 +27,7 @@ class Max(Reduction):
         (x,) = inputs
         slope, ties = workspace["slope"], workspace["ties"]
         axes = self.axes_of(x.shape)
-        xp.max(x, axis=axes, out=output)
+        self.extreme(xp)(x, axis=axes, out=output)
         xp.equal(x, self.expanded(output, x.shape), out=slope)
         xp.sum(slope, axis=axes, out=ties)
         xp.divide(slope, self.expanded(ties, x.shape), out=slope)
@@ -37,5 +41,5 @@ class Max(Reduction):
 
     def branches(self, xp: Namespace, inputs: Inputs) -> Array:
         (x,) = inputs
-        largest: Array = x == xp.max(x, axis=self.axes_of(x.shape), keepdims=True)
-        return largest
+        extreme: Array = x == self.extreme(xp)(x, axis=self.axes_of(x.shape), keepdims=True)
+        return extreme

@@ -19,6 +19,7 @@ class ChannelDropout(Dropout):
     """
 
     type: ClassVar[str] = "channel_dropout"
+    images: ClassVar[bool] = True
 
     rate: float = hyperparameter(default=0.5, doc="The probability that a channel is dropped.", ge=0, lt=1)
 

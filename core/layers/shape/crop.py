@@ -15,6 +15,7 @@ class Crop(Indexing):
     """
 
     type: ClassVar[str] = "crop"
+    images: ClassVar[bool] = True
 
     margin: Sides = hyperparameter(
         doc="What to cut off on each side of height and width: one number, a list of one for each of the two, or of "

@@ -29,6 +29,7 @@ class Upsample(Layer):
     """
 
     type: ClassVar[str] = "upsample"
+    images: ClassVar[bool] = True
 
     factor: int | tuple[int, ...] = hyperparameter(
         doc="Factor of height and width, or of the length: one number, or a list of one for each axis.", ge=1

@@ -15,6 +15,7 @@ class ZeroPad(Layer):
     """
 
     type: ClassVar[str] = "zero_pad"
+    images: ClassVar[bool] = True
 
     padding: Sides = hyperparameter(
         default=0,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.jobs.certificates.document import root_of, sha256_of
+from service.jobs.certificates.document import as_json, root_of, sha256_of
 from service.jobs.certificates.signing import is_valid
-from service.jobs.schemas import DifferenceView
+from service.jobs.certificates.views import DifferenceView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def own_differences(certificate: Certificate) -> list[DifferenceView]:
     """Where a certificate does not agree with itself: it was changed after it was made."""
-    document = certificate.model_dump(mode="json")
+    document = as_json(certificate)
+    steps = [each.step for each in certificate.checkpoints]
     changed = "the certificate was changed after it was made"
     checks = {
         "root": (certificate.root == root_of(document), f"is not the hash of the other fields: {changed}"),
@@ -26,13 +27,14 @@ def own_differences(certificate: Certificate) -> list[DifferenceView]:
             certificate.arithmetic == _level(certificate.spec),
             "is not the level of arithmetic that the spec names",
         ),
+        "checkpoints": (steps == sorted(set(steps)), "are not in the order of their steps"),
     }
     return [DifferenceView(field=field, message=message) for field, (right, message) in checks.items() if not right]
 
 
-def first_milestone(certificate: Certificate, digests: Mapping[int, str]) -> DifferenceView | None:
-    """The first milestone of a run whose digest is not the one in the certificate; None if there is none."""
-    certified, before = {each.step: each.params_sha256 for each in certificate.milestones}, 0
+def first_milestone(certificate: Certificate, digests: Mapping[int, str], after: int = 0) -> DifferenceView | None:
+    """The first milestone of a run after a step with another digest than in the certificate; None if there is none."""
+    certified, before = {each.step: each.params_sha256 for each in certificate.milestones}, after
     for step, digest in digests.items():
         if certified.get(step) != digest:
             what = "has another digest" if step in certified else "is missing in the certificate"

@@ -43,6 +43,13 @@ class Milestone(StrictModel):
     params_sha256: Sha256
 
 
+class CertifiedCheckpoint(StrictModel):
+    """SHA-256 of the whole state of training in a checkpoint, that of the optimizer included."""
+
+    step: Count
+    state_sha256: Sha256
+
+
 class SeriesDigest(StrictModel):
     """A series: its number of points, the SHA-256 over them, and its last value (null if it is not finite)."""
 
@@ -79,6 +86,12 @@ class Certificate(Results):
     dataset: CertifiedDataset
     device: Literal["cpu", "gpu"]
     arithmetic: Text | None = Field(description="The level of arithmetic.")
+    checkpoints: list[CertifiedCheckpoint] = Field(
+        [],
+        max_length=1000,
+        description="The checkpoints that the job has kept, from which intervals can be replayed. The first "
+        "certificates do not have this field.",
+    )
     fingerprint: dict[Key, Version] = Field(
         max_length=100, description="Versions of the libraries, and the CPU's kernels."
     )
@@ -92,9 +105,14 @@ def sha256_of(document: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def as_json(certificate: Certificate) -> dict[str, Any]:
+    """A certificate as it was given: fields that it does not have are not in its hash."""
+    return certificate.model_dump(mode="json", exclude_unset=True)
+
+
 def as_file(certificate: Certificate) -> bytes:
     """A certificate as the content of a JSON file."""
-    return (json.dumps(certificate.model_dump(mode="json"), indent=2) + "\n").encode()
+    return (json.dumps(as_json(certificate), indent=2) + "\n").encode()
 
 
 def root_of(certificate: dict[str, Any]) -> str:

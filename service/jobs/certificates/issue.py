@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from service.errors import ConflictError
 from service.jobs.certificates.document import FORMAT, Certificate, Milestone, Results, SeriesDigest, root_of, sha256_of
-from service.jobs.certificates.milestones import read_milestones
+from service.jobs.certificates.milestones import read_milestones, read_states
 from service.jobs.certificates.signing import sign, signing_key
 from service.jobs.series.points import EXEMPT_PREFIX, read_series
 from service.jobs.states import State
-from service.store.models import Event, Job
+from service.store.models import Event, Job, Verification
 from service.store.rows import find_or_404
 from workers.data.dataset import DatasetError, DatasetInfo, check_dataset
 from workers.record.milestones import milestone_steps
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def issue(database: Transactions, settings: Settings, job_id: str) -> Certificate:
     """The certificate of a job.
 
-    Raises NotFoundError if there is no such job, and ConflictError if it has not succeeded, lacks milestones, or its
-    data are no longer those that it was trained on.
+    Raises NotFoundError if there is no such job, and ConflictError if it has not succeeded, only replays intervals,
+    lacks milestones, or its data are no longer those that it was trained on.
     """
     with database.reading() as session:
         job = find_or_404(session, Job, job_id)
@@ -40,7 +40,11 @@ def issue(database: Transactions, settings: Settings, job_id: str) -> Certificat
             raise ConflictError(
                 f"Job {job_id} has no certificate: it is {job.state}, and only a job that has succeeded has one."
             )
+        verification = session.get(Verification, job_id)
+        if verification is not None and verification.sample is not None:
+            raise ConflictError(f"Job {job_id} has no certificate: it has replayed only some intervals of another job.")
         results, fingerprint = results_of(session, job), fingerprint_of(session, job_id)
+        states = read_states(session, job_id)
     expected = {step for step in milestone_steps(job.total_steps) if step <= job.step} | {job.step}
     if missing := expected.difference(milestone.step for milestone in results.milestones):
         raise ConflictError(
@@ -60,6 +64,7 @@ def issue(database: Transactions, settings: Settings, job_id: str) -> Certificat
         "dataset": {"name": job.dataset["name"], "digest": job.dataset["digest"], "rows": job.dataset["rows"]},
         "device": "gpu" if job.spec["resources"]["gpus_per_worker"] else "cpu",
         "arithmetic": spec["training"].get("arithmetic"),
+        "checkpoints": [{"step": step, "state_sha256": digest} for step, digest in states.items()],
         "fingerprint": fingerprint,
     }
     root = root_of(content)

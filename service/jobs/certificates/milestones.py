@@ -1,14 +1,14 @@
-"""Records the digests of a job's parameters at its milestones, and compares those that are recorded twice."""
+"""Records the digests of a job's parameters at its milestones, and of the states in its checkpoints."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from service.jobs.events import add_event
 from service.jobs.repository import changed, held
-from service.store.models import Job, Milestone
+from service.store.models import Checkpoint, Job, Milestone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,3 +42,19 @@ def read_milestones(session: Session, job_id: str) -> dict[int, str]:
     """The recorded digests of a job, by step, in order."""
     query = select(Milestone.step, Milestone.params_sha256).where(Milestone.job_id == job_id).order_by(Milestone.step)
     return dict(session.execute(query).all())
+
+
+def record_state(session: Session, job_id: str, step: int, digest: str, *, keep: int) -> None:
+    """Record the digest of the state in a checkpoint, and forget those of all but the newest `keep` checkpoints."""
+    session.merge(Checkpoint(job_id=job_id, step=step, state_sha256=digest))
+    session.flush()
+    of_job = select(Checkpoint.step).where(Checkpoint.job_id == job_id)
+    newest_removed = session.scalar(of_job.order_by(Checkpoint.step.desc()).offset(keep).limit(1))
+    if newest_removed is not None:
+        session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step <= newest_removed))
+
+
+def read_states(session: Session, job_id: str) -> dict[int, str]:
+    """The recorded digests of the states in a job's checkpoints, by step, in order."""
+    query = select(Checkpoint.step, Checkpoint.state_sha256).where(Checkpoint.job_id == job_id)
+    return dict(session.execute(query.order_by(Checkpoint.step)).all())

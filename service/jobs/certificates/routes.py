@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from service.errors import InvalidError
 from service.http.dependencies import ServicesDependency
 from service.http.idempotency import Submission, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
@@ -14,6 +15,7 @@ from service.http.problems import PROBLEM_RESPONSES
 from service.http.room import RoomsDependency, Stop
 from service.jobs.certificates.document import Certificate
 from service.jobs.certificates.issue import issue
+from service.jobs.certificates.sampling import MOST_SEEDS, draw
 from service.jobs.certificates.verification import begin, request_of
 from service.jobs.checks import check_job
 from service.jobs.new_job import new_job, spec_json
@@ -21,6 +23,7 @@ from service.jobs.repository import check_room, create_job
 from service.jobs.schemas import JobView, job_view
 from service.store.models import Job
 from service.store.rows import find_or_404
+from workers.job.resolve import FieldProblem
 
 JOBS = "/v1/jobs"
 
@@ -30,15 +33,25 @@ router = APIRouter(
 )
 
 
-class Places(BaseModel):
-    """Query parameters of a verification: where it runs, on which its result does not depend."""
+class VerificationQuery(BaseModel):
+    """Query parameters of a verification: where it runs, on which its result does not depend, and how much of it."""
 
     workers: int = Field(1, ge=1, le=1024, description="Worker processes.")
     cpus_per_worker: int = Field(1, ge=1, le=1024, description="Threads of each worker.")
+    sample: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Replay only this many intervals between the certificate's checkpoints, chosen at random. "
+        "Default: run the whole job.",
+    )
+    seed: int | None = Field(
+        None, ge=0, lt=MOST_SEEDS, description="Choose the intervals that an earlier sample with this seed had."
+    )
 
 
 CREATED = created_responses(JobView, "job", "The job that was created with this key before")
-PlacesQuery = Annotated[Places, Query()]
+Asked = Annotated[VerificationQuery, Query()]
 
 
 @of_jobs.get("/{job_id}/certificate", response_model=Certificate, response_description="The certificate")
@@ -56,13 +69,13 @@ async def get_certificate(
     responses=CREATED,
 )
 async def verify_job(
-    job_id: str, request: Request, submission: SubmissionDependency, rooms: RoomsDependency, places: PlacesQuery
+    job_id: str, request: Request, submission: SubmissionDependency, rooms: RoomsDependency, asked: Asked
 ) -> JobView:
     """Verify the certificate of a job by running it again, as `verify_certificate` does."""
     services = submission.services
 
     def verify(_: Stop) -> JobView:
-        return _verify(issue(services.database, services.settings, job_id), submission, places)
+        return _verify(issue(services.database, services.settings, job_id), submission, asked)
 
     return await rooms.lists.run(request, verify)
 
@@ -73,25 +86,38 @@ async def verify_job(
     response_description="The job that verifies it, queued",
     responses=CREATED,
 )
-def verify_certificate(certificate: Certificate, submission: SubmissionDependency, places: PlacesQuery) -> JobView:
+def verify_certificate(certificate: Certificate, submission: SubmissionDependency, asked: Asked) -> JobView:
     """Verify a certificate of any service by running its job again, on the dataset here that has the same content.
 
     The answer is a new job, whose `verification` says what was found so far.
     """
-    return _verify(certificate, submission, places)
+    return _verify(certificate, submission, asked)
 
 
-def _verify(certificate: Certificate, submission: Submission, places: Places) -> JobView:
+class _Verification(BaseModel):
+    """What a repeated request has to have in common with the first one."""
+
+    certificate: Certificate
+    sample: int | None
+    seed: int | None
+
+
+def _verify(certificate: Certificate, submission: Submission, asked: VerificationQuery) -> JobView:
     services = submission.services
-    request = request_of(certificate, places.model_dump(), services.database)
+    if asked.seed is not None and asked.sample is None:
+        raise InvalidError(FieldProblem("seed", "chooses a sample: give sample, too"))
+    resources = asked.model_dump(include={"workers", "cpus_per_worker"})
+    request = request_of(certificate, resources, services.database)
     dataset, resolved = check_job(request, services)
-    body_sha256 = body_digest(certificate)
+    directory = services.settings.job_dir(certificate.job.id)
+    sample = None if asked.sample is None else draw(certificate, directory, asked.sample, asked.seed)
+    body_sha256 = body_digest(_Verification(certificate=certificate, sample=asked.sample, seed=asked.seed))
     new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
 
     def create(session: Session) -> tuple[JobView, bool]:
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
-            begin(session, job.id, certificate, services.settings)
+            begin(session, job.id, certificate, services.settings, sample)
             check_room(session, services.settings.max_queued_jobs)
         return job_view(find_or_404(session, Job, job.id), services.settings.mlflow_link), created
 

@@ -12,11 +12,12 @@ from service.datasets.repository import find_content
 from service.errors import InvalidError
 from service.http.field_errors import document_problems
 from service.jobs.certificates.comparison import differences, first_milestone, own_differences
-from service.jobs.certificates.document import Certificate
+from service.jobs.certificates.document import Certificate, as_json
 from service.jobs.certificates.issue import fingerprint_of, results_of
 from service.jobs.certificates.milestones import read_milestones
 from service.jobs.certificates.signing import public_key_of, signing_key
-from service.jobs.schemas import DifferenceView, JobRequest
+from service.jobs.certificates.views import DifferenceView
+from service.jobs.schemas import JobRequest
 from service.jobs.series.points import EXEMPT_PREFIX
 from service.store.models import Job, Metric, Verification
 from workers.job.resolve import FieldProblem
@@ -25,6 +26,7 @@ from workers.machine.fingerprint import differences as changes
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from service.jobs.certificates.views import SampleView
     from service.settings import Settings
     from service.store import Transactions
 
@@ -69,19 +71,27 @@ def request_of(certificate: Certificate, resources: dict[str, int], database: Tr
         raise InvalidError(*(FieldProblem(f"spec.{each.field}", each.message) for each in problems)) from None
 
 
-def begin(session: Session, job_id: str, certificate: Certificate, settings: Settings) -> None:
-    """Record that a new job verifies a certificate, with what is wrong with the certificate itself."""
+def begin(
+    session: Session, job_id: str, certificate: Certificate, settings: Settings, sample: SampleView | None
+) -> None:
+    """Record that a new job verifies a certificate, with what is wrong with the certificate itself.
+
+    With `sample`, it replays only these intervals.
+    """
     signed_by = certificate.signature.public_key
     known = public_key_of(signing_key(settings.data_dir)) == signed_by
     notes = [f"signed by {'this service' if known else 'another service'}, with the public key {signed_by}"]
+    if sample is not None:
+        notes.append("the metrics are not compared: a sample has the states at its ends, and the milestones between")
     wrong = own_differences(certificate)
     session.add(
         Verification(
             job_id=job_id,
-            certificate=certificate.model_dump(mode="json"),
+            certificate=as_json(certificate),
             equal=False if wrong else None,
             differences=[each.model_dump() for each in wrong],
             notes=notes,
+            sample=sample and sample.model_dump(round_trip=True),
         )
     )
     session.flush()
@@ -90,12 +100,12 @@ def begin(session: Session, job_id: str, certificate: Certificate, settings: Set
 def check_milestones(session: Session, job_id: str) -> None:
     """Compare the milestones that a job has passed with the certificate that it verifies, if it verifies one."""
     row = session.get(Verification, job_id)
-    if row is None or any(each["field"] == "milestones" for each in row.differences):
+    if row is None or row.sample is not None or any(each["field"] == "milestones" for each in row.differences):
         return
     certificate = Certificate.model_validate(row.certificate)
     found = first_milestone(certificate, read_milestones(session, job_id))
     if found is not None:
-        located = _with_step(session, job_id, certificate, found)
+        located = with_step(session, job_id, certificate, found)
         # A change of the parameters after the milestone's step is not in a metric before the next step.
         _write(row, [*own_differences(certificate), found if located.first_step is None else located])
 
@@ -103,26 +113,33 @@ def check_milestones(session: Session, job_id: str) -> None:
 def conclude(session: Session, job_id: str) -> None:
     """Compare all results of a job that has succeeded with the certificate that it verifies, if it verifies one."""
     row = session.get(Verification, job_id)
-    if row is None:
+    if row is None or row.sample is not None:
         return
     certificate = Certificate.model_validate(row.certificate)
     results = results_of(session, session.get_one(Job, job_id, populate_existing=True))
-    found = [_with_step(session, job_id, certificate, each) for each in differences(certificate, results)]
-    changed = changes(certificate.fingerprint, fingerprint_of(session, job_id))
-    row.notes = [*row.notes, *(f"{name} changed: {change}" for name, change in changed.items())]
+    found = [with_step(session, job_id, certificate, each) for each in differences(certificate, results)]
+    row.notes = [*row.notes, *changed_versions(session, job_id, certificate)]
     _write(row, [*own_differences(certificate), *found])
+
+
+def changed_versions(session: Session, job_id: str, certificate: Certificate) -> list[str]:
+    """Notes on the versions and kernels of a job's machines that are not those of the certificate."""
+    changed = changes(certificate.fingerprint, fingerprint_of(session, job_id))
+    return [f"{name} changed: {change}" for name, change in changed.items()]
 
 
 def _write(row: Verification, found: list[DifferenceView]) -> None:
     row.differences, row.equal = [each.model_dump() for each in found], not found
 
 
-def _with_step(session: Session, job_id: str, certificate: Certificate, found: DifferenceView) -> DifferenceView:
-    """The difference with the first step whose metrics differ from those of the certified job, if it is here."""
+def with_step(
+    session: Session, job_id: str, certificate: Certificate, found: DifferenceView, after: int = 0
+) -> DifferenceView:
+    """The difference with the first step after `after` whose metrics differ from the certified job's, if it is here."""
     if found.by_step is None or session.get(Job, certificate.job.id) is None:
         return found
     of = certificate.job.id
-    step = _first_differing_step(session, of, job_id)
+    step = _first_differing_step(session, of, job_id, after)
     if step is None:
         said = f"the recorded metrics of {of} are the same: probably the certificate was changed, and not the run"
     else:
@@ -130,13 +147,13 @@ def _with_step(session: Session, job_id: str, certificate: Certificate, found: D
     return found.model_copy(update={"first_step": step, "message": f"{found.message}; {said}"})
 
 
-def _first_differing_step(session: Session, one: str, other: str) -> int | None:
-    """The first step at which a metric of two jobs differs, among those that both have."""
+def _first_differing_step(session: Session, one: str, other: str, after: int) -> int | None:
+    """The first step after `after` at which a metric of two jobs differs, among those that both have."""
     first, second = aliased(Metric), aliased(Metric)
     query = (
         select(func.min(first.step))
         .join(second, (second.job_id == other) & (second.name == first.name) & (second.step == first.step))
-        .where(first.job_id == one, ~first.name.startswith(EXEMPT_PREFIX))
+        .where(first.job_id == one, first.step > after, ~first.name.startswith(EXEMPT_PREFIX))
         .where(first.value.is_distinct_from(second.value))
     )
     return session.scalar(query)

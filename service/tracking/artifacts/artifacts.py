@@ -10,6 +10,7 @@ from service.errors import ServiceError
 from service.jobs.certificates.document import as_file
 from service.jobs.certificates.issue import issue
 from service.jobs.states import State
+from service.store.models import Verification
 from service.tracking.artifacts.evaluation import evaluation_json
 from service.tracking.artifacts.history import history_parquet
 from service.tracking.artifacts.pictures import DrawnPictures
@@ -125,7 +126,11 @@ class Artifacts:
 
     def _send_model(self, job: Job, record: MlflowRun, _: Run) -> None:
         checkpoint = latest(self._job_dir(job.id))
-        if checkpoint is not None and job.state == State.SUCCEEDED:
+        with self._database.reading() as session:
+            verification = session.get(Verification, job.id)
+        # A job that replays intervals has the parameters after the last of them, which are not a trained model.
+        replays = verification is not None and verification.sample is not None
+        if checkpoint is not None and job.state == State.SUCCEEDED and not replays:
             log_model(self._api, job, record, checkpoint)
 
     def _send_certificate(self, job: Job, record: MlflowRun, run: Run) -> None:

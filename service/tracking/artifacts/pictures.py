@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.store.models import Job, Sweep
 
-GRAPH = "graph.svg"
+GRAPHS = ("graph.svg", "graph_expanded.svg")
 
 
 @dataclass(frozen=True)
@@ -109,4 +109,4 @@ def _kept_value(job: Job, metric: str) -> float | None:
 
 def _path(name: str) -> str:
     """Return the artifact path of a figure."""
-    return f"model/{name}" if name == GRAPH else f"pictures/{name}"
+    return f"model/{name}" if name in GRAPHS else f"pictures/{name}"

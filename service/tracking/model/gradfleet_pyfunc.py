@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from core import Model, build_classifier, entry_from_spec, split_tensors
+from core import Head, Model, build_classifier, entry_from_spec, split_tensors
 from core.kernels.gather import convert
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
@@ -33,7 +33,9 @@ class TrainedModel:
         self._task: str = description["task"]
         self._classes = np.array(description["classes"])
         layers = [entry_from_spec(layer) for layer in description["layers"]]
-        self._model = Model(build_classifier(layers, self._shape))
+        # Heads have parameters in the file, but no prediction computes them.
+        heads = [Head.from_json(head) for head in description.get("heads", [])]
+        self._model = Model(build_classifier(layers, self._shape, heads))
         parameters, preparation = split_tensors(tensors)
         try:
             self._model.load(parameters)

@@ -62,7 +62,7 @@ def model_files(
         "task": task,
         "classes": list(info.classes),
         "targets": [] if info.classes else list(output_names(dataset)),
-        "layers": header["spec"]["model"]["layers"],
+        **{part: layers for part, layers in header["spec"]["model"].items() if part in {"layers", "heads"}},
         "weights_sha256": header["files"][weights],
     }
     description["sha256"] = description_sha256(description)

@@ -4,9 +4,10 @@ import pytest
 
 from core.gradcheck.model import check_model
 from core.graph.classifier import build_classifier, with_loss
-from tests.core.gradcheck import faults_of_runs, faults_of_values
+from tests.core.gradcheck import faults_of_images, faults_of_runs, faults_of_values
 from tests.core.gradcheck.planting import FAULTS
 
+assert faults_of_images
 assert faults_of_runs
 assert faults_of_values
 

@@ -26,7 +26,7 @@ from core import (
     with_loss,
 )
 from core.gradcheck.check import check_graph
-from core.graph.classifier import PLACE
+from core.graph.entries import PLACE
 
 # A small inception block: a stem, two branches of different depth, a concatenation and a residual sum.
 BRANCHES = [

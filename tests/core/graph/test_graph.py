@@ -12,6 +12,7 @@ from core import (
     Linear,
     ParameterLayout,
     ReLU,
+    Reshape,
     Sigmoid,
     build_classifier,
     with_loss,
@@ -156,3 +157,10 @@ def test_names_and_shapes_of_a_classifier():
     }
     with pytest.raises(ValueError, match="at least one layer"):
         build_classifier([], 2)
+
+
+def test_a_value_has_at_most_16_axes() -> None:
+    graph = Graph()
+    graph.add("many", Reshape(shape=(8, *[1] * 15)), graph.input("x", (BATCH, 8)))
+    with pytest.raises(GraphError, match="the output of node 'many' has 17 axes: at most 16"):
+        graph.shapes()

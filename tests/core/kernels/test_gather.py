@@ -32,10 +32,11 @@ def check(dtype, width, count, scaled, seed):
     rows = random.integers(0, 50, count)
     mean, deviation = random.normal(size=(2, width)).astype(np.float32)
     scale = (mean, np.abs(deviation) + np.float32(0.1)) if scaled else None
-    out = aligned_empty((count, width), np.float32)
-    out.fill(np.nan)
-    gather.gather(source, rows, out, scale)
-    assert out.tobytes() == expected(source, rows, scale).tobytes()
+    for shape in ((width,), (1, width, 1)):  # lists of numbers, or images
+        out = aligned_empty((count, *shape), np.float32)
+        out.fill(np.nan)
+        gather.gather(source, rows, out, scale)
+        assert out.tobytes() == expected(source, rows, scale).tobytes()
 
 
 widths, counts, seeds = st.sampled_from([1, 3, 17, 130]), st.integers(0, 40), st.integers(0, 1000)

@@ -17,12 +17,14 @@ from core import (
     PReLU,
     ReLU,
     ReLU6,
+    RReLU,
     Sigmoid,
     Softplus,
     Softshrink,
     Softsign,
     Swish,
     Tanh,
+    Threshold,
 )
 from core.layers.base import Elementwise
 from core.registry import registered
@@ -76,6 +78,9 @@ DEFINITIONS: list[tuple[Elementwise, Callable[[Values], Values], Callable[[Value
     (ReLU(), lambda x: np.maximum(x, 0), lambda x: 1 * (x > 0)),
     (ReLU6(), lambda x: np.clip(x, 0, 6), lambda x: 1 * ((x > 0) & (x < 6))),
     (LeakyReLU(slope=0.0), lambda x: np.maximum(x, 0), lambda x: 1 * (x > 0)),
+    (Threshold(threshold=5.0, value=-2.0), lambda x: np.where(x > 5, x, -2), lambda x: 1 * (x > 5)),
+    # Without noise, the slopes are the lowest.
+    (RReLU(lower=0.25), lambda x: np.where(x > 0, x, x / 4), lambda x: np.where(x > 0, 1, np.longdouble(0.25))),
     (
         LeakyReLU(slope=0.25),
         lambda x: np.where(x > 0, x, x / 4),
@@ -117,7 +122,7 @@ def assert_close(found: NDArray[np.float32], exact: Values, x: NDArray[np.float3
     assert not wrong.any(), [(x[i], found[i], exact[i]) for i in np.flatnonzero(wrong)]
 
 
-@pytest.mark.parametrize("node", [LeakyReLU(slope=0.0), ReLU()], ids=name_of)
+@pytest.mark.parametrize("node", [LeakyReLU(slope=0.0), ReLU(), Threshold()], ids=name_of)
 def test_infinity_stays_infinity(node: Elementwise) -> None:
     value, slope = evaluate(node, [-np.inf, np.inf], dtype=np.float32)
     assert value.tolist() == [0, np.inf]

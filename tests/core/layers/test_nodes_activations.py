@@ -29,6 +29,7 @@ from core import (
     Square,
     Swish,
     Tanh,
+    Threshold,
 )
 from tests.core.fixtures.direct import evaluate
 
@@ -49,6 +50,8 @@ def normal_distribution(x):
 DEFINITIONS = [
     (Identity(), lambda x: x, lambda _: 1),
     (ReLU(), lambda x: max(0, x), lambda x: x > 0),
+    (Threshold(), lambda x: max(0, x), lambda x: x > 0),
+    (Threshold(threshold=-0.5, value=7), lambda x: x if x > -0.5 else 7, lambda x: x > -0.5),
     (ReLU6(), lambda x: 0 if x < 0 else min(x, 6), lambda x: 0 < x < 6),
     (LeakyReLU(), lambda x: x if x > 0 else 0.1 * x, lambda x: 1 if x > 0 else 0.1),
     (LeakyReLU(slope=0.0), lambda x: max(0, x), lambda x: x > 0),

@@ -19,6 +19,7 @@ from core import (
     Max,
     Maxout,
     Mean,
+    Min,
     OneHot,
     Plan,
     Program,
@@ -38,7 +39,7 @@ AXES = [(), (1,), (-1,), (2, 1), (1, -1), (3, 2, 1)]
 
 
 @pytest.mark.parametrize("axes", AXES, ids=str)
-@pytest.mark.parametrize(("cls", "function"), [(Sum, np.sum), (Mean, np.mean), (Max, np.max)])
+@pytest.mark.parametrize(("cls", "function"), [(Sum, np.sum), (Mean, np.mean), (Max, np.max), (Min, np.min)])
 def test_reductions(cls, function, axes):
     gone = axes or (1, 2, 3)
     value, gradient = evaluate(cls(axes=axes), X, upstream=2.0)
@@ -46,8 +47,7 @@ def test_reductions(cls, function, axes):
     slope = {
         Sum: np.ones_like(X),
         Mean: np.full_like(X, 1 / math.prod(X.shape[axis] for axis in gone)),
-        Max: (function(X, axis=gone, keepdims=True) == X).astype(float),
-    }[cls]
+    }.get(cls, (function(X, axis=gone, keepdims=True) == X).astype(float))
     np.testing.assert_allclose(gradient, 2 * slope, rtol=1e-15)
 
 
@@ -160,6 +160,8 @@ def test_multiply_adds_of_upsampling_count_the_products():
 def test_ties_divide_the_gradient_equally():
     _, gradient = evaluate(Max(), [[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [-np.inf, -np.inf, 0.0]], upstream=[6, 6, 6])
     assert gradient.tolist() == [[0, 3, 3], [2, 2, 2], [0, 0, 6]]
+    _, gradient = evaluate(Min(), [[1.0, 3.0, 1.0], [np.inf, 0.0, np.inf]], upstream=[6, 6])
+    assert gradient.tolist() == [[3, 0, 3], [0, 6, 0]]
     value, gradient = evaluate(Maxout(), [[1.0, 1.0, 0.0, np.nextafter(0, 1)]], upstream=[[6.0, 6.0]])
     assert value.tolist() == [[1, np.nextafter(0, 1)]]
     assert gradient.tolist() == [[3, 3, 0, 6]]

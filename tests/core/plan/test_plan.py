@@ -11,6 +11,9 @@ from core import (
     BATCH,
     SGD,
     Add,
+    Concat,
+    Conv2d,
+    Entry,
     Exp,
     Graph,
     Hinge,
@@ -20,6 +23,7 @@ from core import (
     Plan,
     Program,
     ReLU,
+    Reshape,
     Scale,
     Sigmoid,
     SoftmaxCrossEntropy,
@@ -360,3 +364,22 @@ def test_a_gradient_vector_of_wrong_dtype_or_shape_raises():
         Plan(program, gradients=np.zeros(size, np.float64))
     with pytest.raises(ValueError, match=rf"shape \({size},\)"):
         Plan(program, gradients=np.zeros(size - 1, np.float32))
+
+
+def test_nodes_computed_again_leave_the_values_of_others():
+    branches = [
+        Entry(Conv2d(filters=3, kernel=kernel, padding="same"), name=f"side{kernel}", inputs=("images",))
+        for kernel in (1, 3, 5)
+    ]
+    joined = Entry(Concat(), inputs=tuple(entry.name for entry in branches))
+    layers = [Entry(Reshape(shape=(6, 6, 2)), name="images"), *branches, joined, Reshape(shape=(324,))]
+    graph = build_classifier(layers, 72)
+    plan = Plan(Program.compile(graph, graph.order(), batch=4, dtype=np.float64, backward=False))
+    plan.parameters[...] = np.random.default_rng(0).normal(size=plan.parameters.size)
+    plan.inputs["features"][...] = np.random.default_rng(1).normal(size=(4, 72))
+    plan.forward()
+    values = {name: plan.value(name).copy() for name in graph.nodes}
+    for name in graph.nodes:
+        plan.forward_again({name})
+        for other, value in values.items():
+            np.testing.assert_array_equal(plan.value(other), value, err_msg=f"{other} after {name}")

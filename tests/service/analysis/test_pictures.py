@@ -254,6 +254,17 @@ def test_all_pictures_of_a_job(tmp_path: Path) -> None:
         assert image.imread(io.BytesIO(pictures.files[name])).std() > 0.01
 
 
+def test_the_graph_shows_blocks_folded_and_expanded(tmp_path: Path) -> None:
+    block = {"type": "repeat", "times": 2, "layers": [{"type": "linear", "units": 8}], "name": "trunk"}
+    pictures = draw_pictures(subject_of(tmp_path, **{"model.layers": [block, {"type": "linear", "units": 3}]}))
+    assert pictures.failures == {}
+    folded, expanded = (pictures.files[name].decode() for name in ("graph.svg", "graph_expanded.svg"))
+    assert "trunk: repeat" in folded
+    assert "trunk_0: linear" not in folded
+    assert "trunk: repeat" not in expanded
+    assert "trunk_0: linear" in expanded
+
+
 def test_without_a_checkpoint_only_curves_and_graph_are_drawn(tmp_path: Path) -> None:
     subject = subject_of(tmp_path)
     (subject.directory / "checkpoints").rename(tmp_path / "elsewhere")

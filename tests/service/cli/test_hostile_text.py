@@ -62,6 +62,7 @@ def job(text: str, state: str = "succeeded") -> dict[str, Any]:
             "first_difference": None,
             "differences": [{"field": text, "message": text}],
             "notes": [text],
+            "sample": None,
         },
     }
 

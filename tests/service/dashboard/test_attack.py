@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 
 API, AJAX = "/api/2.0/mlflow", "/ajax-api/2.0/mlflow"
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
+MOST_CONNECTIONS = 50
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["open", "tokens"])
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, ...]]:
     """A server without and one with tokens, and the headers of a user."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), require_token=request.param)
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("data"), require_token=request.param, max_connections=MOST_CONNECTIONS
+    )
     migrate(settings.database)
     database = Database(settings.database)
     with database.writing() as session:
@@ -90,6 +94,29 @@ def test_the_assistant_runs_no_program(attacker: httpx.Client, tmp_path: Path) -
         ("POST", "/ajax-api/3.0/mlflow/demo/generate"), ("POST", "/ajax-api/3.0/mlflow/ui-telemetry"),
     ):  # fmt: skip
         assert attacker.request(method, path, json={}).status_code == 404, path
+
+
+def test_a_head_that_does_not_end_is_refused(server: MlflowServer) -> None:
+    """Before a token is asked for; the server would keep all of it."""
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port), timeout=60) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 64 * 1024)
+        assert connection.recv(1024).startswith(b"HTTP/1.1 431 ")
+
+
+def test_the_longest_idle_connection_makes_room(server: MlflowServer) -> None:
+    """Otherwise connections without a request use all files of the process, and the export cannot connect."""
+    address = httpx.URL(server.url)
+    with ExitStack() as opened:
+
+        def connect() -> socket.socket:
+            return opened.enter_context(socket.create_connection((address.host, address.port), timeout=60))
+
+        first = connect()
+        for _ in range(MOST_CONNECTIONS):
+            connect()
+        assert first.recv(1) == b""
+        assert httpx.get(f"{server.url}/health", timeout=60).status_code == 200
 
 
 def test_files_are_written_nowhere(attacker: httpx.Client, stack: tuple[Any, ...], tmp_path: Path, run: Run) -> None:

@@ -102,9 +102,9 @@ def test_a_model_or_batch_that_is_too_large_is_rejected(api: httpx.Client, setti
     settings.max_parameters = parameters
     response = api.post("/v1/jobs", json=job)
     assert response.status_code == 201
-    settings.node_memory_bytes = needed = api.post("/v1/jobs/validate", json=job).json()["memory_per_worker_bytes"]
+    settings.max_worker_bytes = needed = api.post("/v1/jobs/validate", json=job).json()["memory_per_worker_bytes"]
     assert api.post("/v1/jobs", json=job).status_code == 201
-    settings.node_memory_bytes -= 1
+    settings.max_worker_bytes -= 1
     (error,) = api.post("/v1/jobs", json=job).json()["errors"]
     assert error["field"] == "model.layers"
     assert f"take {needed:,} bytes of memory in a worker, more than the limit of {needed - 1:,}" in error["message"]

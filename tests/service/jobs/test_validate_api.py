@@ -53,6 +53,21 @@ def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifica
     assert found["total_steps"] == job["progress"]["total_steps"]
 
 
+def test_a_model_of_images_names_the_shape_of_a_row(api: httpx.Client) -> None:
+    layers = [{"type": "conv2d", "filters": 3, "kernel": [1, 2]}, {"type": "flatten"}, {"type": "linear", "units": 10}]
+    body = hinge_job(**{"model.layers": layers, "model.inputs": [2, 4, 1]})
+    found = api.post("/v1/jobs/validate", json=body).json()
+    assert [layer["shape"] for layer in found["layers"]] == [["batch", 2, 3, 3], ["batch", 18], ["batch", 10]]
+    assert found["parameters"] == 2 * 3 + 3 + 18 * 10 + 10
+    job = api.post("/v1/jobs", json=body).json()
+    assert job["spec"] == found["spec"]
+    assert job["spec"]["model"]["inputs"] == [2, 4, 1]
+    without = {**body, "model": {"layers": layers}}
+    (error,) = api.post("/v1/jobs", json=without).json()["errors"]
+    assert error["field"] == "model.layers.0"
+    assert "Rows are images if model.inputs is their shape, [height, width, channels]" in error["message"]
+
+
 def test_parameters_that_layers_share_are_counted_once(api: httpx.Client) -> None:
     layers: list[dict[str, Any]] = [
         {"type": "linear", "units": 8, "name": "first"},
@@ -128,3 +143,44 @@ def test_warnings(
         warnings = api.post("/v1/jobs/validate", json=hinge_job(**changes)).json()["warnings"]
     assert [warning["field"] for warning in warnings] == ([field] if field else [])
     assert all(message in warning["message"] for warning in warnings)
+
+
+def test_a_block_is_one_layer_of_the_preview(api: httpx.Client) -> None:
+    linear = {"type": "linear", "units": 8}
+    block = {"type": "repeat", "times": 3, "layers": [linear, {"type": "batch_norm"}], "name": "trunk"}
+    layers = [linear, block, {"type": "linear", "units": 10}]
+    found = api.post("/v1/jobs/validate", json=hinge_job(**{"model.layers": layers})).json()
+    shown = [(layer["name"], layer["type"], layer["shape"], layer["parameters"]) for layer in found["layers"]]
+    assert shown == [
+        ("0_linear", "linear", ["batch", 8], 8 * 8 + 8),
+        ("trunk", "repeat", ["batch", 8], 3 * (8 * 8 + 8 + 2 * 8)),
+        ("scores", "linear", ["batch", 10], 90),
+    ]
+    assert found["parameters"] == sum(layer["parameters"] for layer in found["layers"])
+    assert found["spec"]["model"]["layers"][1]["times"] == 3
+
+
+@pytest.mark.parametrize(
+    ("block", "field", "words"),
+    [
+        ({"times": 2, "layers": [{"type": "linear", "units": 0}]}, "layers.0.units", "must be at least 1, not 0"),
+        ({"times": 2, "layers": [{"type": "linaer"}]}, "layers.0", "did you mean 'linear'?"),
+        ({"times": 2, "layers": [{"units": 3}]}, "layers.0.type", "is required"),
+        ({"times": 2, "layers": [{"type": "relu", "unit": 3}]}, "layers.0.unit", "is not a known field"),
+        ({"times": 2, "layers": []}, "", "repeat.layers must have at least one layer"),
+        ({"times": 2, "layers": [{"type": "relu"}], "share": "x"}, "share", "is not a known field"),
+        ({"times": 2, "layers": [{"type": "add"}]}, "layers.0.inputs", "takes at least 2 inputs, not 1"),
+        ({"times": 2, "layers": [{"type": "linear", "units": 8}, {"type": "reshape", "shape": [9]}]}, "layers.1", "9"),
+        ({"times": 1024, "layers": [{"type": "relu"}]}, None, "makes 1,025 layers with blocks expanded"),
+    ],
+)
+def test_errors_in_a_block_name_the_place(
+    api: httpx.Client, block: dict[str, Any], field: str | None, words: str
+) -> None:
+    layers = [{"type": "repeat", **block}, {"type": "linear", "units": 10}]
+    answer = api.post("/v1/jobs/validate", json=hinge_job(**{"model.layers": layers}))
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    path = "model.layers" if field is None else f"model.layers.0.{field}".rstrip(".")
+    assert error["field"] == path
+    assert words in error["message"]

@@ -48,9 +48,9 @@ def test_what_members_share_is_checked_once(api: httpx.Client, monkeypatch: pyte
     built, checked = [], []
     build, validate = workers.job.resolve.build_classifier, service.sweeps.making.ModelSpec.model_validate
 
-    def count_built(layers: Any, features: int) -> Any:
+    def count_built(layers: Any, *rest: Any) -> Any:
         built.append(len(layers))
-        return build(layers, features)
+        return build(layers, *rest)
 
     def count_checked(document: Any) -> Any:
         checked.append(len(document["layers"]))
@@ -71,6 +71,20 @@ def test_too_many_layers_are_refused_before_any_is_checked(api: httpx.Client, mo
     answer = api.post("/v1/sweeps", json=sweep(units))
     assert answer.status_code == 422
     expected = "over: makes 100 different models of 25,000 layers in all; at most 20,000 are allowed"
+    assert answer.json()["detail"] == expected
+
+
+def test_layers_of_blocks_count(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.job.resolve, "build_classifier", lambda *_: pytest.fail("a model is built"))
+    document = sweep({"grid": {"model.layers.0.times": list(range(1, 201))}}, layers=1)
+    inner = [{"type": "linear", "units": 4}, {"type": "relu"}]
+    document["base"]["model"]["layers"].insert(0, {"type": "repeat", "times": 1, "layers": inner})
+    answer = api.post("/v1/sweeps", json=document)
+    assert answer.status_code == 422
+    # The model with the block repeated n times has 2n + 1 layers; beyond the limit, blocks are no longer counted.
+    most = next(n for n in range(200) if n * (n + 2) > 20_000)
+    layers = most * (most + 2) + 2 * (200 - most)
+    expected = f"over: makes 200 different models of {layers:,} layers in all; at most 20,000 are allowed"
     assert answer.json()["detail"] == expected
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from service.jobs.series.points import Point
 from service.jobs.states import State
 from service.settings import Settings
-from service.store.models import Event
+from service.store.models import Event, Verification
 from service.tracking import MlflowExporter
 from service.tracking.job_export import POINTS_PER_CALL
 from service.tracking.mlflow.api import MlflowApi, UnavailableError
@@ -198,6 +198,19 @@ def test_a_model_is_logged_once_if_a_response_is_lost(
     assert is_finished(database, job_id)
     assert len(models_of(mlflow, record_of(database, job_id))) == 1
     assert len(versions_of(mlflow, name)) == 1
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("sample", [None, {"chosen": []}])
+def test_replayed_intervals_are_not_exported_as_a_model(
+    database: Database, settings: Settings, mlflow: MlflowServer, exporter: MlflowExporter, sample: Any
+) -> None:
+    job_id = trained_job(database, settings)
+    with database.writing() as session:
+        session.add(Verification(job_id=job_id, certificate={}, equal=True, differences=[], notes=[], sample=sample))
+    export_all(exporter)
+    assert is_finished(database, job_id)
+    assert len(models_of(mlflow, record_of(database, job_id))) == (1 if sample is None else 0)
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)

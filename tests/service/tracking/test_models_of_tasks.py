@@ -114,10 +114,12 @@ def _signature(model: Path) -> dict[str, str]:
     return signature
 
 
-def test_a_model_of_images_is_loaded_with_their_shape(tmp_path: Path) -> None:
+def test_a_model_of_images_with_blocks_and_a_head_is_loaded_with_their_shape(tmp_path: Path) -> None:
     dataset = images(tmp_path)
-    layers = [{"type": "conv2d", "filters": 4, "kernel": 3}, {"type": "flatten"}, {"type": "linear", "units": 3}]
-    given = assignment(job(**{"model.layers": layers, "training.epochs": 2}), dataset, tmp_path / "job")
+    scores = [{"type": "flatten"}, {"type": "linear", "units": 3}]
+    block = {"type": "repeat", "times": 2, "layers": [{"type": "conv2d", "filters": 4, "kernel": 3, "padding": 1}]}
+    changes = {"model.layers": [block, *scores], "model.heads": [{"reads": "0_repeat", "layers": scores}]}
+    given = assignment(job(**changes, **{"training.epochs": 2}), dataset, tmp_path / "job")
     evaluated = completed(given).evaluated
     model = write_model(tmp_path, "classification", given, dataset)
     (signed,) = json.loads(_signature(model)["inputs"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,9 @@ from tests.workers.fixtures.attempts import (
 from tests.workers.fixtures.helpers import DIVERGING, assignment, blobs, flip_bytes, job, points_of, series_of
 from workers.cluster.attempt import Attempt, AttemptLostError
 from workers.job.spec import ResourcesSpec
+from workers.record.checkpoint import place_of
 from workers.record.events import Checkpointed, Ended, Event, Progress, Restarted, Started
+from workers.training.assignment import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,6 +198,40 @@ def test_an_attempt_ends_at_its_last_step_and_another_continues(
     rest = all_events(Attempt.start(replace(given, attempt=2, reported_step=6), supervisor), [])
     short.assert_same([*held, *rest], tmp_path)
     assert reported_once([*held, *rest])
+
+
+def test_an_interval_is_replayed_from_the_checkpoint_of_another_job(
+    tmp_path: Path, dataset: DatasetInfo, supervisor: str
+) -> None:
+    checkpoints = {"every_steps": 6, "keep": 9}
+    spec = job(**{"training.shards": 5, "checkpoints": checkpoints})
+    whole = undisturbed(spec, dataset, tmp_path / "whole")
+    states = {event.step: event.state_sha256 for event in of_kind(whole.outcome.events, Checkpointed)}
+    given, place = whole.given, place_of(tmp_path / "whole", 6)
+    begin = Replay(given.job, given.computation_sha256, place, states[6])
+
+    def replayed(name: str, replay: Replay) -> list[Event]:
+        again = whole.again(tmp_path / name, until_step=12, reported_step=6, replay=replay, restarts_left=3)
+        return all_events(Attempt.start(again, supervisor), [])
+
+    history = replayed("again", begin)
+    assert (history[-1].outcome, history[-1].reason) == ("paused", "reached_step")
+    assert [(event.step, event.state_sha256) for event in of_kind(history, Checkpointed)] == [(12, states[12])]
+
+    (*_, end) = history = replayed("another digest", replace(begin, state_sha256=states[12]))
+    assert (end.outcome, end.reason) == ("failed", "checkpoint_changed"), "no restart can help"
+    assert "is not the one that was certified" in end.message
+    assert not of_kind(history, Started)
+
+    (place / "optimizer.safetensors").write_bytes(b"")
+    (end,) = replayed("damaged", begin)
+    assert (end.outcome, end.reason) == ("failed", "checkpoint_changed")
+    assert "optimizer.safetensors does not have its checksum" in end.message
+
+    shutil.rmtree(place)
+    (end,) = replayed("removed", begin)
+    assert (end.outcome, end.reason) == ("failed", "storage_error")
+    assert end.message == f"checkpoint 000000000006 of {given.job} is no longer there"
 
 
 def test_resizing_during_training_changes_no_bit(tmp_path: Path, whole: Undisturbed, supervisor: str) -> None:

@@ -28,7 +28,12 @@ FLOATS = [
     if (item_type(cls.annotations[field.name]) or cls.annotations[field.name]) is float
 ]
 SUM = {"type": "weighted_sum", "losses": [{"type": "softmax"}]}
-NEEDED = {"inverse": {"decay": 0.1}, "step": {"every": 1}, "multistep": {"at": [1]}}
+NEEDED = {
+    "inverse": {"decay": 0.1},
+    "step": {"every": 1},
+    "multistep": {"at": [1]},
+    "rrelu": {"lower": 0.0, "upper": 1.0},
+}
 # The job here is a classifier, and whether a power overflows depends on the data.
 STARTING = [
     (kind, name, field)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from core import registered, to_spec
 from tests.workers.fixtures.helpers import instances, job
 from workers.data.dataset import DatasetInfo
+from workers.job.once import Once
 from workers.job.resolve import Limits, ResolvedJob, SpecError, resolve
 from workers.job.spec import CheckpointsSpec, JobSpec
 
@@ -208,6 +209,16 @@ def test_rows_are_images_for_layers_that_read_nothing_else(layers: Any, inputs: 
     assert result.spec.model.graph().shapes()["features"] == (1, *np.atleast_1d(expected))
     assert resolve(result.spec, pictures) == result
     assert JobSpec.model_validate_json(result.spec.model_dump_json()) == result.spec
+
+
+def test_one_model_on_several_datasets_is_resolved_for_each() -> None:
+    once, spec = Once(), JobSpec.model_validate(job(**{"model.layers": [{"type": "flatten"}, *linear(3)]}))
+    wide = replace(DATASET, features=21)
+    for dataset in (DATASET, wide, DATASET):
+        assert resolve(spec, dataset, Limits(worker_bytes=10**9), once) == resolve(spec, dataset)
+    pictures = JobSpec.model_validate(job(**{"model.layers": CONVOLUTION}))
+    for shape in ((5, 4, 1), (4, 5, 1)):
+        assert resolve(pictures, replace(DATASET, shape=shape), once=once).spec.model.inputs == list(shape)
 
 
 @pytest.mark.parametrize(

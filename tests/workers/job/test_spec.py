@@ -62,7 +62,7 @@ def wrong_values(annotation: Any) -> list[Any]:
         return [wrong for wrong in wrong_values(choices[0]) if wrong not in right]
     if typing.get_origin(annotation) is typing.Literal:
         return ["nothing of this name", 1, True, None]
-    return WRONG_PARTS if issubclass(annotation, Registered) else WRONG_VALUES[annotation]
+    return WRONG_PARTS if issubclass(annotation, Registered | Entry) else WRONG_VALUES[annotation]
 
 
 def right_value(annotation: Any) -> Any:
@@ -70,6 +70,8 @@ def right_value(annotation: Any) -> Any:
         return (right_value(item),)
     if (choices := alternatives(annotation)) is not None:
         return right_value(choices[0])
+    if annotation is Entry:
+        return Entry(ReLU())
     if issubclass(annotation, Registered):
         return from_spec(annotation.kind, example(annotation.kind, simple_types(annotation.kind)[0]))
     return 1
@@ -350,7 +352,7 @@ def test_a_job_round_trips_through_json(spec: dict[str, Any]) -> None:
         ("data.rows", 5),
         ("model.inputs", 0),
         ("model.layers", []),
-        ("model.layers", [{"type": "relu"}] * 257),
+        ("model.layers", [{"type": "relu"}] * 1025),
         ("loss.margins", 1.0),
         ("regularization.l2", -1e-9),
         ("regularization.l2", float("nan")),

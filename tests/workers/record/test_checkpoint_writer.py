@@ -10,7 +10,7 @@ from tests.workers.fixtures.checkpoints import LAYOUT, origin, place_of, snapsho
 from tests.workers.fixtures.helpers import STEP_SERIES, history_of
 from workers.job.spec import CheckpointsSpec
 from workers.record import checkpoint_writer
-from workers.record.checkpoint import params_sha256
+from workers.record.checkpoint import params_sha256, state_sha256
 from workers.record.checkpoint_writer import CheckpointWriter, DueDates
 from workers.record.events import Checkpointed, Event, Noted
 from workers.record.history_files import read_history
@@ -77,7 +77,10 @@ def writer(tmp_path: Path, events: list[Event]) -> Iterator[CheckpointWriter]:
 
 
 def checkpointed(*steps: int) -> list[Event]:
-    return [Checkpointed(step, params_sha256(LAYOUT, snapshot(step).parameters)) for step in steps]
+    return [
+        Checkpointed(step, params_sha256(LAYOUT, snapshot(step).parameters), state_sha256(LAYOUT, snapshot(step)))
+        for step in steps
+    ]
 
 
 def names(directory: Path) -> list[str]:

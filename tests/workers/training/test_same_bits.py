@@ -62,6 +62,47 @@ def test_no_bit_depends_on_workers_with_all_features(tmp_path: Path, dataset: Da
     assert results[2] == results[0]
 
 
+# All layers of images and sequences.
+IMAGES = [
+    {"type": "linear", "units": 48},
+    {"type": "reshape", "shape": [4, 4, 3]},
+    {"type": "conv2d", "filters": 4, "kernel": 3, "padding": "same"},
+    {"type": "lrn", "size": 3, "alpha": 0.5},
+    {"type": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1},
+    {"type": "conv2d_transpose", "filters": 4, "kernel": 4, "stride": 2, "padding": "same"},
+    {"type": "batch_norm"},
+    {"type": "prelu"},
+    {"type": "upsample", "factor": 2, "mode": "linear"},
+    {"type": "crop", "margin": 1},
+    {"type": "zero_pad", "padding": 1},
+    {"type": "channel_dropout", "rate": 0.25},
+    {"type": "average_pool2d", "kernel": 2},
+    {"type": "reshape", "shape": [16, 4]},
+    {"type": "conv1d", "filters": 4, "kernel": 3},
+    {"type": "max_pool1d", "kernel": 2},
+    {"type": "average_pool1d", "kernel": 2},
+    {"type": "flatten"},
+    {"type": "linear", "units": 3},
+]
+
+
+def test_no_bit_depends_on_workers_with_layers_of_images(tmp_path: Path, dataset: DatasetInfo) -> None:
+    of_images = {
+        name
+        for name, cls in registered("layer").items()
+        if cls.__module__.startswith("core.layers.convolution.") or getattr(cls, "images", False)
+    }
+    assert of_images <= {layer["type"] for layer in IMAGES}
+    results = []
+    for workers, cpus in [(1, 1), (3, 1), (2, 2)]:
+        places = {"workers": workers, "cpus_per_worker": cpus}
+        spec = job(**{"model.layers": IMAGES, "training.batch_size": 44, "training.epochs": 1, "resources": places})
+        outcome = completed(assignment(spec, dataset, tmp_path))
+        results.append((outcome.params_sha256, outcome.series, checkpoint_files(tmp_path)))
+    assert results[1] == results[0]
+    assert results[2] == results[0]
+
+
 @pytest.mark.parametrize(
     "change",
     [

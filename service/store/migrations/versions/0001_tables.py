@@ -205,12 +205,21 @@ def _create_history() -> None:
         sa.PrimaryKeyConstraint("job_id", "step", name="pk_milestones"),
     )
     op.create_table(
+        "checkpoints",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("state_sha256", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_checkpoints_job_id"),
+        sa.PrimaryKeyConstraint("job_id", "step", name="pk_checkpoints"),
+    )
+    op.create_table(
         "verifications",
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("certificate", sa.JSON(), nullable=False),
         sa.Column("equal", sa.Boolean(), nullable=True),
         sa.Column("differences", sa.JSON(), nullable=False),
         sa.Column("notes", sa.JSON(), nullable=False),
+        sa.Column("sample", sa.JSON(), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_verifications_job_id"),
         sa.PrimaryKeyConstraint("job_id", name="pk_verifications"),
     )
