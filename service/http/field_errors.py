@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from core.names import counted, suggest
 from service.errors import MOST_PROBLEMS
 from service.short_text import shortened
+from workers.job.checks.problems import FieldProblem
 from workers.job.fields import FieldValueError
-from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

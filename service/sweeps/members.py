@@ -12,8 +12,8 @@ from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
 from service.sweeps.fields import field_of_request
 from service.sweeps.making import MemberMaking
 from service.sweeps.stopping import MedianStopping
+from workers.job.checks.problems import FieldProblem, SpecError
 from workers.job.metrics import RANKED_BY
-from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ from service.jobs.repository import check_room, create_job
 from service.jobs.schemas import JobView, job_view
 from service.store.models import Job
 from service.store.rows import find_or_404
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 
 JOBS = "/v1/jobs"
 

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from core import InvalidIndexError, registered, to_spec
 from core.registry import LARGEST
 from tests.workers.fixtures.helpers import LOSSES, assignment, blobs, images, instances, job, train
-from workers.job.resolve import Limits, SpecError, resolve
+from workers.job.checks.model import Limits
+from workers.job.checks.problems import SpecError
+from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.training.trainer import NonFiniteStepError
 

@@ -14,8 +14,9 @@ from tests.workers.fixtures.helpers import assignment, completed, train
 from tests.workers.fixtures.tasks import LOSSES, OUTPUTS, ROWS, dataset_of, job_of
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split
+from workers.job.checks.problems import SpecError
 from workers.job.metrics import METRICS, JobMetrics
-from workers.job.resolve import SpecError, resolve
+from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.training.trainer import NonFiniteStepError
 
