@@ -67,6 +67,7 @@ class Database:
         self._url, self.name = url, name or unique_name()
         self.engine = make_engine(url, self.name)
         self._turns = turns or (Turns() if self.engine.dialect.name == "sqlite" else None)
+        self._beside: list[Database] = []
         self._writer = self.engine.execution_options(**{IMMEDIATE: True})
         self._reader = self.engine
         if self.engine.dialect.name == "postgresql":
@@ -88,10 +89,13 @@ class Database:
 
     def beside(self) -> Database:
         """The same database with connections of its own, for work that must not wait for others to give theirs back."""
-        return Database(self._url, self.name, self._turns)
+        self._beside.append(Database(self._url, self.name, self._turns))
+        return self._beside[-1]
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every pooled connection, also those of the databases beside this one."""
+        for beside in self._beside:
+            beside.close()
         self.engine.dispose()
 
 
