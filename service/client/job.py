@@ -85,6 +85,22 @@ class Job(Handle[JobData]):
             raise JobCancelledError(self)
         return self
 
+    def wait_for_mlflow(self, timeout: float | None = None) -> Self:
+        """Wait until the job has ended and its run in MLflow is complete, with the model of a job that has succeeded.
+
+        Raises TimeoutError after `timeout` seconds, with what MLflow refuses, if anything; UnreachableError as `wait`
+        does. The job itself may have failed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._wait(timeout)
+        while not (self.data["mlflow"] or {"complete": False})["complete"]:
+            if deadline is not None and time.monotonic() >= deadline:
+                problem = self.data["mlflow_problem"] or "MLflow does not have everything yet"
+                raise TimeoutError(f"the run of job {self.id} is not complete after {timeout:g} s: {problem}")
+            time.sleep(POLL_SECONDS)
+            self._refresh_within(deadline)
+        return self
+
     def watch(self) -> Iterator[Self]:
         """Yield this job now, and whenever its state, progress or metrics have changed, until it has ended."""
         shown: JobData | None = None

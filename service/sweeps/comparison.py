@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from service.store.models import Job, Sweep
 
+# R² is undefined for a single row and for equal targets. The error has the same order, and a value for all rows.
+WHERE_UNDEFINED: dict[str, ValidationMetric] = {"val/r2": "val/root_mean_squared_error"}
+
 
 def compare(
     sweep: Sweep,
@@ -33,12 +36,12 @@ def compare(
     """A sweep's members and groups, and which groups are best by the mean of `metric` of the kept parameters.
 
     Among equal groups the first is best. The default metric is that of the sweep's stopping rule, or else that by which
-    the members' task is ranked. `bests` has the best values of the validation metrics, by job; `mlflow_link` is the
+    the members' task is ranked; the root mean squared error if R² is undefined for all members. `bests` has the best values of the validation metrics, by job; `mlflow_link` is the
     base of links to MLflow. Raises InvalidError for a metric that a member does not have.
     """
     metrics = _shared_metrics(jobs)
     if metric is None:
-        metric = (sweep.spec.get("stopping") or {}).get("metric") or next(iter(metrics), "val/loss")
+        metric = (sweep.spec.get("stopping") or {}).get("metric") or _usual(jobs, metrics)
     elif metric not in (known := metrics if jobs else get_args(ValidationMetric)):
         raise InvalidError(FieldProblem("metric", _refusal(metric, known)))
     by_overrides: dict[str, list[Job]] = {}
@@ -61,6 +64,14 @@ def compare(
 def _shared_metrics(jobs: Sequence[Job]) -> list[str]:
     first, *others = [job.validation_metrics for job in jobs] or [[]]
     return [name for name in first if all(name in metrics for metrics in others)]
+
+
+def _usual(jobs: Sequence[Job], metrics: Sequence[str]) -> str:
+    """The metric by which the jobs' task is ranked, or another if it is undefined for all that have succeeded."""
+    usual = next(iter(metrics), "val/loss")
+    values = [job.kept["metrics"].get(usual) for job in jobs if job.state == State.SUCCEEDED and job.kept is not None]
+    defined = any(value is not None for value in values)
+    return usual if defined or not values else WHERE_UNDEFINED.get(usual, usual)
 
 
 def _refusal(metric: str, metrics: Sequence[str]) -> str:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from service.store.models import Job
 
 NOTE = "mlflow.note.content"  # shown as Markdown on the page of the run
+# Beside the metric by which the job's task is ranked, those of them that the job has.
+NOTED = ("val/root_mean_squared_error", "val/mean_absolute_error", "val/roc_auc", "val/loss", "train/loss")
+IN_UNITS = NOTED[:2]
 LONGEST_DIGEST = 36  # characters, a limit of MLflow
 
 
@@ -54,15 +57,16 @@ def _note(job: Job) -> Iterator[str]:
     yield f"**{State(job.state).capitalize()}** after {steps}" + (f": {literal(job.reason)}" if job.reason else "")
     yield ""
     values = all_figures(job)
-    for name in dict.fromkeys([*job.validation_metrics[:1], "val/loss", "train/loss"]):
+    for name in dict.fromkeys([*job.validation_metrics[:1], *NOTED]):
+        shown = f"{name}, in the targets' own units" if name in IN_UNITS else name
         last = f"last value **{_text(values[name])}**" if name in values else ""
         if job.kept is not None and kept(name) in values:
             of_kept = (
                 f"**{_text(values[kept(name)])}** with the kept parameters, those after epoch {job.kept['epoch']:,}"
             )
-            yield f"- {name}: {of_kept}; {last}"
+            yield f"- {shown}: " + "; ".join(filter(None, [of_kept, last]))
         elif last:
-            yield f"- {name}: {last}"
+            yield f"- {shown}: {last}"
     yield ""
     positive = positive_class(dataset["classes"])
     yield f"- task: {job.task}" + ("" if positive is None else f"; positive class: {literal(positive)}")
@@ -70,6 +74,8 @@ def _note(job: Job) -> Iterator[str]:
         f"- dataset: {code(spec['data']['dataset'])}, {dataset['rows']:,} rows of {dataset['features']:,} features, "
         f"{_truth(dataset)}; {_split(spec['data'])}"
     )
+    if spec["data"].get("standardize_targets"):
+        yield "- targets: standardised for training; train/loss and val/loss are of the standardised targets"
     yield f"- loss: {short(spec['loss'])}; penalties: {_fields(spec['regularization'])}"
     yield f"- optimizer: {short(spec['optimizer'])}"
     yield f"- training: {_fields(spec['training'])}"

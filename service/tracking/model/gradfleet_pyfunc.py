@@ -57,9 +57,10 @@ class TrainedModel:
         - multilabel: "labels", int64 (rows, labels) of zeros and ones, and "scores", float32 (rows, labels);
         - regression: "predictions", float32 (rows, targets), in the targets' own units.
 
-        rows: numbers (rows, features) as they are in the dataset, not scaled, or in the shape in which the model reads
-        them, such as (rows, height, width, channels). ValueError for another shape, and for a number that the model
-        reads as an index and is none.
+        rows: an array, list or DataFrame of numbers of any type, (rows, features), as they are in the dataset, not
+        scaled, or in the shape in which the model reads them, such as (rows, height, width, channels). They are
+        converted to float32. ValueError for another shape, for text, and for a number that the model reads as an index
+        and is none.
         """
         outputs = self._predict(rows)
         match self._task:

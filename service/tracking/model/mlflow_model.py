@@ -69,7 +69,7 @@ def model_files(
     example = _example(checkpoint / weights, shape, info.dtype)
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     texts = {
-        "MLmodel": _yaml(_mlmodel([_tensor(info.dtype, -1, *shape)], _outputs(task, outputs)) | identity),
+        "MLmodel": _yaml(_mlmodel(_outputs(task, outputs)) | identity),
         f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
         "input_example.json": json.dumps(example),
         "serving_input_example.json": json.dumps({"inputs": example}),
@@ -102,7 +102,9 @@ def _outputs(task: Task, outputs: int) -> list[dict[str, Any]]:
             return [label, scores]
 
 
-def _mlmodel(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> dict[str, Any]:
+def _mlmodel(outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    # With inputs in the signature, MLflow would accept one type of number only: not the float64 that pandas reads from
+    # a file. The loader takes every type, and checks the shape itself.
     return {
         "flavors": {
             "python_function": {
@@ -119,7 +121,7 @@ def _mlmodel(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> dic
             "serving_input_path": "serving_input_example.json",
             "type": "ndarray",
         },
-        "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs), "params": None},
+        "signature": {"inputs": None, "outputs": json.dumps(outputs), "params": None},
     }
 
 

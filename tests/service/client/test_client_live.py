@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from service.client import Client, Job, retries
 from service.jobs.repository import move, record_progress, start_attempt
 from service.jobs.states import State
 from service.stack.app import create_app
+from service.store.models import Job as JobRow
+from service.store.models import MlflowRun
 from tests.service.fakes.flaky_proxy import Cut, Disconnect, FlakyProxy, Respond, flaky
 from tests.service.fixtures.support import hinge_job, served, wait_until
 
@@ -129,6 +132,36 @@ def test_waiting_uses_one_stream(client: Client, proxy: FlakyProxy, database: Da
     assert reader.all()[-1] == ("succeeded", 8)
     assert len(set(reader.taken)) == len(reader.taken), "no state is reported twice"
     assert job.wait(timeout=5).state == "succeeded"
+
+
+def test_waiting_for_the_run_in_mlflow(client: Client, database: Database) -> None:
+    job = client.submit(hinge_job())
+    training = Training(database, job.id)
+    waiting = Reader(map(Job.wait_for_mlflow, [client.job(job.id)]))
+    for state in (State.STARTING, State.RUNNING, State.SUCCEEDED):
+        training.move(state)
+    assert job.wait()["mlflow"] is None
+    record = MlflowRun(
+        job_id=job.id,
+        experiment_id="1",
+        run_id="2",
+        status="RUNNING",
+        metric_cursor=0,
+        params_logged=True,
+        artifacts_logged=False,
+    )
+    problem = "MLflow refuses the name"
+    with database.writing() as session:
+        session.add(record)
+        session.execute(update(JobRow).where(JobRow.id == job.id).values(mlflow_problem=problem))
+    with pytest.raises(TimeoutError, match=rf"{job.id} is not complete after 0\.3 s: {problem}"):
+        job.wait_for_mlflow(timeout=0.3)
+    assert waiting.is_alive()
+    with database.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == job.id).values(mlflow_finished=True))
+    (complete,) = waiting.all()
+    assert complete["mlflow"] == {"run_id": "2", "url": complete["mlflow"]["url"], "complete": True}
+    assert job.wait_for_mlflow(timeout=0.3) is job
 
 
 def test_a_timeout_ends_waiting_while_no_events_arrive(client: Client, proxy: FlakyProxy) -> None:

@@ -134,6 +134,30 @@ def test_groups_can_be_ranked_by_what_all_members_have() -> None:
         compared(few, many, metric="val/top_5_accuracy")
 
 
+def regression(number: int, **metrics: float | None) -> Job:
+    job = member(number, "huber", lr=0.1 * number, **metrics)
+    job.validation_metrics = ["val/r2", "val/loss", "val/mean_absolute_error", "val/root_mean_squared_error"]
+    return job
+
+
+def test_regressions_without_r2_are_ranked_by_their_root_mean_squared_error() -> None:
+    """R² of a single validation row, or of equal targets, is undefined; the squared errors have the same order."""
+    values: list[tuple[float | None, float, float]] = [(None, 0.5, 4.0), (None, 0.6, 3.0), (None, 0.1, 5.0)]
+    names = "r2", "mean_absolute_error", "root_mean_squared_error"
+    jobs = [regression(number, **dict(zip(names, each, strict=True))) for number, each in enumerate(values)]
+    found = compared(*jobs)
+    assert (found.metric, found.best, found.best_per_loss) == ("val/root_mean_squared_error", 1, {"huber": 1})
+    asked = compared(*jobs, metric="val/r2")
+    assert (asked.metric, asked.best) == ("val/r2", None), "a metric that was asked for is not replaced"
+    assert compared(*jobs, regression(3, r2=0.25)).metric == "val/r2"
+    running = regression(4, r2=None)
+    running.state = State.RUNNING
+    assert compared(running).metric == "val/r2", "it may yet have a value"
+    failed = regression(5, r2=None)
+    failed.state, failed.kept = State.FAILED, None
+    assert compared(failed).metric == "val/r2"
+
+
 @given(st.lists(st.floats(0, allow_nan=False, allow_infinity=False), min_size=2, max_size=6), st.randoms())
 def test_means_and_deviations(values: list[float], random: Any) -> None:
     jobs = [member(number, seed=number, loss_=value) for number, value in enumerate(values)]

@@ -107,3 +107,41 @@ def test_the_notes_of_runs_have_no_elements_from_names(text: str) -> None:
             "best": 0, "best_per_loss": {text: 0},
         })  # fmt: skip
         only_our_elements(last_note(sweep, "1", {"succeeded": 1}, comparison))
+
+
+def note_of(task: str, metrics: list[str], latest: dict[str, float], kept: dict[str, float], **data: Any) -> list[str]:
+    spec = {
+        "data": {"dataset": "d", "validation": 0.2, **data}, "loss": {"type": "huber"}, "regularization": {},
+        "optimizer": {"type": "sgd"}, "training": {}, "model": {"layers": []},
+    }  # fmt: skip
+    job: Any = SimpleNamespace(
+        labels=[], attempt=1, params_sha256=None, reason=None, state="succeeded", step=8, total_steps=8, task=task,
+        validation_metrics=metrics, kept={"epoch": 3, "step": 6, "metrics": kept}, id="job_1", spec=spec,
+        latest_metrics={name: (8, value) for name, value in latest.items()},
+        dataset={"rows": 50, "features": 2, "classes": [], "targets": 1},
+    )  # fmt: skip
+    return tags_of(job, {})["mlflow.note.content"].split("\n")
+
+
+def test_the_note_of_a_regression_has_the_errors_in_the_targets_units() -> None:
+    metrics = ["val/r2", "val/loss", "val/max_error", "val/mean_absolute_error", "val/root_mean_squared_error"]
+    latest = dict(zip(metrics, (0.5, 0.02, 9e5, 41_234.0, 52_345.0), strict=True))
+    kept = {name: value / 2 for name, value in latest.items()}
+    note = note_of("regression", metrics, latest, kept, standardize_targets=True)
+    of_kept = "with the kept parameters, those after epoch 3; last value"
+    assert note[2:6] == [
+        f"- val/r2: **0.25** {of_kept} **0.5**",
+        f"- val/root_mean_squared_error, in the targets' own units: **2.617e+04** {of_kept} **5.234e+04**",
+        f"- val/mean_absolute_error, in the targets' own units: **2.062e+04** {of_kept} **4.123e+04**",
+        f"- val/loss: **0.01** {of_kept} **0.02**",
+    ]
+    told = "- targets: standardised for training; train/loss and val/loss are of the standardised targets"
+    assert told in note
+    assert told not in note_of("regression", metrics, latest, kept, standardize_targets=False)
+
+
+def test_the_note_of_two_classes_has_the_area_under_the_roc_curve() -> None:
+    metrics = ["val/accuracy", "val/loss", "val/roc_auc"]
+    note = note_of("binary", metrics, {"val/accuracy": 0.75, "val/loss": 0.5}, {"val/roc_auc": 0.875, "val/loss": 0.5})
+    # It is computed after training only, so it has no last value.
+    assert "- val/roc_auc: **0.875** with the kept parameters, those after epoch 3" in note

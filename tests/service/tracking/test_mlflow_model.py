@@ -55,15 +55,61 @@ def test_another_process_loads_the_model_and_predicts_the_same_bits(tmp_path: Pa
     assert answer["scores"].tobytes() == expected.tobytes()
     assert answer["label"].tolist() == [CLASSES[index] for index in expected.argmax(axis=1)]
     assert answer["example"].tolist() == [MEAN.tolist()]
-    assert answer["example"].dtype == dtype
+    assert np.issubdtype(answer["example"].dtype, np.integer if dtype == "uint8" else np.floating)
     assert answer["signed"]
 
 
-def test_mlflow_models_predict(tmp_path: Path) -> None:
+PREDICT_FRAMES = """
+import json
+import sys
+import warnings
+warnings.simplefilter("ignore")
+import mlflow
+import numpy as np
+import pandas as pd
+frame = pd.read_csv(sys.argv[2])
+whole = frame.round().astype(int)
+model = mlflow.pyfunc.load_model(sys.argv[1])
+mixed = whole.assign(a=frame.a)
+given = {"frame": frame, "array": frame.to_numpy(), "single": frame.astype("float32"), "list": frame.to_numpy().tolist()}
+whole_numbers = {"whole": whole, "whole array": whole.to_numpy(), "bytes": whole.astype("uint8")}
+answers = {name: model.predict(rows)["scores"].tolist() for name, rows in (given | whole_numbers | {"mixed": mixed}).items()}
+try:
+    model.predict(frame.assign(label=1))
+except Exception as error:
+    answers["refusal"] = str(error)
+with open(sys.argv[3], "w") as file:
+    json.dump(answers, file)
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_data_frame_of_any_numeric_type_can_be_given(tmp_path: Path, dtype: str) -> None:
+    model = write_model(tmp_path, checkpoint_in(tmp_path), dtype)
+    features = np.abs(rows(5)) + 0.25
+    table = tmp_path / "rows.csv"
+    np.savetxt(table, features, delimiter=",", header="a,b,c,d", comments="", fmt="%.9g")
+    python("-c", PREDICT_FRAMES, model, table, tmp_path / "answers.json", cwd=tmp_path)
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    whole = features.round()
+    mixed = np.column_stack([features[:, :1], whole[:, 1:]])
+    refusal = answers.pop("refusal")
+    assert "rows must be of shape (rows, 4), not (5, 5)" in refusal
+    expected = dict.fromkeys(answers, features) | dict.fromkeys(("whole", "whole array", "bytes"), whole)
+    for name, given in (expected | {"mixed": mixed}).items():
+        assert np.array(answers[name], np.float32).tolist() == scores_of(given, BEST).tolist(), name
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_mlflow_models_predict(tmp_path: Path, form: str) -> None:
     model = write_model(tmp_path, checkpoint_in(tmp_path))
     features = rows(3)
-    (tmp_path / "rows.json").write_text(json.dumps({"inputs": features.tolist()}))
-    arguments = ("--model-uri", model, "--env-manager", "local", "--input-path", tmp_path / "rows.json")
+    given = tmp_path / f"rows.{form}"
+    if form == "json":
+        given.write_text(json.dumps({"inputs": features.tolist()}))
+    else:
+        np.savetxt(given, features, delimiter=",", header="a,b,c,d", comments="", fmt="%.9g")
+    arguments = ("--model-uri", model, "--env-manager", "local", "--input-path", given, "--content-type", form)
     output = tmp_path / "answer.json"
     python("-m", "mlflow", "models", "predict", *arguments, "--output-path", output, cwd=tmp_path)
     answer = json.loads(output.read_text())["predictions"]
