@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from service.http.problems import problem_response
@@ -26,11 +27,13 @@ class BodyLimit:
     """ASGI middleware that answers 413 to a body above `max_bytes`, 408 to one that takes longer than `max_seconds`.
 
     A declared length is checked immediately, a streamed body while it arrives. The application gets a request within
-    the limits with its body already read. A POST to one of the paths `unread` passes with its body unread; its
-    endpoint applies its own limits.
+    the limits with its body already read. `unread` has paths to which a POST passes with its body unread, and the
+    largest length that it may declare; the endpoint applies its limits to what arrives.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float, unread: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, max_seconds: float, unread: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self.app = app
         self.max_bytes, self.max_seconds = max_bytes, max_seconds
         self.unread = unread
@@ -38,12 +41,17 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] in self.unread):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        unread = scope["method"] == "POST" and scope["path"] in self.unread
+        most = self.unread[scope["path"]] if unread else self.max_bytes
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._refuse(scope, receive, send, more=True)
+        if declared.isdigit() and int(declared) > most:
+            await self._refuse(scope, receive, send, most, more=True)
+            return
+        if unread:
+            await self.app(scope, receive, send)
             return
         body = bytearray()
         try:
@@ -74,12 +82,12 @@ class BodyLimit:
             await answer(scope, receive, send)
             return
         if len(body) > self.max_bytes:
-            await self._refuse(scope, receive, send, more=more)
+            await self._refuse(scope, receive, send, self.max_bytes, more=more)
             return
         await self.app(scope, replayed(bytes(body), receive), send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
-        detail = f"The body is larger than {self.max_bytes} bytes, the limit of this service."
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, most: int, *, more: bool) -> None:
+        detail = f"The body is larger than {most} bytes, the limit of this service."
         await answer_early(_closing(scope, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail), receive, send, more=more)
 
 

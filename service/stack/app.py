@@ -94,7 +94,7 @@ def create_app(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         max_seconds=settings.max_body_seconds,
-        unread=frozenset({datasets.UPLOAD_PATH}),
+        unread={datasets.UPLOAD_PATH: settings.max_upload_bytes},
     )
     # The middleware added last runs first, so the body of an unauthorised request is not read.
     if settings.requires_token:

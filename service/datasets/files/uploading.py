@@ -63,7 +63,6 @@ async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seco
     empty or incomplete body, and RequestTimeoutError when it does not arrive within the time of an upload, or when too
     little of it arrives within `max_seconds`.
     """
-    declared = request.headers.get("content-length", "")
     size = 0
     uploads: Uploads = request.app.state.uploads
     with uploads.place(), path.open("xb") as file:
@@ -71,7 +70,7 @@ async def receive_file(request: Request, path: Path, *, max_bytes: int, max_seco
             size += len(chunk)
             if size <= max_bytes:
                 await run_in_threadpool(file.write, chunk)
-            elif size > max_bytes + DRAIN_BYTES or (declared.isdigit() and int(declared) > max_bytes + DRAIN_BYTES):
+            elif size > max_bytes + DRAIN_BYTES:
                 break
     # The rest was read and discarded: a client that is still sending would not get the response.
     if size > max_bytes:

@@ -251,10 +251,14 @@ def test_a_body_of_50_megabytes_is_rejected_while_it_is_sent(service: httpx.Clie
     assert_still_responds(service)
 
 
-def test_a_large_content_length_is_rejected_before_the_body_is_sent(service: httpx.Client) -> None:
+@pytest.mark.parametrize(("path", "length"), [("/v1/jobs", MEGABYTES_50), ("/v1/datasets/upload?name=x", 5 * 10**9)])
+def test_a_large_content_length_is_rejected_before_the_body_is_sent(
+    service: httpx.Client, path: str, length: int
+) -> None:
     address = urlsplit(str(service.base_url))
     with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
-        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 52428800\r\n\r\n")
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        connection.sendall(head.encode())
         assert connection.recv(1024).startswith(b"HTTP/1.1 413")
     assert_still_responds(service)
 
