@@ -67,7 +67,7 @@ def number_axes(axes: Axes) -> None:
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if isinstance(axis.get_major_formatter(), ScalarFormatter):
             axis.get_major_locator().set_params(nbins=5)
-            # A difference, "+1e6", is taken for the values themselves. It is for numbers that differ in late digits only.
+            # Differences under "+1e6" are easily taken for the values: only for numbers that differ in late digits.
             differ = abs(high - low) > SMALLEST_DIFFERENCE * max(abs(low), abs(high))
             name: Literal["x", "y"] = "x" if axis is axes.xaxis else "y"
             axes.ticklabel_format(

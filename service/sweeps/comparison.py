@@ -36,8 +36,9 @@ def compare(
     """A sweep's members and groups, and which groups are best by the mean of `metric` of the kept parameters.
 
     Among equal groups the first is best. The default metric is that of the sweep's stopping rule, or else that by which
-    the members' task is ranked; the root mean squared error if R² is undefined for all members. `bests` has the best values of the validation metrics, by job; `mlflow_link` is the
-    base of links to MLflow. Raises InvalidError for a metric that a member does not have.
+    the members' task is ranked; the root mean squared error if R² is undefined for all members. `bests` has the best
+    values of the validation metrics, by job; `mlflow_link` is the base of links to MLflow. Raises InvalidError for a
+    metric that a member does not have.
     """
     metrics = _shared_metrics(jobs)
     if metric is None:

@@ -71,9 +71,10 @@ frame = pd.read_csv(sys.argv[2])
 whole = frame.round().astype(int)
 model = mlflow.pyfunc.load_model(sys.argv[1])
 mixed = whole.assign(a=frame.a)
-given = {"frame": frame, "array": frame.to_numpy(), "single": frame.astype("float32"), "list": frame.to_numpy().tolist()}
-whole_numbers = {"whole": whole, "whole array": whole.to_numpy(), "bytes": whole.astype("uint8")}
-answers = {name: model.predict(rows)["scores"].tolist() for name, rows in (given | whole_numbers | {"mixed": mixed}).items()}
+array = frame.to_numpy()
+given = {"frame": frame, "array": array, "single": frame.astype("float32"), "list": array.tolist(), "mixed": mixed}
+given |= {"whole": whole, "whole array": whole.to_numpy(), "bytes": whole.astype("uint8")}
+answers = {name: model.predict(rows)["scores"].tolist() for name, rows in given.items()}
 try:
     model.predict(frame.assign(label=1))
 except Exception as error:
