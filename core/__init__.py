@@ -36,7 +36,7 @@ from core.graph.node import Layer, Loss, Node, ParameterDeclaration, Task
 from core.graph.recurrence import unroll
 from core.graph.table import summary
 from core.initializers.base import Initializer
-from core.metrics.base import LossMetric, Metric, RankingMetric, Tally, TallyMetric
+from core.metrics.base import LossMetric, Metric, RankingMetric, Tally, TallyMetric, TargetMetric
 from core.model import Model, split_tensors
 from core.optimizers.base import Optimizer, Step
 from core.penalties.base import Penalty
@@ -86,6 +86,7 @@ __all__ = [
     "Step",
     "Tally",
     "TallyMetric",
+    "TargetMetric",
     "Task",
     "aligned_empty",
     "aligned_zeros",

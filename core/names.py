@@ -1,4 +1,4 @@
-"""Suggestions for misspelt names."""
+"""Words of messages: suggestions for misspelt names, and numbers of things."""
 
 from collections.abc import Iterable
 
@@ -17,6 +17,11 @@ def suggest(name: object, known: Iterable[str]) -> str:
     near = [each for each in known if abs(len(_letters(each)) - len(text)) <= allowed]
     best = min(near, key=lambda each: _typos(text, _letters(each)), default=None)
     return "" if best is None or _typos(text, _letters(best)) > allowed else f"; did you mean {best!r}?"
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Return a number of things in words, such as "1 row" and "2,000 rows"; `things` is an irregular plural."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def _letters(name: str) -> str:

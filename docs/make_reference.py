@@ -100,11 +100,16 @@ def _aspects(cls: type[Registered]) -> Iterator[str]:
 
 def _table(cls: type[Registered]) -> list[str]:
     rows = [
-        f"| `{field.name}` | {_type(cls.annotations[field.name])} | {_default(field)} | {_bounds(field)} | "
+        f"| `{field.name}` | {_type_in_spec(cls, field.name)} | {_default(field)} | {_bounds(field)} | "
         f"{field.metadata['doc'].replace('|', chr(92) + '|')} |"
         for field in dataclasses.fields(cls)
     ]
     return ["| field | type | default | bounds | meaning |", "|---|---|---|---|---|", *rows] if rows else []
+
+
+def _type_in_spec(cls: type[Registered], name: str) -> str:
+    weights = issubclass(cls, Loss) and name == "class_weights"
+    return _type(cls.annotations[name]) + (' or `"balanced"`' if weights else "")
 
 
 def _type(annotation: typing.Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from workers.job.resolve import FieldProblem
+    from workers.job.checks.problems import FieldProblem
 
 
 MOST_PROBLEMS = 20  # that a response names

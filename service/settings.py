@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from service.addresses import host_and_port, is_loopback
-from workers.job.resolve import Limits
+from workers.job.checks.model import Limits
 from workers.machine.arithmetic import Arithmetic
 
 if TYPE_CHECKING:

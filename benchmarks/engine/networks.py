@@ -1,7 +1,6 @@
 """Networks of convolutions, as published, and single convolutions: what is measured with `--images`.
 
-Dropout and local response normalization are left out: the first draws other random numbers in PyTorch, and the second
-is a small part of the time.
+Dropout is left out: it draws other random numbers in PyTorch.
 """
 
 from __future__ import annotations
@@ -80,6 +79,7 @@ def linear(units: int) -> dict[str, Any]:
 
 
 RELU, NORM, FLATTEN = {"type": "relu"}, {"type": "batch_norm"}, {"type": "flatten"}
+LRN = {"type": "lrn", "size": 5, "alpha": 1e-4, "beta": 0.75}
 GLOBAL_MEAN = {"type": "mean", "axes": [1, 2]}
 
 
@@ -168,7 +168,7 @@ def one_inception() -> Layers:
 
 def googlenet() -> Layers:
     """Without the two auxiliary heads."""
-    layers = [conv(64, 7, 2, 3), RELU, pool("max", 3, 2), conv(64, 1), RELU, conv(192, 3, padding=1), RELU]
+    layers = [conv(64, 7, 2, 3), RELU, pool("max", 3, 2), LRN, conv(64, 1), RELU, conv(192, 3, padding=1), RELU, LRN]
     layers.append(pool("max", 3, 2, name="pool2"))
     before = "pool2"
     for name, filters in INCEPTIONS.items():

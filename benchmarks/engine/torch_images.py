@@ -28,6 +28,7 @@ FUNCTIONS: dict[str, Callable[[Any], Function]] = {
     "concat": lambda _: lambda *parts: torch.cat(parts, 1),
     "mean": lambda _: lambda x: x.mean((2, 3)),
     "flatten": lambda _: lambda x: x.flatten(1),
+    "lrn": lambda layer: lambda x: functional.local_response_norm(x, layer.size, layer.alpha, layer.beta, layer.k),
     "max_pool2d": lambda layer: lambda x: functional.max_pool2d(x, *_sizes(layer), ceil_mode=layer.ceil),
     "average_pool2d": lambda layer: lambda x: functional.avg_pool2d(x, *_sizes(layer), ceil_mode=layer.ceil),
 }

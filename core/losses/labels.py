@@ -38,7 +38,8 @@ class LabelLoss(Loss):
     class_weights: tuple[float, ...] = hyperparameter(
         default=(),
         doc="For each class, the factor of the loss of its samples; by default 1. The mean loss is not divided by the "
-        "mean of these weights.",
+        'mean of these weights. In the spec of a job also "balanced": the rows divided by the number of classes and by '
+        "the rows of the class, over the training rows.",
         ge=0,
     )
 

@@ -73,6 +73,19 @@ class TallyMetric(Metric):
         raise NotImplementedError
 
 
+class TargetMetric(TallyMetric):
+    """A metric that each target has; the value of several targets is the mean of theirs."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({"regression"})
+
+    def of_each(self, sums: Sums, rows: int) -> Sums:
+        """Return the value of each target (targets,) over all rows, of which there is at least one."""
+        raise NotImplementedError
+
+    def value(self, sums: Sums, rows: int) -> float:
+        return float(self.of_each(sums, rows).mean())
+
+
 class LossMetric(Metric):
     """The mean of a loss with its default settings, so that models that were trained with others can be compared."""
 

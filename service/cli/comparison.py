@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-from service.cli.tables import columns_that_fit, print_table
+from service.cli.tables import columns_that_fit, figure, print_table, spread
 from service.cli.terminal import say
 from service.csv_cells import cell
 
@@ -98,8 +98,8 @@ def _spread(group: Group, name: str) -> str:
     mean, deviation, n = _figures(group, name)
     if mean is None:
         return ""
-    spread = "" if deviation is None else f" ± {deviation:.4f}"
-    return f"{mean:.4f}{spread}" + ("" if n == group["n"] else f" ({n})")
+    shown = figure(mean) if deviation is None else spread(mean, deviation)
+    return shown + ("" if n == group["n"] else f" ({n})")
 
 
 def _figures(group: Group, name: str) -> tuple[float | None, float | None, int]:

@@ -9,10 +9,11 @@ import typer
 
 from service.cli.connection import DEFAULT_URL, Url, connected
 from service.cli.tables import print_table
-from service.cli.terminal import fail, say
+from service.cli.terminal import fail, say, warn
+from service.short_text import counted
 
 if TYPE_CHECKING:
-    from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow
+    from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow, RegisteredDataset
 
 datasets = typer.Typer(help="Register, list and show datasets.", no_args_is_help=True)
 
@@ -65,6 +66,7 @@ def add_dataset(
         else:
             dataset = client.register_dataset(name, _place(file), label, labels=labels and _place(labels), **options)
     say(f"{dataset['name']}: {_summary(dataset)}")
+    _show_warnings(dataset)
 
 
 @datasets.command("list")
@@ -78,7 +80,7 @@ def list_datasets(url: Url = DEFAULT_URL) -> None:
             str(entry["version"]),
             str(entry["rows"]),
             str(entry["features"]),
-            str(len(entry["classes"]) or f"{entry['targets']} targets"),
+            str(len(entry["classes"]) or counted(entry["targets"], "target")),
             entry["label"] or "",
             entry["dtype"],
             "x".join(map(str, entry["shape"] or [])),
@@ -108,7 +110,8 @@ def show_dataset(
         parts = ", ".join(f"{value} {count}" for value, count in dataset["splits"].items())
         say(f"rows by {dataset['split_column']}: {parts}")
     for version in dataset["versions"]:
-        say(f"  version {version['version']}: {version['rows']} rows, created {version['created_at']}")
+        say(f"  version {version['version']}: {counted(version['rows'], 'row')}, created {version['created_at']}")
+    _show_warnings(dataset)
     _print_rows(dataset, preview)
     if contact_sheet:
         contact_sheet.write_bytes(picture)
@@ -132,8 +135,14 @@ def _shape(text: str) -> list[int]:
 
 
 def _summary(dataset: Dataset) -> str:
-    outputs = f"{len(dataset['classes'])} classes" if dataset["classes"] else f"{dataset['targets']} targets"
-    return f"{dataset['rows']} rows, {dataset['features']} features, {outputs}"
+    classes, targets = len(dataset["classes"]), dataset["targets"]
+    outputs = counted(classes, "class", "classes") if classes else counted(targets, "target")
+    return f"{counted(dataset['rows'], 'row')}, {counted(dataset['features'], 'feature')}, {outputs}"
+
+
+def _show_warnings(dataset: RegisteredDataset | DatasetDetail) -> None:
+    for warning in dataset.get("warnings", []):  # an older service has none
+        warn(f"{warning['field']}: {warning['message']}")
 
 
 def _print_rows(dataset: DatasetDetail, preview: list[PreviewRow]) -> None:

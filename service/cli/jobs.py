@@ -10,9 +10,10 @@ import typer
 
 from service.cli.connection import DEFAULT_URL, JOB_FAILED, SpecFile, Url, connected, spec_in
 from service.cli.live.live import follow
-from service.cli.tables import print_table
+from service.cli.tables import figure, print_table
 from service.cli.terminal import fail, output, say, warn, write, writes_to_terminal
 from service.client.job import ARROW
+from service.short_text import counted
 
 if TYPE_CHECKING:
     from service.client import Job
@@ -58,10 +59,13 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
         for layer in preview["layers"]
     ]
     print_table(("layer", "type", "output", "parameters"), rows)
-    say(f"{preview['task']}; metrics: {', '.join(preview['metrics']) or 'none, without validation rows'}")
-    say(f"{preview['parameters']:,} parameters, {preview['memory_per_worker_bytes'] / 2**20:,.1f} MiB in each worker")
-    say(f"{preview['train_rows']:,} rows to train on, {preview['validation_rows']:,} to validate on")
-    say(f"{preview['total_steps']:,} steps, {preview['steps_per_epoch']:,} in each epoch")
+    positive = preview.get("positive_class")
+    task = f"{preview['task']}, positive class {positive}" if positive is not None else preview["task"]
+    say(f"{task}; metrics: {', '.join(preview['metrics']) or 'none, without validation rows'}")
+    memory = preview["memory_per_worker_bytes"] / 2**20
+    say(f"{counted(preview['parameters'], 'parameter')}, {memory:,.1f} MiB in each worker")
+    say(f"{counted(preview['train_rows'], 'row')} to train on, {preview['validation_rows']:,} to validate on")
+    say(f"{counted(preview['total_steps'], 'step')}, {preview['steps_per_epoch']:,} in each epoch")
     for warning in preview["warnings"]:
         warn(f"{warning['field']}: {warning['message']}")
 
@@ -170,7 +174,7 @@ def resize(
     with connected(url) as client:
         job = client.job(job_id).resize(workers=workers, cpus_per_worker=cpus_per_worker)
     resources = job["spec"]["resources"]
-    say(f"{job_id} {resources['workers']} workers of {resources['cpus_per_worker']} CPUs")
+    say(f"{job_id} {counted(resources['workers'], 'worker')} of {counted(resources['cpus_per_worker'], 'CPU')}")
 
 
 @jobs_app.command()
@@ -188,4 +192,4 @@ def _watch(job: Job) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else figure(value)

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GAP = 2  # around each column
+SMALLEST, LARGEST = 0.01, 1e5  # figures that are shown with four decimals
+SHOWN = 0.00005  # the least number that is not 0 with four decimals
+
+
+def figure(value: float) -> str:
+    """Return a figure with four decimals, or with four digits if that would hide its size."""
+    return f"{value:.4f}" if value == 0 or SMALLEST <= abs(value) < LARGEST else f"{value:.4g}"
+
+
+def spread(mean: float, deviation: float) -> str:
+    """Return "mean ± standard deviation"; the deviation has as many decimals as the mean, unless none would be left."""
+    fixed = SMALLEST <= abs(mean) < LARGEST and SHOWN <= deviation < LARGEST
+    return f"{figure(mean)} ± {f'{deviation:.4f}' if fixed else figure(deviation)}"
 
 
 def columns_that_fit(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], needed: int) -> int:

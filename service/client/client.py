@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from service.client.views import Dataset, DatasetDetail, DatasetOptions, JobData, Preview, PreviewRow, SweepData
+    from service.client.views import (
+        Dataset,
+        DatasetDetail,
+        DatasetOptions,
+        JobData,
+        Preview,
+        PreviewRow,
+        RegisteredDataset,
+        SweepData,
+    )
 
 REGISTRATION_TIMEOUT = 3600  # seconds; the service checks every row of a file before it answers
 
@@ -150,7 +159,7 @@ class Client:
         *,
         labels: Path | str | None = None,
         **options: Unpack[DatasetOptions],
-    ) -> Dataset:
+    ) -> RegisteredDataset:
         """Register a file or directory on the service's machine, or a URI that the service may read, under a name.
 
         `label` is the column of the class; default: "label", unless there are targets. `labels` is a separate file with
@@ -158,18 +167,18 @@ class Client:
         """
         body: dict[str, Any] = {"name": name, "path": str(path), "label": label, **options}
         body["labels"] = None if labels is None else str(labels)
-        dataset: Dataset = self._transport.fetch(
+        dataset: RegisteredDataset = self._transport.fetch(
             "rows", "POST", "/v1/datasets", body=body, timeout=REGISTRATION_TIMEOUT
         )
         return dataset
 
     def upload_dataset(
         self, name: str, file: Path | str, label: str | None = None, **options: Unpack[DatasetOptions]
-    ) -> Dataset:
+    ) -> RegisteredDataset:
         """Upload a file from this machine, or several in a .zip or .tar, and register it under a name."""
         path = Path(file)
         query: dict[str, Any] = {"name": name, "filename": path.name, "label": label, **options}
-        dataset: Dataset = self._transport.fetch(
+        dataset: RegisteredDataset = self._transport.fetch(
             "rows", "POST", "/v1/datasets/upload", query=query, body=path, timeout=REGISTRATION_TIMEOUT
         )
         return dataset

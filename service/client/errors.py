@@ -16,14 +16,23 @@ class ApiError(GradfleetError):
     """The API refused a request, or the answer is not one of the API.
 
     `problem` is the answer (RFC 9457). The message names every invalid field; `lines` are its lines, one for each.
+    `body` is what a person calls the body of the request, such as the name of a file that was sent.
     """
 
-    def __init__(self, problem: dict[str, Any]) -> None:
+    def __init__(self, problem: dict[str, Any], body: str = "request") -> None:
         self.problem = problem
         self.status: int = problem["status"]
-        lines = [f"{error['field']}: {error['message']}" for error in problem.get("errors", [])]
+        lines = [
+            _line(body if error["field"] == "body" else error["field"], error) for error in problem.get("errors", [])
+        ]
         self.lines: list[str] = lines or [problem["detail"]]
         super().__init__("\n".join(self.lines))
+
+
+def _line(field: str, error: dict[str, str]) -> str:
+    message = error["message"]
+    # What is wrong with a file often begins with its name.
+    return message if message.startswith(field) else f"{field}: {message}"
 
 
 class UnreachableError(GradfleetError):

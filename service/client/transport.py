@@ -85,7 +85,7 @@ class Transport:
                 return response  # an earlier try deleted it, but its answer was lost
             wait = seconds_of(response.headers.get("retry-after"))
             if response.status_code not in RETRIED_STATUSES or not retries.pause(wait):
-                return _checked(response)
+                return _checked(response, body)
 
 
 def segment(text: str) -> str:
@@ -125,12 +125,12 @@ class _FileContent:
                 yield chunk
 
 
-def _checked(response: httpx.Response) -> httpx.Response:
+def _checked(response: httpx.Response, body: Any) -> httpx.Response:
     if response.is_success:
         return response
     problem = _object(response)
     try:
-        error = ApiError(problem)
+        error = ApiError(problem, body.name if isinstance(body, Path) else "request")
     except (KeyError, TypeError):
         error = _foreign(response)
     raise error

@@ -122,6 +122,7 @@ class JobData(TypedDict):
     dataset: JobDataset | None
     progress: Progress
     task: str
+    positive_class: str | None
     ranked_by: str | None
     metrics: dict[str, float | None]
     kept: Kept | None
@@ -227,6 +228,13 @@ class Event(TypedDict):
     data: dict[str, Any] | None
 
 
+class FieldNote(TypedDict):
+    """A message about a field."""
+
+    field: str
+    message: str
+
+
 class Dataset(TypedDict):
     """A version of a dataset."""
 
@@ -274,7 +282,13 @@ class Version(TypedDict):
     created_at: str
 
 
-class DatasetDetail(Dataset):
+class RegisteredDataset(Dataset):
+    """A version of a dataset that was registered, and what is allowed but may be a mistake."""
+
+    warnings: list[FieldNote]
+
+
+class DatasetDetail(RegisteredDataset):
     """A version of a dataset with its columns and statistics."""
 
     columns: list[Column]
@@ -312,18 +326,12 @@ class Layer(TypedDict):
     parameters: int
 
 
-class FieldNote(TypedDict):
-    """A message about a field."""
-
-    field: str
-    message: str
-
-
 class Preview(TypedDict):
     """What would run if a spec were submitted."""
 
     spec: dict[str, Any]
     task: str
+    positive_class: str | None
     metrics: list[str]
     parameters: int
     layers: list[Layer]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def target_names(columns: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -15,6 +15,11 @@ def target_names(columns: Iterable[Mapping[str, Any]]) -> list[str]:
         for column in columns
         for index in range(column["width"])
     ]
+
+
+def positive_class(classes: Sequence[str]) -> str | None:
+    """Return the class of label 1, of which precision, recall, F1, ROC AUC and so on are, if there are two classes."""
+    return classes[1] if len(classes) == 2 else None
 
 
 def output_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:

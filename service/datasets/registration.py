@@ -16,7 +16,7 @@ from service.datasets.preparation.preparation import Prepared
 from service.datasets.repository import add_dataset
 from service.errors import InvalidError, UnavailableError
 from workers.data.dataset import DatasetError, DatasetInfo
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +122,7 @@ def _record(
                 dataset, created = add_dataset(
                     session, name=name, selection=selection, source=source, prepared=prepared
                 )
+                session.refresh(dataset, ["profile"])  # which is read when this session has ended
                 session.expunge(dataset)
                 return dataset, created
         except IntegrityError:

@@ -20,12 +20,13 @@ from service.datasets.schemas import (
     DatasetPreview,
     DatasetRequest,
     DatasetView,
+    RegisteredDataset,
     UploadForm,
 )
 from service.http.dependencies import Services, ServicesDependency
 from service.http.idempotency import IDEMPOTENT, created_responses, set_location
 from service.http.json_body import StrictJsonRoute
-from service.http.problems import PROBLEM_RESPONSES
+from service.http.problems import PROBLEM_RESPONSES, FieldProblemView
 from service.settings import Settings
 from service.store.models import Dataset
 from workers.data.dataset import DatasetInfo
@@ -36,7 +37,7 @@ RunnersDependency = Annotated[TaskRunners, Depends(runners_of)]
 
 UPLOAD_PATH = "/v1/datasets/upload"
 
-REGISTERED = created_responses(DatasetView, "version", "The version that exists with this content")
+REGISTERED = created_responses(RegisteredDataset, "version", "The version that exists with this content")
 PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -49,7 +50,7 @@ PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 )
 async def register_dataset(
     form: DatasetRequest, request: Request, response: Response, services: ServicesDependency, runners: RunnersDependency
-) -> DatasetView:
+) -> RegisteredDataset:
     """Check files that the service can read and register them under a name.
 
     Supported formats: Parquet (a file or a folder), Arrow, CSV, .npy and .npz, IDX, and CIFAR's binary format; also
@@ -82,7 +83,7 @@ async def upload_dataset(
     response: Response,
     services: ServicesDependency,
     runners: RunnersDependency,
-) -> DatasetView:
+) -> RegisteredDataset:
     """Check the file in the body and register it under a name."""
     settings = services.settings
     runners.check_room()
@@ -114,6 +115,7 @@ def get_one_dataset(name: str, services: ServicesDependency) -> DatasetDetail:
             columns=profile["columns"],
             target_columns=profile["targets"],
             statistics=profile["statistics"],
+            warnings=_warnings(dataset),
             class_counts=profile["class_counts"],
             versions=list_versions(session, dataset.name),
         )
@@ -154,10 +156,15 @@ def _info(name: str, services: Services) -> DatasetInfo:
         return DatasetInfo.from_json(snapshot_of(find_dataset(session, name)))
 
 
-def _registered(dataset: Dataset, response: Response, settings: Settings, *, created: bool) -> DatasetView:
+def _registered(dataset: Dataset, response: Response, settings: Settings, *, created: bool) -> RegisteredDataset:
     location = f"/v1/datasets/{quote(f'{dataset.name}@{dataset.version}', safe='@')}"
     set_location(response, location, created=created)
-    return _view(dataset, settings)
+    return RegisteredDataset(**_view(dataset, settings).model_dump(), warnings=_warnings(dataset))
+
+
+def _warnings(dataset: Dataset) -> list[FieldProblemView]:
+    """The warnings about a version; one that an older service registered has none."""
+    return [FieldProblemView(**warning) for warning in dataset.profile.get("warnings", [])]
 
 
 def _view(dataset: Dataset, settings: Settings) -> DatasetView:

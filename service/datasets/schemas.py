@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue, model_validator
 
 from service.datasets.preparation.preparation import Selection
 from service.datasets.readers.formats import FormatName
-from workers.job.fields import AllowedText, StrictModel
+from service.http.problems import FieldProblemView
+from workers.job.fields import AllowedText, FieldValueError, StrictModel
 
 
 def _one_segment(name: str) -> str:
@@ -61,6 +62,17 @@ class DatasetForm(StrictModel):
         description="[height, width] or [height, width, channels] of rows that are images; default: from the files.",
     )
     format: FormatName | None = Field(None, description="Format of the files; default: from their names.")
+
+    @model_validator(mode="after")
+    def _classes_or_numbers(self) -> Self:
+        for field, given in (("label", self.label), ("classes", self.classes)):
+            if self.targets and given:
+                raise FieldValueError(
+                    field,
+                    "cannot be given beside targets: a dataset has either one column of classes, its label, or columns "
+                    "of numbers to predict, its targets",
+                )
+        return self
 
     def selection(self, labels: str | None = None) -> Selection:
         """The parts of the files that are used; `labels` is a separate file of labels, if there is one."""
@@ -158,6 +170,12 @@ class DatasetView(BaseModel):
     created_at: datetime
 
 
+class RegisteredDataset(DatasetView):
+    """A version of a dataset that was registered."""
+
+    warnings: list[FieldProblemView] = Field(description="What is allowed but may be a mistake.")
+
+
 class ColumnView(BaseModel):
     """A column of the source."""
 
@@ -195,6 +213,7 @@ class DatasetDetail(DatasetView):
     columns: list[ColumnView]
     target_columns: list[ColumnView]
     statistics: StatisticsView | None = Field(description="None for more than 65,536 features.")
+    warnings: list[FieldProblemView] = Field(description="What is allowed but may be a mistake.")
     class_counts: list[int] = Field(description="Rows of each class, in the order of the classes.")
     versions: list[VersionView] = Field(description="All versions of the dataset, newest first.")
 

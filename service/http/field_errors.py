@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from core.names import suggest
+from core.names import counted, suggest
 from service.errors import MOST_PROBLEMS
 from service.short_text import shortened
+from workers.job.checks.problems import FieldProblem
 from workers.job.fields import FieldValueError
-from workers.job.resolve import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Found = tuple[Mapping[str, Any], list[str | int], SchemaAt]
 
 LONGEST_QUOTE = 60
+TYPE_EXPECTED = re.compile(r"must be ((?:an? |true |').*), not (.*)", re.DOTALL)
 LONGEST_LIST = 600  # characters of the known names in a message
 
 # Pydantic's error types; `{name}` is an entry of the error's context.
@@ -45,10 +47,10 @@ MESSAGES = {
     "model_attributes_type": "must be an object, not {input}",
     "dict_type": "must be an object, not {input}",
     "tuple_type": "must be a list, not {input}",
-    "string_too_short": "must have at least {min_length} characters, not {input}",
-    "string_too_long": "must have at most {max_length} characters",
-    "too_short": "must have at least {min_length} entries, not {actual_length}",
-    "too_long": "must have at most {max_length} entries, not {actual_length}",
+    "string_too_short": "must have at least {least}, not {input}",
+    "string_too_long": "must have at most {most}",
+    "too_short": "must have at least {least}, not {actual_length}",
+    "too_long": "must have at most {most}, not {actual_length}",
     "literal_error": "must be {expected}, not {input}",
     "enum": "must be {expected}, not {input}",
     "string_pattern_mismatch": "must match {pattern}, not {input}",
@@ -117,10 +119,21 @@ def _first_of_fields(found: Iterable[Found]) -> list[FieldProblem]:
     for entry, place, schema_at in _for_what_is_given(found):
         path = [*place, *_within(entry)]
         field = ".".join(str(part) for part in path) or "body"
-        problems.setdefault(field, FieldProblem(field, _message(entry, path, schema_at)))
+        message = _message(entry, path, schema_at)
+        first = problems.get(field)
+        # Of a union, Pydantic reports what is wrong with each of its types.
+        problems[field] = FieldProblem(field, message if first is None else _either(first.message, message))
         if len(problems) == MOST_PROBLEMS:
             break
     return list(problems.values())
+
+
+def _either(first: str, other: str) -> str:
+    """One sentence of two like "must be an integer, not 'x'" about the same value; otherwise the first."""
+    found, expected = TYPE_EXPECTED.fullmatch(first), TYPE_EXPECTED.fullmatch(other)
+    if found is None or expected is None or found[2] != expected[2] or expected[1] in found[1]:
+        return first
+    return f"must be {found[1]} or {expected[1]}, not {found[2]}"
 
 
 def quote(value: object) -> str:
@@ -182,7 +195,10 @@ def _message(entry: Mapping[str, Any], path: Sequence[str | int], schema_at: Sch
                 context = {**context, "actual_length": len(entry["input"])}
             if kind in {"too_short", "too_long"} and isinstance(entry["input"], str):
                 kind = f"string_{kind}"
-            return MESSAGES[kind].format(**context, input=quote(entry["input"]))
+            noun = ("character", "") if kind.startswith("string") else ("entry", "entries")
+            bounds = {"least": context.get("min_length"), "most": context.get("max_length")}
+            counts = {name: counted(bound, *noun) for name, bound in bounds.items() if bound is not None}
+            return MESSAGES[kind].format(**context, **counts, input=quote(entry["input"]))
     return str(entry["msg"][:1].lower() + entry["msg"][1:])
 
 

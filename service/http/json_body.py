@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from service.errors import MOST_PROBLEMS, BadRequestError, InvalidError, UnsupportedMediaTypeError
 from service.http.field_errors import query_schema, unknown
 from service.strict_json import StrictJsonError, faults, parse
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

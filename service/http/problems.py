@@ -20,7 +20,7 @@ from service.http.observed import REQUEST_ID
 from service.short_text import shortened
 from service.store.database import is_full, is_unavailable
 from service.telemetry.logs import request_id
-from workers.job.resolve import SpecError
+from workers.job.checks.problems import SpecError
 from workers.machine.error_text import FULL
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI, Request
 
-    from workers.job.resolve import FieldProblem
+    from workers.job.checks.problems import FieldProblem
 
 logger = logging.getLogger(__name__)
 

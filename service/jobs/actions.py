@@ -16,6 +16,7 @@ from service.store.models import (
     UNEXPORTED,
     Attempt,
     Checkpoint,
+    DeletedJob,
     Event,
     Job,
     Label,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from workers.job.spec import ResourcesSpec
+
+POINTS = 5000  # removed in one transaction, so that others do not wait for long
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +80,8 @@ def change_resources(session: Session, job_id: str, resources: ResourcesSpec) ->
 def delete_job(session: Session, job_id: str) -> None:
     """Delete a job that has ended, with its metrics, events and attempts; its run in MLflow remains.
 
-    A run that has not ended is recorded, so that the exporter ends it. Raises NotFoundError, and ConflictError for a
+    Of many points, the scheduler removes the rest. A run that has not ended is recorded, so that the exporter ends it.
+    Raises NotFoundError, and ConflictError for a
     job that has not ended or with which the rule of its sweep still compares others.
     """
     # On PostgreSQL writers run concurrently: with this lock no other transaction can add a row that refers to the job.
@@ -93,10 +97,27 @@ def delete_job(session: Session, job_id: str) -> None:
         )
     orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNEXPORTED)
     session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
-    for table in (Metric, Milestone, Checkpoint, Event, Attempt, Label, MlflowRun, Verification):
+    if _remove_points(session, job_id):
+        session.add(DeletedJob(job_id=job_id))
+    for table in (Milestone, Checkpoint, Event, Attempt, Label, MlflowRun, Verification):
         session.execute(delete(table).where(table.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))
     count_ended(session, state, -1)
+
+
+def remove_left_points(session: Session, job_id: str) -> None:
+    """Remove the next points of a deleted job."""
+    if not _remove_points(session, job_id):
+        session.execute(delete(DeletedJob).where(DeletedJob.job_id == job_id))
+
+
+def _remove_points(session: Session, job_id: str) -> bool:
+    """Remove points of a job; returns whether there may be more."""
+    some = select(Metric.id).where(Metric.job_id == job_id).order_by(Metric.id).limit(POINTS)
+    result = session.execute(
+        delete(Metric).where(Metric.id.in_(some)), execution_options={"synchronize_session": False}
+    )
+    return bool(result.rowcount == POINTS)  # type: ignore[attr-defined]
 
 
 def remove_files(directory: Path, job_id: str) -> None:

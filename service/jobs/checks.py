@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from service.datasets.repository import find_dataset, snapshot_of
 from service.errors import InvalidError, NotFoundError
 from workers.data.dataset import DatasetInfo
+from workers.job.checks.problems import FieldProblem
 from workers.job.once import Once
-from workers.job.resolve import FieldProblem, ResolvedJob, resolve
+from workers.job.resolve import ResolvedJob, resolve
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:

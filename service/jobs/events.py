@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from service.jobs.states import State
 from service.store.models import Event, Incident, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -56,6 +56,15 @@ def add_event(
     if kind in INCIDENTS:
         session.add(Incident(kind=kind, count=INCIDENTS[kind](data or {})))
     session.flush()
+
+
+def add_moves(
+    session: Session, job_ids: Iterable[str], moved: tuple[State | None, State], reason: str | None = None
+) -> None:
+    """Add the same move to the history of several jobs, whose rows the transaction has locked or created."""
+    from_state, to_state = moved
+    common = {"kind": "state", "from_state": from_state, "to_state": to_state, "reason": reason}
+    session.execute(insert(Event), [{"job_id": job_id, **common} for job_id in job_ids])
 
 
 def count_incidents(session: Session) -> dict[str, int]:

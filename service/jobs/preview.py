@@ -8,19 +8,22 @@ from pydantic import BaseModel, Field
 
 from core import BATCH, Task
 from core.graph.table import table_rows
+from core.names import counted
+from service.datasets.outputs import output_names, positive_class
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.new_job import spec_json
+from service.jobs.target_warnings import target_warnings
+from workers.data.dataset import DatasetInfo
 from workers.job.index_columns import changed_indices
 from workers.job.memory import memory_per_worker
 from workers.job.normalization import normalized_values, normalizing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from core import Graph
     from service.settings import Settings
-    from workers.data.dataset import DatasetInfo
     from workers.job.resolve import ResolvedJob
 
 
@@ -44,6 +47,10 @@ class JobPreview(BaseModel):
 
     spec: dict[str, Any] = Field(description="The spec with every default filled in.")
     task: Task = Field(description="What the model is trained for, as the loss and the dataset decide it.")
+    positive_class: str | None = Field(
+        description="Of two classes, the one of label 1: precision, recall, F1, average precision and ROC AUC are its "
+        "figures. Null otherwise."
+    )
     metrics: list[str] = Field(
         description="Metrics on the validation rows, first that by which the job is ranked; empty without such rows.",
         examples=[["val/accuracy", "val/loss"]],
@@ -60,12 +67,14 @@ class JobPreview(BaseModel):
     warnings: list[FieldProblemView] = Field(description="Settings that are allowed but may be mistakes.")
 
 
-def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPreview:
-    """Preview of a resolved job on a dataset."""
+def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -> JobPreview:
+    """Preview of a resolved job on a dataset, of which a job would store this snapshot."""
+    dataset = DatasetInfo.from_json(snapshot)
     graph = job.spec.model.graph()
     return JobPreview(
         spec=spec_json(job),
         task=job.metrics.task,
+        positive_class=positive_class(dataset.classes),
         metrics=validation_metrics(job),
         parameters=job.parameters,
         layers=list(_layers(graph)),
@@ -76,7 +85,11 @@ def preview(job: ResolvedJob, dataset: DatasetInfo, settings: Settings) -> JobPr
         memory_per_worker_bytes=memory_per_worker(job, dataset).nbytes,
         warnings=[
             FieldProblemView(field=field, message=message)
-            for field, message in (*_warnings(job, graph, settings), *_changed_indices(job, graph, dataset.features))
+            for field, message in (
+                *_warnings(job, graph, settings),
+                *_changed_indices(job, graph, dataset.features),
+                *target_warnings(job, dataset, output_names(snapshot)),
+            )
         ],
     )
 
@@ -101,20 +114,22 @@ def _warnings(job: ResolvedJob, graph: Graph, settings: Settings) -> Iterator[tu
     if enough < resources.lanes:
         yield (
             "resources.workers",
-            f"{shards} shards on {resources.lanes} threads: some threads compute {most} and others less. {enough} "
-            f"threads would be as fast; training.shards of {most * resources.lanes} would use all",
+            f"{counted(shards, 'shard')} on {counted(resources.lanes, 'thread')}: some threads compute {most} and "
+            f"others less. {counted(enough, 'thread')} would be as fast; training.shards of "
+            f"{most * resources.lanes} would use all",
         )
     yield from _small_normalizations(job, graph, shards)
     last = job.train_rows % training.batch_size
     if 0 < last < shards:
         yield (
             "training.batch_size",
-            f"the last batch of an epoch has {last} rows for {shards} shards: some shards are empty in that step",
+            f"the last batch of an epoch has {counted(last, 'row')} for {counted(shards, 'shard')}: some shards are "
+            "empty in that step",
         )
     if job.validation_rows == 0:
         yield job.validation_field, "there are no validation rows: there will be no metrics under val/"
     if settings.cluster_cpus is None:
-        yield "resources", f"the service does not know whether the cluster has {resources.total['CPU']} CPUs"
+        yield "resources", f"the service does not know whether the cluster has {counted(resources.total['CPU'], 'CPU')}"
 
 
 # By the field that changes the columns: what to do instead.
@@ -147,8 +162,8 @@ def _small_normalizations(job: ResolvedJob, graph: Graph, shards: int) -> Iterat
             if values < FEW_VALUES:
                 yield (
                     "training.batch_size",
-                    f"{name} normalizes each shard by itself, and the smallest shard of {place} has {values} values of "
-                    f"each feature: with fewer than {FEW_VALUES}, their mean and variance are noise. A larger batch, "
-                    "or fewer training.shards, have more",
+                    f"{name} normalizes each shard by itself, and the smallest shard of {place} has "
+                    f"{counted(values, 'value')} of each feature: with fewer than {FEW_VALUES}, their mean and "
+                    "variance are noise. A larger batch, or fewer training.shards, have more",
                 )
                 return

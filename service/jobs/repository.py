@@ -15,7 +15,7 @@ from sqlalchemy import func, literal, select, update
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from service.errors import QueueFullError
-from service.jobs.events import add_event
+from service.jobs.events import add_event, add_moves
 from service.jobs.labels import parse_filter
 from service.jobs.states import LIVE, MOVES, TERMINAL, State
 from service.store.models import Attempt, EndedJobs, Job, Label, now
@@ -24,7 +24,7 @@ from service.store.types import UtcDateTime
 from workers.job.spec import ResourcesSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Update
@@ -83,6 +83,20 @@ class NewJob(TypedDict):
     overrides: NotRequired[dict[str, Any]]
 
 
+def job_columns(new: NewJob) -> dict[str, Any]:
+    """The columns of a new job, except its id, labels, sweep and time of creation."""
+    spec = new["spec"]
+    needs = ResourcesSpec.model_validate(spec["resources"]).total
+    return {
+        **{name: value for name, value in new.items() if name != "labels"},
+        "name": spec["name"],
+        "experiment": spec["experiment"],
+        "state": State.QUEUED,
+        "cpus": needs["CPU"],
+        "gpus": needs["GPU"],
+    }
+
+
 def create_job(
     session: Session, *, idempotency_key: str | None = None, sweep_id: str | None = None, **new: Unpack[NewJob]
 ) -> tuple[Job, bool]:
@@ -92,19 +106,12 @@ def create_job(
     body differs.
     """
     job_id, created_at = new_id("job")
-    labels, spec = new.pop("labels", {}), new["spec"]
-    needs = ResourcesSpec.model_validate(spec["resources"]).total
     job, created = add_once(
         session,
         Job(
-            **new,
+            **job_columns(new),
             id=job_id,
-            name=spec["name"],
-            experiment=spec["experiment"],
-            state=State.QUEUED,
-            cpus=needs["CPU"],
-            gpus=needs["GPU"],
-            labels=[Label(key=key, value=value) for key, value in sorted(labels.items())],
+            labels=[Label(key=key, value=value) for key, value in sorted(new.get("labels", {}).items())],
             idempotency_key=idempotency_key,
             sweep_id=sweep_id,
             created_at=created_at,
@@ -173,13 +180,7 @@ def move(
     Returns False when the job is not in `from_`, or `attempt` is given and is not its current one. Raises ValueError
     for a move that is not in the table of states.
     """
-    if to not in MOVES[from_]:
-        allowed = ", ".join(sorted(MOVES[from_])) or "nothing: it is final"
-        raise ValueError(f"a job cannot move from {from_} to {to}; from {from_} it can move to {allowed}")
-    changes: dict[str, Any] = {"state": to, "reason": reason}
-    if to in TERMINAL:
-        changes["finished_at"] = now()
-    statement = update(Job).where(Job.id == job_id, Job.state == from_).values(changes)
+    statement = update(Job).where(Job.id == job_id, Job.state == from_).values(_changes(from_, to, reason))
     if attempt is not None:
         statement = statement.where(Job.attempt == attempt)
     if not changed(session, statement):
@@ -188,6 +189,27 @@ def move(
         count_ended(session, to, 1)
     add_event(session, job_id, "state", attempt=attempt, moved=(from_, to), reason=reason)
     return True
+
+
+def move_all(session: Session, job_ids: Collection[str], *, from_: State, to: State, reason: str) -> None:
+    """Move jobs that are in `from_`, and whose rows the transaction has locked, and record an event of each.
+
+    Their number does not change the number of statements. Raises ValueError for a move that is not in the table.
+    """
+    statement = update(Job).where(Job.id.in_(job_ids)).values(_changes(from_, to, reason))
+    session.execute(statement, execution_options={"synchronize_session": False})
+    if to in TERMINAL:
+        count_ended(session, to, len(job_ids))
+    add_moves(session, job_ids, (from_, to), reason)
+
+
+def _changes(from_: State, to: State, reason: str | None) -> dict[str, Any]:
+    """What a move changes in the job's row. Raises ValueError for a move that is not in the table of states."""
+    if to not in MOVES[from_]:
+        allowed = ", ".join(sorted(MOVES[from_])) or "nothing: it is final"
+        raise ValueError(f"a job cannot move from {from_} to {to}; from {from_} it can move to {allowed}")
+    ended = {"finished_at": now()} if to in TERMINAL else {}
+    return {"state": to, "reason": reason, **ended}
 
 
 def start_attempt(session: Session, job_id: str, supervisor: str) -> int:

@@ -23,7 +23,6 @@ from service.jobs.series import routes as metrics
 from service.jobs.states import Action, State
 from service.store.models import Job
 from service.store.rows import find_or_404
-from workers.data.dataset import DatasetInfo
 
 PATH = "/v1/jobs"
 
@@ -49,9 +48,9 @@ def submit_job(spec: JobBody, submission: SubmissionDependency) -> JobView:
     """
     services = submission.services
     dataset, resolved = check_job(spec, services)
+    new = new_job(spec, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_digest(spec))
 
     def create(session: Session) -> tuple[JobView, bool]:
-        new = new_job(spec, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_digest(spec))
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
             check_room(session, services.settings.max_queued_jobs)
@@ -67,7 +66,7 @@ def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
     A spec that cannot run is rejected with the same errors as when it is submitted.
     """
     dataset, resolved = check_job(spec, services)
-    return preview(resolved, DatasetInfo.from_json(dataset), services.settings)
+    return preview(resolved, dataset, services.settings)
 
 
 @router.get("", response_model=JobList, response_description="A page of jobs")
@@ -150,10 +149,15 @@ def remove_job(job_id: str, services: ServicesDependency) -> None:
 @router.patch("/{job_id}", response_description="The changed job")
 def change_job(job_id: str, change: JobChange, services: ServicesDependency) -> JobView:
     """Change the number of workers or of CPUs per worker, also while the job runs. The result does not change."""
-    with services.database.writing() as session:
-        job = find_or_404(session, Job, job_id, lock=True)
-        changed = change_resources(session, job_id, checked_resources(job, change.resources, services.settings))
-        view = job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
+    changed = None
+    while changed is None:  # once, unless another request changes them at the same time
+        with services.database.reading() as session:
+            job = find_or_404(session, Job, job_id)
+        resources = checked_resources(job, change.resources, services.settings)
+        with services.database.writing() as session:
+            if find_or_404(session, Job, job_id, lock=True).spec["resources"] == job.spec["resources"]:
+                changed = change_resources(session, job_id, resources)
+            view = job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
     if changed:
         services.on_change()
     return view

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from core import Task
+from service.datasets.outputs import positive_class
 from service.jobs.certificates.views import VerificationView, verification_view
 from service.jobs.labels import MAX_LABELS, LabelFilter, Labels
 from service.jobs.mlflow_pages import run_page
@@ -157,6 +158,7 @@ RUNNING_JOB: dict[str, JsonValue] = {
     },
     "progress": {"epoch": 3, "step": 40, "total_steps": 240},
     "task": "classification",
+    "positive_class": None,
     "ranked_by": "val/accuracy",
     "metrics": {"train/loss": 0.53, "val/accuracy": 0.94},
     "kept": None,
@@ -195,7 +197,8 @@ class KeptView(BaseModel):
     details: dict[str, JsonValue] | None = Field(
         None,
         description="Of labels: `confusion`, the number of rows by true and predicted label, and `per_label`, lists of "
-        "precision, recall, F1 and number of rows. Null in lists of jobs.",
+        "precision, recall, F1 and number of rows, in the order of the classes or targets. Of a regression: "
+        "`per_target`, lists of the metrics of each target, null where one is not finite. Null in lists of jobs.",
     )
 
 
@@ -215,6 +218,10 @@ class JobView(BaseModel):
     dataset: JobDatasetView | None = Field(description="Version of the dataset; null if it has none.")
     progress: ProgressView
     task: Task = Field(description="What the model is trained for, as the loss and the dataset decide it.")
+    positive_class: str | None = Field(
+        description="Of two classes, the one of label 1: precision, recall, F1, average precision and ROC AUC are its "
+        "figures. Null otherwise."
+    )
     ranked_by: str | None = Field(
         description="Metric on the validation rows by which jobs of its task are ranked; null without such rows."
     )
@@ -339,6 +346,7 @@ def job_view(job: "Job", mlflow_link: str | None, *, details: bool = False) -> J
         dataset=JobDatasetView.model_validate(job.dataset) if "version" in job.dataset else None,
         progress=ProgressView(epoch=job.epoch, step=job.step, total_steps=job.total_steps),
         task=cast("Task", job.task),
+        positive_class=positive_class(job.dataset.get("classes", ())),
         ranked_by=next(iter(job.validation_metrics), None),
         metrics=latest_values(job.latest_metrics),
         kept=None if job.kept is None else KeptView(**job.kept, details=job.evaluation if details else None),

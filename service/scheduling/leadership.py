@@ -56,6 +56,8 @@ class Leadership:
 
     def __init__(self, database: Database, settings: Settings, cluster: Cluster, *, alone: bool = False) -> None:
         self._database, self._settings, self._cluster, self._alone = database, settings, cluster, alone
+        # A renewal must not wait for a connection that a follower has while it waits for a lock.
+        self._lease = database.beside()
         # With the name of its sessions, so that others find those of a holder whose lease has expired.
         self._name = f"{socket.gethostname()}:{os.getpid()}:{database.name}:{id(self):x}"
         self._term: Term | None = None
@@ -101,6 +103,7 @@ class Leadership:
         if self._term is not None:
             self._term.over.set()
         self._thread.join()
+        self._lease.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -118,7 +121,7 @@ class Leadership:
         while not self._stopping.is_set():
             try:
                 self._end_stalled()
-                with self._database.reading() as session:
+                with self._lease.reading() as session:
                     state, age = read_lease(session), lease_age(session)
                 if state != seen:
                     seen, since = state, time.monotonic()
@@ -140,14 +143,14 @@ class Leadership:
 
     def _take(self, seen: LeaseState) -> Term | None:
         begun = time.monotonic()
-        with self._database.writing() as session:
+        with self._lease.writing(first=True) as session:
             token = take_over(session, seen, self._name)
-        return None if token is None else Term(self._database, token, begun)
+        return None if token is None else Term(self._lease, token, begun)
 
     def _end_stalled(self) -> None:
         """End transactions of processes that are stopped: also of those that do not lead, since they lock rows."""
         try:
-            with self._database.reading() as session:
+            with self._lease.reading() as session:
                 ended = end_stalled(session)
         except SQLAlchemyError as error:  # the lease must be kept or taken nevertheless
             log.warning("transactions of stopped processes could not be looked for: %s", error)

@@ -12,7 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy import select
+
 from service.components import ComponentStatus
+from service.jobs.actions import remove_left_points
 from service.jobs.certificates.replays import next_replay
 from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
@@ -23,7 +26,7 @@ from service.scheduling.arithmetic import at_level
 from service.scheduling.follower import Follower
 from service.scheduling.queue import Queue
 from service.store.lease import LeaseLostError
-from service.store.models import Job, now
+from service.store.models import DeletedJob, Job, now
 from service.sweeps.judging import stop
 from service.telemetry.instruments import QUEUE_WAIT, SCHEDULER_FAILURES, SCHEDULER_LAST_PASS, SCHEDULER_PASS
 from workers.cluster.attempt import Attempt, StoppingError, Supervisors
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from service.sweeps.judging import Judgement
 
 IDLE_WAIT = 1.0  # seconds between passes without a wake-up
+REASONS = 100  # written in one transaction, so that others do not wait for long
 LONGEST_PASS = 30.0  # seconds; includes a restart of the cluster
 KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors can run another attempt
 
@@ -132,12 +136,17 @@ class Scheduler:
         with self._database.reading() as session:
             live = jobs_in(session, LIVE)
             decisions = self._queue.decide(session, live, capacity, levels, most)
+            deleted = session.scalar(select(DeletedJob.job_id).limit(1))
         self._stop_members(decisions.judgement)
         self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
         self._pass_on(live)
         self._admit(decisions, self._settings.arithmetic or common_level(levels))
         if decisions.empty and not live:
             self._supervisors.keep_warm()
+        if deleted is not None:
+            with self._database.writing() as session:
+                remove_left_points(session, deleted)
+            self.wake()  # for the next ones
 
     def _stop_members(self, judgement: Judgement) -> None:
         """Cancel members of sweeps, one by one; after a crash the next pass finds the rest."""
@@ -202,9 +211,10 @@ class Scheduler:
         """Start the jobs that fit, and record what the others wait for."""
         for job_id in decisions.starting:
             self._launch(job_id, decisions.judgement.until_step.get(job_id), arithmetic)
-        if decisions.reasons:
+        reasons = sorted(decisions.reasons.items())  # rows are locked in this order everywhere
+        for begin in range(0, len(reasons), REASONS):
             with self._database.writing() as session:
-                for job_id, reason in decisions.reasons.items():
+                for job_id, reason in reasons[begin : begin + REASONS]:
                     note_waiting(session, job_id, reason)
 
     def _launch(self, job_id: str, until_step: int | None, arithmetic: str | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,8 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFreeError
 from sqlalchemy.orm import Session
 
 from service.ownership import check_sqlite
+from service.store.turns import Turns
+from service.store.types import WrittenJson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_S = 30  # longest wait for another's lock
 IDLE_TIMEOUT_S = 10  # after which a writer that sends nothing loses its transaction
-# Open connections of each database object of a process; there are two (see `Database.beside`). Opening one costs more
-# than most transactions, and a server accepts 100.
+# Open connections of each database object of a process; there are three (see `Database.beside`), one of which needs
+# only one connection. Opening one costs more than most transactions, and a server accepts 100.
 CONNECTIONS = 10
 IMMEDIATE = "gradfleet_immediate"
 SERVICE = "gradfleet-"  # beginning of the names of the service's processes in PostgreSQL
@@ -55,13 +58,16 @@ class Database:
     """A database and its two kinds of transaction.
 
     `with database.reading() as session` sees one consistent snapshot and never waits for a writer.
-    `with database.writing() as session` commits when the block ends and rolls back when it raises. `name` is that of
-    the process; PostgreSQL shows it as the `application_name` of each connection.
+    `with database.writing() as session` commits when the block ends and rolls back when it raises. On SQLite no other
+    transaction is written meanwhile, so whatever takes time belongs before the block. `name` is that of the process;
+    PostgreSQL shows it as the `application_name` of each connection.
     """
 
-    def __init__(self, url: str, name: str | None = None) -> None:
+    def __init__(self, url: str, name: str | None = None, turns: Turns | None = None) -> None:
         self._url, self.name = url, name or unique_name()
         self.engine = make_engine(url, self.name)
+        self._turns = turns or (Turns() if self.engine.dialect.name == "sqlite" else None)
+        self._beside: list[Database] = []
         self._writer = self.engine.execution_options(**{IMMEDIATE: True})
         self._reader = self.engine
         if self.engine.dialect.name == "postgresql":
@@ -75,17 +81,21 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """Session whose changes are committed atomically."""
-        with Session(self._writer) as session, session.begin():
+    def writing(self, *, first: bool = False) -> Iterator[Session]:
+        """Session whose changes are committed atomically. With `first`, no other waiting writer has its turn before."""
+        turn = nullcontext() if self._turns is None else self._turns.take(LOCK_TIMEOUT_S, first=first)
+        with turn, Session(self._writer) as session, session.begin():
             yield session
 
     def beside(self) -> Database:
         """The same database with connections of its own, for work that must not wait for others to give theirs back."""
-        return Database(self._url, self.name)
+        self._beside.append(Database(self._url, self.name, self._turns))
+        return self._beside[-1]
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every pooled connection, also those of the databases beside this one."""
+        for beside in self._beside:
+            beside.close()
         self.engine.dispose()
 
 
@@ -122,15 +132,25 @@ def make_engine(url: str, name: str) -> Engine:
     if location.get_backend_name() == "sqlite":
         if location.database and location.database != ":memory:":
             check_sqlite(Path(location.database))
-        engine = create_engine(location, connect_args={"timeout": LOCK_TIMEOUT_S})
+        engine = create_engine(location, connect_args={"timeout": LOCK_TIMEOUT_S}, json_serializer=_json)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    arguments = TIMEOUTS | {"application_name": name}
-    engine = create_engine(location, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=arguments)
+    engine = create_engine(
+        location,
+        pool_pre_ping=True,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        connect_args=TIMEOUTS | {"application_name": name},
+        json_serializer=_json,
+    )
     event.listen(engine, "connect", _set_up_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, WrittenJson) else json.dumps(value)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from service.store.database import Transactions
+    from service.store.database import Database, Transactions
 
 SCHEDULER = "scheduler"
 LEASE = 10.0  # seconds without a renewal after which another process takes over
@@ -111,7 +111,7 @@ class Term:
     without the database.
     """
 
-    def __init__(self, database: Transactions, token: int, begun: float) -> None:
+    def __init__(self, database: Database, token: int, begun: float) -> None:
         self.token, self.over = token, Event()
         self._database, self._until, self._lost = database, begun + LEASE, False
 
@@ -131,7 +131,7 @@ class Term:
         """Renew the lease for `LEASE` seconds. Raises LeaseLostError if another process has taken over."""
         begun = time.monotonic()
         self.check()
-        with self._database.writing() as session:
+        with self._database.writing(first=True) as session:
             renewed = renew(session, self.token)
         if not renewed:
             self.lose()
@@ -141,7 +141,7 @@ class Term:
     def end(self) -> None:
         """Release the lease; nothing more is written under it."""
         self.lose()
-        with self._database.writing() as session:
+        with self._database.writing(first=True) as session:
             release(session, self.token)
 
 

@@ -216,11 +216,19 @@ class Metric(Base):
     )
 
     id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    job_id: Mapped[str]  # not a foreign key: see `DeletedJob`
     name: Mapped[str]
     step: Mapped[int] = mapped_column(BigInteger)
     value: Mapped[float] = mapped_column(Float64, nullable=True)
     time_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class DeletedJob(Base):
+    """A deleted job of which points are left: they are many, and are removed a few thousand at a time."""
+
+    __tablename__ = "deleted_jobs"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
 
 
 class Milestone(Base):

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from service.errors import InvalidError, NotFoundError
 from service.store.models import Job, Sweep
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

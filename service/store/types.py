@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 
+class WrittenJson(str):
+    """JSON text as the value of a JSON column, for many rows: it is written before the transaction begins."""
+
+    __slots__ = ()
+
+
 class Text(TypeDecorator[str]):
     """Text; NUL and halves of surrogate pairs, which databases do not store, are replaced by U+FFFD and "?".
 

@@ -13,8 +13,8 @@ from service.jobs.schemas import mlflow_view
 from service.jobs.states import State
 from service.sweeps.expansion import SEED
 from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView, sweep_mlflow_view
+from workers.job.checks.problems import FieldProblem
 from workers.job.metrics import ValidationMetric
-from workers.job.resolve import FieldProblem
 from workers.record.selection import is_better
 
 if TYPE_CHECKING:

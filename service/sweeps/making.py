@@ -12,8 +12,8 @@ from service.http.field_errors import document_problems
 from service.jobs.checks import JobChecks
 from service.jobs.new_job import new_job
 from service.jobs.schemas import BESIDE_SPEC, JobRequest
+from workers.job.checks.problems import SpecError
 from workers.job.once import Once
-from workers.job.resolve import SpecError
 from workers.job.spec import DataSpec, ModelSpec
 
 if TYPE_CHECKING:

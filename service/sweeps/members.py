@@ -12,8 +12,8 @@ from service.sweeps.expansion import NoSuchPlaceError, expand, overridden
 from service.sweeps.fields import field_of_request
 from service.sweeps.making import MemberMaking
 from service.sweeps.stopping import MedianStopping
+from workers.job.checks.problems import FieldProblem, SpecError
 from workers.job.metrics import RANKED_BY
-from workers.job.resolve import FieldProblem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ MOST_LAYERS = 20_000  # of all different models: each layer takes about a third 
 
 
 def members_of(sweep: SweepRequest, services: Services, stop: Stop) -> list[NewJob]:
-    """The jobs of a sweep, as `create_job` takes them.
+    """The jobs of a sweep, as `member_rows` takes them.
 
     Raises InvalidError, which names the fields that are wrong; a problem that several members share is reported for
     the first of them. `stop` is checked before each member.
@@ -161,11 +161,7 @@ def _check_stopping(sweep: SweepRequest, resolved: ResolvedJob) -> None:
     if sweep.stopping is None:
         return
     problems = []
-    if sweep.stopping.metric not in resolved.metrics.validation_series:
-        message = (
-            f"is {sweep.stopping.metric}, which a {resolved.metrics.task} job with {resolved.metrics.outputs} outputs "
-            f"does not have after each epoch: must be one of {', '.join(resolved.metrics.validation_series)}"
-        )
+    if (message := resolved.metrics.refusal(sweep.stopping.metric)) is not None:
         problems.append(FieldProblem("stopping.metric", message))
     if resolved.validation_rows == 0:
         message = f"must leave rows: stopping compares {sweep.stopping.metric}, which is of the validation rows"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import joinedload
 
-from service.errors import ConflictError, NotFoundError
-from service.jobs.actions import apply_action
-from service.jobs.repository import check_room, create_job, new_id
-from service.jobs.states import LIVE, STOPPED_BY_SWEEP, TERMINAL, Action, State
+from service.jobs.repository import check_room, move_all, new_id
+from service.jobs.states import ACTIONS, LIVE, STOPPED_BY_SWEEP, TERMINAL, Action, State
 from service.store.models import Job, Metric, Sweep
 from service.store.rows import add_once
 from service.sweeps.schemas import SweepState
+from service.sweeps.storing import store_members
 from workers.job.metrics import HIGHER_IS_BETTER, ValidationMetric
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from service.jobs.repository import NewJob
+    from service.sweeps.storing import MemberRow
 
 STOPPED = "stopped"  # instead of a state
 
@@ -32,7 +31,7 @@ def create_sweep(
     session: Session,
     *,
     spec: dict[str, Any],
-    members: Sequence[NewJob],
+    members: Sequence[MemberRow],
     body_sha256: str,
     idempotency_key: str | None = None,
     max_queued_jobs: int | None = None,
@@ -59,8 +58,7 @@ def create_sweep(
     if created:
         if max_queued_jobs is not None:
             check_room(session, max_queued_jobs, len(members))
-        for member in members:
-            create_job(session, sweep_id=sweep_id, **member)
+        store_members(session, sweep_id, members)
     return sweep, created
 
 
@@ -100,14 +98,15 @@ def state_of(jobs: Mapping[str, int]) -> SweepState:
 
 def cancel_sweep(session: Session, sweep_id: str) -> bool:
     """Cancel all jobs of a sweep that have not ended; returns False if there is none."""
-    query = select(Job.id).where(Job.sweep_id == sweep_id, Job.state.not_in(TERMINAL)).order_by(Job.id)
-    changes = False
-    for job_id in session.scalars(query).all():
-        try:
-            changes |= apply_action(session, job_id, Action.CANCEL)
-        except (ConflictError, NotFoundError):
-            continue  # the job has ended in the meantime
-    return changes
+    query = select(Job.id, Job.state).where(Job.sweep_id == sweep_id, Job.state.not_in(TERMINAL)).order_by(Job.id)
+    found = defaultdict(list)
+    for job_id, state in session.execute(query.with_for_update(key_share=True)):
+        found[State(state)].append(job_id)
+    moves = {state: ACTIONS[Action.CANCEL][state] for state in found}
+    changes = {state: target for state, target in moves.items() if target is not state}
+    for state, target in changes.items():
+        move_all(session, found[state], from_=state, to=target, reason="cancel_requested")
+    return bool(changes)
 
 
 def jobs_of(session: Session, sweep_id: str) -> Sequence[Job]:

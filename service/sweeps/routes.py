@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from service.http.dependencies import ServicesDependency
 from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
-from service.http.room import RoomsDependency
+from service.http.room import RoomsDependency, Stop
 from service.store.models import Sweep
 from service.store.rows import find_or_404
 from service.sweeps.comparison import compare
@@ -27,6 +27,7 @@ from service.sweeps.repository import (
     states_of,
 )
 from service.sweeps.schemas import ComparisonView, SweepList, SweepRequest, SweepView, sweep_mlflow_view
+from service.sweeps.storing import MemberRow, member_rows
 from workers.job.metrics import ValidationMetric
 
 PATH = "/v1/sweeps"
@@ -49,14 +50,18 @@ async def submit_sweep(
     first sweep again.
     """
     services = submission.services
-    members = await rooms.sweeps.run(request, lambda stop: members_of(spec, services, stop))
+
+    def prepare(stop: Stop) -> tuple[list[MemberRow], dict[str, Any], str]:
+        return member_rows(members_of(spec, services, stop)), spec.model_dump(mode="json"), body_digest(spec)
+
+    members, document, body_sha256 = await rooms.sweeps.run(request, prepare)
 
     def create(session: Session) -> tuple[SweepView, bool]:
         sweep, created = create_sweep(
             session,
-            spec=spec.model_dump(mode="json"),
+            spec=document,
             members=members,
-            body_sha256=body_digest(spec),
+            body_sha256=body_sha256,
             idempotency_key=submission.key,
             max_queued_jobs=services.settings.max_queued_jobs,
         )
@@ -130,9 +135,10 @@ async def compare_members(
 def cancel_one_sweep(sweep_id: str, response: Response, services: ServicesDependency) -> SweepView:
     """Cancel all jobs of a sweep that have not ended. Cancelling again changes nothing."""
     with services.database.writing() as session:
-        sweep = find_or_404(session, Sweep, sweep_id)
+        find_or_404(session, Sweep, sweep_id)
         changed = cancel_sweep(session, sweep_id)
-        view = _view(session, sweep, services.settings.mlflow_link)
+    with services.database.reading() as session:
+        view = _view(session, find_or_404(session, Sweep, sweep_id), services.settings.mlflow_link)
     if changed:
         services.on_change()
     else:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from service.jobs.states import STOPPED_BY_SWEEP, TERMINAL, State
 from workers.job.fields import StrictModel
-from workers.job.metrics import HIGHER_IS_BETTER, EpochMetric
+from workers.job.metrics import HIGHER_IS_BETTER, ComparedMetric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ class MedianStopping(StrictModel):
     """
 
     type: Literal["median"]
-    metric: EpochMetric = Field(description="Metric by which members are compared.")
+    metric: ComparedMetric = Field(description="Metric by which members are compared.")
     after_epochs: Epochs = Field(5, description="No member is stopped before the end of this epoch.")
     members: int = Field(3, ge=1, le=1000, description="Minimum number of other members that have reached the epoch.")
 
@@ -47,7 +47,7 @@ class SuccessiveHalving(StrictModel):
     """
 
     type: Literal["halving"]
-    metric: EpochMetric = Field(description="Metric by which members are compared at the end of a rung's epoch.")
+    metric: ComparedMetric = Field(description="Metric by which members are compared at the end of a rung's epoch.")
     factor: int = Field(
         3, ge=2, le=1000, description="One of this many members continues; the next rung is this many times later."
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from service.datasets.outputs import positive_class
 from service.jobs.figures import all_figures, kept
 from service.jobs.states import State
 from service.tracking.markdown import code, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from service.store.models import Job
 
@@ -67,7 +68,8 @@ def _note(job: Job) -> Iterator[str]:
         elif last:
             yield f"- {shown}: {last}"
     yield ""
-    yield f"- task: {job.task}"
+    positive = positive_class(dataset["classes"])
+    yield f"- task: {job.task}" + ("" if positive is None else f"; positive class: {literal(positive)}")
     yield (
         f"- dataset: {code(spec['data']['dataset'])}, {dataset['rows']:,} rows of {dataset['features']:,} features, "
         f"{_truth(dataset)}; {_split(spec['data'])}"
@@ -78,7 +80,13 @@ def _note(job: Job) -> Iterator[str]:
     yield f"- optimizer: {short(spec['optimizer'])}"
     yield f"- training: {_fields(spec['training'])}"
     yield f"- job: `GET /v1/jobs/{job.id}`; to run it again, post `model/spec.yaml` from the artifacts to `/v1/jobs`"
-    yield f"- model: {' → '.join(short(layer) for layer in spec['model']['layers'])}"
+    yield f"- model: {_chain(spec['model']['layers'])}"
+    for head in spec["model"].get("heads", []):
+        yield f"- head that reads {code(head['reads'])}, weight {head['weight']}: {_chain(head['layers'])}"
+
+
+def _chain(layers: Sequence[Any]) -> str:
+    return " → ".join(map(short, layers))
 
 
 def _truth(dataset: Mapping[str, Any]) -> str:
@@ -100,6 +108,8 @@ def _split(data: Mapping[str, Any]) -> str:
 
 def short(value: Any) -> str:
     """Return a value of a spec as short Markdown; a layer, loss or optimizer as "hinge (margin 1.0)"."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return f"({_chain(value)})"  # the layers of a block
     if not isinstance(value, dict) or "type" not in value:
         return literal(str(value))
     name, fields = literal(str(value["type"])), _fields(value)

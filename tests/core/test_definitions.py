@@ -40,6 +40,7 @@ from core import (
     StepDecay,
     build_classifier,
     initialize,
+    registered,
     update_statistics,
     with_loss,
 )
@@ -314,11 +315,24 @@ def average_precision():
     close(AveragePrecision().value(SCORES, marks), theirs * 4 / 3)
 
 
+def figures_of_label_1():
+    truth, score = np.array([0, 0, 0, 1, 1]), np.array([[-2.0], [-1], [3], [1], [-4]])
+    peers = {"precision": metrics.precision_score, "recall": metrics.recall_score, "f1": metrics.f1_score}
+    for scores in (score, np.hstack([-score, score])):
+        for name, theirs in peers.items():
+            metric = registered("metric")[name]()
+            sums = np.zeros(metric.tally.columns(scores.shape[1]))
+            metric.tally.add(np, scores, truth, sums)
+            close(metric.value(sums, 5), theirs(truth, score[:, 0] > 0, average="binary"))
+        close(AveragePrecision().value(scores, truth), metrics.average_precision_score(truth, score[:, 0]))
+
+
 # In the order of the table.
 CHECKS = [
     hinge_of_pytorch, hinge_of_scikit_learn, sums_over_targets, sigmoid_cross_entropy, huber_of_scikit_learn,
     class_weights, class_weights_and_label_smoothing, leaky_relu, gelu, softplus, linear, conv2d, batch_norm, adamw,
-    weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, multistep, poly, roc_auc, average_precision,
+    weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, multistep, poly, figures_of_label_1, roc_auc,
+    average_precision,
 ]  # fmt: skip
 
 

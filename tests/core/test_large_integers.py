@@ -51,7 +51,7 @@ def compiled(graph):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("case", "largest"), list(variants()), ids=str)
+@pytest.mark.parametrize(("case", "largest"), list(variants()), ids=lambda each: str(getattr(each, "instance", each)))
 def test_integers_at_the_end_of_their_range(case, largest):
     random = np.random.default_rng(0)
     arrays = [draw(random) for draw in case.inputs]

@@ -144,6 +144,7 @@ LAYERS = [
         lambda x, scale, shift, *_: F.batch_norm(x, None, None, scale, shift, training=True),
     ),
     (Linear(units=4), lambda x, weight, bias: F.linear(x, weight.T, bias)),
+    (Linear(units=4, bias=None), lambda x, weight: F.linear(x, weight.T)),
     (Flatten(), lambda x: x.flatten(1)),
     (Reshape(shape=(2, 3)), lambda x: x.unflatten(-1, (2, 3))),
     (Slice(start=1, stop=4), lambda x: x[:, 1:4]),

@@ -86,10 +86,10 @@ def test_examples_run(
             output += result.stdout
     for words in (
         "mine: 150 rows, 4 features, 3 classes",
-        "mnist: 1797 rows, 64 features, 10 classes",
-        "cifar: 30 rows, 3072 features, 10 classes",
-        "houses: 2 rows, 3 features, 1 targets",
-        "sorted: 3 rows, 1 features, 2 classes",
+        "mnist: 1,797 rows, 64 features, 10 classes",
+        "cifar: 30 rows, 3,072 features, 10 classes",
+        "houses: 2 rows, 3 features, 1 target",
+        "sorted: 3 rows, 1 feature, 2 classes",
         "wrote mnist.png",
         "arrays@1: 537 rows",
     ):

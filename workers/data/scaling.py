@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Totals = NDArray[np.float64]
 
 CHUNK = 2**20  # float64 numbers in memory at the same time
+# A mean, a standard deviation or its inverse, beyond which targets are far from those that defaults are made for.
+FAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ def standardization(features: NDArray[Any], rows: Rows) -> Scaling:
     deviation = np.sqrt(squares / len(rows)).astype(np.float32)
     deviation[deviation == 0] = 1
     return Scaling(mean.astype(np.float32), deviation)
+
+
+def far_from_standard(mean: NDArray[Any], deviation: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which columns have a mean far from 0 or a standard deviation far from 1; constant ones by the mean alone.
+
+    Losses of values grow with the targets' scale, and so do their gradients.
+    """
+    mean, deviation = np.asarray(mean), np.asarray(deviation)
+    far: NDArray[np.bool_] = (np.abs(mean) > FAR) | (deviation > FAR) | ((deviation < 1 / FAR) & (deviation > 0))
+    return far
 
 
 def _totals(features: NDArray[Any], rows: Rows, of: Callable[[Totals], Totals]) -> Totals:

@@ -7,6 +7,7 @@ holds the registered object itself, here `SGD(lr=0.1)`, and is serialised to the
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ from workers.job.balanced import BALANCED, BalancedLoss, is_balanced
 if TYPE_CHECKING:
     from core import Loss
 
+LONGEST_QUOTE = 60
 BOUNDS = ("ge", "gt", "le", "lt")
 # Entries of a list of layers, and layers of a model with its blocks expanded: GoogLeNet has 190, ResNet-152 about 570.
 MOST_LAYERS = 1024
@@ -84,7 +86,12 @@ def _or_balanced(bounds: dict[str, Any]) -> WrapValidator:
     """Accept `"balanced"` too, instead of weights with these bounds."""
 
     def validate(value: Any, validate_weights: ValidatorFunctionWrapHandler) -> Any:
-        return value if value == BALANCED else validate_weights(value)
+        if value == BALANCED:
+            return value
+        if not isinstance(value, list | tuple):
+            shown = json.dumps(value, default=str)[:LONGEST_QUOTE]
+            raise ValueError(f'must be a list of numbers, one for each class, or "{BALANCED}", not {shown}')  # noqa: TRY004 - Pydantic reports no TypeError
+        return validate_weights(value)
 
     weights = list[Annotated[float, Field(**bounds)]]
     return WrapValidator(validate, json_schema_input_type=weights | Literal["balanced"])

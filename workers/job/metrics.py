@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast, get_args
+
+from pydantic import Field
 
 from core import LossMetric, Metric, RankingMetric, TallyMetric, Task, registered
+from core.names import counted, suggest
 
 METRICS = cast("dict[str, type[Metric]]", dict(registered("metric")))
 HIGHER_IS_BETTER = frozenset(f"val/{name}" for name, metric in METRICS.items() if metric.higher_is_better)
@@ -20,6 +23,7 @@ RANKED_BY: dict[Task, str] = {
 
 if TYPE_CHECKING:
     EpochMetric: TypeAlias = str
+    ComparedMetric: TypeAlias = str
     ValidationMetric: TypeAlias = str
 else:
     # Those that exist after every epoch, and all.
@@ -27,6 +31,8 @@ else:
         ("val/loss", *(f"val/{name}" for name, metric in METRICS.items() if not issubclass(metric, RankingMetric)))
     ]
     ValidationMetric = Literal[("val/loss", *(f"val/{name}" for name in METRICS))]
+    # Any text, since a job knows which metrics it has; see `JobMetrics.refusal`.
+    ComparedMetric = Annotated[str, Field(max_length=100, json_schema_extra={"enum": [*get_args(EpochMetric)]})]
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,19 @@ class JobMetrics:
     def validation_series(self) -> tuple[str, ...]:
         """Names of the metrics on the validation rows after every epoch."""
         return ("val/loss", *(f"val/{metric.type}" for metric in (*self.losses, *self.tallied)))
+
+    def refusal(self, metric: str) -> str | None:
+        """Why the job cannot compare a metric after every epoch, and which ones it can; None if it can."""
+        if metric in self.validation_series:
+            return None
+        if metric in self.final:
+            why = "is computed only at the end of training"
+        elif metric in get_args(ValidationMetric):
+            why = f"a {self.task} job with {counted(self.outputs, 'output')} does not have"
+        else:
+            why = "is no metric of validation rows"
+        near = suggest(metric, self.validation_series)
+        return f"is {metric!r}, which {why}: must be one of {', '.join(self.validation_series)}{near}"
 
     @property
     def epoch_series(self) -> tuple[str, ...]:

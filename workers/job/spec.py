@@ -22,7 +22,7 @@ from workers.job.fields import (
     StrictModel,
     spec_union,
 )
-from workers.job.metrics import EpochMetric
+from workers.job.metrics import ComparedMetric
 from workers.machine.arithmetic import Arithmetic
 
 Size = Annotated[int, Field(ge=1)]
@@ -245,7 +245,7 @@ class RegularizationSpec(StrictModel):
 class EarlyStoppingSpec(StrictModel):
     """Stops training when a metric on the validation rows no longer improves."""
 
-    metric: EpochMetric = Field("val/loss", description="Metric that is compared after every epoch.")
+    metric: ComparedMetric = Field("val/loss", description="Metric that is compared after every epoch.")
     patience: int = Field(
         5, ge=1, le=1_000_000, description="Number of epochs without improvement after which training stops."
     )
@@ -289,7 +289,7 @@ class CheckpointsSpec(StrictModel):
     every_steps: int | None = Field(None, ge=1)
     every_epochs: int | None = Field(None, ge=1)
     keep: int = Field(2, ge=1, le=1000, description="Number of checkpoints to keep, the latest ones.")
-    best: EpochMetric = Field(
+    best: ComparedMetric = Field(
         "val/loss", description="Every checkpoint also holds the parameters with the best value of this metric so far."
     )
 

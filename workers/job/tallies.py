@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core import TargetMetric
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,3 +51,12 @@ class Tallies:
     def values(self, combined: Table, rows: int) -> dict[str, float]:
         """Values of the metrics over so many rows, by type."""
         return {metric.type: metric.value(combined[self._columns[metric.tally]], rows) for metric in self._metrics}
+
+    @np.errstate(divide="ignore", over="ignore", invalid="ignore")
+    def per_target(self, combined: Table, rows: int) -> dict[str, list[float]]:
+        """Values of each target, in order, by type; of those metrics that each target has."""
+        return {
+            metric.type: metric.of_each(combined[self._columns[metric.tally]], rows).tolist()
+            for metric in self._metrics
+            if isinstance(metric, TargetMetric)
+        }

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from core import registered
+from core.names import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from core import Loss, Task
     from workers.data.dataset import DatasetInfo
+
+
+LABEL_HINT = "a column of classes is its `label` (--label)"
+TARGETS_HINT = "columns of numbers to predict are its `targets` (--target)"
 
 
 class TaskError(ValueError):
@@ -20,17 +25,24 @@ class TaskError(ValueError):
 def tasks_of(loss: Loss, dataset: DatasetInfo) -> dict[Task, int]:
     """The tasks for which a loss can train a model on a dataset, with the number of outputs that the model must have.
 
-    Raises `TaskError`, which says what the dataset has and which losses fit it.
+    Empty if there is none.
     """
-    fitting = {task: outputs for task, outputs in _outputs(dataset).items() if task in loss.tasks}
-    if not fitting:
-        losses = cast("Mapping[str, type[Loss]]", registered("loss"))
-        names = [name for name, cls in losses.items() if not cls.tasks.isdisjoint(_outputs(dataset))]
-        raise TaskError(
-            f"{loss.type} is a loss for {_listed(sorted(loss.tasks))}, but the dataset has {content(dataset)}: must "
-            f"be one of {', '.join(names)}"
-        )
-    return fitting
+    return {task: outputs for task, outputs in _outputs(dataset).items() if task in loss.tasks}
+
+
+def misfit(loss: Loss, dataset: DatasetInfo, *, zeros_and_ones: bool) -> str:
+    """What is wrong with a loss without a task: what the dataset has, and which losses fit it.
+
+    `zeros_and_ones` is whether all targets of a dataset without classes are 0 or 1, as several labels must be.
+    """
+    tasks = set(_outputs(dataset)) - (set() if zeros_and_ones else {"multilabel"})
+    losses = cast("Mapping[str, type[Loss]]", registered("loss"))
+    names = [name for name, cls in losses.items() if not cls.tasks.isdisjoint(tasks)]
+    other = TARGETS_HINT if dataset.classes else LABEL_HINT
+    return (
+        f"{loss.type} is a loss for {_listed(sorted(loss.tasks))}, but the dataset has {content(dataset)}: must be one "
+        f"of {', '.join(names)}, or the dataset registered otherwise: {other}"
+    )
 
 
 def task_of(loss: Loss, dataset: DatasetInfo, outputs: int) -> Task:
@@ -38,7 +50,7 @@ def task_of(loss: Loss, dataset: DatasetInfo, outputs: int) -> Task:
     for task, needed in tasks_of(loss, dataset).items():
         if needed == outputs:
             return task
-    raise TaskError(f"{loss.type} does not train a model with {outputs} outputs on {content(dataset)}")
+    raise TaskError(f"{loss.type} does not train a model with {counted(outputs, 'output')} on {content(dataset)}")
 
 
 def _outputs(dataset: DatasetInfo) -> dict[Task, int]:
@@ -51,8 +63,8 @@ def _outputs(dataset: DatasetInfo) -> dict[Task, int]:
 def content(dataset: DatasetInfo) -> str:
     """What the rows of a dataset have besides features, in words."""
     if dataset.classes:
-        return f"{len(dataset.classes)} classes"
-    return f"{dataset.targets} target {'column' if dataset.targets == 1 else 'columns'} and no classes"
+        return counted(len(dataset.classes), "class", "classes")
+    return f"{counted(dataset.targets, 'target column')} and no classes"
 
 
 def _listed(names: list[str]) -> str:

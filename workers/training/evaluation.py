@@ -74,6 +74,10 @@ class ShardEvaluation:
         tallied = self.tallies.values(combined, rows)
         return dict(zip(self.losses, losses, strict=True)) | {f"val/{name}": value for name, value in tallied.items()}
 
+    def per_target(self) -> dict[str, list[float]]:
+        """Values of each target over all rows, by type of the metric, once the table is complete."""
+        return self.tallies.per_target(self.tallies.combine(self.table), len(self._rows))
+
     @np.errstate(over="ignore", invalid="ignore")  # the trainer checks every step's loss
     def _evaluate(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MOST_RANKED = 2**28
 # Confusion counts that are reported, those of 256 classes.
 MOST_COUNTS = 2**16
+# Targets up to which the figures of each one are reported.
+MOST_TARGETS = 2**16
 
 
 def evaluate_kept(
@@ -31,7 +34,8 @@ def evaluate_kept(
     """Compute all metrics of the job on `rows`, by name, and details as JSON; empty where there are no rows.
 
     The details of labels are `confusion`, the number of rows by true and predicted label, with a table of two for each
-    label of a multilabel job, and `per_label`, lists of precision, recall, F1 and number of rows.
+    label of a multilabel job, and `per_label`, lists of precision, recall, F1 and number of rows. Those of targets are
+    `per_target`, lists of the figures of each target, None where one is not finite.
 
     One worker alone does this. It computes the same shards as all workers do after an epoch, so the bits are the same.
     """
@@ -46,9 +50,14 @@ def evaluate_kept(
     if predictions is not None:
         truth = batches.truth[rows]
         values |= {f"val/{metric.type}": metric.value(predictions, truth) for metric in metrics.ranking}
-        if metrics.task != "regression":
-            details = _counts(predictions, truth)
+        details = _counts(predictions, truth)
+    elif metrics.task == "regression" and metrics.outputs <= MOST_TARGETS:
+        details = {"per_target": {name: list(map(_finite, each)) for name, each in evaluation.per_target().items()}}
     return values, details
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _counts(predictions: NDArray[Any], truth: NDArray[Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from workers.machine.threads import Threads
 from workers.record.checkpoint import CheckpointError, Snapshot, read_checkpoint, state_sha256
 from workers.record.events import Event, Started
 from workers.record.selection import Best, Patience
+from workers.training.advice import advice
 from workers.training.assignment import Assignment, End
 from workers.training.evaluation import DistributedEvaluation
 from workers.training.kept import evaluate_kept
@@ -37,8 +38,6 @@ from workers.training.leader import Leader
 from workers.training.runtime import Runtime
 from workers.training.step import DistributedStep
 from workers.training.validation import Validation
-
-ADVICE = "a smaller learning rate, or features on a smaller scale, may help"
 
 
 class NonFiniteStepError(ArithmeticError):
@@ -78,7 +77,7 @@ class Trainer:
         augmentations = augmentations_of(spec, dataset.shape)
         self._batches = Batches(features, truth, assignment.scaling, augmentations, assignment.target_scaling)
         self._rows, self._validation_rows = split_rows(spec, dataset, truth)
-        self._chunks = spec.data.chunks
+        self._data, self._chunks = spec.data, spec.data.chunks
         self._steps_per_epoch = steps_per_epoch(len(self._rows), spec.training.batch_size)
 
         device = Gpu() if spec.resources.gpus_per_worker else HOST
@@ -208,7 +207,7 @@ class Trainer:
         for figure, value in (("loss", result.loss), ("norm of the gradient", result.gradient_norm)):
             if not math.isfinite(value):
                 self._report()  # the last losses before it show what happened
-                raise NonFiniteStepError(f"the {figure} became {value} in step {step}; {ADVICE}")
+                raise NonFiniteStepError(f"the {figure} became {value} in step {step}; {self._advice()}")
         if self._leader is not None:
             self._leader.record_step(step, result)
         self._done = step
@@ -239,7 +238,7 @@ class Trainer:
         """Write a checkpoint. Training waits for the last one only."""
         if not np.isfinite(self._parameters).all():  # the loss of a step is computed before its update
             self._report()
-            raise NonFiniteStepError(f"the parameters are not finite numbers after step {self._done}; {ADVICE}")
+            raise NonFiniteStepError(f"the parameters are not finite numbers after step {self._done}; {self._advice()}")
         self._step.gather_state(self._done)
         if self._leader is not None:
             write = self._leader.write_last_checkpoint if last else self._leader.write_checkpoint
@@ -253,6 +252,9 @@ class Trainer:
                 self._computation, self._runtime, parameters, self._batches, self._validation_rows
             )
             self._leader.report_evaluation(step, *evaluated)
+
+    def _advice(self) -> str:
+        return advice(self._data, self._computation.metrics.task, self._batches.truth, self._rows)
 
     def _snapshot(self, milestones: Mapping[int, str]) -> Snapshot:
         """A copy of the state: training changes it while the copy is written."""

@@ -34,8 +34,8 @@ class Linear(Layer):
 
     units: int = hyperparameter(doc="Number of outputs.", ge=1)
     weight: Initializer = hyperparameter(default=He(), doc="Initializer of the weights.")
-    bias: Initializer = hyperparameter(
-        default=Zeros(), doc="Initializer of the biases, to which penalties do not apply."
+    bias: Initializer | None = hyperparameter(
+        default=Zeros(), doc="Initializer of the biases, to which penalties do not apply; null for none."
     )
     penalized: bool = hyperparameter(default=True, doc="Whether penalties and weight decay apply to the weights.")
 
@@ -48,11 +48,10 @@ class Linear(Layer):
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
         """Return weight and bias."""
-        features = shapes[0][1]
-        return (
-            ParameterDeclaration("weight", (features, self.units), self.weight, penalized=self.penalized),
-            ParameterDeclaration("bias", (self.units,), self.bias, penalized=False),
-        )
+        weight = ParameterDeclaration("weight", (shapes[0][1], self.units), self.weight, penalized=self.penalized)
+        if self.bias is None:
+            return (weight,)
+        return weight, ParameterDeclaration("bias", (self.units,), self.bias, penalized=False)
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:
         """Return buffers for transposed gradients, for the shapes at which BLAS is faster with them.
@@ -70,21 +69,23 @@ class Linear(Layer):
         return scratch
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
-        x, weight, bias = inputs
+        x, weight, *bias = inputs
         xp.matmul(x, weight, out=output)
-        xp.add(output, bias, out=output)
+        if bias:
+            xp.add(output, *bias, out=output)
 
     def backward(
         self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
     ) -> None:
-        x, weight, _ = inputs
-        x_gradient, weight_gradient, bias_gradient = gradients
+        x, weight, *_ = inputs
+        x_gradient, weight_gradient, *bias_gradient = gradients
         if x_gradient is not None:
             _multiply(xp, upstream, weight.T, x_gradient, workspace.get("input_gradient"))
         if weight_gradient is not None:
             _multiply(xp, x.T, upstream, weight_gradient, workspace.get("weight_gradient"))
-        if bias_gradient is not None:
-            xp.matmul(ones(xp, len(upstream), upstream.dtype), upstream, out=bias_gradient)
+        for gradient in bias_gradient:
+            if gradient is not None:
+                xp.matmul(ones(xp, len(upstream), upstream.dtype), upstream, out=gradient)
 
 
 def _multiply(xp: Namespace, left: Array, right: Array, out: Array, transposed: Array | None) -> None:

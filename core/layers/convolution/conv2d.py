@@ -102,18 +102,19 @@ class Conv2d(Layer):
 
     def forward(self, xp: Namespace, inputs: Inputs, output: Array, workspace: Workspace) -> None:
         x, weight, *bias = inputs
-        windows = _windows(self._axes(x.shape))
+        windows, line = _windows(self._axes(x.shape)), workspace["line"]
+        for each in bias:
+            xp.copyto(line, each)
         for channels, filters in self._parts(x):
             matrix = _matrix(weight)[:, filters]
             packed = pack(xp, x[..., channels], windows, workspace["padded"], workspace["rows"])
             for rows, of, lines in packed:
-                multiply(xp, rows, matrix, matrix_of(output, of, lines)[:, filters])
-        for each in bias:
-            # Line by line: NumPy adds long vectors faster than many short ones.
-            line = workspace["line"]
-            xp.copyto(line, each)
-            every = output.reshape(-1, line.size)
-            xp.add(every, line.reshape(-1), out=every)
+                part = matrix_of(output, of, lines)
+                multiply(xp, rows, matrix, part[:, filters])
+                if bias and filters.stop == self.filters:  # all groups are written
+                    # Line by line: NumPy adds long vectors faster than many short ones.
+                    part = part.reshape(-1, line.size)
+                    xp.add(part, line.reshape(-1), out=part)
 
     def backward(
         self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients

@@ -15,10 +15,10 @@ from core.metrics.labels.ranking import Numbers, mean_over_labels, positives_at_
 class AveragePrecision(RankingMetric):
     """`sum_n (r_n - r_(n-1)) p_n`, with precision p_n and recall r_n at each distinct score, from the highest down.
 
-    In binary tasks it is that of label 1. In classification, each class is ranked by its softmax probability, against
-    the rest, and the value is the mean over the classes; in multilabel tasks, the mean over the labels. Labels without
-    rows are left out of the mean, and NaN results if no label remains. It is scikit-learn's
-    `average_precision_score`, in which labels without rows count 0.
+    With two classes it is that of label 1, ranked by the score or, with two scores, by its softmax probability. With
+    more, each class is ranked by its softmax probability, against the rest, and the value is the mean over the classes;
+    in multilabel tasks, the mean over the labels. Labels without rows are left out of the mean, and NaN results if no
+    label remains. It is scikit-learn's `average_precision_score`, in which labels without rows count 0.
     """
 
     type: ClassVar[str] = "average_precision"

@@ -22,8 +22,8 @@ class BalancedAccuracy(TallyMetric):
 
     def value(self, sums: Sums, rows: int) -> float:
         hits, missed, false, rest = sums.reshape(4, -1)
-        if len(hits) == 1:
-            # Label 0 has the true negatives as its hits.
-            hits, missed = np.concatenate([rest, hits]), np.concatenate([false, missed])
+        if len(hits) <= 2:
+            # Of two classes only label 1 is counted; its true negatives are the hits of label 0.
+            hits, missed = np.array([rest[-1], hits[-1]]), np.array([false[-1], missed[-1]])
         present = hits + missed > 0
         return float((hits[present] / (hits + missed)[present]).mean())

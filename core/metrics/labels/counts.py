@@ -34,8 +34,9 @@ def marks(xp: Namespace, predictions: Array) -> Array:
 class LabelCounts(Tally):
     """For each label, the number of true positives, false negatives, false positives and true negatives.
 
-    In classification the true negatives are not counted, and 0 stands there. So a class that occurs neither in the
-    truth nor in the predictions has only zeros.
+    Of two classes only label 1 is counted, so that the figures are the same with one score and with two; label 0 has
+    only zeros. With more classes the true negatives are not counted, and 0 stands there. So a class that occurs neither
+    in the truth nor in the predictions has only zeros.
     """
 
     def columns(self, outputs: int) -> int:
@@ -44,7 +45,7 @@ class LabelCounts(Tally):
     def add(self, xp: Namespace, predictions: Array, truth: Array, sums: Sums) -> None:
         outputs = predictions.shape[1]
         table = sums.reshape(4, outputs)
-        if truth.ndim == 1 and outputs > 1:
+        if truth.ndim == 1 and outputs > 2:
             predicted = predict(xp, predictions)
             wrong = xp.not_equal(predicted, truth) * outputs
             rows_of = xp.bincount(truth + wrong, minlength=2 * outputs).reshape(2, outputs)
@@ -52,7 +53,11 @@ class LabelCounts(Tally):
             for index, counts in enumerate((rows_of[0], rows_of[1], predictions_of[1])):
                 xp.add(table[index], counts, out=table[index])
             return
-        chosen, is_true = marks(xp, predictions), xp.greater(truth.reshape(predictions.shape), 0.5)
+        if truth.ndim == 1:
+            table = table[:, -1:]
+            chosen, is_true = predict(xp, predictions)[:, None], truth[:, None]
+        else:
+            chosen, is_true = marks(xp, predictions), xp.greater(truth, 0.5)
         for index, (chosen_here, true_here) in enumerate(((True, True), (False, True), (True, False), (False, False))):
             here = xp.equal(chosen, chosen_here) * xp.equal(is_true, true_here)
             xp.add(table[index], xp.count_nonzero(here, axis=0), out=table[index])

@@ -8,11 +8,11 @@ from core.metrics.labels.counts import LabelCounts, macro, ratio
 
 
 class F1(TallyMetric):
-    """`2 p r / (p + r)` of precision p and recall r of a label: the mean over labels, or of label 1 in binary tasks.
+    """`2 p r / (p + r)` of precision p and recall r of a label: of label 1 of two classes, else the mean over labels.
 
     It is 0 for a label without a row that is predicted rightly. In classification, classes that occur neither in the
-    truth nor in the predictions are left out of the mean. It is scikit-learn's `f1_score`, with `average="macro"`
-    unless binary.
+    truth nor in the predictions are left out of the mean. It is scikit-learn's `f1_score`, with `average="binary"` for
+    two classes, whether the model has one score or two, and else with `average="macro"`.
     """
 
     type: ClassVar[str] = "f1"

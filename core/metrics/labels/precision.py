@@ -8,10 +8,11 @@ from core.metrics.labels.counts import LabelCounts, macro, ratio
 
 
 class Precision(TallyMetric):
-    """The share of the rows predicted as a label that have it: the mean over labels, or of label 1 in binary tasks.
+    """The share of the rows predicted as a label that have it: of label 1 of two classes, else the mean over labels.
 
     It is 0 for a label that is never predicted. In classification, classes that occur neither in the truth nor in the
-    predictions are left out of the mean. It is scikit-learn's `precision_score`, with `average="macro"` unless binary.
+    predictions are left out of the mean. It is scikit-learn's `precision_score`, with `average="binary"` for two
+    classes, whether the model has one score or two, and else with `average="macro"`.
     """
 
     type: ClassVar[str] = "precision"

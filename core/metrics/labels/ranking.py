@@ -25,7 +25,7 @@ def mean_over_labels(
     predictions: npt.NDArray[np.floating],
     truth: npt.NDArray[Any],
 ) -> float:
-    """Return a figure of label 1 in binary tasks, and otherwise the mean over the labels for which it is not NaN.
+    """Return a figure of label 1 of two classes, and otherwise the mean over the labels for which it is not NaN.
 
     In classification each class is ranked by its softmax probability. NaN if a score is NaN, or if no label has one.
     """
@@ -36,6 +36,9 @@ def mean_over_labels(
         positive = truth > 0.5
     elif scores.shape[1] == 1:
         positive = truth[:, None] == 1
+    elif scores.shape[1] == 2:
+        # The softmax probability grows with the difference, and is rounded to 1 where that is large.
+        positive, scores = truth[:, None] == 1, scores[:, 1:] - scores[:, :1]
     else:
         positive = truth[:, None] == np.arange(scores.shape[1])
         scores = _softmax(scores)

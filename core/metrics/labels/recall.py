@@ -8,10 +8,11 @@ from core.metrics.labels.counts import LabelCounts, macro, ratio
 
 
 class Recall(TallyMetric):
-    """The share of the rows of a label that are predicted as it: the mean over labels, or of label 1 in binary tasks.
+    """The share of the rows of a label that are predicted as it: of label 1 of two classes, else the mean over labels.
 
     It is 0 for a label without rows. In classification, classes that occur neither in the truth nor in the predictions
-    are left out of the mean. It is scikit-learn's `recall_score`, with `average="macro"` unless binary.
+    are left out of the mean. It is scikit-learn's `recall_score`, with `average="binary"` for two classes, whether the
+    model has one score or two, and else with `average="macro"`.
     """
 
     type: ClassVar[str] = "recall"

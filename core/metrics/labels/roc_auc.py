@@ -15,10 +15,11 @@ from core.metrics.labels.ranking import Numbers, mean_over_labels, positives_at_
 class ROCAUC(RankingMetric):
     """The area under the ROC curve: the share of pairs of rows, one of a label and one not, in which it scores higher.
 
-    Pairs of equal scores count half. In binary tasks it is that of label 1. In classification, each class is ranked by
-    its softmax probability, against the rest, and the value is the mean over the classes; in multilabel tasks, the mean
-    over the labels. Labels that all rows have, or none, are left out of the mean, and NaN results if no label remains.
-    It is scikit-learn's `roc_auc_score`, with `multi_class="ovr"`, which raises an error or gives NaN in these cases.
+    Pairs of equal scores count half. With two classes it is that of label 1, ranked by the score or, with two scores,
+    by its softmax probability. With more, each class is ranked by its softmax probability, against the rest, and the
+    value is the mean over the classes; in multilabel tasks, the mean over the labels. Labels that all rows have, or
+    none, are left out of the mean, and NaN results if no label remains. It is scikit-learn's `roc_auc_score`, with
+    `multi_class="ovr"`, which raises an error or gives NaN in these cases.
     """
 
     type: ClassVar[str] = "roc_auc"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from core.graph.node import Task
-from core.metrics.base import Sums, Tally, TallyMetric
+from core.metrics.base import Sums, Tally, TargetMetric
 from core.metrics.values.differences import differences
 
 if TYPE_CHECKING:
@@ -25,16 +24,18 @@ class LargestDifferences(Tally):
             xp.maximum(sums, xp.abs(differences(xp, predictions, truth)).max(axis=0), out=sums)
 
 
-class MaxError(TallyMetric):
+class MaxError(TargetMetric):
     """The largest `|prediction - target|` of all rows and targets, in the unit of the targets.
 
     It is scikit-learn's `max_error`, which does not take several targets.
     """
 
     type: ClassVar[str] = "max_error"
-    tasks: ClassVar[frozenset[Task]] = frozenset({"regression"})
     higher_is_better: ClassVar[bool] = False
     tally: ClassVar[Tally] = LargestDifferences()
+
+    def of_each(self, sums: Sums, rows: int) -> Sums:
+        return sums
 
     def value(self, sums: Sums, rows: int) -> float:
         return float(sums.max())

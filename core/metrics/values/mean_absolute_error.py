@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from core.graph.node import Task
-from core.metrics.base import Sums, Tally, TallyMetric
+from core.metrics.base import Sums, Tally, TargetMetric
 from core.metrics.values.differences import differences
 
 if TYPE_CHECKING:
@@ -22,16 +21,15 @@ class AbsoluteDifferences(Tally):
         xp.add(sums, xp.abs(differences(xp, predictions, truth)).sum(axis=0), out=sums)
 
 
-class MeanAbsoluteError(TallyMetric):
+class MeanAbsoluteError(TargetMetric):
     """The mean over rows and targets of `|prediction - target|`, in the unit of the targets.
 
     It is scikit-learn's `mean_absolute_error`.
     """
 
     type: ClassVar[str] = "mean_absolute_error"
-    tasks: ClassVar[frozenset[Task]] = frozenset({"regression"})
     higher_is_better: ClassVar[bool] = False
     tally: ClassVar[Tally] = AbsoluteDifferences()
 
-    def value(self, sums: Sums, rows: int) -> float:
-        return float(sums.mean() / rows)
+    def of_each(self, sums: Sums, rows: int) -> Sums:
+        return sums / rows

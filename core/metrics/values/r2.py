@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from core.graph.node import Task
-from core.metrics.base import Sums, Tally, TallyMetric
+from core.metrics.base import Sums, Tally, TargetMetric
 from core.metrics.values.differences import differences
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Moments(Tally):
             xp.add(table[index], part.sum(axis=0), out=table[index])
 
 
-class R2(TallyMetric):
+class R2(TargetMetric):
     """`1 - sum (prediction - target)² / sum (target - mean)²`: the mean of these over several targets.
 
     A constant target counts 1 if it is predicted exactly, and 0 otherwise. NaN if there is only one row. It is
@@ -50,19 +49,16 @@ class R2(TallyMetric):
     """
 
     type: ClassVar[str] = "r2"
-    tasks: ClassVar[frozenset[Task]] = frozenset({"regression"})
     higher_is_better: ClassVar[bool] = True
     tally: ClassVar[Tally] = Moments()
 
-    def value(self, sums: Sums, rows: int) -> float:
-        if rows < 2:
-            return float("nan")
-        return float(np.mean([_score(each.tolist(), rows) for each in sums.reshape(6, -1).T]))
+    def of_each(self, sums: Sums, rows: int) -> Sums:
+        return np.array([_score(each.tolist(), rows) for each in sums.reshape(6, -1).T])
 
 
 def _score(sums: list[float], rows: int) -> float:
     squares, *moments = sums
-    if np.isnan(squares) or not np.isfinite(moments).all():
+    if rows < 2 or np.isnan(squares) or not np.isfinite(moments).all():
         return float("nan")
     # Exact, so that only the sums have rounding errors.
     h, rest, hh, h_rest, rest_rest = (Fraction(each) for each in moments)

@@ -4,12 +4,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from core.graph.node import Task
-from core.metrics.base import Sums, Tally, TallyMetric
+from core.metrics.base import Sums, Tally, TargetMetric
 from core.metrics.values.differences import SquaredDifferences
 
 
-class RootMeanSquaredError(TallyMetric):
+class RootMeanSquaredError(TargetMetric):
     """The square root of the mean over rows of `(prediction - target)²`; the mean of these over several targets.
 
     It is in the unit of the targets. It is scikit-learn's `root_mean_squared_error`. With several targets, it is not
@@ -17,9 +16,9 @@ class RootMeanSquaredError(TallyMetric):
     """
 
     type: ClassVar[str] = "root_mean_squared_error"
-    tasks: ClassVar[frozenset[Task]] = frozenset({"regression"})
     higher_is_better: ClassVar[bool] = False
     tally: ClassVar[Tally] = SquaredDifferences()
 
-    def value(self, sums: Sums, rows: int) -> float:
-        return float(np.sqrt(sums / rows).mean())
+    def of_each(self, sums: Sums, rows: int) -> Sums:
+        each: Sums = np.sqrt(sums / rows)
+        return each

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from service.cli.tables import figure
 from service.cli.terminal import print_line
 from service.visible_text import visible
 
@@ -98,7 +99,7 @@ def figures(job: Job) -> list[str]:
     values = [(_words(name), job.latest.get(name)) for name in ("train/loss", metric)]
     if job.kept is not None:
         values.append((f"kept {_words(metric)}", job.kept["metrics"].get(metric)))
-    return [f"{title} {value:.4f}" for title, value in values if value is not None]
+    return [f"{title} {figure(value)}" for title, value in values if value is not None]
 
 
 def _words(metric: str) -> str:

@@ -45,7 +45,7 @@ def categories_of(rows: Rows, name: str, what: str, most: int) -> tuple[list[int
     elif not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
         raise DatasetError(
             f"{rows.file_of(name)}: {what} column {name!r} has type {column.type}; {what}s are integers, booleans or "
-            "text"
+            f"text{'. Numbers to predict are named in `targets` (--target)' if what == 'label' else ''}"
         )
     if indices is None:
         encoded = values.dictionary_encode()

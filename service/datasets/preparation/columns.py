@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
+from core.names import counted
+from service.datasets.readers.reading import NoNumbersError
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -67,16 +69,17 @@ def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
     elif pt.is_list(kind) or pt.is_large_list(kind):
         kind, values, found = kind.value_type, column.flatten(), _length(rows, name, column, width)
     if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind)):
-        raise DatasetError(
-            f"{rows.file_of(name)}: column {name!r} has type {column.type}; features are numbers or lists of as many "
-            "numbers in each row"
+        raise NoNumbersError(
+            f"{rows.file_of(name)}: column {name!r} has type {column.type}; features and targets are numbers or lists "
+            "of as many numbers in each row",
+            name,
         )
     if not found:
         raise DatasetError(f"{place(rows, name, 0)} has an empty list; features are at least one number")
     if found > WIDEST:
         raise DatasetError(f"{place(rows, name, 0)} has {found} numbers; at most {WIDEST} are read")
     if width is not None and found != width:
-        raise DatasetError(f"{place(rows, name, 0)} has {found} numbers where the first file has {width}")
+        raise DatasetError(f"{place(rows, name, 0)} has {counted(found, 'number')} where the first file has {width}")
     if values.null_count:
         raise DatasetError(f"{place(rows, name, _first(values.is_null()) // found)} has a list with a null in it")
     matrix: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(len(column), found)
@@ -93,8 +96,9 @@ def _length(rows: Rows, name: str, column: pa.Array, width: int | None) -> int:
     expected = int(lengths[0]) if width is None and len(lengths) else width
     ragged = np.flatnonzero(lengths != expected)
     if ragged.size:
+        length = int(lengths[ragged[0]])
         raise DatasetError(
-            f"{place(rows, name, int(ragged[0]))} has a list of {lengths[ragged[0]]} numbers and the first row one of "
+            f"{place(rows, name, int(ragged[0]))} has a list of {counted(length, 'number')} and the first row one of "
             f"{expected}; every row needs as many"
         )
     return int(expected or 0)

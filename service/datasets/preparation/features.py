@@ -26,6 +26,9 @@ class FeatureColumns:
         self.names = list(names)
         self._widths: list[int | None] = [None] * len(names)
         self._exact = [True] * len(names)
+        # The first row as given, and which numbers differ from it in any row, of columns that are not exact.
+        self._first: list[NDArray[Any] | None] = [None] * len(names)
+        self._varying: list[NDArray[np.bool_] | None] = [None] * len(names)
 
     @property
     def width(self) -> int:
@@ -37,6 +40,8 @@ class FeatureColumns:
         parts = [matrix_of(rows, name, width) for name, width in zip(self.names, self._widths, strict=True)]
         self._widths = [part.shape[1] for part in parts]
         if dtype is None and all(_are_bytes(part) for part in parts):
+            for index, part in enumerate(parts):
+                self._compare(index, part)
             return _side_by_side(parts, np.dtype(np.uint8))
         chunk = _side_by_side(parts, np.dtype(np.float32))
         start = 0
@@ -45,7 +50,35 @@ class FeatureColumns:
             start += part.shape[1]
             self._check(rows, index, kept)
             self._exact[index] = self._exact[index] and _is_exact(part, kept)
+            self._compare(index, part)
         return chunk
+
+    def _compare(self, index: int, part: NDArray[Any]) -> None:
+        """Note which numbers vary from row to row, which may be lost in 32 bits."""
+        first, varying = self._first[index], self._varying[index]
+        if first is None or varying is None:
+            first, varying = part[0].copy(), np.zeros(part.shape[1], np.bool_)
+            self._first[index], self._varying[index] = first, varying
+        if not self._exact[index]:
+            varying |= (part != first).any(axis=0)
+
+    def exact_numbers(self) -> NDArray[np.bool_]:
+        """For each number of a row, whether its column is stored exactly."""
+        return np.repeat(self._exact, [width or 0 for width in self._widths])
+
+    def varying(self) -> NDArray[np.bool_]:
+        """For each number of a row, whether it is known to differ between rows of the files."""
+        return np.concatenate(
+            [
+                np.zeros(width or 0, np.bool_) if varying is None else varying
+                for width, varying in zip(self._widths, self._varying, strict=True)
+            ]
+        )
+
+    def name_of(self, number: int) -> str:
+        """The name of the column that has a number of a row."""
+        ends = np.cumsum([width or 0 for width in self._widths])
+        return self.names[int(np.searchsorted(ends, number, side="right"))]
 
     def _check(self, rows: Rows, index: int, kept: NDArray[np.float32]) -> None:
         finite = np.isfinite(kept)

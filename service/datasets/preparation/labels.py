@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from service.datasets.readers.reader import Rows
 
 MOST_CLASSES = 65536
+# A decimal fraction, or a number as libraries write small and large floats: 1e-05 and 1e+20.
+FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=e[+-]))(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 class LabelEncoder:
@@ -73,6 +76,8 @@ class LabelEncoder:
         labels = list(self._seen)
         if self._numbers is not None:
             return tuple(self._numbers), np.array([self._number_of(label) for label in labels], np.int64)
+        if not self._typed:
+            self._check_no_fractions(labels)
         if len(labels) < 2:
             raise DatasetError(f"label column {self._column!r} has only the value {labels[0]!r}; 2 classes are needed")
         as_numbers = not self._typed and all(_is_integer(label) for label in labels)
@@ -80,6 +85,16 @@ class LabelEncoder:
         ordered = sorted(labels, key=key)
         position = {label: index for index, label in enumerate(ordered)}
         return tuple(map(str, ordered)), np.array([position[label] for label in labels], np.int64)
+
+    def _check_no_fractions(self, labels: list[int | str]) -> None:
+        """Raise DatasetError for a column of floats, which are no labels in a typed format either."""
+        fraction = next((label for label in labels if FRACTION.fullmatch(str(label))), None)
+        if fraction is not None and all(_is_number(label) for label in labels):
+            raise DatasetError(
+                f"label column {self._column!r} has numbers with fractions, such as {fraction!r}; labels are integers, "
+                "booleans or text. Numbers to predict are named in `targets` (--target); numbers that do name classes "
+                "are listed in `classes` (--class)"
+            )
 
     def _number_of(self, label: int | str) -> int | None:
         """The number of the class that a label names or is."""
@@ -90,6 +105,14 @@ class LabelEncoder:
             number = int(label)
             return number if 0 <= number < len(numbers) else None
         return None
+
+
+def _is_number(label: int | str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_integer(label: int | str) -> bool:

@@ -6,13 +6,14 @@ The type of the stored numbers follows from their values: uint8 if all numbers o
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.names import counted
 from service.datasets.files.opening import file_bytes
 from service.datasets.files.unpacking import Unpacker
 from service.datasets.preparation.class_names import published_names
@@ -22,12 +23,14 @@ from service.datasets.preparation.labels import LabelEncoder
 from service.datasets.preparation.splits import SplitEncoder
 from service.datasets.preparation.spool import Spool
 from service.datasets.preparation.statistics import RunningStatistics
+from service.datasets.preparation.warnings import label_warnings, precision_warnings
 from service.datasets.preparation.writing import write_dataset
 from service.datasets.readers.formats import open_reader
+from service.datasets.readers.reading import NoNumbersError
 from workers.data.dataset import DatasetError, DatasetInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -67,7 +70,7 @@ class Prepared:
     """A dataset in its file, and a profile of its rows.
 
     `profile` has, as JSON, the `columns` that are features, the `targets`, `statistics` with a number for each feature,
-    and `class_counts` with the rows of each class.
+    `class_counts` with the rows of each class, and `warnings` with a field of the request and a message each.
     """
 
     info: DatasetInfo
@@ -120,9 +123,10 @@ class _Pass:
         selection, label = self._selection, self._label
         encoder = LabelEncoder(label, selection.classes, typed=self._reader.typed) if label is not None else None
         splitter = SplitEncoder(selection.split) if selection.split is not None else None
-        statistics = None
+        statistics = of_targets = None
         rows = columns = 0
         with (
+            self._hint_at_labels(),
             closing(Spool(self._workspace / "features", np.uint8, self._max_bytes)) as features,
             closing(Spool(self._workspace / "labels", np.int64 if encoder else np.float32, self._max_bytes)) as labels,
             closing(Spool(self._workspace / "splits", np.uint8, self._max_bytes)) as splits,
@@ -139,21 +143,27 @@ class _Pass:
                     continue
                 chunk = self._features.chunk(piece)
                 features.append(chunk)
-                labels.append(encoder.encode(piece) if encoder else self._targets.chunk(piece, np.float32))
+                truth = encoder.encode(piece) if encoder else self._targets.chunk(piece, np.float32)
+                if not encoder:
+                    of_targets = of_targets or RunningStatistics(truth.shape[1])
+                labels.append(truth)
                 if splitter:
                     splits.append(splitter.encode(piece))
                 if chunk.shape[1] > WIDEST:
                     raise DatasetError(f"has rows of {chunk.shape[1]} numbers; at most {WIDEST} are read")
                 statistics = statistics or RunningStatistics(chunk.shape[1])
                 statistics.update(chunk)
+                if of_targets:
+                    of_targets.update(truth)
                 rows += piece.batch.num_rows
             if statistics is None or rows < 2:
-                raise DatasetError(f"has {rows} rows; at least 2 are needed")
+                raise DatasetError(f"has {counted(rows, 'row')}; at least 2 are needed")
             shape = self._shape()
             classes, order = encoder.classes() if encoder else ((), None)
             values, positions = splitter.values() if splitter else ([], None)
             flat_features, flat_labels = features.finish(), labels.finish()
             flat_splits = splits.finish() if splitter else None
+        summary = statistics.summary() if self._features.width <= MOST_STATISTICS else None
         counts = _renumber(flat_labels, order, len(classes))
         info = DatasetInfo(
             path="",
@@ -172,10 +182,25 @@ class _Pass:
             {
                 "columns": self._features.described(self._reader),
                 "targets": self._targets.described(self._reader),
-                "statistics": statistics.summary() if self._features.width <= MOST_STATISTICS else None,
+                "statistics": summary,
+                "warnings": [
+                    *(label_warnings(label, classes, rows) if label is not None and not selection.classes else ()),
+                    *precision_warnings("features", self._features, summary),
+                    *precision_warnings("targets", self._targets, of_targets.summary() if of_targets else None),
+                ],
                 "class_counts": counts,
             },
         )
+
+    @contextmanager
+    def _hint_at_labels(self) -> Iterator[None]:
+        """Say how classes are registered, if a target is not a number."""
+        try:
+            yield
+        except NoNumbersError as error:
+            if error.column in self._targets.names:
+                raise DatasetError(f"{error}. A column of classes is named in `label` (--label)") from error
+            raise
 
     def _shape(self) -> tuple[int, ...] | None:
         width, given = self._features.width, self._selection.shape
@@ -186,7 +211,7 @@ class _Pass:
             raise DatasetError(f"an image has a height and a width, and may have channels; its shape is not {given}")
         if prod(given) != width:
             sizes = " x ".join(map(str, given))
-            raise DatasetError(f"has rows of {width} numbers; images of {sizes} need {prod(given)}")
+            raise DatasetError(f"has rows of {counted(width, 'number')}; images of {sizes} need {prod(given)}")
         return (*given, 1) if len(given) == 2 else tuple(given)
 
 

@@ -69,7 +69,7 @@ class CsvReader:
 @contextmanager
 def _opened(path: Path, types: Mapping[str, pa.DataType], names: Sequence[str]) -> Iterator[pc.CSVStreamingReader]:
     with (
-        reading(path, "CSV", lambda error: _message(error, path, names)),
+        reading(path, "CSV", lambda error: _message(error, path, names), lambda error: _text_column(error, names)),
         open_mapped(path) as file,
         pc.open_csv(
             file,
@@ -116,6 +116,12 @@ def _message(error: BaseException, path: Path, names: Sequence[str]) -> str:
         value = NO_NUMBER.fullmatch(said)
         return f"column {column}{line} has {f'{value[1][:40]!r}, which is not a number' if value else said}"
     return ROW.sub(lambda found: _line(path, int(found[1]) - HEADER), text)
+
+
+def _text_column(error: BaseException, names: Sequence[str]) -> str | None:
+    """The column with text where a number should be, if that is the error."""
+    found = CONVERSION.match(text_of(error))
+    return names[int(found[1])] if found and NO_NUMBER.fullmatch(found[3]) and int(found[1]) < len(names) else None
 
 
 def _line(path: Path, row: int) -> str:

@@ -22,10 +22,24 @@ LONGEST_NAME = 200  # characters
 LONGEST_NAMES = 1024 * 1024  # bytes of all names together, since answers have all of them
 
 
+class NoNumbersError(DatasetError):
+    """A column that should be of numbers and is not; `column` is its name."""
+
+    def __init__(self, message: str, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 @contextmanager
-def reading(path: Path, kind: str, message: Callable[[BaseException], str] = text_of) -> Iterator[None]:
+def reading(
+    path: Path,
+    kind: str,
+    message: Callable[[BaseException], str] = text_of,
+    no_numbers: Callable[[BaseException], str | None] = lambda _: None,
+) -> Iterator[None]:
     """Report Arrow's errors as a DatasetError: the file cannot be read as what it should be.
 
+    `no_numbers` returns the column of an error that is about text where numbers should be, which is a NoNumbersError.
     A MemoryError remains: it says nothing about the file, but that it needs more memory than there is.
     """
     try:
@@ -35,7 +49,9 @@ def reading(path: Path, kind: str, message: Callable[[BaseException], str] = tex
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one: a column name is not UTF-8
         # Arrow's own messages about files contain their paths.
         said = "it is damaged" if isinstance(error, OSError) and error.errno is None else message(error)
-        raise DatasetError(f"{path.name} cannot be read as {kind}: {said}") from error
+        text = f"{path.name} cannot be read as {kind}: {said}"
+        column = no_numbers(error)
+        raise DatasetError(text) if column is None else NoNumbersError(text, column) from error
 
 
 def check_columns(columns: Sequence[str], names: Sequence[str], file: Path, first: Path) -> None:

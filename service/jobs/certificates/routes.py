@@ -23,7 +23,7 @@ from service.jobs.repository import check_room, create_job
 from service.jobs.schemas import JobView, job_view
 from service.store.models import Job
 from service.store.rows import find_or_404
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 
 JOBS = "/v1/jobs"
 
@@ -111,10 +111,10 @@ def _verify(certificate: Certificate, submission: Submission, asked: Verificatio
     dataset, resolved = check_job(request, services)
     directory = services.settings.job_dir(certificate.job.id)
     sample = None if asked.sample is None else draw(certificate, directory, asked.sample, asked.seed)
+    body_sha256 = body_digest(_Verification(certificate=certificate, sample=asked.sample, seed=asked.seed))
+    new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
 
     def create(session: Session) -> tuple[JobView, bool]:
-        body_sha256 = body_digest(_Verification(certificate=certificate, sample=asked.sample, seed=asked.seed))
-        new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
             begin(session, job.id, certificate, services.settings, sample)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import InvalidError
 from service.jobs.certificates.views import ReplayView, SampleView
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 from workers.record.checkpoint import computation_sha256, place_of
 
 if TYPE_CHECKING:

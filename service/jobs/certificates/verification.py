@@ -20,7 +20,7 @@ from service.jobs.certificates.views import DifferenceView
 from service.jobs.schemas import JobRequest
 from service.jobs.series.points import EXEMPT_PREFIX
 from service.store.models import Job, Metric, Verification
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 from workers.machine.fingerprint import differences as changes
 
 if TYPE_CHECKING:

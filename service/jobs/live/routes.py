@@ -19,7 +19,7 @@ from service.jobs.schemas import EventList, EventView, LiveView
 from service.jobs.states import TERMINAL
 from service.store.models import Job
 from service.store.rows import find_or_404
-from workers.job.resolve import FieldProblem
+from workers.job.checks.problems import FieldProblem
 
 router = APIRouter(route_class=StrictJsonRoute)  # a part of the router of jobs
 

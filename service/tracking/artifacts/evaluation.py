@@ -1,4 +1,4 @@
-"""The evaluation of the kept parameters as JSON: all metrics, and the counts of labels."""
+"""The evaluation of the kept parameters as JSON: all metrics, and details of each label or target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def evaluation_json(kept: Mapping[str, Any], details: Mapping[str, Any] | None, dataset: Mapping[str, Any]) -> bytes:
     """Return what a job's row has of its kept parameters, with the names of the dataset's classes or targets.
 
-    The names are in the order in which `confusion` and the lists of `per_label` have them.
+    The names are in the order in which `confusion` and the lists of `per_label` and `per_target` have them.
     """
     document = {**kept, "classes" if dataset["classes"] else "targets": output_names(dataset), **(details or {})}
     return json.dumps(document, indent=2).encode() + b"\n"

@@ -182,7 +182,22 @@ def test_one_row(metric, task, outputs):
         assert got == pytest.approx(expected, rel=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize("metric", [each for each in METRICS if "regression" in each.tasks], ids=lambda each: each.type)
+regressions = pytest.mark.parametrize(
+    "metric", [each for each in METRICS if "regression" in each.tasks], ids=lambda each: each.type
+)
+
+
+@regressions
+def test_each_target_has_the_value_that_it_has_alone(metric):
+    predictions, truth = draw("regression", 3, 0)
+    truth[:, 2] = 4  # constant
+    each = metric.of_each(tally(metric, predictions, truth), len(truth))
+    alone = [REFERENCES[metric.type](predictions[:, [k]], truth[:, [k]]) for k in range(3)]
+    assert each.shape == (3,)
+    np.testing.assert_allclose(each, alone, rtol=1e-12)
+
+
+@regressions
 def test_a_prediction_that_is_nan_gives_nan(metric):
     predictions, truth = draw("regression", 2, 0)
     predictions[7, 1] = np.nan
@@ -205,6 +220,22 @@ def test_a_ranking_with_nan_is_nan(metric):
 def test_rows_of_nan_count_for_the_first_class(metric, expected):
     truth = np.array([0, 1])
     assert value(registered("metric")[metric](), np.full((2, 6), np.nan), truth) == expected
+
+
+@pytest.mark.parametrize("largest", [4, 1000])
+@pytest.mark.parametrize(
+    "metric", [each for each in METRICS if {"classification", "binary"} <= each.tasks], ids=lambda each: each.type
+)
+def test_two_scores_of_two_classes_have_the_figures_of_one_score(metric, largest):
+    """They are ranked together, so both are figures of label 1. The softmax of scores far apart is 0 or 1."""
+    random = np.random.default_rng(0)
+    for share in (0.1, 0.5, 0.9, 0, 1):
+        score = random.integers(-4 * largest, 4 * largest + 1, (50, 1)) / 4
+        truth = (random.random(50) < share).astype(np.int64)
+        shift = random.integers(-8, 9, (50, 1))
+        for scores in (np.hstack([np.zeros_like(score), score]), np.hstack([-score / 2 + shift, score / 2 + shift])):
+            expected = value(metric, score, truth)
+            assert value(metric, scores, truth) == pytest.approx(expected, rel=1e-15, abs=0, nan_ok=True)
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])

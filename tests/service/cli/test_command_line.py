@@ -132,7 +132,7 @@ def test_a_dataset_is_uploaded_listed_and_shown(url: str, tmp_path: Path) -> Non
 def test_a_dataset_with_a_split_column(url: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,part,label\n1,train,x\n2,test,y\n3,train,y\n")
     add = ("datasets", "add", "t", str(tmp_path / "t.csv"), "--split-column", "part", "--upload")
-    assert run(url, *add).stdout == "t: 3 rows, 1 features, 2 classes\n"
+    assert run(url, *add).stdout == "t: 3 rows, 1 feature, 2 classes\n"
     assert "\nrows by part: test 1, train 2\n" in run(url, "datasets", "show", "t").stdout
     assert "rows by" not in run(url, "datasets", "show", "digits").stdout
 

@@ -66,7 +66,7 @@ TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no such column": ("a,b\n1,2\n", ("'label'", "a, b")),
     "invalid UTF-8 in a row": ("a,label\n1,\udcff\n2,y\n", ("t.csv", "UTF8")),
     "invalid UTF-8 in the header": ("\udc89PNG,label\n1,x\n", ("t.csv", "utf-8")),
-    "unclosed quotation mark": ('a,label\n1,"x\n2,y\n', ("1 rows",)),
+    "unclosed quotation mark": ('a,label\n1,"x\n2,y\n', ("has 1 row;",)),
     "text in another order of columns": ("label,a,b\nx,1,2\ny,foo,3\n", ("t.csv", "'a'", "'foo'", "line 3")),
     "text after rows of several lines": ('a,label\n1,"x\nz"\n\n2,x\n\nfoo,y\n', ("'a'", "'foo'", "line 7")),
     "no number after rows of several lines": ('a,label\n1,"x\nz"\n\n2,x\n\n,y\n', ("'a'", "no value", "line 7")),
@@ -162,7 +162,7 @@ def test_bad_arrays(tmp_path: Path) -> None:
 def test_ragged_lists(tmp_path: Path) -> None:
     pd.DataFrame({"a": [[1, 2], [3, 4], [5]], "label": list("xyx")}).to_parquet(tmp_path / "t.parquet")
     message = error_of(tmp_path, tmp_path / "t.parquet")
-    assert "t.parquet: column 'a' in row 2 has a list of 1 numbers" in message
+    assert "t.parquet: column 'a' in row 2 has a list of 1 number and" in message
     assert "one of 2" in message
 
 

@@ -117,7 +117,7 @@ LABELS = {"label": [0, 1]}
 
 BAD_TABLES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no label": ({"a": [1.0, 2.0], "b": [1.0, 2.0]}, ("'label'", "a, b")),
-    "one row": ({"a": [1.0], "label": [0]}, ("1 rows", "2")),
+    "one row": ({"a": [1.0], "label": [0]}, ("has 1 row;", "2")),
     "no feature": (LABELS, ("feature", "'label'")),
     "a null label": ({"a": [1.0, 2.0, 3.0], "label": [0, None, 1]}, ("'label'", "row 1")),
     "fractional labels": ({"a": [1.0, 2.0], "label": [0.5, 1.5]}, ("'label'", "double", "integers, booleans or text")),

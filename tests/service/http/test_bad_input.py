@@ -106,7 +106,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     ),
     "labels that are a list": ({"labels": ["a"]}, "labels", ["must be an object, not a list"]),
     "list beyond the limit": (
-        {"model.layers": [{"type": "relu"}] * 300}, "model.layers", ["must have at most 256 entries, not 300"],
+        {"model.layers": [{"type": "relu"}] * 1100}, "model.layers", ["must have at most 1,024 entries, not 1100"],
     ),
     "long name": ({"name": "a" * 201}, "name", ["must have at most 200 characters"]),
     "zero shards": ({"training.shards": 0}, "training.shards", ["must be at least 1, not 0"]),
@@ -119,7 +119,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "unknown field of a layer": ({"model.layers.0.unit": 3}, "model.layers.0.unit", ["units"]),
     "unknown field at the top": ({"models": {}}, "models", ["did you mean 'model'"]),
     "null": ({"model": None}, "model", ["must be an object, not null"]),
-    "empty name": ({"name": ""}, "name", ["must have at least 1 characters, not ''"]),
+    "empty name": ({"name": ""}, "name", ["must have at least 1 character, not ''"]),
     "unprintable name": ({"name": "a\tb"}, "name", ["printable"]),
     "NUL": ({"name": "a\0b"}, "name", ["NUL"]),
     "lone surrogate": ({"name": "a\ud800b"}, "name", ["surrogate"]),

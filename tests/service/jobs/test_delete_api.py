@@ -3,15 +3,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, insert, select
 
 from service.client import ApiError, Client
+from service.jobs import actions
 from service.jobs.repository import finish_attempt, move, start_attempt
 from service.jobs.series.points import Point
 from service.jobs.states import TERMINAL, State
-from service.store.models import Attempt, Event, Job, Label, Metric, MlflowRun
+from service.scheduling.scheduler import Scheduler
+from service.store.models import Attempt, DeletedJob, Event, Job, Label, Metric, MlflowRun
+from tests.service.fakes.cluster import FakeCluster
 from tests.service.fixtures.points import record_points
-from tests.service.fixtures.support import hinge_job
+from tests.service.fixtures.support import hinge_job, wait_until
 
 if TYPE_CHECKING:
     import httpx
@@ -89,3 +92,35 @@ def test_the_client_deletes_a_job_without_a_directory(api: httpx.Client) -> None
             job.delete()
         job.cancel().delete()
         assert list(client.jobs()) == []
+
+
+def test_many_points_are_removed_in_several_transactions(
+    api: httpx.Client, database: Database, settings: Settings, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler removes what is left; no transaction removes more than some, and other jobs keep theirs."""
+    monkeypatch.setattr(actions, "POINTS", 10)
+    job_id, other = (submit(api, database, settings, state) for state in (State.SUCCEEDED, State.FAILED))
+    with database.writing() as session:
+        for owner in (job_id, other):
+            points = [{"job_id": owner, "name": "a", "step": step, "value": 0.5, "time_ms": 1} for step in range(34)]
+            session.execute(insert(Metric), points)
+    left = rows_of(database, other)
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert api.get(f"/v1/jobs/{job_id}").status_code == 404
+    assert rows_of(database, job_id) == 25, "the first 10 of 35 points, and all other rows, are gone"
+    removed = []
+    event.listen(database.engine, "after_cursor_execute", lambda _c, cursor, text, *_: removed.append(cursor.rowcount)
+                 if text.startswith("DELETE FROM metrics") else None)  # fmt: skip
+    scheduler = Scheduler(database, settings, cluster)
+    scheduler.start()
+    try:
+        wait_until(lambda: not has_deleted(database), "all points are removed")
+    finally:
+        scheduler.stop()
+    assert removed == [10, 10, 5]
+    assert (rows_of(database, job_id), rows_of(database, other)) == (0, left)
+
+
+def has_deleted(database: Database) -> bool:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(DeletedJob)) != 0

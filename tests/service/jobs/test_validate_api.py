@@ -125,7 +125,7 @@ def test_validate_rejects_invalid_jobs_as_submitting_does(
             "training.batch_size",
             "the smallest shard of an epoch's last batch has 10 values of each feature",
         ),
-        ({"training.batch_size": 239}, "training.batch_size", "has 1 rows for 4 shards"),
+        ({"training.batch_size": 239}, "training.batch_size", "has 1 row for 4 shards"),
         ({"data.validation": 0}, "data.validation", "no metrics under val/"),
         (
             {"model.layers": INDICES},
@@ -145,16 +145,18 @@ def test_warnings(
     assert all(message in warning["message"] for warning in warnings)
 
 
-def test_a_block_is_one_layer_of_the_preview(api: httpx.Client) -> None:
+def test_a_block_and_a_head_are_one_layer_of_the_preview(api: httpx.Client) -> None:
     linear = {"type": "linear", "units": 8}
     block = {"type": "repeat", "times": 3, "layers": [linear, {"type": "batch_norm"}], "name": "trunk"}
     layers = [linear, block, {"type": "linear", "units": 10}]
-    found = api.post("/v1/jobs/validate", json=hinge_job(**{"model.layers": layers})).json()
+    head = {"reads": "trunk", "layers": [{"type": "relu"}, {"type": "linear", "units": 10}]}
+    found = api.post("/v1/jobs/validate", json=hinge_job(**{"model.layers": layers, "model.heads": [head]})).json()
     shown = [(layer["name"], layer["type"], layer["shape"], layer["parameters"]) for layer in found["layers"]]
     assert shown == [
         ("0_linear", "linear", ["batch", 8], 8 * 8 + 8),
         ("trunk", "repeat", ["batch", 8], 3 * (8 * 8 + 8 + 2 * 8)),
         ("scores", "linear", ["batch", 10], 90),
+        ("head_0", "head", ["batch", 10], 90),
     ]
     assert found["parameters"] == sum(layer["parameters"] for layer in found["layers"])
     assert found["spec"]["model"]["layers"][1]["times"] == 3

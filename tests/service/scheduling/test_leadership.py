@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy.pool import QueuePool
 
 from service.jobs.repository import create_job
 from service.jobs.states import State
@@ -271,3 +272,53 @@ def test_no_leader_for_longer_than_the_lease_is_not_ready(
     with candidate(database, settings, cluster) as leadership:
         wait_until(lambda: not leadership.scheduler.status().ready, "the process is not ready")
         assert leadership.scheduler.status().detail == "no process has led for 0 s; this one tries to"
+
+
+@pytest.mark.usefixtures("short_leases")
+def test_the_lease_is_renewed_while_all_other_connections_are_in_use(
+    database: Database, settings: Settings, cluster: FakeCluster
+) -> None:
+    """As by followers that wait for the locks of one large transaction."""
+    with candidate(database, settings, cluster) as leadership, ExitStack() as stack:
+        wait_until(lambda: leads(leadership), "the process leads")
+        pool = database.engine.pool
+        assert isinstance(pool, QueuePool)
+        for _ in range(pool.size() + pool._max_overflow):
+            stack.enter_context(database.engine.connect())
+        with closing(database.beside()) as beside:
+            seen = state_of(beside)
+            wait_until(lambda: state_of(beside).renewals > seen.renewals + 2, "renewals")
+            assert state_of(beside).token == seen.token
+
+
+@pytest.mark.usefixtures("short_leases")
+def test_a_restart_of_the_cluster_goes_on_when_the_lease_is_lost(
+    database: Database, settings: Settings, cluster: FakeCluster
+) -> None:
+    """The next term finds the restarted cluster, and does not restart it again."""
+    begun, go_on = threading.Event(), threading.Event()
+    restart = cluster.restart
+
+    def slow() -> bool:
+        begun.set()
+        assert go_on.wait(30)
+        return restart()
+
+    cluster.restart = slow  # type: ignore[method-assign]
+    cluster.dead = True
+    with candidate(database, settings, cluster) as leadership:
+        assert begun.wait(20)
+        token = state_of(database).token
+        with database.writing() as session:
+            lease.take_over(session, read_lease(session), "another process")
+        wait_until(lambda: not leads(leadership), "the process steps down")
+        assert cluster.restarts == 0
+        job_id = add_job(database)
+        with database.writing() as session:
+            lease.release(session, token + 1)
+        go_on.set()
+        wait_until(lambda: leads(leadership), "the process leads again")
+        wait_until(lambda: cluster.attempts, "an attempt is started")
+        cluster.attempts[0].report(STARTED, SUCCEEDED)
+        wait_until(lambda: is_in(database, job_id, State.SUCCEEDED), "the job has ended")
+    assert cluster.restarts == 1

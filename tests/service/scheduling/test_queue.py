@@ -15,6 +15,7 @@ from service.scheduling import queue as queue_module
 from service.scheduling.queue import PAGE, Queue
 from service.store.models import Job
 from service.sweeps.repository import create_sweep
+from service.sweeps.storing import member_rows
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job
 from workers.job.spec import JobSpec
@@ -51,7 +52,7 @@ def add_sweep(database: Database, count: int, parallel: int | None, stopping: An
     spec = {"name": "s", "experiment": "e", "parallel": parallel, "stopping": stopping}
     members = [new_job(**{"resources.workers": 1}) for _ in range(count)]
     with database.writing() as session:
-        sweep, _ = create_sweep(session, spec=spec, members=members, body_sha256="b")  # type: ignore[arg-type]
+        sweep, _ = create_sweep(session, spec=spec, members=member_rows(members), body_sha256="b")  # type: ignore[arg-type]
         return [job.id for job in jobs_in(session, [State.QUEUED]) if job.sweep_id == sweep.id]
 
 

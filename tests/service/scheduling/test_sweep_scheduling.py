@@ -20,6 +20,7 @@ from service.store.models import Job
 from service.sweeps.judging import standings, stop
 from service.sweeps.repository import create_sweep, state_of, states_of
 from service.sweeps.stopping import Standing, SuccessiveHalving
+from service.sweeps.storing import member_rows
 from tests.service.fakes.cluster import FakeCluster
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, wait_until
@@ -58,7 +59,7 @@ def add_sweep(database: Database, stopping: dict[str, Any], members: list[dict[s
     """Create a sweep and return the ids of its jobs."""
     spec = {"name": "s", "experiment": "default", "parallel": None, "stopping": stopping, **changes}
     with database.writing() as session:
-        sweep, _ = create_sweep(session, spec=spec, members=members, body_sha256="b")
+        sweep, _ = create_sweep(session, spec=spec, members=member_rows(members), body_sha256="b")
         return [job.id for job in jobs_in(session, [State.QUEUED]) if job.sweep_id == sweep.id]
 
 

@@ -18,6 +18,7 @@ from service.store.lease import check_token, read_lease
 from service.store.models import Base, Job, Metric
 from service.sweeps.judging import judge
 from service.sweeps.repository import best_values, create_sweep, jobs_of, states_of
+from service.sweeps.storing import member_rows
 from service.tracking.backlog import measure_backlog, pending_jobs, pending_sweeps, pending_unbegun
 from tests.service.fixtures.support import hinge_job
 
@@ -130,7 +131,7 @@ def test_a_stopping_rule_reads_only_its_members(database: Database, stopping: di
     spec = {"name": "s", "experiment": "e", "parallel": None, "stopping": stopping | {"metric": "val/loss"}}
     member = {"spec": hinge_job(), "dataset": {}, "total_steps": 20, "body_sha256": "b"}
     with database.writing() as session:
-        create_sweep(session, spec=spec, members=[member], body_sha256="b")
+        create_sweep(session, spec=spec, members=member_rows([member]), body_sha256="b")
     if analyzed:
         with database.engine.connect() as connection:
             connection.exec_driver_sql("ANALYZE")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 import service.sweeps.making
-import workers.job.resolve
+import workers.job.checks.model
 from service.errors import ServiceError
 from service.http.room import Stop
 from service.jobs.schemas import HINGE_JOB
@@ -46,7 +46,7 @@ def sweep(over: dict[str, Any], layers: int = 250) -> dict[str, Any]:
 
 def test_what_members_share_is_checked_once(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     built, checked = [], []
-    build, validate = workers.job.resolve.build_classifier, service.sweeps.making.ModelSpec.model_validate
+    build, validate = workers.job.checks.model.build_classifier, service.sweeps.making.ModelSpec.model_validate
 
     def count_built(layers: Any, *rest: Any) -> Any:
         built.append(len(layers))
@@ -56,7 +56,7 @@ def test_what_members_share_is_checked_once(api: httpx.Client, monkeypatch: pyte
         checked.append(len(document["layers"]))
         return validate(document)
 
-    monkeypatch.setattr(workers.job.resolve, "build_classifier", count_built)
+    monkeypatch.setattr(workers.job.checks.model, "build_classifier", count_built)
     monkeypatch.setattr(service.sweeps.making.ModelSpec, "model_validate", count_checked)
     rates = [0.001 + number / 1e6 for number in range(299)]
     answer = api.post("/v1/sweeps", json=sweep({"grid": {"optimizer.lr": [*rates, -1]}}), timeout=60)
@@ -66,7 +66,7 @@ def test_what_members_share_is_checked_once(api: httpx.Client, monkeypatch: pyte
 
 
 def test_too_many_layers_are_refused_before_any_is_checked(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.job.resolve, "build_classifier", lambda *_: pytest.fail("a model is built"))
+    monkeypatch.setattr(workers.job.checks.model, "build_classifier", lambda *_: pytest.fail("a model is built"))
     units = {"grid": {"model.layers.0.units": list(range(1, 101))}}
     answer = api.post("/v1/sweeps", json=sweep(units))
     assert answer.status_code == 422
@@ -75,7 +75,7 @@ def test_too_many_layers_are_refused_before_any_is_checked(api: httpx.Client, mo
 
 
 def test_layers_of_blocks_count(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.job.resolve, "build_classifier", lambda *_: pytest.fail("a model is built"))
+    monkeypatch.setattr(workers.job.checks.model, "build_classifier", lambda *_: pytest.fail("a model is built"))
     document = sweep({"grid": {"model.layers.0.times": list(range(1, 201))}}, layers=1)
     inner = [{"type": "linear", "units": 4}, {"type": "relu"}]
     document["base"]["model"]["layers"].insert(0, {"type": "repeat", "times": 1, "layers": inner})

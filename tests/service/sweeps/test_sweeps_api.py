@@ -209,11 +209,11 @@ def test_a_sweep_shows_its_stopping_rule(api: httpx.Client) -> None:
         ),
         ({"stopping": HALVING, "over": None, "seeds": [7]}, "stopping", "compares members with each other"),
         ({"stopping": HALVING | {"factor": 1}}, "stopping.factor", "must be at least 2, not 1"),
-        ({"stopping": HALVING | {"metric": "train/loss"}}, "stopping.metric", "must be 'val/loss', "),
+        ({"stopping": HALVING | {"metric": "train/loss"}}, "stopping.metric", "must be one of val/loss, "),
         (
             {"stopping": HALVING | {"metric": "val/r2"}},
             "stopping.metric",
-            "is val/r2, which a classification job with 10 outputs does not have after each epoch: must be one of val/",
+            "is 'val/r2', which a classification job with 10 outputs does not have: must be one of val/",
         ),
         ({"stopping": {"metric": "val/loss"}}, "stopping.type", "is required"),
         ({"stopping": HALVING | {"type": "quartering"}}, "stopping", "'quartering'"),

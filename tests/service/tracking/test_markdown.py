@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from service.sweeps.schemas import ComparisonView
-from service.tracking.description import tags_of
+from service.tracking.description import short, tags_of
 from service.tracking.markdown import literal
 from service.tracking.sweeps.note import first_note, last_note
 from service.visible_text import visible
@@ -51,6 +51,12 @@ def test_examples(text: str) -> None:
     assert not re.search(r"://|www\.|@", literal(text)), "what some renderers make a link"
 
 
+def test_layers_of_blocks_are_in_the_order_of_the_spec() -> None:
+    inner = [{"type": "linear", "units": 4}, {"type": "residual", "layers": [{"type": "relu"}], "shortcut": []}]
+    found = plain(short({"type": "repeat", "layers": inner, "times": 3}))
+    assert found == "repeat (layers (linear (units 4) → residual (layers (relu), shortcut [])), times 3)"
+
+
 def only_our_elements(note: str) -> None:
     for token in rendered(note):
         assert token.type not in {"image", "html_inline", "softbreak", "hardbreak", "em_open", "s_open"}
@@ -65,7 +71,13 @@ def test_the_notes_of_runs_have_no_elements_from_names(text: str) -> None:
     spec = {
         "data": data, "loss": {"type": "hinge", "margin": text}, "regularization": {text: text},
         "optimizer": {"type": text},
-        "training": {"seed": text}, "model": {"layers": [{"type": "linear", "name": text}]},
+        "training": {"seed": text},
+        "model": {
+            "layers": [
+                {"type": "linear", "name": text}, {"type": "repeat", "layers": [{"type": "relu", "name": text}]},
+            ],
+            "heads": [{"reads": text, "weight": 0.3, "layers": [{"type": "linear", "name": text}]}],
+        },
     }  # fmt: skip
     job: Any = SimpleNamespace(
         labels=[SimpleNamespace(key="a", value=text)], attempt=1, params_sha256=None, reason=text, state="failed",

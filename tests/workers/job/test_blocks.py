@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from core import Repeat, registered
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job
 from workers.data.dataset import DatasetInfo
+from workers.job.checks.problems import SpecError
 from workers.job.fields import DEEPEST_BLOCKS, MOST_LAYERS
-from workers.job.resolve import SpecError, resolve
+from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:

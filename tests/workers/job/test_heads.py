@@ -12,9 +12,10 @@ from safetensors.numpy import load_file
 from core import Entry, Head, Linear
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job, last_checkpoint
 from workers.data.dataset import DatasetInfo
+from workers.job.checks.problems import SpecError
 from workers.job.computation import Computation
 from workers.job.memory import memory_per_worker
-from workers.job.resolve import SpecError, resolve
+from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:

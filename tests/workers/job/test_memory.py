@@ -10,10 +10,12 @@ from core import Plan
 from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetInfo
 from workers.exchange.partition import Partition
+from workers.job.checks.model import Limits
+from workers.job.checks.problems import SpecError
 from workers.job.computation import Computation
 from workers.job.memory import WorkerMemory, memory_per_worker
 from workers.job.once import Once
-from workers.job.resolve import Limits, SpecError, resolve
+from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 from workers.machine.arenas import Arenas
 from workers.machine.threads import Threads

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from core import Linear, ReLU, build_classifier, entry_from_spec, registered, to_spec
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job
 from workers.data.dataset import DatasetInfo
-from workers.job.resolve import Limits, SpecError, resolve
+from workers.job.checks.model import Limits
+from workers.job.checks.problems import SpecError
+from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:

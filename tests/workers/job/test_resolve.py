@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from core import registered, to_spec
 from tests.workers.fixtures.helpers import instances, job
 from workers.data.dataset import DatasetInfo
+from workers.job.checks.model import Limits
+from workers.job.checks.problems import SpecError
 from workers.job.once import Once
-from workers.job.resolve import Limits, ResolvedJob, SpecError, resolve
+from workers.job.resolve import ResolvedJob, resolve
 from workers.job.spec import CheckpointsSpec, JobSpec
 
 ROWS = 333

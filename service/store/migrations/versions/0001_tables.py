@@ -186,12 +186,16 @@ def _create_history() -> None:
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("time_ms", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_metrics_job_id"),
         sa.PrimaryKeyConstraint("id", name="pk_metrics"),
         sa.UniqueConstraint("job_id", "name", "step", name="uq_metrics_job_id_name_step"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_metrics_job_id_id", "metrics", ["job_id", "id"])
+    op.create_table(
+        "deleted_jobs",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", name="pk_deleted_jobs"),
+    )
     op.create_table(
         "milestones",
         sa.Column("job_id", sa.String(), nullable=False),

@@ -1,0 +1,1 @@
+"""Checks of a spec against its dataset, and how they report what is wrong."""

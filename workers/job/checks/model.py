@@ -1,0 +1,123 @@
+"""Checks of a model: its shapes, its size, and what it normalizes over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from core import ModelError, build_classifier, reads_images
+from workers.job.checks.problems import FieldProblem
+from workers.job.normalization import normalized_values, normalizing
+
+if TYPE_CHECKING:
+    from core import Graph
+    from workers.data.dataset import DatasetInfo
+    from workers.job.once import Once
+    from workers.job.spec import JobSpec
+
+BYTES_PER_VALUE = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest job that is accepted: its parameters, bytes of all layers' outputs for a batch, and of a worker's arrays.
+
+    Without `worker_bytes`, the memory of a worker is not limited; that of a worker on a GPU is not in any case.
+    """
+
+    parameters: int = 100_000_000
+    batch_bytes: int = 8_000_000_000
+    worker_bytes: int | None = None
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def inputs_of(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> int | list[int]:
+    """The number of features of a row, or the shape in which the model reads it."""
+    given = spec.model.inputs
+    if given is not None:
+        if dataset.features == (given if isinstance(given, int) else prod(given)):
+            return given
+        many = f"{given}" if isinstance(given, int) else f"{given}, which is {prod(given)} features"
+        allowed = [dataset.features, *([list(dataset.shape)] if dataset.shape else [])]
+        problems.append(
+            FieldProblem(
+                "model.inputs",
+                f"is {many}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: must be "
+                f"{' or '.join(map(str, allowed))}, or left out",
+            )
+        )
+    return list(dataset.shape) if dataset.shape and reads_images(spec.model.layers) else dataset.features
+
+
+def check_model(
+    spec: JobSpec, inputs: int | list[int], dataset: DatasetInfo, problems: list[FieldProblem], once: Once
+) -> Graph | None:
+    """Check the shapes; return the graph without the loss, None if the shapes do not fit."""
+    try:
+        return once(
+            spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs, spec.model.heads)
+        )
+    except ModelError as error:
+        message = str(error)
+        if isinstance(inputs, int) and error.of == "layers" and spec.model.layers[error.entry].node.images:
+            shape = list(dataset.shape or ("height", "width", "channels"))
+            message += f". Rows are images if model.inputs is their shape, [{', '.join(map(str, shape))}]"
+        problems.append(FieldProblem(f"model.{error.path}", message))
+        return None
+
+
+def check_size(
+    spec: JobSpec, graph: Graph, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem], once: Once
+) -> None:
+    """Check that the model has parameters, and no more parameters and values than the limits."""
+    parameters = once(graph, "parameters", lambda: parameters_of(graph))
+    batch = spec.training.batch_size
+    batch_bytes = BYTES_PER_VALUE * once(graph, ("values", batch), lambda: _values(graph, batch))
+    if batch_bytes > limits.batch_bytes:
+        problems.append(
+            FieldProblem(
+                "model.layers",
+                f"take {batch_bytes:,} bytes for a batch of {batch} rows of {dataset.features} features, more than the "
+                f"limit of {limits.batch_bytes:,}; {_widest(graph)!r} takes most. A smaller training.batch_size takes "
+                "less",
+            )
+        )
+    if parameters == 0:
+        problems.append(FieldProblem("model.layers", "has no parameters to train: at least one linear layer is needed"))
+    if parameters > limits.parameters:
+        problems.append(
+            FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
+        )
+
+
+def check_normalization(graph: Graph, batch: int, shards: int, problems: list[FieldProblem], once: Once) -> None:
+    """Check that no layer normalizes over a single value, which is 0 afterwards whatever it was."""
+    layers = once(graph, "normalizing", lambda: normalizing(graph))
+    single = [name for name, values in normalized_values(graph, batch, shards, layers).items() if values == 1]
+    if single:
+        problems.append(
+            FieldProblem(
+                "training.batch_size",
+                f"of {batch} rows has {shards} shards, so that {', '.join(single)} normalizes one value of each "
+                f"feature: must be at least {2 * shards}, or training.shards at most {max(1, batch // 2)}",
+            )
+        )
+
+
+def parameters_of(graph: Graph) -> int:
+    """Number of the trained parameters."""
+    return sum(prod(declaration.shape) for declaration in graph.parameters() if not declaration.statistic)
+
+
+def _values(graph: Graph, batch: int) -> int:
+    """Number of all values of a forward pass."""
+    return sum(prod(shape) for shape in graph.shapes(batch).values())
+
+
+def _widest(graph: Graph) -> str:
+    """The layer with the most values."""
+    shapes = graph.shapes()
+    return max(graph.nodes, key=lambda name: prod(shapes[name]))
