@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from core.metrics.labels.roc_auc import ROCAUC
 from service.analysis.measures import calibration, probabilities
 from service.analysis.predicted.rankings import roc
-from service.analysis.style import BLUE, DPI, GREEN, GREY, ORANGE, VERMILION, plain, style_axes
+from service.analysis.style import BLUE, DPI, GREEN, GREY, ORANGE, VERMILION, number_axes, plain, style_axes
 from service.visible_text import visible
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ OTHER_COLORS = (GREEN, VERMILION, GREY)  # of other losses, in turn
 DASHES = ("-", "--", ":", "-.")  # of the groups of one loss
 MARKERS = ("o", "s", "^", "D")
 OF_LABELS = ("train/active_fraction", "active: training samples with a non-zero gradient", "share, mean per epoch")
-OF_VALUES = ("val/mean_absolute_error", "validation mean absolute error", "in the targets' own units")
+ERROR, R2 = "val/mean_absolute_error", "val/r2"
+OF_VALUES = {
+    ERROR: ("validation mean absolute error", "in the targets' own units"),
+    R2: ("validation R²", "share of the variance"),
+}
 OF_WEIGHTS = ("weights/norm", "norm of the weights", "Euclidean norm")
 RATES = np.linspace(0, 1, 201)
 MARGIN_BINS = 40
@@ -75,7 +79,9 @@ def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values
     looks = _looks([group.loss for group in groups])
     tasks = {replica.task for group in groups for replica in group.replicas}
     courses, ends = figure.subplots(2, 3)
-    shown = ((metric, *_words(metric)), OF_VALUES if "regression" in tasks else OF_LABELS, OF_WEIGHTS)
+    beside = R2 if metric == ERROR else ERROR
+    second = (beside, *OF_VALUES[beside]) if "regression" in tasks else OF_LABELS
+    shown = ((metric, *_words(metric)), second, OF_WEIGHTS)
     for axes, (name, heading, unit) in zip(courses, shown, strict=True):
         style_axes(axes, heading, "epoch", unit)
         for group, look in zip(groups, looks, strict=True):
@@ -90,13 +96,16 @@ def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values
     figure.legend(handles=courses[2].lines, frameon=False, loc="outside lower center", ncols=min(columns, len(groups)))
     _draw_predictions(ends[0], ends[1], groups, looks, tasks)
     _draw_values(ends[2], values, metric, by)
+    for axes in (*courses, *ends):
+        if axes.axison:
+            number_axes(axes)
     return figure
 
 
 def _words(metric: str) -> tuple[str, str]:
     """Return title and unit of a metric of the validation rows."""
     name = metric.removeprefix("val/")
-    words = {"r2": "R²", "f1": "F1"}.get(name, name.replace("_", " "))
+    words = {"r2": "R²", "f1": "F1", "root_mean_squared_error": "RMSE"}.get(name, name.replace("_", " "))
     return f"validation {words}", "share of rows" if name == "accuracy" else words
 
 
@@ -144,7 +153,9 @@ def _zoom(axes: Axes) -> None:
     values = np.concatenate([course[len(course) // 10 :] for course in courses])
     values = values[np.isfinite(values)]
     if len(values):
-        space = max(0.02 if values.min() >= 0 and values.max() <= 1 else 0, 0.1 * (values.max() - values.min()))
+        space = max(
+            0.02 * values.max() if values.min() >= 0 and values.max() <= 1 else 0, 0.1 * (values.max() - values.min())
+        )
         low, high = values.min() - space, values.max() + space
         if values.min() >= 0:
             low = max(0, low)
@@ -153,8 +164,12 @@ def _zoom(axes: Axes) -> None:
 
 
 def _draw_margins(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
-    several = all(replica.task == "classification" for group in groups for replica in group.replicas)
-    across = "score of the true class − best other score" if several else "score, with the sign of the true label"
+    several = {replica.task == "classification" for group in groups for replica in group.replicas}
+    across = {
+        (True,): "score of the true class − best other score",
+        (False,): "score, with the sign of the true label",
+        (False, True): "score of the true class − best other score;\nof one score: with its sign",
+    }[tuple(sorted(several))]
     style_axes(axes, "margins", across, "share of validation rows")
     found = [np.concatenate([replica.margins for replica in group.replicas]) for group in groups]
     least, most = np.quantile(np.concatenate(found), MARGINS_SHOWN)
@@ -234,7 +249,7 @@ def _draw_largest_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_L
     shares = np.linspace(0, 1, 201)
     for group, look in zip(groups, looks, strict=True):
         sizes = np.stack([np.quantile(np.abs(replica.errors), shares) for replica in group.replicas])
-        label = f"median {written(sizes[:, 100], 3)}"
+        label = f"median {in_units(sizes[:, 100])}"
         axes.plot(shares, sizes.mean(axis=0), color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
     axes.set(xlim=(0, 1.02), ylim=(0, None))
     axes.legend(frameon=False, fontsize=9, loc="upper left")
@@ -255,7 +270,6 @@ def _draw_values(axes: Axes, values: Sequence[Values], metric: str, by: str) -> 
             means, places, xerr=spreads, fmt="o", color=look.color, capsize=3, markersize=5, label=plain(loss)
         )
     axes.set_yticks(range(len(settings)), [_tick(setting) for setting in settings], fontsize=8)
-    axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(len(settings) - 0.5, -0.5)
 
 
@@ -272,3 +286,9 @@ def written(values: Numbers, digits: int) -> str:
     """Return mean and sample standard deviation, "0.960 ± 0.004", or the value if there is only one."""
     spread = f" ± {deviation(values):.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"
+
+
+def in_units(values: Numbers) -> str:
+    """Return mean and sample standard deviation of values of any size, "4.13e-06 ± 2.1e-07"."""
+    spread = f" ± {deviation(values):.2g}" if len(values) > 1 else ""
+    return f"{values.mean():.3g}{spread}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.analysis.style import BLUE, ORANGE, panels, style_axes
+from service.analysis.style import BLUE, ORANGE, number_axes, panels, style_axes
 from workers.data.arrow import nulls_of, values_of
 from workers.data.splitting import steps_per_epoch
 from workers.job.computation import Computation
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 60  # of the band of training; each is the range of consecutive steps
 FEW_EPOCHS = 30
+LEGEND = 0.5  # inches below the panels
 LARGEST_RATIO = 1e4  # of the largest and smallest value on a logarithmic scale
 # Metrics that are drawn beside the loss, with a title and a unit.
 _ACCURACY = ("accuracy", "accuracy", "share of samples")
@@ -52,16 +53,23 @@ def draw_learning_curves(
     steps_of_epoch = steps_per_epoch(train_rows, job.training.batch_size)
     task = Computation.of(job, dataset, train_rows).task
     of = "" if kept is None else f" (kept parameters: step {kept:,})"
-    figure, (first, *others) = panels(f"{name}: learning curves{of}", [2.9] * (1 + len(SHOWN[task])), 2.5)
+    # A smooth loss has a gradient at every sample.
+    always = _series(history, "train/active_fraction")[1]
+    shown = [each for each in SHOWN[task] if each != _ACTIVE or (always < 1).any()]
+    title = f"{name}: learning curves{of}"
+    figure, (first, *others) = panels(title, [2.9] * (1 + len(shown)), 2.5, names=(0, LEGEND))
     style_axes(first, "loss", "epoch", f"{job.loss.type} loss per sample")
     _draw(first, history, ("train/data_loss", "val/loss"), steps_of_epoch, kept)
     _scale(first, [_series(history, name)[1] for name in ("train/data_loss", "val/loss")])
-    for axes, (metric, title, unit) in zip(others, SHOWN[task], strict=True):
+    for axes, (metric, title, unit) in zip(others, shown, strict=True):
         names = f"train/{metric}", f"val/{metric}"
         style_axes(axes, title, "epoch", unit)
         _draw(axes, history, names, steps_of_epoch, kept)
-        _limit(axes, np.concatenate([_series(history, each)[1] for each in names]))
-    first.legend(frameon=False, fontsize=9, loc="upper right")
+        _limit(axes, np.concatenate([_series(history, each)[1] for each in names]), share="error" not in metric)
+    lines = {str(line.get_label()): line for line in first.get_legend_handles_labels()[0]}
+    figure.legend(handles=list(lines.values()), frameon=False, fontsize=9, loc="lower center", ncols=2)
+    for axes in (first, *others):
+        number_axes(axes)
     return figure
 
 
@@ -111,12 +119,12 @@ def _draw_range(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64
     axes.fill_between(epochs, lowest, highest, color=BLUE, alpha=0.2, linewidth=0, label="range of batches")
 
 
-def _limit(axes: Axes, values: NDArray[np.float64]) -> None:
-    """Show 0 to 1 for shares. Otherwise leave out values of the first epochs that are far from the rest."""
+def _limit(axes: Axes, values: NDArray[np.float64], *, share: bool) -> None:
+    """Show 0 to 1 for shares from 0 to 1. Otherwise leave out values of the first epochs that are far from the rest."""
     values = values[np.isfinite(values)]
     if not len(values):
         return
-    if values.min() >= 0 and values.max() <= 1:
+    if share and values.min() >= 0 and values.max() <= 1:
         axes.set_ylim(-0.02, 1.02)
         return
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from service.visible_text import visible
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # The colour-blind safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 DPI = 100
+SMALLEST_DIFFERENCE = 1e-3  # of the numbers of an axis, relative to the numbers
 CHARACTERS_PER_INCH = 8  # in a title
 
 
@@ -29,7 +31,7 @@ def panels(
     `names` is the space in inches for tick labels to the left of the first axes, and below the last row. All positions
     are fixed, since automatic layout takes more than half of the drawing time.
     """
-    first, between, right, bottom, above = 0.7 + names[0], 0.75, 0.2, 0.55 + names[1], 0.95
+    first, between, right, bottom, above = 0.85 + names[0], 0.95, 0.25, 0.55 + names[1], 0.95
     width = first + sum(widths) + between * (len(widths) - 1) + right
     lines = wrap(visible(title), int(width * CHARACTERS_PER_INCH))
     whole = width, bottom + rows * height + (rows - 1) * above + 0.55 + 0.2 * len(lines)
@@ -58,6 +60,21 @@ def label_axes(axes: Axes, title: str, across: str, up: str) -> None:
     axes.set_title(title, fontsize=10, loc="left", y=1)  # automatic placement is slow
     axes.set_xlabel(across)
     axes.set_ylabel(up)
+
+
+def number_axes(axes: Axes) -> None:
+    """Write few numbers along the axes, and powers of ten where they are long. The limits must be set before."""
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if isinstance(axis.get_major_formatter(), ScalarFormatter):
+            axis.get_major_locator().set_params(nbins=5)
+            # Differences under "+1e6" are easily taken for the values: only for numbers that differ in late digits.
+            differ = abs(high - low) > SMALLEST_DIFFERENCE * max(abs(low), abs(high))
+            name: Literal["x", "y"] = "x" if axis is axes.xaxis else "y"
+            axes.ticklabel_format(
+                axis=name, style="sci", scilimits=(-3, 4), useMathText=True, useOffset=False if differ else None
+            )
+    # The power of ten of the vertical axis stands where the title would be.
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=10, y=1.06)
 
 
 def plain(text: str) -> str:

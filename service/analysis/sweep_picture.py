@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core import from_spec, to_spec
 from service.analysis.comparison_figure import Group, Values, draw_comparison
 from service.analysis.replica import read_replica
+from service.analysis.style import shortened
 from workers.job.metrics import HIGHER_IS_BETTER
 from workers.record.selection import is_better
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 SEED = "training.seed"
 MOST_SETTINGS = 10
-LONGEST_SETTING = 40  # characters
+LONGEST_SETTING, LONGEST_LABEL = 40, 90  # characters
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,27 @@ def draw_sweep(name: str, metric: str, members: Sequence[Member]) -> Figure | No
     groups = []
     for loss, group in best.items():
         words = _words(group[0], fields)
-        groups.append(Group(f"{loss}, {words}" if words else loss, loss, [_read(member) for member in group]))
+        label = shortened(f"{loss}, {words}" if words else loss, LONGEST_LABEL)
+        groups.append(Group(label, loss, [_read(member) for member in group]))
     values = _values(list(by_overrides.values()), fields, metric)
     title = f"{name}: the best settings of each loss by {metric}, kept parameters"
-    return draw_comparison(title, groups, values, metric=metric, by=", ".join(fields))
+    return draw_comparison(title, groups, values, metric=metric, by=", ".join(fields) or "loss")
 
 
 def _values(groups: Sequence[Sequence[Member]], fields: Sequence[str], metric: str) -> list[Values]:
     """Return the values of the groups in their order; only those with the best settings, if there are many."""
     ranked = sorted(groups, key=_mean, reverse=metric in HIGHER_IS_BETTER)
-    shown = set(list(dict.fromkeys(_words(group[0], fields) for group in ranked))[:MOST_SETTINGS])
+    shown = set(list(dict.fromkeys(_setting(group[0], fields) for group in ranked))[:MOST_SETTINGS])
     return [
         Values(words, _loss(group[0]), [member.value for member in group])
         for group in groups
-        if (words := _words(group[0], fields)) in shown
+        if (words := _setting(group[0], fields)) in shown
     ]
+
+
+def _setting(member: Member, fields: Sequence[str]) -> str:
+    """Return the settings except loss and seed, or the loss if nothing else varies."""
+    return _words(member, fields) if fields else shortened(_loss(member), LONGEST_SETTING)
 
 
 def _settings(member: Member) -> dict[str, Any]:
@@ -92,7 +99,8 @@ def _loss(member: Member) -> str:
     """Return the type of the loss, and its fields that differ from the default."""
     spec = member.subject.spec["loss"]
     usual = to_spec(from_spec("loss", {"type": spec["type"]}))
-    return " ".join([spec["type"], *(f"{field} {value}" for field, value in spec.items() if usual.get(field) != value)])
+    others = (f"{field} {_short(value)}" for field, value in spec.items() if usual.get(field) != value)
+    return " ".join([spec["type"], *others])
 
 
 def _words(member: Member, fields: Sequence[str]) -> str:
@@ -109,5 +117,7 @@ def _short(value: Any) -> str:
             return " ".join(_short(each) for each in value.values() if each is not None)
         case list():
             return " ".join(map(_short, value))
+        case float():
+            return f"{value:.6g}"
         case _:
             return str(value)

@@ -72,6 +72,10 @@ def roc(scores: Numbers, positive: Marks) -> tuple[Numbers, Numbers]:
 
 
 def _draw_roc(axes: Axes, scores: Numbers, positive: Marks, name: str, color: str) -> None:
+    if positive.all() or not positive.any():
+        which = "every row has it" if positive.any() else "no row has it"
+        axes.plot([], [], color=color, label=f"no AUC, {which}: {name}")
+        return
     area = ROCAUC().value(scores[:, None], positive.astype(np.int64))
     axes.plot(*roc(scores, positive), color=color, linewidth=1.5, label=f"AUC {area:.4f}: {name}")
 
@@ -79,9 +83,10 @@ def _draw_roc(axes: Axes, scores: Numbers, positive: Marks, name: str, color: st
 def _draw_precision(axes: Axes, scores: Numbers, positive: Marks, name: str, color: str) -> None:
     hits, others = positives_at_least(scores, positive)
     average = AveragePrecision().value(scores[:, None], positive.astype(np.int64))
+    words = f"AP {average:.4f}" if positive.any() else "no AP, no row has it"
     axes.axhline(positive.mean(), color=color, linestyle="--", linewidth=1)
     if positive.any():
         recall, precision = hits / hits[-1], hits / (hits + others)
         # The precision of each score holds for the recall gained there, as average precision counts it.
         axes.step(np.append(0, recall), np.append(precision[0], precision), color=color, linewidth=1.5, where="pre")
-    axes.plot([], [], color=color, label=f"AP {average:.4f}: {name}")
+    axes.plot([], [], color=color, label=f"{words}: {name}")

@@ -9,7 +9,7 @@ import numpy as np
 from core.metrics.values.mean_absolute_error import MeanAbsoluteError
 from core.metrics.values.r2 import R2
 from core.metrics.values.root_mean_squared_error import RootMeanSquaredError
-from service.analysis.style import BLUE, ORANGE, VERMILION, panels, plain, shortened, style_axes
+from service.analysis.style import BLUE, ORANGE, VERMILION, number_axes, panels, plain, shortened, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_TARGETS = 4
 FEWEST_BINS, MOST_BINS = 10, 40
+FAR = 8.0  # times the distance of the quartiles
 LONGEST_NAME = 11  # characters
 CLEAR_ROWS = 300  # with more, dots are transparent
 
@@ -66,39 +67,47 @@ def _draw_pairs(axes: Axes, pair: NDArray[np.float64], title: str) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.2 * (high - low))
     axes.legend(frameon=False, fontsize=9, loc="upper left")
-    _number(axes)
+    number_axes(axes)
 
 
 def _draw_residuals(axes: Axes, pair: NDArray[np.float64], title: str) -> None:
     style_axes(axes, title, "predicted value", "predicted − true value")
     _dots(axes, pair[0], pair[0] - pair[1])
     axes.axhline(0, color="0.3", linestyle="--", linewidth=1)
-    _number(axes)
+    number_axes(axes)
 
 
 def _draw_errors(axes: Axes, pair: NDArray[np.float64], title: str) -> None:
     style_axes(axes, title, "predicted − true value", "rows")
     errors = pair[0] - pair[1]
-    counts, edges = np.histogram(errors, int(np.clip(len(errors) ** 0.5, FEWEST_BINS, MOST_BINS)))
+    inside = _inside(errors)
+    counts, edges = np.histogram(inside, int(np.clip(len(errors) ** 0.5, FEWEST_BINS, MOST_BINS)))
     axes.stairs(counts, edges, fill=True, color=BLUE)
     # The lines end below the legend.
-    axes.axvline(0, ymax=0.72, color="0.3", linestyle="--", linewidth=1)
-    axes.axvline(errors.mean(), ymax=0.72, color=ORANGE, label=f"mean {errors.mean():.4g}")
+    axes.axvline(0, ymax=0.64, color="0.3", linestyle="--", linewidth=1)
+    axes.axvline(errors.mean(), ymax=0.64, color=ORANGE, label=f"mean {errors.mean():.4g}")
+    axes.set_xlim(*_with_space(edges[0], edges[-1]))  # without a mean that outliers move far away
     median = float(np.median(errors))
-    axes.axvline(median, ymax=0.72, color=VERMILION, linestyle=":", label=f"median {median:.4g}")
+    axes.axvline(median, ymax=0.64, color=VERMILION, linestyle=":", label=f"median {median:.4g}")
+    if beyond := len(errors) - len(inside):
+        axes.plot([], [], " ", label=f"{beyond:,} row{'' if beyond == 1 else 's'} beyond")
     axes.legend(frameon=False, fontsize=9, loc="upper left")
-    axes.set_ylim(0, counts.max() / 0.7)
-    _number(axes)
+    axes.set_ylim(0, counts.max() / 0.62)
+    number_axes(axes)
+
+
+def _inside(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the errors without those that are so far from the others that a few bars would hold all."""
+    low, high = np.quantile(errors, (0.25, 0.75))
+    reach = FAR * (high - low)
+    return errors[(errors >= low - reach) & (errors <= high + reach)] if reach > 0 else errors
+
+
+def _with_space(low: float, high: float) -> tuple[float, float]:
+    space = 0.05 * (high - low)
+    return low - space, high + space
 
 
 def _dots(axes: Axes, across: NDArray[np.float64], up: NDArray[np.float64]) -> None:
     alpha = float(np.clip(CLEAR_ROWS / len(up), 0.03, 0.7))
     axes.plot(across, up, "o", color=BLUE, markersize=3.5, alpha=alpha, markeredgewidth=0)
-
-
-def _number(axes: Axes) -> None:
-    """Write few numbers, and powers of ten where they are long."""
-    axes.locator_params(nbins=5)
-    axes.ticklabel_format(style="sci", scilimits=(-3, 4), useMathText=True)
-    # The power of ten of the vertical axis stands where the title would be.
-    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=10, y=1.06)

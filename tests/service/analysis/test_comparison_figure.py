@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from service.analysis.comparison_figure import COLORS, Group, Values, draw_comparison, written
+from service.analysis.comparison_figure import COLORS, Group, Values, draw_comparison, in_units, written
 from service.analysis.measures import calibration, margins
 from service.analysis.replica import Replica
 from service.analysis.style import png
@@ -104,6 +104,8 @@ def test_jobs_without_validation_rows_are_drawn() -> None:
 def test_means_are_formatted_with_their_deviation() -> None:
     assert written(np.array([0.5]), 2) == "0.50"
     assert written(np.array([0.5, 0.7]), 3) == "0.600 ± 0.141"
+    assert in_units(np.array([0.5])) == "0.5"
+    assert in_units(np.array([5e-6, 7e-6])) == "6e-06 ± 1.4e-06"
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
@@ -150,7 +152,7 @@ def test_regressions_are_compared_by_their_errors(targets: int) -> None:
     found = [(each.scores - each.truth) / (each.truth.std(axis=0) if targets > 1 else 1) for each in group.replicas]
     assert legend(figure.axes[3]) == [f"median {np.median(np.concatenate(found)):.3g}"]
     assert ("standard deviations" in figure.axes[3].get_xlabel()) == (targets > 1)
-    assert legend(figure.axes[4]) == [f"median {written(np.array([np.median(abs(each)) for each in found]), 3)}"]
+    assert legend(figure.axes[4]) == [f"median {in_units(np.array([np.median(abs(each)) for each in found]))}"]
     assert figure.axes[5].containers[0].lines[0].get_xdata() == pytest.approx([0.6, -3])
     png(figure)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.analysis.pictures import Subject
+from service.analysis.style import png
 from service.analysis.sweep_picture import Member, draw_sweep
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job
 
@@ -73,6 +74,38 @@ def test_losses_with_different_options_are_separate(trained: Callable[..., Membe
     ]
     expected = ["hinge, lr 0.05, l2 0.5 (n = 1)", "hinge squared True, lr 0.05, l2 0.5 (n = 1)"]
     assert labels(draw_sweep("forms", "val/accuracy", members)) == expected
+
+
+def test_a_sweep_over_weights_of_the_loss_has_short_words_and_names_each(trained: Callable[..., Member]) -> None:
+    weights = [[0.5123456789012345, 1.9876543210987654, 1.25], [1.1234567890123456, 0.8765432109876543, 1.0]]
+    members = [
+        trained(0.9, **{"loss": {"type": "softmax", "class_weights": each}, "training.seed": seed})
+        for each in weights
+        for seed in (0, 1)
+    ]
+    figure = draw_sweep("weights", "val/accuracy", members)
+    first, second = "softmax class_weights 0.512346 1.98765 1.25", "softmax class_weights 1.12346 0.876543 1"
+    assert labels(figure) == [f"{first} (n = 2)", f"{second} (n = 2)"]
+    cut = [f"{words[:39]}…" if len(words) > 40 else words for words in (first, second)]
+    assert [" ".join(label.split()) for label in settings(figure)] == cut
+    assert figure is not None
+    assert figure.axes[5].get_ylabel() == "loss"
+    png(figure)
+    box = figure.legends[0].get_window_extent()
+    assert (box.x0 >= 0, box.x1 <= figure.bbox.x1) == (True, True)
+
+
+def test_a_long_legend_is_shortened_instead_of_cut_off(trained: Callable[..., Member]) -> None:
+    loss = {"type": "softmax", "class_weights": [0.5123456789, 1.9876543210, 1.2512345678], "label_smoothing": 1 / 81}
+    one = trained(0.9, **{"loss": loss, "optimizer.lr": 1 / 77, "regularization.l2": 1 / 7777})
+    figure = draw_sweep("weights", "val/accuracy", [one])
+    assert figure is not None
+    png(figure)
+    box = figure.legends[0].get_window_extent()
+    assert (box.x0 >= 0, box.x1 <= figure.bbox.x1) == (True, True)
+    (label,) = labels(figure)
+    assert label.startswith("softmax class_weights 0.512346 1.98765 1.25123 label_smoothing 0.0123457, lr 0.012987")
+    assert label.endswith("… (n = 1)")
 
 
 def test_of_many_settings_the_best_are_shown_in_the_order_of_the_sweep(trained: Callable[..., Member]) -> None:

@@ -72,9 +72,8 @@ whole = frame.round().astype(int)
 model = mlflow.pyfunc.load_model(sys.argv[1])
 mixed = whole.assign(a=frame.a)
 array = frame.to_numpy()
-given = {"frame": frame, "array": array, "single": frame.astype("float32"), "list": array.tolist()}
-whole_numbers = {"whole": whole, "whole array": whole.to_numpy(), "bytes": whole.astype("uint8")}
-given |= whole_numbers | {"mixed": mixed}
+given = {"frame": frame, "array": array, "single": frame.astype("float32"), "list": array.tolist(), "mixed": mixed}
+given |= {"whole": whole, "whole array": whole.to_numpy(), "bytes": whole.astype("uint8")}
 answers = {name: model.predict(rows)["scores"].tolist() for name, rows in given.items()}
 try:
     model.predict(frame.assign(label=1))
