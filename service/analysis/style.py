@@ -66,10 +66,10 @@ def number_axes(axes: Axes) -> None:
     """Write few numbers along the axes, and powers of ten where they are long. The limits must be set before."""
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if isinstance(axis.get_major_formatter(), ScalarFormatter):
-            axis.get_major_locator().set_params(nbins=5)
             # Differences under "+1e6" are easily taken for the values: only for numbers that differ in late digits.
             differ = abs(high - low) > SMALLEST_DIFFERENCE * max(abs(low), abs(high))
             name: Literal["x", "y"] = "x" if axis is axes.xaxis else "y"
+            axes.locator_params(axis=name, nbins=5)
             axes.ticklabel_format(
                 axis=name, style="sci", scilimits=(-3, 4), useMathText=True, useOffset=False if differ else None
             )
