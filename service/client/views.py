@@ -288,12 +288,13 @@ class RegisteredDataset(Dataset):
     warnings: list[FieldNote]
 
 
-class DatasetDetail(RegisteredDataset):
-    """A version of a dataset with its columns and statistics."""
+class DatasetDetail(Dataset):
+    """A version of a dataset with its columns and statistics, and what is allowed but may be a mistake."""
 
     columns: list[Column]
     target_columns: list[Column]
     statistics: Statistics | None
+    warnings: list[FieldNote]
     class_counts: list[int]
     versions: list[Version]
 

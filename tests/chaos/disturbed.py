@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.stack import Stack, digits_job, marked_processes, series_of, wait_until
@@ -12,7 +13,6 @@ from workers.record.history_files import read_history
 
 if TYPE_CHECKING:
     import random
-    from pathlib import Path
 
     from service.client import Client
     from service.client.views import Event
@@ -39,6 +39,15 @@ def job(epochs: int, **changes: Any) -> dict[str, Any]:
         max_restarts=1000,
         **changes,
     )
+
+
+def cpu_ticks(process: int) -> int:
+    """Processor time of a process; 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 @dataclass
@@ -96,6 +105,17 @@ class Bench:
     def processes(self, title: str) -> list[int]:
         """Ids of the processes of the stack whose command contains `title`."""
         return [int(process.split()[0]) for process in marked_processes(self.stack.mark) if title in process]
+
+    def trainer(self, job_id: str) -> int | None:
+        """The worker that computes most in 50 steps of a job; None if the job ends before.
+
+        A worker's title does not say whether it trains: after a request that it answers meanwhile, it is that of an
+        idle worker.
+        """
+        before = {worker: cpu_ticks(worker) for worker in self.processes("ray::Worker")}
+        if not before or not self.wait_for_step(job_id, self.step(job_id) + 50):
+            return None
+        return max(before, key=lambda worker: cpu_ticks(worker) - before[worker])
 
     def send(self, number: int, title: str, chance: random.Random, count: int = 1) -> list[int]:
         """Send a signal to up to `count` random processes with a title; return their ids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -47,11 +48,15 @@ def test_a_suspended_process_is_detected(bench: Bench, chance: random.Random, ro
     if title == SUPERVISOR and rounds == 1:
         pytest.skip("takes a minute: run `make chaos`")
     spec = job(epochs=300)
-    stopped: list[int] = []
-    while not stopped:  # on a busy machine, the job may end first
-        disturbed = bench.client.submit(spec)["id"]
-        bench.wait_for_step(disturbed, chance.randint(1, 600))
+    disturbed = bench.client.submit(spec)["id"]
+    bench.wait_for_step(disturbed, chance.randint(1, 600))
+    if title == SUPERVISOR:
         stopped = bench.send(signal.SIGSTOP, title, chance)
+    else:
+        stopped = [worker for worker in [bench.trainer(disturbed)] if worker is not None]
+        for worker in stopped:
+            os.kill(worker, signal.SIGSTOP)
+    assert stopped
     wait_until(
         lambda: bench.events(disturbed, "restarted"), PATIENCE, f"a restart after process {stopped} was suspended"
     )

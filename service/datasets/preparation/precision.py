@@ -19,7 +19,8 @@ COARSE = 1e-3
 def steps(statistics: Mapping[str, Any]) -> NDArray[np.float64]:
     """Return the largest step between neighbouring 32-bit numbers within the range of each column."""
     largest = np.maximum(np.abs(statistics["min"]), np.abs(statistics["max"])).astype(np.float32)
-    found: NDArray[np.float64] = np.spacing(largest).astype(np.float64)
+    # Towards zero, since there is no number above the largest one.
+    found: NDArray[np.float64] = largest.astype(np.float64) - np.nextafter(largest, np.float32(0))
     return found
 
 

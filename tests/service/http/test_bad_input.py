@@ -74,7 +74,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "a size of 0": ({"model.inputs": [8, 0]}, "model.inputs.1", ["must be at least 1, not 0"]),
     "a size that is not a number": ({"model.inputs": [8, "1"]}, "model.inputs.1", ["must be an integer, not '1'"]),
     "too many sizes": ({"model.inputs": [1] * 9}, "model.inputs", ["must have at most 8 entries, not 9"]),
-    "neither a number nor a list": ({"model.inputs": "8"}, "model.inputs", ["must be an integer, not '8'"]),
+    "neither a number nor a list": ({"model.inputs": "8"}, "model.inputs", ["must be an integer or a list, not '8'"]),
     "a window of the wrong size": (
         {"model.layers.0": {"type": "conv2d", "filters": 2, "kernel": [1, 0]}}, "model.layers.0.kernel.1",
         ["must be at least 1, not 0"],

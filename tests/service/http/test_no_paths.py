@@ -145,7 +145,8 @@ def test_errors_that_end_a_job(
 ) -> None:
     job = api.post("/v1/jobs", json=hinge_job()).json()["id"]
     error = fail(tmp_path)
-    owner: Any = SimpleNamespace(_spec=SimpleNamespace(data=SimpleNamespace(dataset="x")))
+    spec, assignment = SimpleNamespace(data=SimpleNamespace(dataset="x")), SimpleNamespace(replay=None)
+    owner: Any = SimpleNamespace(_spec=spec, assignment=assignment)
     events: list[Event] = [
         Noted("checkpoint_failed", {"message": text_of(full_disk(tmp_path))}),
         Supervision._meaning(owner, error),

@@ -95,7 +95,7 @@ fail-on = true
 ACCEPT_OTHERS = "Accept: text/event-stream, text/csv"
 
 
-pytestmark = pytest.mark.usefixtures("reading_here")
+pytestmark = [pytest.mark.usefixtures("reading_here"), pytest.mark.timeout(600)]  # one takes 20 s on an idle machine
 
 
 @pytest.fixture
