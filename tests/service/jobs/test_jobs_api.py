@@ -21,7 +21,7 @@ from workers.record.events import Evaluated
 JOB_FIELDS = {
     "id", "name", "experiment", "state", "reason", "spec", "progress", "metrics", "attempts", "created_at",
     "labels", "priority", "restarts", "started_at", "finished_at", "mlflow", "mlflow_problem", "params_sha256",
-    "sweep", "dataset", "kept", "verification", "task", "ranked_by",
+    "sweep", "dataset", "kept", "verification", "task", "positive_class", "ranked_by",
 }  # fmt: skip
 
 
