@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 MOST_SECONDS = 8.0  # from the signal; starting Ray, calls to a dead Ray and waiting for a lock can take minutes
-GRACE = 5.0  # seconds after which the guard does the same from outside, and again until it kills this process
+GRACE = 10.0  # seconds after which the guard does the same from outside; a busy machine may be late
 LOOK = 0.1  # seconds
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def _start_guard(reading: int) -> int:
     """Start a `service.guard`, which reads the numbers of signals there; returns from where they are read then."""
     numbers, writing = os.pipe()
     guard = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "service.guard", str(MOST_SECONDS + GRACE), str(GRACE)],
+        [sys.executable, "-m", "service.guard", str(MOST_SECONDS + GRACE)],
         stdin=reading,
         stdout=writing,
         env=child_environment(),
