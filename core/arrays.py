@@ -52,6 +52,11 @@ def ones(xp: Namespace, size: int, dtype: np.dtype[Any]) -> Array:
     return array
 
 
+def add_up_rows(xp: Namespace, rows: Array, out: Array) -> None:
+    """Write the sum of the rows of a matrix into `out`."""
+    xp.matmul(ones(xp, len(rows), rows.dtype), rows, out=out)
+
+
 def along_rows(vector: Array, array: Array) -> Array:
     """Return a vector (rows,) as a view that broadcasts along the first axis of `array` (rows, ...)."""
     return vector.reshape(vector.shape + (1,) * (array.ndim - 1))

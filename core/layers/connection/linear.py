@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from core.arrays import Array, Namespace, Shape, ones
+from core.arrays import Array, Namespace, Shape, add_up_rows
 from core.graph.node import (
     Gradients,
     Inputs,
@@ -85,7 +85,7 @@ class Linear(Layer):
             _multiply(xp, x.T, upstream, weight_gradient, workspace.get("weight_gradient"))
         for gradient in bias_gradient:
             if gradient is not None:
-                xp.matmul(ones(xp, len(upstream), upstream.dtype), upstream, out=gradient)
+                add_up_rows(xp, upstream, gradient)
 
 
 def _multiply(xp: Namespace, left: Array, right: Array, out: Array, transposed: Array | None) -> None:

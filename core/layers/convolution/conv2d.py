@@ -5,15 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from core.arrays import ones
-from core.graph.node import Kept, Layer, ParameterDeclaration
-from core.initializers.base import Initializer
-from core.initializers.he import He
-from core.initializers.zeros import Zeros
+from core.graph.node import ParameterDeclaration
 from core.kernels.im2row import Windows, matrix_of, pack, unpack
 from core.kernels.products import multiply
-from core.layers.convolution.window import Axis, Padding, axes_of
-from core.registry import hyperparameter
+from core.layers.convolution.convolution import Convolution
+from core.layers.convolution.window import Axis, axes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
 MORE = 1.5
 
 
-class Conv2d(Layer):
+class Conv2d(Convolution):
     """Images (batch, height, width, channels) to (batch, windows down, windows across, filters).
 
     Each output is the sum over a window of `x W`, plus b: weight W (kernel height, kernel width, channels / groups,
@@ -40,34 +36,11 @@ class Conv2d(Layer):
     """
 
     type: ClassVar[str] = "conv2d"
-    images: ClassVar[bool] = True
-    retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
-
-    filters: int = hyperparameter(doc="Number of channels of the output.", ge=1)
-    kernel: int | tuple[int, ...] = hyperparameter(doc="Height and width of a window, or one number for both.", ge=1)
-    stride: int | tuple[int, ...] = hyperparameter(default=1, doc="Distance between windows, likewise.", ge=1)
-    padding: Padding = hyperparameter(
-        default="valid",
-        doc='Zeros on each side, likewise; "valid" is none, and "same" gives as many windows as the image has pixels, '
-        "divided by the stride.",
-        ge=0,
-    )
-    dilation: int | tuple[int, ...] = hyperparameter(
-        default=1, doc="Distance between the pixels of a window, likewise.", ge=1
-    )
-    groups: int = hyperparameter(default=1, doc="Number of parts of the channels.", ge=1)
-    weight: Initializer = hyperparameter(default=He(), doc="Initializer of the weights.")
-    bias: Initializer | None = hyperparameter(
-        default=Zeros(), doc="Initializer of the biases, to which penalties do not apply; null for none."
-    )
-    penalized: bool = hyperparameter(default=True, doc="Whether penalties and weight decay apply to the weights.")
 
     def infer(self, *shapes: Shape) -> Shape:
         (x,) = shapes
         down, across = self._axes(x)
-        for name, count in (("channels", x[3]), ("filters", self.filters)):
-            if count % self.groups:
-                raise ValueError(f"conv2d needs {name} that {self.groups} groups divide, not {count}")
+        self.check_groups(x)
         return (x[0], down.count, across.count, self.filters)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
@@ -75,10 +48,7 @@ class Conv2d(Layer):
         x = shapes[0]
         down, across = self._axes(x)
         shape = (down.kernel, across.kernel, x[3] // self.groups, self.filters)
-        weight = ParameterDeclaration("weight", shape, self.weight, penalized=self.penalized)
-        if self.bias is None:
-            return (weight,)
-        return weight, ParameterDeclaration("bias", (self.filters,), self.bias, penalized=False)
+        return (ParameterDeclaration("weight", shape, self.weight, penalized=self.penalized), *self.biases())
 
     def multiply_adds(self, *shapes: Shape) -> int:
         (x,) = shapes
@@ -123,10 +93,7 @@ class Conv2d(Layer):
         x_gradient, weight_gradient, *bias_gradient = gradients
         if weight_gradient is not None:
             self._write_weight_gradient(xp, x, upstream, workspace, weight_gradient)
-        for gradient in bias_gradient:
-            if gradient is not None:
-                rows = upstream.reshape(-1, self.filters)
-                xp.matmul(ones(xp, len(rows), rows.dtype), rows, out=gradient)
+        self.write_bias_gradients(xp, upstream, bias_gradient)
         if x_gradient is not None:
             write = self._convolve_back if _can_be_mirrored(self._axes(x.shape)) else self._scatter_back
             write(xp, upstream, weight, workspace, x_gradient)

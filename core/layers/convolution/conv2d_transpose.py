@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
-from core.arrays import ones
-from core.graph.node import Kept, Layer, ParameterDeclaration
-from core.initializers.base import Initializer
-from core.initializers.he import He
-from core.initializers.zeros import Zeros
+from core.graph.node import ParameterDeclaration
 from core.layers.convolution.conv2d import Conv2d
+from core.layers.convolution.convolution import Convolution
 from core.layers.convolution.window import Padding, enlarged
 from core.registry import hyperparameter
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from core.graph.node import Gradients, Inputs, Workspace, WorkspaceDeclaration
 
 
-class Conv2dTranspose(Layer):
+class Conv2dTranspose(Convolution):
     """Images (batch, height, width, channels) to larger ones (batch, ..., ..., filters).
 
     Each pixel of the input adds a window of `x W` to the output, and b is added: weight W (kernel height, kernel width,
@@ -35,45 +33,26 @@ class Conv2dTranspose(Layer):
     """
 
     type: ClassVar[str] = "conv2d_transpose"
-    images: ClassVar[bool] = True
-    retains: ClassVar[frozenset[Kept]] = frozenset({"inputs"})
 
-    filters: int = hyperparameter(doc="Number of channels of the output.", ge=1)
-    kernel: int | tuple[int, ...] = hyperparameter(doc="Height and width of a window, or one number for both.", ge=1)
-    stride: int | tuple[int, ...] = hyperparameter(default=1, doc="Distance between windows, likewise.", ge=1)
     padding: Padding = hyperparameter(
         default="valid",
         doc='What is cut off on each side of the output, likewise; "valid" is nothing, and "same" leaves as many '
         "pixels as the input has, times the stride.",
         ge=0,
     )
-    dilation: int | tuple[int, ...] = hyperparameter(
-        default=1, doc="Distance between the pixels of a window, likewise.", ge=1
-    )
-    groups: int = hyperparameter(default=1, doc="Number of parts of the channels.", ge=1)
-    weight: Initializer = hyperparameter(default=He(), doc="Initializer of the weights.")
-    bias: Initializer | None = hyperparameter(
-        default=Zeros(), doc="Initializer of the biases, to which penalties do not apply; null for none."
-    )
-    penalized: bool = hyperparameter(default=True, doc="Whether penalties and weight decay apply to the weights.")
 
     def infer(self, *shapes: Shape) -> Shape:
         (x,) = shapes
         height, width = enlarged(
             self.type, x, kernel=self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
-        for name, count in (("channels", x[3]), ("filters", self.filters)):
-            if count % self.groups:
-                raise ValueError(f"conv2d_transpose needs {name} that {self.groups} groups divide, not {count}")
+        self.check_groups(x)
         return (x[0], height, width, self.filters)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:
         """Return weight and bias."""
         x = shapes[0]
-        weight = _convolution(self, x[3]).parameters(self.infer(x))
-        if self.bias is None:
-            return weight
-        return (*weight, ParameterDeclaration("bias", (self.filters,), self.bias, penalized=False))
+        return (*_convolution(self, x[3]).parameters(self.infer(x)), *self.biases())
 
     def multiply_adds(self, *shapes: Shape) -> int:
         (x,) = shapes
@@ -100,23 +79,11 @@ class Conv2dTranspose(Layer):
             convolution.forward(xp, (upstream, weight), x_gradient, workspace)
         if weight_gradient is not None:
             convolution.backward(xp, x, (upstream, weight), x, workspace, (None, weight_gradient))
-        for gradient in bias_gradient:
-            if gradient is not None:
-                rows = upstream.reshape(-1, self.filters)
-                xp.matmul(ones(xp, len(rows), rows.dtype), rows, out=gradient)
+        self.write_bias_gradients(xp, upstream, bias_gradient)
 
 
 @lru_cache(maxsize=256)  # a layer asks several times in each pass
 def _convolution(layer: Conv2dTranspose, channels: int) -> Conv2d:
     """Return the convolution whose gradient with respect to its images is `layer` for this number of channels."""
-    return Conv2d(
-        filters=channels,
-        kernel=layer.kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-        weight=layer.weight,
-        bias=None,
-        penalized=layer.penalized,
-    )
+    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
+    return Conv2d(**{**values, "filters": channels, "bias": None})
