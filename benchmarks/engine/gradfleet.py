@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -132,10 +132,14 @@ class Floor:
 
     def __init__(self, workload: Workload) -> None:
         self._lanes = Lanes(workload)
-        self._products = [list(self._of(workload, rows.stop - rows.start)) for rows in self._lanes.cut(workload.batch)]
+        self._products = [
+            list(self.products(workload, rows.stop - rows.start)) for rows in self._lanes.cut(workload.batch)
+        ]
 
     @staticmethod
-    def _of(workload: Workload, batch: int):
+    def products(workload: Workload, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield both operands of each product of so many rows, and where the result goes."""
+
         def random(*shape: int) -> np.ndarray:
             array = aligned_empty(shape, np.float32)
             array[...] = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

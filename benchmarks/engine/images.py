@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from benchmarks.engine.gradfleet import GradfleetStep, Lanes
+from benchmarks.engine.gradfleet import Floor, GradfleetStep, Lanes
 from benchmarks.engine.networks import ImageWorkload
 from core import (
     BATCH,
@@ -71,24 +71,13 @@ class ConvolutionStep:
         self._lanes.close()
 
 
-class ImageFloor:
+class ImageFloor(Floor):
     """The products of windows and weights of a step, as if the windows were already rows of a matrix."""
 
-    def __init__(self, workload: ImageWorkload) -> None:
-        self._lanes = lanes = Lanes(workload)
-        self._products = [
-            list(_bound(_products(workload, part.stop - part.start))) for part in lanes.cut(workload.batch)
-        ]
-
-    def _run(self, lane: int) -> None:
-        for left, right, out in self._products[lane]:
-            np.matmul(left, right, out=out)
-
-    def __call__(self) -> None:
-        self._lanes.run(self._run)
-
-    def close(self) -> None:
-        self._lanes.close()
+    @staticmethod
+    def products(workload: ImageWorkload, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield both operands of each product of so many images, and where the result goes."""
+        return _bound(_products(workload, batch))
 
 
 def _bound(shapes: list[tuple[int, int, int, bool]]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
