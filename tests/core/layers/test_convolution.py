@@ -42,9 +42,29 @@ def passes(layer, x, upstream_of):
     return plan.value("y").copy(), plan.gradient("x").copy(), parameters, gradients, upstream
 
 
+def passes_in_blocks(block, *arguments):
+    """Return the same with blocks of this size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(im2row, "BLOCK", block)
+        return passes(*arguments)
+
+
 def pairs(low, high):
     number = st.integers(low, high)
     return st.one_of(number, st.tuples(number, number))
+
+
+def geometries(size, padding):
+    """Random images, windows, groups and blocks; images and paddings up to these numbers."""
+    return {
+        "image": st.tuples(st.integers(1, 3), st.integers(1, size), st.integers(1, size)),
+        "kernel": pairs(1, 4),
+        "step": st.tuples(pairs(1, 3), pairs(1, 2)),
+        "padding": st.one_of(st.sampled_from(["valid", "same"]), pairs(0, padding)),
+        "groups": st.integers(1, 3),
+        "block": st.sampled_from([1, 40, 10**6]),
+        "seed": st.integers(0, 2**32),
+    }
 
 
 def both(number):
@@ -56,15 +76,7 @@ def normal(seed):
 
 
 @FEW
-@given(
-    image=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
-    kernel=pairs(1, 4),
-    step=st.tuples(pairs(1, 3), pairs(1, 2)),
-    padding=st.one_of(st.sampled_from(["valid", "same"]), pairs(0, 5)),
-    groups=st.integers(1, 3),
-    block=st.sampled_from([1, 40, 10**6]),
-    seed=st.integers(0, 2**32),
-)
+@given(**geometries(size=9, padding=5))
 def test_convolution_is_the_sum_over_windows(image, kernel, step, padding, groups, block, seed):
     stride, dilation = step
     channels, filters = 2 * groups, 3 * groups
@@ -87,9 +99,7 @@ def test_convolution_is_the_sum_over_windows(image, kernel, step, padding, group
         with pytest.raises(GraphError, match=r"conv2d has windows of \d+ in (height|width), but the image has"):
             passes(layer, x, normal(seed))
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(im2row, "BLOCK", block)
-        output, x_gradient, parameters, gradients, upstream = passes(layer, x, normal(seed))
+    output, x_gradient, parameters, gradients, upstream = passes_in_blocks(block, layer, x, normal(seed))
     weight, bias = parameters["y.weight"], parameters["y.bias"]
     expected = np.zeros((len(x), room[0] // sh + 1, room[1] // sw + 1, filters)) + bias
     padded_gradient, weight_gradient = np.zeros_like(padded), np.zeros_like(weight)
@@ -107,15 +117,7 @@ def test_convolution_is_the_sum_over_windows(image, kernel, step, padding, group
 
 
 @FEW
-@given(
-    image=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),
-    kernel=pairs(1, 4),
-    step=st.tuples(pairs(1, 3), pairs(1, 2)),
-    padding=st.one_of(st.sampled_from(["valid", "same"]), pairs(0, 3)),
-    groups=st.integers(1, 3),
-    block=st.sampled_from([1, 40, 10**6]),
-    seed=st.integers(0, 2**32),
-)
+@given(**geometries(size=5, padding=3))
 def test_transposed_convolution_adds_windows(image, kernel, step, padding, groups, block, seed):
     stride, dilation = step
     x = np.random.default_rng(seed).normal(size=(*image, 2 * groups))
@@ -135,9 +137,7 @@ def test_transposed_convolution_adds_windows(image, kernel, step, padding, group
         with pytest.raises(GraphError, match=r"conv2d_transpose has a (height|width) of \d+, of which a padding of"):
             passes(layer, x, normal(seed))
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(im2row, "BLOCK", block)
-        output, x_gradient, parameters, gradients, upstream = passes(layer, x, normal(seed))
+    output, x_gradient, parameters, gradients, upstream = passes_in_blocks(block, layer, x, normal(seed))
     weight, bias = parameters["y.weight"], parameters["y.bias"]
     assert weight.shape == (kh, kw, 3, 2 * groups)
     expected = np.zeros((len(x), *sizes, 3 * groups)) + bias
