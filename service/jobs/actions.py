@@ -81,8 +81,8 @@ def delete_job(session: Session, job_id: str) -> None:
     """Delete a job that has ended, with its metrics, events and attempts; its run in MLflow remains.
 
     Of many points, the scheduler removes the rest. A run that has not ended is recorded, so that the exporter ends it.
-    Raises NotFoundError, and ConflictError for a
-    job that has not ended or with which the rule of its sweep still compares others.
+    Raises NotFoundError, and ConflictError for a job that has not ended or with which the rule of its sweep still
+    compares others.
     """
     # On PostgreSQL writers run concurrently: with this lock no other transaction can add a row that refers to the job.
     session.execute(select(Job.id).where(Job.id == job_id).with_for_update())

@@ -28,7 +28,7 @@ MOST_SEEDS = 2**53  # so that a seed is an exact number in every JSON parser
 def draw(certificate: Certificate, directory: Path, count: int, seed: int | None) -> SampleView:
     """Choose at most `count` intervals whose first state is in `directory`, that of the certified job.
 
-    Without `seed`, nobody can know the choice before. Raises InvalidError if the certificate has nothing to replay.
+    Without `seed` the choice cannot be predicted. Raises InvalidError if the certificate has nothing to replay.
     """
     end = end_of(certificate)
     if not end:
