@@ -65,13 +65,12 @@ class ImageWorkload:
         return features, random.integers(0, self.classes, self.batch)
 
 
-def conv(filters: int, kernel: int, stride: int = 1, padding: int = 0, **place: Any) -> dict[str, Any]:
-    return {"type": "conv2d", "filters": filters, "kernel": kernel, "stride": stride, "padding": padding, **place}
+def conv(filters: int, kernel: int, stride: int = 1, padding: int = 0, **others: Any) -> dict[str, Any]:
+    return {"type": "conv2d", "filters": filters, "kernel": kernel, "stride": stride, "padding": padding, **others}
 
 
-def pool(kind: str, kernel: int, stride: int, padding: int = 0, **place: Any) -> dict[str, Any]:
-    sizes = {"kernel": kernel, "stride": stride, "padding": padding}
-    return {"type": f"{kind}_pool2d", **sizes, "ceil": True, **place}
+def pool(kind: str, kernel: int, stride: int) -> dict[str, Any]:
+    return {"type": f"{kind}_pool2d", "kernel": kernel, "stride": stride, "ceil": True}
 
 
 def linear(units: int) -> dict[str, Any]:
@@ -106,46 +105,20 @@ def nin() -> Layers:
 
 def resnet20() -> Layers:
     """With projections where the size changes."""
-    layers: Layers = [conv(16, 3, padding=1, bias=None), NORM, RELU | {"name": "start"}]
-    before = "start"
+    layers: Layers = [conv(16, 3, padding=1, bias=None), NORM, RELU]
     for stage, filters in enumerate((16, 32, 64)):
         for block in range(3):
-            name, stride = f"{stage}{block}", 2 if stage and not block else 1
-            layers += [
-                conv(filters, 3, stride, 1, bias=None, inputs=[before]),
-                NORM,
-                RELU,
-                conv(filters, 3, padding=1, bias=None),
-                NORM | {"name": f"{name}_body"},
-            ]
-            if stride > 1:
-                layers += [conv(filters, 1, stride, bias=None, inputs=[before]), NORM | {"name": f"{name}_shortcut"}]
-                before = f"{name}_shortcut"
-            layers += [{"type": "add", "inputs": [f"{name}_body", before]}, RELU | {"name": name}]
-            before = name
+            stride = 2 if stage and not block else 1
+            body = [conv(filters, 3, stride, 1, bias=None), NORM, RELU, conv(filters, 3, padding=1, bias=None), NORM]
+            shortcut = [conv(filters, 1, stride, bias=None), NORM] if stride > 1 else []
+            layers += [{"type": "residual", "layers": body, "shortcut": shortcut}, RELU]
     return [*layers, GLOBAL_MEAN, linear(10)]
 
 
-def inception(name: str, before: str, filters: tuple[int, ...]) -> Layers:
+def inception(*filters: int) -> dict[str, Any]:
     """Filters: 1 x 1; 3 x 3 reduced, 3 x 3; 5 x 5 reduced, 5 x 5; of the projection after the pool."""
-    one, to_three, three, to_five, five, projection = filters
-    ends = [f"{name}_{part}" for part in ("1x1", "3x3", "5x5", "pool")]
-    return [
-        conv(one, 1, inputs=[before]),
-        RELU | {"name": ends[0]},
-        conv(to_three, 1, inputs=[before]),
-        RELU,
-        conv(three, 3, padding=1),
-        RELU | {"name": ends[1]},
-        conv(to_five, 1, inputs=[before]),
-        RELU,
-        conv(five, 5, padding=2),
-        RELU | {"name": ends[2]},
-        pool("max", 3, 1, 1, inputs=[before]),
-        conv(projection, 1),
-        RELU | {"name": ends[3]},
-        {"type": "concat", "inputs": ends, "name": name},
-    ]
+    fields = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool")
+    return {"type": "inception"} | {f"filters_{field}": each for field, each in zip(fields, filters, strict=True)}
 
 
 INCEPTIONS: dict[str, tuple[int, ...]] = {
@@ -162,21 +135,17 @@ INCEPTIONS: dict[str, tuple[int, ...]] = {
 
 
 def one_inception() -> Layers:
-    stem = [conv(192, 1), RELU | {"name": "stem"}]
-    return [*stem, *inception("3a", "stem", INCEPTIONS["3a"]), GLOBAL_MEAN, linear(10)]
+    return [conv(192, 1), RELU, inception(*INCEPTIONS["3a"]), GLOBAL_MEAN, linear(10)]
 
 
 def googlenet() -> Layers:
     """Without the two auxiliary heads."""
     layers = [conv(64, 7, 2, 3), RELU, pool("max", 3, 2), LRN, conv(64, 1), RELU, conv(192, 3, padding=1), RELU, LRN]
-    layers.append(pool("max", 3, 2, name="pool2"))
-    before = "pool2"
+    layers.append(pool("max", 3, 2))
     for name, filters in INCEPTIONS.items():
-        layers += inception(name, before, filters)
-        before = name
+        layers.append(inception(*filters))
         if name in {"3b", "4e"}:
-            before = f"{name}_pooled"
-            layers.append(pool("max", 3, 2, name=before))
+            layers.append(pool("max", 3, 2))
     return [*layers, GLOBAL_MEAN, linear(1000)]
 
 
