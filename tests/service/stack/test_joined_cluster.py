@@ -23,6 +23,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     monkeypatch.setattr(joined_cluster, "connect", connect)
     monkeypatch.setattr(joined_cluster, "configure_ray", lambda **_: None)
+    monkeypatch.setattr("ray.shutdown", lambda: None)  # the cluster of the other tests stays
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
