@@ -75,6 +75,7 @@ def running(client: Client) -> Iterator[Job]:
     job.cancel().wait(timeout=60, raise_on_failure=False)
 
 
+@pytest.mark.timeout(600)
 def test_ray_accepts_only_processes_with_its_certificate(stack: Stack, running: Job, tmp_path: Path) -> None:
     """Without a certificate, the request would end the head node, and the job's attempt with it."""
     number, environment = head_node(stack)
