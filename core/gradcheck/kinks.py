@@ -24,7 +24,7 @@ APART = 16
 #: one-sided differences of fourth order lose more digits than central ones
 TOLERANCE_AT_KINKS = 1e-7
 #: errors of a one-sided difference, in units of the last place of the values, divided by the step
-UNITS = 16
+UNITS = 8
 DIRECTIONS = 3
 MOST_OUTPUTS = 256
 
