@@ -104,6 +104,8 @@ def _draw_weights(name: str, weights: NDArray[np.float32], labels: Sequence[str]
         title += f", channels 0 to {columns - 1} of {channels}"
         pictures = np.moveaxis(pictures[..., :columns], 3, 1).reshape(-1, *weights.shape[:2], 1)
         labels = [f"{label}: {channel}" for label in labels for channel in range(columns)]
+    if channels == 3:
+        title += " (grey: 0)"
     return _draw(f"{name}: weights of {title}", pictures, labels, min(columns, len(pictures)))
 
 

@@ -139,7 +139,9 @@ def test_the_filters_of_a_convolution_of_grey_images() -> None:
 def test_filters_of_colour_images_are_in_colour() -> None:
     model = model_of([Conv2d(2, kernel=5), Flatten(), Linear(3)], (8, 8, 3))
     weights = model.tensors["0_conv2d.weight"]
-    for number, pixels in enumerate(pictures(drawn(model), 5, 5)):
+    figure = drawn(model)
+    assert title(figure) == "a job: weights of 2 filters of 0_conv2d (grey: 0)"
+    for number, pixels in enumerate(pictures(figure, 5, 5)):
         assert np.allclose(pixels, weights[..., number] / np.abs(weights).max() / 2 + 0.5)
 
 
@@ -168,7 +170,7 @@ def test_the_number_of_pictures_is_bounded() -> None:
     figure = drawn(many)
     kept = [*range(10), *range(66, 96)]
     assert texts(figure.axes[0]) == [f"filter {number}" for number in kept]
-    assert title(figure) == "a job: weights of the 40 of 96 filters of 0_conv2d with the largest norms"
+    assert title(figure) == "a job: weights of the 40 of 96 filters of 0_conv2d with the largest norms (grey: 0)"
 
     deep = model_of([Conv2d(96, kernel=3), Flatten(), Linear(3)], (5, 5, 64))
     norms = np.sqrt((deep.tensors["0_conv2d.weight"].astype(np.float64) ** 2).sum(axis=(0, 1, 2)))
