@@ -58,7 +58,7 @@ def draw_activation_maps(name: str, trained: TrainedModel, dataset: DatasetInfo,
         title += f"; {len(layers)} of {len(kinds)} layers"
     figure, axes = panels(title, (WIDTH,), 1, names=(NAMES, 0), rows=begins + len(layers), above=0.15)
     if shape is not None:
-        _draw_image(axes[0], features[row[0]].reshape(shape))
+        _draw_image(axes[0], features[row[0]].astype(np.float32).reshape(shape))
     for axis, (layer, values) in zip(axes[begins:], maps.items(), strict=True):
         _draw_maps(axis, f"{shortened(layer, 20)}: {kinds[layer]}", values)
     for axis in axes:
@@ -99,14 +99,14 @@ def _in_words(found: Predictions) -> str:
     return f"{row} (true class {shortened(true, 20)}, predicted {shortened(predicted, 20)})"
 
 
-def _draw_image(axes: Axes, image: NDArray[np.generic]) -> None:
+def _draw_image(axes: Axes, image: NDArray[np.float32]) -> None:
     """Draw the image itself, before it is scaled: in colour if it has three channels."""
     if image.shape[2] == 3:
         low, high = float(image.min()), float(image.max())
         _label(axes, "image", image.shape, "3 channels, in colour", (low, high))
         _show(axes, 0, (image - low) / ((high - low) or 1.0))
     else:
-        _draw_maps(axes, "image", image.astype(np.float32))
+        _draw_maps(axes, "image", image)
 
 
 def _draw_maps(axes: Axes, name: str, values: NDArray[np.float32]) -> None:
@@ -125,7 +125,8 @@ def _show(
     axes: Axes, place: int, picture: NDArray[np.floating], limits: tuple[float | None, float | None] = (None, None)
 ) -> None:
     """Show a picture in one of the places of a row, of equal sizes."""
-    height, width = picture.shape[:2] / np.float64(max(picture.shape[:2]))
+    longest = max(picture.shape[:2])
+    height, width = (side / longest for side in picture.shape[:2])
     left = place * (1 + GAP)
     low, high = limits
     axes.imshow(picture, cmap="gray", vmin=low, vmax=high, extent=(left, left + width, 1 - height, 1))
