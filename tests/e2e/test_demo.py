@@ -35,7 +35,7 @@ def test_demo(tmp_path: Path) -> None:
     assert_no_process_left(mark)
     accuracy = {
         classifier: float(share)
-        for classifier, share in re.findall(r"((?:hinge|softmax)-(?:linear|hidden|cnn)) \D+3 \D+([\d.]+) ±", demo.stdout)
+        for classifier, share in re.findall(r"((?:hinge|softmax)-\w+) \D+3 \D+([\d.]+) ±", demo.stdout)
     }
     models = ("linear", "hidden", "cnn")
     assert set(accuracy) == {f"{loss}-{model}" for loss in ("hinge", "softmax") for model in models}, demo.stdout
