@@ -30,6 +30,7 @@ MOST_LAYERS, MOST_CHANNELS = 12, 10
 GAP = 0.1
 WIDTH = MOST_CHANNELS * (1 + GAP) - GAP
 NAMES = 1.55
+LONGEST_NAME = 32  # characters
 CAPTION = "Black is the smallest and white the largest value of a layer, over the channels that are shown."
 
 
@@ -60,7 +61,7 @@ def draw_activation_maps(name: str, trained: TrainedModel, dataset: DatasetInfo,
     if shape is not None:
         _draw_image(axes[0], features[row[0]].astype(np.float32).reshape(shape))
     for axis, (layer, values) in zip(axes[begins:], maps.items(), strict=True):
-        _draw_maps(axis, f"{shortened(layer, 20)}: {kinds[layer]}", values)
+        _draw_maps(axis, shortened(f"{layer}: {kinds[layer]}", LONGEST_NAME), values)
     for axis in axes:
         axis.set(xlim=(0, WIDTH), ylim=(0, 1))
     figure.text(0.12 / figure.get_figwidth(), 0.2 / figure.get_figheight(), CAPTION, fontsize=9)

@@ -191,6 +191,17 @@ def test_training_rows_are_drawn_if_none_are_for_validation(tmp_path: Path) -> N
     assert "maps of training row 0 (true class a," in drawn(subject).texts[0].get_text().replace("\n", " ")
 
 
+def test_the_longest_names_stay_beside_the_pictures(tmp_path: Path) -> None:
+    layers = [{"type": "conv2d_transpose", "filters": 2, "kernel": 3, "name": "n" * 64}, *CONVOLUTION[3:]]
+    figure = drawn(trained_on_images(tmp_path, layers))
+    axes = figure.axes[1]
+    (text,) = axes.texts
+    assert text.get_text().startswith("nnnnn")
+    extent = text.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 < axes.get_window_extent().x0
+
+
 def test_values_that_are_not_finite_do_not_set_the_limits(tmp_path: Path) -> None:
     subject = trained_on_images(tmp_path, CONVOLUTION)
     trained, found = predicted(subject)
