@@ -57,7 +57,9 @@ def request_of(certificate: Certificate, resources: dict[str, int], database: Tr
             )
         if dataset.rows != wanted.rows:
             raise InvalidError(
-                FieldProblem("dataset.rows", f"is {wanted.rows}, but the data with this digest have {dataset.rows} rows")
+                FieldProblem(
+                    "dataset.rows", f"is {wanted.rows}, but the data with this digest have {dataset.rows} rows"
+                )
             )
         reference = f"{dataset.name}@{dataset.version}"
     best = spec.get("checkpoints", {}).get("best")
