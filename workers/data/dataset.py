@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from core.tables.column import Column
 from workers.data.arrow import values_of
 from workers.data.integrity import digest_of, note_check, was_checked
 
@@ -37,7 +38,8 @@ class DatasetInfo:
     column. `features` is the width of a row, `dtype` the type of its stored numbers (a key of `FEATURE_TYPES`) and
     `shape` its shape as an image (height, width, channels), if it is one. Without classes each row has `targets`
     numbers instead. `splits` has the values of the split column, if there is one, in ascending order, with the number
-    of rows of each.
+    of rows of each. `columns` are those of the features if they have names, and cover a row from its first number to
+    its last.
     """
 
     path: str
@@ -49,13 +51,21 @@ class DatasetInfo:
     shape: tuple[int, ...] | None = None
     targets: int = 0
     splits: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Build from JSON that has the fields among others; missing fields have their defaults."""
         known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
-        shape = known.get("shape")
-        return cls(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})
+        shape, columns = known.get("shape"), known.get("columns", ())
+        return cls(
+            **known
+            | {
+                "classes": tuple(known["classes"]),
+                "shape": None if shape is None else tuple(shape),
+                "columns": tuple(map(Column.from_json, columns)),
+            }
+        )
 
 
 def schema_of(info: DatasetInfo) -> pa.Schema:
@@ -96,6 +106,11 @@ def open_truth(info: DatasetInfo) -> NDArray[Any]:
     """
     truth = _open(info, check=False)[1]
     return truth.reshape(-1, info.targets) if info.targets else truth
+
+
+def open_features(info: DatasetInfo) -> NDArray[Any]:
+    """Map the features alone, as `open_dataset` returns them. Like `open_truth`, it does not check the content."""
+    return _open(info, check=False)[0].reshape(-1, info.features)
 
 
 def first_other(values: NDArray[Any], allowed: Collection[float]) -> tuple[int, int, float] | None:
