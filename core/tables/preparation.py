@@ -208,7 +208,7 @@ class _Categories:
             else:
                 self.one_hot = True
                 # A code that has no place sets the first number to 0, which it is in any case.
-                targets.append(start + np.maximum(places, 0))
+                targets.append(start + np.maximum(places.astype(np.int64), 0))
                 values.append(places != NOWHERE)
             first += len(places)
         self.columns, self._firsts = _positions(columns), _positions(firsts)

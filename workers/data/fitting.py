@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.tables.preparation import NOWHERE, Preparation, Preparer
 from core.tables.treatments import NumberTreatment
@@ -12,8 +13,6 @@ from workers.data.scaling import Scaling, standardization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
 
     from core.tables.treatments import CategoryTreatment, Treatment
     from workers.data.splitting import Rows
