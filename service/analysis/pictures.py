@@ -81,7 +81,8 @@ def draw_pictures(subject: Subject) -> Pictures:
     if trained is not None:
         # One score of two classes is that of the second.
         names, shape = subject.names[-trained.outputs :], subject.dataset.shape
-        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, trained.model, names, shape))
+        if trained.preparer is None:  # prepared columns are no pixels
+            pictures.add("weight_templates.png", lambda: draw_weight_templates(name, trained.model, names, shape))
     if found is not None:
         _add_predictions(pictures, name, spec, found)
     return pictures

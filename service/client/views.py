@@ -327,6 +327,17 @@ class Layer(TypedDict):
     parameters: int
 
 
+class PreparedColumn(TypedDict):
+    """A column of a dataset, and the numbers that a model reads for it: `width` of them, from position `first` on."""
+
+    column: str
+    kind: str
+    prepared: str
+    first: int
+    width: int
+    names: list[str]
+
+
 class Preview(TypedDict):
     """What would run if a spec were submitted."""
 
@@ -335,6 +346,7 @@ class Preview(TypedDict):
     positive_class: str | None
     metrics: list[str]
     parameters: int
+    prepared: list[PreparedColumn]
     layers: list[Layer]
     train_rows: int
     validation_rows: int

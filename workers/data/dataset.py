@@ -38,8 +38,7 @@ class DatasetInfo:
     column. `features` is the width of a row, `dtype` the type of its stored numbers (a key of `FEATURE_TYPES`) and
     `shape` its shape as an image (height, width, channels), if it is one. Without classes each row has `targets`
     numbers instead. `splits` has the values of the split column, if there is one, in ascending order, with the number
-    of rows of each. `columns` are those of the features if they have names, and cover a row from its first number to
-    its last.
+    of rows of each. `columns` are those of a table; arrays and images have none.
     """
 
     path: str
@@ -53,19 +52,18 @@ class DatasetInfo:
     splits: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        known = {each.name: getattr(self, each.name) for each in fields(self)}
+        return known | {"classes": list(self.classes), "columns": [column.to_json() for column in self.columns]}
+
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Build from JSON that has the fields among others; missing fields have their defaults."""
         known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
-        shape, columns = known.get("shape"), known.get("columns", ())
-        return cls(
-            **known
-            | {
-                "classes": tuple(known["classes"]),
-                "shape": None if shape is None else tuple(shape),
-                "columns": tuple(map(Column.from_json, columns)),
-            }
-        )
+        shape = known.get("shape")
+        known["columns"] = tuple(map(Column.from_json, known.get("columns", ())))
+        return cls(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})
 
 
 def schema_of(info: DatasetInfo) -> pa.Schema:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.names import suggest
+from core.names import listed, suggest
 from core.tables.treatments import NumberTreatment
 from workers.data.dataset import DatasetError, open_features
 from workers.job.checks.problems import FieldProblem
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from workers.job.preparation import PrepareRule
     from workers.job.spec import JobSpec
 
-SHOWN = 20  # names in a message
 CHUNK = 2**20  # numbers that are looked at together
 
 OF_NUMBERS, OF_CATEGORIES = ("indicator", "clip", "log", "scale"), ("encode",)
@@ -65,7 +64,7 @@ def _misfits(rules: Sequence[PrepareRule], columns: Sequence[Column]) -> Iterato
         pattern = rules[number].columns[place]
         yield FieldProblem(
             f"data.prepare.{number}.columns.{place}",
-            f'no column matches "{pattern}"; the columns are {_listed(names)}{suggest(pattern, names[:1000])}',
+            f'no column matches "{pattern}"; the columns are {listed(names)}{suggest(pattern, names[:1000])}',
         )
     of_rule: dict[int, list[Column]] = {}
     for column, chosen in zip(columns, matches.rules, strict=True):
@@ -112,11 +111,10 @@ def _no_category(impute: Any, column: Column) -> str | None:
         return None
     if isinstance(impute, str) and impute in column.categories:
         return None
-    shown = ", ".join(f'"{category}"' for category in column.categories[:SHOWN])
-    more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
+    names = [f'"{category}"' for category in column.categories]
     return (
         f'is {impute!r}, but column {column.name!r} has categories: must be "most_frequent" or one of '
-        f"{shown or '(none)'}{more}"
+        f"{listed(names) or '(none)'}"
     )
 
 
@@ -189,8 +187,3 @@ def _check_alone(spec: JobSpec, treatments: Sequence[Treatment], problems: list[
         problems.append(FieldProblem("data.scale", message))
     if spec.data.augmentation:
         problems.append(FieldProblem("data.augmentation", f"changes images, but {why}: must be left out"))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
