@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-from core.tables.column import Column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from core.tables.column import Column
 
 Scale = Literal["standard", "minmax", "none"]
 Encoding = Literal["one_hot", "index"]
@@ -104,17 +104,16 @@ Treatment: TypeAlias = NumberTreatment | CategoryTreatment
 
 
 def treatment_json(treatment: Treatment) -> dict[str, Any]:
-    """Return a treatment as JSON."""
-    return {**asdict(treatment), "column": treatment.column.to_json()}
+    """Return the fields as JSON, without the column."""
+    return {field.name: getattr(treatment, field.name) for field in fields(treatment) if field.name != "column"}
 
 
-def treatment_from_json(document: Mapping[str, Any]) -> Treatment:
-    """Build a treatment from `treatment_json`."""
-    column = Column.from_json(document["column"])
+def treatment_from_json(document: Mapping[str, Any], column: Column) -> Treatment:
+    """Build the treatment of a column from `treatment_json`."""
     if column.kind == "category":
-        return CategoryTreatment(**{**document, "column": column})
+        return CategoryTreatment(column, **document)
     clip = document["clip"]
-    return NumberTreatment(**{**document, "column": column, "clip": None if clip is None else tuple(clip)})
+    return NumberTreatment(column, **{**document, "clip": None if clip is None else tuple(clip)})
 
 
 def _numbered(column: Column) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,7 +117,11 @@ def expected_categories(treatment: CategoryTreatment, values: Any, train: Any) -
     if treatment.impute == "most_frequent" and not absent:
         column = SimpleImputer(strategy="most_frequent").fit(column[train]).transform(column)
     elif treatment.impute not in {None, "most_frequent"}:
-        column = SimpleImputer(strategy="constant", fill_value=treatment.impute).fit(column[train]).transform(column)
+        column = (
+            SimpleImputer(strategy="constant", fill_value=treatment.impute, keep_empty_features=True)
+            .fit(column[train])
+            .transform(column)
+        )
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(column[train])
     places = [len(known) if isinstance(name, float) else known.index(name) for name in encoder.categories_[0]]
     expected = np.zeros((len(values), len(known) + 1))
@@ -168,7 +173,11 @@ def test_the_bits_of_a_row_depend_on_it_alone(table: Any, seed: int) -> None:
     columns, treatments, train = table
     raw = raw_of(columns)
     made = fit(tuple(treatments), raw, train)
-    saved = tuple(treatment_from_json(treatment_json(treatment)) for treatment in treatments)
+    documents = [json.loads(json.dumps(treatment_json(treatment))) for treatment in treatments]
+    saved = tuple(
+        treatment_from_json(document, treatment.column)
+        for document, treatment in zip(documents, treatments, strict=True)
+    )
     assert saved == tuple(treatments)
     expected = prepared(made, raw)
     rows = np.random.default_rng(seed).integers(0, len(raw), 40)

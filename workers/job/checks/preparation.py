@@ -52,7 +52,7 @@ def check_preparation(
         return None
     treatments = once(dataset, ("treatments", rules), lambda: treatments_of(data, columns))
     _check_logarithms(spec, dataset, treatments, problems, once)
-    _check_alone(spec, treatments, problems)
+    _check_alone(spec, dataset, treatments, problems)
     return treatments
 
 
@@ -175,7 +175,9 @@ def _first_not_above(limit: float, dataset: DatasetInfo, columns: range) -> tupl
     return None
 
 
-def _check_alone(spec: JobSpec, treatments: Sequence[Treatment], problems: list[FieldProblem]) -> None:
+def _check_alone(
+    spec: JobSpec, dataset: DatasetInfo, treatments: Sequence[Treatment], problems: list[FieldProblem]
+) -> None:
     """Check that nothing else changes rows that are prepared."""
     why = "data.prepare is given"
     for column in (treatment.column for treatment in treatments):
@@ -185,5 +187,5 @@ def _check_alone(spec: JobSpec, treatments: Sequence[Treatment], problems: list[
     if spec.data.scale is not None:
         message = f"scales numbers without missing values, but {why}: must be left out; data.prepare scales columns"
         problems.append(FieldProblem("data.scale", message))
-    if spec.data.augmentation:
+    if spec.data.augmentation and dataset.shape:  # rows that are no images are reported in any case
         problems.append(FieldProblem("data.augmentation", f"changes images, but {why}: must be left out"))
