@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# Bytes of stored or prepared rows that are worked on together: they fit into the level-two cache.
+# Bytes of rows, as float32 before they are prepared, that are worked on together: they and what is made of them fit
+# into the level-two cache.
 PIECE = 131_072
 
 # The smallest number above -1 in float32: log(1 + x) of it is finite.
@@ -64,7 +65,7 @@ class Preparer:
         raw_starts = _starts(treatment.column.width for treatment in preparation.treatments)
         starts = _starts(treatment.width for treatment in preparation.treatments)
         self.raw_width, self.width = raw_starts[-1], starts[-1]
-        self._count = max(1, PIECE // (4 * max(1, self.raw_width, self.width)))
+        self._count = max(1, PIECE // (4 * self.raw_width))
         self._numbers = _Numbers(preparation, raw_starts, starts)
         self._categories = _Categories(preparation, raw_starts, starts, self._count)
         self._buffers = _Buffers(self._count)
