@@ -49,7 +49,9 @@ class JobChecks:
                     dataset = snapshot_of(find_dataset(session, name))
                 except NotFoundError as error:
                     raise InvalidError(FieldProblem("data.dataset", str(error))) from None
-            self._datasets[name] = dataset, DatasetInfo.from_json(dataset)
+            info = DatasetInfo.from_json(dataset)
+            _check_numbers_alone(info)
+            self._datasets[name] = dataset, info
         return self._datasets[name]
 
 
@@ -63,6 +65,18 @@ def checked_resources(job: Job, change: ResourcesChange, settings: Settings) -> 
     resolved = resolve(spec, DatasetInfo.from_json(job.dataset), settings.limits).spec.resources
     _check_cluster_fits(resolved, settings)
     return resolved
+
+
+def _check_numbers_alone(info: DatasetInfo) -> None:
+    """Raise InvalidError for a dataset that must be prepared before a model can read it."""
+    for column in info.columns:
+        if column.kind == "category" or column.missing:
+            what = "has categories" if column.kind == "category" else "has missing values"
+            message = (
+                f"cannot be trained on yet: its column {column.source or column.name!r} {what}. Leave the column out "
+                "with `exclude` (--exclude) when you register the dataset"
+            )
+            raise InvalidError(FieldProblem("data.dataset", message))
 
 
 def _check_cluster_fits(resources: ResourcesSpec, settings: Settings) -> None:
