@@ -35,10 +35,11 @@ class DatasetInfo:
     """Description of a dataset.
 
     `path` is the Arrow file, `digest` the SHA-256 (hexadecimal) of its content: features, labels, class names and split
-    column. `features` is the width of a row, `dtype` the type of its stored numbers (a key of `FEATURE_TYPES`) and
-    `shape` its shape as an image (height, width, channels), if it is one. Without classes each row has `targets`
-    numbers instead. `splits` has the values of the split column, if there is one, in ascending order, with the number
-    of rows of each. `columns` are those of a table; arrays and images have none.
+    column; of a table that has other columns than numbers, or missing values, also its columns. `features` is the width
+    of a row, `dtype` the type of its stored numbers (a key of `FEATURE_TYPES`) and `shape` its shape as an image
+    (height, width, channels), if it is one. Without classes each row has `targets` numbers instead. `splits` has the
+    values of the split column, if there is one, in ascending order, with the number of rows of each. `columns` are
+    those of a table; arrays and images have none.
     """
 
     path: str
@@ -51,6 +52,11 @@ class DatasetInfo:
     targets: int = 0
     splits: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all features are numbers as the files have them, and none is missing."""
+        return all(column.kind == "number" and not column.part and not column.missing for column in self.columns)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON."""
