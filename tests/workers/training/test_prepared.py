@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from workers.data.dataset import open_dataset
 from workers.exchange.control import Command
 from workers.job.data import split_rows
 from workers.job.spec import JobSpec
+from workers.record.checkpoint import place_of
+from workers.record.events import Checkpointed
+from workers.training.assignment import End, Replay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +88,22 @@ def test_a_resumed_job_has_the_bits_of_one_that_was_not_stopped(tmp_path: Path, 
     outcome = train(begun, checkpoint=last_checkpoint(tmp_path / "two"))
     assert outcome.params_sha256 == expected[0]
     assert checkpoint_files(tmp_path / "two") == expected[2]
+
+
+def test_a_replayed_interval_ends_with_the_state_of_the_job(tmp_path: Path) -> None:
+    """As the verification of a certificate replays it, from a checkpoint of the job."""
+    dataset = passengers(tmp_path)
+    often = {"checkpoints": {"every_steps": 4, "keep": 9}}
+    given = assignment(table_job(**often), dataset, tmp_path / "one")
+    states = {event.step: event.state_sha256 for event in completed(given).events if isinstance(event, Checkpointed)}
+    start = place_of(given.directory, 4)
+    replay = Replay(given.job, given.computation_sha256, start, states[4])
+    again = replace(given, job="other", directory=tmp_path / "two", reported_step=4, until_step=8, replay=replay)
+    outcome = train(again, checkpoint=start)
+    assert outcome.finished == [End.REACHED]
+    assert {event.step: event.state_sha256 for event in outcome.events if isinstance(event, Checkpointed)} == {
+        8: states[8]
+    }
 
 
 def test_the_validation_rows_change_neither_statistics_nor_parameters(tmp_path: Path) -> None:
