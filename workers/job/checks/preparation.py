@@ -130,6 +130,8 @@ def _check_logarithms(
     once: Once,
 ) -> None:
     """Check that no logarithm is taken of a number that has none."""
+    if not any(rule.log for rule in spec.data.prepare):
+        return
     start = 0
     for treatment, rule in zip(treatments, match(spec.data.prepare, dataset.columns).rules, strict=True):
         columns = range(start, start + treatment.column.width)
