@@ -193,4 +193,4 @@ class FeatureColumn:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")

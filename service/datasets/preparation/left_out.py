@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COUNTS = "counts the rows"
 FEWEST_ROWS = 5  # of a table whose column 1, 2, 3 is taken for a count of the rows
-SOME_NUMBERS = 0.2  # share of the numbers in a column of categories that is worth a warning
+SOME_NUMBERS = 0.5  # share of the numbers in a column of categories that is worth a warning
 # Share of the numbers in a column without types at which its texts are taken for mistakes.
 MOSTLY_NUMBERS = 0.9
 

@@ -41,6 +41,7 @@ DIALECTS: dict[str, tuple[str, list[str]]] = {
     "semicolons": ("a;b;label\n1.5;2;x\n-3;1234;y\n", ["fields separated by semicolons"]),
     "tabs": ("a\tb\tlabel\n1.5\t2\tx\n-3\t1234\ty\n", ["fields separated by tabs"]),
     "bars": ("a|b|label\n1.5|2|x\n-3|1234|y\n", ["fields separated by vertical bars"]),
+    "single spaces": ('a "b" label\n1.5 2 x\n-3 1234 y\n', ["fields separated by spaces"]),
     "decimal commas": ("a;b;label\n1,5;2;x\n-3;1.234;y\n", ["fields separated by semicolons", "decimal commas"]),
     "quoted decimal commas": ('a,b,label\n"1,5",2,x\n-3,"1.234",y\n', ["decimal commas"]),
     "thousands": ('a,b,label\n1.5,2,x\n-3,"1,234",y\n', []),
