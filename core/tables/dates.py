@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 PARTS = ("year", "month", "day", "weekday", "seconds")
 
-# ISO 8601 with a full date; also with a space for the T, as databases write it.
+# ISO 8601 with a full date; also with a space for the T, as databases write it, or with 2026/01/31.
 _TIME = r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
 _ZONE = r"(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)"
-FORM = rf"[1-9][0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}({_TIME}{_ZONE}?)?"
+FORM = rf"[1-9][0-9]{{3}}(-[0-9]{{2}}-[0-9]{{2}}|/[0-9]{{2}}/[0-9]{{2}})({_TIME}{_ZONE}?)?"
 _FORM = re.compile(FORM)
 
 
@@ -39,7 +39,7 @@ def instant_of(value: Any) -> np.datetime64 | None:
         if _FORM.fullmatch(value) is None:
             return None
         try:
-            value = datetime.fromisoformat(value)
+            value = datetime.fromisoformat(value.replace("/", "-"))
         except ValueError:  # such as the 30th of February
             return None
     try:

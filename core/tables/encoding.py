@@ -63,15 +63,14 @@ def _array(values: Any) -> NDArray[Any]:
 def _column(column: Column, values: NDArray[Any]) -> NDArray[np.float32]:
     if column.kind == "category":
         return _codes(column, values)[:, None]
-    if column.width == 1:
-        return _numbers(column, values.reshape(len(values), -1) if values.ndim > 1 else values[:, None])
-    if values.dtype == np.object_ and values.ndim == 1:
+    if column.width > 1 and values.dtype == np.object_ and values.ndim == 1:
         rows = [np.asarray(row).reshape(-1) for row in values]
         for row, found in enumerate(rows):
             if len(found) != column.width:
                 raise _wrong(column, row, f"{counted(len(found), 'number')} and not {column.width}")
         values = np.array(rows)
-    return _numbers(column, values.reshape(len(values), -1))
+    # The width of no rows cannot be inferred.
+    return _numbers(column, values.reshape(len(values), -1 if len(values) else column.width))
 
 
 def _numbers(column: Column, values: NDArray[Any]) -> NDArray[np.float32]:

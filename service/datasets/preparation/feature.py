@@ -155,7 +155,8 @@ class FeatureColumn:
                 return self._category(array)
         if is_text(kind):
             return self._of_texts(rows, array)
-        return "number", matrix_of(rows, self.name, array, self.width, missing=self.way.may_miss)
+        matrix = matrix_of(rows, self.name, array, self.width, missing=self.way.may_miss)
+        return "number", matrix if self.way.typed or matrix.dtype != np.float64 else whole_if_all_are(matrix)
 
     def _category(self, array: pa.Array) -> tuple[Kind, NDArray[np.float32]]:
         return "category", self.categories.encode(array)[:, None]
@@ -192,4 +193,4 @@ class FeatureColumn:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")

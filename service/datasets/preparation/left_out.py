@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 COUNTS = "counts the rows"
 FEWEST_ROWS = 5  # of a table whose column 1, 2, 3 is taken for a count of the rows
+SOME_NUMBERS = 0.5  # share of the numbers in a column of categories that is worth a warning
 # Share of the numbers in a column without types at which its texts are taken for mistakes.
 MOSTLY_NUMBERS = 0.9
 
@@ -75,6 +76,17 @@ def _check(column: FeatureColumn, *, is_named: bool) -> None:
             "name the column in `categories` (--category); otherwise correct it, or leave it out with `exclude` "
             "(--exclude)"
         )
+
+
+def mixed(column: FeatureColumn) -> str | None:
+    """What makes a column of numbers one of categories, in words."""
+    text = column.first_text
+    if column.kind != "category" or column.way.as_category or text is None or _numbers(column) < SOME_NUMBERS:
+        return None
+    return (
+        f"column {column.name!r} has categories, since {text.text[:40]!r} is not a number. If it denotes a missing "
+        "value, remove it from the file, and register it again"
+    )
 
 
 def _numbers(column: FeatureColumn) -> float:

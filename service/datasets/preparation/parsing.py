@@ -51,6 +51,7 @@ def dates_in(texts: pa.Array) -> NDArray[np.datetime64] | None:
     texts = trimmed(texts)
     if not pc.all(pc.match_substring_regex(texts, f"^(?:{FORM})$")).as_py():
         return None
+    texts = pc.replace_substring(texts, "/", "-")
     for zone in (None, "UTC"):
         try:
             return instants_of(texts.cast(pa.timestamp("us", zone)))

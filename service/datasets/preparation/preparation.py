@@ -20,9 +20,9 @@ from service.datasets.preparation.chosen import ChosenColumns
 from service.datasets.preparation.class_names import published_names
 from service.datasets.preparation.columns import image_shape, type_name
 from service.datasets.preparation.finishing import finished
-from service.datasets.preparation.left_out import left_out
+from service.datasets.preparation.left_out import left_out, mixed
 from service.datasets.preparation.scanning import scan
-from service.datasets.preparation.warnings import label_warnings, precision_warnings
+from service.datasets.preparation.warnings import label_warnings, precision_warnings, warning
 from service.datasets.preparation.writing import write_dataset
 from service.datasets.readers.formats import open_reader
 from service.datasets.readers.reading import NoNumbersError
@@ -156,6 +156,7 @@ def _written(
         "statistics": statistics and _of_numbers(statistics, kept),
         "warnings": [
             *(label_warnings(label, classes, scanned.rows) if label is not None and not selection.classes else ()),
+            *(warning("features", words) for words in map(mixed, kept) if words is not None),
             *precision_warnings("features", kept, statistics),
             *precision_warnings("targets", columns.targets.columns, of_targets),
         ],

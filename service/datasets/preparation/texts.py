@@ -91,7 +91,8 @@ class Categories:
 
     def ordered(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """The categories in their own order, and the number of a category for each number from `encode`."""
-        usual = [text.lower() if are_booleans(self.seen) else text for text in self._codes]
+        booleans = are_booleans(self._codes)
+        usual = [text.lower() if booleans else text for text in self._codes]
         categories = tuple(in_order(set(usual)))
         position = {category: index for index, category in enumerate(categories)}
         return categories, np.array([position[text] for text in usual], np.float32)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLE_BYTES = 8 * 1024 * 1024
 SAMPLE_ROWS, SAMPLE_CELLS = 1000, 200_000
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# A space separates fields if nothing else does, since texts have spaces.
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
 # A number that has a decimal comma for sure: 1,234 may as well be one thousand.
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,(\d{1,2}|\d{4,})|0\d*,\d+|\d{4,},\d+|,\d+|\d{1,3}(\.\d{3})+,\d+)", re.ASCII)
 UNNAMED = re.compile(r"(Unnamed: \d+)?")
@@ -76,6 +77,8 @@ def dialect_of(path: Path) -> Dialect:
     delimiter = _delimiter(path, text)
     rows, first_line = _sample(path, text, delimiter, is_whole=is_whole)
     head = [name.strip() for name in rows[0]]
+    if all(re.fullmatch("'.+'", name) for name in head):
+        head = [name[1:-1] for name in head]
     check_count(path, len(head))
     has_header = _has_header(head, rows[1:])
     unnamed: tuple[str, ...] = ()
@@ -110,16 +113,16 @@ def _sample(path: Path, text: str, delimiter: str, *, is_whole: bool) -> tuple[l
 def _delimiter(path: Path, text: str) -> str:
     """What gives all of the first rows the same number of fields, as many as possible."""
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    ranks: dict[str, tuple[int, int, int, int]] = {}
+    ranks: dict[str, tuple[bool, bool, int, int, bool]] = {}
     for delimiter in dict.fromkeys([usual, *DELIMITERS]):
         rows: list[list[str]] = []
         with suppress(csv.Error):  # such as a field that has no end
             rows.extend(islice(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), 50))
         width = len(rows[0]) if rows else 0
-        others = set(DELIMITERS) - {delimiter}
+        others = set(DELIMITERS) - {delimiter, " "}
         odd = sum(bool(others & set(cell)) and number_of(cell, ",") is None for row in rows[:20] for cell in row[:200])
         is_even = width > 1 and all(len(row) == width for row in rows)
-        ranks[delimiter] = (is_even, width, -odd, delimiter == usual)
+        ranks[delimiter] = (is_even, delimiter != " ", width, -odd, delimiter == usual)
     return max(ranks, key=ranks.__getitem__, default=usual)
 
 

@@ -243,7 +243,7 @@ NUMBERS = st.one_of(
     st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr),
 )
 DATES = st.one_of(
-    st.sampled_from(["", "NA", "2024-02-29 12:30", "2024-01-31T23:59:59.25"]),
+    st.sampled_from(["", "NA", "2024-02-29 12:30", "2024-01-31T23:59:59.25", "2025/12/01"]),
     st.dates().filter(lambda date: date.year > 999).map(str),
 )
 
