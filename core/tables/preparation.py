@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from core.arrays import Array, take
+from core.tables.logarithm import log1p
 from core.tables.treatments import NumberTreatment, Treatment
 
 if TYPE_CHECKING:
@@ -179,14 +180,14 @@ class _Numbers:
             out[:, self._flags] = take(np, missing, self._flagged, flags, axis=1)
 
     def _take_logs(self, values: Array, buffers: _Buffers) -> None:
-        """Replace some columns by log(1 + x), computed in float64 so that the result is rounded correctly."""
+        """Replace some columns by log(1 + x), computed in float64 and rounded once."""
         count = len(self._logs)
         short = take(np, values, self._logs, buffers.array("short", len(values), count, np.float32), axis=1)
         np.maximum(short, LOWEST, out=short)
         long = buffers.array("long", len(values), count, np.float64)
         np.copyto(long, short)
-        np.log1p(long, out=long)
-        values[:, self._logs] = long
+        work = [buffers.array(f"work {part}", len(values), count, np.float64) for part in range(5)]
+        values[:, self._logs] = log1p(long, work)
 
 
 class _Categories:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from core.tables.treatments import (
     treatment_from_json,
     treatment_json,
 )
-from tests.workers.fixtures.tabular import Given, categories, numbers
+from tests.workers.fixtures.tabular import NAN, Given, categories, numbers
 from workers.data import fitting
 from workers.data.fitting import fit
 from workers.data.scaling import standardization
@@ -298,3 +299,19 @@ def test_names_and_words() -> None:
     assert CategoryTreatment(port, impute="most_frequent").names == ["port = C", "port = S"]
     assert CategoryTreatment(port, "index").names == ["port"]
     assert CategoryTreatment(port, "index").words == "index, 2 for other values"
+
+
+def test_nothing_is_allocated_after_the_first_rows() -> None:
+    columns = [numbers("a", [1.0, NAN, 3.0] * 5000), categories("b", ["x", None, "z"] * 5000)]
+    treatments = (NumberTreatment(columns[0].column, log=True, clip=(0, 9)), CategoryTreatment(columns[1].column))
+    raw, rows = raw_of(columns), np.arange(15_000)
+    preparer = Preparer(fit(treatments, raw, rows))
+    out = np.zeros((15_000, preparer.width), np.float32)
+    preparer.load(raw, rows, out)
+    tracemalloc.start()
+    try:
+        preparer.load(raw, rows, out)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 15_000 * 4  # buffers of NumPy that do not grow with the rows, but not even one number for each row
