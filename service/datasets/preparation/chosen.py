@@ -55,8 +55,11 @@ class ChosenColumns:
             {name: replace(way, decimal=decimals.get(name, "."), is_target=True) for name in targets}
         )
         # Text is read by its different values, of which there may be few.
+        is_typed = reader.typed and reader.is_table
         texts = [
-            name for name in features if reader.typed and reader.is_table and is_text(reader.schema.field(name).type)
+            name
+            for name in features
+            if (is_text(reader.schema.field(name).type) if is_typed else name in as_category and not reader.typed)
         ]
         self.categories = [*besides[len(targets) :], *texts]
         self.numbers = [name for name in [*features, *targets] if name not in set(texts)]

@@ -165,7 +165,8 @@ class FeatureColumn:
         if self.kind == "category":
             return self._category(array)
         texts = array.dictionary_decode() if pt.is_dictionary(array.type) else array
-        if not self.way.typed:
+        dates = dates_in(texts) if self.kind == "date" else None
+        if not self.way.typed and dates is None:
             numbers = numbers_in(texts, self.way.decimal)
             if numbers is not None:
                 return self._of_numbers(rows, numbers)
@@ -174,7 +175,8 @@ class FeatureColumn:
                 self.first_text = FirstText(text, partial(place, rows._replace(batch=None), self.name, row))
         if not self.way.may_miss:
             raise no_numbers(rows, self.name, array.type, self.first_text)
-        dates = dates_in(texts)
+        if dates is None:
+            dates = dates_in(texts)
         if dates is None:
             return self._category(array)
         return (None, None) if np.isnat(dates).all() else ("date", dates)

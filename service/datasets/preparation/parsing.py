@@ -15,8 +15,6 @@ from workers.data.arrow import values_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MISSING = pa.array(sorted(MISSING))
-
 
 def numbers_in(texts: pa.Array, decimal: str) -> NDArray[np.float64] | None:
     """The numbers that texts are, NaN for missing values; None if one of them is another text."""
@@ -70,7 +68,9 @@ def instants_of(dates: pa.Array) -> NDArray[np.datetime64]:
 def trimmed(texts: pa.Array) -> pa.Array:
     """Texts without spaces around them; null where they stand for a missing value."""
     texts = pc.utf8_trim_whitespace(texts)
-    return pc.if_else(pc.is_in(texts, _MISSING.cast(texts.type)), pa.scalar(None, texts.type), texts)
+    # Not a constant of the module: Arrow's allocator would reserve a gigabyte when it is imported.
+    missing = pa.array(sorted(MISSING), texts.type)
+    return pc.if_else(pc.is_in(texts, missing), pa.scalar(None, texts.type), texts)
 
 
 def whole_if_all_are(values: NDArray[np.float64]) -> NDArray[Any]:

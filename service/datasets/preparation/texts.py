@@ -30,6 +30,7 @@ class Categories:
     def __init__(self, *, typed: bool) -> None:
         self._typed = typed
         self._codes: dict[str, int] = {}
+        self._known: dict[str, int] = {}  # texts as they are in the file; not 0, which is looked up each time
         self._counts = np.zeros(0, np.int64)
         self._bytes = 0
         self.present = 0  # rows with a value
@@ -55,7 +56,14 @@ class Categories:
         else:
             encoded = column.dictionary_encode()
             values, indices = encoded.dictionary, encoded.indices
-        codes = np.array([*(self._code(value) for value in values.to_pylist()), np.nan], np.float32)
+        try:
+            texts = values.to_pylist()
+        except UnicodeDecodeError:
+            self.problem = "has a text that is not in UTF-8"
+            return np.full(len(column), np.nan, np.float32)
+        known = self._known.get
+        numbers = (known(text) or self._code(text) if type(text) is str else self._code(text) for text in texts)
+        codes = np.array([*numbers, np.nan], np.float32)
         found: NDArray[np.float32] = codes[indices.fill_null(len(values)).to_numpy()]
         self._counts = np.pad(self._counts, (0, len(self._codes) - len(self._counts)))
         present = found[~np.isnan(found)].astype(np.int64)
@@ -71,6 +79,8 @@ class Categories:
             return np.nan
         code = self._codes.get(text)
         if code is not None:
+            if type(value) is str and len(self._known) < MOST_CATEGORIES:
+                self._known[value] = code
             return code
         if self.problem is None:
             self._bytes += len(text.encode())

@@ -14,20 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pac
 
+from core.tables.texts import MISSING
 from service.datasets.files.opening import open_file, open_mapped
 from service.datasets.readers.dialect import dialect_of
 from service.datasets.readers.reader import Hints, Rows
 from service.datasets.readers.reading import check_columns, reading
+from workers.data.dataset import DatasetError
 from workers.machine.error_text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from service.datasets.readers.dialect import Dialect
 
 CHUNK_BYTES = 8 * 1024 * 1024  # also the maximum length of a line
 
+CONVERSION = "CSV conversion error"  # in Arrow's messages
 ROW = re.compile(r"Row #(\d+)")
 
 
@@ -43,6 +46,7 @@ class CsvReader:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
+        self._was_read = False
         self._first = dialect_of(files[0])
         self.schema: pa.Schema = pa.schema([(name, pa.string()) for name in self._first.names])
         index = {name: "is the first column and has no name" for name in self._first.unnamed[:1] if name == "column_1"}
@@ -51,21 +55,42 @@ class CsvReader:
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:
         """The rows of all files."""
         columns = [*numbers, *categories]
+        # Rows are read again where a column of numbers turned out to be one of text: all of its values are text then.
+        expected, self._was_read = frozenset() if self._was_read else frozenset(numbers), True
         for file in self._files:
             dialect = self._first if file == self._files[0] else dialect_of(file)
             check_columns(columns, dialect.names, file, self._files[0])
-            locate = partial(_line, file, dialect)
-            with _opened(file, dialect, columns) as reader:
-                start = 0
-                for batch in reader:
-                    arrays = batch.columns  # in the order of `columns`
-                    arrays[len(numbers) :] = [_plain(array) for array in arrays[len(numbers) :]]
-                    yield Rows(pa.record_batch(arrays, names=columns), file.name, start, locate)
-                    start += batch.num_rows
+            types = {name: pa.float64() if name in expected & dialect.numbers else pa.string() for name in columns}
+            for start, batch in _batches(file, dialect, types):
+                arrays = batch.columns  # in the order of `columns`
+                arrays[len(numbers) :] = [_plain(array) for array in arrays[len(numbers) :]]
+                yield Rows(pa.record_batch(arrays, names=columns), file.name, start, partial(_line, file, dialect))
+
+
+def _batches(file: Path, dialect: Dialect, types: Mapping[str, pa.DataType]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of a file, and the number of those before: with numbers, until one is no number, and then as text."""
+    start = 0
+    try:
+        with _opened(file, dialect, types) as reader:
+            for batch in reader:
+                yield start, batch
+                start += batch.num_rows
+    except DatasetError as error:
+        if CONVERSION not in str(error.__cause__):
+            raise
+    else:
+        return
+    read, start = start, 0
+    with _opened(file, dialect, dict.fromkeys(types, pa.string())) as reader:
+        for batch in reader:
+            new = batch.slice(max(0, read - start))
+            if new.num_rows:
+                yield start + batch.num_rows - new.num_rows, new
+            start += batch.num_rows
 
 
 @contextmanager
-def _opened(path: Path, dialect: Dialect, columns: Sequence[str]) -> Iterator[pac.CSVStreamingReader]:
+def _opened(path: Path, dialect: Dialect, types: Mapping[str, pa.DataType]) -> Iterator[pac.CSVStreamingReader]:
     with (
         reading(path, "CSV", lambda error: _message(error, path, dialect)),
         open_mapped(path) as file,
@@ -80,12 +105,11 @@ def _opened(path: Path, dialect: Dialect, columns: Sequence[str]) -> Iterator[pa
                 encoding=dialect.encoding.removesuffix("-sig"),
             ),
             parse_options=pac.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
-            # "NA" and "null" may be classes; an empty value is missing.
             convert_options=pac.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()),
-                include_columns=columns,
-                null_values=[""],
-                strings_can_be_null=True,
+                column_types=types,
+                include_columns=list(types),
+                null_values=sorted(MISSING),
+                strings_can_be_null=False,  # "NA" and "null" may be classes
                 check_utf8=False,  # the encoding is known
             ),
         ) as reader,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
-from core.tables.texts import number_of
+from core.tables.texts import MISSING, number_of
 from service.datasets.files.opening import open_file
 from service.datasets.readers.encodings import NAMES, UTF_8, WESTERN, encoding_of
 from service.datasets.readers.reading import check_count, check_names
@@ -27,14 +27,15 @@ SAMPLE_ROWS, SAMPLE_CELLS = 1000, 200_000
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
 # A number that has a decimal comma for sure: 1,234 may as well be one thousand.
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,(\d{1,2}|\d{4,})|0\d*,\d+|\d{4,},\d+|,\d+|\d{1,3}(\.\d{3})+,\d+)", re.ASCII)
-UNNAMED = re.compile(r"(Unnamed: \d+)?")
+PLAIN = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Dialect:
     """The form of a file; `first_line` is the number of lines before the first row.
 
-    `decimals` has the columns whose numbers have another decimal sign than a point.
+    `decimals` has the columns whose numbers have another decimal sign than a point, and `numbers` those that have
+    plain numbers in the first rows.
     """
 
     encoding: str
@@ -44,6 +45,7 @@ class Dialect:
     first_line: int
     decimals: Mapping[str, str]
     unnamed: tuple[str, ...]
+    numbers: frozenset[str]
 
     def notes(self) -> list[str]:
         """Return what is unusual about it, in words."""
@@ -89,8 +91,10 @@ def dialect_of(path: Path) -> Dialect:
         names, first_line = [f"column_{index + 1}" for index in range(len(head))], 0
     check_names(path, names)
     columns = list(zip(*(row for row in rows[has_header:] if len(row) == len(names)), strict=True))
-    decimals = dict.fromkeys(_with_decimal_commas(dict(zip(names, columns, strict=False))), ",")
-    return Dialect(encoding, delimiter, tuple(names), has_header, first_line, decimals, unnamed)
+    values = dict(zip(names, columns, strict=False))
+    decimals = dict.fromkeys(_with_decimal_commas(values), ",")
+    numbers = frozenset(name for name in values.keys() - decimals.keys() if _are_plain(values[name]))
+    return Dialect(encoding, delimiter, tuple(names), has_header, first_line, decimals, unnamed, numbers)
 
 
 def _sample(path: Path, text: str, delimiter: str, *, is_whole: bool) -> tuple[list[list[str]], int]:
@@ -149,6 +153,12 @@ def _has_header(head: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
             if any(value is not None and not math.isnan(value) for value in below) and None not in below:
                 return True  # a text above a column of numbers
     return False
+
+
+def _are_plain(values: Sequence[str]) -> bool:
+    """Whether texts are numbers as all programs write them, or missing values."""
+    present = [value for value in values if value not in MISSING]
+    return bool(present) and all(map(PLAIN.fullmatch, present))
 
 
 def _with_decimal_commas(columns: Mapping[str, Sequence[str]]) -> list[str]:

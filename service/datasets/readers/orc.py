@@ -41,6 +41,7 @@ class OrcReader:
                 start, size = 0, rows_at_once(row_bytes(orc.schema, columns))
                 for stripe in range(orc.nstripes):
                     batch = orc.read_stripe(stripe, columns=columns).select(columns)
+                    batch.validate(full=True)  # so that a damaged file causes an error and not a crash
                     for first in range(0, batch.num_rows, size):
                         part = batch.slice(first, size)
                         yield Rows(part, file.name, start)
