@@ -175,3 +175,29 @@ def test_pictures_of_a_prepared_job(trained: tuple[Assignment, DatasetInfo, Path
     assert drawn.failures == {}
     assert "confusion_matrix.png" in drawn.files
     assert "weight_templates.png" not in drawn.files
+
+
+def test_a_date_is_one_column_of_the_table() -> None:
+    """The dataset has its parts; a table has the date, also in an array."""
+    columns = [{"name": f"day.{part}", "kind": "number", "source": "day", "part": part} for part in ("year", "month")]
+    model = TrainedModel(
+        {
+            "task": "regression",
+            "inputs": [3],
+            "classes": [],
+            "layers": [{"type": "linear", "units": 3}],
+            "columns": [*columns, {"name": "size", "kind": "number"}],
+        },
+        {"scores.weight": np.eye(3, dtype=np.float32), "scores.bias": np.zeros(3, np.float32)},
+    )
+    expected = [[2026, 11, 2.5], [1999, 1, 7]]
+    days = ["2026-11-30", "1999-01-05"]
+    for rows in (
+        {"size": [2.5, 7], "day": days},
+        {"size": ["2.5", "7"], "day": np.array(days, "datetime64[D]")},
+        [[days[0], 2.5], [days[1], 7]],
+        np.array([[days[0], "2.5"], [days[1], "7"]]),
+    ):
+        assert model.predict(rows)["predictions"].tolist() == expected
+    with pytest.raises(ValueError, match="'day' in row 1 has 'soon'"):
+        model.predict({"size": [1], "day": ["soon"]})
