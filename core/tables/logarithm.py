@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 LN2 = 0.6931471805599453
 HALF_ROOT = 0.7071067811865476
-# log(m) = 2 (s + s^3 / 3 + s^5 / 5 + ...) with s = (m - 1) / (m + 1), where s^2 < 0.0295: the next term is below 1e-18.
-FACTORS = tuple(2 / power for power in range(23, 0, -2))
+# log(m) = 2 (s + s^3 / 3 + s^5 / 5 + ...) with s = (m - 1) / (m + 1), where s^2 < 0.0295. The relative error is below
+# 1e-11, a thousandth of that of the rounding to float32.
+FACTORS = tuple(2 / power for power in range(13, 0, -2))
 
 
 def log1p(x: Array, work: Sequence[Array]) -> Array:
-    """Return log(1 + x) of float64 numbers above -1, (n, columns), to two units in the last place.
+    """Return log(1 + x) of float64 numbers above -1, (n, columns), to 11 digits: more than float32 has.
 
     NumPy's own function gives other bits with other instruction sets. The statistics of a job are not computed by its
     workers, and so not at its level of arithmetic: they would depend on the machine.
