@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.datasets.preparation.columns import choose, is_text, listed
-from service.datasets.preparation.feature import Way
 from service.datasets.preparation.features import FeatureColumns
+from service.datasets.preparation.kinds.feature import Way
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.datasets.preparation.feature import FirstText
+    from service.datasets.preparation.kinds.feature import FirstText
     from service.datasets.readers.reader import Rows
 
 WIDEST = 4 * 1024 * 1024  # numbers in a row, such as an image of 1024 x 1024 in colour

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.datasets.preparation.columns import place
-from service.datasets.preparation.feature import FeatureColumn
-from service.datasets.preparation.noted import are_bytes
+from service.datasets.preparation.kinds.feature import FeatureColumn
+from service.datasets.preparation.kinds.noted import are_bytes
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.datasets.preparation.feature import Way
+    from service.datasets.preparation.kinds.feature import Way
     from service.datasets.readers.reader import Rows
 
 

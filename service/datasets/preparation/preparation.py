@@ -19,8 +19,8 @@ from service.datasets.files.unpacking import Unpacker
 from service.datasets.preparation.chosen import ChosenColumns
 from service.datasets.preparation.class_names import published_names
 from service.datasets.preparation.columns import image_shape, type_name
-from service.datasets.preparation.finishing import finished
-from service.datasets.preparation.left_out import left_out, mixed
+from service.datasets.preparation.kinds.finishing import finished
+from service.datasets.preparation.kinds.left_out import left_out, mixed
 from service.datasets.preparation.scanning import scan
 from service.datasets.preparation.warnings import label_warnings, precision_warnings, warning
 from service.datasets.preparation.writing import write_dataset
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.datasets.preparation.feature import FeatureColumn
+    from service.datasets.preparation.kinds.feature import FeatureColumn
     from service.datasets.preparation.scanning import Scanned
     from service.datasets.readers.formats import FormatName
     from service.datasets.readers.reader import Reader

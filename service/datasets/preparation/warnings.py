@@ -13,7 +13,7 @@ from service.datasets.preparation.precision import coarse, in_words
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from service.datasets.preparation.feature import FeatureColumn
+    from service.datasets.preparation.kinds.feature import FeatureColumn
 
 MOST_INTEGER_CLASSES = 20  # of integers that do not begin at 0 or 1 or have gaps, such as years and prices
 FEWEST_ROWS = 5  # of a class, on average

@@ -16,9 +16,9 @@ import pyarrow.csv as pac
 
 from core.tables.texts import MISSING
 from service.datasets.files.opening import open_file, open_mapped
-from service.datasets.readers.dialect import dialect_of
 from service.datasets.readers.reader import Hints, Rows
 from service.datasets.readers.reading import check_columns, reading
+from service.datasets.readers.tables.dialect import dialect_of
 from workers.data.dataset import DatasetError
 from workers.machine.error_text import text_of
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from service.datasets.readers.dialect import Dialect
+    from service.datasets.readers.tables.dialect import Dialect
 
 CHUNK_BYTES = 8 * 1024 * 1024  # also the maximum length of a line
 

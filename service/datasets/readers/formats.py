@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from service.datasets.readers.arrow import ArrowReader
 from service.datasets.readers.cifar import CifarReader
 from service.datasets.readers.csv import CsvReader
-from service.datasets.readers.excel import ExcelReader
 from service.datasets.readers.idx import IdxReader
-from service.datasets.readers.json import JsonReader
 from service.datasets.readers.npy import NpyReader
-from service.datasets.readers.orc import OrcReader
 from service.datasets.readers.parquet import ParquetReader
 from service.datasets.readers.splits import COLUMN, SplitsReader
+from service.datasets.readers.tables.excel import ExcelReader
+from service.datasets.readers.tables.json import JsonReader
+from service.datasets.readers.tables.orc import OrcReader
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:

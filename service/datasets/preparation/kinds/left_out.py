@@ -10,7 +10,7 @@ from workers.data.dataset import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from service.datasets.preparation.feature import FeatureColumn
+    from service.datasets.preparation.kinds.feature import FeatureColumn
 
 COUNTS = "counts the rows"
 FEWEST_ROWS = 5  # of a table whose column 1, 2, 3 is taken for a count of the rows

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from core.tables.texts import MISSING, number_of
 from service.datasets.files.opening import open_file
-from service.datasets.readers.encodings import NAMES, UTF_8, WESTERN, encoding_of
 from service.datasets.readers.reading import check_count, check_names
+from service.datasets.readers.tables.encodings import NAMES, UTF_8, WESTERN, encoding_of
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:

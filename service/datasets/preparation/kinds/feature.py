@@ -12,9 +12,9 @@ import pyarrow.types as pt
 from core.tables.column import Column
 from core.tables.dates import PARTS, parts_of
 from service.datasets.preparation.columns import is_text, matrix_of, no_numbers, place
-from service.datasets.preparation.noted import Noted
-from service.datasets.preparation.parsing import dates_in, first_text, instants_of, numbers_in, whole_if_all_are
-from service.datasets.preparation.texts import Categories
+from service.datasets.preparation.kinds.noted import Noted
+from service.datasets.preparation.kinds.parsing import dates_in, first_text, instants_of, numbers_in, whole_if_all_are
+from service.datasets.preparation.kinds.texts import Categories
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from service.datasets.files.opening import open_file
-from service.datasets.readers.encodings import NAMES, UTF_8, encoding_of
 from service.datasets.readers.reader import CHUNK_ROWS, Hints, Rows
 from service.datasets.readers.reading import MOST_COLUMNS, check_columns, check_count, check_names
-from service.datasets.readers.records import column_of
+from service.datasets.readers.tables.encodings import NAMES, UTF_8, encoding_of
+from service.datasets.readers.tables.records import column_of
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def _objects(file: Path) -> Iterator[dict[str, Any]]:
         try:
             value, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            is_syntax = isinstance(error, json.JSONDecodeError)
-            said = error.msg if is_syntax else "it is nested too deeply, or has a number of thousands of digits"
+            too_much = "it is nested too deeply, or has a number of thousands of digits"
+            said = error.msg if isinstance(error, json.JSONDecodeError) else too_much
             raise DatasetError(f"{file.name} cannot be read as JSON: row {row}: {said}") from error
         if not isinstance(value, dict):
             raise DatasetError(

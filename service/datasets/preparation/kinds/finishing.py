@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.datasets.preparation.feature import FeatureColumn
+    from service.datasets.preparation.kinds.feature import FeatureColumn
 
 CHUNK = 4 * 1024 * 1024  # numbers that are in memory at the same time
 

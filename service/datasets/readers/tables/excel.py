@@ -13,7 +13,7 @@ from python_calamine import CalamineError, CalamineWorkbook
 from service.datasets.files.opening import open_file
 from service.datasets.readers.reader import CHUNK_ROWS, Hints, Rows
 from service.datasets.readers.reading import check_columns, check_count, check_names
-from service.datasets.readers.records import column_of
+from service.datasets.readers.tables.records import column_of
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
