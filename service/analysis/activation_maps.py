@@ -8,7 +8,6 @@ import numpy as np
 
 from core import Plan, Program
 from core.graph.table import table_rows
-from core.kernels.gather import gather
 from service.analysis.first_layer import row_shape
 from service.analysis.style import panels, plain, shortened
 from workers.data.dataset import open_dataset
@@ -85,8 +84,7 @@ def _maps(
     model = trained.model
     program = Program.compile(model.graph, layers, batch=1, dtype=model.parameters.dtype, backward=False)
     plan = Plan(program, layout=model.layout, parameters=model.parameters)
-    scaling = trained.scaling
-    gather(features, row, plan.inputs["features"], None if scaling is None else (scaling.mean, scaling.deviation))
+    trained.load(features, row, plan.inputs["features"])
     plan.forward()
     return {layer: plan.value(layer)[0] for layer in layers}
 

@@ -82,9 +82,11 @@ def draw_pictures(subject: Subject) -> Pictures:
     if trained is not None:
         # One score of two classes is that of the second.
         names, shape = subject.names[-trained.outputs :], subject.dataset.shape
-        pictures.add("first_layer.png", lambda: draw_first_layer(name, trained.model, names, shape))
+        if trained.preparer is None:  # prepared columns are no pixels
+            pictures.add("first_layer.png", lambda: draw_first_layer(name, trained.model, names, shape))
     if trained is not None and found is not None:
-        pictures.add("activation_maps.png", lambda: draw_activation_maps(name, trained, subject.dataset, found))
+        if trained.preparer is None:
+            pictures.add("activation_maps.png", lambda: draw_activation_maps(name, trained, subject.dataset, found))
         _add_predictions(pictures, name, spec, found)
     return pictures
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 jobs_app = typer.Typer()
 
+MOST_COLUMNS = 100  # that `validate` shows
+
 JobId = Annotated[str, typer.Argument(help="Id of the job: job_...", show_default=False)]
 
 
@@ -54,6 +56,14 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
     spec = spec_in(file)
     with connected(url) as client:
         preview = client.validate(spec)
+    if prepared := preview.get("prepared", []):
+        columns = [
+            (each["column"], each["kind"], f"{each['first']}-{each['first'] + each['width'] - 1}", each["prepared"])
+            for each in prepared[:MOST_COLUMNS]
+        ]
+        print_table(("column", "kind", "numbers", "prepared"), columns)
+        if len(prepared) > MOST_COLUMNS:
+            say(f"and {len(prepared) - MOST_COLUMNS:,} more columns")
     rows = [
         (layer["name"], layer["type"], " x ".join(map(str, layer["shape"])), f"{layer['parameters']:,}")
         for layer in preview["layers"]

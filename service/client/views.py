@@ -256,21 +256,35 @@ class Dataset(TypedDict):
 
 
 class Column(TypedDict):
-    """A column of a dataset's source; `exact` if its numbers are stored without rounding."""
+    """A column of a dataset's source; `exact` if its numbers are stored without rounding.
+
+    `kind` is "number", "category" or "date", `distinct` how many values differ, if it is known.
+    """
 
     name: str
     type: str
+    kind: str
     width: int
     exact: bool
+    examples: list[str]
+    distinct: int | None
+    missing: int
+
+
+class LeftOut(TypedDict):
+    """A column of a dataset's source that is no feature."""
+
+    name: str
+    reason: str
 
 
 class Statistics(TypedDict):
-    """Statistics of each feature, in the order of the features."""
+    """Statistics of each feature, in the order of the features; None for categories."""
 
-    mean: list[float]
-    std: list[float]
-    min: list[float]
-    max: list[float]
+    mean: list[float | None]
+    std: list[float | None]
+    min: list[float | None]
+    max: list[float | None]
 
 
 class Version(TypedDict):
@@ -292,6 +306,8 @@ class DatasetDetail(Dataset):
     """A version of a dataset with its columns and statistics, and what is allowed but may be a mistake."""
 
     columns: list[Column]
+    left_out: list[LeftOut]
+    recognized: list[str]
     target_columns: list[Column]
     statistics: Statistics | None
     warnings: list[FieldNote]
@@ -300,9 +316,9 @@ class DatasetDetail(Dataset):
 
 
 class PreviewRow(TypedDict):
-    """A row of a dataset, with a label or targets."""
+    """A row of a dataset, with a label or targets; None where a value is missing."""
 
-    features: list[float]
+    features: list[float | str | None]
     label: str | None
     targets: list[float]
 
@@ -313,6 +329,8 @@ class DatasetOptions(TypedDict, total=False):
     features: Sequence[str]
     targets: Sequence[str]
     classes: Sequence[str]
+    categories: Sequence[str]
+    exclude: Sequence[str]
     split_column: str
     shape: Sequence[int]
     format: str
@@ -327,6 +345,17 @@ class Layer(TypedDict):
     parameters: int
 
 
+class PreparedColumn(TypedDict):
+    """A column of a dataset, and the numbers that a model reads for it: `width` of them, from position `first` on."""
+
+    column: str
+    kind: str
+    prepared: str
+    first: int
+    width: int
+    names: list[str]
+
+
 class Preview(TypedDict):
     """What would run if a spec were submitted."""
 
@@ -335,6 +364,7 @@ class Preview(TypedDict):
     positive_class: str | None
     metrics: list[str]
     parameters: int
+    prepared: list[PreparedColumn]
     layers: list[Layer]
     train_rows: int
     validation_rows: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, tuple_
@@ -45,7 +45,7 @@ def add_dataset(
         source=source,
         format=prepared.format,
         profile=prepared.profile,
-        **asdict(prepared.info) | {"classes": list(prepared.info.classes)},
+        **prepared.info.to_json(),
     )
     session.add(dataset)
     session.flush()
@@ -94,6 +94,12 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
 
 
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
-    """The snapshot of its dataset that a job stores, as JSON."""
+    """The snapshot of its dataset that a job stores, as JSON.
+
+    `ignored` are the other columns of the files, which a table for predictions may have as well.
+    """
     known = {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}
-    return known | ({"target_names": target_names(dataset.profile["targets"])} if dataset.targets else {})
+    profile = dataset.profile
+    others = [column["name"] for column in [*profile.get("left_out", ()), *profile["targets"]]]
+    known["ignored"] = [*others, *filter(None, [dataset.label, dataset.split_column])]
+    return known | ({"target_names": target_names(profile["targets"])} if dataset.targets else {})

@@ -53,7 +53,8 @@ async def register_dataset(
 ) -> RegisteredDataset:
     """Check files that the service can read and register them under a name.
 
-    Supported formats: Parquet (a file or a folder), Arrow, CSV, .npy and .npz, IDX, and CIFAR's binary format; also
+    Supported formats: Parquet (a file or a folder), Arrow, CSV, JSON, ORC, Excel,
+    .npy and .npz, IDX, and CIFAR's binary format; also
     gzipped, and in a .zip or .tar. The same content in any format is the same version; other content is the next
     version.
     """
@@ -113,6 +114,8 @@ def get_one_dataset(name: str, services: ServicesDependency) -> DatasetDetail:
         return DatasetDetail(
             **_view(dataset, services.settings).model_dump(),
             columns=profile["columns"],
+            left_out=profile.get("left_out", []),
+            recognized=profile.get("recognized", []),
             target_columns=profile["targets"],
             statistics=profile["statistics"],
             warnings=_warnings(dataset),

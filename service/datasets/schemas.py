@@ -26,10 +26,12 @@ def _one_segment(name: str) -> str:
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 ClassName = Annotated[str, AllowedText, Field(max_length=200)]
 FEATURES_HELP = (
-    'Columns of the features, or patterns such as "pixel_*"; default: all but the label. Numbers, '
-    "lists of the same length in each row, or tensors."
+    'Columns of the features, or patterns such as "pixel_*"; default: all but the label and those that number or name '
+    "the rows. Numbers, text, booleans, dates, lists of the same length in each row, or tensors."
 )
 TARGETS_HELP = "Columns of numbers to predict, or patterns of them, instead of a label."
+CATEGORIES_HELP = "Columns of integers, or patterns of them, whose values are categories, such as codes."
+EXCLUDE_HELP = "Columns that are left out, or patterns of them."
 CLASSES_HELP = (
     "Names of the classes in order; default: those in CIFAR's archives, or else the labels in ascending order."
 )
@@ -55,6 +57,8 @@ class DatasetForm(StrictModel):
     features: list[ColumnName] = Field([], max_length=1000, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=1000, description=TARGETS_HELP)
     classes: Annotated[list[ClassName], FailFast()] = Field([], max_length=65536, description=CLASSES_HELP)
+    categories: list[ColumnName] = Field([], max_length=1000, description=CATEGORIES_HELP)
+    exclude: list[ColumnName] = Field([], max_length=1000, description=EXCLUDE_HELP)
     split_column: ColumnName | None = Field(None, description=SPLIT_HELP)
     shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         [],
@@ -84,6 +88,8 @@ class DatasetForm(StrictModel):
             features=self.features or None,
             targets=self.targets,
             classes=self.classes or None,
+            categories=self.categories,
+            exclude=self.exclude,
             split=self.split_column,
             shape=self.shape or None,
             format=self.format,
@@ -122,6 +128,8 @@ class UploadForm(DatasetForm):
     features: list[ColumnName] = Field([], max_length=32, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=32, description=TARGETS_HELP)
     classes: Annotated[list[ClassName], FailFast()] = Field([], max_length=128, description=CLASSES_HELP)
+    categories: list[ColumnName] = Field([], max_length=32, description=CATEGORIES_HELP)
+    exclude: list[ColumnName] = Field([], max_length=32, description=EXCLUDE_HELP)
     filename: Annotated[str, AllowedText] = Field(
         "upload", min_length=1, max_length=200, description="Name of the file, from which its format is inferred."
     )
@@ -181,19 +189,30 @@ class ColumnView(BaseModel):
 
     name: str
     type: str
+    kind: str = Field("number", description="number, category or date; a date is stored as the numbers of its parts.")
     width: int = Field(description="Numbers per row.")
     exact: bool = Field(
         description="Whether all its numbers are stored exactly; otherwise they are rounded to 32 bits."
     )
+    examples: list[str] = Field([], description="Its first values that are different.")
+    distinct: int | None = Field(None, description="Different values; None for more than 1,000 numbers, and for lists.")
+    missing: int = Field(0, description="Rows without a value.")
+
+
+class LeftOutView(BaseModel):
+    """A column of the source that is no feature."""
+
+    name: str
+    reason: str
 
 
 class StatisticsView(BaseModel):
-    """Statistics of each feature, in the order of the features."""
+    """Statistics of each feature, in the order of the features; None for categories."""
 
-    mean: list[float]
-    std: list[float] = Field(description="Standard deviation over all rows.")
-    min: list[float]
-    max: list[float]
+    mean: list[float | None]
+    std: list[float | None] = Field(description="Standard deviation over all rows with a value.")
+    min: list[float | None]
+    max: list[float | None]
 
 
 class VersionView(BaseModel):
@@ -211,6 +230,8 @@ class DatasetDetail(DatasetView):
     """A version of a dataset with its columns, statistics and other versions."""
 
     columns: list[ColumnView]
+    left_out: list[LeftOutView] = Field(description="Columns that are no features, and why.")
+    recognized: list[str] = Field(description="What was recognised of the form of the files, such as their encoding.")
     target_columns: list[ColumnView]
     statistics: StatisticsView | None = Field(description="None for more than 65,536 features.")
     warnings: list[FieldProblemView] = Field(description="What is allowed but may be a mistake.")
@@ -227,7 +248,10 @@ class DatasetList(BaseModel):
 class PreviewRow(BaseModel):
     """A row; it has a label or targets."""
 
-    features: list[float] = Field(description="Its numbers; of more than 100,000 the first ones.")
+    features: list[float | str | None] = Field(
+        description="Its numbers, and the names of its categories; None where one is missing. Of more than 100,000 the "
+        "first ones."
+    )
     label: str | None
     targets: list[float]
 

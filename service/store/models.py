@@ -42,6 +42,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         dict[str, int]: JSON,
         list[str]: JSON,
+        list[dict[str, Any]]: JSON,
     }
 
 
@@ -270,7 +271,7 @@ class Verification(Base):
 class Dataset(Base):
     """A version of a dataset; its rows are in an Arrow file whose name is their digest.
 
-    `profile` has columns and statistics of the rows.
+    `columns` are those of the stored rows, `profile` has the columns of the source and statistics of the rows.
     """
 
     __tablename__ = "datasets"
@@ -288,6 +289,7 @@ class Dataset(Base):
     label: Mapped[str | None]
     split_column: Mapped[str | None]
     splits: Mapped[dict[str, int]]
+    columns: Mapped[list[dict[str, Any]]] = mapped_column(deferred=True)
     format: Mapped[str]
     source: Mapped[str]
     profile: Mapped[dict[str, Any]] = mapped_column(deferred=True)

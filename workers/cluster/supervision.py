@@ -17,7 +17,7 @@ from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
 from workers.exchange.control import Command
 from workers.exchange.messages import PeerSilentError
-from workers.job.data import scaling_of, target_scaling_of
+from workers.job.data import preparation_of, scaling_of, target_scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.arithmetic import LevelError
 from workers.machine.device import DeviceError
@@ -119,7 +119,8 @@ class Supervision:
         assignment = self.assignment
         scaling = await asyncio.to_thread(scaling_of, self._spec, assignment.dataset)
         target_scaling = await asyncio.to_thread(target_scaling_of, self._spec, assignment.dataset)
-        assignment = replace(assignment, scaling=scaling, target_scaling=target_scaling)
+        preparation = await asyncio.to_thread(preparation_of, self._spec, assignment.dataset)
+        assignment = replace(assignment, scaling=scaling, target_scaling=target_scaling, preparation=preparation)
         left = assignment.restarts_left
         while True:
             end = await self._train_once(replace(assignment, reported_step=self.log.reported_step))

@@ -18,6 +18,7 @@ from workers.job.checks.model import (
     inputs_of,
     parameters_of,
 )
+from workers.job.checks.preparation import check_preparation
 from workers.job.checks.problems import FieldProblem, SpecError
 from workers.job.checks.task import check_task, weights_of_classes
 from workers.job.data import split_sizes
@@ -25,6 +26,7 @@ from workers.job.memory import memory_per_worker
 from workers.job.once import Once
 
 if TYPE_CHECKING:
+    from core.tables.treatments import Treatment
     from workers.data.dataset import DatasetInfo
     from workers.job.metrics import JobMetrics
     from workers.job.spec import CheckpointsSpec, JobSpec
@@ -35,7 +37,11 @@ DEFAULT_CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A spec with every default filled in, and the numbers that follow from it and its dataset."""
+    """A spec with every default filled in, and what follows from it and its dataset.
+
+    `treatments` say how the columns are prepared; there are none if the model reads the dataset's numbers, scaled at
+    most.
+    """
 
     spec: JobSpec
     metrics: JobMetrics
@@ -43,6 +49,7 @@ class ResolvedJob:
     train_rows: int
     validation_rows: int
     steps_per_epoch: int
+    treatments: tuple[Treatment, ...] = ()
 
     @property
     def total_steps(self) -> int:
@@ -74,16 +81,19 @@ def resolve(
         weights = weights_of_classes(spec, dataset, problems, once) if split_known else []
         spec = spec.model_copy(update={"loss": spec.loss.with_weights(weights)})
     shards = _check_training(spec, train, problems) if train else 1
-    metrics = None
-    inputs = inputs_of(spec, dataset, problems)
-    if (graph := check_model(spec, inputs, dataset, problems, once)) is not None:
-        check_size(spec, graph, dataset, limits, problems, once)
+    metrics = graph = None
+    # With wrong rules the width of a row is unknown, so the model is not checked.
+    if (treatments := check_preparation(spec, dataset, problems, once)) is not None:
+        inputs = inputs_of(spec, dataset, treatments, problems)
+        graph = check_model(spec, inputs, dataset, problems, once)
+    if graph is not None:
+        check_size(spec, graph, limits, problems, once)
         check_normalization(graph, spec.training.batch_size, shards, problems, once)
         metrics = check_task(spec, graph, dataset, problems, once)
     check_scale(spec, dataset, problems)
     check_augmentation(spec, dataset, problems)
     check_validation(spec, dataset, (train, validation), problems)
-    if problems or graph is None or metrics is None:
+    if problems or graph is None or metrics is None or treatments is None:
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
@@ -101,6 +111,7 @@ def resolve(
         train_rows=train,
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
+        treatments=treatments,
     )
     _check_memory(job, dataset, limits, once)
     return job

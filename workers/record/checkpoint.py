@@ -1,9 +1,9 @@
 """Checkpoints: the whole state between two steps, from which any number of workers continues with the same bits.
 
-`checkpoints/<step>/` holds `model.safetensors` (the parameters by name, and `inputs.*`, the scaling of the rows),
-`optimizer.safetensors` (the optimizer's state, `<slot>.<parameter>`), `best.safetensors` (like the model, of the best
-step so far) and `checkpoint.json`, which lists the files with their SHA-256 and has a checksum of its own. A directory
-gets its name only when all of it is on disk. If a checksum does not match, the checkpoint before it is used.
+`checkpoints/<step>/` holds `model.safetensors` (the parameters by name, and `inputs.*`, the scaling or preparation of
+the rows), `optimizer.safetensors` (the optimizer's state, `<slot>.<parameter>`), `best.safetensors` (like the model, of
+the best step so far) and `checkpoint.json`, which lists the files with their SHA-256 and has a checksum of its own. A
+directory gets its name only when all of it is on disk. If a checksum does not match, the checkpoint before it is used.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Snapshot:
 class Origin:
     """The job and attempt that write checkpoints.
 
-    `computation` is the SHA-256 of everything that the result depends on, `inputs` the scaling of the rows, by name.
+    `computation` is the SHA-256 of everything that the result depends on, `inputs` the scaling or preparation of the
+    rows, by name.
     """
 
     job: str

@@ -12,7 +12,10 @@ from workers.job.checks.problems import FieldProblem
 from workers.job.normalization import normalized_values, normalizing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core import Graph
+    from core.tables.treatments import Treatment
     from workers.data.dataset import DatasetInfo
     from workers.job.once import Once
     from workers.job.spec import JobSpec
@@ -35,22 +38,27 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-def inputs_of(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem]) -> int | list[int]:
-    """The number of features of a row, or the shape in which the model reads it."""
+def inputs_of(
+    spec: JobSpec, dataset: DatasetInfo, treatments: Sequence[Treatment], problems: list[FieldProblem]
+) -> int | list[int]:
+    """The number of features of a row, prepared if there are treatments, or the shape in which the model reads it."""
     given = spec.model.inputs
+    features = sum(treatment.width for treatment in treatments) if treatments else dataset.features
+    shape = dataset.shape if features == dataset.features else None
     if given is not None:
-        if dataset.features == (given if isinstance(given, int) else prod(given)):
+        if features == (given if isinstance(given, int) else prod(given)):
             return given
         many = f"{given}" if isinstance(given, int) else f"{given}, which is {prod(given)} features"
-        allowed = [dataset.features, *([list(dataset.shape)] if dataset.shape else [])]
+        allowed = [features, *([list(shape)] if shape else [])]
+        row = "a prepared row" if treatments else "a row"
         problems.append(
             FieldProblem(
                 "model.inputs",
-                f"is {many}, but a row of dataset {spec.data.dataset!r} has {dataset.features} features: must be "
+                f"is {many}, but {row} of dataset {spec.data.dataset!r} has {features} features: must be "
                 f"{' or '.join(map(str, allowed))}, or left out",
             )
         )
-    return list(dataset.shape) if dataset.shape and reads_images(spec.model.layers) else dataset.features
+    return list(shape) if shape and reads_images(spec.model.layers) else features
 
 
 def check_model(
@@ -70,9 +78,7 @@ def check_model(
         return None
 
 
-def check_size(
-    spec: JobSpec, graph: Graph, dataset: DatasetInfo, limits: Limits, problems: list[FieldProblem], once: Once
-) -> None:
+def check_size(spec: JobSpec, graph: Graph, limits: Limits, problems: list[FieldProblem], once: Once) -> None:
     """Check that the model has parameters, and no more parameters and values than the limits."""
     parameters = once(graph, "parameters", lambda: parameters_of(graph))
     batch = spec.training.batch_size
@@ -81,7 +87,7 @@ def check_size(
         problems.append(
             FieldProblem(
                 "model.layers",
-                f"take {batch_bytes:,} bytes for a batch of {batch} rows of {dataset.features} features, more than the "
+                f"take {batch_bytes:,} bytes for a batch of {batch} rows of {_features(graph)} features, more than the "
                 f"limit of {limits.batch_bytes:,}; {_widest(graph)!r} takes most. A smaller training.batch_size takes "
                 "less",
             )
@@ -117,6 +123,11 @@ def parameters_of(graph: Graph) -> int:
 def _values(graph: Graph, batch: int) -> int:
     """Number of all values of a forward pass."""
     return sum(prod(shape) for shape in graph.shapes(batch).values())
+
+
+def _features(graph: Graph) -> int:
+    """Numbers of a row that the model reads."""
+    return prod(graph.shapes(1)["features"])
 
 
 def _widest(graph: Graph) -> str:

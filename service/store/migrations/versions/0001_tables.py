@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("label", sa.String(), nullable=True),
         sa.Column("split_column", sa.String(), nullable=True),
         sa.Column("splits", sa.JSON(), nullable=False),
+        sa.Column("columns", sa.JSON(), nullable=False),
         sa.Column("format", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("profile", sa.JSON(), nullable=False),
