@@ -60,7 +60,8 @@ class CsvReader:
         for file in self._files:
             dialect = self._first if file == self._files[0] else dialect_of(file)
             check_columns(columns, dialect.names, file, self._files[0])
-            types = {name: pa.float64() if name in expected & dialect.numbers else pa.string() for name in columns}
+            as_numbers = expected & dialect.numbers
+            types = {name: pa.float64() if name in as_numbers else pa.string() for name in columns}
             for start, batch in _batches(file, dialect, types):
                 arrays = batch.columns  # in the order of `columns`
                 arrays[len(numbers) :] = [_plain(array) for array in arrays[len(numbers) :]]

@@ -120,6 +120,25 @@ def test_a_column_that_becomes_text_late_is_read_again(tmp_path: Path, monkeypat
     assert labels.tolist() == [index % 2 for index in range(82)]
 
 
+def test_a_text_far_below_the_first_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first rows say that the columns are numbers; all of their values are text again, as the file has them."""
+    monkeypatch.setattr("service.datasets.readers.csv.CHUNK_BYTES", 200)
+    monkeypatch.setattr("service.datasets.readers.tables.dialect.SAMPLE_ROWS", 20)
+    values = [f"0{number % 7}" for number in range(60)] + ["x"] * 20
+    rows = "".join(f"{value},{index % 5}.5,{index % 2}\n" for index, value in enumerate(values))
+    found = of_text(tmp_path, f"a,n,label\n{rows}")
+    assert found.info.columns == (
+        Column("a", "category", categories=(*(f"0{number}" for number in range(7)), "x")),
+        Column("n", "number"),
+    )
+    features, labels = open_dataset(found.info)
+    assert features[:, 0].tolist() == [index % 7 for index in range(60)] + [7] * 20
+    assert features[:, 1].tolist() == [index % 5 + 0.5 for index in range(80)]
+    assert labels.tolist() == [index % 2 for index in range(80)]
+    with pytest.raises(DatasetError, match="'a' in line 62 has 'x', which is not a number"):
+        of_text(tmp_path, f"a,n,label\n{rows}", targets=["a"], label=None)
+
+
 def test_plain_numbers_have_the_digest_that_they_had(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [1, 5, 3, 2, 9, 4], "b": [0.5] * 6, "label": LABEL})
     plain = written(tmp_path, frame).info
@@ -161,6 +180,17 @@ def test_a_column_that_counts_the_rows_is_kept_if_there_is_no_other(tmp_path: Pa
     assert [column.name for column in written(tmp_path, frame).info.columns] == ["a"]
     with pytest.raises(DatasetError, match=r"no feature column: 'name' names the rows.*--feature"):
         written(tmp_path, frame[["name", "label"]])
+
+
+def test_small_integers_that_count_as_far_as_they_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.datasets.readers.reader.CHUNK_ROWS", 256)
+    numbers = np.arange(400)
+    frame = pd.DataFrame(
+        {"a": numbers.astype(np.uint8), "id": numbers, "on": numbers % 2 == 0, "label": ["x", "y"] * 200}
+    )
+    found = written(tmp_path, frame, "parquet")
+    assert [column.name for column in found.info.columns] == ["a", "on"]
+    assert open_dataset(found.info)[0][:, 0].tolist() == (numbers % 256).tolist()
 
 
 def test_the_index_of_pandas_is_left_out(tmp_path: Path) -> None:

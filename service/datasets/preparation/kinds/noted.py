@@ -81,12 +81,11 @@ class Noted:
     def _go_on(self, part: NDArray[Any]) -> bool:
         if part.shape[1] > 1 or not len(part):
             return bool(part.shape[1] == 1)
-        first = part[0, 0] - self.rows
-        if first not in {0, 1} or self._counting not in {None, first}:
+        # As Python's numbers, since those of small types overflow.
+        first, last = float(part[0, 0]) - self.rows, float(part[-1, 0]) - self.rows
+        if first not in {0, 1} or self._counting not in {None, first} or last - first != len(part) - 1:
             return False
         self._counting = first
-        if part[-1, 0] - part[0, 0] != len(part) - 1:
-            return False
         return np.array_equal(part[:, 0], np.arange(len(part)) + (self.rows + int(first)))
 
     def _compare(self, part: NDArray[Any]) -> None:
