@@ -65,7 +65,7 @@ def test_a_model_of_images_names_the_shape_of_a_row(api: httpx.Client) -> None:
     without = {**body, "model": {"layers": layers}}
     (error,) = api.post("/v1/jobs", json=without).json()["errors"]
     assert error["field"] == "model.layers.0"
-    assert "Rows are images if model.inputs is their shape, [height, width, channels]" in error["message"]
+    assert "Set model.inputs to the shape of a row, such as [2, 4, 1]" in error["message"]
 
 
 def test_parameters_that_layers_share_are_counted_once(api: httpx.Client) -> None:
