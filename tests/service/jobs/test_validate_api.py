@@ -7,6 +7,7 @@ import pytest
 
 from service.stack.app import create_app
 from tests.service.fixtures.support import hinge_job, served
+from workers.job.computation import Computation
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -51,6 +52,22 @@ def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifica
     job = api.post("/v1/jobs", json=body).json()
     assert found["spec"] == job["spec"]
     assert found["total_steps"] == job["progress"]["total_steps"]
+
+
+def test_memory_is_estimated_once(api: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.max_worker_bytes = 10**9
+    estimates: list[int] = []
+    largest_program = Computation.largest_program
+
+    def counted(*arguments: Any) -> Any:
+        estimates.append(1)
+        return largest_program(*arguments)
+
+    monkeypatch.setattr(Computation, "largest_program", counted)
+    for path in ("/v1/jobs/validate", "/v1/jobs"):
+        estimates.clear()
+        assert api.post(path, json=hinge_job()).is_success
+        assert len(estimates) == 1
 
 
 def test_a_model_of_images_names_the_shape_of_a_row(api: httpx.Client) -> None:
