@@ -22,7 +22,7 @@ from core import (
     Program,
 )
 from core.initializers.base import fan_in, fan_out
-from core.kernels import im2row
+from core.kernels import im2row, lines
 
 FEW = settings(max_examples=60, deadline=None)
 
@@ -45,7 +45,8 @@ def passes(layer, x, upstream_of):
 def passes_in_blocks(block, *arguments):
     """Return the same with blocks of this size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(im2row, "BLOCK", block)
+        for kernels in (im2row, lines):
+            patch.setattr(kernels, "BLOCK", block)
         return passes(*arguments)
 
 
