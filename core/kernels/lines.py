@@ -31,6 +31,14 @@ APART = 16
 BLOCK = 196_608
 
 
+# Windows in a line from which on the products of each line are written where they belong, instead of those of several
+# images at once being copied there: with fewer, BLAS is slower.
+WIDE = 16
+
+# Windows of an image from which on their weight gradients are computed image by image.
+MANY = 1024
+
+
 @dataclass(frozen=True)
 class Part:
     """Windows that are computed together: those of whole images, or lines of windows of a single one.
@@ -62,8 +70,8 @@ class Vertical:
     size: int
 
 
-def parts(windows: Windows, images: int, channels: int, filters: int) -> Iterator[Part]:
-    """Yield parts whose arrays fit into the cache.
+def parts(windows: Windows, images: int, channels: int, filters: int, *, single: bool = False) -> Iterator[Part]:
+    """Yield parts whose arrays fit into the cache; with `single`, each is of one image.
 
     The cut depends on nothing else, since BLAS chooses its kernels, and with them the bits, by the number of rows.
     """
@@ -71,6 +79,8 @@ def parts(windows: Windows, images: int, channels: int, filters: int) -> Iterato
     read, written = across * windows.kernel[1] * channels, across * filters  # numbers in a line
     reach = (windows.kernel[0] - 1) * windows.dilation[0] + 1
     whole = BLOCK // (windows.size[0] * read + down * written)
+    if single:
+        whole = min(whole, 1)
     most = down if whole else min(down, max(1, (BLOCK - (reach - step) * read) // (step * read + written)))
     most = -(-down // -(-down // most))  # parts of about equal size
     for image in range(0, images, max(1, whole)):
@@ -117,6 +127,19 @@ def convolve(
         row = len(part.read) * entry + APART
         windows_apart = len(part.of) * across
         _copy(xp, images, windows, part, scratch, (across * row, entry, row), windows.dilation[0])
+        if across >= WIDE:
+            for lines, place, reached in _sums(_vertical(windows, part)):
+                into = target[:, lines.start : lines.stop]
+                if not reached:
+                    into.fill(0)
+                    continue
+                shape = (*into.shape[:3], len(reached) * entry)
+                strides = (across * row, windows.stride[0] * entry, row, 1)
+                rows = _view(xp, scratch["rows"], place * entry, shape, strides)
+                multiply(xp, rows, weight[reached.start * entry : reached.stop * entry], into)
+            if bias is not None:
+                xp.add(target, bias, out=target)
+            continue
         for lines, place, reached in _sums(_vertical(windows, part)):
             sums = scratch["sums"][: len(lines) * windows_apart * filters]
             sums = sums.reshape(len(lines), windows_apart, filters)
@@ -143,7 +166,9 @@ def correlate(
     """
     channels, filters, across = images.shape[3], out.shape[1], windows.count[1]
     entry, done = windows.kernel[1] * channels, False
-    for part in parts(windows, len(images), channels, filters):
+    # The upstream gradient of a single image is not copied, but then there are more and smaller products.
+    single = prod(windows.count) >= MANY
+    for part in parts(windows, len(images), channels, filters, single=single):
         if windows.are_pixels:
             rows, above = matrix_of(images, part.of, part.lines), matrix_of(upstream, part.of, part.lines)
             pairs: Sequence[tuple[range, int]] = [(range(len(part.lines)), 0)]
@@ -235,7 +260,7 @@ def _copy(
         padded[:, :, inner.stop :] = 0
         xp.copyto(padded[:, :, inner], source)
         source = padded
-    (of_image, of_line, of_pixel, of_channel), size = source.strides, images.itemsize
+    (of_image, of_line, of_pixel, of_channel), size = source.strides, images.dtype.itemsize
     shape, entry = (*source.shape[:2], across), (windows.kernel[1], channels)
     from_strides = (of_image, of_line, windows.stride[1] * of_pixel)
     to_strides = tuple(size * each for each in strides)
@@ -268,8 +293,8 @@ def _line_by_line(xp: Namespace, upstream: Array, buffer: Array) -> Array:
 
 def _view(xp: Namespace, vector: Array, start: int, shape: Shape, strides: tuple[int, ...]) -> Array:
     """Return a part of a vector as an array with these strides, in numbers."""
-    of_bytes = tuple(vector.itemsize * each for each in strides)
+    of_bytes = tuple(vector.dtype.itemsize * each for each in strides)
     if xp is np:
-        return np.ndarray(shape, vector.dtype, vector, start * vector.itemsize, of_bytes)
+        return np.ndarray(shape, vector.dtype, vector, start * vector.dtype.itemsize, of_bytes)
     view: Array = xp.lib.stride_tricks.as_strided(vector[start:], shape, of_bytes)
     return view

@@ -43,10 +43,12 @@ def passes(layer, x, upstream_of):
 
 
 def passes_in_blocks(block, *arguments):
-    """Return the same with blocks of this size."""
+    """Return the same with blocks of this size; small images are wide, and have many windows, from 4 and 20 on."""
     with pytest.MonkeyPatch.context() as patch:
         for kernels in (im2row, lines):
             patch.setattr(kernels, "BLOCK", block)
+        patch.setattr(lines, "WIDE", 4)
+        patch.setattr(lines, "MANY", 20)
         return passes(*arguments)
 
 
