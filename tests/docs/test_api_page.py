@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from service.cli.demo.digits import register_digits, write_digits
+from service.cli.demo.experiment import DATASET, SEEDS, VALIDATION
+from service.client import Client
 from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
 from service.stack.app import create_app
@@ -75,8 +76,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setattr(f"service.scheduling.scheduler.{name}", cluster)
     settings = Settings(data_dir=tmp_path / "data", cluster_cpus=4)
     settings.allowed_roots[0].mkdir(parents=True)
-    columns: dict[str, Any] = {f"pixel_{index}": np.arange(1797) % (index + 2) for index in range(64)}
-    pq.write_table(pa.table(columns | {"label": np.arange(1797) % 10}), settings.allowed_roots[0] / "digits.parquet")
+    write_digits(settings.allowed_roots[0] / "digits.parquet", validation=VALIDATION, seeds=SEEDS)
     migrate(settings.database)
     database = Database(settings.database)
     scheduler = Scheduler(database, settings, cluster)
@@ -105,3 +105,6 @@ def test_examples_print_the_output_on_the_page(url: str, tmp_path: Path) -> None
         assert re.fullmatch(pattern, actual.strip(), re.DOTALL), f"{code}\nprinted\n{actual}"
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert len(printed) == len(blocks)
+    with Client(url) as client:
+        register_digits(client, tmp_path / "data" / "uploads")
+        assert client.dataset(DATASET)["version"] == 1, "the demo registers the same content"

@@ -1,0 +1,1 @@
+"""Tables: columns of numbers, categories and dates, and the numbers that stand for them."""
