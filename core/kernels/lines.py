@@ -18,10 +18,9 @@ from core.kernels.im2row import Windows, matrix_of
 from core.kernels.products import multiply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from core.arrays import Array, Namespace, Shape
-    from core.graph.node import Workspace
 
 # Numbers between rows of a matrix. Rows that are a multiple of 4 KiB apart would have the same places in the cache.
 APART = 16
@@ -108,7 +107,13 @@ def buffers(windows: Windows, images: int, channels: int, filters: int) -> dict[
 
 
 def convolve(
-    xp: Namespace, images: Array, weight: Array, windows: Windows, scratch: Workspace, out: Array, bias: Array | None
+    xp: Namespace,
+    images: Array,
+    weight: Array,
+    windows: Windows,
+    scratch: Mapping[str, Array],
+    out: Array,
+    bias: Array | None,
 ) -> None:
     """Write the products of windows and weights into `out` (batch, windows down, windows across, filters).
 
@@ -157,7 +162,13 @@ def convolve(
 
 
 def correlate(
-    xp: Namespace, images: Array, upstream: Array, windows: Windows, scratch: Workspace, partial: Array, out: Array
+    xp: Namespace,
+    images: Array,
+    upstream: Array,
+    windows: Windows,
+    scratch: Mapping[str, Array],
+    partial: Array,
+    out: Array,
 ) -> None:
     """Write the gradient of the weights into `out`, a matrix (numbers of a window, filters).
 
@@ -242,7 +253,7 @@ def _copy(
     images: Array,
     windows: Windows,
     part: Part,
-    scratch: Workspace,
+    scratch: Mapping[str, Array],
     strides: tuple[int, int, int],
     step: int,
 ) -> None:
