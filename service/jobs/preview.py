@@ -17,7 +17,6 @@ from service.jobs.new_job import spec_json
 from service.jobs.target_warnings import target_warnings
 from workers.data.dataset import DatasetInfo
 from workers.job.index_columns import changed_indices, layers_with_few_entries
-from workers.job.memory import memory_per_worker
 from workers.job.normalization import normalized_values, normalizing
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
-        memory_per_worker_bytes=memory_per_worker(job, dataset).nbytes,
+        memory_per_worker_bytes=job.memory.nbytes,
         warnings=[
             FieldProblemView(field=field, message=message)
             for field, message in (

@@ -9,7 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorUnschedulableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from core import InvalidIndexError
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
@@ -47,6 +54,9 @@ MEANINGS: list[tuple[type[Exception], str, str]] = [
     (MemoryError, "failed", "out_of_memory"),
     (RayActorError, "lost", "worker_lost"),
     (ActorUnschedulableError, "lost", "worker_lost"),  # its node is gone
+    (NodeDiedError, "lost", "worker_lost"),
+    (WorkerCrashedError, "lost", "worker_lost"),
+    (OutOfMemoryError, "lost", "worker_lost"),  # killed by Ray, before the node is out of memory
     (PeerSilentError, "lost", "worker_silent"),
     (WorkerSilentError, "lost", "worker_silent"),
     (CheckpointError, "lost", "checkpoint_damaged"),

@@ -26,8 +26,10 @@ from workers.job.memory import memory_per_worker
 from workers.job.once import Once
 
 if TYPE_CHECKING:
+    from core import Task
     from core.tables.treatments import Treatment
     from workers.data.dataset import DatasetInfo
+    from workers.job.memory import WorkerMemory
     from workers.job.metrics import JobMetrics
     from workers.job.spec import CheckpointsSpec, JobSpec
 
@@ -46,6 +48,7 @@ class ResolvedJob:
     spec: JobSpec
     metrics: JobMetrics
     parameters: int
+    memory: WorkerMemory
     train_rows: int
     validation_rows: int
     steps_per_epoch: int
@@ -104,17 +107,18 @@ def resolve(
             "checkpoints": _checkpoints(spec),
         }
     )
-    job = ResolvedJob(
+    memory = _memory(resolved, metrics.task, dataset, (train, validation), once)
+    _check_memory(resolved, memory, limits)
+    return ResolvedJob(
         spec=resolved,
         metrics=metrics,
         parameters=once(graph, "parameters", lambda: parameters_of(graph)),
+        memory=memory,
         train_rows=train,
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
         treatments=treatments,
     )
-    _check_memory(job, dataset, limits, once)
-    return job
 
 
 def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
@@ -153,24 +157,24 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
     return shards
 
 
-def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: Once) -> None:
-    """Raise `SpecError` if the arrays of a worker on CPUs take more memory than the limit."""
-    spec = job.spec
-    if limits.worker_bytes is None or spec.resources.gpus_per_worker:
-        return
+def _memory(spec: JobSpec, task: Task, dataset: DatasetInfo, rows: tuple[int, int], once: Once) -> WorkerMemory:
     # Specs that differ in none of these take the same memory.
     same = (
-        str(spec.model.inputs),
-        job.metrics.task,
+        task,
         spec.training.batch_size,
         spec.training.shards,
         spec.resources.model_dump_json(),
         spec.loss.type,
         len(spec.optimizer.slots),
-        job.train_rows,
-        job.validation_rows,
+        rows,
     )
-    memory = once(spec.model, ("memory", *same), lambda: memory_per_worker(job, dataset))
+    return once(spec.model, ("memory", *same), lambda: memory_per_worker(spec, dataset, rows))
+
+
+def _check_memory(spec: JobSpec, memory: WorkerMemory, limits: Limits) -> None:
+    """Raise `SpecError` if the arrays of a worker on CPUs take more memory than the limit."""
+    if limits.worker_bytes is None or spec.resources.gpus_per_worker:
+        return
     if memory.nbytes > limits.worker_bytes:
         message = (
             f"take {memory.nbytes:,} bytes of memory in a worker, more than the limit of {limits.worker_bytes:,}; "

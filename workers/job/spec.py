@@ -26,9 +26,10 @@ from workers.job.metrics import ComparedMetric
 from workers.job.preparation import MOST_PATTERNS, PrepareRule, is_pattern
 from workers.machine.arithmetic import Arithmetic
 
+MOST_AXES = 8  # of a row
 Size = Annotated[int, Field(ge=1)]
 #: the number of features of a row, or its shape
-RowShape: TypeAlias = Size | Annotated[list[Size], Field(min_length=1, max_length=8)]
+RowShape: TypeAlias = Size | Annotated[list[Size], Field(min_length=1, max_length=MOST_AXES)]
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = Entry

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 from typing import TYPE_CHECKING
 
 from core import ModelError, build_classifier, reads_images
 from core.names import counted
 from workers.job.checks.problems import FieldProblem
 from workers.job.normalization import normalized_values, normalizing
+from workers.job.spec import MOST_AXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,12 +72,35 @@ def check_model(
             spec.model, ("graph", str(inputs)), lambda: build_classifier(spec.model.layers, inputs, spec.model.heads)
         )
     except ModelError as error:
-        message = str(error)
-        if isinstance(inputs, int) and error.of == "layers" and spec.model.layers[error.entry].node.images:
-            shape = list(dataset.shape or ("height", "width", "channels"))
-            message += f". Rows are images if model.inputs is their shape, [{', '.join(map(str, shape))}]"
-        problems.append(FieldProblem(f"model.{error.path}", message))
+        row = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+        if dataset.shape and prod(dataset.shape) == prod(row):
+            row = dataset.shape
+        problems.append(FieldProblem(f"model.{error.path}", f"{error}{_way_out(spec, error, row, dataset)}"))
         return None
+
+
+def _way_out(spec: JobSpec, error: ModelError, row: tuple[int, ...], dataset: DatasetInfo) -> str:
+    """The shape of a row with as many axes as a layer needs, as a sentence, if the model then has no such error."""
+    if error.axes is None or not 1 < error.axes <= MOST_AXES:
+        return ""
+    shape = _row_of(error.axes, row)
+    try:
+        build_classifier(spec.model.layers, shape, spec.model.heads)
+    except ModelError as other:
+        if other.axes is not None:
+            return _way_out(spec, other, row, dataset) if other.axes > error.axes else ""
+    such_as = "" if dataset.shape == shape else "such as "
+    return f". Set model.inputs to the shape of a row, {such_as}{list(shape)}, or add a reshape layer before it"
+
+
+def _row_of(axes: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape with this many axes in which a row of a given shape can be read."""
+    if len(shape) == 1 and axes == 3:
+        height = max(each for each in range(1, isqrt(shape[0]) + 1) if shape[0] % each == 0)
+        return (height, shape[0] // height, 1)
+    if len(shape) > axes:
+        return (prod(shape[: 1 - axes]), *shape[1 - axes :])
+    return (*shape, *[1] * (axes - len(shape)))
 
 
 def check_size(spec: JobSpec, graph: Graph, limits: Limits, problems: list[FieldProblem], once: Once) -> None:
@@ -96,7 +121,11 @@ def check_size(spec: JobSpec, graph: Graph, limits: Limits, problems: list[Field
         problems.append(FieldProblem("model.layers", "has no parameters to train: at least one linear layer is needed"))
     if parameters > limits.parameters:
         problems.append(
-            FieldProblem("model.layers", f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}")
+            FieldProblem(
+                "model.layers",
+                f"has {parameters:,} parameters, more than the limit of {limits.parameters:,}; "
+                f"{_largest(graph)!r} has most",
+            )
         )
 
 
@@ -128,6 +157,14 @@ def _values(graph: Graph, batch: int) -> int:
 def _features(graph: Graph) -> int:
     """Numbers of a row that the model reads."""
     return prod(graph.shapes(1)["features"])
+
+
+def _largest(graph: Graph) -> str:
+    """The layer with the most parameters."""
+    counts: Counter[str] = Counter()
+    for declared in graph.parameters():
+        counts[declared.name.rpartition(".")[0]] += prod(declared.shape)
+    return counts.most_common(1)[0][0]
 
 
 def _widest(graph: Graph) -> str:
