@@ -18,7 +18,6 @@ from tests.workers.fixtures.tabular import NAN, Given, categories, numbers, pass
 from workers.job.checks.model import Limits
 from workers.job.checks.problems import SpecError
 from workers.job.index_columns import changed_indices, layers_with_few_entries
-from workers.job.memory import memory_per_worker
 from workers.job.preparation import treatments_of
 from workers.job.resolve import resolve
 from workers.job.spec import DataSpec, JobSpec
@@ -222,7 +221,7 @@ def test_memory_and_limits_count_prepared_rows(tmp_path: Path) -> None:
     taken = []
     for rules in ([], [{"columns": ["c"], "encode": "index"}]):
         resolved = resolve(JobSpec.model_validate(job(**changes | {"data.prepare": rules})), wide)
-        taken.append(memory_per_worker(resolved, wide).nbytes)
+        taken.append(resolved.memory.nbytes)
     assert taken[0] - taken[1] > 1000 * 2999 * 4
     with pytest.raises(SpecError, match="for a batch of 1000 rows of 3000 features, more than the limit"):
         resolve(JobSpec.model_validate(job(**changes)), wide, Limits(batch_bytes=10_000_000))
