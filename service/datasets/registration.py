@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from service.datasets.files.places import PlaceError, check_address, find_source, is_remote
+from service.datasets.files.places import PlaceError, check_address, find_source, is_remote, recorded_source
 from service.datasets.files.unpacking import plain_name
 from service.datasets.files.workspace import workspace
 from service.datasets.preparation.preparation import Prepared
@@ -20,7 +20,6 @@ from workers.job.checks.problems import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from service.datasets.preparation.preparation import Selection
     from service.datasets.schemas import DatasetRequest, UploadForm
@@ -42,9 +41,8 @@ def register_path(services: Services, runner: TaskRunner, request: DatasetReques
         places = {field: _place(services, runner, field, path, scratch) for field, path in paths.items()}
         with _problems_of("path"):
             source, prepared = _prepare(services, runner, selection, places, scratch)
-        if is_remote(request.path):
-            source = request.path
-        return _record(services, request.name, prepared, selection, source)
+        recorded = request.path if is_remote(request.path) else recorded_source(source, services.settings.data_dir)
+        return _record(services, request.name, prepared, selection, recorded)
 
 
 def register_upload(services: Services, runner: TaskRunner, form: UploadForm, file: Path) -> tuple[Dataset, bool]:
@@ -86,7 +84,7 @@ def _place(services: Services, runner: TaskRunner, field: str, path: str, scratc
 
 def _prepare(
     services: Services, runner: TaskRunner, selection: Selection, places: dict[str, dict[str, Any]], scratch: Path
-) -> tuple[str, Prepared]:
+) -> tuple[Path, Prepared]:
     settings = services.settings
     first, *_ = places.values()
     found = runner.run(
@@ -100,7 +98,7 @@ def _prepare(
             "max_bytes": settings.max_dataset_bytes,
         },
     )
-    return found["source"], Prepared(DatasetInfo.from_json(found["info"]), found["format"], found["profile"])
+    return Path(found["source"]), Prepared(DatasetInfo.from_json(found["info"]), found["format"], found["profile"])
 
 
 @contextmanager

@@ -15,15 +15,16 @@ from service.store.models import Dataset
 from workers.data.dataset import DatasetInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from service.datasets.preparation.preparation import Prepared, Selection
+    from service.settings import Settings
     from service.store.database import Transactions
 
-INFO_FIELDS = [field.name for field in fields(DatasetInfo)]
+INFO_FIELDS = [field.name for field in fields(DatasetInfo) if field.name != "path"]
 
 
 def add_dataset(
@@ -45,7 +46,8 @@ def add_dataset(
         source=source,
         format=prepared.format,
         profile=prepared.profile,
-        **asdict(prepared.info) | {"classes": list(prepared.info.classes)},
+        **{name: value for name, value in asdict(prepared.info).items() if name in INFO_FIELDS}
+        | {"classes": list(prepared.info.classes)},
     )
     session.add(dataset)
     session.flush()
@@ -94,6 +96,11 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
 
 
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
-    """The snapshot of its dataset that a job stores, as JSON."""
+    """The snapshot of its dataset that a job stores, as JSON; see `located`."""
     known = {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}
     return known | ({"target_names": target_names(dataset.profile["targets"])} if dataset.targets else {})
+
+
+def located(snapshot: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """A snapshot with the path of the dataset's file, which is not stored."""
+    return {**snapshot, "path": str(settings.dataset_file(snapshot["digest"]).absolute())}

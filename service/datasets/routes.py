@@ -12,7 +12,7 @@ from service.datasets.files.uploading import MEDIA_TYPE, check_media_type, recei
 from service.datasets.files.workspace import workspace
 from service.datasets.preview import first_rows, images
 from service.datasets.registration import register_path, register_upload, uploaded_name
-from service.datasets.repository import find_dataset, list_datasets, list_versions, snapshot_of
+from service.datasets.repository import find_dataset, list_datasets, list_versions, located, snapshot_of
 from service.datasets.runners import TaskRunners, runners_of
 from service.datasets.schemas import (
     DatasetDetail,
@@ -153,7 +153,7 @@ async def picture_dataset(
 
 def _info(name: str, services: Services) -> DatasetInfo:
     with services.database.reading() as session:
-        return DatasetInfo.from_json(snapshot_of(find_dataset(session, name)))
+        return DatasetInfo.from_json(located(snapshot_of(find_dataset(session, name)), services.settings))
 
 
 def _registered(dataset: Dataset, response: Response, settings: Settings, *, created: bool) -> RegisteredDataset:
@@ -170,5 +170,5 @@ def _warnings(dataset: Dataset) -> list[FieldProblemView]:
 def _view(dataset: Dataset, settings: Settings) -> DatasetView:
     """The dataset as the API returns it, without paths of the machine."""
     return DatasetView.model_validate(dataset).model_copy(
-        update={"source": shown_source(dataset.source, settings.allowed_roots)}
+        update={"source": shown_source(dataset.source, settings.data_dir, settings.allowed_roots)}
     )

@@ -10,6 +10,7 @@ from core import BATCH, Task
 from core.graph.table import table_rows
 from core.names import counted
 from service.datasets.outputs import output_names, positive_class
+from service.datasets.repository import located
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.new_job import spec_json
@@ -69,7 +70,7 @@ class JobPreview(BaseModel):
 
 def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -> JobPreview:
     """Preview of a resolved job on a dataset, of which a job would store this snapshot."""
-    dataset = DatasetInfo.from_json(snapshot)
+    dataset = DatasetInfo.from_json(located(snapshot, settings))
     graph = job.spec.model.graph()
     return JobPreview(
         spec=spec_json(job),

@@ -270,14 +270,13 @@ class Verification(Base):
 class Dataset(Base):
     """A version of a dataset; its rows are in an Arrow file whose name is their digest.
 
-    `profile` has columns and statistics of the rows.
+    `source` is relative to the data directory if it is below that. `profile` has columns and statistics of the rows.
     """
 
     __tablename__ = "datasets"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    path: Mapped[str]
     digest: Mapped[str]
     rows: Mapped[int] = mapped_column(BigInteger)
     features: Mapped[int]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.analysis.artist import DIRECTORY, FAILURES, Artist, JobDrawing, MemberDrawing, SweepDrawing
+from service.datasets.repository import located
 from service.jobs.states import State
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class DrawnPictures:
     """Draws the figures of jobs and sweeps. Figures that are already in the directory are not drawn again."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._job_dir, self._sweep_dir = settings.job_dir, settings.sweep_dir
         self._artist = Artist(settings.data_dir / "logs" / "pictures.log")
         self._drawing: dict[str, Future[None]] = {}
@@ -71,7 +73,8 @@ class DrawnPictures:
         return Drawn({file.name: file for file in drawn.files.values()}, drawn.failures)
 
     def _drawing_of(self, job: Job) -> JobDrawing:
-        return JobDrawing(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, job.dataset)
+        dataset = located(job.dataset, self._settings)
+        return JobDrawing(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, dataset)
 
     def _is_drawn(self, key: str, directory: Path, request: JobDrawing | SweepDrawing) -> bool:
         if key not in self._drawing:

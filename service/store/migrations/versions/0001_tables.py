@@ -19,7 +19,6 @@ def upgrade() -> None:
         "datasets",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False, autoincrement=False),
-        sa.Column("path", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("features", sa.Integer(), nullable=False),
