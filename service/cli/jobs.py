@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,18 @@ class Format(StrEnum):
 
     CSV = "csv"
     ARROW = "arrow"
+
+
+class Kind(StrEnum):
+    """Kind of a job's files."""
+
+    MODEL = "model"
+    CHECKPOINT = "checkpoint"
+    SPEC = "spec"
+    EVALUATION = "evaluation"
+    HISTORY = "history"
+    CERTIFICATE = "certificate"
+    PICTURES = "pictures"
 
 
 MEDIA_TYPES = {Format.CSV: "text/csv", Format.ARROW: ARROW}
@@ -127,6 +140,33 @@ def metrics(
         fail("an Arrow stream is binary; write it to a file: gradfleet metrics ... > metrics.arrow")
     with connected(url) as client:
         write(client.job(job_id).export_metrics(MEDIA_TYPES[form], name))
+
+
+@jobs_app.command()
+def download(
+    job_id: JobId,
+    directory: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory for the files; default: the job's id.")
+    ] = None,
+    only: Annotated[
+        list[Kind] | None, typer.Option(help="Only files of this kind; repeatable.", show_default=False)
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Save a job's trained model, checkpoint, spec, evaluation, history, certificate and pictures.
+
+    A job that has not ended has the files that are there so far. A file that is there already is not fetched again.
+    """
+    kinds = [kind.value for kind in only or ()]
+    with connected(url) as client:
+        job = client.job(job_id)
+        for each in job.artifacts(kinds)["missing"]:
+            warn(f"{each['path'] or each['kind']}: {each['reason']}")
+        saved = job.download(directory or job.id, kinds)
+    for file in saved:
+        say(str(file))
+    if not saved:
+        fail(f"job {job.id} is {job.state} and has no such files, or not yet")
 
 
 @jobs_app.command()

@@ -51,6 +51,31 @@ class JobDataset(TypedDict):
     digest: str
 
 
+class Artifact(TypedDict):
+    """A file of a job: its path, its kind (such as "model"), its size in bytes, and the SHA-256 of its content."""
+
+    path: str
+    kind: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+class MissingArtifact(TypedDict):
+    """A file that a job should have, and why it cannot be given; without a path all files of the kind."""
+
+    kind: str
+    path: str | None
+    reason: str
+
+
+class Artifacts(TypedDict):
+    """The files of a job."""
+
+    data: list[Artifact]
+    missing: list[MissingArtifact]
+
+
 class Kept(TypedDict):
     """The parameters that are kept, those after a step, and their metrics; lists of jobs have no details."""
 

@@ -28,6 +28,7 @@ from service.jobs.certificates import routes as certificates
 from service.jobs.live.streams import EventStreams
 from service.monitoring import routes as monitoring
 from service.sweeps import routes as sweeps
+from service.tracking.artifacts import routes as artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,7 @@ def create_app(
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
     security = [BEARER] if settings.requires_token else []
-    for domain in (jobs, certificates, sweeps, datasets, monitoring):
+    for domain in (jobs, artifacts, certificates, sweeps, datasets, monitoring):
         app.include_router(domain.router, dependencies=security)
     app.include_router(monitoring.probes)
     install_docs_page(app)

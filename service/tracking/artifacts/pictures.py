@@ -23,7 +23,7 @@ GRAPHS = ("graph.svg", "graph_expanded.svg")
 
 @dataclass(frozen=True)
 class Drawn:
-    """Files by their artifact path, and error messages by the path of those that could not be drawn."""
+    """Files by their name, and error messages by the name of those that could not be drawn."""
 
     files: dict[str, Path] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -69,8 +69,7 @@ class DrawnPictures:
 
     def take_comparison(self, sweep: Sweep) -> Drawn:
         """Return the figure of a sweep. Raises the same errors as `take`."""
-        drawn = self._take(sweep.id, self._sweep_dir(sweep.id))
-        return Drawn({file.name: file for file in drawn.files.values()}, drawn.failures)
+        return self._take(sweep.id, self._sweep_dir(sweep.id))
 
     def _drawing_of(self, job: Job) -> JobDrawing:
         dataset = located(job.dataset, self._settings)
@@ -87,17 +86,7 @@ class DrawnPictures:
         drawing = self._drawing.pop(key, None)
         if drawing is not None:
             drawing.result()
-        place = directory / DIRECTORY
-        if not place.is_dir():
-            return Drawn()
-        try:
-            failures = json.loads((place / FAILURES).read_bytes())
-        except ValueError as error:
-            raise OSError(f"{FAILURES} cannot be read") from error
-        return Drawn(
-            {_path(file.name): file for file in sorted(place.iterdir()) if file.name != FAILURES},
-            {_path(name): reason for name, reason in failures.items()},
-        )
+        return pictures_in(directory)
 
     def close(self) -> None:
         """End the drawing process."""
@@ -110,6 +99,18 @@ def _kept_value(job: Job, metric: str) -> float | None:
     return value
 
 
-def _path(name: str) -> str:
-    """Return the artifact path of a figure."""
+def pictures_in(directory: Path) -> Drawn:
+    """Return the figures in the directory of a job or sweep. Raises OSError if they cannot be read."""
+    place = directory / DIRECTORY
+    if not place.is_dir():
+        return Drawn()
+    try:
+        failures = json.loads((place / FAILURES).read_bytes())
+    except ValueError as error:
+        raise OSError(f"{FAILURES} cannot be read") from error
+    return Drawn({file.name: file for file in sorted(place.iterdir()) if file.name != FAILURES}, failures)
+
+
+def artifact_path(name: str) -> str:
+    """Return the artifact path of a job's figure in MLflow."""
     return f"model/{name}" if name in GRAPHS else f"pictures/{name}"
