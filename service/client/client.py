@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Dataset,
         DatasetDetail,
         DatasetOptions,
+        Example,
         JobData,
         Preview,
         PreviewRow,
@@ -171,6 +172,19 @@ class Client:
             "rows", "POST", "/v1/datasets", body=body, timeout=REGISTRATION_TIMEOUT
         )
         return dataset
+
+    def register_example(self, example: str, name: str | None = None) -> RegisteredDataset:
+        """Register a dataset that scikit-learn brings (see `examples`) under a name; default: its own."""
+        body = {"name": name or example, "example": example}
+        dataset: RegisteredDataset = self._transport.fetch(
+            "rows", "POST", "/v1/datasets", body=body, timeout=REGISTRATION_TIMEOUT
+        )
+        return dataset
+
+    def examples(self) -> list[Example]:
+        """Return the datasets that scikit-learn brings."""
+        found: list[Example] = self._transport.fetch("data", "GET", "/v1/examples")["data"]
+        return found
 
     def upload_dataset(
         self, name: str, file: Path | str, label: str | None = None, **options: Unpack[DatasetOptions]

@@ -332,6 +332,17 @@ class PreviewRow(TypedDict):
     targets: list[float]
 
 
+class Example(TypedDict):
+    """A dataset that scikit-learn brings; without classes it has a number to predict."""
+
+    name: str
+    description: str
+    rows: int
+    features: int
+    classes: list[str]
+    shape: list[int] | None
+
+
 class DatasetOptions(TypedDict, total=False):
     """How files are read as a dataset, where it does not follow from the files."""
 

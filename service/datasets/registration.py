@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
+from service.datasets.examples import EXAMPLES, SOURCE
 from service.datasets.files.places import PlaceError, check_address, find_source, is_remote, recorded_source
 from service.datasets.files.unpacking import plain_name
 from service.datasets.files.workspace import workspace
@@ -21,6 +22,7 @@ from workers.job.checks.problems import FieldProblem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.datasets.examples import ExampleName
     from service.datasets.preparation.preparation import Selection
     from service.datasets.schemas import DatasetRequest, UploadForm
     from service.datasets.tasks.runner import TaskRunner
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
 TRIES = 10
 
 
-def register_path(services: Services, runner: TaskRunner, request: DatasetRequest) -> tuple[Dataset, bool]:
-    """Register the files that a request names; returns the version and whether it is new.
+def register(services: Services, runner: TaskRunner, request: DatasetRequest) -> tuple[Dataset, bool]:
+    """Register the files or the example that a request names; returns the version and whether it is new.
 
     Raises InvalidError, which names the field that is wrong.
     """
+    if request.example is not None:
+        return register_example(services, runner, request.name, request.example)
+    assert request.path is not None  # noqa: S101  its model has checked this
     selection = request.selection(request.labels)
     paths = {"path": request.path} | ({} if request.labels is None else {"labels": request.labels})
     with workspace(services.settings.dataset_dir.absolute()) as scratch:
@@ -43,6 +48,19 @@ def register_path(services: Services, runner: TaskRunner, request: DatasetReques
             source, prepared = _prepare(services, runner, selection, places, scratch)
         recorded = request.path if is_remote(request.path) else recorded_source(source, services.settings.data_dir)
         return _record(services, request.name, prepared, selection, recorded)
+
+
+def register_example(services: Services, runner: TaskRunner, name: str, example: ExampleName) -> tuple[Dataset, bool]:
+    """Register a dataset that scikit-learn brings; returns the version and whether it is new."""
+    selection = EXAMPLES[example].selection
+    with workspace(services.settings.dataset_dir.absolute()) as scratch:
+        file = scratch / "example" / f"{example}.parquet"
+        file.parent.mkdir()
+        with _problems_of("example"):
+            runner.run("example", example, {"name": example, "file": str(file)})
+            places = {"example": {"roots": [str(file.parent)], "path": file.name}}
+            _, prepared = _prepare(services, runner, selection, places, scratch)
+        return _record(services, name, prepared, selection, f"{SOURCE}{example}")
 
 
 def register_upload(services: Services, runner: TaskRunner, form: UploadForm, file: Path) -> tuple[Dataset, bool]:

@@ -105,6 +105,7 @@ def create_app(
     security = [BEARER] if settings.requires_token else []
     for domain in (jobs, artifacts, certificates, sweeps, datasets, monitoring):
         app.include_router(domain.router, dependencies=security)
+    app.include_router(datasets.examples_router, dependencies=security)
     app.include_router(monitoring.probes)
     install_docs_page(app)
     app.add_middleware(Observed)  # outside the others, so it also counts the requests that they reject
