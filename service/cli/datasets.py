@@ -120,6 +120,16 @@ def list_datasets(url: Url = DEFAULT_URL) -> None:
     print_table(("name", "version", "rows", "features", "classes", "label", "dtype", "image"), rows)
 
 
+@datasets.command("delete")
+def delete_dataset(
+    name: Annotated[str, typer.Argument(help="Name, or name@version.", show_default=False)], url: Url = DEFAULT_URL
+) -> None:
+    """Delete a dataset with all its versions, or one version. No job that has not ended may use it."""
+    with connected(url) as client:
+        client.delete_dataset(name)
+    say(f"{name} deleted")
+
+
 @datasets.command("show")
 def show_dataset(
     name: Annotated[str, typer.Argument(help="Name, or name@version.", show_default=False)],

@@ -23,6 +23,8 @@ jobs_app = typer.Typer()
 
 JobId = Annotated[str, typer.Argument(help="Id of the job: job_...", show_default=False)]
 
+JobOrSweepId = Annotated[str, typer.Argument(metavar="ID", help="Id of a job or sweep.", show_default=False)]
+
 
 class Format(StrEnum):
     """Format of points."""
@@ -171,7 +173,7 @@ def download(
 
 @jobs_app.command()
 def cancel(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a job or sweep.", show_default=False)],
+    job_id: JobOrSweepId,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Cancel a job, or every job of a sweep that has not ended."""
@@ -218,11 +220,16 @@ def resize(
 
 
 @jobs_app.command()
-def delete(job_id: JobId, url: Url = DEFAULT_URL) -> None:
-    """Delete a job that has ended, with its metrics, events, checkpoints and results."""
+def delete(job_id: JobOrSweepId, url: Url = DEFAULT_URL) -> None:
+    """Delete a job that has ended, with its metrics, events, checkpoints and results; or a sweep with all its jobs."""
     with connected(url) as client:
-        client.job(job_id).delete()
-    say(f"{job_id} deleted")
+        if job_id.startswith("sweep_"):
+            found = client.find_sweep(job_id)
+            found.delete()
+            say(f"{job_id} deleted, with {counted(sum(found.counts.values()), 'job')}")
+        else:
+            client.job(job_id).delete()
+            say(f"{job_id} deleted")
 
 
 def _watch(job: Job) -> None:

@@ -202,6 +202,13 @@ class Client:
         found: DatasetDetail = self._transport.fetch("rows", "GET", f"/v1/datasets/{segment(name)}")
         return found
 
+    def delete_dataset(self, name: str) -> None:
+        """Delete a dataset with all its versions, or the version that a name such as "digits@2" selects.
+
+        No job that has not ended may use it.
+        """
+        self._transport.call("DELETE", f"/v1/datasets/{segment(name)}")
+
     def preview_dataset(self, name: str, rows: int = 5) -> list[PreviewRow]:
         """Return the first rows of a dataset."""
         path = f"/v1/datasets/{segment(name)}/preview"

@@ -88,10 +88,6 @@ class Job(Handle[JobData]):
         found = self.artifacts(kinds)["data"]
         return [save(self._transport, self._path(), each, Path(directory)) for each in found]
 
-    def delete(self) -> None:
-        """Delete the job with everything that belongs to it. The job must have ended."""
-        self._transport.call("DELETE", self._path())
-
     def wait(self, timeout: float | None = None, *, raise_on_failure: bool = True) -> Self:
         """Wait until the job has ended. Pauses and restarts, also of the service, do not end the wait.
 

@@ -49,6 +49,7 @@ class JobDataset(TypedDict):
     name: str
     version: int
     digest: str
+    deleted: bool | None  # since; None in lists of jobs
 
 
 class Artifact(TypedDict):

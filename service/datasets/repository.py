@@ -11,7 +11,7 @@ from sqlalchemy import func, select, tuple_
 from service.datasets.outputs import target_names
 from service.errors import NotFoundError
 from service.http.field_errors import unknown
-from service.store.models import Dataset
+from service.store.models import Dataset, DeletedVersions
 from workers.data.dataset import DatasetInfo
 
 if TYPE_CHECKING:
@@ -32,15 +32,16 @@ def add_dataset(
 ) -> tuple[Dataset, bool]:
     """Record content under a name; returns its version and whether it is new.
 
-    Content that differs from all versions so far is the next version.
+    Content that differs from all versions that there are is the next version.
     """
     versions = list_versions(session, name)
     for version in versions:
         if version.digest == prepared.info.digest:
             return version, False
+    deleted = session.scalar(select(DeletedVersions.last).where(DeletedVersions.name == name)) or 0
     dataset = Dataset(
         name=name,
-        version=versions[0].version + 1 if versions else 1,
+        version=max(versions[0].version if versions else 0, deleted) + 1,
         label=selection.label,
         split_column=selection.split,
         source=source,

@@ -25,6 +25,7 @@ from service.http.problems import install_problem_handlers
 from service.http.room import Rooms
 from service.jobs import routes as jobs
 from service.jobs.certificates import routes as certificates
+from service.jobs.datasets import routes as dataset_deletion
 from service.jobs.live.streams import EventStreams
 from service.monitoring import routes as monitoring
 from service.sweeps import routes as sweeps
@@ -105,7 +106,8 @@ def create_app(
     security = [BEARER] if settings.requires_token else []
     for domain in (jobs, artifacts, certificates, sweeps, datasets, monitoring):
         app.include_router(domain.router, dependencies=security)
-    app.include_router(datasets.examples_router, dependencies=security)
+    for part in (datasets.examples_router, dataset_deletion.router):
+        app.include_router(part, dependencies=security)
     app.include_router(monitoring.probes)
     install_docs_page(app)
     app.add_middleware(Observed)  # outside the others, so it also counts the requests that they reject

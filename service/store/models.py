@@ -293,6 +293,15 @@ class Dataset(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class DeletedVersions(Base):
+    """The last version of a dataset that was deleted: its number and those before it are not used again."""
+
+    __tablename__ = "deleted_versions"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[int]
+
+
 class MlflowRun(Base):
     """Progress of a job's export to MLflow: points up to `metric_cursor`, then artifacts, then the end."""
 
@@ -308,7 +317,7 @@ class MlflowRun(Base):
 
 
 class OrphanedRun(Base):
-    """A run in MLflow that has not ended and whose job was deleted."""
+    """A run in MLflow that has not ended and whose job or sweep was deleted."""
 
     __tablename__ = "orphaned_runs"
 
