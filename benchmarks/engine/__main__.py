@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from benchmarks.common.processors import seconds_of_others
 from benchmarks.common.results import installed, machine
-from benchmarks.common.timing import rotated, seconds
+from benchmarks.common.timing import rotated, seconds, wait_for_idle_threads
 from benchmarks.common.workload import Workload, workloads
 from benchmarks.engine import memory, report
 from benchmarks.engine.gradfleet import Floor, GradfleetStep
@@ -82,6 +82,7 @@ def measure(
             if turn >= 5 and perf_counter() - start > budget:
                 break
             for name in rotated(names, turn):
+                wait_for_idle_threads()
                 if repeats[name] > 1:  # a longer step does not depend on the caches before it
                     seconds(subjects[name], 1 + repeats[name] // 10)
                 times[name].append(1e6 * seconds(subjects[name], repeats[name]))

@@ -46,3 +46,11 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(stack, client)
     assert stack.signal(signal.SIGTERM) == 0
     stack.end_leftovers()
+
+
+@pytest.fixture(autouse=True)
+def running(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Assert that the stack survives each test that uses it."""
+    yield
+    if "bench" in request.fixturenames:
+        request.getfixturevalue("bench").stack.assert_running()

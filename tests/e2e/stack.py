@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from sklearn.datasets import load_digits
 
 from service.client import Client
+from service.stack.data_directory import LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,9 +72,19 @@ class Stack:
     def client(self) -> Client:
         return Client(self.api_url)
 
+    def assert_running(self) -> None:
+        """Assert that the process that was started has not ended; the message has the ends of its logs."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            logs = [self.data_dir / "logs" / "gradfleet.log"]
+            logs += (self.data_dir / LINK / "ray" / "session_latest" / "logs").glob("python-core-driver-*.log")
+            ends = [log.read_text()[-2000:] for log in logs if log.exists()]
+            raise AssertionError("\n".join([f"the stack has ended with status {self.process.returncode}", *ends]))
+
     def signal(self, number: int) -> int:
         """Send a signal to the process that was started and return its exit status."""
         assert self.process is not None
+        self.assert_running()
         with self.process:  # closes the pipe
             self.process.send_signal(number)
             return self.process.wait(30)

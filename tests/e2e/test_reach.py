@@ -75,17 +75,20 @@ def running(client: Client) -> Iterator[Job]:
     job.cancel().wait(timeout=60, raise_on_failure=False)
 
 
+@pytest.mark.timeout(600)
 def test_ray_accepts_only_processes_with_its_certificate(stack: Stack, running: Job, tmp_path: Path) -> None:
     """Without a certificate, the request would end the head node, and the job's attempt with it."""
     number, environment = head_node(stack)
     own = client_context(environment)
     known = {urlsplit(url).port for url in (stack.api_url, stack.mlflow_url)}
 
-    def without_tls() -> set[int]:
-        return {port for port in listening(stack) if port not in known and not accepts_grpc(port, own)}
+    def without_tls() -> set[int] | None:
+        found = {port for port in listening(stack) if port not in known and not accepts_grpc(port, own)}
+        return found if len(found) == 1 else None
 
-    # Ray's agent that prepares workers; it may start after the first workers, and slowly on a busy machine.
-    (agent,) = wait_until(without_tls, 300, "the agent listens")
+    # Ray's agent that prepares workers; it may start after the first workers, and slowly on a busy machine. So may
+    # workers, which do not answer yet.
+    (agent,) = wait_until(without_tls, 300, "the agent listens, and all other ports require a certificate")
     of_ray = listening(stack).keys() - known - {agent}
     assert len(of_ray) >= 6, "the head node, two of the raylet, the service's process, and two workers"
     for stranger in (None, client_context(), client_context(write_certificate(tmp_path / "foreign", "another"))):
