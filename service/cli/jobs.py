@@ -164,7 +164,7 @@ def download(
         job = client.job(job_id)
         for each in job.artifacts(kinds)["missing"]:
             warn(f"{each['path'] or each['kind']}: {each['reason']}")
-        saved = job.download(directory or job.id, kinds)
+        saved = job.download(directory or job_id, kinds)
     for file in saved:
         say(str(file))
     if not saved:
