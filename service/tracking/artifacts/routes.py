@@ -151,7 +151,7 @@ async def get_artifact(
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     body = await rooms.downloads.stream(request, pieces(artifact, file))
     headers |= {"Content-Length": str(artifact.size), **_saved_as(artifact.path.rpartition("/")[2])}
-    return StreamingResponse(body, media_type=artifact.media_type, headers=headers)
+    return StreamingResponse(body, media_type=BINARY, headers=headers)  # whatever it is, it is to be saved
 
 
 def _with_job(services: Services, job_id: str, work: Callable[[Contents, Job], Result]) -> Result:

@@ -105,9 +105,11 @@ def test_the_list_says_what_each_file_is(api: httpx.Client, trained: str) -> Non
         assert (len(answer.content), hashlib.sha256(answer.content).hexdigest()) == (entry["size"], entry["sha256"])
         assert answer.headers["etag"] == f'"{entry["sha256"]}"'
         assert answer.headers["content-length"] == str(entry["size"])
-        assert answer.headers["content-type"] == entry["media_type"]
+        assert answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["content-disposition"] == f'attachment; filename="{path.rpartition("/")[2]}"'
     missing = api.get(f"/v1/jobs/{trained}/artifacts").json()["missing"]
+    assert found["spec.yaml"]["media_type"] == "application/yaml"
+    assert found["pictures/confusion_matrix.png"]["media_type"] == "image/png"
     certificate, picture = missing
     assert (certificate["kind"], certificate["path"]) == ("certificate", None)
     assert "milestones were not recorded" in certificate["reason"]
