@@ -126,6 +126,8 @@ def make_jobs(settings: Settings, database: Database) -> dict[str, list[str]]:
         api.post(f"/v1/jobs/{cancelled}/cancel").raise_for_status()
         api.post(f"/v1/jobs/{paused}/pause").raise_for_status()
         assert api.get(f"/v1/jobs/{queued}").json()["state"] == State.QUEUED
+        # A dataset that a job uses is not deleted.
+        api.post("/v1/jobs", json=hinge_job(**{"data.dataset": "images"})).raise_for_status()
         sweep = api.post("/v1/sweeps", json=LOSSES_SWEEP).raise_for_status().json()["id"]
     return {"jobs": jobs, "sweeps": [sweep]}
 
