@@ -155,7 +155,7 @@ DIGITS: dict[str, JsonValue] = {
     "rows": 1797,
     "features": 64,
     "dtype": "uint8",
-    "shape": None,
+    "shape": [8, 8, 1],
     "classes": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     "targets": 0,
     "label": "label",

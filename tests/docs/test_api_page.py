@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from service.cli.demo.digits import register_digits
+from service.cli.demo.experiment import DATASET
+from service.client import Client
 from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
 from service.stack.app import create_app
@@ -101,3 +104,6 @@ def test_examples_print_the_output_on_the_page(url: str, tmp_path: Path) -> None
         assert re.fullmatch(pattern, actual.strip(), re.DOTALL), f"{code}\nprinted\n{actual}"
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert len(printed) == len(blocks)
+    with Client(url) as client:
+        register_digits(client, tmp_path / "data" / "uploads")
+        assert client.dataset(DATASET)["version"] == 1, "the demo registers the same content"

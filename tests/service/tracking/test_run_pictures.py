@@ -258,7 +258,7 @@ def test_a_trained_job_gets_all_pictures(
     assert set_aside(database) == []
     assert {path for path in api.uploads if path.startswith("pictures/")} == {
         "pictures/learning_curves.png",
-        "pictures/weight_templates.png",
+        "pictures/first_layer.png",
         "pictures/confusion_matrix.png",
         "pictures/margins_and_confidence.png",
     }

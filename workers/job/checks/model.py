@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from core import ModelError, build_classifier, reads_images
+from core.names import counted
 from workers.job.checks.problems import FieldProblem
 from workers.job.normalization import normalized_values, normalizing
 
@@ -98,11 +99,12 @@ def check_normalization(graph: Graph, batch: int, shards: int, problems: list[Fi
     layers = once(graph, "normalizing", lambda: normalizing(graph))
     single = [name for name, values in normalized_values(graph, batch, shards, layers).items() if values == 1]
     if single:
+        fewer = f", or training.shards at most {batch // 2}" if batch > 1 else ""
         problems.append(
             FieldProblem(
                 "training.batch_size",
-                f"of {batch} rows has {shards} shards, so that {', '.join(single)} normalizes one value of each "
-                f"feature: must be at least {2 * shards}, or training.shards at most {max(1, batch // 2)}",
+                f"of {counted(batch, 'row')} has {counted(shards, 'shard')}, so that {', '.join(single)} normalizes "
+                f"one value of each feature: must be at least {2 * shards}{fewer}",
             )
         )
 
