@@ -81,6 +81,36 @@ def add_dataset(
     _show_warnings(dataset)
 
 
+@datasets.command("examples")
+def add_examples(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Register these; default: list all.", show_default=False),
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List the datasets that scikit-learn brings, or register some of them."""
+    with connected(url) as client:
+        if names:
+            for name in names:
+                dataset = client.register_example(name)
+                say(f"{dataset['name']}: {_summary(dataset)}")
+            return
+        found = client.examples()
+    rows = [
+        (
+            each["name"],
+            str(each["rows"]),
+            str(each["features"]),
+            str(len(each["classes"]) or "a number"),
+            "x".join(map(str, each["shape"] or [])),
+            each["description"],
+        )
+        for each in found
+    ]
+    print_table(("name", "rows", "features", "classes", "image", "description"), rows)
+
+
 @datasets.command("list")
 def list_datasets(url: Url = DEFAULT_URL) -> None:
     """List the newest version of each dataset."""
@@ -100,6 +130,16 @@ def list_datasets(url: Url = DEFAULT_URL) -> None:
         for entry in found
     ]
     print_table(("name", "version", "rows", "features", "classes", "label", "dtype", "image"), rows)
+
+
+@datasets.command("delete")
+def delete_dataset(
+    name: Annotated[str, typer.Argument(help="Name, or name@version.", show_default=False)], url: Url = DEFAULT_URL
+) -> None:
+    """Delete a dataset with all its versions, or one version. No job that has not ended may use it."""
+    with connected(url) as client:
+        client.delete_dataset(name)
+    say(f"{name} deleted")
 
 
 @datasets.command("show")

@@ -49,6 +49,32 @@ class JobDataset(TypedDict):
     name: str
     version: int
     digest: str
+    deleted: bool | None  # since; None in lists of jobs
+
+
+class Artifact(TypedDict):
+    """A file of a job: its path, its kind (such as "model"), its size in bytes, and the SHA-256 of its content."""
+
+    path: str
+    kind: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+class MissingArtifact(TypedDict):
+    """A file that a job should have, and why it cannot be given; without a path all files of the kind."""
+
+    kind: str
+    path: str | None
+    reason: str
+
+
+class Artifacts(TypedDict):
+    """The files of a job."""
+
+    data: list[Artifact]
+    missing: list[MissingArtifact]
 
 
 class Kept(TypedDict):
@@ -321,6 +347,17 @@ class PreviewRow(TypedDict):
     features: list[float | str | None]
     label: str | None
     targets: list[float]
+
+
+class Example(TypedDict):
+    """A dataset that scikit-learn brings; without classes it has a number to predict."""
+
+    name: str
+    description: str
+    rows: int
+    features: int
+    classes: list[str]
+    shape: list[int] | None
 
 
 class DatasetOptions(TypedDict, total=False):

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue, model_validator
 
+from service.datasets.examples import EXAMPLES, ExampleName
 from service.datasets.preparation.preparation import Selection
 from service.datasets.readers.formats import FormatName
 from service.http.problems import FieldProblemView
@@ -102,6 +103,7 @@ class DatasetRequest(DatasetForm):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
+                {"name": "digits", "example": "digits"},
                 {"name": "digits", "path": "digits.parquet", "label": "label"},
                 {"name": "mnist", "path": "train-images-idx3-ubyte.gz", "labels": "train-labels-idx1-ubyte.gz"},
                 {"name": "sorted", "path": "sorted.csv", "label": "species", "split_column": "part"},
@@ -110,13 +112,32 @@ class DatasetRequest(DatasetForm):
         }
     )
 
-    path: Annotated[str, AllowedText] = Field(min_length=1, max_length=4096, description=PLACE_HELP)
+    path: Annotated[str, AllowedText] | None = Field(None, min_length=1, max_length=4096, description=PLACE_HELP)
+    example: ExampleName | None = Field(
+        None, description="Instead of a path: a dataset that scikit-learn brings. Only its name can be chosen."
+    )
     labels: Annotated[str, AllowedText] | None = Field(
         None,
         min_length=1,
         max_length=4096,
         description="Separate file with the labels, for IDX and .npy.",
     )
+
+    @model_validator(mode="after")
+    def _files_or_example(self) -> Self:
+        if self.example is None and self.path is None:
+            raise FieldValueError(
+                "path", f"is missing: give the path of files, or as `example` one of {', '.join(EXAMPLES)}"
+            )
+        if self.example is not None:
+            given = [
+                name for name in type(self).model_fields if getattr(self, name) and name not in {"name", "example"}
+            ]
+            if given:
+                raise FieldValueError(
+                    given[0], "cannot be given beside example: an example is registered with its own columns"
+                )
+        return self
 
 
 class UploadForm(DatasetForm):
@@ -237,6 +258,23 @@ class DatasetDetail(DatasetView):
     warnings: list[FieldProblemView] = Field(description="What is allowed but may be a mistake.")
     class_counts: list[int] = Field(description="Rows of each class, in the order of the classes.")
     versions: list[VersionView] = Field(description="All versions of the dataset, newest first.")
+
+
+class ExampleView(BaseModel):
+    """A dataset that scikit-learn brings, and that can be registered by name."""
+
+    name: ExampleName
+    description: str
+    rows: int
+    features: int = Field(description="Numbers per row.")
+    classes: list[str] = Field(description="Empty if there is a number to predict.")
+    shape: list[int] | None = Field(description="[height, width] of rows that are images.")
+
+
+class ExampleList(BaseModel):
+    """All datasets that can be registered by name."""
+
+    data: list[ExampleView]
 
 
 class DatasetList(BaseModel):

@@ -11,6 +11,7 @@ from core.graph.table import table_rows
 from core.names import counted, listed
 from core.tables.column import Kind
 from service.datasets.outputs import output_names, positive_class
+from service.datasets.repository import located
 from service.http.problems import FieldProblemView
 from service.jobs.figures import validation_metrics
 from service.jobs.new_job import spec_json
@@ -90,7 +91,7 @@ class JobPreview(BaseModel):
 
 def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -> JobPreview:
     """Preview of a resolved job on a dataset, of which a job would store this snapshot."""
-    dataset = DatasetInfo.from_json(snapshot)
+    dataset = DatasetInfo.from_json(located(snapshot, settings))
     graph = job.spec.model.graph()
     return JobPreview(
         spec=spec_json(job),

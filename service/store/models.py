@@ -271,14 +271,14 @@ class Verification(Base):
 class Dataset(Base):
     """A version of a dataset; its rows are in an Arrow file whose name is their digest.
 
-    `columns` are those of the stored rows, `profile` has the columns of the source and statistics of the rows.
+    `source` is relative to the data directory if it is below that. `columns` are those of the stored rows, `profile`
+    has the columns of the source and statistics of the rows.
     """
 
     __tablename__ = "datasets"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    path: Mapped[str]
     digest: Mapped[str]
     rows: Mapped[int] = mapped_column(BigInteger)
     features: Mapped[int]
@@ -296,6 +296,15 @@ class Dataset(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class DeletedVersions(Base):
+    """The last version of a dataset that was deleted: its number and those before it are not used again."""
+
+    __tablename__ = "deleted_versions"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[int]
+
+
 class MlflowRun(Base):
     """Progress of a job's export to MLflow: points up to `metric_cursor`, then artifacts, then the end."""
 
@@ -311,7 +320,7 @@ class MlflowRun(Base):
 
 
 class OrphanedRun(Base):
-    """A run in MLflow that has not ended and whose job was deleted."""
+    """A run in MLflow that has not ended and whose job or sweep was deleted."""
 
     __tablename__ = "orphaned_runs"
 

@@ -65,8 +65,11 @@ class DatasetInfo:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Build from JSON that has the fields among others; missing fields have their defaults."""
-        known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
+        """Build from JSON that has the fields among others; missing fields have their defaults.
+
+        Without a path, the description can be used but not opened.
+        """
+        known = {"path": ""} | {each.name: document[each.name] for each in fields(cls) if each.name in document}
         shape = known.get("shape")
         known["columns"] = tuple(map(Column.from_json, known.get("columns", ())))
         return cls(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})

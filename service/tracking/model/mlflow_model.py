@@ -53,36 +53,21 @@ def model_files(
     checkpoint is damaged or belongs to another job.
     """
     header = verify(checkpoint, job, computation)
-    weights = MODEL if header["best"] is None else BEST
+    data = trained_model(checkpoint, header, dataset)
     spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
     shapes = spec.model.graph().shapes()
     (_, *shape), outputs = shapes["features"], shapes["scores"][1]
-    task = task_of(spec.loss, info, outputs)
-    treatments = treatments_of(spec.data, info.columns)
-    description = {
-        "format": 1,
-        "job": job,
-        "step": header["step"] if header["best"] is None else header["best"]["step"],
-        "inputs": shape,
-        "task": task,
-        "classes": list(info.classes),
-        "targets": [] if info.classes else list(output_names(dataset)),
-        **_columns(info, treatments, dataset),
-        **{part: layers for part, layers in header["spec"]["model"].items() if part in {"layers", "heads"}},
-        "weights_sha256": header["files"][weights],
-    }
-    description["sha256"] = description_sha256(description)
+    treatments, weights = treatments_of(spec.data, info.columns), checkpoint / _weights(header)
     example: Any
     if treatments:
-        example = _example_of_columns(checkpoint / weights, treatments)
+        example = _example_of_columns(weights, treatments)
         form, served = {"type": "dataframe", "pandas_orient": "split"}, "dataframe_split"
     else:
-        example = _example(checkpoint / weights, shape, info.dtype)
+        example = _example(weights, shape, info.dtype)
         form, served = {"type": "ndarray"}, "inputs"
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     texts = {
-        "MLmodel": _yaml(_mlmodel(_outputs(task, outputs), form) | identity),
-        f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
+        "MLmodel": _yaml(_mlmodel(_outputs(task_of(spec.loss, info, outputs), outputs), form) | identity),
         "input_example.json": json.dumps(example),
         "serving_input_example.json": json.dumps({served: example}),
         "requirements.txt": "".join(f"{line}\n" for line in requirements),
@@ -95,9 +80,40 @@ def model_files(
             }
         ),
     }
-    binaries: dict[str, bytes | Path] = {f"{DATA}/{WEIGHTS}": checkpoint / weights, CODE: _code()}
+    binaries = {f"{DATA}/{name}": content for name, content in data.items()} | {CODE: _code()}
     # MLmodel is last: without it, an upload that was interrupted is not a model.
     return binaries | {path: text.encode() for path, text in reversed(texts.items())}
+
+
+def trained_model(checkpoint: Path, header: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, bytes | Path]:
+    """Return the two files that the loader reads, by name: the model's description, and its weights.
+
+    header: that of the checkpoint; dataset: the job's snapshot of it.
+    """
+    weights = _weights(header)
+    spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
+    shapes = spec.model.graph().shapes()
+    (_, *shape), outputs = shapes["features"], shapes["scores"][1]
+    task = task_of(spec.loss, info, outputs)
+    description = {
+        "format": 1,
+        "job": header["job"],
+        "step": header["step"] if header["best"] is None else header["best"]["step"],
+        "inputs": shape,
+        "task": task,
+        "classes": list(info.classes),
+        "targets": [] if info.classes else list(output_names(dataset)),
+        **_columns(info, treatments_of(spec.data, info.columns), dataset),
+        **{part: layers for part, layers in header["spec"]["model"].items() if part in {"layers", "heads"}},
+        "weights_sha256": header["files"][weights],
+    }
+    description["sha256"] = description_sha256(description)
+    return {DESCRIPTION: (json.dumps(description, indent=2) + "\n").encode(), WEIGHTS: checkpoint / weights}
+
+
+def _weights(header: Mapping[str, Any]) -> str:
+    """Return the file of the kept parameters in the checkpoint with this header."""
+    return MODEL if header["best"] is None else BEST
 
 
 def _outputs(task: Task, outputs: int) -> list[dict[str, Any]]:
