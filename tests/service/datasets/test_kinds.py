@@ -15,7 +15,6 @@ from core.tables.column import Column
 from core.tables.encoding import encode
 from service.datasets.preparation.preparation import Selection
 from tests.fixtures.prepared import prepared
-from tests.service.fixtures.support import hinge_job
 from workers.data.dataset import DatasetError, DatasetInfo, open_dataset
 
 if TYPE_CHECKING:
@@ -247,16 +246,11 @@ def test_too_many_categories(tmp_path: Path) -> None:
     assert of_text(tmp_path, f"a,label,b\n{rows}", exclude=["a"]).info.features == 1
 
 
-def test_jobs_wait_for_the_preparation(api: Any, uploads: Path) -> None:
+def test_what_was_stored_is_shown(api: Any, uploads: Path) -> None:
     pd.DataFrame({"a": [0.5, None, 2, 7], "b": [1.5, 2, 3, 9], "label": list("xyxy")}).to_csv(
         uploads / "t.csv", index=False
     )
     assert api.post("/v1/datasets", json={"name": "t", "path": "t.csv"}).status_code == 201
-    answer = api.post("/v1/jobs", json=hinge_job(**{"data.dataset": "t"}))
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
-    assert error["field"] == "data.dataset"
-    assert "column 'a' has missing values" in error["message"]
     shown = api.get("/v1/datasets/t").json()
     assert [(c["name"], c["kind"], c["missing"], c["distinct"]) for c in shown["columns"]] == [
         ("a", "number", 1, 3),

@@ -35,7 +35,7 @@ def faulty(column: str) -> Columns:
     """The columns, with a value that no dataset has in one row of a column."""
     columns: Columns = good()
     values = columns[column].tolist()
-    values[BAD] = np.nan if column in {"a", "b"} else "z" * 300
+    values[BAD] = 1e300 if column in {"a", "b"} else "z" * 300
     columns[column] = values if column in {"a", "b"} else np.array(values)
     return columns
 
@@ -81,9 +81,9 @@ def npz(columns: Columns) -> bytes:
 
 # Name of the second of two files, what writes it, and the name of the row that is wrong.
 TABLES: dict[str, tuple[Callable[[Columns], bytes], str]] = {
-    "1.parquet": (parquet, f"row {BAD}"),
-    "1.arrow": (arrow, f"row {BAD}"),
-    "1.feather": (feather, f"row {BAD}"),
+    "1.parquet": (parquet, f"row {BAD + 1}"),
+    "1.arrow": (arrow, f"row {BAD + 1}"),
+    "1.feather": (feather, f"row {BAD + 1}"),
     "1.csv": (csv, f"line {BAD + 2}"),
     "1.tsv": (lambda columns: csv(columns, "\t"), f"line {BAD + 2}"),
 }
@@ -109,12 +109,12 @@ def test_a_table(tmp_path: Path, name: str, column: str) -> None:
 @pytest.mark.parametrize("column", ["a", "b", "label", "part"])
 def test_an_array_of_an_archive(tmp_path: Path, column: str) -> None:
     message = message_of(tmp_path, {"t.npz": npz(faulty(column))}, features=["a", "b"], split="part")
-    assert message.startswith(f"{column}.npy: column '{column}' in row {BAD} has "), message
+    assert message.startswith(f"{column}.npy: column '{column}' in row {BAD + 1} has "), message
 
 
 def test_a_target_of_an_archive(tmp_path: Path) -> None:
     message = message_of(tmp_path, {"t.npz": npz(faulty("b"))}, features=["a"], targets=["b"], label=None)
-    assert message.startswith(f"b.npy: column 'b' in row {BAD} has "), message
+    assert message.startswith(f"b.npy: column 'b' in row {BAD + 1} has "), message
 
 
 def test_an_array_of_another_kind(tmp_path: Path) -> None:
@@ -139,11 +139,11 @@ def test_images_and_labels_of_idx_files(tmp_path: Path) -> None:
     labels[BAD] = 5
     files = {"images.idx": idx(images, 0x0D), "labels.idx": idx(labels, 0x08)}
     message = message_of(tmp_path, files, classes=["x", "y"])
-    assert message.startswith(f"labels.idx: column 'label' in row {BAD} has 5"), message
+    assert message.startswith(f"labels.idx: column 'label' in row {BAD + 1} has 5"), message
     labels[BAD], images[BAD, 1, 0] = 1, np.inf
     files = {"images.idx": idx(images, 0x0D), "labels.idx": idx(labels, 0x08)}
     message = message_of(tmp_path, files, classes=["x", "y"])
-    assert message.startswith(f"images.idx: column 'image' in row {BAD} has "), message
+    assert message.startswith(f"images.idx: column 'image' in row {BAD + 1} has "), message
 
 
 def test_records_of_cifar(tmp_path: Path) -> None:
@@ -152,13 +152,13 @@ def test_records_of_cifar(tmp_path: Path) -> None:
     records[3, 0] = 7
     files["data_batch_2.bin"] = records.tobytes()
     message = message_of(tmp_path, files, classes=["x", "y"])
-    assert message.startswith("data_batch_2.bin: column 'label' in row 3 has 7"), message
+    assert message.startswith("data_batch_2.bin: column 'label' in row 4 has 7"), message
 
 
-def test_text_that_is_not_utf8(tmp_path: Path) -> None:
-    content = csv(good()).replace(b"11.5,57.5,y", b"11.5,57.5,\xff")
+def test_text_of_no_known_encoding(tmp_path: Path) -> None:
+    content = csv(good()).replace(b"11.5,57.5,y", b"11.5,57.5,\x81")
     message = message_of(tmp_path, {"t.csv": content}, features=["a", "b"])
-    assert f"t.csv cannot be read as CSV: column 'label' in line {BAD + 2} has " in message
+    assert f"t.csv cannot be read as CSV: line {BAD + 2} is no text in UTF-8 (utf-8) nor in Latin-1" in message
 
 
 def test_an_array_of_too_many_axes(tmp_path: Path) -> None:
