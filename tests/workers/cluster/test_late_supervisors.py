@@ -11,6 +11,7 @@ import ray
 from tests.workers.fixtures.attempts import TIMEOUT, all_cpus_are_free, all_events, wait_until
 from tests.workers.fixtures.helpers import assignment, blobs, job
 from workers.cluster import attempt as attempt_module
+from workers.cluster import placement
 from workers.cluster.attempt import NAMESPACE, Attempt, NotBegunError, Supervisors
 from workers.cluster.placement import reservations
 from workers.cluster.supervisor import Supervisor
@@ -47,6 +48,11 @@ def reserve(supervisor: Any) -> int:
         pass
 
     return len(asyncio.run(supervisor._placement.reserve(ResourcesSpec(workers=2), None, ignore)))
+
+
+def running() -> set[str]:
+    """Names of the supervisors that run."""
+    return {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
 
 
 class LateSupervisor(Supervisor):
@@ -114,14 +120,24 @@ def test_a_supervisor_that_is_killed_before_its_process_has_started(
 
 
 def test_supervisors_that_are_killed_while_they_reserve_keep_nothing() -> None:
-    """Ray itself loses the CPUs of about every third one if the reservation ends with its creator."""
-    for _ in range(6):
-        supervisors = Supervisors()
-        name = supervisors.take()
-        actor = ray.get_actor(name, namespace=NAMESPACE)
-        assert ray.get(actor.ready.remote(), timeout=TIMEOUT)
-        actor.__ray_call__.remote(reserve)
-        supervisors.end(name)
+    """Ray must not remove their reservations: in the middle of making one, it can lose the CPUs for good."""
+
+    def reserve_and_be_killed(supervisor: Any) -> None:
+        make = placement.placement_group
+
+        def make_and_be_killed(*arguments: Any, **options: Any) -> Any:
+            group = make(*arguments, **options)
+            ray.kill(ray.get_runtime_context().current_actor)
+            return group
+
+        placement.placement_group = make_and_be_killed
+        reserve(supervisor)
+
+    names = [Supervisors().take() for _ in range(2)]
+    for name in names:
+        ray.get_actor(name, namespace=NAMESPACE).__ray_call__.remote(reserve_and_be_killed)
+        wait_until(lambda: name not in running(), "the supervisor to be gone")  # noqa: B023
+    assert {owner for owner, _ in reservations()} == set(names)
     assert_nothing_is_kept()
 
 
