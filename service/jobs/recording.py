@@ -14,6 +14,7 @@ from service.jobs.repository import (
     finish_attempt,
     get_attempt,
     move,
+    note_attempt_waiting,
     record_event,
     record_kept,
     record_progress,
@@ -25,7 +26,7 @@ from service.jobs.states import LIVE, STOPPED_BY_SWEEP, State
 from service.store.models import Attempt, Job
 from service.store.rows import find
 from workers.job.spec import CheckpointsSpec, JobSpec
-from workers.record.events import Checkpointed, Ended, Evaluated, Event, Noted, Progress, Restarted, Started
+from workers.record.events import Checkpointed, Ended, Evaluated, Event, Noted, Progress, Restarted, Started, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,6 +66,7 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
     match event:
         case Started():
             move(session, job_id, from_=State.STARTING, to=State.RUNNING, attempt=attempt)
+            note_attempt_waiting(session, job_id, attempt, None)
             data = {
                 "step": event.step,
                 "workers": event.workers,
@@ -89,6 +91,8 @@ def _record(session: Session, job_id: str, attempt: int, event: Event) -> None:
             record_kept(session, job_id, attempt, kept, dict(event.details))
         case Restarted():
             record_restart(session, job_id, attempt, reason=event.reason, message=event.message)
+        case Waiting():
+            note_attempt_waiting(session, job_id, attempt, event.reason)
         case Noted():
             record_event(session, job_id, attempt, event.kind, data=dict(event.data))
         case Ended():

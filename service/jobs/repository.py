@@ -310,6 +310,12 @@ def note_waiting(session: Session, job_id: str, reason: str) -> bool:
     return changed(session, update(Job).where(Job.id == job_id, Job.state == State.QUEUED).values(reason=reason))
 
 
+def note_attempt_waiting(session: Session, job_id: str, attempt: int, reason: str | None) -> bool:
+    """Record what the workers of an attempt wait for, None if for nothing more."""
+    training = Job.state.in_([State.STARTING, State.RUNNING])  # the others have the reason of the user's action
+    return changed(session, update(Job).where(*held(job_id, attempt), training).values(reason=reason))
+
+
 def count_by_state(session: Session) -> dict[State, int]:
     """Number of jobs in each state."""
     others = [state for state in State if state not in TERMINAL]

@@ -13,8 +13,9 @@ from service.jobs.recording import record_events
 from service.jobs.repository import progress_of
 from service.store.lease import LeaseLostError
 from service.telemetry.training import observe_training
-from workers.cluster.attempt import Attempt, AttemptLostError, StoppingError
+from workers.cluster.attempt import Attempt, AttemptLostError, NotBegunError, StoppingError
 from workers.record.events import Ended
+from workers.record.pieces import first_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,8 @@ class Follower:
     def _run(self) -> None:
         while self.end is None and not self._stopping.is_set():
             try:
-                self._write(self._poll())
+                # After a delay there can be many events. Written at once, they would keep the lease's turn for minutes.
+                self._write(first_piece(self._poll()))
             except (LeaseLostError, StoppingError):
                 return  # this process, or another one, follows the attempt later
             except (SQLAlchemyError, RayError):
@@ -77,6 +79,8 @@ class Follower:
     def _poll(self) -> list[tuple[int, Event]]:
         try:
             return self.attempt.poll(self._written, self._stopping)
+        except NotBegunError as error:  # its job has lost nothing: this is no restart
+            return [(self._written + 1, Ended("interrupted", "supervisor_lost", str(error)))]
         except AttemptLostError as error:
             return [(self._written + 1, Ended("lost", "supervisor_lost", str(error)))]
 

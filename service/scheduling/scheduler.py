@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from ray.exceptions import RayTaskError
 from sqlalchemy import select
 
 from service.components import ComponentStatus
@@ -20,7 +21,7 @@ from service.jobs.actions import remove_left_points
 from service.jobs.certificates.replays import next_replay
 from service.jobs.events import queued_at
 from service.jobs.recording import end_attempt, max_restarts
-from service.jobs.repository import get_attempt, jobs_in, move, note_waiting, start_attempt
+from service.jobs.repository import get_attempt, jobs_in, move, note_attempt_waiting, note_waiting, start_attempt
 from service.jobs.states import LIVE, State
 from service.scheduling.admission import resources_of
 from service.scheduling.arithmetic import at_level
@@ -47,11 +48,14 @@ if TYPE_CHECKING:
 
 IDLE_WAIT = 1.0  # seconds between passes without a wake-up
 REASONS = 100  # written in one transaction, so that others do not wait for long
+RECLAIM = 5.0  # seconds between looks, while jobs wait, for resources that nobody uses
 LONGEST_PASS = 30.0  # seconds; includes a restart of the cluster
 KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors can run another attempt
 
 CLUSTER_LOST = Ended("lost", "cluster_lost", "the whole cluster died")
-DID_NOT_BEGIN = Ended("lost", "supervisor_lost", "the supervisor did not take the attempt")
+DID_NOT_BEGIN = Ended("interrupted", "supervisor_lost", "the supervisor did not take the attempt")
+REFUSED = Ended("lost", "supervisor_lost", "the supervisor refused the attempt")
+SLOW = "waiting_for_supervisor: its process has not begun the attempt yet; the machine is busy"
 SERVICE_RESTARTED = Ended("interrupted", "service_restarted")
 
 log = logging.getLogger(__name__)
@@ -88,7 +92,7 @@ class Scheduler:
         self._supervisor: str | None = None  # the supervisor for the next attempt
         self._followers: dict[tuple[str, int], Follower] = {}
         self._thread = threading.Thread(target=self._run, name="scheduler")
-        self._last_pass = time.monotonic()
+        self._last_pass = self._reclaimed = time.monotonic()
 
     def start(self) -> None:
         """Adopt running attempts, then serve the queue."""
@@ -142,6 +146,7 @@ class Scheduler:
         self._adopt([job for job in live if (job.id, job.attempt) not in self._followers])
         self._pass_on(live)
         self._admit(decisions, self._settings.arithmetic or common_level(levels))
+        self._reclaim(live)
         if decisions.empty and not live:
             self._supervisors.keep_warm()
         if deleted is not None:
@@ -218,6 +223,13 @@ class Scheduler:
                 for job_id, reason in reasons[begin : begin + REASONS]:
                     note_waiting(session, job_id, reason)
 
+    def _reclaim(self, live: Sequence[Job]) -> None:
+        """Free what supervisors that are gone have reserved, while attempts may wait for it."""
+        waiting = any(job.state == State.STARTING or job.reason for job in live)
+        if waiting and time.monotonic() - self._reclaimed > RECLAIM:
+            self._supervisors.reclaim()
+            self._reclaimed = time.monotonic()
+
     def _launch(self, job_id: str, until_step: int | None, arithmetic: str | None) -> None:
         if self._supervisor is None:
             self._supervisor = self._supervisors.take()
@@ -247,7 +259,16 @@ class Scheduler:
         log.info("job %s starts", job_id, extra={"job_id": job_id, "attempt": number})
         supervisor, self._supervisor = self._supervisor, None
         # If this raises, the attempt may have started anyway: the next pass finds it without a follower.
-        attempt = Attempt.start(assignment, supervisor, self._stopping)
+        try:
+            attempt = Attempt.start(assignment, supervisor, self._stopping)
+        except RayTaskError:  # it would refuse it again
+            log.exception("the supervisor refused attempt %d of job %s", number, job_id)
+            self._supervisors.end(supervisor)
+            self._write_end(job_id, number, REFUSED)
+            return
+        if not attempt.begun:
+            with self._database.writing() as session:
+                note_attempt_waiting(session, job_id, number, SLOW)
         self._follow(job_id, number, attempt, last_event=0)
         self._followers[job_id, number].resources = ResourcesSpec.model_validate(assignment.spec["resources"])
 

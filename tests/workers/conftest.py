@@ -12,13 +12,11 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def supervisor(ray_cluster: int) -> Iterator[str]:  # noqa: ARG001  a cluster is needed
     """Name of a supervisor that runs attempts, one at a time."""
-    import ray  # noqa: PLC0415  only the tests that train on a cluster pay for it
-
-    from workers.cluster.attempt import NAMESPACE, Supervisors  # noqa: PLC0415
+    from workers.cluster.attempt import Supervisors  # noqa: PLC0415  only tests that train on a cluster pay for it
 
     name = Supervisors().take()
     yield name
-    ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+    Supervisors().end(name)
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,22 @@ from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
+from ray.util.placement_group import remove_placement_group
 
+from workers.cluster.placement import reservations
 from workers.cluster.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workers.job.spec import ResourcesSpec
     from workers.record.events import Event
     from workers.training.assignment import Assignment
 
 NAMESPACE = "gradfleet"
 CALL_TIMEOUT = 10.0  # seconds; a poll waits about one
+BEGINNING = 120.0  # seconds that a supervisor may take to begin an attempt: on a busy machine it is slow to start
 SILENCE = 30.0  # seconds after which a supervisor that does not answer counts as lost
 LOOK = 0.2  # seconds between looks whether a caller that waits for an answer should stop
 NEVER = Flag()
@@ -32,6 +37,10 @@ class AttemptLostError(RuntimeError):
     """An attempt's supervisor is gone, and with it the events that were not read yet."""
 
 
+class NotBegunError(AttemptLostError):
+    """The supervisor is gone, or has not answered for too long, before it has begun the attempt."""
+
+
 class StoppingError(RuntimeError):
     """The caller should stop, so it does not wait for an answer. The call may have had its effect."""
 
@@ -39,23 +48,27 @@ class StoppingError(RuntimeError):
 class Attempt:
     """An attempt on the cluster, started by this process or another; `supervisor` is the name of its supervisor.
 
-    Calls that wait for an answer raise `StoppingError` when `stopping` is set.
+    Calls that wait for an answer raise `StoppingError` when `stopping` is set. `beginning` is the call that begins the
+    attempt, if it was not answered before.
     """
 
-    def __init__(self, job: str, number: int, supervisor: str, actor: Any) -> None:
+    def __init__(self, job: str, number: int, supervisor: str, actor: Any, beginning: Any = None) -> None:
         self.supervisor = supervisor
+        self._beginning = beginning
         self._job, self._number, self._actor = job, number, actor
         self._answered = time.monotonic()
 
     @classmethod
     def start(cls, assignment: Assignment, supervisor: str, stopping: Flag = NEVER) -> Attempt:
-        """Start an attempt on an idle supervisor.
+        """Start an attempt on an idle supervisor; it may begin later, see `begun`.
 
-        Raises ValueError if there is no such supervisor, and a RayError if it does not answer.
+        Raises ValueError if there is no such supervisor, and a RayError if it is gone or refuses the attempt.
         """
         actor = ray.get_actor(supervisor, namespace=NAMESPACE)
-        _answer(actor.begin.remote(assignment), CALL_TIMEOUT, stopping)
-        return cls(assignment.job, assignment.attempt, supervisor, actor)
+        attempt = cls(assignment.job, assignment.attempt, supervisor, actor, actor.begin.remote(assignment))
+        with suppress(GetTimeoutError):
+            attempt._await_beginning(stopping)
+        return attempt
 
     @classmethod
     def find(cls, job: str, number: int, supervisor: str, stopping: Flag = NEVER) -> Attempt | None:
@@ -67,12 +80,32 @@ class Attempt:
             return None
         return cls(job, number, supervisor, actor) if holds else None
 
+    @property
+    def begun(self) -> bool:
+        """Whether the supervisor has said that it has begun the attempt."""
+        return self._beginning is None
+
+    def _await_beginning(self, stopping: Flag) -> None:
+        if self._beginning is not None:
+            _answer(self._beginning, CALL_TIMEOUT, stopping)
+            self._beginning, self._answered = None, time.monotonic()
+
     def poll(self, after: int, stopping: Flag = NEVER) -> list[tuple[int, Event]]:
         """Events with numbers above `after`, in order. Waits a moment for one; may return none.
 
         Raises `AttemptLostError` if the supervisor is gone. A supervisor that cannot be reached counts as gone after
-        `SILENCE`.
+        `SILENCE`, or after `BEGINNING` if it has not begun the attempt (`NotBegunError`).
         """
+        try:
+            self._await_beginning(stopping)
+        except RayTaskError as error:
+            raise AttemptLostError("the supervisor refused the attempt") from error
+        except GetTimeoutError as error:
+            if time.monotonic() - self._answered > BEGINNING:
+                raise NotBegunError(f"the supervisor has not begun the attempt for {BEGINNING:g} s") from error
+            return []
+        except RayActorError as error:
+            raise NotBegunError("the supervisor ended before it began the attempt") from error
         try:
             call = self._actor.poll.remote(self._job, self._number, after)
             events: list[tuple[int, Event]] | None = _answer(call, CALL_TIMEOUT, stopping)
@@ -100,8 +133,8 @@ class Attempt:
         self._actor.resize.remote(self._job, self._number, resources)
 
     def dismiss(self) -> None:
-        """Kill the supervisor and the rest of the attempt."""
-        ray.kill(self._actor)
+        """Kill the supervisor and the rest of the attempt, and give back what it has reserved."""
+        _end(self.supervisor, self._actor)
 
 
 class Supervisors:
@@ -120,7 +153,7 @@ class Supervisors:
             name, actor = self._idle.pop()
             if _is_ready(actor, self._stopping):
                 return name
-            ray.kill(actor)
+            _end(name, actor)
         return _start()[0]
 
     def give_back(self, attempt: Attempt) -> None:
@@ -134,19 +167,32 @@ class Supervisors:
 
     def adopt(self, busy: set[str]) -> None:
         """Take over the supervisors that a former service has left, except the busy ones."""
-        for actor in ray.util.list_named_actors(all_namespaces=True):
-            if actor["namespace"] == NAMESPACE and actor["name"] not in busy:
+        for actor in _named():
+            if actor["name"] not in busy:
                 with suppress(ValueError):  # it has ended since
                     self._admit(actor["name"], ray.get_actor(**actor))
+        _release(lambda owner: owner not in busy)
 
     def end(self, name: str) -> None:
-        """Kill the supervisor of this name, if it still runs."""
+        """Kill the supervisor of this name, if it still runs, and give back what it has reserved."""
         with suppress(ValueError):
             ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+        _release(lambda owner: owner == name)
+
+    def reclaim(self) -> None:
+        """Give back what supervisors have reserved that are gone.
+
+        A supervisor that is killed may have sent a request just before. Its reservation appears later.
+        """
+        found = reservations()
+        running = {actor["name"] for actor in _named()}  # later, so that it has the owners that still run
+        for owner, group in found:
+            if owner not in running:
+                remove_placement_group(group)
 
     def _admit(self, name: str, actor: Any) -> None:
         if self._idle:
-            ray.kill(actor)
+            _end(name, actor)
         else:
             self._idle.append((name, actor))
 
@@ -155,6 +201,23 @@ def _start() -> tuple[str, Any]:
     name = f"supervisor-{secrets.token_hex(8)}"
     options = {"namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0, "max_restarts": 0}
     return name, _remote(Supervisor).options(name=name, **options).remote()
+
+
+def _named() -> list[dict[str, str]]:
+    """Name and namespace of each supervisor that runs or starts."""
+    return [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == NAMESPACE]
+
+
+def _end(name: str, actor: Any) -> None:
+    ray.kill(actor)
+    _release(lambda owner: owner == name)
+
+
+def _release(owns: Callable[[str], bool]) -> None:
+    """Give back what the supervisors have reserved whose names fulfil a condition."""
+    for owner, group in reservations():
+        if owns(owner):
+            remove_placement_group(group)
 
 
 def _is_ready(actor: Any, stopping: Flag) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from ray.exceptions import (
     ActorUnschedulableError,
+    GetTimeoutError,
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
@@ -32,7 +33,7 @@ from workers.machine.error_text import FULL, text_of
 from workers.machine.fingerprint import FingerprintError
 from workers.record.checkpoint import CheckpointError, latest, latest_whole
 from workers.record.event_log import EventLog
-from workers.record.events import CHECKPOINT_CHANGED, REACHED_STEP, Ended, Event, Noted, Restarted
+from workers.record.events import CHECKPOINT_CHANGED, REACHED_STEP, Ended, Event, Noted, Restarted, Waiting
 from workers.training.assignment import Assignment, End
 from workers.training.trainer import NonFiniteStepError
 
@@ -60,6 +61,7 @@ MEANINGS: list[tuple[type[Exception], str, str]] = [
     (PeerSilentError, "lost", "worker_silent"),
     (WorkerSilentError, "lost", "worker_silent"),
     (CheckpointError, "lost", "checkpoint_damaged"),
+    (GetTimeoutError, "lost", "cluster_silent"),  # an OSError as well
     (OSError, "failed", "storage_error"),
 ]
 DISK_FULL = "its checkpoints and history could not be written: make space, then submit it again"
@@ -86,6 +88,7 @@ class Supervision:
         # The action that the user requested, and an event that is set with it.
         self._requested: Ended | None = None
         self._interrupted = asyncio.Event()
+        self._waits_for = ""  # the reason that was reported last
 
     async def run(self) -> None:
         """Train until the attempt ends; the last event says how."""
@@ -150,10 +153,13 @@ class Supervision:
         """Train with one group of workers; None if another group is to continue."""
         checkpoint = await self._find_checkpoint(assignment)
         self._interrupted.clear()
+        self._waits_for = ""
         if self._requested is not None:
             return self._requested
         arithmetic = self._spec.training.arithmetic
-        places = await self._unless_interrupted(self._placement.reserve(self._useful_resources(), arithmetic))
+        places = await self._unless_interrupted(
+            self._placement.reserve(self._useful_resources(), arithmetic, self._note_waiting)
+        )
         if places is None:
             return self._requested
         spec = {**assignment.spec, "resources": self._resources.model_dump()}
@@ -174,6 +180,11 @@ class Supervision:
         if end is End.REACHED:
             return self._requested or REACHED
         return ENDS.get(end, self._requested)
+
+    async def _note_waiting(self, reason: str) -> None:
+        if reason != self._waits_for:
+            self._waits_for = reason
+            await self.log.append(Waiting(reason))
 
     def _useful_resources(self) -> ResourcesSpec:
         """The resources without the workers that would have no shard."""

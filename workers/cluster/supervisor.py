@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import ray
+from ray.exceptions import RayError
 
 from workers.cluster.group import IdleWorkers
 from workers.cluster.placement import Placement
@@ -20,14 +22,18 @@ if TYPE_CHECKING:
 HOLD = 2.0  # seconds for which workers and their reservation are kept for the next attempt
 
 
+log = logging.getLogger(__name__)
+
+
 class Supervisor:
     """The actor. A call that names an attempt other than the current one changes nothing."""
 
     def __init__(self) -> None:
-        self._idle, self._placement = IdleWorkers(), Placement()
+        context = ray.get_runtime_context()
+        self._idle, self._placement = IdleWorkers(), Placement(context.get_actor_name() or "")
         self._current: Supervision | None = None
         self._running: asyncio.Task[None] | None = None
-        self._idle.warm_up(ray.get_runtime_context().get_node_id())
+        self._idle.warm_up(context.get_node_id())
 
     async def ready(self) -> bool:
         """Whether no attempt is running."""
@@ -47,7 +53,11 @@ class Supervisor:
 
     def _release(self, supervision: Supervision) -> None:
         if self._current is supervision:
-            self._placement.release()
+            try:
+                self._placement.release()
+            except RayError:  # an idle supervisor must not keep resources that others need
+                log.exception("the reservation could not be removed; trying again")
+                asyncio.get_running_loop().call_later(HOLD, self._release, supervision)
             self._idle.cool_down()
 
     async def holds(self, job: str, attempt: int) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from workers.record.events import Ended, Event, Progress
+from workers.record.pieces import first_piece
 
 POLL_WAIT = 1.0  # seconds that a poll waits for an event
 
@@ -35,7 +36,7 @@ class EventLog:
     async def poll(self, after: int) -> list[tuple[int, Event]]:
         """Return the events with numbers above `after` as soon as there are any, or none after `POLL_WAIT` seconds.
 
-        Events up to `after` are deleted: the caller has stored them.
+        Of many events, these are the first ones. Events up to `after` are deleted: the caller has stored them.
         """
         async with self._changed:
             while self._events and self._events[0][0] <= after:
@@ -44,4 +45,4 @@ class EventLog:
                 await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._events)), POLL_WAIT)
             except TimeoutError:
                 return []
-            return list(self._events)
+            return first_piece(self._events)

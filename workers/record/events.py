@@ -83,6 +83,13 @@ class Restarted:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Workers cannot start yet; `reason` says what they wait for, as an identifier and a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Noted:
     """An event that is kept for people to read: `kind` is an identifier for programs, `data` is JSON."""
 
@@ -102,4 +109,4 @@ class Ended:
     message: str = ""
 
 
-Event = Started | Progress | Checkpointed | Evaluated | Restarted | Noted | Ended
+Event = Started | Progress | Checkpointed | Evaluated | Restarted | Waiting | Noted | Ended

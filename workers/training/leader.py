@@ -18,6 +18,7 @@ from workers.record.events import Evaluated, Event, Noted, Progress, Series, Sta
 from workers.record.history import History, thinned
 from workers.record.history_files import mend_history, read_history
 from workers.record.milestones import Milestones
+from workers.record.pieces import in_pieces
 from workers.training.assignment import Assignment
 from workers.training.epoch_means import EpochMeans
 from workers.training.step import StepResult
@@ -135,7 +136,9 @@ class Leader:
         self._report_progress(step, self._history.unreported())
 
     def _report_progress(self, step: int, series: Mapping[str, Series]) -> None:
-        self._report(Progress(step // self._steps_per_epoch, step, series, self._milestones.unreported()))
+        for end, piece in in_pieces(series, step):
+            milestones = self._milestones.unreported() if end == step else {}
+            self._report(Progress(end // self._steps_per_epoch, end, piece, milestones))
 
     def report_evaluation(self, step: int, metrics: Mapping[str, float], details: Mapping[str, Any]) -> None:
         """Report the metrics of the parameters that are kept, those after a step."""

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workers.cluster.attempt import AttemptLostError, StoppingError
+from workers.cluster.attempt import AttemptLostError, NotBegunError, StoppingError
 
 if TYPE_CHECKING:
     from workers.job.spec import ResourcesSpec
@@ -24,6 +24,8 @@ class FakeAttempt:
     gone: bool = False
     silent: bool = False  # it answers no poll
     polled: bool = False
+    begun: bool = True
+    never_begins: bool = False
     _events: list[tuple[int, Event]] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -31,6 +33,11 @@ class FakeAttempt:
         with self._changed:
             for event in events:
                 self._events.append((len(self._events) + 1, event))
+            self._changed.notify_all()
+
+    def never_begin(self) -> None:
+        with self._changed:
+            self.never_begins = True
             self._changed.notify_all()
 
     def lose(self) -> None:
@@ -44,7 +51,9 @@ class FakeAttempt:
             stopping.wait()
             raise StoppingError
         with self._changed:
-            self._changed.wait_for(lambda: self.gone or len(self._events) > after, timeout=0.1)
+            self._changed.wait_for(lambda: self.gone or self.never_begins or len(self._events) > after, timeout=0.1)
+            if self.never_begins:
+                raise NotBegunError("the supervisor has not begun the attempt for 120 s")
             if self.gone:
                 raise AttemptLostError("the supervisor is gone")
             return self._events[after:]
@@ -74,6 +83,7 @@ class FakeCluster:
         self.pool: list[Any] = []
         self.start_error: Exception | None = None
         self.silent = False  # whether its attempts answer no poll
+        self.slow = False  # whether its attempts begin later
 
     def levels(self) -> list[list[str]]:
         return [["x86-64-v2", "x86-64-v3"]]
@@ -98,7 +108,8 @@ class FakeCluster:
     # Replaces workers.cluster.attempt.Attempt:
 
     def start(self, assignment: Assignment, supervisor: str, _stopping: threading.Event) -> FakeAttempt:
-        self.attempts.append(FakeAttempt(assignment, supervisor, silent=self.silent))
+        attempt = FakeAttempt(assignment, supervisor, silent=self.silent, begun=not self.slow)
+        self.attempts.append(attempt)
         if self.start_error:
             raise self.start_error
         return self.attempts[-1]
@@ -126,6 +137,9 @@ class FakeCluster:
 
     def keep_warm(self) -> None:
         self.pool.append("warm")
+
+    def reclaim(self) -> None:
+        self.pool.append("reclaim")
 
     def adopt(self, busy: set[str]) -> None:
         self.pool.append(("adopt", busy))

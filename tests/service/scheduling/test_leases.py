@@ -34,7 +34,7 @@ from service.tracking.exporter import exports
 from tests.service.fixtures.leases import take
 from tests.service.fixtures.points import record_points
 from tests.service.fixtures.support import hinge_job, wait_until
-from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started
+from workers.record.events import Checkpointed, Ended, Event, Noted, Progress, Restarted, Series, Started, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,7 @@ EVENTS: dict[str, Event] = {
     "progress": Progress(epoch=1, step=3, series=SERIES),
     "checkpointed": Checkpointed(3, "ab" * 32),
     "restarted": Restarted("worker_lost", "it was killed"),
+    "waiting": Waiting("waiting_for_resources: needs 2 CPUs"),
     "noted": Noted("room", {"workers": 2}),
     "succeeded": Ended("succeeded", "completed"),
     "paused": Ended("paused", "paused_by_user"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from service.errors import ConflictError
 from service.jobs.actions import apply_action, change_resources
@@ -23,7 +23,7 @@ from service.store.models import Job
 from tests.service.fakes.cluster import FakeAttempt, FakeCluster
 from tests.service.fixtures.support import hinge_job, wait_until
 from workers.job.spec import JobSpec, ResourcesSpec
-from workers.record.events import Checkpointed, Ended, Noted, Progress, Restarted, Series, Started
+from workers.record.events import Checkpointed, Ended, Noted, Progress, Restarted, Series, Started, Waiting
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -291,7 +291,61 @@ def test_an_attempt_whose_start_is_uncertain(database: Database, cluster: FakeCl
         attempt.lose()
         attempt = wait_for_attempt(cluster, 2)
     attempt.report(STARTED, SUCCEEDED)
-    assert wait_for_state(database, job_id, State.SUCCEEDED).restarts == (0 if started else 1)
+    assert wait_for_state(database, job_id, State.SUCCEEDED).restarts == 0, "nothing was lost"
+    assert attempt.assignment.attempt == (1 if started else 2)
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_attempts_that_never_begin_are_no_restarts(database: Database, cluster: FakeCluster) -> None:
+    """However often: the job has lost nothing. Their supervisors are killed, in case they begin later."""
+    job_id = add_job(database, max_restarts=1)
+    for count in range(1, 5):
+        attempt = wait_for_attempt(cluster, count)
+        assert attempt.assignment.restarts_left == 1
+        attempt.never_begin()
+        wait_until(lambda: attempt.calls == ["dismiss"], "the supervisor is killed")  # noqa: B023
+    wait_for_attempt(cluster, 5).report(STARTED, SUCCEEDED)
+    assert wait_for_state(database, job_id, State.SUCCEEDED).restarts == 0
+    with database.reading() as session:
+        ends = [get_attempt(session, job_id, number).reason for number in range(1, 5)]
+    assert ends == ["supervisor_lost: the supervisor has not begun the attempt for 120 s"] * 4
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_an_attempt_that_is_refused_again_and_again_fails(database: Database, cluster: FakeCluster) -> None:
+    cluster.start_error = RayTaskError("begin", "Traceback", ValueError("an old spec")).as_instanceof_cause()
+    job = wait_for_state(database, add_job(database, max_restarts=1), State.FAILED)
+    assert (job.attempt, job.restarts) == (2, 1)
+    assert job.reason == (
+        "too_many_restarts: max_restarts allows 1, and once more supervisor_lost: the supervisor refused the attempt"
+    )
+    assert [("end", attempt.supervisor) in cluster.pool for attempt in cluster.attempts] == [True, True]
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_a_job_that_starts_says_what_it_waits_for(
+    database: Database, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.scheduling.scheduler.RECLAIM", 0.05)
+    cluster.slow = True
+    job_id = add_job(database)
+    attempt = wait_for_attempt(cluster, 1)
+    slow = "waiting_for_supervisor: its process has not begun the attempt yet; the machine is busy"
+    wait_until(lambda: job_of(database, job_id).reason == slow, "the reason")
+    wait_until(lambda: "reclaim" in cluster.pool, "resources that nobody uses are freed")
+    busy = "waiting_for_resources: needs 2 CPUs, which were not free for 5 s"
+    attempt.report(Waiting(busy))
+    wait_until(lambda: job_of(database, job_id).reason == busy, "the other reason")
+    assert job_of(database, job_id).state == State.STARTING
+    attempt.report(STARTED)
+    assert wait_for_state(database, job_id, State.RUNNING).reason is None
+    attempt.report(Waiting(busy))
+    wait_until(lambda: job_of(database, job_id).reason == busy, "the reason of a job that waits for new workers")
+    attempt.report(STARTED)
+    wait_until(lambda: job_of(database, job_id).reason is None, "no reason")
+    act(database, job_id, Action.CANCEL)
+    attempt.report(Waiting(busy), Ended("cancelled", "cancelled_by_user"))
+    assert wait_for_state(database, job_id, State.CANCELLED).reason == "cancelled_by_user"
 
 
 @pytest.mark.usefixtures("scheduler")

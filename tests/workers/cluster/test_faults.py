@@ -269,6 +269,7 @@ def test_killing_a_supervisor_ends_its_workers(tmp_path: Path, whole: Undisturbe
     with pytest.raises(AttemptLostError, match="the supervisor is gone"):
         all_events(attempt, events)
     assert Attempt.find(given.job, 1, name) is None
+    attempt.dismiss()  # as the service does after the end of an attempt
     wait_until(lambda: all(map(is_gone, processes)), "the workers' processes to be gone")
     wait_until(all_cpus_are_free, "the workers' CPUs to be free")
     # Another supervisor resumes from the checkpoint.

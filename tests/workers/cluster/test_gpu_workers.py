@@ -29,9 +29,13 @@ def all_is_free() -> bool:
 
 
 def test_a_worker_starts_on_a_reserved_gpu_and_releases_it() -> None:
-    placement = Placement()
+    async def ignore(_: str) -> None:
+        pass
+
+    placement = Placement("supervisor")
     try:
-        places = asyncio.run(placement.reserve(ResourcesSpec(workers=1, cpus_per_worker=2, gpus_per_worker=1), None))
+        resources = ResourcesSpec(workers=1, cpus_per_worker=2, gpus_per_worker=1)
+        places = asyncio.run(placement.reserve(resources, None, ignore))
         group = WorkerGroup(places, IdleWorkers())
         asyncio.run(group._start_all())
         (worker,) = group._workers

@@ -10,6 +10,7 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     ActorUnschedulableError,
+    GetTimeoutError,
     NodeDiedError,
     OutOfMemoryError,
     RayTaskError,
@@ -35,7 +36,7 @@ MESSAGE = "what it says"
 @pytest.fixture
 def supervision(tmp_path: Path) -> Supervision:
     given = assignment(job(), blobs(tmp_path), tmp_path / "out", prepared=False)
-    return Supervision(given, IdleWorkers(), Placement(), None)
+    return Supervision(given, IdleWorkers(), Placement("supervisor"), None)
 
 
 def from_a_worker(error: Exception) -> Exception:
@@ -53,6 +54,7 @@ def from_a_worker(error: Exception) -> Exception:
         (OSError(MESSAGE), "failed", "storage_error"),
         (PeerSilentError(MESSAGE), "lost", "worker_silent"),
         (CheckpointError(MESSAGE), "lost", "checkpoint_damaged"),
+        (GetTimeoutError(MESSAGE), "lost", "cluster_silent"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )

@@ -26,9 +26,10 @@ from tests.workers.fixtures.attempts import (
 )
 from tests.workers.fixtures.helpers import DIVERGING, assignment, blobs, flip_bytes, job, points_of, series_of
 from workers.cluster.attempt import Attempt, AttemptLostError
+from workers.cluster.placement import reservations
 from workers.job.spec import ResourcesSpec
 from workers.record.checkpoint import place_of
-from workers.record.events import Checkpointed, Ended, Event, Progress, Restarted, Started
+from workers.record.events import Checkpointed, Ended, Event, Progress, Restarted, Started, Waiting
 from workers.training.assignment import Replay
 
 if TYPE_CHECKING:
@@ -278,7 +279,8 @@ def test_an_attempt_that_waits_for_cpus_can_be_stopped(
         attempt = Attempt.start(endless(dataset, tmp_path), supervisor)
         assert attempt.poll(0) == []
         command(attempt)
-        (end,) = all_events(attempt, [])
+        *_, end = all_events(attempt, [])
+    assert isinstance(end, Ended)
     assert end.outcome in {"cancelled", "paused"}
     assert list(tmp_path.iterdir()) == []
 
@@ -289,7 +291,15 @@ def test_an_attempt_that_waits_for_cpus_starts_when_they_are_free(
     with reserved(ray_cluster):
         attempt = Attempt.start(short.again(tmp_path), supervisor)
         assert attempt.poll(0) == []
-    short.assert_same(all_events(attempt, []), tmp_path)
+        events = events_until(attempt, Waiting)
+        assert Waiting("waiting_for_resources: needs 2 CPUs, which were not free for 5 s") in [
+            each for _, each in events
+        ]
+        ours = [owner for owner, _ in reservations()]
+        assert ours == [supervisor], "there is one request"
+    history = all_events(attempt, events)
+    short.assert_same(history, tmp_path)
+    assert len(of_kind(history, Waiting)) == 1
 
 
 @pytest.mark.parametrize("standardize", [True, False])

@@ -44,7 +44,7 @@ def existing() -> Iterator[set[str]]:
     before = running()
     yield before
     for name in running() - before:
-        ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+        Supervisors().end(name)
     wait_until(lambda: running() <= before, "a test's supervisors to be gone")
 
 

@@ -78,3 +78,24 @@ def test_the_last_reported_step() -> None:
             assert log.reported_step == reported
 
     asyncio.run(scenario())
+
+
+def test_a_poll_of_many_events_returns_the_first_ones() -> None:
+    """However long the log was not polled, an answer is small, and the next polls return the rest."""
+
+    async def scenario() -> None:
+        log = EventLog()
+        events: list[Event] = [Progress(0, step, {}) for step in range(1, 1001)]
+        for event in events:
+            await log.append(event)
+        received: list[tuple[int, Event]] = []
+        polls = 0
+        while len(received) < len(events):
+            answer = await log.poll(len(received))
+            assert len(answer) <= 100
+            received += answer
+            polls += 1
+        assert received == list(enumerate(events, 1))
+        assert polls == 10
+
+    asyncio.run(scenario())
