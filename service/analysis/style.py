@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # The colour-blind safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
+SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
+BROWN, OLIVE = "#7B3F00", "#999933"  # where a figure has more groups
 DPI = 100
 SMALLEST_DIFFERENCE = 1e-3  # of the numbers of an axis, relative to the numbers
 CHARACTERS_PER_INCH = 8  # in a title
