@@ -31,6 +31,8 @@ from service.analysis.style import (
 )
 from service.visible_text import visible
 
+Panel = tuple[str, str, str]  # a series, its title and its unit
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from typing import Any
@@ -53,6 +55,7 @@ OF_VALUES = {
     ERROR: ("validation mean absolute error", "in the targets' own units"),
     R2: ("validation R²", "share of the variance"),
 }
+MEANS = (ERROR, R2, "val/root_mean_squared_error", "val/mean_squared_error")  # over the targets
 OF_WEIGHTS = ("weights/norm", "norm of the weights", "Euclidean norm")
 RATES = np.linspace(0, 1, 201)
 MARGIN_BINS = 40
@@ -105,7 +108,7 @@ def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values
     courses, ends = figure.subplots(2, 3)
     beside = R2 if metric == ERROR else ERROR
     second = (beside, *OF_VALUES[beside]) if "regression" in tasks else OF_LABELS
-    shown = ((metric, *_words(metric)), second, OF_WEIGHTS)
+    shown = _over_targets(((metric, *_words(metric)), second, OF_WEIGHTS), groups)
     for axes, (name, heading, unit) in zip(courses, shown, strict=True):
         style_axes(axes, heading, "epoch", unit)
         for group, look in zip(groups, looks, strict=True):
@@ -124,6 +127,16 @@ def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values
         if axes.axison:
             number_axes(axes)
     return figure
+
+
+def _over_targets(shown: Sequence[Panel], groups: Sequence[Group]) -> Sequence[Panel]:
+    """Return the panels with a unit that says which metrics are means over several targets of a regression."""
+    replicas = [replica for group in groups for replica in group.replicas if replica.task == "regression"]
+    targets = max((replica.truth.shape[1] for replica in replicas), default=1)
+    if targets == 1:
+        return shown
+    unit = f"mean over {targets} targets"
+    return [(name, title, unit if name in MEANS else own) for name, title, own in shown]
 
 
 def _words(metric: str) -> tuple[str, str]:
