@@ -40,7 +40,7 @@ def found_warnings(directory: Path, task: Task, truth: Any, changes: dict[str, A
     info = dataset_of(task, directory, truth)
     names = {"target_names": list(COLUMNS[task])} if task in {"regression", "multilabel"} else {}
     job = resolve(JobSpec.model_validate(job_of(task, **changes)), info)
-    found = preview(job, {**asdict(info), **names}, Settings(cluster_cpus=8))
+    found = preview(job, {**asdict(info), **names}, Settings(cluster_cpus=8, data_dir=directory))
     return [(warning.field, warning.message) for warning in found.warnings if warning.field.startswith("data")]
 
 
@@ -166,7 +166,7 @@ def test_the_positive_class_of_two_is_named(tmp_path: Path) -> None:
         info = dataset_of(task, tmp_path)
         loss = {"loss": {"type": "sigmoid_cross_entropy"}, "model.layers": [{"type": "linear", "units": outputs}]}
         job = resolve(JobSpec.model_validate(job_of(task, **loss)), info)
-        assert preview(job, asdict(info), Settings()).positive_class == expected
+        assert preview(job, asdict(info), Settings(data_dir=tmp_path)).positive_class == expected
         rows = {"spec": job.spec.model_dump(mode="json"), "dataset": asdict(info), "total_steps": 5, "task": task}
         counts = dict.fromkeys(("step", "epoch", "priority", "restarts", "attempt"), 0)
         times = {"created_at": datetime.now(UTC), "validation_metrics": [], "latest_metrics": {}}
