@@ -4,15 +4,47 @@ from collections.abc import Iterable, Sequence
 
 LONGEST = 100  # characters; the comparison takes time proportional to the product of the lengths
 
+#: names of other libraries, without separators and "loss" at the end, and those of the same thing here
+OF_OTHERS = {
+    "mse": ("mean_squared_error",),
+    "l2": ("mean_squared_error", "l2"),
+    "mae": ("absolute_error", "mean_absolute_error"),
+    "meanabsoluteerror": ("absolute_error", "mean_absolute_error"),
+    "l1": ("absolute_error", "l1"),
+    "rmse": ("root_mean_squared_error",),
+    "crossentropy": ("softmax",),
+    "categoricalcrossentropy": ("softmax",),
+    "sparsecategoricalcrossentropy": ("softmax",),
+    "log": ("softmax",),
+    "nll": ("softmax",),
+    "bce": ("sigmoid_cross_entropy",),
+    "bcewithlogits": ("sigmoid_cross_entropy",),
+    "binarycrossentropy": ("sigmoid_cross_entropy",),
+    "huber": ("huber",),
+    "hinge": ("hinge",),
+    "squaredhinge": ("hinge",),
+    "multimargin": ("hinge",),
+    "auc": ("roc_auc",),
+    "rocaucscore": ("roc_auc",),
+    "r2score": ("r2",),
+    "f1score": ("f1",),
+}
+
 
 def suggest(name: object, known: Iterable[str]) -> str:
     """Return `"; did you mean 'relu'?"` with the known name closest to `name`, or `""` if none is close.
 
-    Close are names that differ in one letter in four, in at least one, besides capitals and separators.
+    A name that other libraries have for the same thing is closest, also after "val/". Otherwise close are names that
+    differ in one letter in four, in at least one, besides capitals and separators.
     """
     text = _letters(str(name)[: LONGEST + 1])
     if len(text) > LONGEST:
         return ""
+    known = list(known)
+    place, _, last = text.rpartition("/")
+    for ours in OF_OTHERS.get(last.removesuffix("loss"), ()):
+        if (full := f"{place}/{ours}" if place else ours) in known:
+            return f"; did you mean {full!r}?"
     allowed = max(1, len(text) // 4)
     near = [each for each in known if abs(len(_letters(each)) - len(text)) <= allowed]
     best = min(near, key=lambda each: _typos(text, _letters(each)), default=None)

@@ -12,11 +12,30 @@ from matplotlib.figure import Figure
 from core.metrics.labels.roc_auc import ROCAUC
 from service.analysis.measures import calibration, probabilities
 from service.analysis.predicted.rankings import roc
-from service.analysis.style import BLUE, DPI, GREEN, GREY, ORANGE, VERMILION, number_axes, plain, style_axes
+from service.analysis.style import (
+    BLACK,
+    BLUE,
+    BROWN,
+    DPI,
+    GREEN,
+    GREY,
+    OLIVE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    number_axes,
+    plain,
+    shortened,
+    style_axes,
+)
 from service.visible_text import visible
 
+Panel = tuple[str, str, str]  # a series, its title and its unit
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+    from typing import Any
 
     from matplotlib.axes import Axes
 
@@ -25,21 +44,25 @@ if TYPE_CHECKING:
     from service.analysis.replica import Replica
 
 COLORS = {"hinge": BLUE, "softmax": ORANGE}
-OTHER_COLORS = (GREEN, VERMILION, GREY)  # of other losses, in turn
+PALETTE = (GREEN, VERMILION, GREY, PURPLE, SKY, BLACK, BROWN, OLIVE, BLUE, ORANGE)  # of other losses, in turn
+MOST_LOSSES = len(PALETTE)  # with more, two have the same colour
 DASHES = ("-", "--", ":", "-.")  # of the groups of one loss
-MARKERS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")  # of the groups
+LARGEST_STEP, WIDEST = 0.24, 0.7  # between the losses at one setting, and of all of them; settings are 1 apart
 OF_LABELS = ("train/active_fraction", "active: training samples with a non-zero gradient", "share, mean per epoch")
 ERROR, R2 = "val/mean_absolute_error", "val/r2"
 OF_VALUES = {
     ERROR: ("validation mean absolute error", "in the targets' own units"),
     R2: ("validation R²", "share of the variance"),
 }
+MEANS = (ERROR, R2, "val/root_mean_squared_error", "val/mean_squared_error")  # over the targets
 OF_WEIGHTS = ("weights/norm", "norm of the weights", "Euclidean norm")
 RATES = np.linspace(0, 1, 201)
 MARGIN_BINS = 40
 MARGINS_SHOWN = (0.002, 0.998)  # quantiles; a few outliers would compress the rest
 FEWEST_ROWS = 10  # bins with fewer are not drawn
-TICK_WIDTH = 22  # characters per line
+TICK_WIDTH, LONGEST_TICK = 22, 40  # characters per line, and in all
+FEW_SETTINGS = 6  # whose labels have room for two lines
 LEGEND_WIDTH = 100  # characters of all labels in a row
 LARGEST_DOT = 120.0  # square points, for a bin with all rows
 
@@ -76,12 +99,16 @@ def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values
     """
     figure = Figure(figsize=(13, 7.8), dpi=DPI, layout="constrained")
     figure.suptitle(plain(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
-    looks = _looks([group.loss for group in groups])
+    losses = [group.loss for group in groups]
+    losses += dict.fromkeys(each.loss for each in values if each.loss not in losses)
+    looks = _looks(losses)
+    of_losses = dict(zip(reversed(losses), reversed(looks), strict=True))  # of the first group of each
+    looks = looks[: len(groups)]
     tasks = {replica.task for group in groups for replica in group.replicas}
     courses, ends = figure.subplots(2, 3)
     beside = R2 if metric == ERROR else ERROR
     second = (beside, *OF_VALUES[beside]) if "regression" in tasks else OF_LABELS
-    shown = ((metric, *_words(metric)), second, OF_WEIGHTS)
+    shown = _over_targets(((metric, *_words(metric)), second, OF_WEIGHTS), groups)
     for axes, (name, heading, unit) in zip(courses, shown, strict=True):
         style_axes(axes, heading, "epoch", unit)
         for group, look in zip(groups, looks, strict=True):
@@ -95,11 +122,21 @@ def draw_comparison(title: str, groups: Sequence[Group], values: Sequence[Values
     columns = max(1, LEGEND_WIDTH // max(len(group.label) for group in groups))
     figure.legend(handles=courses[2].lines, frameon=False, loc="outside lower center", ncols=min(columns, len(groups)))
     _draw_predictions(ends[0], ends[1], groups, looks, tasks)
-    _draw_values(ends[2], values, metric, by)
+    _draw_values(ends[2], values, of_losses, metric, by)
     for axes in (*courses, *ends):
         if axes.axison:
             number_axes(axes)
     return figure
+
+
+def _over_targets(shown: Sequence[Panel], groups: Sequence[Group]) -> Sequence[Panel]:
+    """Return the panels with a unit that says which metrics are means over several targets of a regression."""
+    replicas = [replica for group in groups for replica in group.replicas if replica.task == "regression"]
+    targets = max((replica.truth.shape[1] for replica in replicas), default=1)
+    if targets == 1:
+        return shown
+    unit = f"mean over {targets} targets"
+    return [(name, title, unit if name in MEANS else own) for name, title, own in shown]
 
 
 def _words(metric: str) -> tuple[str, str]:
@@ -125,13 +162,15 @@ def _draw_predictions(
 
 
 def _looks(losses: Sequence[str]) -> list[_Look]:
-    """Return the style of each group: the colour depends on the loss, dash and marker on the index within the loss."""
+    """Return the style of each group: the colour depends on the loss, and the dash on the index within the loss."""
+    colors = {loss: COLORS[loss] for loss in losses if loss in COLORS}
+    free = [color for color in PALETTE if color not in colors.values()]
     others = [loss for loss in dict.fromkeys(losses) if loss not in COLORS]
-    colors = COLORS | {loss: OTHER_COLORS[place % len(OTHER_COLORS)] for place, loss in enumerate(others)}
+    colors |= {loss: free[place % len(free)] for place, loss in enumerate(others)}
     places = [losses[:index].count(loss) for index, loss in enumerate(losses)]
     return [
-        _Look(colors[loss], DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)])
-        for loss, place in zip(losses, places, strict=True)
+        _Look(colors[loss], DASHES[place % len(DASHES)], MARKERS[index % len(MARKERS)])
+        for index, (loss, place) in enumerate(zip(losses, places, strict=True))
     ]
 
 
@@ -144,7 +183,8 @@ def _draw_course(axes: Axes, group: Group, name: str, look: _Look) -> None:
     epochs, mean, spread = np.arange(1, shortest + 1), values.mean(axis=0), deviation(values)
     axes.fill_between(epochs, mean - spread, mean + spread, color=look.color, alpha=0.15, linewidth=0)
     label = f"{plain(group.label)} (n = {len(group.replicas)})"
-    axes.plot(epochs, mean, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
+    style: dict[str, Any] = {"color": look.color, "linestyle": look.dash, "marker": look.marker}
+    axes.plot(epochs, mean, **style, linewidth=1.5, markersize=4, markevery=slice(-1, None), label=label)
 
 
 def _zoom(axes: Axes) -> None:
@@ -180,7 +220,13 @@ def _draw_margins(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -
         axes.stairs(shares, edges, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
     axes.axvline(0, color="0.4", linewidth=1)
     axes.axvline(1, color="0.4", linewidth=1, linestyle=":", label="hinge margin, 1")
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    # The curves stay below the legend.
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.3 + 0.08 * len(groups)))
+    axes.legend(frameon=False, fontsize=_font_size(groups), loc="upper right", labelspacing=0.3)
+
+
+def _font_size(groups: Sequence[Group]) -> float:
+    return 9 if len(groups) <= FEW_SETTINGS else 7
 
 
 def _draw_reliability(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
@@ -195,7 +241,7 @@ def _draw_reliability(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look
         axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.2, label=f"error {written(errors, 3)}")
         axes.scatter(x, y, 8 + LARGEST_DOT * shares, color=look.color, marker=look.marker, alpha=0.8, linewidths=0)
     axes.set(xlim=(0, 1.03), ylim=(0, 1.03))
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=_font_size(groups), loc="lower right", labelspacing=0.3)
 
 
 def _draw_rates(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> None:
@@ -209,7 +255,7 @@ def _draw_rates(axes: Axes, groups: Sequence[Group], looks: Sequence[_Look]) -> 
             mean = np.append(0, np.mean(curves, axis=0))
             axes.plot(np.append(0, RATES), mean, color=look.color, linestyle=look.dash, linewidth=1.5, label=label)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=_font_size(groups), loc="lower right", labelspacing=0.3)
 
 
 def _roc_curves(replica: Replica) -> list[Numbers]:
@@ -255,26 +301,38 @@ def _draw_largest_errors(axes: Axes, groups: Sequence[Group], looks: Sequence[_L
     axes.legend(frameon=False, fontsize=9, loc="upper left")
 
 
-def _draw_values(axes: Axes, values: Sequence[Values], metric: str, by: str) -> None:
+def _draw_values(axes: Axes, values: Sequence[Values], looks: Mapping[str, _Look], metric: str, by: str) -> None:
     heading, unit = _words(metric)
     style_axes(axes, f"{heading} at other settings", unit, plain(by))
     settings = list(dict.fromkeys(each.setting for each in values))
     losses = list(dict.fromkeys(each.loss for each in values))
-    for loss, look in zip(losses, _looks(losses), strict=True):
-        shift = 0.12 * (2 * losses.index(loss) - len(losses) + 1)
+    at = {setting: [each.loss for each in values if each.setting == setting] for setting in settings}
+    for loss in losses:
+        look = looks[loss]
         mine = [each for each in values if each.loss == loss]
-        places = np.array([settings.index(each.setting) for each in mine]) + shift
+        places = [settings.index(each.setting) + _shift(at[each.setting], loss) for each in mine]
         means = [np.mean(each.values) for each in mine]
         spreads = [deviation(np.array(each.values)) for each in mine]
         axes.errorbar(
-            means, places, xerr=spreads, fmt="o", color=look.color, capsize=3, markersize=5, label=plain(loss)
+            means, places, xerr=spreads, fmt=look.marker, color=look.color, capsize=3, markersize=5, label=plain(loss)
         )
-    axes.set_yticks(range(len(settings)), [_tick(setting) for setting in settings], fontsize=8)
+    lines = 1 if len(settings) > FEW_SETTINGS else 2
+    axes.set_yticks(range(len(settings)), [_tick(setting, lines) for setting in settings], fontsize=8)
     axes.set_ylim(len(settings) - 0.5, -0.5)
 
 
-def _tick(setting: str) -> str:
-    return "\n".join(map(plain, wrap(visible(setting), TICK_WIDTH)))
+def _shift(losses: Sequence[str], loss: str) -> float:
+    """Return how far the value of a loss is from the tick of its setting, which has the values of `losses`."""
+    step = min(LARGEST_STEP, WIDEST / max(1, len(losses) - 1))
+    return step * (losses.index(loss) - (len(losses) - 1) / 2)
+
+
+def _tick(setting: str, lines: int) -> str:
+    """Return a setting in so many lines; on a single line with its beginning and its end, where settings differ."""
+    text = visible(setting)
+    if lines > 1:
+        return "\n".join(map(plain, wrap(shortened(text, LONGEST_TICK), TICK_WIDTH)))
+    return plain(text if len(text) <= TICK_WIDTH else f"{text[:7]}…{text[8 - TICK_WIDTH :]}")
 
 
 def deviation(values: Numbers) -> Numbers:

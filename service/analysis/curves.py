@@ -63,7 +63,8 @@ def draw_learning_curves(
     _scale(first, [_series(history, name)[1] for name in ("train/data_loss", "val/loss")])
     for axes, (metric, title, unit) in zip(others, shown, strict=True):
         names = f"train/{metric}", f"val/{metric}"
-        style_axes(axes, title, "epoch", unit)
+        mean = task == "regression" and dataset.targets > 1
+        style_axes(axes, title, "epoch", f"mean over {dataset.targets} targets" if mean else unit)
         _draw(axes, history, names, steps_of_epoch, kept)
         _limit(axes, np.concatenate([_series(history, each)[1] for each in names]), share="error" not in metric)
     lines = {str(line.get_label()): line for line in first.get_legend_handles_labels()[0]}

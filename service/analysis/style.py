@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # The colour-blind safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
+SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
+BROWN, OLIVE = "#7B3F00", "#999933"  # where a figure has more groups
 DPI = 100
 SMALLEST_DIFFERENCE = 1e-3  # of the numbers of an axis, relative to the numbers
 CHARACTERS_PER_INCH = 8  # in a title
@@ -71,13 +73,14 @@ def number_axes(axes: Axes) -> None:
     """Write few numbers along the axes, and powers of ten where they are long. The limits must be set before."""
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if isinstance(axis.get_major_formatter(), ScalarFormatter):
-            # Differences under "+1e6" are easily taken for the values: only for numbers that differ in late digits.
+            # Few of long numbers, which differ in late digits only. Differences under "+1e6" would be taken for values.
             differ = abs(high - low) > SMALLEST_DIFFERENCE * max(abs(low), abs(high))
             name: Literal["x", "y"] = "x" if axis is axes.xaxis else "y"
-            axes.locator_params(axis=name, nbins=5)
-            axes.ticklabel_format(
-                axis=name, style="sci", scilimits=(-3, 4), useMathText=True, useOffset=False if differ else None
-            )
+            axes.locator_params(axis=name, nbins=5 if differ else 2)
+            axes.ticklabel_format(axis=name, style="sci", scilimits=(-3, 4), useMathText=True, useOffset=False)
+            if not differ and name == "y":  # there is no room for long numbers beside the axis
+                for label in axes.get_yticklabels():
+                    label.set(rotation=90, verticalalignment="center", fontsize=7)
     # The power of ten of the vertical axis stands where the title would be.
     axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=10, y=1.06)
 

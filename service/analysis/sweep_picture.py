@@ -1,4 +1,4 @@
-"""The comparison figure of a sweep: the best settings of each loss, and the values at all settings."""
+"""The comparison figure of a sweep: the best settings of each loss, and the values at other settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from core import from_spec, to_spec
-from service.analysis.comparison_figure import Group, Values, draw_comparison
+from service.analysis.comparison_figure import MOST_LOSSES, Group, Values, draw_comparison
 from service.analysis.replica import read_replica
 from service.analysis.style import shortened
 from workers.job.metrics import HIGHER_IS_BETTER
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SEED = "training.seed"
 MOST_SETTINGS = 10
-LONGEST_SETTING, LONGEST_LABEL = 40, 90  # characters
+LONGEST_LABEL = 90  # characters
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,18 @@ def draw_sweep(name: str, metric: str, members: Sequence[Member]) -> Figure | No
         loss = _loss(group[0])
         if loss not in best or is_better(metric, _mean(group), _mean(best[loss])):
             best[loss] = group
+    ranked = sorted(best, key=lambda loss: _mean(best[loss]), reverse=metric in HIGHER_IS_BETTER)
+    shown = {loss: best[loss] for loss in best if loss in ranked[:MOST_LOSSES]}
     groups = []
-    for loss, group in best.items():
+    for loss, group in shown.items():
         words = _words(group[0], fields)
         label = shortened(f"{loss}, {words}" if words else loss, LONGEST_LABEL)
         groups.append(Group(label, loss, [_read(member) for member in group]))
-    values = _values(list(by_overrides.values()), fields, metric)
-    title = f"{name}: the best settings of each loss by {metric}, kept parameters"
+    values = _values([group for group in by_overrides.values() if _loss(group[0]) in shown], fields, metric)
+    types = {group[0].subject.spec["loss"]["type"] for group in best.values()}
+    each = "each loss" if len(types) == len(best) else "each loss with its fields"
+    cut = f", the best {len(shown)} of {len(best)}," if len(shown) < len(best) else ""
+    title = f"{name}: the best settings of {each}{cut} by {metric}, kept parameters"
     return draw_comparison(title, groups, values, metric=metric, by=", ".join(fields) or "loss")
 
 
@@ -75,7 +80,7 @@ def _values(groups: Sequence[Sequence[Member]], fields: Sequence[str], metric: s
 
 def _setting(member: Member, fields: Sequence[str]) -> str:
     """Return the settings except loss and seed, or the loss if nothing else varies."""
-    return _words(member, fields) if fields else shortened(_loss(member), LONGEST_SETTING)
+    return _words(member, fields) if fields else _loss(member)
 
 
 def _settings(member: Member) -> dict[str, Any]:
@@ -104,10 +109,33 @@ def _loss(member: Member) -> str:
 
 
 def _words(member: Member, fields: Sequence[str]) -> str:
-    """Return the settings except loss and seed, "l2 0.005, lr 0.05"; for a single field, only the value."""
-    values = {field.rpartition(".")[2]: _short(value) for field, value in _beside_loss(member).items()}
-    words = ", ".join(values.values() if len(fields) == 1 else (f"{name} {value}" for name, value in values.items()))
-    return words if len(words) <= LONGEST_SETTING else f"{words[: LONGEST_SETTING - 1]}…"
+    """Return the settings except loss and seed, "lr 0.05, l2 0.005"; for a single field, only the value."""
+    return ", ".join(_word(member, field, alone=len(fields) == 1) for field in fields)
+
+
+def _word(member: Member, field: str, *, alone: bool) -> str:
+    """Return a field's value, which is that of the spec if the member does not set it."""
+    name = field.rpartition(".")[2]
+    if field in member.overrides:
+        value = member.overrides[field]
+    elif (value := _value_at(member.subject.spec, field)) is None:
+        return f"no {name}"
+    elif isinstance(value, dict | list):  # of a spec with all defaults, which are too long
+        return f"{name} of the base"
+    return _short(value) if alone else f"{name} {_short(value)}"
+
+
+def _value_at(spec: Any, field: str) -> Any:
+    """Return the value at a dotted path; None if there is none."""
+    for part in field.split("."):
+        match spec:
+            case dict():
+                spec = spec.get(part)
+            case list() if part.isdecimal() and int(part) < len(spec):
+                spec = spec[int(part)]
+            case _:
+                return None
+    return spec
 
 
 def _short(value: Any) -> str:

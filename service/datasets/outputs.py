@@ -22,6 +22,11 @@ def positive_class(classes: Sequence[str]) -> str | None:
     return classes[1] if len(classes) == 2 else None
 
 
+def named_outputs(dataset: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the names of a job's classes as "classes", or those of its targets as "targets"."""
+    return {"classes" if dataset["classes"] else "targets": [*output_names(dataset)]}
+
+
 def output_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the classes or targets of a job's snapshot of its dataset."""
     named = dataset["classes"] or dataset.get("target_names")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from service.datasets.outputs import output_names
 from service.datasets.repository import find_dataset, located, snapshot_of
 from service.errors import InvalidError, NotFoundError
 from workers.data.dataset import DatasetInfo
@@ -38,7 +39,7 @@ class JobChecks:
         Raises InvalidError or SpecError, which name the fields that are wrong.
         """
         dataset, info = self._dataset(spec.data.dataset)
-        resolved = resolve(spec, info, self._services.settings.limits, self._once)
+        resolved = resolve(spec, info, self._services.settings.limits, self._once, output_names(dataset))
         _check_cluster_fits(spec.resources, self._services.settings)
         return dataset, resolved
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from core import Task
-from service.datasets.outputs import positive_class
+from service.datasets.outputs import named_outputs, positive_class
 from service.jobs.certificates.views import VerificationView, verification_view
 from service.jobs.labels import MAX_LABELS, LabelFilter, Labels
 from service.jobs.mlflow_pages import run_page
@@ -198,9 +198,9 @@ class KeptView(BaseModel):
     )
     details: dict[str, JsonValue] | None = Field(
         None,
-        description="Of labels: `confusion`, the number of rows by true and predicted label, and `per_label`, lists of "
-        "precision, recall, F1 and number of rows, in the order of the classes or targets. Of a regression: "
-        "`per_target`, lists of the metrics of each target, null where one is not finite. Null in lists of jobs.",
+        description="The names of the `classes` or `targets`, and lists in their order. Of labels: `confusion`, the "
+        "number of rows by true and predicted label, and `per_label`, precision, recall, F1 and number of rows. Of a "
+        "regression: `per_target`, the metrics of each target, null where one is not finite. Null in lists of jobs.",
     )
 
 
@@ -351,7 +351,7 @@ def job_view(job: "Job", mlflow_link: str | None, *, details: bool = False) -> J
         positive_class=positive_class(job.dataset.get("classes", ())),
         ranked_by=next(iter(job.validation_metrics), None),
         metrics=latest_values(job.latest_metrics),
-        kept=None if job.kept is None else KeptView(**job.kept, details=job.evaluation if details else None),
+        kept=None if job.kept is None else KeptView(**job.kept, details=_details(job) if details else None),
         attempts=[AttemptView.model_validate(attempt) for attempt in job.attempts],
         restarts=job.restarts,
         created_at=job.created_at,
@@ -363,6 +363,11 @@ def job_view(job: "Job", mlflow_link: str | None, *, details: bool = False) -> J
         sweep=None if job.sweep_id is None else MembershipView(id=job.sweep_id, overrides=job.overrides or {}),
         verification=None if job.verification is None else verification_view(job.verification),
     )
+
+
+def _details(job: "Job") -> dict[str, Any] | None:
+    """The details of the evaluation, with the names that belong to its lists."""
+    return job.evaluation and {**named_outputs(job.dataset), **job.evaluation}
 
 
 def latest_values(latest_metrics: dict[str, Any]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ import math
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, get_args
 
+from core.names import suggest
 from service.errors import InvalidError
 from service.jobs.figures import all_figures, kept
 from service.jobs.schemas import mlflow_view
@@ -78,7 +79,8 @@ def _usual(jobs: Sequence[Job], metrics: Sequence[str]) -> str:
 def _refusal(metric: str, metrics: Sequence[str]) -> str:
     if not metrics:
         return f"is {metric!r}, but there is no metric that all members have: some have no validation rows"
-    return f"is {metric!r}, which not all members have: must be one of {', '.join(metrics)}"
+    why = "not all members have" if metric in get_args(ValidationMetric) else "is no metric of validation rows"
+    return f"is {metric!r}, which {why}: must be one of {', '.join(metrics)}{suggest(metric, metrics)}"
 
 
 def _without_seed(job: Job) -> dict[str, object]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from service.datasets.outputs import positive_class
+from service.datasets.outputs import output_names, positive_class
 from service.jobs.figures import all_figures, kept
 from service.jobs.states import State
-from service.tracking.markdown import code, literal
+from service.tracking.markdown import code, literal, table_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +19,9 @@ NOTE = "mlflow.note.content"  # shown as Markdown on the page of the run
 # Beside the metric by which the job's task is ranked, those of them that the job has.
 NOTED = ("val/root_mean_squared_error", "val/mean_absolute_error", "val/roc_auc", "val/loss", "train/loss")
 IN_UNITS = NOTED[:2]
+OF_TARGETS = ("r2", "root_mean_squared_error", "mean_absolute_error")  # in the table of targets
+MEANS = {f"val/{name}" for name in OF_TARGETS}
+MOST_TARGETS = 12
 LONGEST_DIGEST = 36  # characters, a limit of MLflow
 
 
@@ -56,9 +59,9 @@ def _note(job: Job) -> Iterator[str]:
     steps = f"{job.step:,} of {job.total_steps:,} steps"
     yield f"**{State(job.state).capitalize()}** after {steps}" + (f": {literal(job.reason)}" if job.reason else "")
     yield ""
-    values = all_figures(job)
+    values, targets = all_figures(job), dataset.get("targets", 0)
     for name in dict.fromkeys([*job.validation_metrics[:1], *NOTED]):
-        shown = f"{name}, in the targets' own units" if name in IN_UNITS else name
+        shown = name + _meaning(name, targets)
         last = f"last value **{_text(values[name])}**" if name in values else ""
         if job.kept is not None and kept(name) in values:
             of_kept = (
@@ -67,6 +70,7 @@ def _note(job: Job) -> Iterator[str]:
             yield f"- {shown}: " + "; ".join(filter(None, [of_kept, last]))
         elif last:
             yield f"- {shown}: {last}"
+    yield from _table_of_targets(job)
     yield ""
     positive = positive_class(dataset["classes"])
     yield f"- task: {job.task}" + ("" if positive is None else f"; positive class: {literal(positive)}")
@@ -83,6 +87,31 @@ def _note(job: Job) -> Iterator[str]:
     yield f"- model: {_chain(spec['model']['layers'])}"
     for head in spec["model"].get("heads", []):
         yield f"- head that reads {code(head['reads'])}, weight {head['weight']}: {_chain(head['layers'])}"
+
+
+def _meaning(name: str, targets: int) -> str:
+    """Return what a metric of the targets' errors is a mean over, and its unit."""
+    if targets > 1 and name in MEANS:
+        return f", mean over {targets:,} targets{', each in its own units' if name in IN_UNITS else ''}"
+    return ", in the targets' own units" if name in IN_UNITS else ""
+
+
+def _table_of_targets(job: Job) -> Iterator[str]:
+    """Yield the lines of a table with the main metrics of each target of a regression, if there are several."""
+    figures, names = (job.evaluation or {}).get("per_target", {}), output_names(job.dataset)
+    columns = {name: figures[name] for name in OF_TARGETS if name in figures}
+    if not columns or len(names) < 2:
+        return
+    yield ""
+    yield table_row(["target", *columns])
+    yield f"|{' --- |' * (1 + len(columns))}"
+    for index, name in enumerate(names[:MOST_TARGETS]):
+        yield table_row([literal(name), *(_text(values[index]) for values in columns.values())])
+    yield ""
+    more = (
+        f" The other {len(names) - MOST_TARGETS:,} are in `model/evaluation.json`." if len(names) > MOST_TARGETS else ""
+    )
+    yield f"Of each target, in its own units, with the kept parameters.{more}"
 
 
 def _chain(layers: Sequence[Any]) -> str:
@@ -111,7 +140,8 @@ def short(value: Any) -> str:
     if isinstance(value, list) and any(isinstance(each, dict) for each in value):
         return f"({_chain(value)})"  # the layers of a block
     if not isinstance(value, dict) or "type" not in value:
-        return literal(str(value))
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else str(value)
+        return literal(text)
     name, fields = literal(str(value["type"])), _fields(value)
     return f"{name} ({fields})" if fields else name
 

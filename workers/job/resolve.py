@@ -26,6 +26,8 @@ from workers.job.memory import memory_per_worker
 from workers.job.once import Once
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core import Task
     from core.tables.treatments import Treatment
     from workers.data.dataset import DatasetInfo
@@ -66,11 +68,16 @@ class ResolvedJob:
 
 
 def resolve(
-    spec: JobSpec, dataset: DatasetInfo, limits: Limits = DEFAULT_LIMITS, once: Once | None = None
+    spec: JobSpec,
+    dataset: DatasetInfo,
+    limits: Limits = DEFAULT_LIMITS,
+    once: Once | None = None,
+    names: Sequence[str] = (),
 ) -> ResolvedJob:
     """Fill in the defaults that depend on the dataset, and check the spec against it.
 
-    With `once`, specs that have the same `model` object, on the same `dataset` object, share what follows from these.
+    `names` are those of the dataset's targets, for messages. With `once`, specs that have the same `model` object, on
+    the same `dataset` object, share what follows from these.
 
     Raises `SpecError` with every problem: shapes that do not fit, a loss that does not fit the dataset, a last layer
     with another number of outputs, more shards than rows in a batch, a model beyond the limits, and so on.
@@ -92,7 +99,7 @@ def resolve(
     if graph is not None:
         check_size(spec, graph, limits, problems, once)
         check_normalization(graph, spec.training.batch_size, shards, problems, once)
-        metrics = check_task(spec, graph, dataset, problems, once)
+        metrics = check_task(spec, graph, dataset, problems, once, names)
     check_scale(spec, dataset, problems)
     check_augmentation(spec, dataset, problems)
     check_validation(spec, dataset, (train, validation), problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from service.datasets.outputs import output_names
+from service.datasets.outputs import named_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,5 +16,5 @@ def evaluation_json(kept: Mapping[str, Any], details: Mapping[str, Any] | None, 
 
     The names are in the order in which `confusion` and the lists of `per_label` and `per_target` have them.
     """
-    document = {**kept, "classes" if dataset["classes"] else "targets": output_names(dataset), **(details or {})}
+    document = {**kept, **named_outputs(dataset), **(details or {})}
     return json.dumps(document, indent=2).encode() + b"\n"

@@ -9,20 +9,18 @@ from service.jobs.mlflow_pages import charts_page, run_page, runs_page
 from service.sweeps.expansion import SEED
 from service.sweeps.repository import state_of
 from service.tracking.description import short
-from service.tracking.markdown import literal
+from service.tracking.markdown import literal, table_row
 from service.tracking.mlflow.api import LONGEST_TAG
 from service.tracking.mlflow.experiment_view import EXPERIMENT
 from workers.job.metrics import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from service.store.models import Sweep
     from service.sweeps.schemas import ComparisonView, GroupView, MemberView, StatisticView
 
 MOST_METRICS = 4  # in the table
-# MLflow renders tables without space between columns.
-GAP = "\N{NO-BREAK SPACE}" * 3
 
 
 def first_note(sweep: Sweep) -> str:
@@ -55,7 +53,7 @@ def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
     members = {member.id: member for member in comparison.members}
     fields = list(dict.fromkeys(field for group in comparison.groups for field in group.overrides))
     names = _columns(comparison)
-    yield _row([*map(literal, fields), *names, "n", "runs"])
+    yield table_row([*map(literal, fields), *names, "n", "runs"])
     yield f"|{' --- |' * (len(fields) + len(names) + 2)}"
     best = set(comparison.best_per_loss.values())
     # MLflow folds long notes, so the best group of each loss comes first.
@@ -66,7 +64,7 @@ def _table(experiment_id: str, comparison: ComparisonView) -> Iterator[str]:
         if position in best and names:
             statistics[0] = f"**{statistics[0]}**"
         runs = " ".join(_link(experiment_id, members[job_id]) for job_id in group.jobs)
-        yield _row([*values, *statistics, str(group.n), runs])
+        yield table_row([*values, *statistics, str(group.n), runs])
     if best:
         yield ""
         yield (
@@ -105,10 +103,6 @@ def _statistic(statistic: StatisticView | None) -> str:
 def _link(experiment_id: str, member: MemberView) -> str:
     name = short(member.overrides.get(SEED, member.name.rpartition("-")[2]))
     return name if member.mlflow is None else f"[{name}]({run_page(experiment_id, member.mlflow.run_id)})"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(' '.join(cell.replace('|', '¦').split()) + GAP for cell in cells)} |"
 
 
 def _searched(sweep: Sweep) -> Iterator[str]:

@@ -146,6 +146,9 @@ def test_regressions_are_compared_by_their_errors(targets: int) -> None:
     assert titles[0] == "validation R²"
     assert titles[1] == "validation mean absolute error"
     assert titles[5] == "validation R² at other settings"
+    over = [f"mean over {targets} targets"] * 2
+    one = ["R²", "in the targets' own units"]
+    assert [axes.get_ylabel() for axes in figure.axes[:2]] == (over if targets > 1 else one)
     courses = np.stack([each.course["val/r2"] for each in group.replicas])
     assert figure.axes[0].lines[0].get_ydata() == pytest.approx(courses.mean(axis=0))
     # Several targets can have different units, so that their errors are relative to each target's deviation.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from service.analysis.pictures import Subject, draw_pictures
 from service.analysis.predicted.certainty import draw_margins_and_confidence
 from service.analysis.predicted.confusion import draw_confusion_matrix, most_confused
 from service.analysis.predictions import Predictions
-from service.analysis.style import BLUE, png
+from service.analysis.style import BLUE, number_axes, panels, png
 from service.visible_text import visible
 from tests.service.fixtures.models import model_of
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job, last_checkpoint
@@ -241,3 +242,46 @@ def test_names_do_not_break_a_picture(name: str) -> None:
     assert confusion is not None
     labels = [label.get_text().replace("\\$", "$") for label in confusion.axes[0].get_xticklabels()]
     assert labels == [visible(text) if len(visible(text)) < 15 else f"{visible(text)[:13]}…" for text in HOSTILE]
+
+
+@pytest.mark.parametrize("loss", [{"type": "hinge", "margin": 2.5}, {"type": "softmax"}])
+def test_legends_cover_no_bars(loss: dict[str, Any]) -> None:
+    for seed in range(3):
+        figure = draw_margins_and_confidence("a job", {"loss": loss}, random_predictions(seed=seed, classes=3))
+        png(figure)
+        for axes in figure.axes[:2]:
+            legend = axes.get_legend()
+            assert legend is not None
+            tops = [float((patch.get_data().values).max()) for patch in axes.patches]  # type: ignore[attr-defined]
+            top = axes.transData.transform((0, max(tops)))[1]
+            assert top <= legend.get_window_extent().y0
+            lines = [line.get_window_extent().y1 for line in axes.lines]
+            assert all(end <= legend.get_window_extent().y0 for end in lines)
+
+
+def test_only_what_belongs_to_the_loss_is_drawn() -> None:
+    found = random_predictions(classes=3)
+    of_hinge = draw_margins_and_confidence("a job", {"loss": {"type": "hinge", "margin": 2.5}}, found)
+    assert [list(line.get_xdata()) for line in of_hinge.axes[0].lines] == [[2.5, 2.5]]
+    of_softmax = draw_margins_and_confidence("a job", {"loss": {"type": "softmax"}}, found)
+    assert len(of_softmax.axes) == 3
+    assert not of_softmax.axes[0].lines
+    # Its scores are independent of each other, so that their softmax is no confidence.
+    of_sigmoids = draw_margins_and_confidence("a job", {"loss": {"type": "sigmoid_cross_entropy"}}, found)
+    assert [axes.get_title(loc="left") for axes in of_sigmoids.axes] == ["margins"]
+    assert not of_sigmoids.axes[0].lines
+
+
+@pytest.mark.parametrize("size", [7.6263e8, -1234.5, 1e6, 1.0])
+@pytest.mark.parametrize("spread", [1e-7, 1e-4, 1.0])
+def test_numbers_along_axes_have_no_offset(size: float, spread: float) -> None:
+    figure, (axes,) = panels("sizes", [2.9], 2.5)
+    ends = [size * (1 - spread), size * (1 + spread)]
+    axes.plot(ends, ends)
+    number_axes(axes)
+    png(figure)
+    for axis in (axes.xaxis, axes.yaxis):
+        assert "+" not in axis.get_offset_text().get_text()
+        assert not re.search(r"\d\.\d", axis.get_offset_text().get_text()), "a power of ten only"
+        shown = [label for label in axis.get_ticklabels() if label.get_text()]
+        assert len({label.get_text() for label in shown}) == len(shown)

@@ -73,6 +73,7 @@ def test_learning_curves_of_any_size(tmp_path: Path, factor: float, offset: floa
         if "loss" in name or "error" in name:
             history = history.set_column(place, name, pc.add(pc.multiply(history[name], factor), offset))
     figure = draw_learning_curves("a job", spec, dataset, history, 8)
+    assert [axes.get_ylabel() for axes in figure.axes[1:]] == ["mean over 2 targets"] * 2
     errors = np.asarray(figure.axes[2].lines[-2].get_ydata(), np.float64)
     low, high = figure.axes[2].get_ylim()
     assert high - low < 3 * (errors.max() - errors.min()), "the curve fills a third of the panel"

@@ -151,7 +151,10 @@ def test_compare_shows_groups_and_the_best(url: str, sweep_id: str) -> None:
     assert by_loss[1].split()[:6] == ["**", "hinge", "0.01", "3", "0.1250", "±"]
     wrong = run(url, "compare", sweep_id, "--metric", "val/los")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
-    assert "metric: is 'val/los', which not all members have: must be one of val/accuracy, val/loss, " in wrong.stderr
+    assert (
+        "metric: is 'val/los', which is no metric of validation rows: must be one of val/accuracy, val/loss, "
+        in wrong.stderr
+    )
 
 
 def test_a_terminal_shows_as_many_metrics_as_fit(url: str, sweep_id: str, monkeypatch: pytest.MonkeyPatch) -> None:

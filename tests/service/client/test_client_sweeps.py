@@ -59,7 +59,9 @@ def test_the_comparison(client: Client, database: Database) -> None:
     assert found["groups"][0]["metrics"]["kept/val/accuracy"] == {"mean": 0.625, "std": 0.0, "n": 3}
     assert (found["metric"], found["best_per_loss"], found["left_out"]) == ("val/accuracy", {"hinge": 0}, 6)
     assert sweep.comparison("val/hinge")["metric"] == "val/hinge"
-    with pytest.raises(ApiError, match="metric: is 'val/acuracy', which not all members have: must be one of val/acc"):
+    with pytest.raises(
+        ApiError, match="metric: is 'val/acuracy', which is no metric of validation rows: must be one of val/acc"
+    ):
         sweep.comparison("val/acuracy")
 
 

@@ -349,6 +349,7 @@ def test_the_latest_metrics_of_training_are_those_of_the_last_whole_epoch(
 def test_a_job_shows_the_evaluation_of_its_kept_parameters(api: httpx.Client, database: Database) -> None:
     job_id = api.post("/v1/jobs", json=hinge_job()).json()["id"]
     counts = {"confusion": [[3, 1], [0, 2]]}
+    named = {"classes": [str(digit) for digit in range(10)]}
     with database.writing() as session:
         attempt = start_attempt(session, job_id, "supervisor")
         metrics = {"val/loss": 0.5, "val/roc_auc": float("nan")}
@@ -359,5 +360,5 @@ def test_a_job_shows_the_evaluation_of_its_kept_parameters(api: httpx.Client, da
     with database.writing() as session:
         move(session, job_id, from_=State.QUEUED, to=State.STARTING, attempt=attempt)
         record_events(session, job_id, attempt, [(2, Evaluated(step=8, epoch=4, metrics=metrics, details=counts))])
-    assert api.get(f"/v1/jobs/{job_id}").json()["kept"] == kept | {"details": counts}
+    assert api.get(f"/v1/jobs/{job_id}").json()["kept"] == kept | {"details": named | counts}
     assert [job["kept"] for job in api.get("/v1/jobs").json()["data"]] == [kept | {"details": None}]

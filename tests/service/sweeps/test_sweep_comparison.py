@@ -219,7 +219,7 @@ def test_invalid_comparisons(api: httpx.Client) -> None:
     made = api.post("/v1/sweeps", json=LOSSES_SWEEP).json()
     answer = api.get(f"/v1/sweeps/{made['id']}/comparison", params={"metric": "val/acuracy"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metric")
-    assert "is 'val/acuracy', which not all members have: must be one of val/accuracy, " in answer.text
+    assert "is 'val/acuracy', which is no metric of validation rows: must be one of val/accuracy, " in answer.text
 
 
 @pytest.mark.usefixtures("digits")

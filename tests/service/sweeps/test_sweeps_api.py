@@ -259,12 +259,19 @@ def test_the_members_task_decides_the_metric(api: httpx.Client, houses: dict[str
     assert (job["task"], job["ranked_by"]) == ("regression", "val/r2")
     by_error = api.get(f"/v1/sweeps/{made['id']}/comparison", params={"metric": "val/max_error"}).json()
     assert by_error["metric"] == "val/max_error"
-    for wrong in ("val/accuracy", "val/acuracy", "train/loss"):
+    none = "is no metric of validation rows"  # all members have train/loss, but it cannot rank them
+    for wrong, why, near in (
+        ("val/accuracy", "not all members have", ""),
+        ("val/acuracy", none, ""),
+        ("train/loss", none, ""),
+        ("kept/val/loss", none, ""),
+        ("val/rmse", none, "; did you mean 'val/root_mean_squared_error'?"),
+    ):
         answer = api.get(f"/v1/sweeps/{made['id']}/comparison", params={"metric": wrong})
         (error,) = answer.json()["errors"]
         names = ", ".join(found["metrics"])
         assert (answer.status_code, error["field"]) == (422, "metric")
-        assert error["message"] == f"is {wrong!r}, which not all members have: must be one of {names}"
+        assert error["message"] == f"is {wrong!r}, which {why}: must be one of {names}{near}"
 
 
 def test_the_stopping_rule_decides_the_metric(api: httpx.Client) -> None:

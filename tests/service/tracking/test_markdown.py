@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from service.sweeps.schemas import ComparisonView
 from service.tracking.description import short, tags_of
-from service.tracking.markdown import literal
+from service.tracking.markdown import GAP, literal
 from service.tracking.sweeps.note import first_note, last_note
 from service.visible_text import visible
 
@@ -20,7 +21,8 @@ HOSTILE = [
     "<script>x",
     "`code` **bold** _em_ ~~gone~~", "<http://evil.example>", "http://evil.example www.evil.example a@evil.example",
     "a | b | c",
-    "a\n\n# heading\n\n- item", "\\[a\\](b)", "&lt;b&gt; &#42;", "``` a", "[a]: http://evil.example", "$x$",
+    "a\n\n# heading\n\n- item", "\\[a\\](b)", "__0__", "a_b__c_",
+    "&lt;b&gt; &#42;", "``` a", "[a]: http://evil.example", "$x$",
     "a] (b) ![",
 ]  # fmt: skip
 
@@ -57,6 +59,12 @@ def test_layers_of_blocks_are_in_the_order_of_the_spec() -> None:
     assert found == "repeat (layers (linear (units 4) → residual (layers (relu), shortcut [])), times 3)"
 
 
+def test_a_section_of_a_spec_is_json() -> None:
+    model = {"layers": [{"type": "linear", "units": 2, "bias": None}], "heads": [], "frozen": True}
+    assert json.loads(plain(short(model))) == model
+    assert short(True) == "true"
+
+
 def only_our_elements(note: str) -> None:
     for token in rendered(note):
         assert token.type not in {"image", "html_inline", "softbreak", "hardbreak", "em_open", "s_open"}
@@ -82,7 +90,7 @@ def test_the_notes_of_runs_have_no_elements_from_names(text: str) -> None:
     job: Any = SimpleNamespace(
         labels=[SimpleNamespace(key="a", value=text)], attempt=1, params_sha256=None, reason=text, state="failed",
         step=1, task="classification", validation_metrics=["val/accuracy"], kept=None,
-        total_steps=2, latest_metrics={}, spec=spec, dataset=dataset, id="job_1",
+        total_steps=2, latest_metrics={}, spec=spec, dataset=dataset, id="job_1", evaluation=None,
     )  # fmt: skip
     only_our_elements(tags_of(job, {})["mlflow.note.content"])
     for over in (
@@ -109,7 +117,11 @@ def test_the_notes_of_runs_have_no_elements_from_names(text: str) -> None:
         only_our_elements(last_note(sweep, "1", {"succeeded": 1}, comparison))
 
 
-def note_of(task: str, metrics: list[str], latest: dict[str, float], kept: dict[str, float], **data: Any) -> list[str]:
+def note_of(
+    task: str, metrics: list[str], latest: dict[str, float], kept: dict[str, float], per_target: Any = None, **data: Any
+) -> list[str]:
+    names = {} if per_target is None else {"target_names": [f"t_{k}" for k in range(len(per_target["r2"]))]}
+    targets = len(names.get("target_names", ["one"]))
     spec = {
         "data": {"dataset": "d", "validation": 0.2, **data}, "loss": {"type": "huber"}, "regularization": {},
         "optimizer": {"type": "sgd"}, "training": {}, "model": {"layers": []},
@@ -118,7 +130,8 @@ def note_of(task: str, metrics: list[str], latest: dict[str, float], kept: dict[
         labels=[], attempt=1, params_sha256=None, reason=None, state="succeeded", step=8, total_steps=8, task=task,
         validation_metrics=metrics, kept={"epoch": 3, "step": 6, "metrics": kept}, id="job_1", spec=spec,
         latest_metrics={name: (8, value) for name, value in latest.items()},
-        dataset={"rows": 50, "features": 2, "classes": [], "targets": 1},
+        dataset={"rows": 50, "features": 2, "classes": [], "targets": targets, **names},
+        evaluation=per_target and {"per_target": per_target},
     )  # fmt: skip
     return tags_of(job, {})["mlflow.note.content"].split("\n")
 
@@ -138,6 +151,29 @@ def test_the_note_of_a_regression_has_the_errors_in_the_targets_units() -> None:
     told = "- targets: standardised for training; train/loss and val/loss are of the standardised targets"
     assert told in note
     assert told not in note_of("regression", metrics, latest, kept, standardize_targets=False)
+
+
+@pytest.mark.parametrize("targets", [2, 40])
+def test_the_note_of_several_targets_has_a_table_and_says_what_the_means_are(targets: int) -> None:
+    metrics = ["val/r2", "val/mean_absolute_error", "val/root_mean_squared_error", "val/max_error", "val/loss"]
+    per_target = {
+        "r2": [0.5, None, *[0.25] * (targets - 2)],
+        "root_mean_squared_error": [12_345.6, 0.001] * (targets // 2),
+        "mean_absolute_error": [10_000.0, 0.0009] * (targets // 2),
+        "max_error": [1.0] * targets,
+    }
+    note = note_of("regression", metrics, {}, dict.fromkeys(metrics, 0.5), per_target)
+    assert note[2].startswith(f"- val/r2, mean over {targets} targets: **0.5**")
+    assert note[3].startswith(f"- val/root_mean_squared_error, mean over {targets} targets, each in its own units: ")
+    start = next(place for place, line in enumerate(note) if line.startswith("| target"))
+    rows = [[cell.strip() for cell in line.replace(GAP, "").strip("|").split("|")] for line in note[start:]]
+    assert rows[0] == ["target", "r2", "root_mean_squared_error", "mean_absolute_error"]
+    assert rows[2] == ["t_0", "0.5", "1.235e+04", "1e+04"]
+    assert rows[3] == ["t_1", "not a finite number", "0.001", "0.0009"]
+    shown = [row[0] for row in rows[2:] if row[0].startswith("t_")]
+    assert shown == [f"t_{k}" for k in range(min(targets, 12))]
+    assert ("The other 28 are in `model/evaluation.json`" in "\n".join(note)) == (targets > 12)
+    only_our_elements("\n".join(note))
 
 
 def test_the_note_of_two_classes_has_the_area_under_the_roc_curve() -> None:

@@ -17,7 +17,7 @@ from service.jobs.states import STOPPED_BY_SWEEP, State
 from service.settings import Settings
 from service.store.models import Job, MlflowRun
 from service.tracking import MlflowExporter
-from service.tracking.sweeps import note as sweep_note
+from service.tracking.markdown import GAP
 from tests.service.fixtures.exported_sweeps import (
     DATASET,
     LOSSES,
@@ -132,7 +132,7 @@ def test_the_comparison_is_in_the_run(database: Database, mlflow: MlflowServer, 
     ]
     assert groups[0]["val/accuracy std"] == pytest.approx(0.125 * 2**0.5)
     assert json.loads(entries(run, "tags")["mlflow.loggedArtifacts"]) == [{"path": "groups.json", "type": "table"}]
-    note = entries(run, "tags")["mlflow.note.content"].replace(sweep_note.GAP, "").splitlines()
+    note = entries(run, "tags")["mlflow.note.content"].replace(GAP, "").splitlines()
     assert note[0].startswith("**Succeeded**: 4 jobs: 4 succeeded. [Compare them in charts](#/experiments/")
     softmax, hinge = (line for line in note if line.startswith(("| softmax", "| hinge")))
     assert softmax.startswith("| softmax | **0.875 ± 0** | 0.875 ± 0 | 0.25 ± 0 |"), "the best is first"
@@ -145,7 +145,7 @@ def test_the_comparison_is_in_the_run(database: Database, mlflow: MlflowServer, 
 def test_a_note_that_is_too_long_keeps_whole_rows(
     database: Database, mlflow: MlflowServer, exporter: MlflowExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_note, "LONGEST_TAG", 1100)
+    monkeypatch.setattr("service.tracking.sweeps.note.LONGEST_TAG", 1100)
     sweep_id, jobs = make_sweep(database)
     for job_id in jobs:
         succeed(database, job_id, 0.5)

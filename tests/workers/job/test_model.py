@@ -154,7 +154,6 @@ def test_names_inputs_and_shares_of_the_wrong_form_are_refused(fields: dict[str,
     ("loss", "words"),
     [
         ({"type": "soft_margin"}, "soft_margin is a loss for binary, but the dataset has 3 classes"),
-        ({"type": "softmax", "class_weights": [1.0, 2.0]}, "one number for each of 3 classes"),
         (
             {"type": "weighted_sum", "losses": [{"type": "squared_error"}], "weights": [1.0]},
             "weighted_sum is a loss for regression, but the dataset has 3 classes",

@@ -35,7 +35,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, DatasetInfo
 
 def problem_of(spec: dict[str, Any], dataset: DatasetInfo) -> tuple[str, str]:
     with pytest.raises(SpecError) as caught:
-        resolve(JobSpec.model_validate(spec), dataset)
+        resolve(JobSpec.model_validate(spec), dataset, names=("price", "area") if dataset.targets == 2 else ())
     (problem,) = caught.value.problems
     return problem.field, problem.message
 
@@ -150,21 +150,62 @@ CASES: dict[str, tuple[Task, Task, dict[str, Any], str, list[str]]] = {
         "regression",
         {"model.layers": [{"type": "linear", "units": 3}]},
         "model.layers.0",
-        ["gives 3 scores", "2 target columns", "must give 2"],
+        ["gives 3 values", "2 target columns", "must give 2"],
+    ),
+    "a score for each of several labels": (
+        "multilabel",
+        "multilabel",
+        {"model.layers": [{"type": "linear", "units": 1}]},
+        "model.layers.0",
+        ["gives 1 score,", "3 target columns", "must give 3"],
     ),
     "targets that are not zeros and ones": (
         "regression",
         "multilabel",
         {"model.layers": [{"type": "linear", "units": 2}]},
         "loss",
-        ["target 1 of row 1", "0 and 1", "squared_error", "(--label)"],
+        ["column 'price' of row 0", "rows are counted from 0", "0 and 1", "squared_error", "(--label)"],
     ),
     "class weights of several labels": (
         "multilabel",
         "multilabel",
         {"loss": {"type": "sigmoid_cross_entropy", "class_weights": [1.0, 2.0, 3.0]}},
-        "loss",
-        ["class_weights", "leave them out"],
+        "loss.class_weights",
+        ["has 3 numbers", "one label per row", "must be left out"],
+    ),
+    "another number of class weights": (
+        "classification",
+        "classification",
+        {"loss": {"type": "softmax", "class_weights": [1.0, 2.0]}},
+        "loss.class_weights",
+        ["has 2 numbers: must have one for each of 3 classes"],
+    ),
+    "another number of class weights of two classes": (
+        "binary",
+        "binary",
+        {"loss": {"type": "soft_margin", "class_weights": [1.0]}},
+        "loss.class_weights",
+        ["has 1 number: must have one for each of 2 classes"],
+    ),
+    "class weights within a sum": (
+        "classification",
+        "classification",
+        {
+            "loss": {
+                "type": "weighted_sum",
+                "losses": [{"type": "hinge"}, {"type": "softmax", "class_weights": [1.0] * 4}],
+                "weights": [1.0, 1.0],
+            }
+        },
+        "loss.losses.1.class_weights",
+        ["has 4 numbers: must have one for each of 3 classes"],
+    ),
+    "class weights without any weight": (
+        "classification",
+        "classification",
+        {"loss": {"type": "softmax", "class_weights": [0.0, 0.0, 0.0]}},
+        "loss.class_weights",
+        ["is 0 for every class, so that nothing would be learned: must be above 0 for at least one"],
     ),
     "balanced weights of targets": (
         "multilabel",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from core import BATCH, Graph, GraphError, with_loss
+from core import BATCH, Graph, GraphError, WeightedSum, with_loss
+from core.names import counted
 from workers.data.dataset import DatasetError, first_other, open_truth
 from workers.job.balanced import balanced_weights
 from workers.job.checks.problems import FieldProblem
@@ -14,15 +15,26 @@ from workers.job.metrics import JobMetrics
 from workers.job.task import LABEL_HINT, content, misfit, tasks_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from core import Loss, Task
     from workers.data.dataset import DatasetInfo
     from workers.job.once import Once
     from workers.job.spec import JobSpec
 
 
 def check_task(
-    spec: JobSpec, graph: Graph, dataset: DatasetInfo, problems: list[FieldProblem], once: Once
+    spec: JobSpec,
+    graph: Graph,
+    dataset: DatasetInfo,
+    problems: list[FieldProblem],
+    once: Once,
+    names: Sequence[str] = (),
 ) -> JobMetrics | None:
-    """Check that the loss, the dataset and the last layer fit each other; return the job's metrics if they do."""
+    """Check that the loss, the dataset and the last layer fit each other; return the job's metrics if they do.
+
+    `names` are those of the targets, if they are known.
+    """
     tasks = tasks_of(spec.loss, dataset)
     if not tasks:
         try:
@@ -36,11 +48,14 @@ def check_task(
     if task is None:
         last, needed = f"model.layers.{len(spec.model.layers) - 1}", " or ".join(map(str, tasks.values()))
         given = " x ".join(map(str, outputs)) or "no list of"
-        noun = "score" if given == "1" else "scores"
+        noun = ("value" if set(tasks) == {"regression"} else "score") + ("" if given == "1" else "s")
         message = (
             f"gives {given} {noun}, but dataset {spec.data.dataset!r} has {content(dataset)}: the last layer must "
         )
         problems.append(FieldProblem(last, f"{message}give {needed} for {spec.loss.type}"))
+        return None
+    if wrong_weights := list(_wrong_weights(spec.loss, task, max(2, *outputs))):
+        problems.extend(wrong_weights)
         return None
     try:
         scores = Graph()  # the loss reads only these, so the other layers are not needed
@@ -50,7 +65,7 @@ def check_task(
         problems.append(FieldProblem("loss", str(error)))
         return None
     if task == "multilabel":
-        _check_zeros_and_ones(spec, dataset, problems, once)
+        _check_zeros_and_ones(spec, dataset, problems, once, names)
     if spec.data.standardize_targets and task != "regression":
         problems.append(
             FieldProblem("data.standardize_targets", f"is for regression, but this is a {task} job: must be left out")
@@ -68,7 +83,27 @@ def check_task(
     return metrics
 
 
-def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once) -> None:
+def _wrong_weights(loss: Loss, task: Task, classes: int, field: str = "loss") -> Iterator[FieldProblem]:
+    """The problems of the class weights of a loss and of losses within it, on this number of classes."""
+    weights = getattr(loss, "class_weights", ())
+    own = f"{field}.class_weights"
+    if weights and task == "multilabel":
+        message = f"has {counted(len(weights), 'number')}, which are for one label per row: must be left out"
+        yield FieldProblem(own, message)
+    elif weights and len(weights) != classes:
+        found = counted(len(weights), "number")
+        yield FieldProblem(own, f"has {found}: must have one for each of {classes} classes")
+    elif weights and not any(weights):
+        message = "is 0 for every class, so that nothing would be learned: must be above 0 for at least one"
+        yield FieldProblem(own, message)
+    if isinstance(loss, WeightedSum):
+        for index, part in enumerate(loss.losses):
+            yield from _wrong_weights(part, task, classes, f"{field}.losses.{index}")
+
+
+def _check_zeros_and_ones(
+    spec: JobSpec, dataset: DatasetInfo, problems: list[FieldProblem], once: Once, names: Sequence[str]
+) -> None:
     try:
         found = _other_than_zero_and_one(dataset, once)
     except DatasetError as error:
@@ -76,12 +111,13 @@ def _check_zeros_and_ones(spec: JobSpec, dataset: DatasetInfo, problems: list[Fi
         return
     if found is not None:
         row, column, value = found
+        where = f"column {names[column]!r}" if names else f"target {column + 1}"
         problems.append(
             FieldProblem(
                 "loss",
-                f"{spec.loss.type} needs targets of 0 and 1, but target {column + 1} of row {row + 1} of dataset "
-                f"{spec.data.dataset!r} is {value:g}: must be a loss for regression, such as squared_error, or the "
-                f"dataset registered otherwise: {LABEL_HINT}",
+                f"{spec.loss.type} needs targets of 0 and 1, but {where} of row {row} of dataset "
+                f"{spec.data.dataset!r} is {value:g} (rows are counted from 0): must be a loss for "
+                f"regression, such as squared_error, or the dataset registered otherwise: {LABEL_HINT}",
             )
         )
 
