@@ -82,7 +82,7 @@ def preview(job: ResolvedJob, snapshot: Mapping[str, Any], settings: Settings) -
         validation_rows=job.validation_rows,
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
-        memory_per_worker_bytes=memory_per_worker(job, dataset).nbytes,
+        memory_per_worker_bytes=(job.memory or memory_per_worker(job, dataset)).nbytes,
         warnings=[
             FieldProblemView(field=field, message=message)
             for field, message in (

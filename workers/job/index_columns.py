@@ -34,8 +34,9 @@ def changed_indices(data: DataSpec, graph: Graph, features: int) -> Iterator[Cha
     Standardization and scaling change integers to fractions. Augmentation moves pixels, so that a layer that reads only
     some of them gets others. A layer whose indices depend on several columns at once is left out.
     """
-    every = columns_of(graph)
-    for read in index_reads(graph):
+    reads = index_reads(graph)
+    every = columns_of(graph) if reads else {}
+    for read in reads:
         columns = np.setdiff1d(every[read.source], [NO_COLUMN])
         for field, changed in _changed(data, columns, features):
             if len(changed):

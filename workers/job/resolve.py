@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core.names import counted
@@ -26,6 +26,7 @@ from workers.job.once import Once
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
+    from workers.job.memory import WorkerMemory
     from workers.job.metrics import JobMetrics
     from workers.job.spec import CheckpointsSpec, JobSpec
 
@@ -35,7 +36,10 @@ DEFAULT_CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A spec with every default filled in, and the numbers that follow from it and its dataset."""
+    """A spec with every default filled in, and the numbers that follow from it and its dataset.
+
+    `memory` is that of a worker, if it is limited.
+    """
 
     spec: JobSpec
     metrics: JobMetrics
@@ -43,6 +47,7 @@ class ResolvedJob:
     train_rows: int
     validation_rows: int
     steps_per_epoch: int
+    memory: WorkerMemory | None = None
 
     @property
     def total_steps(self) -> int:
@@ -102,8 +107,7 @@ def resolve(
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
     )
-    _check_memory(job, dataset, limits, once)
-    return job
+    return replace(job, memory=_check_memory(job, dataset, limits, once))
 
 
 def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
@@ -142,11 +146,11 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
     return shards
 
 
-def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: Once) -> None:
-    """Raise `SpecError` if the arrays of a worker on CPUs take more memory than the limit."""
+def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: Once) -> WorkerMemory | None:
+    """Return the memory of a worker if it has a limit: of CPUs. Raises `SpecError` if its arrays take more."""
     spec = job.spec
     if limits.worker_bytes is None or spec.resources.gpus_per_worker:
-        return
+        return None
     # Specs that differ in none of these take the same memory.
     same = (
         str(spec.model.inputs),
@@ -166,3 +170,4 @@ def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: 
             f"{memory.largest_layer!r} takes most. Smaller layers or a smaller training.batch_size take less"
         )
         raise SpecError([FieldProblem("model.layers", message)])
+    return memory
