@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from core.graph.block import INPUT, Block, Chain, Composite
@@ -137,11 +138,8 @@ class Building:
             raise place.error(f"block {name!r} takes 1 input, not {len(inputs)}", "inputs")
         first = len(self._graph.nodes)
         self.place(block.entries(), Scope(prefix, INPUT, inputs[0], block, place), name)
-        grouped = place == _Place(place.entry) and isinstance(block, Block)
-        if not grouped and entry.multipliers is None:
-            return
-        nodes = tuple(self._graph.nodes)[first:]
-        if grouped:
+        nodes = tuple(islice(reversed(self._graph.nodes), len(self._graph.nodes) - first))[::-1]  # without all before
+        if place == _Place(place.entry) and isinstance(block, Block):
             self._graph.groups[name] = Group(block.type, nodes)
         if entry.multipliers is not None:
             self._multiplied.append((place, nodes, entry.multipliers))

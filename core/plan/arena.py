@@ -92,7 +92,7 @@ class _Times:
         return offset
 
     def _nodes(self, first: int, last: int) -> tuple[list[int], set[int]]:
-        """Return the fewest nodes that together stand for the steps from `first` to `last`, and all nodes above them."""
+        """Return the fewest nodes that stand for the steps from `first` to `last`, and all nodes above them."""
         exact, above = [], set()
         low, high = first + self._leaves, last + self._leaves + 1
         while low < high:
