@@ -186,3 +186,14 @@ def test_errors_in_a_block_name_the_place(
     path = "model.layers" if field is None else f"model.layers.0.{field}".rstrip(".")
     assert error["field"] == path
     assert words in error["message"]
+
+
+def test_memory_that_is_limited_is_estimated_once(
+    api: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = api.post("/v1/jobs/validate", json=hinge_job()).json()["memory_per_worker_bytes"]
+    settings.max_worker_bytes = expected
+    monkeypatch.setattr("service.jobs.preview.memory_per_worker", lambda *_: pytest.fail("it is estimated again"))
+    found = api.post("/v1/jobs/validate", json=hinge_job())
+    assert found.status_code == 200, found.text
+    assert found.json()["memory_per_worker_bytes"] == expected
