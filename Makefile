@@ -65,7 +65,7 @@ lock: .venv/installed  ## resolve the dependencies again
 # PyTorch is large and the engine needs NumPy only, so the comparisons with PyTorch use a separate environment.
 .venv-bench/installed: pyproject.toml
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check numpy numba pyarrow threadpoolctl torch scikit-learn pytest pytest-timeout hypothesis
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check numpy numba pyarrow threadpoolctl torch scikit-learn pytest pytest-timeout hypothesis pyyaml
 	touch $@
 
 bench-engine: .venv-bench/installed  ## compare a training step with PyTorch; ARGS=--quick for a short version
@@ -96,7 +96,7 @@ scaling: .venv/installed  ## measure the cost of messages and write docs/scaling
 	$(BIN)/python -m benchmarks.scaling
 
 test-torch: .venv-bench/installed  ## the tests that need PyTorch
-	.venv-bench/bin/python -m pytest --noconftest tests/core/test_torch_comparison.py tests/core/test_torch_images.py tests/core/test_definitions.py tests/core/optimizers/test_optimizers.py
+	.venv-bench/bin/python -m pytest --noconftest tests/core/test_torch_comparison.py tests/core/test_torch_images.py tests/core/test_torch_googlenet.py tests/core/test_definitions.py tests/core/optimizers/test_optimizers.py
 
 # The next `make` after a change of the lock file removes CuPy again.
 test-gpu: .venv/installed  ## the tests that need a GPU: CuPy, and CUDA 12 on the machine

@@ -1,6 +1,6 @@
 """Words of messages: suggestions for misspelt names, and numbers of things."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST = 100  # characters; the comparison takes time proportional to the product of the lengths
 
@@ -25,6 +25,12 @@ def suggest(name: object, known: Iterable[str]) -> str:
 def counted(number: int, thing: str, things: str = "") -> str:
     """Return a number of things in words, such as "1 row" and "2,000 rows"; `things` is an irregular plural."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first 20 names, and how many more there are."""
+    more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+    return ", ".join(names[:20]) + more
 
 
 def _letters(name: str) -> str:

@@ -28,6 +28,7 @@ _CLIENT = {
     "AddressError",
     "ApiError",
     "Client",
+    "DownloadError",
     "GradfleetError",
     "Job",
     "JobCancelledError",

@@ -176,6 +176,10 @@ class Settings(BaseSettings):
         """Directory of the Arrow files of registered datasets."""
         return self.data_dir / "datasets"
 
+    def dataset_file(self, digest: str) -> Path:
+        """Arrow file of the content with a digest. The database has no paths, so that this directory can be moved."""
+        return self.dataset_dir / f"{digest}.arrow"
+
     @property
     def allowed_roots(self) -> list[Path]:
         """Directories from which datasets may be registered."""

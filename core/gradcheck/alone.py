@@ -141,7 +141,9 @@ def check_alone(alone: Alone, seed: int) -> GradientReport:
         far = Setting.draw(alone.by_itself(_FAR.size), alone.name, _far(alone, random), seed)
         # Where a function saturates, its derivative is smaller than rounding errors: it can be wrong, but not right.
         note([each for each in Checker(far, seed).along_rows(2) if each.outcome is Outcome.WRONG], "far out")
-        problems |= dict.fromkeys(kink_problems(alone.by_itself(7), alone.name, random))
+        wrong, too_large = kink_problems(alone.by_itself(7), alone.name, random)
+        problems |= dict.fromkeys(wrong)
+        unchecked += [f"{alone.name} by itself: {words}" for words in too_large]
     except ValueError as error:
         problems[f"raises ValueError: {error}"] = None
     return report()

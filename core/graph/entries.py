@@ -26,8 +26,10 @@ class ModelError(GraphError):
     "layers.0.inputs".
     """
 
-    def __init__(self, message: str, entry: int = 0, field: str | None = None, of: str = "layers") -> None:
-        super().__init__(message, field=field)
+    def __init__(
+        self, message: str, entry: int = 0, field: str | None = None, of: str = "layers", axes: int | None = None
+    ) -> None:
+        super().__init__(message, field=field, axes=axes)
         self.entry, self.of = entry, of
 
     @property

@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
 from core.graph.multipliers import multiplied
+from core.graph.node import AxesError
 from core.names import suggest
 
 if TYPE_CHECKING:
@@ -36,11 +37,14 @@ class GraphError(ValueError):
     """An invalid graph. The message names the nodes.
 
     `node` is the invalid node, if it is a single one, and `field` what is wrong about its place, if it is one thing.
+    `axes` is the number of axes that the rows it reads need, if they have another one.
     """
 
-    def __init__(self, message: str, node: str | None = None, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, node: str | None = None, field: str | None = None, axes: int | None = None
+    ) -> None:
         super().__init__(message)
-        self.node, self.field = node, field
+        self.node, self.field, self.axes = node, field, axes
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,9 @@ class Graph:
             try:
                 shapes[name] = placed.node.infer(*(shapes[value] for value in placed.inputs))
             except ValueError as error:
-                raise GraphError(f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}", name) from None
+                message = f"node {name!r}, which reads {', '.join(placed.inputs)}: {error}"
+                axes = error.axes if isinstance(error, AxesError) else None
+                raise GraphError(message, name, axes=axes) from None
             if len(shapes[name]) > MOST_AXES:
                 raise GraphError(f"the output of node {name!r} has {len(shapes[name])} axes: at most {MOST_AXES}", name)
         return shapes

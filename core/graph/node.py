@@ -56,6 +56,14 @@ class ParameterDeclaration:
         return self.momentum is not None
 
 
+class AxesError(ValueError):
+    """An input with another number of axes than a node needs: `axes`, without that of the batch."""
+
+    def __init__(self, message: str, axes: int) -> None:
+        super().__init__(message)
+        self.axes = axes
+
+
 class Node:
     """A differentiable function of arrays.
 
@@ -76,7 +84,10 @@ class Node:
         return self
 
     def infer(self, *shapes: Shape) -> Shape:
-        """Return the shape of the output for data inputs of these shapes. Raises ValueError if they do not fit."""
+        """Return the shape of the output for data inputs of these shapes.
+
+        Raises ValueError if they do not fit, which is an AxesError if they would with more or fewer axes.
+        """
         raise NotImplementedError
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:

@@ -35,9 +35,9 @@ class _Place:
     written: bool = True
     of: str = "layers"
 
-    def error(self, message: str, field: str | None = None) -> ModelError:
+    def error(self, message: str, field: str | None = None, axes: int | None = None) -> ModelError:
         parts = [self.below, field if self.written else None]
-        return ModelError(message, self.entry, ".".join(part for part in parts if part) or None, self.of)
+        return ModelError(message, self.entry, ".".join(part for part in parts if part) or None, self.of, axes)
 
 
 @dataclass
@@ -174,7 +174,7 @@ class Building:
         except ModelError:
             raise
         except GraphError as error:
-            raise self._places.get(error.node or "", _Place(0)).error(str(error), error.field) from None
+            raise self._places.get(error.node or "", _Place(0)).error(str(error), error.field, error.axes) from None
         shapes = self._graph.shapes()
         for name in self._graph.heads:
             if shapes[name] != shapes["scores"]:

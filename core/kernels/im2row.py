@@ -1,12 +1,10 @@
-"""Windows of images as rows of a matrix, in blocks that fit into the cache."""
+"""Windows of images, and sums of windows, in blocks that fit into the cache."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +38,7 @@ class Windows:
         return self.kernel == self.stride == (1, 1) and self.padded == self.size
 
     def buffers(self, images: int, channels: int) -> tuple[int, int]:
-        """Return how many numbers the two buffers of `pack` hold."""
+        """Return how many numbers the two buffers of `unpack` hold."""
         if self.are_pixels:
             return 0, 0
         whole, lines = self._most(channels)
@@ -65,39 +63,14 @@ class Windows:
         return (whole, lines) if whole else (1, min(lines, max(1, BLOCK // line)))
 
 
-def pack(
-    xp: Namespace, images: Array, windows: Windows, padded: Array, rows: Array
-) -> Iterator[tuple[Array, range, range]]:
-    """Yield the windows of images (batch, height, width, channels), block by block, as rows of a matrix.
-
-    Yields the matrix (windows, numbers of a window), which is overwritten by the next one, the images, and the lines of
-    windows. `padded` and `rows` are buffers as long as `windows.buffers` says.
-    """
-    batch, channels = len(images), images.shape[3]
-    if windows.are_pixels:
-        for of, lines in windows.blocks(batch, channels):
-            yield matrix_of(images, of, lines), of, lines
-        return
-    source, inner = _with_zeros(images, windows, padded)
-    view, size = _view(xp, source, windows)
-    for of, lines in windows.blocks(batch, channels):
-        place = slice(of.start, of.stop)
-        if inner is not None:
-            if lines.start == 0:
-                xp.copyto(inner[: len(of)], images[place])
-            place = slice(0, len(of))
-        block = view[place, lines.start : lines.stop]
-        packed = rows[: block.size * size]
-        xp.copyto(packed.view(view.dtype).reshape(block.shape), block)
-        yield packed.reshape(prod(block.shape[:3]), -1), of, lines
-
-
 def unpack(
     xp: Namespace, images: Array, windows: Windows, padded: Array, rows: Array
 ) -> Iterator[tuple[Array, range, range]]:
-    """Write the sums of windows into images (batch, height, width, channels): yield what `pack` yields, to be written.
+    """Write the sums of windows into images (batch, height, width, channels), block by block.
 
-    After each block, each row of the matrix is added to the pixels of its window, in a fixed order.
+    Yields a matrix (windows, numbers of a window), to be written, its images, and its lines of windows. Then each row
+    is added to the pixels of its window, in a fixed order. `padded` and `rows` are buffers as long as `windows.buffers`
+    says.
     """
     batch, channels = len(images), images.shape[3]
     target, inner = _with_zeros(images, windows, padded)
@@ -145,19 +118,6 @@ def _layout(images: Array, windows: Windows) -> tuple[Shape, tuple[int, ...]]:
         windows.dilation[1] * across,
         per_channel,
     )
-
-
-def _view(xp: Namespace, images: Array, windows: Windows) -> tuple[Array, int]:
-    """Return the windows as a view (batch, windows down, windows across, ...), and how many numbers each entry holds.
-
-    In NumPy, the numbers of a line of a window are one entry if they lie side by side, because long entries are copied
-    faster.
-    """
-    shape, strides = _layout(images, windows)
-    if xp is np and windows.dilation[1] == 1 and images.flags.c_contiguous:
-        size = windows.kernel[1] * images.shape[3]
-        return np.ndarray(shape[:4], f"V{size * images.itemsize}", images, 0, strides[:4]), size
-    return xp.lib.stride_tricks.as_strided(images, shape, strides), 1
 
 
 def matrix_of(images: Array, of: range, lines: range) -> Array:

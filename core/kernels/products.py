@@ -15,6 +15,9 @@ IN_PLACE = 1_000_000
 # Columns of a part: whole registers, the best first. Measured on 100 to 500 rows of 75 to 4,800 numbers.
 WIDTHS = (32, 48, 16)
 
+# Rows of a part are a multiple of those that AVX-512 computes together, if there are as many.
+TALL = 16
+
 # Rows of a part: with fewer, the calls cost more than they save.
 FEWEST = 6
 
@@ -28,10 +31,10 @@ def reads_in_place() -> bool:
 def multiply(xp: Namespace, left: Array, right: Array, out: Array) -> None:
     """Write `left right` into `out`.
 
-    left: (rows, inner), right: (inner, columns), out: (rows, columns); each has a unit stride. The cut depends on these
-    numbers and on the level of arithmetic alone, and with it the bits.
+    left: (..., rows, inner), right: (inner, columns), out: (..., rows, columns); each has a unit stride. The cut
+    depends on these numbers and on the level of arithmetic alone, and with it the bits.
     """
-    (rows, inner), columns = left.shape, right.shape[1]
+    (*several, rows, inner), columns = left.shape, right.shape[1]
     if xp is not np or rows * inner * columns <= IN_PLACE or not reads_in_place():
         xp.matmul(left, right, out=out)
         return
@@ -41,12 +44,18 @@ def multiply(xp: Namespace, left: Array, right: Array, out: Array) -> None:
         np.matmul(left, right, out=out)
         return
     height = -(-rows // -(-rows // most))
+    if most >= TALL:
+        height = min(-(-height // TALL) * TALL, most // TALL * TALL)
     whole = rows // height * height
     rights = right.reshape(inner, -1, width).swapaxes(0, 1)
     np.matmul(
-        left[:whole].reshape(-1, 1, height, inner),
+        left[..., :whole, :].reshape(*several, -1, 1, height, inner),
         rights,
-        out=out[:whole].reshape(-1, height, len(rights), width).swapaxes(1, 2),
+        out=out[..., :whole, :].reshape(*several, -1, height, len(rights), width).swapaxes(-3, -2),
     )
     if whole < rows:
-        np.matmul(left[whole:], rights, out=out[whole:].reshape(-1, len(rights), width).swapaxes(0, 1))
+        np.matmul(
+            left[..., None, whole:, :],
+            rights,
+            out=out[..., whole:, :].reshape(*several, -1, len(rights), width).swapaxes(-3, -2),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ class Column:
     NaN where it is missing and the number of categories for a value that is not among them.
     width: numbers in a row, more than 1 for a column of lists.
     source, part: for a column that is a part of a date, such as its "year", the name of the date's column.
+    missing: whether the dataset has rows without a value in it.
+    decimal: what separates the decimals of numbers that are text, "." or ",".
     """
 
     name: str
@@ -27,12 +29,17 @@ class Column:
     categories: tuple[str, ...] = ()
     source: str | None = None
     part: str | None = None
+    missing: bool = False
+    decimal: str = "."
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON."""
-        return {**asdict(self), "categories": list(self.categories)}
+        """Return the fields as JSON, without those that have their default: a table may have many columns."""
+        named = {"name": self.name, "kind": self.kind}
+        given = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        others = {name: value for name, value in given.items() if value != getattr(Column, name)}
+        return named | others | ({"categories": list(self.categories)} if self.categories else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Build from `to_json`."""
-        return cls(**{**document, "categories": tuple(document["categories"])})
+        return cls(**{**document, "categories": tuple(document.get("categories", ()))})

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core import to_svg
+from service.analysis.activation_maps import draw_activation_maps
 from service.analysis.curves import draw_learning_curves
+from service.analysis.first_layer import draw_first_layer
 from service.analysis.predicted.certainty import draw_margins_and_confidence
 from service.analysis.predicted.confusion import draw_confusion_matrix
 from service.analysis.predicted.per_label import draw_per_label
@@ -14,7 +16,6 @@ from service.analysis.predicted.rankings import draw_rankings
 from service.analysis.predicted.values import draw_values
 from service.analysis.predictions import Predictions, predict
 from service.analysis.style import png
-from service.analysis.templates import draw_weight_templates
 from service.analysis.trained_model import load_trained_model
 from workers.job.computation import Computation
 from workers.job.data import split_sizes
@@ -81,8 +82,11 @@ def draw_pictures(subject: Subject) -> Pictures:
     if trained is not None:
         # One score of two classes is that of the second.
         names, shape = subject.names[-trained.outputs :], subject.dataset.shape
-        pictures.add("weight_templates.png", lambda: draw_weight_templates(name, trained.model, names, shape))
-    if found is not None:
+        if trained.preparer is None:  # prepared columns are no pixels
+            pictures.add("first_layer.png", lambda: draw_first_layer(name, trained.model, names, shape))
+    if trained is not None and found is not None:
+        if trained.preparer is None:
+            pictures.add("activation_maps.png", lambda: draw_activation_maps(name, trained, subject.dataset, found))
         _add_predictions(pictures, name, spec, found)
     return pictures
 

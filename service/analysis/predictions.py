@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core import Purpose, Task, generator
-from core.kernels.gather import gather
 from core.metrics.labels.counts import predict as predicted_labels
 from workers.data.dataset import open_dataset
 from workers.data.splitting import split_evenly
@@ -75,8 +74,6 @@ def predict(
     if available > MOST_ROWS:
         drawn = generator(job.training.seed, Purpose.SPLIT, step=1).permutation(available)[:MOST_ROWS]
         rows = rows[np.sort(drawn)]
-    scaling = trained.scaling
-    scale = None if scaling is None else (scaling.mean, scaling.deviation)
     outputs = trained.outputs
     scores = np.empty((len(rows), outputs), np.float32)
     # A sum's bits depend on a matrix's height: rows go through the model in the blocks that evaluation takes them in.
@@ -84,7 +81,7 @@ def predict(
         for start in range(shard.start, shard.stop, trained.model.rows_per_pass):
             block = slice(start, min(start + trained.model.rows_per_pass, shard.stop))
             plan = trained.model.plan(block.stop - block.start)
-            gather(features, rows[block], plan.inputs["features"], scale)
+            trained.load(features, rows[block], plan.inputs["features"])
             plan.forward()
             scores[block] = plan.value("scores")
     if trained.target_scaling is not None:

@@ -24,14 +24,19 @@ CHARACTERS_PER_INCH = 8  # in a title
 
 
 def panels(
-    title: str, widths: Sequence[float], height: float, names: tuple[float, float] = (0, 0), rows: int = 1
+    title: str,
+    widths: Sequence[float],
+    height: float,
+    names: tuple[float, float] = (0, 0),
+    rows: int = 1,
+    above: float = 0.95,
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with a title, and axes side by side, in one or more rows. Widths and height are in inches.
 
-    `names` is the space in inches for tick labels to the left of the first axes, and below the last row. All positions
-    are fixed, since automatic layout takes more than half of the drawing time.
+    `names` is the space in inches for tick labels to the left of the first axes, and below the last row; `above` is
+    that between rows. All positions are fixed, since automatic layout takes more than half of the drawing time.
     """
-    first, between, right, bottom, above = 0.85 + names[0], 0.95, 0.25, 0.55 + names[1], 0.95
+    first, between, right, bottom = 0.85 + names[0], 0.95, 0.25, 0.55 + names[1]
     width = first + sum(widths) + between * (len(widths) - 1) + right
     lines = wrap(visible(title), int(width * CHARACTERS_PER_INCH))
     whole = width, bottom + rows * height + (rows - 1) * above + 0.55 + 0.2 * len(lines)

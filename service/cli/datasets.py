@@ -13,11 +13,13 @@ from service.cli.terminal import fail, say, warn
 from service.short_text import counted
 
 if TYPE_CHECKING:
-    from service.client.views import Dataset, DatasetDetail, DatasetOptions, PreviewRow, RegisteredDataset
+    from service.client.views import Column, Dataset, DatasetDetail, DatasetOptions, PreviewRow, RegisteredDataset
 
 datasets = typer.Typer(help="Register, list and show datasets.", no_args_is_help=True)
 
 SHOWN_NUMBERS = 8
+SHOWN_COLUMNS = 40
+LONGEST_EXAMPLE = 20  # characters
 
 
 @datasets.command("add")
@@ -27,14 +29,20 @@ def add_dataset(
         str,
         typer.Argument(
             help="File or directory that the service may read, as seen from here or from its uploads, or an s3:// or "
-            "gs:// URI: Parquet, Arrow, CSV, .npy, .npz, IDX or CIFAR's binary format, optionally gzipped or in a .zip "
-            "or .tar.",
+            "gs:// URI: Parquet, Arrow, CSV, JSON, ORC, Excel, .npy, .npz, IDX or CIFAR's binary format, optionally "
+            "gzipped or in a .zip or .tar.",
             show_default=False,
         ),
     ],
     label: Annotated[str | None, typer.Option(help="Column of the class; default: label.")] = None,
     labels: Annotated[str | None, typer.Option(help="Separate file with the labels.")] = None,
     feature: Annotated[list[str] | None, typer.Option(help="Feature column, or a pattern; repeatable.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Column that is left out, or a pattern; repeatable.")
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Column of integers that are categories, such as codes; repeatable.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Column to predict instead of a label; repeatable.")] = None,
     class_name: Annotated[list[str] | None, typer.Option("--class", help="Name of the next class; repeatable.")] = None,
     split_column: Annotated[
@@ -48,6 +56,8 @@ def add_dataset(
     """Register files as a dataset. New content under an existing name becomes its next version."""
     options: DatasetOptions = {
         "features": feature or [],
+        "exclude": exclude or [],
+        "categories": category or [],
         "targets": target or [],
         "classes": class_name or [],
         "shape": _shape(shape) if shape else [],
@@ -65,8 +75,40 @@ def add_dataset(
             dataset = client.upload_dataset(name, file, label, **options)
         else:
             dataset = client.register_dataset(name, _place(file), label, labels=labels and _place(labels), **options)
+        detail = client.dataset(f"{dataset['name']}@{dataset['version']}")
     say(f"{dataset['name']}: {_summary(dataset)}")
+    _show_columns(detail)
     _show_warnings(dataset)
+
+
+@datasets.command("examples")
+def add_examples(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Register these; default: list all.", show_default=False),
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List the datasets that scikit-learn brings, or register some of them."""
+    with connected(url) as client:
+        if names:
+            for name in names:
+                dataset = client.register_example(name)
+                say(f"{dataset['name']}: {_summary(dataset)}")
+            return
+        found = client.examples()
+    rows = [
+        (
+            each["name"],
+            str(each["rows"]),
+            str(each["features"]),
+            str(len(each["classes"]) or "a number"),
+            "x".join(map(str, each["shape"] or [])),
+            each["description"],
+        )
+        for each in found
+    ]
+    print_table(("name", "rows", "features", "classes", "image", "description"), rows)
 
 
 @datasets.command("list")
@@ -90,6 +132,16 @@ def list_datasets(url: Url = DEFAULT_URL) -> None:
     print_table(("name", "version", "rows", "features", "classes", "label", "dtype", "image"), rows)
 
 
+@datasets.command("delete")
+def delete_dataset(
+    name: Annotated[str, typer.Argument(help="Name, or name@version.", show_default=False)], url: Url = DEFAULT_URL
+) -> None:
+    """Delete a dataset with all its versions, or one version. No job that has not ended may use it."""
+    with connected(url) as client:
+        client.delete_dataset(name)
+    say(f"{name} deleted")
+
+
 @datasets.command("show")
 def show_dataset(
     name: Annotated[str, typer.Argument(help="Name, or name@version.", show_default=False)],
@@ -111,6 +163,7 @@ def show_dataset(
         say(f"rows by {dataset['split_column']}: {parts}")
     for version in dataset["versions"]:
         say(f"  version {version['version']}: {counted(version['rows'], 'row')}, created {version['created_at']}")
+    _show_columns(dataset)
     _show_warnings(dataset)
     _print_rows(dataset, preview)
     if contact_sheet:
@@ -140,6 +193,48 @@ def _summary(dataset: Dataset) -> str:
     return f"{counted(dataset['rows'], 'row')}, {counted(dataset['features'], 'feature')}, {outputs}"
 
 
+def _show_columns(dataset: DatasetDetail) -> None:
+    """Print what was recognised: the form of the files, the columns, and those that are left out."""
+    if dataset.get("recognized"):
+        say(f"recognised: {', '.join(dataset['recognized'])}")
+    columns = dataset["columns"]
+    if columns and "kind" in columns[0]:  # an older service has no kinds
+        rows = [
+            (
+                column["name"],
+                column["kind"] if column["width"] == 1 else f"{column['kind']} ({counted(column['width'], 'number')})",
+                ", ".join(_short(example) for example in column["examples"]),
+                _distinct(column),
+                str(column["missing"] or ""),
+            )
+            for column in columns[:SHOWN_COLUMNS]
+        ]
+        print_table(("column", "kind", "examples", "distinct", "missing"), rows)
+        if columns[SHOWN_COLUMNS:]:
+            say(f"and {counted(len(columns) - SHOWN_COLUMNS, 'more column')}")
+    out = dataset.get("left_out", [])
+    for column in out[:SHOWN_COLUMNS]:
+        say(f"left out: {column['name']} {column['reason']}")
+    if out[SHOWN_COLUMNS:]:
+        say(f"and {counted(len(out) - SHOWN_COLUMNS, 'more column')}")
+
+
+def _value(value: float | str | None) -> str:
+    if value is None:
+        return ""
+    return _short(value) if isinstance(value, str) else f"{value:.6g}"
+
+
+def _distinct(column: Column) -> str:
+    if column["distinct"] is None:
+        return "" if column["width"] > 1 and column["kind"] == "number" else "> 1,000"
+    return f"{column['distinct']:,}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_EXAMPLE else f"{text[: LONGEST_EXAMPLE - 3]}..."
+
+
 def _show_warnings(dataset: RegisteredDataset | DatasetDetail) -> None:
     for warning in dataset.get("warnings", []):  # an older service has none
         warn(f"{warning['field']}: {warning['message']}")
@@ -150,15 +245,15 @@ def _print_rows(dataset: DatasetDetail, preview: list[PreviewRow]) -> None:
     shown = min(dataset["features"], SHOWN_NUMBERS)
     more = ("...",) if dataset["features"] > shown else ()
     one_each = all(column["width"] == 1 for column in dataset["columns"]) and dataset["columns"]
-    names = [column["name"] for column in dataset["columns"]] if one_each else [str(n) for n in range(shown)]
+    names = [column["name"] for column in dataset["columns"]] if one_each else [str(n + 1) for n in range(shown)]
     last = (dataset["label"] or "label",) if dataset["classes"] else ("targets",)
     table = [
         (
             str(index),
-            *(f"{value:.6g}" for value in row["features"][:shown]),
+            *(_value(value) for value in row["features"][:shown]),
             *more,
             row["label"] or " ".join(f"{value:.6g}" for value in row["targets"]),
         )
-        for index, row in enumerate(preview)
+        for index, row in enumerate(preview, 1)
     ]
     print_table(("row", *names[:shown], *more, *last), table)

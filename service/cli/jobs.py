@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 jobs_app = typer.Typer()
 
+MOST_COLUMNS = 100  # that `validate` shows
+
 JobId = Annotated[str, typer.Argument(help="Id of the job: job_...", show_default=False)]
+
+JobOrSweepId = Annotated[str, typer.Argument(metavar="ID", help="Id of a job or sweep.", show_default=False)]
 
 
 class Format(StrEnum):
@@ -28,6 +33,18 @@ class Format(StrEnum):
 
     CSV = "csv"
     ARROW = "arrow"
+
+
+class Kind(StrEnum):
+    """Kind of a job's files."""
+
+    MODEL = "model"
+    CHECKPOINT = "checkpoint"
+    SPEC = "spec"
+    EVALUATION = "evaluation"
+    HISTORY = "history"
+    CERTIFICATE = "certificate"
+    PICTURES = "pictures"
 
 
 MEDIA_TYPES = {Format.CSV: "text/csv", Format.ARROW: ARROW}
@@ -54,6 +71,14 @@ def validate(file: SpecFile, url: Url = DEFAULT_URL) -> None:
     spec = spec_in(file)
     with connected(url) as client:
         preview = client.validate(spec)
+    if prepared := preview.get("prepared", []):
+        columns = [
+            (each["column"], each["kind"], f"{each['first']}-{each['first'] + each['width'] - 1}", each["prepared"])
+            for each in prepared[:MOST_COLUMNS]
+        ]
+        print_table(("column", "kind", "numbers", "prepared"), columns)
+        if len(prepared) > MOST_COLUMNS:
+            say(f"and {len(prepared) - MOST_COLUMNS:,} more columns")
     rows = [
         (layer["name"], layer["type"], " x ".join(map(str, layer["shape"])), f"{layer['parameters']:,}")
         for layer in preview["layers"]
@@ -130,8 +155,35 @@ def metrics(
 
 
 @jobs_app.command()
+def download(
+    job_id: JobId,
+    directory: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory for the files; default: the job's id.")
+    ] = None,
+    only: Annotated[
+        list[Kind] | None, typer.Option(help="Only files of this kind; repeatable.", show_default=False)
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Save a job's trained model, checkpoint, spec, evaluation, history, certificate and pictures.
+
+    A job that has not ended has the files that are there so far. A file that is there already is not fetched again.
+    """
+    kinds = [kind.value for kind in only or ()]
+    with connected(url) as client:
+        job = client.job(job_id)
+        for each in job.artifacts(kinds)["missing"]:
+            warn(f"{each['path'] or each['kind']}: {each['reason']}")
+        saved = job.download(directory or job_id, kinds)
+    for file in saved:
+        say(str(file))
+    if not saved:
+        fail(f"job {job.id} is {job.state} and has no such files, or not yet")
+
+
+@jobs_app.command()
 def cancel(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a job or sweep.", show_default=False)],
+    job_id: JobOrSweepId,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Cancel a job, or every job of a sweep that has not ended."""
@@ -178,11 +230,16 @@ def resize(
 
 
 @jobs_app.command()
-def delete(job_id: JobId, url: Url = DEFAULT_URL) -> None:
-    """Delete a job that has ended, with its metrics, events, checkpoints and results."""
+def delete(job_id: JobOrSweepId, url: Url = DEFAULT_URL) -> None:
+    """Delete a job that has ended, with its metrics, events, checkpoints and results; or a sweep with all its jobs."""
     with connected(url) as client:
-        client.job(job_id).delete()
-    say(f"{job_id} deleted")
+        if job_id.startswith("sweep_"):
+            found = client.find_sweep(job_id)
+            found.delete()
+            say(f"{job_id} deleted, with {counted(sum(found.counts.values()), 'job')}")
+        else:
+            client.job(job_id).delete()
+            say(f"{job_id} deleted")
 
 
 def _watch(job: Job) -> None:

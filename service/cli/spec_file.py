@@ -42,7 +42,7 @@ def read_spec(path: Path) -> dict[str, Any]:
         raise SpecFileError(*(f"{name}: {'.'.join(map(str, place)) or 'the file'}: {fault}" for place, fault in wrong))
     if not isinstance(spec, dict):
         found = "a list" if isinstance(spec, list) else "nothing" if spec is None else "a single value"
-        raise SpecFileError(f"{name} contains {found}, not a spec: an object with fields such as name, data and model")
+        raise SpecFileError(f"{name} contains {found}, not an object with fields")
     return spec
 
 
@@ -56,7 +56,7 @@ def _read(name: str, path: Path) -> bytes:
     except (OSError, ValueError) as error:  # a path with NUL raises ValueError
         raise SpecFileError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(content) > LARGEST_FILE:
-        raise SpecFileError(f"{name} is larger than {LARGEST_FILE // 2**20} MiB, which no spec is")
+        raise SpecFileError(f"{name} is larger than {LARGEST_FILE // 2**20} MiB")
     return content
 
 

@@ -7,6 +7,7 @@ from service.client.client import Client
 from service.client.errors import (
     AddressError,
     ApiError,
+    DownloadError,
     GradfleetError,
     JobCancelledError,
     JobFailedError,
@@ -21,6 +22,7 @@ __all__ = [
     "AddressError",
     "ApiError",
     "Client",
+    "DownloadError",
     "GradfleetError",
     "Job",
     "JobCancelledError",

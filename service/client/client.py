@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Dataset,
         DatasetDetail,
         DatasetOptions,
+        Example,
         JobData,
         Preview,
         PreviewRow,
@@ -172,6 +173,19 @@ class Client:
         )
         return dataset
 
+    def register_example(self, example: str, name: str | None = None) -> RegisteredDataset:
+        """Register a dataset that scikit-learn brings (see `examples`) under a name; default: its own."""
+        body = {"name": name or example, "example": example}
+        dataset: RegisteredDataset = self._transport.fetch(
+            "rows", "POST", "/v1/datasets", body=body, timeout=REGISTRATION_TIMEOUT
+        )
+        return dataset
+
+    def examples(self) -> list[Example]:
+        """Return the datasets that scikit-learn brings."""
+        found: list[Example] = self._transport.fetch("data", "GET", "/v1/examples")["data"]
+        return found
+
     def upload_dataset(
         self, name: str, file: Path | str, label: str | None = None, **options: Unpack[DatasetOptions]
     ) -> RegisteredDataset:
@@ -187,6 +201,13 @@ class Client:
         """Return the newest version of a dataset, or the one that a name such as "digits@2" selects."""
         found: DatasetDetail = self._transport.fetch("rows", "GET", f"/v1/datasets/{segment(name)}")
         return found
+
+    def delete_dataset(self, name: str) -> None:
+        """Delete a dataset with all its versions, or the version that a name such as "digits@2" selects.
+
+        No job that has not ended may use it.
+        """
+        self._transport.call("DELETE", f"/v1/datasets/{segment(name)}")
 
     def preview_dataset(self, name: str, rows: int = 5) -> list[PreviewRow]:
         """Return the first rows of a dataset."""

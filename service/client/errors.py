@@ -47,6 +47,10 @@ class TokenFormError(GradfleetError, ValueError):
     """The token contains invalid characters; the message does not contain it."""
 
 
+class DownloadError(GradfleetError):
+    """A file that the service has sent cannot be used."""
+
+
 class JobNotSucceededError(GradfleetError):
     """A job that was waited for did not succeed; `job` is the job."""
 

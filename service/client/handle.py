@@ -65,6 +65,10 @@ class Handle(Generic[Data]):
         """Cancel the job, or all jobs of the sweep: at their next step if they are running, otherwise at once."""
         return self._act("/cancel")
 
+    def delete(self) -> None:
+        """Delete the job, or the sweep with all its jobs, and everything that belongs to them. They must have ended."""
+        self._transport.call("DELETE", self._path())
+
     def refresh(self) -> Self:
         """Fetch the current state."""
         return self._update(self._transport.fetch("state", "GET", self._path()))

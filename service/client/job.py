@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from service.client.download import save
 from service.client.errors import JobCancelledError, JobFailedError
 from service.client.handle import Handle
 from service.client.stream import HEARTBEAT, SILENCE_SECONDS
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from service.client.views import Event, Kept, Progress
+    from service.client.views import Artifacts, Event, Kept, Progress
 
 POLL_SECONDS = 0.2
 ARROW = "application/vnd.apache.arrow.stream"
@@ -67,9 +69,24 @@ class Job(Handle[JobData]):
         found: dict[str, Any] = self._transport.fetch("root", "GET", self._path("/certificate"))
         return found
 
-    def delete(self) -> None:
-        """Delete the job with everything that belongs to it. The job must have ended."""
-        self._transport.call("DELETE", self._path())
+    def artifacts(self, kinds: Sequence[str] | None = None) -> Artifacts:
+        """Return the list of the job's files: all, or those of some kinds.
+
+        Kinds are model, checkpoint, spec, evaluation, history, certificate and pictures. A job that has not ended has
+        the files that are there so far.
+        """
+        query = {"kind": kinds and list(kinds)}
+        found: Artifacts = self._transport.fetch("data", "GET", self._path("/artifacts"), query=query)
+        return found
+
+    def download(self, directory: Path | str, kinds: Sequence[str] | None = None) -> list[Path]:
+        """Save the job's files, all or those of some kinds, in a directory, and return their paths.
+
+        A file that is there with the same content is not fetched again. Raises DownloadError if one is damaged on its
+        way, ApiError if one cannot be given.
+        """
+        found = self.artifacts(kinds)["data"]
+        return [save(self._transport, self._path(), each, Path(directory)) for each in found]
 
     def wait(self, timeout: float | None = None, *, raise_on_failure: bool = True) -> Self:
         """Wait until the job has ended. Pauses and restarts, also of the service, do not end the wait.

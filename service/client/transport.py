@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from service.client.errors import ApiError, UnreachableError
 from service.client.retries import RETRIED_STATUSES, Retries, seconds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -73,19 +74,39 @@ class Transport:
             },
         )
         retries = Retries(self._retries, self.patience) if patience is None else Retries(None, patience)
+        return _checked(self._answer(request, retries, self.http.send), body)
+
+    def save(self, path: str, file: Path) -> httpx.Headers:
+        """Write the content at a path to a file, in chunks, and return the headers. Raises as `call` does."""
+
+        def save(request: httpx.Request) -> httpx.Response:
+            with closing(self.http.send(request, stream=True)) as response:
+                if not response.is_success:
+                    response.read()
+                    return response
+                with file.open("wb") as opened:
+                    opened.writelines(response.iter_bytes(CHUNK_BYTES))
+                return response
+
+        request = self.http.build_request("GET", path)
+        return _checked(self._answer(request, Retries(self._retries, self.patience), save), None).headers
+
+    def _answer(
+        self, request: httpx.Request, retries: Retries, send: Callable[[httpx.Request], httpx.Response]
+    ) -> httpx.Response:
         while True:
             try:
-                response = self.http.send(request)
+                response = send(request)
             except httpx.RequestError as error:
                 temporary = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.LocalProtocolError)
                 if not temporary or not retries.pause():
                     raise UnreachableError(_unreachable(self.http.base_url, error)) from error
                 continue
-            if method == "DELETE" and retries.done and response.status_code == HTTPStatus.NOT_FOUND:
+            if request.method == "DELETE" and retries.done and response.status_code == HTTPStatus.NOT_FOUND:
                 return response  # an earlier try deleted it, but its answer was lost
             wait = seconds_of(response.headers.get("retry-after"))
             if response.status_code not in RETRIED_STATUSES or not retries.pause(wait):
-                return _checked(response, body)
+                return response
 
 
 def segment(text: str) -> str:

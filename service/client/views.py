@@ -49,6 +49,32 @@ class JobDataset(TypedDict):
     name: str
     version: int
     digest: str
+    deleted: bool | None  # since; None in lists of jobs
+
+
+class Artifact(TypedDict):
+    """A file of a job: its path, its kind (such as "model"), its size in bytes, and the SHA-256 of its content."""
+
+    path: str
+    kind: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+class MissingArtifact(TypedDict):
+    """A file that a job should have, and why it cannot be given; without a path all files of the kind."""
+
+    kind: str
+    path: str | None
+    reason: str
+
+
+class Artifacts(TypedDict):
+    """The files of a job."""
+
+    data: list[Artifact]
+    missing: list[MissingArtifact]
 
 
 class Kept(TypedDict):
@@ -256,21 +282,35 @@ class Dataset(TypedDict):
 
 
 class Column(TypedDict):
-    """A column of a dataset's source; `exact` if its numbers are stored without rounding."""
+    """A column of a dataset's source; `exact` if its numbers are stored without rounding.
+
+    `kind` is "number", "category" or "date", `distinct` how many values differ, if it is known.
+    """
 
     name: str
     type: str
+    kind: str
     width: int
     exact: bool
+    examples: list[str]
+    distinct: int | None
+    missing: int
+
+
+class LeftOut(TypedDict):
+    """A column of a dataset's source that is no feature."""
+
+    name: str
+    reason: str
 
 
 class Statistics(TypedDict):
-    """Statistics of each feature, in the order of the features."""
+    """Statistics of each feature, in the order of the features; None for categories."""
 
-    mean: list[float]
-    std: list[float]
-    min: list[float]
-    max: list[float]
+    mean: list[float | None]
+    std: list[float | None]
+    min: list[float | None]
+    max: list[float | None]
 
 
 class Version(TypedDict):
@@ -292,6 +332,8 @@ class DatasetDetail(Dataset):
     """A version of a dataset with its columns and statistics, and what is allowed but may be a mistake."""
 
     columns: list[Column]
+    left_out: list[LeftOut]
+    recognized: list[str]
     target_columns: list[Column]
     statistics: Statistics | None
     warnings: list[FieldNote]
@@ -300,11 +342,22 @@ class DatasetDetail(Dataset):
 
 
 class PreviewRow(TypedDict):
-    """A row of a dataset, with a label or targets."""
+    """A row of a dataset, with a label or targets; None where a value is missing."""
 
-    features: list[float]
+    features: list[float | str | None]
     label: str | None
     targets: list[float]
+
+
+class Example(TypedDict):
+    """A dataset that scikit-learn brings; without classes it has a number to predict."""
+
+    name: str
+    description: str
+    rows: int
+    features: int
+    classes: list[str]
+    shape: list[int] | None
 
 
 class DatasetOptions(TypedDict, total=False):
@@ -313,6 +366,8 @@ class DatasetOptions(TypedDict, total=False):
     features: Sequence[str]
     targets: Sequence[str]
     classes: Sequence[str]
+    categories: Sequence[str]
+    exclude: Sequence[str]
     split_column: str
     shape: Sequence[int]
     format: str
@@ -327,6 +382,17 @@ class Layer(TypedDict):
     parameters: int
 
 
+class PreparedColumn(TypedDict):
+    """A column of a dataset, and the numbers that a model reads for it: `width` of them, from position `first` on."""
+
+    column: str
+    kind: str
+    prepared: str
+    first: int
+    width: int
+    names: list[str]
+
+
 class Preview(TypedDict):
     """What would run if a spec were submitted."""
 
@@ -335,6 +401,7 @@ class Preview(TypedDict):
     positive_class: str | None
     metrics: list[str]
     parameters: int
+    prepared: list[PreparedColumn]
     layers: list[Layer]
     train_rows: int
     validation_rows: int

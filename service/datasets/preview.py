@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from service.datasets.schemas import DatasetPreview
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 def first_rows(runner: TaskRunner, name: str, info: DatasetInfo, rows: int) -> DatasetPreview:
     """The first rows of a dataset. Raises ConflictError if its file cannot be read."""
     with _showing(name):
-        return DatasetPreview(rows=runner.run("preview", "it", {"info": asdict(info), "rows": rows}))
+        return DatasetPreview(rows=runner.run("preview", "it", {"info": info.to_json(), "rows": rows}))
 
 
 def images(runner: TaskRunner, name: str, info: DatasetInfo) -> bytes:
     """Some images of a dataset as one PNG. Raises ConflictError if it cannot be read or its rows are not images."""
     with _showing(name):
-        return base64.b64decode(runner.run("contact_sheet", "it", {"info": asdict(info)}))
+        return base64.b64decode(runner.run("contact_sheet", "it", {"info": info.to_json()}))
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from service.datasets.files.places import PlaceError, check_address, find_source, is_remote
+from service.datasets.examples import EXAMPLES, SOURCE
+from service.datasets.files.places import PlaceError, check_address, find_source, is_remote, recorded_source
 from service.datasets.files.unpacking import plain_name
 from service.datasets.files.workspace import workspace
 from service.datasets.preparation.preparation import Prepared
@@ -20,8 +21,8 @@ from workers.job.checks.problems import FieldProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from service.datasets.examples import ExampleName
     from service.datasets.preparation.preparation import Selection
     from service.datasets.schemas import DatasetRequest, UploadForm
     from service.datasets.tasks.runner import TaskRunner
@@ -31,20 +32,35 @@ if TYPE_CHECKING:
 TRIES = 10
 
 
-def register_path(services: Services, runner: TaskRunner, request: DatasetRequest) -> tuple[Dataset, bool]:
-    """Register the files that a request names; returns the version and whether it is new.
+def register(services: Services, runner: TaskRunner, request: DatasetRequest) -> tuple[Dataset, bool]:
+    """Register the files or the example that a request names; returns the version and whether it is new.
 
     Raises InvalidError, which names the field that is wrong.
     """
+    if request.example is not None:
+        return register_example(services, runner, request.name, request.example)
+    assert request.path is not None  # noqa: S101  its model has checked this
     selection = request.selection(request.labels)
     paths = {"path": request.path} | ({} if request.labels is None else {"labels": request.labels})
     with workspace(services.settings.dataset_dir.absolute()) as scratch:
         places = {field: _place(services, runner, field, path, scratch) for field, path in paths.items()}
         with _problems_of("path"):
             source, prepared = _prepare(services, runner, selection, places, scratch)
-        if is_remote(request.path):
-            source = request.path
-        return _record(services, request.name, prepared, selection, source)
+        recorded = request.path if is_remote(request.path) else recorded_source(source, services.settings.data_dir)
+        return _record(services, request.name, prepared, selection, recorded)
+
+
+def register_example(services: Services, runner: TaskRunner, name: str, example: ExampleName) -> tuple[Dataset, bool]:
+    """Register a dataset that scikit-learn brings; returns the version and whether it is new."""
+    selection = EXAMPLES[example].selection
+    with workspace(services.settings.dataset_dir.absolute()) as scratch:
+        file = scratch / "example" / f"{example}.parquet"
+        file.parent.mkdir()
+        with _problems_of("example"):
+            runner.run("example", example, {"name": example, "file": str(file)})
+            places = {"example": {"roots": [str(file.parent)], "path": file.name}}
+            _, prepared = _prepare(services, runner, selection, places, scratch)
+        return _record(services, name, prepared, selection, f"{SOURCE}{example}")
 
 
 def register_upload(services: Services, runner: TaskRunner, form: UploadForm, file: Path) -> tuple[Dataset, bool]:
@@ -86,7 +102,7 @@ def _place(services: Services, runner: TaskRunner, field: str, path: str, scratc
 
 def _prepare(
     services: Services, runner: TaskRunner, selection: Selection, places: dict[str, dict[str, Any]], scratch: Path
-) -> tuple[str, Prepared]:
+) -> tuple[Path, Prepared]:
     settings = services.settings
     first, *_ = places.values()
     found = runner.run(
@@ -100,7 +116,7 @@ def _prepare(
             "max_bytes": settings.max_dataset_bytes,
         },
     )
-    return found["source"], Prepared(DatasetInfo.from_json(found["info"]), found["format"], found["profile"])
+    return Path(found["source"]), Prepared(DatasetInfo.from_json(found["info"]), found["format"], found["profile"])
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, tuple_
@@ -11,19 +11,20 @@ from sqlalchemy import func, select, tuple_
 from service.datasets.outputs import target_names
 from service.errors import NotFoundError
 from service.http.field_errors import unknown
-from service.store.models import Dataset
+from service.store.models import Dataset, DeletedVersions
 from workers.data.dataset import DatasetInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from service.datasets.preparation.preparation import Prepared, Selection
+    from service.settings import Settings
     from service.store.database import Transactions
 
-INFO_FIELDS = [field.name for field in fields(DatasetInfo)]
+INFO_FIELDS = [field.name for field in fields(DatasetInfo) if field.name != "path"]
 
 
 def add_dataset(
@@ -31,21 +32,22 @@ def add_dataset(
 ) -> tuple[Dataset, bool]:
     """Record content under a name; returns its version and whether it is new.
 
-    Content that differs from all versions so far is the next version.
+    Content that differs from all versions that there are is the next version.
     """
     versions = list_versions(session, name)
     for version in versions:
         if version.digest == prepared.info.digest:
             return version, False
+    deleted = session.scalar(select(DeletedVersions.last).where(DeletedVersions.name == name)) or 0
     dataset = Dataset(
         name=name,
-        version=versions[0].version + 1 if versions else 1,
+        version=max(versions[0].version if versions else 0, deleted) + 1,
         label=selection.label,
         split_column=selection.split,
         source=source,
         format=prepared.format,
         profile=prepared.profile,
-        **asdict(prepared.info) | {"classes": list(prepared.info.classes)},
+        **{name: value for name, value in prepared.info.to_json().items() if name in INFO_FIELDS},
     )
     session.add(dataset)
     session.flush()
@@ -94,6 +96,17 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
 
 
 def snapshot_of(dataset: Dataset) -> dict[str, Any]:
-    """The snapshot of its dataset that a job stores, as JSON."""
+    """The snapshot of its dataset that a job stores, as JSON; see `located`.
+
+    `ignored` are the other columns of the files, which a table for predictions may have as well.
+    """
     known = {name: getattr(dataset, name) for name in [*INFO_FIELDS, "name", "version"]}
-    return known | ({"target_names": target_names(dataset.profile["targets"])} if dataset.targets else {})
+    profile = dataset.profile
+    others = [column["name"] for column in [*profile.get("left_out", ()), *profile["targets"]]]
+    known["ignored"] = [*others, *filter(None, [dataset.label, dataset.split_column])]
+    return known | ({"target_names": target_names(profile["targets"])} if dataset.targets else {})
+
+
+def located(snapshot: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """A snapshot with the path of the dataset's file, which is not stored."""
+    return {**snapshot, "path": str(settings.dataset_file(snapshot["digest"]).absolute())}

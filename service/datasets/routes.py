@@ -7,12 +7,13 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service.datasets.examples import EXAMPLES
 from service.datasets.files.places import shown_source
 from service.datasets.files.uploading import MEDIA_TYPE, check_media_type, receive_file
 from service.datasets.files.workspace import workspace
 from service.datasets.preview import first_rows, images
-from service.datasets.registration import register_path, register_upload, uploaded_name
-from service.datasets.repository import find_dataset, list_datasets, list_versions, snapshot_of
+from service.datasets.registration import register, register_upload, uploaded_name
+from service.datasets.repository import find_dataset, list_datasets, list_versions, located, snapshot_of
 from service.datasets.runners import TaskRunners, runners_of
 from service.datasets.schemas import (
     DatasetDetail,
@@ -20,6 +21,8 @@ from service.datasets.schemas import (
     DatasetPreview,
     DatasetRequest,
     DatasetView,
+    ExampleList,
+    ExampleView,
     RegisteredDataset,
     UploadForm,
 )
@@ -32,6 +35,10 @@ from service.store.models import Dataset
 from workers.data.dataset import DatasetInfo
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES)
+
+examples_router = APIRouter(
+    prefix="/v1/examples", tags=["datasets"], route_class=StrictJsonRoute, responses=PROBLEM_RESPONSES
+)
 
 RunnersDependency = Annotated[TaskRunners, Depends(runners_of)]
 
@@ -51,15 +58,16 @@ PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 async def register_dataset(
     form: DatasetRequest, request: Request, response: Response, services: ServicesDependency, runners: RunnersDependency
 ) -> RegisteredDataset:
-    """Check files that the service can read and register them under a name.
+    """Check files that the service can read, or an example, and register them under a name.
 
-    Supported formats: Parquet (a file or a folder), Arrow, CSV, .npy and .npz, IDX, and CIFAR's binary format; also
+    Supported formats: Parquet (a file or a folder), Arrow, CSV, JSON, ORC, Excel,
+    .npy and .npz, IDX, and CIFAR's binary format; also
     gzipped, and in a .zip or .tar. The same content in any format is the same version; other content is the next
     version.
     """
     runners.check_room()
     async with runners.registrations:
-        dataset, created = await runners.run(request, lambda runner: register_path(services, runner, form))
+        dataset, created = await runners.run(request, lambda runner: register(services, runner, form))
     return _registered(dataset, response, services.settings, created=created)
 
 
@@ -97,6 +105,13 @@ async def upload_dataset(
     return _registered(dataset, response, settings, created=created)
 
 
+@examples_router.get("", response_description="All examples")
+def get_examples() -> ExampleList:
+    """List the datasets that scikit-learn brings, which `register_dataset` registers by name."""
+    views = [ExampleView.model_validate({"name": name, **vars(each)}) for name, each in EXAMPLES.items()]
+    return ExampleList(data=views)
+
+
 @router.get("", response_description="All datasets")
 def get_datasets(services: ServicesDependency) -> DatasetList:
     """List all datasets, each in its newest version."""
@@ -113,6 +128,8 @@ def get_one_dataset(name: str, services: ServicesDependency) -> DatasetDetail:
         return DatasetDetail(
             **_view(dataset, services.settings).model_dump(),
             columns=profile["columns"],
+            left_out=profile.get("left_out", []),
+            recognized=profile.get("recognized", []),
             target_columns=profile["targets"],
             statistics=profile["statistics"],
             warnings=_warnings(dataset),
@@ -153,7 +170,7 @@ async def picture_dataset(
 
 def _info(name: str, services: Services) -> DatasetInfo:
     with services.database.reading() as session:
-        return DatasetInfo.from_json(snapshot_of(find_dataset(session, name)))
+        return DatasetInfo.from_json(located(snapshot_of(find_dataset(session, name)), services.settings))
 
 
 def _registered(dataset: Dataset, response: Response, settings: Settings, *, created: bool) -> RegisteredDataset:
@@ -170,5 +187,5 @@ def _warnings(dataset: Dataset) -> list[FieldProblemView]:
 def _view(dataset: Dataset, settings: Settings) -> DatasetView:
     """The dataset as the API returns it, without paths of the machine."""
     return DatasetView.model_validate(dataset).model_copy(
-        update={"source": shown_source(dataset.source, settings.allowed_roots)}
+        update={"source": shown_source(dataset.source, settings.data_dir, settings.allowed_roots)}
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue, model_validator
 
+from service.datasets.examples import EXAMPLES, ExampleName
 from service.datasets.preparation.preparation import Selection
 from service.datasets.readers.formats import FormatName
 from service.http.problems import FieldProblemView
@@ -26,10 +27,12 @@ def _one_segment(name: str) -> str:
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 ClassName = Annotated[str, AllowedText, Field(max_length=200)]
 FEATURES_HELP = (
-    'Columns of the features, or patterns such as "pixel_*"; default: all but the label. Numbers, '
-    "lists of the same length in each row, or tensors."
+    'Columns of the features, or patterns such as "pixel_*"; default: all but the label and those that number or name '
+    "the rows. Numbers, text, booleans, dates, lists of the same length in each row, or tensors."
 )
 TARGETS_HELP = "Columns of numbers to predict, or patterns of them, instead of a label."
+CATEGORIES_HELP = "Columns of integers, or patterns of them, whose values are categories, such as codes."
+EXCLUDE_HELP = "Columns that are left out, or patterns of them."
 CLASSES_HELP = (
     "Names of the classes in order; default: those in CIFAR's archives, or else the labels in ascending order."
 )
@@ -55,6 +58,8 @@ class DatasetForm(StrictModel):
     features: list[ColumnName] = Field([], max_length=1000, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=1000, description=TARGETS_HELP)
     classes: Annotated[list[ClassName], FailFast()] = Field([], max_length=65536, description=CLASSES_HELP)
+    categories: list[ColumnName] = Field([], max_length=1000, description=CATEGORIES_HELP)
+    exclude: list[ColumnName] = Field([], max_length=1000, description=EXCLUDE_HELP)
     split_column: ColumnName | None = Field(None, description=SPLIT_HELP)
     shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         [],
@@ -84,6 +89,8 @@ class DatasetForm(StrictModel):
             features=self.features or None,
             targets=self.targets,
             classes=self.classes or None,
+            categories=self.categories,
+            exclude=self.exclude,
             split=self.split_column,
             shape=self.shape or None,
             format=self.format,
@@ -96,6 +103,7 @@ class DatasetRequest(DatasetForm):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
+                {"name": "digits", "example": "digits"},
                 {"name": "digits", "path": "digits.parquet", "label": "label"},
                 {"name": "mnist", "path": "train-images-idx3-ubyte.gz", "labels": "train-labels-idx1-ubyte.gz"},
                 {"name": "sorted", "path": "sorted.csv", "label": "species", "split_column": "part"},
@@ -104,13 +112,32 @@ class DatasetRequest(DatasetForm):
         }
     )
 
-    path: Annotated[str, AllowedText] = Field(min_length=1, max_length=4096, description=PLACE_HELP)
+    path: Annotated[str, AllowedText] | None = Field(None, min_length=1, max_length=4096, description=PLACE_HELP)
+    example: ExampleName | None = Field(
+        None, description="Instead of a path: a dataset that scikit-learn brings. Only its name can be chosen."
+    )
     labels: Annotated[str, AllowedText] | None = Field(
         None,
         min_length=1,
         max_length=4096,
         description="Separate file with the labels, for IDX and .npy.",
     )
+
+    @model_validator(mode="after")
+    def _files_or_example(self) -> Self:
+        if self.example is None and self.path is None:
+            raise FieldValueError(
+                "path", f"is missing: give the path of files, or as `example` one of {', '.join(EXAMPLES)}"
+            )
+        if self.example is not None:
+            given = [
+                name for name in type(self).model_fields if getattr(self, name) and name not in {"name", "example"}
+            ]
+            if given:
+                raise FieldValueError(
+                    given[0], "cannot be given beside example: an example is registered with its own columns"
+                )
+        return self
 
 
 class UploadForm(DatasetForm):
@@ -122,6 +149,8 @@ class UploadForm(DatasetForm):
     features: list[ColumnName] = Field([], max_length=32, description=FEATURES_HELP)
     targets: list[ColumnName] = Field([], max_length=32, description=TARGETS_HELP)
     classes: Annotated[list[ClassName], FailFast()] = Field([], max_length=128, description=CLASSES_HELP)
+    categories: list[ColumnName] = Field([], max_length=32, description=CATEGORIES_HELP)
+    exclude: list[ColumnName] = Field([], max_length=32, description=EXCLUDE_HELP)
     filename: Annotated[str, AllowedText] = Field(
         "upload", min_length=1, max_length=200, description="Name of the file, from which its format is inferred."
     )
@@ -134,7 +163,7 @@ DIGITS: dict[str, JsonValue] = {
     "rows": 1797,
     "features": 64,
     "dtype": "uint8",
-    "shape": None,
+    "shape": [8, 8, 1],
     "classes": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     "targets": 0,
     "label": "label",
@@ -181,19 +210,30 @@ class ColumnView(BaseModel):
 
     name: str
     type: str
+    kind: str = Field("number", description="number, category or date; a date is stored as the numbers of its parts.")
     width: int = Field(description="Numbers per row.")
     exact: bool = Field(
         description="Whether all its numbers are stored exactly; otherwise they are rounded to 32 bits."
     )
+    examples: list[str] = Field([], description="Its first values that are different.")
+    distinct: int | None = Field(None, description="Different values; None for more than 1,000 numbers, and for lists.")
+    missing: int = Field(0, description="Rows without a value.")
+
+
+class LeftOutView(BaseModel):
+    """A column of the source that is no feature."""
+
+    name: str
+    reason: str
 
 
 class StatisticsView(BaseModel):
-    """Statistics of each feature, in the order of the features."""
+    """Statistics of each feature, in the order of the features; None for categories."""
 
-    mean: list[float]
-    std: list[float] = Field(description="Standard deviation over all rows.")
-    min: list[float]
-    max: list[float]
+    mean: list[float | None]
+    std: list[float | None] = Field(description="Standard deviation over all rows with a value.")
+    min: list[float | None]
+    max: list[float | None]
 
 
 class VersionView(BaseModel):
@@ -211,11 +251,30 @@ class DatasetDetail(DatasetView):
     """A version of a dataset with its columns, statistics and other versions."""
 
     columns: list[ColumnView]
+    left_out: list[LeftOutView] = Field(description="Columns that are no features, and why.")
+    recognized: list[str] = Field(description="What was recognised of the form of the files, such as their encoding.")
     target_columns: list[ColumnView]
     statistics: StatisticsView | None = Field(description="None for more than 65,536 features.")
     warnings: list[FieldProblemView] = Field(description="What is allowed but may be a mistake.")
     class_counts: list[int] = Field(description="Rows of each class, in the order of the classes.")
     versions: list[VersionView] = Field(description="All versions of the dataset, newest first.")
+
+
+class ExampleView(BaseModel):
+    """A dataset that scikit-learn brings, and that can be registered by name."""
+
+    name: ExampleName
+    description: str
+    rows: int
+    features: int = Field(description="Numbers per row.")
+    classes: list[str] = Field(description="Empty if there is a number to predict.")
+    shape: list[int] | None = Field(description="[height, width] of rows that are images.")
+
+
+class ExampleList(BaseModel):
+    """All datasets that can be registered by name."""
+
+    data: list[ExampleView]
 
 
 class DatasetList(BaseModel):
@@ -227,7 +286,10 @@ class DatasetList(BaseModel):
 class PreviewRow(BaseModel):
     """A row; it has a label or targets."""
 
-    features: list[float] = Field(description="Its numbers; of more than 100,000 the first ones.")
+    features: list[float | str | None] = Field(
+        description="Its numbers, and the names of its categories; None where one is missing. Of more than 100,000 the "
+        "first ones."
+    )
     label: str | None
     targets: list[float]
 

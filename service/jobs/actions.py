@@ -6,7 +6,7 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from service.errors import ConflictError
 from service.jobs.events import add_event
@@ -32,10 +32,12 @@ from service.store.rows import find_or_404
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from workers.job.spec import ResourcesSpec
 
+UNSYNCHRONIZED = {"synchronize_session": False}
 POINTS = 5000  # removed in one transaction, so that others do not wait for long
 
 log = logging.getLogger(__name__)
@@ -95,14 +97,25 @@ def delete_job(session: Session, job_id: str) -> None:
             f"The stopping rule of {job.sweep_id} compares other jobs with {job_id}: wait until all of them have "
             "ended, then delete it."
         )
-    orphans = select(MlflowRun.run_id).join(Job).where(Job.id == job_id, UNEXPORTED)
-    session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
     if _remove_points(session, job_id):
         session.add(DeletedJob(job_id=job_id))
+    remove_rows(session, Job.id == job_id)
+
+
+def remove_rows(session: Session, condition: ColumnElement[bool]) -> None:
+    """Remove the rows of jobs that have ended, except for their points; the jobs' own are locked.
+
+    Runs that have not ended are recorded, so that the exporter ends them.
+    """
+    orphans = select(MlflowRun.run_id).join(Job).where(condition, UNEXPORTED)
+    session.execute(insert(OrphanedRun).from_select([OrphanedRun.run_id], orphans))
+    ids = select(Job.id).where(condition)
     for table in (Milestone, Checkpoint, Event, Attempt, Label, MlflowRun, Verification):
-        session.execute(delete(table).where(table.job_id == job_id))
-    session.execute(delete(Job).where(Job.id == job_id))
-    count_ended(session, state, -1)
+        session.execute(delete(table).where(table.job_id.in_(ids)), execution_options=UNSYNCHRONIZED)
+    ended = session.execute(select(Job.state, func.count()).where(condition).group_by(Job.state)).all()
+    session.execute(delete(Job).where(condition), execution_options=UNSYNCHRONIZED)
+    for state, count in ended:
+        count_ended(session, State(state), -count)
 
 
 def remove_left_points(session: Session, job_id: str) -> None:
@@ -114,9 +127,7 @@ def remove_left_points(session: Session, job_id: str) -> None:
 def _remove_points(session: Session, job_id: str) -> bool:
     """Remove points of a job; returns whether there may be more."""
     some = select(Metric.id).where(Metric.job_id == job_id).order_by(Metric.id).limit(POINTS)
-    result = session.execute(
-        delete(Metric).where(Metric.id.in_(some)), execution_options={"synchronize_session": False}
-    )
+    result = session.execute(delete(Metric).where(Metric.id.in_(some)), execution_options=UNSYNCHRONIZED)
     return bool(result.rowcount == POINTS)  # type: ignore[attr-defined]
 
 

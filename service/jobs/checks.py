@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.datasets.repository import find_dataset, snapshot_of
+from service.datasets.repository import find_dataset, located, snapshot_of
 from service.errors import InvalidError, NotFoundError
 from workers.data.dataset import DatasetInfo
 from workers.job.checks.problems import FieldProblem
@@ -50,7 +50,7 @@ class JobChecks:
                     dataset = snapshot_of(find_dataset(session, name))
                 except NotFoundError as error:
                     raise InvalidError(FieldProblem("data.dataset", str(error))) from None
-            self._datasets[name] = dataset, DatasetInfo.from_json(dataset)
+            self._datasets[name] = dataset, DatasetInfo.from_json(located(dataset, self._services.settings))
         return self._datasets[name]
 
 
@@ -61,7 +61,7 @@ def checked_resources(job: Job, change: ResourcesChange, settings: Settings) -> 
     """
     resources = {**job.spec["resources"], **change.model_dump(exclude_none=True)}
     spec = JobSpec.model_validate({**job.spec, "resources": resources})
-    resolved = resolve(spec, DatasetInfo.from_json(job.dataset), settings.limits).spec.resources
+    resolved = resolve(spec, DatasetInfo.from_json(located(job.dataset, settings)), settings.limits).spec.resources
     _check_cluster_fits(resolved, settings)
     return resolved
 

@@ -15,6 +15,7 @@ from service.http.room import RoomsDependency, Stop
 from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
 from service.jobs.certificates import routes as certificates
 from service.jobs.checks import check_job, checked_resources
+from service.jobs.datasets.deletion import hold, was_deleted
 from service.jobs.live import routes as events
 from service.jobs.new_job import new_job, spec_json
 from service.jobs.preview import JobPreview, preview
@@ -61,6 +62,7 @@ async def submit_job(
     def create(session: Session) -> tuple[JobView, bool]:
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
+            hold(session, [new["dataset"]])
             check_room(session, services.settings.max_queued_jobs)
         return job_view(job, services.settings.mlflow_link), created
 
@@ -101,7 +103,10 @@ async def get_jobs(
 def get_one_job(job_id: str, services: ServicesDependency) -> JobView:
     """Get a job."""
     with services.database.reading() as session:
-        return job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link, details=True)
+        view = job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link, details=True)
+        if view.dataset is not None:
+            view.dataset.deleted = was_deleted(session, view.dataset)
+        return view
 
 
 @router.post(

@@ -155,6 +155,7 @@ RUNNING_JOB: dict[str, JsonValue] = {
         "name": "digits",
         "version": 1,
         "digest": "9f2c66d2e2bd6cf3f2e0a8e3c5fd2c7f1b7f0e8e6d9f5c9a4f3e2d1c0b9a8f7e",
+        "deleted": False,
     },
     "progress": {"epoch": 3, "step": 40, "total_steps": 240},
     "task": "classification",
@@ -183,6 +184,7 @@ class JobDatasetView(BaseModel):
     name: str
     version: int
     digest: str = Field(description="SHA-256 of the content.")
+    deleted: bool | None = Field(None, description="Whether it was deleted since. Null in lists of jobs.")
 
 
 class KeptView(BaseModel):

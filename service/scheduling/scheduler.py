@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import select
 
 from service.components import ComponentStatus
+from service.datasets.repository import located
 from service.jobs.actions import remove_left_points
 from service.jobs.certificates.replays import next_replay
 from service.jobs.events import queued_at
@@ -234,7 +235,7 @@ class Scheduler:
                 job=job_id,
                 attempt=number,
                 spec=job.spec,
-                dataset=DatasetInfo.from_json(job.dataset),
+                dataset=DatasetInfo.from_json(located(job.dataset, self._settings)),
                 scaling=None,
                 directory=self._settings.job_dir(job_id).absolute(),
                 reported_step=job.step,

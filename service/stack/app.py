@@ -25,9 +25,11 @@ from service.http.problems import install_problem_handlers
 from service.http.room import Rooms
 from service.jobs import routes as jobs
 from service.jobs.certificates import routes as certificates
+from service.jobs.datasets import routes as dataset_deletion
 from service.jobs.live.streams import EventStreams
 from service.monitoring import routes as monitoring
 from service.sweeps import routes as sweeps
+from service.tracking.artifacts import routes as artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,8 +104,10 @@ def create_app(
     else:
         app.add_middleware(LocalOnly, allowed_hosts=settings.allowed_hosts)
     security = [BEARER] if settings.requires_token else []
-    for domain in (jobs, certificates, sweeps, datasets, monitoring):
+    for domain in (jobs, artifacts, certificates, sweeps, datasets, monitoring):
         app.include_router(domain.router, dependencies=security)
+    for part in (datasets.examples_router, dataset_deletion.router):
+        app.include_router(part, dependencies=security)
     app.include_router(monitoring.probes)
     install_docs_page(app)
     app.add_middleware(Observed)  # outside the others, so it also counts the requests that they reject

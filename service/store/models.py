@@ -42,6 +42,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         dict[str, int]: JSON,
         list[str]: JSON,
+        list[dict[str, Any]]: JSON,
     }
 
 
@@ -270,14 +271,14 @@ class Verification(Base):
 class Dataset(Base):
     """A version of a dataset; its rows are in an Arrow file whose name is their digest.
 
-    `profile` has columns and statistics of the rows.
+    `source` is relative to the data directory if it is below that. `columns` are those of the stored rows, `profile`
+    has the columns of the source and statistics of the rows.
     """
 
     __tablename__ = "datasets"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    path: Mapped[str]
     digest: Mapped[str]
     rows: Mapped[int] = mapped_column(BigInteger)
     features: Mapped[int]
@@ -288,10 +289,20 @@ class Dataset(Base):
     label: Mapped[str | None]
     split_column: Mapped[str | None]
     splits: Mapped[dict[str, int]]
+    columns: Mapped[list[dict[str, Any]]] = mapped_column(deferred=True)
     format: Mapped[str]
     source: Mapped[str]
     profile: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class DeletedVersions(Base):
+    """The last version of a dataset that was deleted: its number and those before it are not used again."""
+
+    __tablename__ = "deleted_versions"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[int]
 
 
 class MlflowRun(Base):
@@ -309,7 +320,7 @@ class MlflowRun(Base):
 
 
 class OrphanedRun(Base):
-    """A run in MLflow that has not ended and whose job was deleted."""
+    """A run in MLflow that has not ended and whose job or sweep was deleted."""
 
     __tablename__ = "orphaned_runs"
 

@@ -13,9 +13,12 @@ from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_dige
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
 from service.http.room import RoomsDependency, Stop
+from service.jobs.actions import remove_files
+from service.jobs.datasets.deletion import hold
 from service.store.models import Sweep
 from service.store.rows import find_or_404
 from service.sweeps.comparison import compare
+from service.sweeps.deletion import delete_sweep
 from service.sweeps.members import members_of
 from service.sweeps.repository import (
     best_values,
@@ -51,10 +54,12 @@ async def submit_sweep(
     """
     services = submission.services
 
-    def prepare(stop: Stop) -> tuple[list[MemberRow], dict[str, Any], str]:
-        return member_rows(members_of(spec, services, stop)), spec.model_dump(mode="json"), body_digest(spec)
+    def prepare(stop: Stop) -> tuple[list[MemberRow], list[dict[str, Any]], dict[str, Any], str]:
+        members = members_of(spec, services, stop)
+        datasets = [member["dataset"] for member in members]
+        return member_rows(members), datasets, spec.model_dump(mode="json"), body_digest(spec)
 
-    members, document, body_sha256 = await rooms.sweeps.run(request, prepare)
+    members, datasets, document, body_sha256 = await rooms.sweeps.run(request, prepare)
 
     def create(session: Session) -> tuple[SweepView, bool]:
         sweep, created = create_sweep(
@@ -65,6 +70,8 @@ async def submit_sweep(
             idempotency_key=submission.key,
             max_queued_jobs=services.settings.max_queued_jobs,
         )
+        if created:
+            hold(session, datasets, "base.data.dataset")
         return _view(session, sweep, services.settings.mlflow_link), created
 
     return await run_in_threadpool(submission.submit, PATH, create)
@@ -144,6 +151,20 @@ def cancel_one_sweep(sweep_id: str, response: Response, services: ServicesDepend
     else:
         response.status_code = HTTPStatus.OK
     return view
+
+
+@router.delete("/{sweep_id}", status_code=HTTPStatus.NO_CONTENT, response_description="The sweep is deleted")
+def remove_sweep(sweep_id: str, services: ServicesDependency) -> None:
+    """Delete a sweep whose jobs have all ended, with its jobs and everything that belongs to them.
+
+    Their runs in MLflow remain. Its `Idempotency-Key` can be used again.
+    """
+    with services.database.writing() as session:
+        members = delete_sweep(session, sweep_id)
+    for job_id in members:
+        remove_files(services.settings.job_dir(job_id), job_id)
+    remove_files(services.settings.sweep_dir(sweep_id), sweep_id)
+    services.on_change()
 
 
 def sweep_view(sweep: Sweep, jobs: Mapping[str, int], mlflow_link: str | None) -> SweepView:

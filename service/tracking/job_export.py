@@ -134,6 +134,8 @@ class JobExport:
         Returns None if the job has been deleted in the meantime.
         """
         parent = None if job.sweep_id is None else ensure_sweep_run(self._database, self._api, job.sweep_id)
+        if job.sweep_id is not None and parent is None:
+            return None  # deleted with its sweep
         # The experiment of a sweep can have another name by now; its members belong to it nevertheless.
         experiment_id = self._api.experiment(job.experiment) if parent is None else parent.experiment_id
         run = found = self._api.find_run(experiment_id, JOB_TAG, job.id)

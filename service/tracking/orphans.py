@@ -1,4 +1,4 @@
-"""Runs whose jobs were deleted before their export was complete: they are kept as they are, and ended."""
+"""Runs whose jobs or sweeps were deleted before their export was complete: they are kept as they are, and ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OrphanExport:
 
     def export(self, run_id: str) -> bool:
         """End the run."""
-        self._api.set_tags(run_id, [(REASON_TAG, "the job was deleted before its export was complete")])
+        self._api.set_tags(run_id, [(REASON_TAG, "it was deleted in Gradfleet before its export was complete")])
         self._api.set_status(run_id, "KILLED")
         self._forget(run_id)
         return False

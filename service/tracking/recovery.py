@@ -57,8 +57,8 @@ class Recovery:
     def repair_sweep(self, sweep_id: str) -> bool:
         """Repair the run of a sweep; returns whether anything has changed."""
         with self._database.reading() as session:
-            sweep = session.get_one(Sweep, sweep_id)
-        if sweep.mlflow_run_id is None or sweep.mlflow_experiment_id is None:
+            sweep = session.get(Sweep, sweep_id)
+        if sweep is None or sweep.mlflow_run_id is None or sweep.mlflow_experiment_id is None:
             return False
         run = self._find(sweep.mlflow_run_id)
         if run is not None:

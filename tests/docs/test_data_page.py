@@ -79,12 +79,14 @@ def test_examples_run(
             names["client"].close()
             continue
         for line in block.splitlines():
-            program, *arguments = shlex.split(line)
+            program, *arguments = shlex.split(line, comments=True)
             assert program == "gradfleet"
             result = CliRunner().invoke(command_line, arguments)
             assert result.exit_code == 0, f"{line}: {result.stderr}"
             output += result.stdout
     for words in (
+        "digits: 1,797 rows, 64 features, 10 classes",
+        "diabetes: 442 rows, 10 features, 1 target",
         "mine: 150 rows, 4 features, 3 classes",
         "mnist: 1,797 rows, 64 features, 10 classes",
         "cifar: 30 rows, 3,072 features, 10 classes",
@@ -96,7 +98,7 @@ def test_examples_run(
         assert words in output
     assert "uint8 [8, 8, 1] [178, 182, 177]" in capsys.readouterr().out
     assert [entry["name"] for entry in api.get("/v1/datasets").json()["data"]] == [
-        "arrays", "cifar", "houses", "mine", "mnist", "sent", "sorted",
+        "cifar", "diabetes", "digits", "houses", "mine", "mnist", "sent", "sorted",
     ]  # fmt: skip
 
 

@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 from core import BATCH, Graph, Hinge, Loss, Plan, Program, SoftmaxCrossEntropy
-from service.cli.demo.experiment import BASE, MISLABELLED, SEEDS, VALIDATION
+from service.cli.demo.experiment import BASE, LOSSES, MISLABELLED, MODELS, SEEDS, VALIDATION, losses_sweep
 from service.sweeps.schemas import SweepRequest
+from workers.data.dataset import DatasetInfo
+from workers.job.resolve import resolve
+from workers.job.spec import JobSpec
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "hinge-vs-softmax.md").read_text()
@@ -64,3 +67,32 @@ def test_sweep_equals_the_experiment_of_the_demo() -> None:
     data = {"dataset": "digits", **sweep.base["data"]}
     assert data["validation"] == VALIDATION
     assert {**sweep.base, "data": data} == BASE
+
+
+def test_models_of_the_demo() -> None:
+    digits = DatasetInfo("/nowhere", "0" * 64, 1797, 64, tuple("0123456789"), "uint8", (8, 8, 1))
+    spec = {"name": "a job", **BASE, "loss": {"type": "hinge"}}
+    jobs = {
+        name: resolve(JobSpec.model_validate({**spec, "model": {"layers": layers}}), digits)
+        for name, layers in MODELS.items()
+    }
+    assert {name: job.parameters for name, job in jobs.items()} == {"linear": 650, "hidden": 9610, "cnn": 8986}
+    assert {name: job.spec.model.inputs for name, job in jobs.items()} == {"linear": 64, "hidden": 64, "cnn": [8, 8, 1]}
+    for name, job in jobs.items():
+        assert re.search(rf"\*{name}\*[^*]+\b{job.parameters:,}\sparameters", PAGE, re.IGNORECASE), name
+
+
+def test_the_tables_have_every_classifier_of_the_demo() -> None:
+    classifiers = [f"{loss}-{model}" for model in MODELS for loss in LOSSES]
+    grid = losses_sweep()["over"]["grid"]
+    assert (len(grid["model.layers"]), len(grid["loss.type"])) == (len(MODELS), len(LOSSES))
+    rows = re.findall(r"^\| (\S+-\S+) +\|(.*)\|$", PAGE, re.MULTILINE)
+    assert [name for name, _ in rows] == classifiers
+    readme = re.findall(r"^│ (\S+-\S+) +│(.*)│$", (DOCS.parent / "README.md").read_text(), re.MULTILINE)
+    # The same run.
+    figures = [
+        [(name, [cell.strip() for cell in re.split("[|│]", cells)]) for name, cells in table]
+        for table in (rows, readme)
+    ]
+    assert figures[0] == figures[1]
+    assert {cells[0] for _, cells in figures[0]} == {str(len(SEEDS))}

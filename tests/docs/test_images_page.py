@@ -7,6 +7,8 @@ from math import prod
 from pathlib import Path
 
 from core import build_classifier, entry_from_spec
+from service.analysis.activation_maps import MOST_CHANNELS, MOST_LAYERS
+from service.analysis.first_layer import MOST_PICTURES
 from service.cli.yaml_values import parse
 from service.jobs.schemas import JobRequest
 from workers.data.dataset import DatasetInfo
@@ -28,3 +30,11 @@ def test_the_block_halves_the_images() -> None:
     (block,) = BLOCK
     graph = build_classifier([entry_from_spec(block)], (16, 16, 16))
     assert graph.shapes(2)["scores"] == (2, 8, 8, 32)
+
+
+def test_the_limits_of_pictures() -> None:
+    words = " ".join(PAGE.split())
+    assert f"At most {MOST_PICTURES} are drawn" in words
+    assert f"Of more than {MOST_LAYERS} layers, {MOST_LAYERS} are drawn" in words
+    assert "first ten channels" in words
+    assert MOST_CHANNELS == 10

@@ -13,7 +13,7 @@ from service.analysis.artist import Artist
 from service.client import Client
 from service.datasets.preparation.preparation import Selection
 from service.datasets.repository import add_dataset
-from service.datasets.tasks import contact_sheet, prepare, preview
+from service.datasets.tasks import contact_sheet, example, prepare, preview
 from service.datasets.tasks.runner import TaskRunner, result_of
 from service.datasets.tasks.serving import answer_of
 from service.scheduling.scheduler import Scheduler
@@ -139,7 +139,7 @@ def houses(api: httpx.Client, settings: Settings, database: Database) -> dict[st
 @pytest.fixture
 def reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read files in this process: for tests that read very many or that change a function which reads."""
-    tasks = {"prepare": prepare.run, "preview": preview.run, "contact_sheet": contact_sheet.run}
+    tasks = {task.__name__.rpartition(".")[2]: task.run for task in (prepare, preview, contact_sheet, example)}
 
     def run(_: TaskRunner, task: str, what: str, arguments: dict[str, Any]) -> Any:
         return result_of(answer_of(tasks[task], {"what": what, "arguments": arguments}), what)

@@ -9,7 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorUnschedulableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from core import InvalidIndexError
 from workers.cluster.group import IdleWorkers, WorkerGroup, WorkerSilentError
@@ -17,7 +24,7 @@ from workers.cluster.placement import Placement
 from workers.data.dataset import DatasetError
 from workers.exchange.control import Command
 from workers.exchange.messages import PeerSilentError
-from workers.job.data import scaling_of, target_scaling_of
+from workers.job.data import preparation_of, scaling_of, target_scaling_of
 from workers.job.spec import JobSpec, ResourcesSpec
 from workers.machine.arithmetic import LevelError
 from workers.machine.device import DeviceError
@@ -47,6 +54,9 @@ MEANINGS: list[tuple[type[Exception], str, str]] = [
     (MemoryError, "failed", "out_of_memory"),
     (RayActorError, "lost", "worker_lost"),
     (ActorUnschedulableError, "lost", "worker_lost"),  # its node is gone
+    (NodeDiedError, "lost", "worker_lost"),
+    (WorkerCrashedError, "lost", "worker_lost"),
+    (OutOfMemoryError, "lost", "worker_lost"),  # killed by Ray, before the node is out of memory
     (PeerSilentError, "lost", "worker_silent"),
     (WorkerSilentError, "lost", "worker_silent"),
     (CheckpointError, "lost", "checkpoint_damaged"),
@@ -119,7 +129,8 @@ class Supervision:
         assignment = self.assignment
         scaling = await asyncio.to_thread(scaling_of, self._spec, assignment.dataset)
         target_scaling = await asyncio.to_thread(target_scaling_of, self._spec, assignment.dataset)
-        assignment = replace(assignment, scaling=scaling, target_scaling=target_scaling)
+        preparation = await asyncio.to_thread(preparation_of, self._spec, assignment.dataset)
+        assignment = replace(assignment, scaling=scaling, target_scaling=target_scaling, preparation=preparation)
         left = assignment.restarts_left
         while True:
             end = await self._train_once(replace(assignment, reported_step=self.log.reported_step))

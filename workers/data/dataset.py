@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from core.tables.column import Column
 from workers.data.arrow import values_of
 from workers.data.integrity import digest_of, note_check, was_checked
 
@@ -34,10 +35,11 @@ class DatasetInfo:
     """Description of a dataset.
 
     `path` is the Arrow file, `digest` the SHA-256 (hexadecimal) of its content: features, labels, class names and split
-    column. `features` is the width of a row, `dtype` the type of its stored numbers (a key of `FEATURE_TYPES`) and
-    `shape` its shape as an image (height, width, channels), if it is one. Without classes each row has `targets`
-    numbers instead. `splits` has the values of the split column, if there is one, in ascending order, with the number
-    of rows of each.
+    column; of a table that has other columns than numbers, or missing values, also its columns. `features` is the width
+    of a row, `dtype` the type of its stored numbers (a key of `FEATURE_TYPES`) and `shape` its shape as an image
+    (height, width, channels), if it is one. Without classes each row has `targets` numbers instead. `splits` has the
+    values of the split column, if there is one, in ascending order, with the number of rows of each. `columns` are
+    those of a table; arrays and images have none.
     """
 
     path: str
@@ -49,12 +51,27 @@ class DatasetInfo:
     shape: tuple[int, ...] | None = None
     targets: int = 0
     splits: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all features are numbers as the files have them, and none is missing."""
+        return all(column.kind == "number" and not column.part and not column.missing for column in self.columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        known = {each.name: getattr(self, each.name) for each in fields(self)}
+        return known | {"classes": list(self.classes), "columns": [column.to_json() for column in self.columns]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Build from JSON that has the fields among others; missing fields have their defaults."""
-        known = {each.name: document[each.name] for each in fields(cls) if each.name in document}
+        """Build from JSON that has the fields among others; missing fields have their defaults.
+
+        Without a path, the description can be used but not opened.
+        """
+        known = {"path": ""} | {each.name: document[each.name] for each in fields(cls) if each.name in document}
         shape = known.get("shape")
+        known["columns"] = tuple(map(Column.from_json, known.get("columns", ())))
         return cls(**known | {"classes": tuple(known["classes"]), "shape": None if shape is None else tuple(shape)})
 
 
@@ -96,6 +113,11 @@ def open_truth(info: DatasetInfo) -> NDArray[Any]:
     """
     truth = _open(info, check=False)[1]
     return truth.reshape(-1, info.targets) if info.targets else truth
+
+
+def open_features(info: DatasetInfo) -> NDArray[Any]:
+    """Map the features alone, as `open_dataset` returns them. Like `open_truth`, it does not check the content."""
+    return _open(info, check=False)[0].reshape(-1, info.features)
 
 
 def first_other(values: NDArray[Any], allowed: Collection[float]) -> tuple[int, int, float] | None:

@@ -27,6 +27,8 @@ def digest_of(info: DatasetInfo, columns: Sequence[NDArray[Any]]) -> str:
     head = repr((info.rows, info.features)) + ("" if kind == ("float32", None, 0) else repr(kind))
     if info.splits:
         head += repr(list(info.splits))
+    if not info.is_plain:
+        head += repr([(column.name, column.kind, column.categories) for column in info.columns])
     digest = hashlib.sha256(head.encode())
     for column in columns:
         digest.update(column.data.cast("B"))

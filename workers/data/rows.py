@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from core import Array, Namespace
 from core.kernels.gather import PIECE, convert, gather
+from core.tables.preparation import Preparer
 from workers.data.augmenting import Augmentations
 from workers.data.scaling import Scaling
 from workers.data.splitting import Rows
@@ -20,8 +21,8 @@ from workers.machine.device import Mirror
 class Batches:
     """Memory-mapped features (rows, features) in their stored dtype, and the truth: labels (rows,) or targets.
 
-    Targets are float32 (rows, targets). Also holds how features and targets are scaled, and how images are augmented
-    in training.
+    Targets are float32 (rows, targets). Also holds how features and targets are scaled, how images are augmented in
+    training, and how the columns of a table are prepared instead.
     """
 
     features: NDArray[Any]
@@ -29,11 +30,15 @@ class Batches:
     scaling: Scaling | None
     augmentations: Augmentations | None = None
     target_scaling: Scaling | None = None
+    preparer: Preparer | None = None
 
     def load(self, rows: Rows, inputs: Mirror) -> None:
-        """Copy the given rows into a plan's inputs as float32, scaled; allocates at most one piece of them."""
+        """Copy the given rows into a plan's inputs as float32, scaled or prepared; allocates at most one piece."""
         features, _ = inputs.host
-        gather(self.features, rows, features, self._scale)
+        if self.preparer is None:
+            gather(self.features, rows, features, self._scale)
+        else:
+            self.preparer.load(self.features, rows, features)
         self._finish(rows, inputs)
 
     def load_augmented(self, batch: Batch, places: range, inputs: Mirror) -> None:

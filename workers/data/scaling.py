@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from core import Array, Namespace
 
 Totals = NDArray[np.float64]
+# Reads some rows of features: (rows, numbers).
+Read: TypeAlias = Callable[[NDArray[Any], Rows], NDArray[Any]]
 
 CHUNK = 2**20  # float64 numbers in memory at the same time
 # A mean, a standard deviation or its inverse, beyond which targets are far from those that defaults are made for.
@@ -40,13 +42,15 @@ class Scaling:
         return own
 
 
-def standardization(features: NDArray[Any], rows: Rows) -> Scaling:
+def standardization(features: NDArray[Any], rows: Rows, read: Read | None = None) -> Scaling:
     """Mean and standard deviation of each feature or target over the given rows, computed in float64, chunk by chunk.
 
-    A constant column gets the deviation 1, so that it becomes 0 and not NaN.
+    With `read`, they are those of the numbers that it returns for some rows. A constant column gets the deviation 1, so
+    that it becomes 0 and not NaN.
     """
-    mean = _totals(features, rows, lambda values: values) / len(rows)
-    squares = _totals(features, rows, lambda values: np.square(values - mean))
+    read = read or (lambda features, rows: features[rows])
+    mean = _totals(features, rows, read, lambda values: values) / len(rows)
+    squares = _totals(features, rows, read, lambda values: np.square(values - mean))
     deviation = np.sqrt(squares / len(rows)).astype(np.float32)
     deviation[deviation == 0] = 1
     return Scaling(mean.astype(np.float32), deviation)
@@ -62,12 +66,12 @@ def far_from_standard(mean: NDArray[Any], deviation: NDArray[Any]) -> NDArray[np
     return far
 
 
-def _totals(features: NDArray[Any], rows: Rows, of: Callable[[Totals], Totals]) -> Totals:
-    """Sum `of` the rows' values in float64 for each feature, with the same bits as NumPy's sum of all rows."""
+def _totals(features: NDArray[Any], rows: Rows, read: Read, of: Callable[[Totals], Totals]) -> Totals:
+    """Sum `of` the values read in float64 for each of them, with the same bits as NumPy's sum of all rows."""
     count = max(1, CHUNK // features.shape[1])
     # NumPy adds rows one after another, so the sum so far is put before the next rows.
-    total: Totals = of(features[rows[:count]].astype(np.float64)).sum(axis=0)
+    total: Totals = of(read(features, rows[:count]).astype(np.float64)).sum(axis=0)
     for start in range(count, len(rows), count):
-        chunk = of(features[rows[start : start + count]].astype(np.float64))
+        chunk = of(read(features, rows[start : start + count]).astype(np.float64))
         total = np.concatenate([total[None], chunk]).sum(axis=0)
     return total

@@ -8,12 +8,15 @@ import numpy as np
 
 from workers.data.augmenting import Augmentations
 from workers.data.dataset import open_dataset, open_splits
+from workers.data.fitting import fit
 from workers.data.scaling import Scaling, standardization
 from workers.data.splitting import split, split_by_value, validation_rows
+from workers.job.preparation import are_prepared, treatments_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from core.tables.preparation import Preparation
     from workers.data.dataset import DatasetInfo
     from workers.data.splitting import Rows
     from workers.job.spec import JobSpec, ScaleSpec
@@ -52,15 +55,25 @@ def augmentations_of(spec: JobSpec, shape: tuple[int, ...] | None) -> Augmentati
     return Augmentations(changes, shape, spec.training.seed) if changes and shape else None
 
 
+def preparation_of(spec: JobSpec, dataset: DatasetInfo) -> Preparation | None:
+    """How the job prepares its rows; None if it scales them at most. Raises `DatasetError` if they cannot be read."""
+    treatments = treatments_of(spec.data, dataset.columns)
+    if not treatments:
+        return None
+    features, truth = open_dataset(dataset)
+    train, _ = split_rows(spec, dataset, truth)
+    return fit(treatments, features, train)
+
+
 def scaling_of(spec: JobSpec, dataset: DatasetInfo) -> Scaling | None:
-    """How the job scales its rows; None if it does not.
+    """How the job scales its rows; None if it does not, or prepares them.
 
     Raises `DatasetError` if the scale depends on the rows and they cannot be read.
     """
     scale = spec.data.scale
     if scale is not None:
         return Scaling(*scale_numbers(scale, dataset.features))
-    if not spec.data.standardize:
+    if not spec.data.standardize or are_prepared(spec.data, dataset.columns):
         return None
     features, truth = open_dataset(dataset)
     train, _ = split_rows(spec, dataset, truth)

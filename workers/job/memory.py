@@ -15,7 +15,7 @@ from workers.job.computation import Computation
 
 if TYPE_CHECKING:
     from workers.data.dataset import DatasetInfo
-    from workers.job.resolve import ResolvedJob
+    from workers.job.spec import JobSpec
 
 DTYPE = np.dtype(np.float32)
 
@@ -31,10 +31,13 @@ class WorkerMemory:
     largest_layer: str
 
 
-def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> WorkerMemory:
-    """The memory of a job's first worker; the others have no more shards than it."""
-    spec, resources = job.spec, job.spec.resources
-    computation = Computation.of(spec, dataset, job.train_rows)
+def memory_per_worker(spec: JobSpec, dataset: DatasetInfo, rows: tuple[int, int]) -> WorkerMemory:
+    """The memory of the first worker of a resolved spec; the others have no more shards than it.
+
+    `rows` are those of training and of validation.
+    """
+    (train, validation), resources = rows, spec.resources
+    computation = Computation.of(spec, dataset, train)
     owned = split_evenly(computation.shards, resources.workers)[0]
     lanes = min(len(owned), resources.lanes // resources.workers)
     subtrees = [
@@ -44,9 +47,9 @@ def memory_per_worker(job: ResolvedJob, dataset: DatasetInfo) -> WorkerMemory:
     ]
     # A thread has a buffer for each sum that is open at once, and one block of memory for all its plans.
     sums = sum(1 + subtree.depth() for subtree in subtrees)
-    tracked = 2 if job.validation_rows else 1  # the parameters, and those that were best so far
+    tracked = 2 if validation else 1  # the parameters, and those that were best so far
     vectors = tracked + len(computation.optimizer.slots) + sums
-    program = computation.largest_program(job.validation_rows)
+    program = computation.largest_program(validation)
     taken: Counter[str] = Counter()
     for (_, name, *_), buffer in program.buffers.items():
         taken[name] += lanes * prod(buffer.shape) * buffer.dtype.itemsize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.names import counted
@@ -18,6 +18,7 @@ from workers.job.checks.model import (
     inputs_of,
     parameters_of,
 )
+from workers.job.checks.preparation import check_preparation
 from workers.job.checks.problems import FieldProblem, SpecError
 from workers.job.checks.task import check_task, weights_of_classes
 from workers.job.data import split_sizes
@@ -25,6 +26,8 @@ from workers.job.memory import memory_per_worker
 from workers.job.once import Once
 
 if TYPE_CHECKING:
+    from core import Task
+    from core.tables.treatments import Treatment
     from workers.data.dataset import DatasetInfo
     from workers.job.memory import WorkerMemory
     from workers.job.metrics import JobMetrics
@@ -36,18 +39,20 @@ DEFAULT_CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A spec with every default filled in, and the numbers that follow from it and its dataset.
+    """A spec with every default filled in, and what follows from it and its dataset.
 
-    `memory` is that of a worker, if it is limited.
+    `treatments` say how the columns are prepared; there are none if the model reads the dataset's numbers, scaled at
+    most.
     """
 
     spec: JobSpec
     metrics: JobMetrics
     parameters: int
+    memory: WorkerMemory
     train_rows: int
     validation_rows: int
     steps_per_epoch: int
-    memory: WorkerMemory | None = None
+    treatments: tuple[Treatment, ...] = ()
 
     @property
     def total_steps(self) -> int:
@@ -79,16 +84,19 @@ def resolve(
         weights = weights_of_classes(spec, dataset, problems, once) if split_known else []
         spec = spec.model_copy(update={"loss": spec.loss.with_weights(weights)})
     shards = _check_training(spec, train, problems) if train else 1
-    metrics = None
-    inputs = inputs_of(spec, dataset, problems)
-    if (graph := check_model(spec, inputs, dataset, problems, once)) is not None:
-        check_size(spec, graph, dataset, limits, problems, once)
+    metrics = graph = None
+    # With wrong rules the width of a row is unknown, so the model is not checked.
+    if (treatments := check_preparation(spec, dataset, problems, once)) is not None:
+        inputs = inputs_of(spec, dataset, treatments, problems)
+        graph = check_model(spec, inputs, dataset, problems, once)
+    if graph is not None:
+        check_size(spec, graph, limits, problems, once)
         check_normalization(graph, spec.training.batch_size, shards, problems, once)
         metrics = check_task(spec, graph, dataset, problems, once)
     check_scale(spec, dataset, problems)
     check_augmentation(spec, dataset, problems)
     check_validation(spec, dataset, (train, validation), problems)
-    if problems or graph is None or metrics is None:
+    if problems or graph is None or metrics is None or treatments is None:
         raise SpecError(problems)
     resolved = spec.model_copy(
         update={
@@ -99,15 +107,18 @@ def resolve(
             "checkpoints": _checkpoints(spec),
         }
     )
-    job = ResolvedJob(
+    memory = _memory(resolved, metrics.task, dataset, (train, validation), once)
+    _check_memory(resolved, memory, limits)
+    return ResolvedJob(
         spec=resolved,
         metrics=metrics,
         parameters=once(graph, "parameters", lambda: parameters_of(graph)),
+        memory=memory,
         train_rows=train,
         validation_rows=validation,
         steps_per_epoch=steps_per_epoch(train, spec.training.batch_size),
+        treatments=treatments,
     )
-    return replace(job, memory=_check_memory(job, dataset, limits, once))
 
 
 def _checkpoints(spec: JobSpec) -> CheckpointsSpec:
@@ -146,28 +157,27 @@ def _check_training(spec: JobSpec, train_rows: int, problems: list[FieldProblem]
     return shards
 
 
-def _check_memory(job: ResolvedJob, dataset: DatasetInfo, limits: Limits, once: Once) -> WorkerMemory | None:
-    """Return the memory of a worker if it has a limit: of CPUs. Raises `SpecError` if its arrays take more."""
-    spec = job.spec
-    if limits.worker_bytes is None or spec.resources.gpus_per_worker:
-        return None
+def _memory(spec: JobSpec, task: Task, dataset: DatasetInfo, rows: tuple[int, int], once: Once) -> WorkerMemory:
     # Specs that differ in none of these take the same memory.
     same = (
-        str(spec.model.inputs),
-        job.metrics.task,
+        task,
         spec.training.batch_size,
         spec.training.shards,
         spec.resources.model_dump_json(),
         spec.loss.type,
         len(spec.optimizer.slots),
-        job.train_rows,
-        job.validation_rows,
+        rows,
     )
-    memory = once(spec.model, ("memory", *same), lambda: memory_per_worker(job, dataset))
+    return once(spec.model, ("memory", *same), lambda: memory_per_worker(spec, dataset, rows))
+
+
+def _check_memory(spec: JobSpec, memory: WorkerMemory, limits: Limits) -> None:
+    """Raise `SpecError` if the arrays of a worker on CPUs take more memory than the limit."""
+    if limits.worker_bytes is None or spec.resources.gpus_per_worker:
+        return
     if memory.nbytes > limits.worker_bytes:
         message = (
             f"take {memory.nbytes:,} bytes of memory in a worker, more than the limit of {limits.worker_bytes:,}; "
             f"{memory.largest_layer!r} takes most. Smaller layers or a smaller training.batch_size take less"
         )
         raise SpecError([FieldProblem("model.layers", message)])
-    return memory

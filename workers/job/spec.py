@@ -23,11 +23,13 @@ from workers.job.fields import (
     spec_union,
 )
 from workers.job.metrics import ComparedMetric
+from workers.job.preparation import MOST_PATTERNS, PrepareRule, is_pattern
 from workers.machine.arithmetic import Arithmetic
 
+MOST_AXES = 8  # of a row
 Size = Annotated[int, Field(ge=1)]
 #: the number of features of a row, or its shape
-RowShape: TypeAlias = Size | Annotated[list[Size], Field(min_length=1, max_length=8)]
+RowShape: TypeAlias = Size | Annotated[list[Size], Field(min_length=1, max_length=MOST_AXES)]
 
 if TYPE_CHECKING:
     LayerSpec: TypeAlias = Entry
@@ -135,6 +137,13 @@ class DataSpec(StrictModel):
     scale: ScaleSpec | None = Field(
         None, description="Scale features by given numbers; `standardize` is then false by default, and must be."
     )
+    prepare: list[PrepareRule] = Field(
+        [],
+        max_length=64,
+        description="How columns are prepared. Columns without a rule have the defaults: numbers are standardized if "
+        "`standardize` is true, and categories are one_hot.",
+        exclude_if=lambda rules: not rules,
+    )
     stratify: bool = Field(False, description="Keep that share of each class for validation.")
     split: SplitSpec | None = Field(
         None,
@@ -161,6 +170,15 @@ class DataSpec(StrictModel):
     def _scaled_once(self) -> Self:
         if self.scale is not None and self.standardize:
             raise ValueError("has both standardize and scale: only one of them is allowed")
+        if self.scale is not None and self.prepare:
+            raise ValueError("has both prepare and scale: only one of them is allowed")
+        return self
+
+    @model_validator(mode="after")
+    def _few_patterns(self) -> Self:
+        count = sum(is_pattern(each) for rule in self.prepare for each in rule.columns)
+        if count > MOST_PATTERNS:  # each is compared with the name of every column
+            raise FieldValueError("prepare", f"has {count} patterns: at most {MOST_PATTERNS} are allowed in all rules")
         return self
 
     @model_validator(mode="after")

@@ -1,9 +1,9 @@
 """Checkpoints: the whole state between two steps, from which any number of workers continues with the same bits.
 
-`checkpoints/<step>/` holds `model.safetensors` (the parameters by name, and `inputs.*`, the scaling of the rows),
-`optimizer.safetensors` (the optimizer's state, `<slot>.<parameter>`), `best.safetensors` (like the model, of the best
-step so far) and `checkpoint.json`, which lists the files with their SHA-256 and has a checksum of its own. A directory
-gets its name only when all of it is on disk. If a checksum does not match, the checkpoint before it is used.
+`checkpoints/<step>/` holds `model.safetensors` (the parameters by name, and `inputs.*`, the scaling or preparation of
+the rows), `optimizer.safetensors` (the optimizer's state, `<slot>.<parameter>`), `best.safetensors` (like the model, of
+the best step so far) and `checkpoint.json`, which lists the files with their SHA-256 and has a checksum of its own. A
+directory gets its name only when all of it is on disk. If a checksum does not match, the checkpoint before it is used.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Snapshot:
 class Origin:
     """The job and attempt that write checkpoints.
 
-    `computation` is the SHA-256 of everything that the result depends on, `inputs` the scaling of the rows, by name.
+    `computation` is the SHA-256 of everything that the result depends on, `inputs` the scaling or preparation of the
+    rows, by name.
     """
 
     job: str
@@ -194,13 +195,19 @@ def _is_same(place: Path, header: Mapping[str, Any]) -> bool:
 
 def verify(place: Path, job: str, computation: str) -> dict[str, Any]:
     """Return the header of a checkpoint that is intact and belongs to the job, else raise `CheckpointError`."""
+    header = read_header(place, job, computation)
+    for name, digest in header["files"].items():
+        _read(place, name, digest)
+    return header
+
+
+def read_header(place: Path, job: str, computation: str) -> dict[str, Any]:
+    """Like `verify`, but the files are not compared with their digests, which are the header's `files`."""
     header = _header(place)
     if header["job"] != job:
         raise CheckpointError(f"checkpoint {place.name} is of job {header['job']}, not of {job}")
     if header["computation_sha256"] != computation:
         raise CheckpointError(f"checkpoint {place.name} is of a job with another spec or other data")
-    for name, digest in header["files"].items():
-        _read(place, name, digest)
     return header
 
 

@@ -83,6 +83,11 @@ def read_history(directory: Path, *, after: int = 0, upto: int | None = None) ->
     return _joined(tables) if tables else schema_of([]).empty_table()
 
 
+def history_names(directory: Path) -> list[str]:
+    """Names of the files of a job's history, which change with their content."""
+    return [path.name for path in _files(directory / DIRECTORY)]
+
+
 def _joined(tables: list[Table]) -> Table:
     """One table after another; missing columns are null."""
     return pa.concat_tables(tables, promote_options="default")

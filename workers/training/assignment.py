@@ -8,9 +8,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from core.tables.preparation import Preparation
 from workers.data.dataset import DatasetInfo
 from workers.data.scaling import Scaling
 from workers.record.checkpoint import computation_sha256
@@ -43,7 +43,7 @@ class Assignment:
     """What the workers of an attempt train.
 
     `spec` is a resolved spec as JSON, and `directory` the directory of the job. `target_scaling` is the scaling of the
-    targets. Points up to `reported_step` were
+    targets. With `preparation`, columns are prepared, and not scaled. Points up to `reported_step` were
     reported by earlier attempts. Workers may be lost `restarts_left` more times. With `until_step`, the attempt ends
     after that step with a checkpoint, from which another one continues. With `replay`, it begins there, and not at the
     job's own last checkpoint.
@@ -60,17 +60,19 @@ class Assignment:
     until_step: int | None = None
     target_scaling: Scaling | None = None
     replay: Replay | None = None
+    preparation: Preparation | None = None
 
     @property
-    def preparation(self) -> dict[str, NDArray[np.float32]]:
-        """The scaling of features and targets by name, as checkpoints have it."""
+    def input_tensors(self) -> dict[str, NDArray[Any]]:
+        """The preparation of rows and the scaling of features and targets by name, as checkpoints have it."""
         parts = {"": self.scaling, "target_": self.target_scaling}
-        return {
+        scalings = {
             f"{prefix}{name}": numbers
             for prefix, scaling in parts.items()
             if scaling is not None
             for name, numbers in vars(scaling).items()
         }
+        return scalings | (self.preparation.tensors if self.preparation is not None else {})
 
     @property
     def computation_sha256(self) -> str:

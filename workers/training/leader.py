@@ -60,7 +60,7 @@ class Leader:
             attempt=assignment.attempt,
             spec=assignment.spec,
             computation=assignment.computation_sha256,
-            inputs=assignment.preparation,
+            inputs=assignment.input_tensors,
             fingerprint=started.fingerprint,
         )
         self._writer = CheckpointWriter(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from core.tables.preparation import Preparer
 from workers.data.dataset import open_dataset
 from workers.data.read_ahead import ReadAhead, advise
 from workers.data.rows import Batch, Batches
@@ -75,7 +76,8 @@ class Trainer:
 
         features, truth = open_dataset(dataset)
         augmentations = augmentations_of(spec, dataset.shape)
-        self._batches = Batches(features, truth, assignment.scaling, augmentations, assignment.target_scaling)
+        preparer = Preparer(assignment.preparation) if assignment.preparation is not None else None
+        self._batches = Batches(features, truth, assignment.scaling, augmentations, assignment.target_scaling, preparer)
         self._rows, self._validation_rows = split_rows(spec, dataset, truth)
         self._data, self._chunks = spec.data, spec.data.chunks
         self._steps_per_epoch = steps_per_epoch(len(self._rows), spec.training.batch_size)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape, add_up_rows
 from core.graph.node import (
+    AxesError,
     Gradients,
     Inputs,
     Kept,
@@ -43,7 +44,8 @@ class Linear(Layer):
         """Return (batch, units)."""
         (x,) = shapes
         if len(x) != 2:
-            raise ValueError(f"linear needs an input of shape (batch, features), not {x}")
+            see = "; see flatten" if len(x) > 2 else ""
+            raise AxesError(f"linear needs an input of shape (batch, features), not {x}{see}", 1)
         return (x[0], self.units)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:

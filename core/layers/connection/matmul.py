@@ -4,7 +4,7 @@ from math import prod
 from typing import ClassVar
 
 from core.arrays import Array, Namespace, Shape
-from core.graph.node import Gradients, Inputs, Kept, Layer, Workspace
+from core.graph.node import AxesError, Gradients, Inputs, Kept, Layer, Workspace
 from core.registry import hyperparameter
 
 
@@ -32,7 +32,8 @@ class MatMul(Layer):
                 return (x[0], rows, columns)
         first = "(batch, m, n)" if self.transpose_first else "(batch, n, m)"
         second = "(batch, p, m)" if self.transpose_second else "(batch, m, p)"
-        raise ValueError(f"matmul needs inputs of shapes {first} and {second}, not {x} and {y}")
+        message = f"matmul needs inputs of shapes {first} and {second}, not {x} and {y}"
+        raise ValueError(message) if len(x) == len(y) == 3 else AxesError(message, 2)
 
     def multiply_adds(self, *shapes: Shape) -> int:
         return prod(self.infer(*shapes)) * shapes[0][1 if self.transpose_first else 2]

@@ -6,7 +6,8 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from core.graph.node import ParameterDeclaration
-from core.kernels.im2row import Windows, matrix_of, pack, unpack
+from core.kernels.im2row import Windows, matrix_of, unpack
+from core.kernels.lines import buffers, convolve, correlate
 from core.kernels.products import multiply
 from core.layers.convolution.convolution import Convolution
 from core.layers.convolution.window import Axis, axes_of
@@ -58,14 +59,15 @@ class Conv2d(Convolution):
         (x,) = shapes
         axes = self._axes(x)
         kernel, channels, filters = _kernel(axes), x[3] // self.groups, self.filters // self.groups
-        padded, rows = _windows(axes).buffers(x[0], channels)
+        sizes = [buffers(_windows(axes), x[0], channels, filters)]
         if _can_be_mirrored(axes):
-            others = _mirrored_windows(axes).buffers(x[0], filters)
-            padded, rows = max(padded, others[0]), max(rows, others[1])
+            sizes.append(buffers(_mirrored_windows(axes), x[0], filters, channels))
+        else:
+            sizes.append(dict(zip(("padded", "rows"), _windows(axes).buffers(x[0], channels), strict=True)))
+        scratch = {name: max(each.get(name, 0) for each in sizes) for name in ("padded", "rows", "sums")}
         return {
-            "padded": ((padded,), "scratch"),
-            "rows": ((rows,), "scratch"),
-            "partial": ((prod(kernel) * channels, filters), "scratch"),
+            **{name: ((size,), "scratch") for name, size in scratch.items()},
+            "partial": ((kernel[1] * channels, filters), "scratch"),
             "transposed": ((prod(kernel) * channels * filters,), "scratch"),
             "line": ((axes[1].count, self.filters), "scratch"),
         }
@@ -76,15 +78,8 @@ class Conv2d(Convolution):
         for each in bias:
             xp.copyto(line, each)
         for channels, filters in self._parts(x):
-            matrix = _matrix(weight)[:, filters]
-            packed = pack(xp, x[..., channels], windows, workspace["padded"], workspace["rows"])
-            for rows, of, lines in packed:
-                part = matrix_of(output, of, lines)
-                multiply(xp, rows, matrix, part[:, filters])
-                if bias and filters.stop == self.filters:  # all groups are written
-                    # Line by line: NumPy adds long vectors faster than many short ones.
-                    part = part.reshape(-1, line.size)
-                    xp.add(part, line.reshape(-1), out=part)
+            part = line[:, filters] if bias else None
+            convolve(xp, x[..., channels], _matrix(weight)[:, filters], windows, workspace, output[..., filters], part)
 
     def backward(
         self, xp: Namespace, upstream: Array, inputs: Inputs, output: Array, workspace: Workspace, gradients: Gradients
@@ -104,15 +99,7 @@ class Conv2d(Convolution):
         windows = _windows(self._axes(x.shape))
         for channels, filters in self._parts(x):
             total = _matrix(gradient)[:, filters]
-            into = total
-            packed = pack(xp, x[..., channels], windows, workspace["padded"], workspace["rows"])
-            for rows, of, lines in packed:
-                multiply(xp, rows.T, matrix_of(upstream, of, lines)[:, filters], into)
-                if into is not total:
-                    xp.add(total, into, out=total)
-                into = workspace["partial"]
-            if into is total:  # no images
-                total.fill(0)
+            correlate(xp, x[..., channels], upstream[..., filters], windows, workspace, workspace["partial"], total)
 
     def _convolve_back(
         self, xp: Namespace, upstream: Array, weight: Array, workspace: Workspace, gradient: Array
@@ -123,9 +110,8 @@ class Conv2d(Convolution):
             part = weight[::-1, ::-1, :, filters].swapaxes(2, 3)
             mirrored = workspace["transposed"].reshape(part.shape)
             xp.copyto(mirrored, part)
-            packed = pack(xp, upstream[..., filters], windows, workspace["padded"], workspace["rows"])
-            for rows, of, lines in packed:
-                multiply(xp, rows, _matrix(mirrored), matrix_of(gradient, of, lines)[:, channels])
+            target = gradient[..., channels]
+            convolve(xp, upstream[..., filters], _matrix(mirrored), windows, workspace, target, None)
 
     def _scatter_back(
         self, xp: Namespace, upstream: Array, weight: Array, workspace: Workspace, gradient: Array

@@ -47,7 +47,7 @@ class Convolution(Layer):
         """Raise ValueError if the groups do not divide the channels and the filters."""
         for name, count in (("channels", x[3]), ("filters", self.filters)):
             if count % self.groups:
-                raise ValueError(f"{self.type} needs {name} that {self.groups} groups divide, not {count}")
+                raise ValueError(f"{self.type}.groups must divide the number of {name}, {count}, but is {self.groups}")
 
     def biases(self) -> tuple[ParameterDeclaration, ...]:
         """Return the bias, if there is one."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.graph.node import Layer
+from core.layers.axes import SEQUENCE, check_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: values along the height, which is 1, of fields with one number for height and width
 ALONG_HEIGHT = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
+#: words of errors about images, and of those about sequences
+OF_SEQUENCES = (("in width", "in length"), ("the image", "the sequence"))
 
 
 class OfSequences(Layer):
@@ -37,12 +40,14 @@ class OfSequences(Layer):
 
     def infer(self, *shapes: Shape) -> Shape:
         (x,) = shapes
-        if len(x) != 3:
-            raise ValueError(f"{self.type} needs an input of shape (batch, length, channels), not {x}")
+        check_axes(self.type, x, SEQUENCE)
         try:
             batch, _, length, channels = self._layer.infer(_image(x))
         except ValueError as error:
-            raise ValueError(f"{self.type} reads sequences as images of height 1, and {error}") from None
+            message = str(error)
+            for of_images, of_sequences in ((self.of_images.type, self.type), *OF_SEQUENCES):
+                message = message.replace(of_images, of_sequences)
+            raise ValueError(message) from None
         return (batch, length, channels)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterDeclaration, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from core.layers.axes import IMAGE, check_axes
+
 if TYPE_CHECKING:
     from core.arrays import Shape
 
@@ -98,8 +100,7 @@ def axes_of(
     With `ceil`, a last window that reaches beyond the padding counts if it begins inside the image or before it, as in
     Caffe. Raises ValueError, which begins with `where`, if the shape is another or if no window fits.
     """
-    if len(image) != 4:
-        raise ValueError(f"{where} needs an input of shape (batch, height, width, channels), not {image}")
+    check_axes(where, image, IMAGE)
     kernels, strides, dilations = (
         _pair(f"{where}.{name}", numbers)
         for name, numbers in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
@@ -117,8 +118,10 @@ def axes_of(
             before = after = 0 if isinstance(side, str) else side
             free = size + 2 * before - extent
             if free < 0:
-                padded = f" and {2 * before} with the padding" if before else ""
-                raise ValueError(f"{where} has windows of {extent} in {name}, but the image has {size}{padded}")
+                spread = f", {kernels[index]} with the dilation {dilations[index]}" if extent > kernels[index] else ""
+                padded = f", {size + 2 * before} with the padding" if before else ""
+                message = f"{where} has windows of {extent} in {name}{spread}, but the image has {size}{padded}"
+                raise ValueError(message)
             count = free // step + 1
             if ceil and free % step and count * step < size + before:
                 count += 1
@@ -133,8 +136,7 @@ def enlarged(
 
     Raises ValueError, which begins with `where`, if the shape is another or if the padding leaves nothing.
     """
-    if len(image) != 4:
-        raise ValueError(f"{where} needs an input of shape (batch, height, width, channels), not {image}")
+    check_axes(where, image, IMAGE)
     kernels, strides, dilations = (
         _pair(f"{where}.{name}", numbers)
         for name, numbers in (("kernel", kernel), ("stride", stride), ("dilation", dilation))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from core.graph.node import Kept, Layer
+from core.layers.axes import IMAGE, check_axes
 from core.registry import hyperparameter
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class LRN(Layer):
 
     def infer(self, *shapes: Shape) -> Shape:
         (x,) = shapes
-        if len(x) != 4:
-            raise ValueError(f"lrn needs an input of shape (batch, height, width, channels), not {x}")
+        check_axes(self.type, x, IMAGE)
         if self.size % 2 == 0:
             raise ValueError(f"lrn.size must be odd, not {self.size}")
         return x

@@ -3,7 +3,8 @@
 from typing import ClassVar
 
 from core.arrays import Shape
-from core.graph.node import WorkspaceDeclaration
+from core.graph.node import AxesError, WorkspaceDeclaration
+from core.layers.axes import IMAGE
 from core.layers.regularization.dropout import Dropout
 from core.registry import hyperparameter
 
@@ -26,7 +27,8 @@ class ChannelDropout(Dropout):
     def infer(self, *shapes: Shape) -> Shape:
         (x,) = shapes
         if len(x) < 3:
-            raise ValueError(f"channel_dropout needs an input of shape (batch, ..., channels), not {x}; see dropout")
+            message = f"channel_dropout needs an input of shape (batch, ..., channels), not {x}; see dropout"
+            raise AxesError(message, len(IMAGE))
         return x
 
     def workspace(self, *shapes: Shape) -> WorkspaceDeclaration:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from core.graph.node import AxesError
+from core.layers.axes import IMAGE
+
 if TYPE_CHECKING:
     from core.arrays import Shape
 
@@ -25,9 +28,10 @@ def margins_of(where: str, sides: Sides, axes: int) -> Margins:
 
 
 def check_shape(where: str, x: Shape) -> None:
-    """Raise ValueError, which begins with `where`, for an input without axes between batch and channels."""
+    """Raise AxesError, which begins with `where`, for an input without axes between batch and channels."""
     if len(x) < 3:
-        raise ValueError(f"{where} needs an input of shape (batch, ..., channels) with three or more axes, not {x}")
+        message = f"{where} needs an input of shape (batch, ..., channels) with three or more axes, not {x}"
+        raise AxesError(message, len(IMAGE))
 
 
 def within(margins: Margins) -> tuple[slice, ...]:

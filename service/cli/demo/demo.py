@@ -39,12 +39,14 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the stack running afterwards, until Ctrl-C.")] = False,
 ) -> None:
     """Train hinge and softmax classifiers on handwritten digits and compare them."""
+    from service.cli.demo.digits import register_digits  # noqa: PLC0415
+
     console = Console()
     console.print("[bold]Gradfleet demo[/]: hinge against softmax on 1,797 handwritten digits\n")
     console.print("Starting Ray, MLflow and the API ...")
     with _stack(data_dir) as url, Client(url) as client:
         console.print(f"API {url}   docs {url}/docs\n")
-        _register_digits(client, data_dir / "uploads")
+        register_digits(client, data_dir / "uploads")
         sweeps = [client.sweep(experiment.losses_sweep()), client.sweep(experiment.mislabelled_sweep())]
         for sweep in sweeps:
             follow_sweep(sweep, console)
@@ -109,15 +111,6 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> str:
     finally:
         watchdog.cancel()
     raise typer.Exit(process.wait() or 1)  # it has printed the reason to standard error
-
-
-def _register_digits(client: Client, directory: Path) -> None:
-    from service.cli.demo.digits import write_digits  # noqa: PLC0415
-
-    for share, name in experiment.MISLABELLED.items():
-        path = directory.absolute() / f"{name}.parquet"
-        write_digits(path, mislabelled=share, validation=experiment.VALIDATION, seeds=experiment.SEEDS)
-        client.register_dataset(name, path, "label", shape=(8, 8))
 
 
 def _groups(client: Client, losses: Sweep, data_dir: Path) -> list[Group]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.cli.demo import experiment
 from workers.data.splitting import split, validation_rows
 
 if TYPE_CHECKING:
@@ -14,12 +15,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from service.client import Client
+
 CLASSES = 10
 SEED = 0  # of the wrong labels
 
 
+def register_digits(client: Client, directory: Path) -> None:
+    """Write the datasets of the experiment into a directory that the service can read, and register them."""
+    for share, name in experiment.MISLABELLED.items():
+        path = directory.absolute() / f"{name}.parquet"
+        write_digits(path, mislabelled=share, validation=experiment.VALIDATION, seeds=experiment.SEEDS)
+        client.register_dataset(name, path, "label")
+
+
 def write_digits(path: Path, *, mislabelled: float = 0, validation: float, seeds: Sequence[int]) -> Path:
-    """Write scikit-learn's digits to a Parquet file, with wrong labels in a share of the training rows.
+    """Write scikit-learn's digits to a Parquet file, as images, with wrong labels in a share of the training rows.
 
     Rows that a job with this share of validation rows and any of these seeds validates on keep their true labels.
     """
@@ -28,7 +39,8 @@ def write_digits(path: Path, *, mislabelled: float = 0, validation: float, seeds
     from sklearn.datasets import load_digits  # noqa: PLC0415
 
     digits = load_digits()
-    pixels = pa.FixedSizeListArray.from_arrays(pa.array(digits.data.reshape(-1), pa.uint8(), safe=True), 64)
+    images = np.ascontiguousarray(digits.images[..., None].astype(np.uint8))
+    pixels = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
     labels = mislabel(digits.target, mislabelled, validation=validation, seeds=seeds)
     pq.write_table(pa.table({"pixels": pixels, "label": pa.array(labels)}), path)
     return path

@@ -16,7 +16,16 @@ DATASET, EXPERIMENT = "digits", "hinge-vs-softmax"
 LOSSES = ("hinge", "softmax")
 LINEAR: list[dict[str, Any]] = [{"type": "linear", "units": 10}]
 HIDDEN: list[dict[str, Any]] = [{"type": "linear", "units": 128}, {"type": "relu"}, {"type": "linear", "units": 10}]
-MODELS = {"linear": LINEAR, "hidden": HIDDEN}
+CNN: list[dict[str, Any]] = [
+    {"type": "conv2d", "filters": 8, "kernel": 3, "padding": "same"},
+    {"type": "relu"},
+    {"type": "max_pool2d", "kernel": 2},
+    {"type": "flatten"},
+    {"type": "linear", "units": 64},
+    {"type": "relu"},
+    {"type": "linear", "units": 10},
+]
+MODELS = {"linear": LINEAR, "hidden": HIDDEN, "cnn": CNN}
 MISLABELLED = {0.0: DATASET, 0.01: f"{DATASET}-wrong-1", 0.05: f"{DATASET}-wrong-5", 0.1: f"{DATASET}-wrong-10"}
 SEEDS = (0, 1, 2)
 VALIDATION = 0.2
@@ -41,7 +50,7 @@ FIGURES = {
 
 
 def losses_sweep() -> dict[str, Any]:
-    """Return the spec of a sweep: both losses with both models."""
+    """Return the spec of a sweep: both losses with each model."""
     return _sweep("losses", {"model.layers": list(MODELS.values()), "loss.type": list(LOSSES)})
 
 

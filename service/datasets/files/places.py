@@ -53,11 +53,17 @@ def find_files(field: str, path: str, roots: Sequence[Path]) -> tuple[list[Path]
     return ([source] if source.is_file() else _files_of(field, source, [_place_of(root) for root in roots])), source
 
 
-def shown_source(source: str, roots: Sequence[Path]) -> str:
+def recorded_source(source: Path, data_dir: Path) -> str:
+    """A file or folder with all links resolved, as it is recorded: relative to the data directory if it is in that."""
+    home = _resolve(data_dir)
+    return str(source.relative_to(home) if source.is_relative_to(home) else source)
+
+
+def shown_source(source: str, data_dir: Path, roots: Sequence[Path]) -> str:
     """A recorded source without paths of the machine."""
     if is_remote(source):
         return source
-    path = Path(source)
+    path = _resolve(data_dir) / source
     # Of a directory that is no longer allowed, only the file's name is shown.
     below = [path.relative_to(root) for root in map(_place_of, roots) if path.is_relative_to(root)]
     return str(below[0] if below else path.name)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Reading = IO[bytes] | gzip.GzipFile
 
 CHUNK_BYTES = 1024 * 1024
+PACKED = {".xlsx", ".xlsm", ".xlsb", ".ods"}  # archives that a reader opens itself
 DEEPEST = 3  # such as a gzipped file in a gzipped archive
 MOST_MEMBERS = 10_000
 # Of an archive of any size, and for each one more; each member takes about a millisecond, however small it is.
@@ -53,6 +54,9 @@ class Unpacker:
         """
         try:
             kind = _kind(file)
+            if kind == "zip" and file.suffix.lower() in PACKED:
+                self._check_size(file)
+                kind = None
             if kind is None:
                 return [file]
             if depth == DEEPEST:
@@ -65,6 +69,15 @@ class Unpacker:
             if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
                 raise  # an error of the local disk; a damaged archive can only cause EINVAL, by a negative offset
             raise DatasetError(f"{file.name} cannot be unpacked: {error}") from error
+
+    def _check_size(self, file: Path) -> None:
+        with open_file(file) as opened, zipfile.ZipFile(cast("IO[bytes]", _Archive(opened, file.name))) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > self._left:
+            raise DatasetError(
+                f"{file.name} holds {size} bytes, and at most {self._left} are read from files of this size; save it "
+                "as CSV"
+            )
 
     def _expand(self, kind: str, file: Path, folder: Path) -> Iterator[Path]:
         if kind == "gzip":

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-PREFIX = ".preparing-"
+PREFIX, DISCARDED = ".preparing-", ".discarded-"
 PLACED = "placed"
 
 
@@ -45,26 +45,59 @@ def place(file: Path, directory: Path) -> None:
     file.replace(directory / file.name)
 
 
-def remove_leftovers(directory: Path, is_recorded: Callable[[Path], bool]) -> None:
-    """Remove the workspaces of killed processes, and files that they placed but did not record."""
-    for path in directory.glob(f"{PREFIX}*"):
+@contextmanager
+def discarding(directory: Path) -> Iterator[Callable[[Sequence[str]], object]]:
+    """Yield a function that notes the names of files that are to be removed, see `remove_discarded`.
+
+    They are not removed before this has ended, and then only if no dataset has them.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix=DISCARDED, dir=directory))
+    with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
         try:
-            with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                if (path / PLACED).exists():
-                    # Another registration may have found the file, and be about to record it.
-                    with _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                        _remove_placed(directory / (path / PLACED).read_text(), is_recorded)
-                        _remove(path)
-                else:
+            yield lambda names: (path / PLACED).write_text("\n".join(names))
+        finally:
+            if not (path / PLACED).exists():
+                _remove(path)
+
+
+def remove_discarded(directory: Path, is_recorded: Callable[[Path], bool]) -> None:
+    """Remove files that were noted, unless a registration is running, which may have found one of them.
+
+    They are then removed by the next call, or when a service starts.
+    """
+    for path in directory.glob(f"{DISCARDED}*"):
+        if (path / PLACED).exists():  # otherwise nothing is noted yet
+            _remove_left(path, directory, is_recorded)
+
+
+def remove_leftovers(directory: Path, is_recorded: Callable[[Path], bool]) -> None:
+    """Remove the workspaces of killed processes, and files that they placed but did not record, or discarded."""
+    for path in [*directory.glob(f"{PREFIX}*"), *directory.glob(f"{DISCARDED}*")]:
+        _remove_left(path, directory, is_recorded)
+
+
+def _remove_left(path: Path, directory: Path, is_recorded: Callable[[Path], bool]) -> None:
+    """Remove a workspace or note that no process has, with the files of its note that no dataset has."""
+    try:
+        with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if (path / PLACED).exists():
+                # Another registration may have found the file, and be about to record it.
+                with _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    for name in (path / PLACED).read_text().splitlines():
+                        _remove_placed(directory / name, is_recorded)
                     _remove(path)
-        except (BlockingIOError, FileNotFoundError):
-            continue  # the workspace is in use, or has just been removed
+            else:
+                _remove(path)
+    except (BlockingIOError, FileNotFoundError):
+        return  # the workspace is in use, or has just been removed
 
 
 def _remove_placed(file: Path, is_recorded: Callable[[Path], bool]) -> None:
     # The process may have been killed before the note was written.
-    if file.is_file() and not is_recorded(file):
-        file.unlink()
+    if not is_recorded(file):
+        for left in (file, file.with_suffix(".checked")):
+            left.unlink(missing_ok=True)
 
 
 def _remove(path: Path, *, note: bool = True) -> None:

@@ -14,29 +14,30 @@ from service.datasets.readers.reading import NoNumbersError
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
+    from service.datasets.preparation.kinds.feature import FirstText
     from service.datasets.readers.reader import Rows
 
 WIDEST = 4 * 1024 * 1024  # numbers in a row, such as an image of 1024 x 1024 in colour
 
 
-def choose(names: Sequence[str], patterns: Sequence[str], besides: Sequence[str]) -> list[str]:
-    """The columns with the given names or patterns, for each pattern in the order of the file, without `besides`."""
+def choose(names: Sequence[str], patterns: Sequence[str], besides: Collection[str] = ()) -> list[str]:
+    """The columns with the given names or patterns, for each pattern in the order of the file, without `besides`.
+
+    Raises DatasetError for a pattern that no column has.
+    """
     chosen: dict[str, None] = {}
-    known = set(names)
+    known, others = set(names), set(besides)
     for pattern in patterns:
         # A column's name may contain brackets or stars.
         found = [pattern] if pattern in known else [name for name in names if fnmatchcase(name, pattern)]
         if not found:
             raise DatasetError(f"has no column {pattern!r}; its columns are {listed(names)}")
         chosen |= dict.fromkeys(found)
-    features = [name for name in chosen if name not in besides]
-    if not features:
-        raise DatasetError(f"has no feature column beside {', '.join(map(repr, besides))}")
-    return features
+    return [name for name in chosen if name not in others]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -53,37 +54,55 @@ def image_shape(kind: pa.DataType) -> tuple[int, ...] | None:
     return {2: (*shape, 1), 3: shape}.get(len(shape))
 
 
-def matrix_of(rows: Rows, name: str, width: int | None) -> NDArray[Any]:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column is of text, or of a dictionary of texts."""
+    if pt.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
+
+
+def matrix_of(rows: Rows, name: str, column: pa.Array, width: int | None, *, missing: bool) -> NDArray[Any]:
     """The numbers of a column (rows, width) in its own dtype; without `width`, it is that of the first row.
 
-    Raises DatasetError for missing values, values that are not numbers, and lists of different lengths.
+    A row without a number has NaN, where it may be `missing`. Raises DatasetError for values that are not numbers, and
+    lists that have other lengths or nulls.
     """
-    column = rows.batch.column(name)
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
-    if column.null_count:
-        raise DatasetError(f"{place(rows, name, _first(column.is_null()))} has no value; every row needs one")
+    if pt.is_decimal(column.type):
+        column = column.cast(pa.float64())
     kind, values, found = column.type, column, 1
+    is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+    if column.null_count and (is_list or not missing):
+        raise DatasetError(f"{place(rows, name, _first(column.is_null()))} has no value; every row needs one")
     if pt.is_fixed_size_list(kind):
         kind, values, found = kind.value_type, column.flatten(), kind.list_size
-    elif pt.is_list(kind) or pt.is_large_list(kind):
+    elif is_list:
         kind, values, found = kind.value_type, column.flatten(), _length(rows, name, column, width)
     if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind)):
-        raise NoNumbersError(
-            f"{rows.file_of(name)}: column {name!r} has type {column.type}; features and targets are numbers or lists "
-            "of as many numbers in each row",
-            name,
-        )
+        raise no_numbers(rows, name, column.type)
     if not found:
         raise DatasetError(f"{place(rows, name, 0)} has an empty list; features are at least one number")
     if found > WIDEST:
         raise DatasetError(f"{place(rows, name, 0)} has {found} numbers; at most {WIDEST} are read")
     if width is not None and found != width:
         raise DatasetError(f"{place(rows, name, 0)} has {counted(found, 'number')} where the first file has {width}")
-    if values.null_count:
+    if is_list and values.null_count:
         raise DatasetError(f"{place(rows, name, _first(values.is_null()) // found)} has a list with a null in it")
     matrix: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(len(column), found)
     return matrix
+
+
+def no_numbers(rows: Rows, name: str, kind: pa.DataType, text: FirstText | None = None) -> NoNumbersError:
+    """The error of a column that has something else than numbers."""
+    if text is not None:
+        return NoNumbersError(f"{text.place()} has {text.text[:40]!r}, which is not a number", name)
+    return NoNumbersError(
+        f"{rows.file_of(name)}: column {name!r} has type {kind}; features are numbers, text, booleans or dates, or "
+        "lists of as many numbers in each row, and targets are numbers. A column can be left out with `exclude` "
+        "(--exclude)",
+        name,
+    )
 
 
 def place(rows: Rows, name: str, index: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.tables.texts import is_integer
 from service.datasets.preparation.categories import categories_of
 from service.datasets.preparation.columns import place
 from service.datasets.readers.reading import LONGEST_NAMES
@@ -27,8 +28,9 @@ FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=e[+-]))(e[+-]?\d+)?", re.ASCI
 class LabelEncoder:
     """Numbers the labels of a column in the order of appearance, and finally the classes in their own order.
 
-    With `names`, text labels must be among them and integer labels are indices from 0. Without, the classes are the
-    labels in ascending order. If a format is not `typed`, text that looks like an integer is one.
+    With `names`, either all labels are among them, or all are indices from 0 on: integers, or text that is one.
+    Without, the classes are the labels in ascending order. If a format is not `typed`, text that looks like an integer
+    is one.
     """
 
     def __init__(self, column: str, names: Sequence[str] | None, *, typed: bool) -> None:
@@ -39,6 +41,7 @@ class LabelEncoder:
         self._numbers = None if names is None else {name: number for number, name in enumerate(names)}
         self._typed = typed
         self._seen: dict[int | str, int] = {}
+        self._are_names = self._are_numbers = True  # labels so far
         self._bytes = 0
 
     def encode(self, rows: Rows) -> NDArray[np.int64]:
@@ -64,23 +67,30 @@ class LabelEncoder:
             return f"a label with which all {len(self._seen) + 1} together have more than {LONGEST_NAMES} bytes"
         if self._seen and type(label) is not type(next(iter(self._seen))):
             return f"{label!r}, and labels before are of another type"
-        if self._numbers is not None and self._number_of(label) is None:
+        if self._numbers is None:
+            return None
+        are_names = self._are_names and str(label) in self._numbers
+        are_numbers = self._are_numbers and is_integer(str(label)) and 0 <= int(label) < len(self._numbers)
+        if not are_names and not are_numbers:
+            others = "" if self._are_names and self._are_numbers else ", as labels before are"
             return (
                 f"{label!r}, which is none of the {len(self._numbers)} classes that are given, nor the number of one "
-                "from 0 on"
+                f"from 0 on{others}"
             )
+        self._are_names, self._are_numbers = are_names, are_numbers
         return None
 
     def classes(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """The names of the classes, and the class number for each number from `encode`."""
         labels = list(self._seen)
         if self._numbers is not None:
-            return tuple(self._numbers), np.array([self._number_of(label) for label in labels], np.int64)
+            numbers = [self._numbers[str(label)] if self._are_names else int(label) for label in labels]
+            return tuple(self._numbers), np.array(numbers, np.int64)
         if not self._typed:
             self._check_no_fractions(labels)
         if len(labels) < 2:
             raise DatasetError(f"label column {self._column!r} has only the value {labels[0]!r}; 2 classes are needed")
-        as_numbers = not self._typed and all(_is_integer(label) for label in labels)
+        as_numbers = not self._typed and all(is_integer(str(label)) for label in labels)
         key: Any = int if as_numbers else None
         ordered = sorted(labels, key=key)
         position = {label: index for index, label in enumerate(ordered)}
@@ -96,16 +106,6 @@ class LabelEncoder:
                 "are listed in `classes` (--class)"
             )
 
-    def _number_of(self, label: int | str) -> int | None:
-        """The number of the class that a label names or is."""
-        numbers = self._numbers or {}
-        if label in numbers:
-            return numbers[str(label)]
-        if isinstance(label, int) or (not self._typed and _is_integer(label)):
-            number = int(label)
-            return number if 0 <= number < len(numbers) else None
-        return None
-
 
 def _is_number(label: int | str) -> bool:
     try:
@@ -113,9 +113,3 @@ def _is_number(label: int | str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_integer(label: int | str) -> bool:
-    # Only the canonical form of an integer: 007 is a name.
-    text = str(label)
-    return len(text) < 20 and text.removeprefix("-").isdecimal() and text == str(int(text))

@@ -6,7 +6,7 @@ The type of the stored numbers follows from their values: uint8 if all numbers o
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,13 @@ import numpy as np
 from core.names import counted
 from service.datasets.files.opening import file_bytes
 from service.datasets.files.unpacking import Unpacker
+from service.datasets.preparation.chosen import ChosenColumns
 from service.datasets.preparation.class_names import published_names
-from service.datasets.preparation.columns import WIDEST, choose, image_shape, listed
-from service.datasets.preparation.features import FeatureColumns
-from service.datasets.preparation.labels import LabelEncoder
-from service.datasets.preparation.splits import SplitEncoder
-from service.datasets.preparation.spool import Spool
-from service.datasets.preparation.statistics import RunningStatistics
-from service.datasets.preparation.warnings import label_warnings, precision_warnings
+from service.datasets.preparation.columns import image_shape, type_name
+from service.datasets.preparation.kinds.finishing import finished
+from service.datasets.preparation.kinds.left_out import left_out, mixed
+from service.datasets.preparation.scanning import scan
+from service.datasets.preparation.warnings import label_warnings, precision_warnings, warning
 from service.datasets.preparation.writing import write_dataset
 from service.datasets.readers.formats import open_reader
 from service.datasets.readers.reading import NoNumbersError
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from service.datasets.preparation.kinds.feature import FeatureColumn
+    from service.datasets.preparation.scanning import Scanned
     from service.datasets.readers.formats import FormatName
     from service.datasets.readers.reader import Reader
 
@@ -50,16 +51,18 @@ MOST_STATISTICS = 65_536  # features up to which each one's statistics are kept,
 class Selection:
     """The parts of some files that are used.
 
-    `features` are names or patterns of columns, None for those of the format. Either `label` is the column of the class
-    and `classes` may name the classes, or `targets` are names or patterns of columns with numbers to predict. `split`
-    is the column of the parts, if there is one. `shape` is (height, width) or (height, width, channels) of rows that
-    are images.
+    `features` are names or patterns of columns, None for those of the format, `exclude` those that are left out, and
+    `categories` those whose numbers are categories. Either `label` is the column of the class and `classes` may name
+    the classes, or `targets` are names or patterns of columns with numbers to predict. `split` is the column of the
+    parts, if there is one. `shape` is (height, width) or (height, width, channels) of rows that are images.
     """
 
     label: str | None = "label"
     features: Sequence[str] | None = None
     targets: Sequence[str] = ()
     classes: Sequence[str] | None = None
+    categories: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     split: str | None = None
     shape: Sequence[int] | None = None
     format: FormatName | None = None
@@ -69,8 +72,9 @@ class Selection:
 class Prepared:
     """A dataset in its file, and a profile of its rows.
 
-    `profile` has, as JSON, the `columns` that are features, the `targets`, `statistics` with a number for each feature,
-    `class_counts` with the rows of each class, and `warnings` with a field of the request and a message each.
+    `profile` has, as JSON, the `columns` that are features, those that are `left_out` and why, the `targets`,
+    `statistics` with a number for each feature, `class_counts` with the rows of each class, `warnings` with a field of
+    the request and a message each, and `recognized` with the form of the files, in words.
     """
 
     info: DatasetInfo
@@ -94,125 +98,96 @@ def prepare(
     name, reader = open_reader(plain, selection.format, selection.split)
     if selection.classes is None:
         selection = replace(selection, classes=published_names(plain, name, selection.label))
-    return _Pass(reader, name, selection, workspace, max_bytes).run(
-        directory, LEAST_COLUMNS + given // BYTES_PER_COLUMN
+    columns = ChosenColumns(reader, selection)
+    most_columns = LEAST_COLUMNS + given // BYTES_PER_COLUMN
+    with _hint_at_labels(columns):
+        scanned = scan(reader, columns, workspace / "first", max_bytes, most_columns)
+        if columns.features.again():
+            scanned = scan(reader, columns, workspace / "second", max_bytes, most_columns)
+    return _written(scanned, columns, (name, reader), workspace, directory)
+
+
+@contextmanager
+def _hint_at_labels(columns: ChosenColumns) -> Iterator[None]:
+    """Say how classes are registered, if a target is not a number."""
+    try:
+        yield
+    except NoNumbersError as error:
+        if error.column in columns.targets.names:
+            raise DatasetError(f"{error}. A column of classes is named in `label` (--label)") from error
+        raise
+
+
+def _written(
+    scanned: Scanned, columns: ChosenColumns, source: tuple[FormatName, Reader], workspace: Path, directory: Path
+) -> Prepared:
+    """Write what was read, and describe it."""
+    format_name, reader = source
+    selection, label = columns.selection, columns.label
+    out = left_out(columns.features.columns, columns.named, columns.index)
+    kept = [column for column in columns.features.columns if column.name not in out]
+    numbers, places = finished(scanned.features, columns.features.columns, out, workspace / "finished")
+    stored = tuple(stored for column in kept for stored in column.columns()) if reader.is_table else ()
+    classes, order = scanned.encoder.classes() if scanned.encoder else ((), None)
+    values, positions = scanned.splitter.values() if scanned.splitter else ([], None)
+    counts = _renumber(scanned.truth, order, len(classes))
+    statistics = None
+    if scanned.statistics and len(places) <= MOST_STATISTICS:
+        of_all = scanned.statistics.summary()
+        statistics = {name: [values[place] for place in places] for name, values in of_all.items()}
+    info = DatasetInfo(
+        path="",
+        digest="",
+        rows=scanned.rows,
+        features=len(places),
+        classes=classes,
+        dtype=numbers.dtype.name,
+        shape=_shape(selection.shape, len(places), kept, reader),
+        targets=sum(column.stored_width for column in columns.targets.columns),
+        splits=dict(zip(values, _renumber(scanned.splits, positions, len(values)), strict=True)),
+        columns=stored,
+    )
+    types = {field.name: type_name(field.type) if reader.typed else "text" for field in reader.schema}
+    of_targets = scanned.of_targets.summary() if scanned.of_targets else None
+    profile = {
+        "columns": [column.described(types[column.name]) for column in kept],
+        "left_out": [{"name": name, "reason": reason} for name, reason in columns.excluded(out).items()],
+        "targets": [column.described(types[column.name]) for column in columns.targets.columns],
+        "statistics": statistics and _of_numbers(statistics, kept),
+        "warnings": [
+            *(label_warnings(label, classes, scanned.rows) if label is not None and not selection.classes else ()),
+            *(warning("features", words) for words in map(mixed, kept) if words is not None),
+            *precision_warnings("features", kept, statistics),
+            *precision_warnings("targets", columns.targets.columns, of_targets),
+        ],
+        "class_counts": counts,
+        "recognized": list(reader.hints.notes),
+    }
+    return Prepared(
+        write_dataset(info, numbers, scanned.truth, scanned.splits, workspace, directory), format_name, profile
     )
 
 
-class _Pass:
-    """The pass over the rows."""
+def _of_numbers(statistics: dict[str, list[float]], columns: Sequence[FeatureColumn]) -> dict[str, list[float | None]]:
+    """Statistics without those of categories, whose numbers have no size."""
+    are_numbers = [column.kind != "category" for column in columns for _ in range(column.stored_width)]
+    return {
+        name: [value if is_number else None for value, is_number in zip(values, are_numbers, strict=True)]
+        for name, values in statistics.items()
+    }
 
-    def __init__(self, reader: Reader, name: FormatName, selection: Selection, workspace: Path, max_bytes: int) -> None:
-        self._reader, self._format, self._selection = reader, name, selection
-        self._workspace, self._max_bytes = workspace, max_bytes
-        names = reader.schema.names
-        targets = choose(names, selection.targets, ()) if selection.targets else []
-        self._label = None if targets else selection.label
-        for what, column in (("label", self._label), ("split", selection.split)):
-            if column is not None and column not in names:
-                raise DatasetError(f"has no {what} column {column!r}; its columns are {listed(names)}")
-        if selection.split in {*targets, self._label} - {None}:
-            raise DatasetError(f"column {selection.split!r} is to be predicted; it cannot be the split column as well")
-        self._categories = [column for column in (self._label, selection.split) if column is not None]
-        besides = [*targets, *self._categories]
-        self._features = FeatureColumns(choose(names, selection.features or [reader.features], besides))
-        self._targets = FeatureColumns(targets)
 
-    def run(self, directory: Path, most_columns: int) -> Prepared:
-        """Read every row, then write the dataset. Raises DatasetError for more columns of all chunks together."""
-        selection, label = self._selection, self._label
-        encoder = LabelEncoder(label, selection.classes, typed=self._reader.typed) if label is not None else None
-        splitter = SplitEncoder(selection.split) if selection.split is not None else None
-        statistics = of_targets = None
-        rows = columns = 0
-        with (
-            self._hint_at_labels(),
-            closing(Spool(self._workspace / "features", np.uint8, self._max_bytes)) as features,
-            closing(Spool(self._workspace / "labels", np.int64 if encoder else np.float32, self._max_bytes)) as labels,
-            closing(Spool(self._workspace / "splits", np.uint8, self._max_bytes)) as splits,
-        ):
-            for piece in self._reader.read([*self._features.names, *self._targets.names], self._categories):
-                columns += max(1, piece.batch.num_columns)
-                if columns > most_columns:
-                    raise DatasetError(
-                        f"has too many parts with few rows, up to {piece.file}: {columns} columns of all parts "
-                        f"together, and at most {most_columns} are read from files of this size. Fewer files and "
-                        "larger batches, or an array (.npy), have fewer"
-                    )
-                if not piece.batch.num_rows:
-                    continue
-                chunk = self._features.chunk(piece)
-                features.append(chunk)
-                truth = encoder.encode(piece) if encoder else self._targets.chunk(piece, np.float32)
-                if not encoder:
-                    of_targets = of_targets or RunningStatistics(truth.shape[1])
-                labels.append(truth)
-                if splitter:
-                    splits.append(splitter.encode(piece))
-                if chunk.shape[1] > WIDEST:
-                    raise DatasetError(f"has rows of {chunk.shape[1]} numbers; at most {WIDEST} are read")
-                statistics = statistics or RunningStatistics(chunk.shape[1])
-                statistics.update(chunk)
-                if of_targets:
-                    of_targets.update(truth)
-                rows += piece.batch.num_rows
-            if statistics is None or rows < 2:
-                raise DatasetError(f"has {counted(rows, 'row')}; at least 2 are needed")
-            shape = self._shape()
-            classes, order = encoder.classes() if encoder else ((), None)
-            values, positions = splitter.values() if splitter else ([], None)
-            flat_features, flat_labels = features.finish(), labels.finish()
-            flat_splits = splits.finish() if splitter else None
-        summary = statistics.summary() if self._features.width <= MOST_STATISTICS else None
-        counts = _renumber(flat_labels, order, len(classes))
-        info = DatasetInfo(
-            path="",
-            digest="",
-            rows=rows,
-            features=self._features.width,
-            classes=classes,
-            dtype=flat_features.dtype.name,
-            shape=shape,
-            targets=self._targets.width,
-            splits=dict(zip(values, _renumber(flat_splits, positions, len(values)), strict=True)),
-        )
-        return Prepared(
-            write_dataset(info, flat_features, flat_labels, flat_splits, self._workspace, directory),
-            self._format,
-            {
-                "columns": self._features.described(self._reader),
-                "targets": self._targets.described(self._reader),
-                "statistics": summary,
-                "warnings": [
-                    *(label_warnings(label, classes, rows) if label is not None and not selection.classes else ()),
-                    *precision_warnings("features", self._features, summary),
-                    *precision_warnings("targets", self._targets, of_targets.summary() if of_targets else None),
-                ],
-                "class_counts": counts,
-            },
-        )
-
-    @contextmanager
-    def _hint_at_labels(self) -> Iterator[None]:
-        """Say how classes are registered, if a target is not a number."""
-        try:
-            yield
-        except NoNumbersError as error:
-            if error.column in self._targets.names:
-                raise DatasetError(f"{error}. A column of classes is named in `label` (--label)") from error
-            raise
-
-    def _shape(self) -> tuple[int, ...] | None:
-        width, given = self._features.width, self._selection.shape
-        if given is None:
-            names = self._features.names
-            return image_shape(self._reader.schema.field(names[0]).type) if len(names) == 1 else None
-        if len(given) < 2:
-            raise DatasetError(f"an image has a height and a width, and may have channels; its shape is not {given}")
-        if prod(given) != width:
-            sizes = " x ".join(map(str, given))
-            raise DatasetError(f"has rows of {counted(width, 'number')}; images of {sizes} need {prod(given)}")
-        return (*given, 1) if len(given) == 2 else tuple(given)
+def _shape(
+    given: Sequence[int] | None, width: int, columns: Sequence[FeatureColumn], reader: Reader
+) -> tuple[int, ...] | None:
+    if given is None:
+        return image_shape(reader.schema.field(columns[0].name).type) if len(columns) == 1 else None
+    if len(given) < 2:
+        raise DatasetError(f"an image has a height and a width, and may have channels; its shape is not {given}")
+    if prod(given) != width:
+        sizes = " x ".join(map(str, given))
+        raise DatasetError(f"has rows of {counted(width, 'number')}; images of {sizes} need {prod(given)}")
+    return (*given, 1) if len(given) == 2 else tuple(given)
 
 
 def _renumber(numbers: NDArray[Any] | None, order: NDArray[Any] | None, count: int) -> list[int]:

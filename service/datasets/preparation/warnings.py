@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.names import counted
+from core.tables.texts import MISSING
 from service.datasets.preparation.precision import coarse, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from service.datasets.preparation.features import FeatureColumns
+    from service.datasets.preparation.kinds.feature import FeatureColumn
 
 MOST_INTEGER_CLASSES = 20  # of integers that do not begin at 0 or 1 or have gaps, such as years and prices
 FEWEST_ROWS = 5  # of a class, on average
@@ -24,7 +25,14 @@ def warning(field: str, message: str) -> dict[str, str]:
 
 
 def label_warnings(column: str, classes: Sequence[str], rows: int) -> Iterator[dict[str, str]]:
-    """Yield a warning if the classes of a label look like numbers to predict, or like names of single rows."""
+    """Yield a warning if classes look like numbers to predict, like names of single rows, or like missing values."""
+    missing = next((name for name in classes if name in MISSING), None)
+    if missing is not None:
+        yield warning(
+            "label",
+            f"column {column!r} has the class {missing!r}, which often denotes a missing value: if it does, remove its "
+            "rows",
+        )
     if len(classes) <= MOST_INTEGER_CLASSES:
         return
     few = rows < FEWEST_ROWS * len(classes)
@@ -38,23 +46,26 @@ def label_warnings(column: str, classes: Sequence[str], rows: int) -> Iterator[d
 
 
 def precision_warnings(
-    field: str, columns: FeatureColumns, statistics: Mapping[str, Any] | None
+    field: str, columns: Sequence[FeatureColumn], statistics: Mapping[str, Any] | None
 ) -> Iterator[dict[str, str]]:
     """Yield a warning if columns are rounded to steps that are large beside their standard deviation."""
-    if statistics is None:
+    if statistics is None or all(column.noted.exact for column in columns):
         return
-    rounded = ~columns.exact_numbers()
-    lost = rounded & columns.varying() & (np.asarray(statistics["std"]) == 0)
+    widths = [column.stored_width for column in columns]
+    rounded = np.repeat([not column.noted.exact for column in columns], widths)
+    varying = np.concatenate([column.noted.vary[:width] for column, width in zip(columns, widths, strict=True)])
+    lost = rounded & varying & (np.asarray(statistics["std"]) == 0)
     found = lost | (coarse(statistics) & rounded)
     if not found.any():
         return
     first = int(found.argmax())
+    name = columns[int(np.searchsorted(np.cumsum(widths), first, side="right"))].name
     words = "different numbers are stored as the same one" if lost[first] else in_words(statistics, first)
     more = f" (and {counted(int(found.sum()) - 1, 'number')} of a row like it)" if found.sum() > 1 else ""
     yield warning(
         field,
-        f"column {columns.name_of(first)!r} is rounded to 32 bits: {words}{more}. Subtract a constant from the column, "
-        "such as its mean, and register it again",
+        f"column {name!r} is rounded to 32 bits: {words}{more}. Subtract a constant from the column, such as its mean, "
+        "and register it again",
     )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow as pa
 
 from service.datasets.files.opening import open_mapped
-from service.datasets.readers.reader import Rows, rows_at_once
-from service.datasets.readers.reading import check_columns, check_names, reading
+from service.datasets.readers.reader import Hints, Rows, rows_at_once
+from service.datasets.readers.reading import check_columns, check_names, pandas_index, reading
 from service.datasets.readers.row_bytes import row_bytes
 from workers.machine.error_text import text_of
 
@@ -26,12 +26,14 @@ class ArrowReader:
     """One or more Arrow files or streams (also Feather) with the same columns."""
 
     typed: ClassVar = True
+    is_table: ClassVar = True
     features: ClassVar = "*"
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
         with _opened(files[0]) as (schema, _):
             self.schema = schema
+            self.hints = Hints(index=pandas_index(self.schema))
         check_names(files[0], schema.names)
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:

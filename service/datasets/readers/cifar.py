@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from service.datasets.files.opening import open_file
 from service.datasets.readers.arrays import column_of, column_type
-from service.datasets.readers.reader import Rows, rows_at_once
+from service.datasets.readers.reader import Hints, Rows, rows_at_once
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class CifarReader:
     """
 
     typed: ClassVar = True
+    is_table: ClassVar = False
+    hints: ClassVar = Hints()
     features: ClassVar = "image"
 
     def __init__(self, files: Sequence[Path], labels: Sequence[str]) -> None:

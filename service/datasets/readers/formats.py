@@ -13,6 +13,9 @@ from service.datasets.readers.idx import IdxReader
 from service.datasets.readers.npy import NpyReader
 from service.datasets.readers.parquet import ParquetReader
 from service.datasets.readers.splits import COLUMN, SplitsReader
+from service.datasets.readers.tables.excel import ExcelReader
+from service.datasets.readers.tables.json import JsonReader
+from service.datasets.readers.tables.orc import OrcReader
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from service.datasets.readers.reader import Reader
 
-FormatName = Literal["parquet", "arrow", "csv", "npy", "idx", "cifar10", "cifar100"]
+FormatName = Literal["parquet", "arrow", "csv", "json", "orc", "excel", "npy", "idx", "cifar10", "cifar100"]
 
 
 class _Format(NamedTuple):
@@ -41,6 +44,9 @@ FORMATS: dict[FormatName, _Format] = {
     "parquet": _Format(("*.parquet", "*.pq"), ParquetReader),
     "arrow": _Format(("*.arrow", "*.arrows", "*.feather", "*.ipc"), ArrowReader),
     "csv": _Format(("*.csv", "*.tsv"), CsvReader),
+    "json": _Format(("*.json", "*.jsonl", "*.ndjson"), JsonReader),
+    "orc": _Format(("*.orc",), OrcReader),
+    "excel": _Format(("*.xlsx", "*.xls", "*.xlsm", "*.xlsb", "*.ods"), ExcelReader),
     "npy": _Format(("*.npy",), NpyReader),
     "idx": _Format((IDX_PARTS["train"], "*idx?-ubyte", "*.idx"), IdxReader, IDX_PARTS),
     "cifar10": _Format(tuple(CIFAR10_PARTS.values()), lambda files: CifarReader(files, ["label"]), CIFAR10_PARTS),

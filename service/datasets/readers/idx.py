@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from service.datasets.files.opening import open_file
 from service.datasets.readers.arrays import MOST_AXES, column_of, column_type
-from service.datasets.readers.reader import Rows, rows_at_once
+from service.datasets.readers.reader import Hints, Rows, rows_at_once
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class IdxReader:
     """The column "image" from a file of arrays, and the column "label" from a file with a number for each array."""
 
     typed: ClassVar = True
+    is_table: ClassVar = False
+    hints: ClassVar = Hints()
     features: ClassVar = "image"
 
     def __init__(self, files: Sequence[Path]) -> None:

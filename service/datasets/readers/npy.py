@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from service.datasets.files.opening import open_file
 from service.datasets.readers.arrays import MOST_AXES, column_of, column_type
-from service.datasets.readers.reader import Rows, rows_at_once
+from service.datasets.readers.reader import Hints, Rows, rows_at_once
 from workers.data.dataset import DatasetError
 from workers.machine.error_text import text_of
 
@@ -31,6 +31,8 @@ class NpyReader:
     """Arrays whose first axis is the rows; each file is a column with the name of the file."""
 
     typed: ClassVar = True
+    is_table: ClassVar = False
+    hints: ClassVar = Hints()
     features: ClassVar = "*"
 
     def __init__(self, files: Sequence[Path]) -> None:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.datasets.files.opening import open_file
-from service.datasets.readers.reader import Rows, rows_at_once
-from service.datasets.readers.reading import check_columns, check_names, reading
+from service.datasets.readers.reader import Hints, Rows, rows_at_once
+from service.datasets.readers.reading import check_columns, check_names, pandas_index, reading
 from service.datasets.readers.row_bytes import row_bytes
 
 if TYPE_CHECKING:
@@ -25,12 +25,14 @@ class ParquetReader:
     """One or more Parquet files with the same columns."""
 
     typed: ClassVar = True
+    is_table: ClassVar = True
     features: ClassVar = "*"
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
         with _opened(files[0]) as parquet:
             self.schema: pa.Schema = parquet.schema_arrow
+            self.hints = Hints(index=pandas_index(self.schema))
         check_names(files[0], self.schema.names)
 
     def read(self, numbers: Sequence[str], categories: Sequence[str]) -> Iterator[Rows]:

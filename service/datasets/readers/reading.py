@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from contextlib import contextmanager
 from operator import itemgetter
@@ -30,16 +31,20 @@ class NoNumbersError(DatasetError):
         self.column = column
 
 
+def pandas_index(schema: pa.Schema) -> dict[str, str]:
+    """The columns of a schema that pandas has written for the index of a table, and what they are, in words."""
+    try:
+        named = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+        # The index of rows that are counted is no column, and has a description instead of a name.
+        return {name: "is the index of a pandas table" for name in named if name in schema.names}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
 @contextmanager
-def reading(
-    path: Path,
-    kind: str,
-    message: Callable[[BaseException], str] = text_of,
-    no_numbers: Callable[[BaseException], str | None] = lambda _: None,
-) -> Iterator[None]:
+def reading(path: Path, kind: str, message: Callable[[BaseException], str] = text_of) -> Iterator[None]:
     """Report Arrow's errors as a DatasetError: the file cannot be read as what it should be.
 
-    `no_numbers` returns the column of an error that is about text where numbers should be, which is a NoNumbersError.
     A MemoryError remains: it says nothing about the file, but that it needs more memory than there is.
     """
     try:
@@ -49,9 +54,7 @@ def reading(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one: a column name is not UTF-8
         # Arrow's own messages about files contain their paths.
         said = "it is damaged" if isinstance(error, OSError) and error.errno is None else message(error)
-        text = f"{path.name} cannot be read as {kind}: {said}"
-        column = no_numbers(error)
-        raise DatasetError(text) if column is None else NoNumbersError(text, column) from error
+        raise DatasetError(f"{path.name} cannot be read as {kind}: {said}") from error
 
 
 def check_columns(columns: Sequence[str], names: Sequence[str], file: Path, first: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow as pa
 
 from service.datasets.preparation.columns import type_name
+from service.datasets.readers.reader import Hints
 from workers.data.dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class SplitsReader:
     """The rows of several readers of images, with the column "split" for the name of the part."""
 
     typed: ClassVar = True
+    is_table: ClassVar = False
+    hints: ClassVar = Hints()
     features: ClassVar = "image"
 
     def __init__(self, parts: Mapping[str, Reader]) -> None:

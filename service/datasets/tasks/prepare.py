@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ def run(
     files = [file for part, _ in found.values() for file in part]
     prepared = prepare(files, Path(workspace), Path(directory), Selection(**selection), max_bytes=max_bytes)
     sources = [str(source) for _, source in found.values()]
-    # Not `asdict` of all: a profile of many columns takes long to copy.
-    info = asdict(prepared.info)
+    info = prepared.info.to_json()
     return {"source": sources[0], "info": info, "format": prepared.format, "profile": prepared.profile}
 
 

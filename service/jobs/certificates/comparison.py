@@ -18,6 +18,7 @@ def own_differences(certificate: Certificate) -> list[DifferenceView]:
     """Where a certificate does not agree with itself: it was changed after it was made."""
     document = as_json(certificate)
     steps = [each.step for each in certificate.checkpoints]
+    last = max(certificate.milestones, key=lambda each: each.step, default=None)
     changed = "the certificate was changed after it was made"
     checks = {
         "root": (certificate.root == root_of(document), f"is not the hash of the other fields: {changed}"),
@@ -29,6 +30,11 @@ def own_differences(certificate: Certificate) -> list[DifferenceView]:
         ),
         "checkpoints": (steps == sorted(set(steps)), "are not in the order of their steps"),
     }
+    if last is not None:
+        at_end = last.params_sha256 == certificate.params_sha256
+        checks["params_sha256"] = (at_end, f"is not the digest of the last milestone, that of step {last.step}")
+        within = all(step <= last.step for step in steps)
+        checks["checkpoints.step"] = (within, f"is after the end of training, the last milestone at step {last.step}")
     return [DifferenceView(field=field, message=message) for field, (right, message) in checks.items() if not right]
 
 
@@ -37,11 +43,14 @@ def first_milestone(certificate: Certificate, digests: Mapping[int, str], after:
     certified, before = {each.step: each.params_sha256 for each in certificate.milestones}, after
     for step, digest in digests.items():
         if certified.get(step) != digest:
-            what = "has another digest" if step in certified else "is missing in the certificate"
+            what = (
+                f"has another digest: the parameters differ first between steps {before} and {step}"
+                if step in certified
+                else "is missing in the certificate"
+            )
             return DifferenceView(
                 field="milestones",
-                message=f"the milestone of step {step} {what}: the parameters differ first between steps {before} and "
-                f"{step}",
+                message=f"the milestone of step {step} {what}",
                 after_step=before,
                 by_step=step,
             )

@@ -79,7 +79,7 @@ class Results(StrictModel):
 class Certificate(Results):
     """What was trained, on what, and what came out of it, signed over one hash."""
 
-    format: Literal[1]
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
     job: CertifiedJob
     spec: dict[str, Any] = Field(description="The resolved spec, without `resources`.")
     spec_sha256: Sha256 = Field(description="SHA-256 over the canonical JSON of `spec`.")

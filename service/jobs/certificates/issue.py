@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select
 
+from service.datasets.repository import located
 from service.errors import ConflictError
 from service.jobs.certificates.document import FORMAT, Certificate, Milestone, Results, SeriesDigest, root_of, sha256_of
 from service.jobs.certificates.milestones import read_milestones, read_states
@@ -52,7 +53,7 @@ def issue(database: Transactions, settings: Settings, job_id: str) -> Certificat
             f"not recorded, first that of step {min(missing)}."
         )
     try:
-        check_dataset(DatasetInfo.from_json(job.dataset))
+        check_dataset(DatasetInfo.from_json(located(job.dataset, settings)))
     except DatasetError as error:
         raise ConflictError(f"The certificate of job {job_id} cannot be made: {error}.") from error
     spec = certified_spec(job.spec)

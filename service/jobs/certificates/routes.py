@@ -20,6 +20,7 @@ from service.jobs.certificates.sampling import MOST_SEEDS, draw
 from service.jobs.certificates.verification import begin, request_of
 from service.jobs.certificates.views import SampleView
 from service.jobs.checks import check_job
+from service.jobs.datasets.deletion import hold
 from service.jobs.new_job import new_job, spec_json
 from service.jobs.repository import NewJob, check_room, create_job
 from service.jobs.schemas import JobView, job_view
@@ -125,6 +126,7 @@ async def _verify(
     def create(session: Session) -> tuple[JobView, bool]:
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
+            hold(session, [new["dataset"]], "dataset.digest")
             begin(session, job.id, certificate, services.settings, sample)
             check_room(session, services.settings.max_queued_jobs)
         return job_view(find_or_404(session, Job, job.id), services.settings.mlflow_link), created

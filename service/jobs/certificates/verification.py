@@ -15,7 +15,7 @@ from service.jobs.certificates.comparison import differences, first_milestone, o
 from service.jobs.certificates.document import Certificate, as_json
 from service.jobs.certificates.issue import fingerprint_of, results_of
 from service.jobs.certificates.milestones import read_milestones
-from service.jobs.certificates.signing import public_key_of, signing_key
+from service.jobs.certificates.signing import is_valid, public_key_of, signing_key
 from service.jobs.certificates.views import DifferenceView
 from service.jobs.schemas import JobRequest
 from service.jobs.series.points import EXEMPT_PREFIX
@@ -42,6 +42,8 @@ def request_of(certificate: Certificate, resources: dict[str, int], database: Tr
     spec = certificate.spec
     if not isinstance(spec.get("data"), dict) or not isinstance(spec.get("checkpoints", {}), dict):
         raise InvalidError(FieldProblem("spec", "must be a job's spec: data and checkpoints must be objects"))
+    if "resources" in spec:
+        raise InvalidError(FieldProblem("spec.resources", "is not part of a certificate: no result depends on it"))
     wanted = certificate.dataset
     with database.reading() as session:
         dataset = find_content(session, wanted.digest)
@@ -51,6 +53,12 @@ def request_of(certificate: Certificate, resources: dict[str, int], database: Tr
                     "dataset.digest",
                     f"no dataset here has the content {wanted.digest}: register the data that the job was trained on, "
                     f"{wanted.name!r} with {wanted.rows:,} rows",
+                )
+            )
+        if dataset.rows != wanted.rows:
+            raise InvalidError(
+                FieldProblem(
+                    "dataset.rows", f"is {wanted.rows}, but the data with this digest have {dataset.rows} rows"
                 )
             )
         reference = f"{dataset.name}@{dataset.version}"
@@ -79,8 +87,10 @@ def begin(
     With `sample`, it replays only these intervals.
     """
     signed_by = certificate.signature.public_key
-    known = public_key_of(signing_key(settings.data_dir)) == signed_by
-    notes = [f"signed by {'this service' if known else 'another service'}, with the public key {signed_by}"]
+    notes = []
+    if is_valid(certificate.signature, certificate.root):
+        known = public_key_of(signing_key(settings.data_dir)) == signed_by
+        notes.append(f"signed by {'this service' if known else 'another service'}, with the public key {signed_by}")
     if sample is not None:
         notes.append("the metrics are not compared: a sample has the states at its ends, and the milestones between")
     wrong = own_differences(certificate)

@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from service.analysis.artist import DrawingError
 from service.errors import ServiceError
-from service.jobs.certificates.document import as_file
-from service.jobs.certificates.issue import issue
-from service.jobs.states import State
-from service.store.models import Verification
-from service.tracking.artifacts.evaluation import evaluation_json
-from service.tracking.artifacts.history import history_parquet
-from service.tracking.artifacts.pictures import DrawnPictures
-from service.tracking.artifacts.spec_yaml import spec_yaml
+from service.tracking.artifacts.contents import Contents, certificate_file
+from service.tracking.artifacts.pictures import DrawnPictures, artifact_path
 from service.tracking.mlflow.api import MlflowApi, RejectedError
 from service.tracking.model.logged_model import log_model
-from workers.record.checkpoint import CheckpointError, latest
+from workers.record.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from service.settings import Settings
     from service.store import Transactions
@@ -32,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROOT_TAG = "gradfleet.certificate.root"
-CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
 
 
 class Record(Protocol):
@@ -53,9 +47,8 @@ class Artifacts:
         pictures: DrawnPictures,
         record: Record,
     ):
-        self._api, self._database, self._settings = api, database, settings
-        self._job_dir = settings.job_dir
-        self._record = record
+        self._api, self._record = api, record
+        self._contents = Contents(database, settings)
         self._pictures = pictures
         self._sent_but_pictures: set[str] = set()
 
@@ -106,50 +99,43 @@ class Artifacts:
                     raise
                 self._set_aside(job, entry, error.code, error)
 
+    def _upload(self, run: Run, folder: str, files: Mapping[str, bytes | Path]) -> None:
+        for name, content in files.items():
+            self._api.upload(run, f"{folder}/{name}", content)
+
     def _send_spec(self, job: Job, _: MlflowRun, run: Run) -> None:
-        self._api.upload(run, "model/spec.yaml", spec_yaml(job.spec))
+        self._upload(run, "model", self._contents.spec(job))
 
     def _send_checkpoint(self, job: Job, _: MlflowRun, run: Run) -> None:
-        checkpoint = latest(self._job_dir(job.id))
-        if checkpoint is not None:
-            for name in CHECKPOINT_FILES:
-                self._api.upload(run, f"model/{name}", checkpoint / name)
+        self._upload(run, "model", self._contents.checkpoint(job))
 
     def _send_evaluation(self, job: Job, _: MlflowRun, run: Run) -> None:
-        if job.kept is not None:
-            self._api.upload(run, "model/evaluation.json", evaluation_json(job.kept, job.evaluation, job.dataset))
+        self._upload(run, "model", self._contents.evaluation(job))
 
     def _send_history(self, job: Job, _: MlflowRun, run: Run) -> None:
-        history = history_parquet(self._job_dir(job.id))
-        if history is not None:
-            self._api.upload(run, "history/history.parquet", history)
+        self._upload(run, "history", self._contents.history(job))
 
     def _send_model(self, job: Job, record: MlflowRun, _: Run) -> None:
-        checkpoint = latest(self._job_dir(job.id))
-        with self._database.reading() as session:
-            verification = session.get(Verification, job.id)
-        # A job that replays intervals has the parameters after the last of them, which are not a trained model.
-        replays = verification is not None and verification.sample is not None
-        if checkpoint is not None and job.state == State.SUCCEEDED and not replays:
+        checkpoint = self._contents.trained(job)
+        if checkpoint is not None:
             log_model(self._api, job, record, checkpoint)
 
     def _send_certificate(self, job: Job, record: MlflowRun, run: Run) -> None:
-        if job.state != State.SUCCEEDED:
-            return
         try:
-            certificate = issue(self._database, self._settings, job.id)
+            certificate = self._contents.certificate(job)
         except ServiceError as error:
             logger.warning("%s", error, extra={"job_id": job.id})
             return
-        self._api.upload(run, "model/certificate.json", as_file(certificate))
-        self._api.set_tags(record.run_id, [(ROOT_TAG, certificate.root)])
+        if certificate is not None:
+            self._upload(run, "model", certificate_file(certificate))
+            self._api.set_tags(record.run_id, [(ROOT_TAG, certificate.root)])
 
     def _send_pictures(self, job: Job, _: MlflowRun, run: Run) -> None:
         drawn = self._pictures.take(job)
-        for path, file in drawn.files.items():
-            self._api.upload(run, path, file)
-        for path, reason in drawn.failures.items():
-            self._set_aside(job, path, "FAILED", reason)
+        for name, file in drawn.files.items():
+            self._api.upload(run, artifact_path(name), file)
+        for name, reason in drawn.failures.items():
+            self._set_aside(job, artifact_path(name), "FAILED", reason)
 
     def _set_aside(self, job: Job, entry: str, code: str, error: Exception | str) -> None:
         logger.warning(

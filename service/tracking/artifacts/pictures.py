@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.analysis.artist import DIRECTORY, FAILURES, Artist, JobDrawing, MemberDrawing, SweepDrawing
+from service.datasets.repository import located
 from service.jobs.states import State
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ GRAPHS = ("graph.svg", "graph_expanded.svg")
 
 @dataclass(frozen=True)
 class Drawn:
-    """Files by their artifact path, and error messages by the path of those that could not be drawn."""
+    """Files by their name, and error messages by the name of those that could not be drawn."""
 
     files: dict[str, Path] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class DrawnPictures:
     """Draws the figures of jobs and sweeps. Figures that are already in the directory are not drawn again."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._job_dir, self._sweep_dir = settings.job_dir, settings.sweep_dir
         self._artist = Artist(settings.data_dir / "logs" / "pictures.log")
         self._drawing: dict[str, Future[None]] = {}
@@ -67,11 +69,11 @@ class DrawnPictures:
 
     def take_comparison(self, sweep: Sweep) -> Drawn:
         """Return the figure of a sweep. Raises the same errors as `take`."""
-        drawn = self._take(sweep.id, self._sweep_dir(sweep.id))
-        return Drawn({file.name: file for file in drawn.files.values()}, drawn.failures)
+        return self._take(sweep.id, self._sweep_dir(sweep.id))
 
     def _drawing_of(self, job: Job) -> JobDrawing:
-        return JobDrawing(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, job.dataset)
+        dataset = located(job.dataset, self._settings)
+        return JobDrawing(job.id, job.name, str(self._job_dir(job.id).absolute()), job.spec, dataset)
 
     def _is_drawn(self, key: str, directory: Path, request: JobDrawing | SweepDrawing) -> bool:
         if key not in self._drawing:
@@ -84,17 +86,7 @@ class DrawnPictures:
         drawing = self._drawing.pop(key, None)
         if drawing is not None:
             drawing.result()
-        place = directory / DIRECTORY
-        if not place.is_dir():
-            return Drawn()
-        try:
-            failures = json.loads((place / FAILURES).read_bytes())
-        except ValueError as error:
-            raise OSError(f"{FAILURES} cannot be read") from error
-        return Drawn(
-            {_path(file.name): file for file in sorted(place.iterdir()) if file.name != FAILURES},
-            {_path(name): reason for name, reason in failures.items()},
-        )
+        return pictures_in(directory)
 
     def close(self) -> None:
         """End the drawing process."""
@@ -107,6 +99,18 @@ def _kept_value(job: Job, metric: str) -> float | None:
     return value
 
 
-def _path(name: str) -> str:
-    """Return the artifact path of a figure."""
+def pictures_in(directory: Path) -> Drawn:
+    """Return the figures in the directory of a job or sweep. Raises OSError if they cannot be read."""
+    place = directory / DIRECTORY
+    if not place.is_dir():
+        return Drawn()
+    try:
+        failures = json.loads((place / FAILURES).read_bytes())
+    except ValueError as error:
+        raise OSError(f"{FAILURES} cannot be read") from error
+    return Drawn({file.name: file for file in sorted(place.iterdir()) if file.name != FAILURES}, failures)
+
+
+def artifact_path(name: str) -> str:
+    """Return the artifact path of a job's figure in MLflow."""
     return f"model/{name}" if name in GRAPHS else f"pictures/{name}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from safetensors.numpy import load
 
 from core import Head, Model, build_classifier, entry_from_spec, split_tensors
 from core.kernels.gather import convert
+from core.tables.column import Column
+from core.tables.encoding import encode
+from core.tables.preparation import Preparation, Preparer
+from core.tables.treatments import treatment_from_json
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 
@@ -32,6 +38,8 @@ class TrainedModel:
         self._shape: tuple[int, ...] = tuple(description["inputs"])
         self._task: str = description["task"]
         self._classes = np.array(description["classes"])
+        self._columns = tuple(map(Column.from_json, description.get("columns", ())))
+        self._ignored = frozenset(description.get("ignored", ()))
         layers = [entry_from_spec(layer) for layer in description["layers"]]
         # Heads have parameters in the file, but no prediction computes them.
         heads = [Head.from_json(head) for head in description.get("heads", [])]
@@ -42,7 +50,11 @@ class TrainedModel:
         except ValueError as error:
             raise ModelFileError(f"{WEIGHTS} is not of this model: {error}") from error
         self._outputs: int = self._model.graph.shapes()["scores"][1]
-        self._scale = (preparation["mean"], preparation["deviation"]) if "mean" in preparation else None
+        self._scale = self._preparer = None
+        if treatments := tuple(map(treatment_from_json, description.get("treatments", ()), self._columns)):
+            self._preparer = Preparer(Preparation.of(treatments, preparation))
+        elif "mean" in preparation:
+            self._scale = preparation["mean"], preparation["deviation"]
         self._target_scale = (
             (preparation["target_mean"].astype(np.float64), preparation["target_deviation"].astype(np.float64))
             if "target_mean" in preparation
@@ -57,10 +69,14 @@ class TrainedModel:
         - multilabel: "labels", int64 (rows, labels) of zeros and ones, and "scores", float32 (rows, labels);
         - regression: "predictions", float32 (rows, targets), in the targets' own units.
 
-        rows: an array, list or DataFrame of numbers of any type, (rows, features), as they are in the dataset, not
-        scaled, or in the shape in which the model reads them, such as (rows, height, width, channels). They are
-        converted to float32. ValueError for another shape, for text, and for a number that the model reads as an index
-        and is none.
+        rows: the columns of the dataset with values as its files had them, not scaled: a DataFrame or a mapping of
+        names to arrays or lists, in any order, or an array or list (rows, columns) in the dataset's order. For a
+        dataset without names, numbers of any type (rows, features), also in the shape in which the model reads them,
+        such as (rows, height, width, channels). Numbers are converted to float32.
+
+        ValueError for a column that is missing or unknown, for another shape, for text that is no number, for a missing
+        value unless the model was trained with preparation, and for a number that the model reads as an index and is
+        none.
         """
         outputs = self._predict(rows)
         match self._task:
@@ -76,27 +92,80 @@ class TrainedModel:
             case _:
                 return {"label": self._classes[outputs.argmax(axis=1)], "scores": outputs}
 
-    def _predict(self, rows: Any) -> NDArray[np.float32]:
+    def _features(self, rows: Any) -> NDArray[Any]:
+        """The numbers of the rows as the dataset stores them."""
+        table = _by_name(rows)
+        if table is not None and self._columns:
+            return self._complete(encode(self._columns, table, self._ignored))
+        if isinstance(rows, Mapping):
+            raise ValueError("the columns of this model have no names: rows must be an array")  # noqa: TRY004
+        if self._preparer is not None or any(column.part for column in self._columns):
+            return self._complete(encode(self._columns, self._by_position(rows)))
         features = np.asarray(rows)
         if features.dtype != np.uint8:
             features = np.asarray(features, np.float32)
         width = prod(self._shape)
         allowed = dict.fromkeys([(width,), self._shape])
         if features.shape[1:] not in allowed:
-            shapes = " or ".join(f"(rows, {', '.join(map(str, shape))})" for shape in allowed)
-            raise ValueError(f"rows must be of shape {shapes}, not {features.shape}")
-        features = features.reshape(len(features), width)
+            raise _wrong_shape(features, *allowed)
+        return self._complete(features.reshape(len(features), width))
+
+    def _by_position(self, rows: Any) -> dict[str, NDArray[Any]]:
+        """The columns of an array (rows, columns); a date is one of them."""
+        widths = {column.source or column.name: column.width for column in self._columns}
+        array = np.array(rows, object) if isinstance(rows, list) else np.asarray(rows)
+        if array.shape[1:] != (sum(widths.values()),):
+            raise _wrong_shape(array, (sum(widths.values()),))
+        parts = np.split(array, np.cumsum([*widths.values()])[:-1], axis=1)
+        return {
+            name: part if width > 1 else part[:, 0] for (name, width), part in zip(widths.items(), parts, strict=True)
+        }
+
+    def _complete(self, features: NDArray[Any]) -> NDArray[Any]:
+        """The same numbers; ValueError if one is missing that is not imputed."""
+        if self._preparer is None and features.dtype != np.uint8 and np.isnan(features).any():
+            row, position = np.argwhere(np.isnan(features))[0].tolist()
+            names = [column.name for column in self._columns for _ in range(column.width)]
+            which = f"column {names[position]!r}" if names else f"column {position + 1}"
+            raise ValueError(f"{which} has no value in row {row + 1}: the model was trained without missing values")
+        return features
+
+    def _predict(self, rows: Any) -> NDArray[np.float32]:
+        features = self._features(rows)
         scores = np.empty((len(features), self._outputs), np.float32)
         model = self._model.with_own_plans()  # two threads may predict at once
         most = self._model.rows_per_pass
         for start in range(0, len(features), most):
-            block = features[start : start + most]
+            block = range(start, min(start + most, len(features)))
             plan = model.plan(len(block))
-            convert(block, plan.inputs["features"], self._scale)
+            if self._preparer is not None:
+                self._preparer.load(features, np.arange(block.start, block.stop), plan.inputs["features"])
+            else:
+                convert(features[block.start : block.stop], plan.inputs["features"], self._scale)
             plan.forward()
-            model.indices.check(plan, range(start, start + len(block)))
-            scores[start : start + len(block)] = plan.value("scores")
+            model.indices.check(plan, block)
+            scores[block.start : block.stop] = plan.value("scores")
         return scores
+
+
+def _by_name(rows: Any) -> Mapping[str, Any] | None:
+    """The columns of a mapping or of a DataFrame with names; None for anything else."""
+    if isinstance(rows, Mapping):
+        return rows
+    if not (hasattr(rows, "columns") and hasattr(rows, "iloc")):
+        return None
+    names = list(rows.columns)
+    if not all(isinstance(name, str) for name in names):
+        return None
+    name, times = Counter(names).most_common(1)[0] if names else ("", 0)
+    if times > 1:
+        raise ValueError(f"has {times} columns {name!r}: each must have a name of its own")
+    return {name: rows.iloc[:, index].to_numpy() for index, name in enumerate(names)}
+
+
+def _wrong_shape(array: NDArray[Any], *allowed: tuple[int, ...]) -> ValueError:
+    shapes = " or ".join(f"(rows, {', '.join(map(str, shape))})" for shape in allowed)
+    return ValueError(f"rows must be of shape {shapes}, not {array.shape}")
 
 
 def _load_pyfunc(path: str) -> TrainedModel:

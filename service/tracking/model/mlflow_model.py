@@ -12,15 +12,18 @@ import platform
 import zipfile
 from importlib.metadata import version
 from importlib.resources import as_file, files
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 from safetensors import safe_open
 
+from core.tables.treatments import treatment_json
 from service.datasets.outputs import output_names
 from service.tracking.model.gradfleet_pyfunc import DESCRIPTION, WEIGHTS, description_sha256
 from workers.data.dataset import DatasetInfo
+from workers.job.preparation import treatments_of
 from workers.job.spec import JobSpec
 from workers.job.task import task_of
 from workers.record.checkpoint import BEST, MODEL, verify
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core import Task
+    from core.tables.treatments import Treatment
 
 LOADER = "gradfleet_pyfunc"
 CODE, DATA = "code.zip", "data"
@@ -49,30 +53,23 @@ def model_files(
     checkpoint is damaged or belongs to another job.
     """
     header = verify(checkpoint, job, computation)
-    weights = MODEL if header["best"] is None else BEST
+    data = trained_model(checkpoint, header, dataset)
     spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
     shapes = spec.model.graph().shapes()
     (_, *shape), outputs = shapes["features"], shapes["scores"][1]
-    task = task_of(spec.loss, info, outputs)
-    description = {
-        "format": 1,
-        "job": job,
-        "step": header["step"] if header["best"] is None else header["best"]["step"],
-        "inputs": shape,
-        "task": task,
-        "classes": list(info.classes),
-        "targets": [] if info.classes else list(output_names(dataset)),
-        **{part: layers for part, layers in header["spec"]["model"].items() if part in {"layers", "heads"}},
-        "weights_sha256": header["files"][weights],
-    }
-    description["sha256"] = description_sha256(description)
-    example = _example(checkpoint / weights, shape, info.dtype)
+    treatments, weights = treatments_of(spec.data, info.columns), checkpoint / _weights(header)
+    example: Any
+    if treatments:
+        example = _example_of_columns(weights, treatments)
+        form, served = {"type": "dataframe", "pandas_orient": "split"}, "dataframe_split"
+    else:
+        example = _example(weights, shape, info.dtype)
+        form, served = {"type": "ndarray"}, "inputs"
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     texts = {
-        "MLmodel": _yaml(_mlmodel(_outputs(task, outputs)) | identity),
-        f"{DATA}/{DESCRIPTION}": json.dumps(description, indent=2) + "\n",
+        "MLmodel": _yaml(_mlmodel(_outputs(task_of(spec.loss, info, outputs), outputs), form) | identity),
         "input_example.json": json.dumps(example),
-        "serving_input_example.json": json.dumps({"inputs": example}),
+        "serving_input_example.json": json.dumps({served: example}),
         "requirements.txt": "".join(f"{line}\n" for line in requirements),
         "python_env.yaml": _yaml({"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}),
         "conda.yaml": _yaml(
@@ -83,9 +80,40 @@ def model_files(
             }
         ),
     }
-    binaries: dict[str, bytes | Path] = {f"{DATA}/{WEIGHTS}": checkpoint / weights, CODE: _code()}
+    binaries = {f"{DATA}/{name}": content for name, content in data.items()} | {CODE: _code()}
     # MLmodel is last: without it, an upload that was interrupted is not a model.
     return binaries | {path: text.encode() for path, text in reversed(texts.items())}
+
+
+def trained_model(checkpoint: Path, header: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, bytes | Path]:
+    """Return the two files that the loader reads, by name: the model's description, and its weights.
+
+    header: that of the checkpoint; dataset: the job's snapshot of it.
+    """
+    weights = _weights(header)
+    spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
+    shapes = spec.model.graph().shapes()
+    (_, *shape), outputs = shapes["features"], shapes["scores"][1]
+    task = task_of(spec.loss, info, outputs)
+    description = {
+        "format": 1,
+        "job": header["job"],
+        "step": header["step"] if header["best"] is None else header["best"]["step"],
+        "inputs": shape,
+        "task": task,
+        "classes": list(info.classes),
+        "targets": [] if info.classes else list(output_names(dataset)),
+        **_columns(info, treatments_of(spec.data, info.columns), dataset),
+        **{part: layers for part, layers in header["spec"]["model"].items() if part in {"layers", "heads"}},
+        "weights_sha256": header["files"][weights],
+    }
+    description["sha256"] = description_sha256(description)
+    return {DESCRIPTION: (json.dumps(description, indent=2) + "\n").encode(), WEIGHTS: checkpoint / weights}
+
+
+def _weights(header: Mapping[str, Any]) -> str:
+    """Return the file of the kept parameters in the checkpoint with this header."""
+    return MODEL if header["best"] is None else BEST
 
 
 def _outputs(task: Task, outputs: int) -> list[dict[str, Any]]:
@@ -102,7 +130,15 @@ def _outputs(task: Task, outputs: int) -> list[dict[str, Any]]:
             return [label, scores]
 
 
-def _mlmodel(outputs: list[dict[str, Any]]) -> dict[str, Any]:
+def _columns(info: DatasetInfo, treatments: Sequence[Treatment], dataset: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the columns by which the model finds its values in a table, and how it prepares them."""
+    if not info.columns:
+        return {}
+    columns = {"columns": [column.to_json() for column in info.columns], "ignored": dataset.get("ignored", [])}
+    return columns | ({"treatments": list(map(treatment_json, treatments))} if treatments else {})
+
+
+def _mlmodel(outputs: list[dict[str, Any]], example: dict[str, str]) -> dict[str, Any]:
     # With inputs in the signature, MLflow would accept one type of number only: not the float64 that pandas reads from
     # a file. The loader takes every type, and checks the shape itself.
     return {
@@ -119,7 +155,7 @@ def _mlmodel(outputs: list[dict[str, Any]]) -> dict[str, Any]:
         "saved_input_example_info": {
             "artifact_path": "input_example.json",
             "serving_input_path": "serving_input_example.json",
-            "type": "ndarray",
+            **example,
         },
         "signature": {"inputs": None, "outputs": json.dumps(outputs), "params": None},
     }
@@ -136,6 +172,24 @@ def _example(weights: Path, shape: Sequence[int], dtype: str) -> list[Any]:
             mean = tensors.get_tensor("inputs.mean").reshape(shape)
             return [(mean.round().clip(0, 255).astype(dtype) if dtype == "uint8" else mean).tolist()]
     return [np.zeros(shape).tolist()]
+
+
+def _example_of_columns(weights: Path, treatments: tuple[Treatment, ...]) -> dict[str, list[Any]]:
+    """Return an example row without real data: what missing numbers are imputed with, and the first categories."""
+    with safe_open(weights, framework="numpy") as tensors:
+        fill = iter(tensors.get_tensor("inputs.fill").tolist())
+    row: dict[str, Any] = {}
+    for treatment in treatments:
+        column = treatment.column
+        if column.kind == "category":
+            row[column.name] = next(iter(column.categories), None)
+            continue
+        numbers = list(islice(fill, column.width))
+        if column.source is not None:
+            row[column.source] = "2000-01-01"
+        else:
+            row[column.name] = numbers if column.width > 1 else numbers[0]
+    return {"columns": list(row), "data": [list(row.values())]}
 
 
 def _code() -> bytes:

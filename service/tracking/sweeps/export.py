@@ -70,7 +70,9 @@ class SweepExport:
         if self._pictures.are_being_drawn(sweep_id):
             return False  # exported later, and others first
         with self._database.reading() as session:
-            sweep = session.get_one(Sweep, sweep_id)
+            sweep = session.get(Sweep, sweep_id)
+            if sweep is None:
+                return False  # just deleted
             jobs, bests = jobs_of(session, sweep_id), best_values(session, sweep_id)
             states = states_of(session, [sweep_id])[sweep_id]
             comparison = compare(sweep, jobs, bests, mlflow_link=self._mlflow_link)
@@ -78,8 +80,10 @@ class SweepExport:
             return False
         # If all members were deleted before they were exported, there is nothing to show.
         if jobs or sweep.mlflow_run_id is not None:
-            run_id = ensure_sweep_run(self._database, self._api, sweep_id).run_id
-            run = self._api.get_run(run_id)
+            record = ensure_sweep_run(self._database, self._api, sweep_id)
+            if record is None:
+                return False
+            run = self._api.get_run(record.run_id)
             ended_ms = milliseconds(max((job.finished_at or job.created_at for job in jobs), default=sweep.created_at))
             note = last_note(sweep, run.experiment_id, states, comparison)
             self._try(sweep, run, "note", lambda: self._api.set_tags(run.run_id, [(NOTE, note), TABLES_TAG]))
@@ -95,8 +99,10 @@ class SweepExport:
     def record_rejection(self, sweep_id: str, error: RejectedError) -> None:
         """Record in the sweep that MLflow rejected it as a whole."""
         with self._database.reading() as session:
-            run_id = session.get_one(Sweep, sweep_id).mlflow_run_id
-        problem = self._recovery.problem(run_id, error)
+            sweep = session.get(Sweep, sweep_id)
+        if sweep is None:
+            return
+        problem = self._recovery.problem(sweep.mlflow_run_id, error)
         logger.error("sweep %s: %s", sweep_id, problem)
         with self._database.writing() as session:
             session.execute(update(Sweep).where(Sweep.id == sweep_id).values(mlflow_problem=problem))

@@ -37,13 +37,16 @@ class SweepRun(NamedTuple):
     experiment_id: str
 
 
-def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> SweepRun:
+def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> SweepRun | None:
     """Return the run of a sweep: an existing one, if the answer to an earlier call was lost, or a new one.
 
-    Raises UnavailableError, and RejectedError if retrying is of no use.
+    Returns None if the sweep has been deleted in the meantime. Raises UnavailableError, and RejectedError if retrying
+    is of no use.
     """
     with database.reading() as session:
-        sweep = session.get_one(Sweep, sweep_id)
+        sweep = session.get(Sweep, sweep_id)
+        if sweep is None:
+            return None
         if sweep.mlflow_run_id is not None and sweep.mlflow_experiment_id is not None:
             return SweepRun(sweep.mlflow_run_id, sweep.mlflow_experiment_id)
         members = session.scalars(select(Job.overrides).where(Job.sweep_id == sweep_id).order_by(Job.id)).all()
@@ -72,7 +75,10 @@ def ensure_sweep_run(database: Transactions, api: MlflowApi, sweep_id: str) -> S
     # At the end, since it marks all steps as done.
     with database.writing() as session:
         values = {"mlflow_run_id": run_id, "mlflow_experiment_id": run.experiment_id}
-        session.execute(update(Sweep).where(Sweep.id == sweep_id).values(values))
+        there = session.execute(update(Sweep).where(Sweep.id == sweep_id).values(values).returning(Sweep.id)).scalar()
+    if there is None:
+        api.delete_run(run_id)
+        return None
     return SweepRun(run_id, run.experiment_id)
 
 

@@ -22,8 +22,10 @@ from core import (
     Scale,
     Sigmoid,
     SoftmaxCrossEntropy,
+    from_spec,
 )
 from core.gradcheck.check import check_graph
+from core.gradcheck.kinks import kink_problems
 from core.gradcheck.model import check_model
 from core.gradcheck.report import Outcome
 from core.graph.classifier import build_classifier, with_loss
@@ -352,3 +354,46 @@ def test_numbers_that_are_too_large_for_float32_are_not_called_wrong(exponent, s
     assert report.outcome is not Outcome.WRONG, report
     if exponent < -8:
         assert "0_power by itself, 130 rows: values or gradients are too large for float32" in report.unchecked
+
+
+def kinks_of(spec, *shapes, integer=False):
+    """What is wrong at the kinks and ties of a node, and what is not checked."""
+    kind = "loss" if len(shapes) > 1 else "layer"
+    graph = Graph()
+    names = [f"x{position}" for position in range(len(shapes))]
+    for name, shape in zip(names, shapes, strict=True):
+        graph.input(name, (BATCH, *shape), integer=integer and name == "x1")
+    graph.add("y", from_spec(kind, spec), *names)
+    return kink_problems(graph, "y", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("margin", [[1, 2], [1, 0, 1, 2], 1, 0], ids=str)
+def test_the_margin_of_a_crop_is_no_kink(margin):
+    assert kinks_of({"type": "crop", "margin": margin}, (6, 6, 2)) == ([], [])
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.002, 0.001, 1e-6, 0.0])
+def test_steps_from_a_kink_do_not_cross_the_next_one(threshold):
+    assert kinks_of({"type": "softshrink", "threshold": threshold}, (8,)) == ([], [])
+
+
+@pytest.mark.parametrize("margin", [1.0, 0.01, 0.005, 0.001, 1e-6])
+def test_ties_of_a_small_margin(margin):
+    assert kinks_of({"type": "hinge", "margin": margin}, (4,), (), integer=True) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "huber", "delta": 1e5},
+        {"type": "huber", "delta": 1e12},
+        {"type": "smooth_l1", "beta": 1e6},
+        {"type": "hinge", "margin": 1e12},
+    ],
+    ids=str,
+)
+def test_kinks_whose_differences_are_rounded_too_much_cannot_be_checked(spec):
+    labels = spec["type"] == "hinge"
+    wrong, unchecked = kinks_of(spec, (3,), () if labels else (3,), integer=labels)
+    assert not wrong
+    assert unchecked[0] == "the gradient of x0 at a kink or tie, since rounding errors are too large"

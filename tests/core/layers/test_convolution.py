@@ -22,7 +22,7 @@ from core import (
     Program,
 )
 from core.initializers.base import fan_in, fan_out
-from core.kernels import im2row
+from core.kernels import im2row, lines
 
 FEW = settings(max_examples=60, deadline=None)
 
@@ -43,9 +43,12 @@ def passes(layer, x, upstream_of):
 
 
 def passes_in_blocks(block, *arguments):
-    """Return the same with blocks of this size."""
+    """Return the same with blocks of this size; small images are wide, and have many windows, from 4 and 20 on."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(im2row, "BLOCK", block)
+        for kernels in (im2row, lines):
+            patch.setattr(kernels, "BLOCK", block)
+        patch.setattr(lines, "WIDE", 4)
+        patch.setattr(lines, "MANY", 20)
         return passes(*arguments)
 
 
@@ -96,7 +99,7 @@ def test_convolution_is_the_sum_over_windows(image, kernel, step, padding, group
     padded = np.pad(x, ((0, 0), *around, (0, 0)))
     room = [padded.shape[axis] - extent[axis - 1] for axis in (1, 2)]
     if min(room) < 0:
-        with pytest.raises(GraphError, match=r"conv2d has windows of \d+ in (height|width), but the image has"):
+        with pytest.raises(GraphError, match=r"conv2d has windows of \d+ in (height|width).*, but the image has"):
             passes(layer, x, normal(seed))
         return
     output, x_gradient, parameters, gradients, upstream = passes_in_blocks(block, layer, x, normal(seed))
@@ -227,7 +230,9 @@ def test_convolution_of_sequences_is_the_sum_over_windows(sequence, kernel, stri
         around = (0, 0) if padding == "valid" else (padding, padding)
     padded = np.pad(x, ((0, 0), around, (0, 0)))
     if extent > padded.shape[1]:
-        with pytest.raises(GraphError, match=r"conv1d reads sequences as images of height 1, and conv2d has windows"):
+        with pytest.raises(
+            GraphError, match=rf"conv1d has windows of {extent} in length.*, but the sequence has {sequence[1]}"
+        ):
             passes(layer, x, normal(seed))
         return
     output, x_gradient, parameters, gradients, upstream = passes(layer, x, normal(seed))
@@ -263,7 +268,9 @@ def test_pooling_of_sequences_reduces_windows(sequence, kernel, stride, padding,
     options = {"kernel": kernel, "stride": stride, "padding": padding, "ceil": ceil}
     if not padding < kernel <= sequence[1] + 2 * padding:
         for kind in (MaxPool1d, AveragePool1d):
-            with pytest.raises(GraphError, match=rf"{kind.type} reads sequences as images of height 1, and .*pool2d"):
+            with pytest.raises(
+                GraphError, match=rf"{kind.type}(.padding must be smaller| has windows of {kernel} in length)"
+            ):
                 passes(kind(**options), x, normal(seed))
         return
     windows = pooled_windows(sequence[1], kernel, stride or kernel, padding, ceil)
@@ -288,23 +295,40 @@ def test_pooling_of_sequences_reduces_windows(sequence, kernel, stride, padding,
     [
         (Conv2d(filters=4, kernel=3), (5, 6), r"conv2d needs an input of shape \(batch, height, width, channels\)"),
         (Conv2d(filters=4, kernel=3), (2, 5, 3), "windows of 3 in height, but the image has 2"),
-        (Conv2d(filters=4, kernel=5, padding=1), (5, 2, 3), "windows of 5 in width, .* has 2 and 2 with the padding"),
-        (Conv2d(filters=4, kernel=1, groups=2), (5, 5, 3), "channels that 2 groups divide, not 3"),
-        (Conv2d(filters=3, kernel=1, groups=2), (5, 5, 4), "filters that 2 groups divide, not 3"),
+        (
+            Conv2d(filters=4, kernel=3, dilation=4),
+            (8, 9, 3),
+            "windows of 9 in height, 3 with the dilation 4, but the im",
+        ),
+        (Conv2d(filters=4, kernel=5, padding=1), (5, 2, 3), "windows of 5 in width, .* has 2, 4 with the padding"),
+        (
+            Conv2d(filters=4, kernel=1, groups=2),
+            (5, 5, 3),
+            "conv2d.groups must divide the number of channels, 3, but is 2",
+        ),
+        (Conv2d(filters=3, kernel=1, groups=2), (5, 5, 4), "conv2d.groups must divide the number of filters, 3"),
         (Conv2d(filters=3, kernel=(1, 2, 3)), (5, 5, 4), "conv2d.kernel must be one number, or one for the height"),
         (
             Conv1d(filters=4, kernel=3),
             (5, 6, 2),
             r"conv1d needs an input of shape \(batch, length, channels\), not \(1,",
         ),
-        (Conv1d(filters=4, kernel=1, groups=2), (5, 3), "conv1d .* channels that 2 groups divide, not 3"),
+        (Conv1d(filters=4, kernel=1, groups=2), (5, 3), "conv1d.groups must divide the number of channels, 3"),
         (
             Conv2dTranspose(filters=4, kernel=3),
             (5, 6),
             r"conv2d_transpose needs an input of shape \(batch, height, width,",
         ),
-        (Conv2dTranspose(filters=4, kernel=1, groups=2), (5, 5, 3), "conv2d_transpose .* 2 groups divide, not 3"),
-        (Conv2dTranspose(filters=3, kernel=1, groups=2), (5, 5, 4), "conv2d_transpose needs filters that 2 groups"),
+        (
+            Conv2dTranspose(filters=4, kernel=1, groups=2),
+            (5, 5, 3),
+            "conv2d_transpose.groups must divide the number of channels, 3",
+        ),
+        (
+            Conv2dTranspose(filters=3, kernel=1, groups=2),
+            (5, 5, 4),
+            "conv2d_transpose.groups must divide the number of filters, 3",
+        ),
         (Conv2dTranspose(filters=3, kernel=(1, 2, 3)), (5, 5, 4), "conv2d_transpose.kernel must be one number"),
         (MaxPool2d(kernel=2, padding=2), (5, 5, 4), "padding must be smaller than a window of 2, not 2"),
     ],

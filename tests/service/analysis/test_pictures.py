@@ -12,16 +12,17 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from sklearn import metrics
 
-from core import Concat, Entry, Flatten, Linear, Model, ReLU, build_classifier, initialize
+from core import Linear
 from service.analysis.curves import draw_learning_curves
+from service.analysis.first_layer import draw_first_layer
 from service.analysis.measures import calibration
 from service.analysis.pictures import Subject, draw_pictures
 from service.analysis.predicted.certainty import draw_margins_and_confidence
 from service.analysis.predicted.confusion import draw_confusion_matrix, most_confused
 from service.analysis.predictions import Predictions
 from service.analysis.style import BLUE, png
-from service.analysis.templates import draw_weight_templates, image_shape
 from service.visible_text import visible
+from tests.service.fixtures.models import model_of
 from tests.workers.fixtures.helpers import assignment, blobs, completed, job, last_checkpoint
 from workers.record.history_files import read_history
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def predictions(scores: Any, labels: Any, classes: int | None = None) -> Predictions:
@@ -92,7 +92,7 @@ def test_no_text_is_cut_off(length: int) -> None:
     figures = [
         draw_confusion_matrix(name, found),
         draw_margins_and_confidence(name, {"loss": {"type": "softmax"}}, found),
-        draw_weight_templates(name, model_of([Linear(7)], 64), found.names),
+        draw_first_layer(name, model_of([Linear(7)], 64), found.names),
     ]
     for figure in figures:
         assert figure is not None
@@ -120,83 +120,6 @@ def test_content_of_the_certainty_figure() -> None:
     points = third.lines[0].get_xydata()
     assert points.tolist() == np.stack([bins.confidence, bins.accuracy], axis=1)[bins.counts > 0].tolist()
     assert f"{bins.error:.4f}" in third.get_title(loc="left")
-
-
-def model_of(layers: list[Any], inputs: int | tuple[int, ...]) -> Model:
-    model = Model(build_classifier(layers, inputs))
-    model.parameters[:] = initialize(model.layout, 1)
-    return model
-
-
-def tiles(figure: Figure, side: int) -> np.ndarray[Any, Any]:
-    """The pixels of a figure with one row of tiles."""
-    mosaic = np.ma.getdata(figure.axes[0].images[0].get_array())
-    return mosaic[-side:]
-
-
-@pytest.mark.parametrize(
-    ("features", "known", "shape"),
-    [
-        (64, None, (8, 8, 1)),
-        (784, None, (28, 28, 1)),
-        (3072, None, None),
-        (4, None, None),
-        (65, None, None),
-        (3072, (32, 32, 3), (32, 32, 3)),
-        (70, (7, 10), (7, 10, 1)),
-        (70, (7, 10, 1), (7, 10, 1)),
-        (64, (4, 16), None),
-        (64, (8, 4, 2), None),
-        (64, (64,), None),
-    ],
-)
-def test_image_shape(features: int, known: tuple[int, ...] | None, shape: tuple[int, ...] | None) -> None:
-    assert image_shape(features, known) == shape
-
-
-def test_the_templates_are_the_columns_of_the_weights() -> None:
-    model = model_of([Linear(3)], 64)
-    figure = draw_weight_templates("a job", model, ("ant", "$bee$", "cat"))
-    assert figure is not None
-    assert texts(figure.axes[0]) == ["ant", r"\$bee\$", "cat"]
-    weights = model.tensors["scores.weight"]
-    for unit, left in enumerate((0, 9, 18)):
-        assert np.array_equal(tiles(figure, 8)[:, left : left + 8], weights[:, unit].reshape(8, 8))
-    low, high = figure.axes[0].images[0].get_clim()
-    assert (low, high) == pytest.approx((-np.abs(weights).max(), np.abs(weights).max()))
-
-
-def test_templates_of_colour_images() -> None:
-    model = model_of([Linear(2)], 105)
-    figure = draw_weight_templates("a job", model, ("a", "b"), (5, 7, 3))
-    assert figure is not None
-    weights = model.tensors["scores.weight"]
-    pixels = weights[:, 1].reshape(5, 7, 3) / np.abs(weights).max() / 2 + 0.5
-    assert np.allclose(tiles(figure, 5)[:, 8:15], pixels)
-
-
-def test_templates_show_the_hidden_units_with_the_largest_weights() -> None:
-    model = model_of([Linear(50), ReLU(), Linear(3)], 64)
-    weights = model.tensors["0_linear.weight"]
-    weights[:, :10] *= 1e-3
-    figure = draw_weight_templates("a job", model, ("a", "b", "c"))
-    assert figure is not None
-    assert texts(figure.axes[0]) == [f"unit {unit}" for unit in range(10, 50)]
-
-
-def test_templates_of_a_model_that_reads_images() -> None:
-    shaped = model_of([Flatten(), Linear(3)], (9, 8, 1))
-    figure = draw_weight_templates("a job", shaped, ("a", "b", "c"))
-    assert figure is not None
-    weights = shaped.tensors["scores.weight"]
-    assert np.array_equal(tiles(figure, 9)[:, 9:17], weights[:, 1].reshape(9, 8))
-    branches = [Flatten(), Entry(Flatten(), "other", ("features",)), Entry(Concat(), None, ("0_flatten", "other"))]
-    assert draw_weight_templates("a job", model_of([*branches, Linear(3)], (8, 9, 1)), ("a", "b", "c")) is None
-
-
-def test_no_templates_without_image_features_or_a_first_linear_layer() -> None:
-    assert draw_weight_templates("a job", model_of([Linear(3)], 63), ("a", "b", "c")) is None
-    assert draw_weight_templates("a job", model_of([ReLU(), Linear(3)], 64), ("a", "b", "c")) is None
 
 
 def subject_of(directory: Path, **changes: Any) -> Subject:
@@ -243,7 +166,7 @@ def test_a_short_job_shows_each_batch(tmp_path: Path) -> None:
     assert png(figure)
 
 
-PNGS = {"learning_curves.png", "weight_templates.png", "confusion_matrix.png", "margins_and_confidence.png"}
+PNGS = {"learning_curves.png", "first_layer.png", "confusion_matrix.png", "margins_and_confidence.png"}
 
 
 def test_all_pictures_of_a_job(tmp_path: Path) -> None:
@@ -282,7 +205,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_affect_others(tmp_path: Path) -
 
     gone = replace(subject, dataset=replace(subject.dataset, path=str(tmp_path / "gone.arrow")))
     pictures = draw_pictures(gone)
-    assert set(pictures.files) == {"weight_templates.png", "graph.svg"}
+    assert set(pictures.files) == {"first_layer.png", "graph.svg"}
     assert pictures.failures["predictions"].startswith("DatasetError: the dataset's file is gone")
 
     weights = last_checkpoint(subject.directory) / "best.safetensors"
@@ -310,7 +233,7 @@ def test_names_do_not_break_a_picture(name: str) -> None:
     figures = [
         confusion,
         draw_margins_and_confidence(name, {"loss": {"type": "softmax"}}, found),
-        draw_weight_templates(name, model_of([Linear(len(HOSTILE))], 64), found.names),
+        draw_first_layer(name, model_of([Linear(len(HOSTILE))], 64), found.names),
     ]
     for figure in figures:
         assert figure is not None

@@ -31,7 +31,9 @@ COMMANDS = (
     ("sweep", "FILE", "--watch"),
     ("sweeps",),
     ("compare", "sweep_1"),
+    ("download", "job_1"),
     ("datasets", "list"),
+    ("datasets", "examples"),
     ("datasets", "show", "d"),
     ("datasets", "add", "d", "FILE", "--upload"),
 )

@@ -69,7 +69,7 @@ def test_submit_and_show(url: str, tmp_path: Path, suffix: str) -> None:
     [
         ("a.json", '{"name": }', "line 1, column 10"),
         ("a.yaml", "name: [1", "line 1"),
-        ("a.yaml", "- a", "contains a list, not a spec"),
+        ("a.yaml", "- a", "contains a list, not an object with fields"),
         ("a.yaml", "!!python/object/apply:os.system [ls]", "tags such as"),
         ("absent.yaml", None, "cannot be read: No such file"),
     ],

@@ -10,6 +10,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from service.cli.demo.digits import mislabel, write_digits
+from service.datasets.preparation.preparation import Selection
+from tests.fixtures.prepared import prepared
 from workers.data.splitting import split
 
 if TYPE_CHECKING:
@@ -49,6 +51,15 @@ def test_a_share_larger_than_the_training_rows_is_rejected() -> None:
 
 def test_content_of_the_file(tmp_path: Path) -> None:
     path = write_digits(tmp_path / "digits.parquet", mislabelled=0.05, validation=0.2, seeds=SEEDS)
-    table = pq.read_table(path).to_pydict()
-    assert np.array_equal(np.array(table["pixels"]), load_digits().data)
-    assert table["label"] == mislabel(LABELS, 0.05, validation=0.2, seeds=SEEDS).tolist()
+    table = pq.read_table(path)
+    assert np.array_equal(table["pixels"].combine_chunks().to_numpy_ndarray()[..., 0], load_digits().images)
+    assert table["label"].to_pylist() == mislabel(LABELS, 0.05, validation=0.2, seeds=SEEDS).tolist()
+
+
+@pytest.mark.parametrize("shape", [None, (8, 8), (8, 8, 1)])
+def test_the_digits_are_images_whether_or_not_a_registration_says_so(
+    tmp_path: Path, shape: tuple[int, ...] | None
+) -> None:
+    path = write_digits(tmp_path / "digits.parquet", validation=0.2, seeds=SEEDS)
+    info = prepared([path], tmp_path / "datasets", Selection(label="label", shape=shape)).info
+    assert (info.shape, info.dtype) == ((8, 8, 1), "uint8")

@@ -108,6 +108,14 @@ def dataset(text: str) -> dict[str, Any]:
     }
 
 
+def artifacts(text: str) -> dict[str, Any]:
+    return {"data": [], "missing": [{"kind": text, "path": path, "reason": text} for path in (text, None)]}
+
+
+def example(text: str) -> dict[str, Any]:
+    return {"name": text, "description": text, "rows": 2, "features": 1, "classes": [text], "shape": None}
+
+
 def preview(text: str) -> dict[str, Any]:
     layers = [{"name": text, "type": text, "shape": ["batch", text], "parameters": 3}]
     numbers = (
@@ -130,12 +138,14 @@ ANSWERS: dict[str, Callable[[str], Canned]] = {
     ".* /v1/jobs/.*/metrics": lambda _: Canned(200, b"step,name,value\n1,loss,0.5\n", "text/csv"),
     ".* /v1/jobs/.*/certificate": lambda text: canned_json({"root": text, "job": {"name": text}}),
     ".* /v1/certificates/verify": lambda text: canned_json(job(text)),
+    ".* /v1/jobs/.*/artifacts": lambda text: canned_json(artifacts(text)),
     ".* /v1/jobs/failed": lambda text: canned_json(job(text, "failed")),
     ".* /v1/jobs.*": lambda text: canned_json(job(text)),
     "GET /v1/sweeps": lambda text: canned_json({"data": [sweep(text)], "has_more": False}),
     ".* /v1/sweeps/.*/comparison": lambda text: canned_json(comparison(text)),
     ".* /v1/sweeps.*": lambda text: canned_json(sweep(text)),
     "GET /v1/datasets": lambda text: canned_json({"data": [dataset(text)]}),
+    "GET /v1/examples": lambda text: canned_json({"data": [example(text)]}),
     ".*/preview": lambda text: canned_json({"rows": [{"features": [1.0], "label": text, "targets": []}]}),
     ".*": lambda text: canned_json(dataset(text)),
 }
@@ -162,6 +172,8 @@ COMMANDS = (
     ("resume", "job_1"),
     ("resize", "job_1", "--workers", "2"),
     ("delete", "job_1"),
+    ("delete", "sweep_1"),
+    ("download", "job_1"),
     ("certificate", "job_1"),
     ("verify", "FILE"),
     ("submit", "FILE"),
@@ -173,6 +185,9 @@ COMMANDS = (
     ("compare", "sweep_1"),
     ("datasets", "list"),
     ("datasets", "show", "d"),
+    ("datasets", "delete", "d"),
+    ("datasets", "examples"),
+    ("datasets", "examples", "digits"),
     ("datasets", "add", "d", "FILE"),
     ("datasets", "add", "d", "FILE", "--upload"),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import random
 import struct
 import sys
@@ -20,11 +21,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather as pf
+import pyarrow.orc as po
 import pyarrow.parquet as pq
 
 from service.datasets.preparation.preparation import Selection
 from service.datasets.tasks.prepare import run
 from service.datasets.tasks.serving import answer_of, limit
+from tests.service.datasets.workbooks import workbook
 
 INTERESTING = [b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0" * 8, b"\xff" * 8, b"("]
 
@@ -56,6 +59,16 @@ def feather() -> bytes:
 def csv() -> bytes:
     lines = [f'{row / 2},"{row}",{"xyz"[row % 3]}' for row in range(60)]
     return "\n".join(["a,b,label", *lines]).encode()
+
+
+def json_records() -> bytes:
+    return json.dumps([{"a": row / 2, "b": f"{row}", "label": "xyz"[row % 3]} for row in range(60)]).encode()
+
+
+def orc() -> bytes:
+    file = io.BytesIO()
+    po.write_table(pa.table({"a": [row / 2 for row in range(60)], "label": [row % 3 for row in range(60)]}), file)
+    return file.getvalue()
 
 
 def npy() -> bytes:
@@ -112,6 +125,9 @@ KINDS: dict[str, Callable[[Mutation], bytes]] = {
     "b.zip": lambda mutated: mutated(zipped({"t.csv": csv()}, zipfile.ZIP_BZIP2)),
     "t.tar": lambda mutated: mutated(tarred({"t.csv": csv()})),
     "i.tar.gz": lambda mutated: gzip.compress(tarred(images(mutated))),
+    "t.json": lambda mutated: mutated(json_records()),
+    "t.orc": lambda mutated: mutated(orc()),
+    "t.xlsx": lambda mutated: mutated(workbook([["a", "label"], *[[row / 2, "xyz"[row % 3]] for row in range(60)]])),
     "c.tar.gz": lambda mutated: gzip.compress(tarred({"data_batch_1.bin": mutated(bytes(3073 * 4))})),
 }
 

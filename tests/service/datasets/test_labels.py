@@ -80,10 +80,10 @@ def test_arrays_of_labels(tmp_path: Path, labels: Any, classes: list[str]) -> No
     ("column", "words"),
     [
         (pa.array([[0], [1], [0, 1], [0], [1], [0]]), "labels are integers, booleans or text"),
-        (pa.array([[0], [1], None, [0], [1], [0]]), "row 2 has no label"),
-        (pa.array([[0], [1], [None], [0], [1], [0]]), "row 2 has no label"),
-        (dictionary([2, 1, 0, 2, 2, 1], [None, "a", "b"]), "row 2 has no label"),
-        (dictionary(pa.array([0, 1, None, 0, 1, 0]), ["a", "b"]), "row 2 has no label"),
+        (pa.array([[0], [1], None, [0], [1], [0]]), "row 3 has no label"),
+        (pa.array([[0], [1], [None], [0], [1], [0]]), "row 3 has no label"),
+        (dictionary([2, 1, 0, 2, 2, 1], [None, "a", "b"]), "row 3 has no label"),
+        (dictionary(pa.array([0, 1, None, 0, 1, 0]), ["a", "b"]), "row 3 has no label"),
         (dictionary([0, 1, 0, 0, 1, 0], pa.array([0.5, 1.5])), "labels are integers, booleans or text"),
     ],
 )

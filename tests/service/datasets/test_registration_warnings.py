@@ -82,9 +82,8 @@ def test_text_is_no_target(tmp_path: Path, form: str) -> None:
     texts = {"kind": ["a", "b"] * (ROWS // 2)}
     with pytest.raises(DatasetError, match=r"column 'kind'.*A column of classes is named in `label` \(--label\)"):
         of_table(tmp_path, form, texts, targets=["kind"])
-    with pytest.raises(DatasetError, match="column 'kind'") as caught:
-        of_table(tmp_path, form, texts | {"y": NOISE}, targets=["y"])
-    assert "--label" not in str(caught.value)  # it is a feature here
+    found = of_table(tmp_path, form, texts | {"y": NOISE}, targets=["y"]).info  # it is a feature here
+    assert [column.categories for column in found.columns] == [(), ("a", "b")]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -128,11 +127,11 @@ def test_the_command_line_shows_warnings_and_names_the_file(url: str, tmp_path: 
     pc.write_csv(table, tmp_path / "years.csv")
     add = ("datasets", "add", "years", str(tmp_path / "years.csv"), "--upload", "--feature", "f")
     added = run(url, *add, "--label", "year")
-    assert added.stdout == "years: 400 rows, 1 feature, 90 classes\n"
+    assert added.stdout.startswith("years: 400 rows, 1 feature, 90 classes\n")
     assert added.stderr.startswith("warning: label: column 'year' has 90 classes, '1922' to '2011', in 400 rows")
     assert run(url, *add, "--label", "year").stderr == added.stderr
     assert "warning: label: column 'year'" in run(url, "datasets", "show", "years").stderr
     wrong = run(url, *add, "--label", "price").stderr
     assert wrong.startswith("gradfleet: years.csv: has no label column 'price'")
     text = run(url, *add, "--target", "kind").stderr
-    assert text.startswith("gradfleet: years.csv cannot be read as CSV: column 'kind' in line 2 has 'a', ")
+    assert text.startswith("gradfleet: years.csv: column 'kind' in line 2 has 'a', which is not a number")

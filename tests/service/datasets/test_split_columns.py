@@ -29,7 +29,7 @@ PARTS = ["train", "test", "train", "train", "extra", "test"]
 
 
 def frame(parts: Any = PARTS) -> pd.DataFrame:
-    return pd.DataFrame({"a": np.arange(6) * 0.5, "part": parts, "b": range(6), "label": list("xyxyxy")})
+    return pd.DataFrame({"a": np.arange(6) * 0.5, "part": parts, "b": range(5, 11), "label": list("xyxyxy")})
 
 
 def prepare_frame(tmp_path: Path, parts: Any = PARTS, name: str = "t.parquet", **selection: Any) -> Prepared:
@@ -46,7 +46,7 @@ def test_a_split_column_is_stored_and_is_not_a_feature(tmp_path: Path, monkeypat
     assert codes.dtype == np.uint8
     assert [list(info.splits)[code] for code in codes] == PARTS
     features, labels = open_dataset(info)
-    assert features.tolist() == [[row * 0.5, row] for row in range(6)]
+    assert features.tolist() == [[row * 0.5, row + 5] for row in range(6)]
     assert labels.tolist() == [0, 1] * 3
     assert prepare_frame(tmp_path, features=["*"]).info == info
     assert prepare_frame(tmp_path, name="t.csv").info == info
@@ -84,12 +84,12 @@ def test_the_digest_depends_on_the_splits(tmp_path: Path) -> None:
 
 def test_a_dataset_with_targets_can_have_splits(tmp_path: Path) -> None:
     info = prepare_frame(tmp_path, features=["a"], targets=["b"], label=None).info
-    assert open_dataset(info)[1].tolist() == [[row] for row in range(6)]
+    assert open_dataset(info)[1].tolist() == [[row + 5] for row in range(6)]
     assert info.splits == {"extra": 1, "test": 2, "train": 3}
 
 
 REJECTED: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
-    "a null": ([*PARTS[:4], None, "test"], {}, ("t.parquet", "'part' in row 4", "no split")),
+    "a null": ([*PARTS[:4], None, "test"], {}, ("t.parquet", "'part' in row 5", "no split")),
     "fractions": (np.arange(6) * 0.5, {}, ("'part'", "double", "integers, booleans or text")),
     "missing column": (PARTS, {"split": "fold"}, ("'fold'", "a, part, b, label")),
     "the label": (PARTS, {"split": "label"}, ("'label'", "predicted")),

@@ -29,8 +29,9 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("digits")]  # se
 
 GENERATOR = "openapi-python-client==0.29.1"
 UV = Path(sys.executable).with_name("uv")
-# The one response that is a picture.
-CONFIG = "content_type_overrides: {image/png: application/octet-stream}\npost_hooks: []\n"
+# One response is a picture, and one a zip archive.
+OVERRIDES = "{image/png: application/octet-stream, application/zip: application/octet-stream}"
+CONFIG = f"content_type_overrides: {OVERRIDES}\npost_hooks: []\n"
 
 POST = """
 import json, sys

@@ -114,7 +114,7 @@ def test_a_model_or_batch_that_is_too_large_is_rejected(api: httpx.Client, setti
     rejected = api.post("/v1/jobs", json=job)
     assert rejected.status_code == 422
     problems = {error["message"] for error in rejected.json()["errors"]}
-    assert f"has {parameters:,} parameters, more than the limit of {parameters - 1:,}" in problems
+    assert f"has {parameters:,} parameters, more than the limit of {parameters - 1:,}; 'scores' has most" in problems
     assert any("for a batch of 128 rows of 8 features, more than the limit of 4,096" in text for text in problems)
     assert any("'0_linear' takes most" in text for text in problems)
     assert {error["field"] for error in rejected.json()["errors"]} == {"model.layers"}

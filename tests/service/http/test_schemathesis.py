@@ -47,11 +47,11 @@ max-stream-events = 1
 
 # These reject some values that match the schema, which cannot express all rules: layers that do not fit each other or
 # the dataset, more CPUs than shards, a column that the file does not have, a certificate of data that are not here, a
-# metric that the members do not have.
+# metric that the members do not have, a seed of a sample without the sample.
 [[operations]]
 include-operation-id = [
   "submit_job", "validate_job", "change_job", "register_dataset", "upload_dataset", "submit_sweep",
-  "verify_certificate", "compare_members",
+  "verify_certificate", "verify_job", "compare_members",
 ]
 checks.positive_data_acceptance.enabled = false
 
@@ -126,6 +126,8 @@ def make_jobs(settings: Settings, database: Database) -> dict[str, list[str]]:
         api.post(f"/v1/jobs/{cancelled}/cancel").raise_for_status()
         api.post(f"/v1/jobs/{paused}/pause").raise_for_status()
         assert api.get(f"/v1/jobs/{queued}").json()["state"] == State.QUEUED
+        # A dataset that a job uses is not deleted.
+        api.post("/v1/jobs", json=hinge_job(**{"data.dataset": "images"})).raise_for_status()
         sweep = api.post("/v1/sweeps", json=LOSSES_SWEEP).raise_for_status().json()["id"]
     return {"jobs": jobs, "sweeps": [sweep]}
 

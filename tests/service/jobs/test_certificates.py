@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from service.jobs.certificates.comparison import differences, own_differences
-from service.jobs.certificates.document import Certificate, Results
+from service.jobs.certificates.document import Certificate, Results, root_of
 from tests.service.fixtures.support import hinge_job, run, wait_until
 from workers.record.events import Checkpointed, Ended, Progress, Series, Started
 from workers.record.milestones import milestone_steps
@@ -199,9 +199,57 @@ def test_one_changed_digit_is_named(certified: dict[str, Any]) -> None:
         named = [each.field for each in [*own_differences(certificate), *differences(certificate, results)]]
         # The root hash is over all fields but two, and the signature is of the root hash.
         also = {"root": {"signature"}, "signature": set()}.get(field, {"root"})
-        assert sorted(named) == sorted({field} | also), field
+        assert set(named) == {field} | also, field
     unchanged = Certificate.model_validate(certified)
     assert own_differences(unchanged) == differences(unchanged, results) == []
+
+
+def forged(certificate: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A changed certificate whose root hash and signature are right again, by another key."""
+    changed = {**certificate, **changes}
+    changed["root"] = root_of(changed)
+    key = Ed25519PrivateKey.generate()
+    signature = {
+        "public_key": key.public_key().public_bytes_raw().hex(),
+        "value": key.sign(changed["root"].encode()).hex(),
+    }
+    return {**changed, "signature": {"algorithm": "Ed25519", **signature}}
+
+
+def test_a_forgery_that_contradicts_itself_is_found_without_a_run(certified: dict[str, Any]) -> None:
+    """A sample compares neither the parameters at the end nor steps that the job does not have."""
+    late = {"step": STEPS + 1, "state_sha256": "0" * 64}
+    for field, changes in {
+        "params_sha256": {"params_sha256": "0" * 64},
+        "checkpoints.step": {"checkpoints": [*certified["checkpoints"], late]},
+    }.items():
+        certificate = Certificate.model_validate(forged(certified, **changes))
+        assert [each.field for each in own_differences(certificate)] == [field]
+    assert own_differences(Certificate.model_validate(forged(certified))) == []
+
+
+def test_a_forgery_that_no_job_has_is_refused(certified: dict[str, Any], api: httpx.Client) -> None:
+    rows = {"dataset": {**certified["dataset"], "rows": 301}}
+    resources = {"spec": {**certified["spec"], "resources": {"workers": 1}}}
+    for changes, field in [
+        (rows, "dataset.rows"),
+        (resources, "spec.resources"),
+        ({"format": True}, "format"),
+        ({"format": 1.0}, "format"),
+        ({"series": {"train/loss": {**certified["series"]["train/loss"], "points": 42.0}}}, "series.train/loss.points"),
+    ]:
+        answer = api.post("/v1/certificates/verify", json=forged(certified, **changes))
+        assert answer.status_code == 422, changes
+        assert answer.json()["errors"][0]["field"] == field
+
+
+def test_who_signed_is_said_only_of_a_valid_signature(certified: dict[str, Any], client: Client) -> None:
+    assert any("signed by this service" in note for note in client.verify(certified)["verification"]["notes"])
+    invalid = {**certified, "params_sha256": "0" * 64}
+    invalid["root"] = root_of(invalid)
+    verification = client.verify(invalid)["verification"]
+    assert "signature" in {each["field"] for each in verification["differences"]}
+    assert not any("signed by" in note for note in verification["notes"])
 
 
 def test_a_changed_milestone_is_named_with_its_interval(

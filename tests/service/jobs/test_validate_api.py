@@ -7,6 +7,7 @@ import pytest
 
 from service.stack.app import create_app
 from tests.service.fixtures.support import hinge_job, served
+from workers.job.computation import Computation
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -53,6 +54,22 @@ def test_validate_describes_the_job_and_creates_none(api: httpx.Client, notifica
     assert found["total_steps"] == job["progress"]["total_steps"]
 
 
+def test_memory_is_estimated_once(api: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.max_worker_bytes = 10**9
+    estimates: list[int] = []
+    largest_program = Computation.largest_program
+
+    def counted(*arguments: Any) -> Any:
+        estimates.append(1)
+        return largest_program(*arguments)
+
+    monkeypatch.setattr(Computation, "largest_program", counted)
+    for path in ("/v1/jobs/validate", "/v1/jobs"):
+        estimates.clear()
+        assert api.post(path, json=hinge_job()).is_success
+        assert len(estimates) == 1
+
+
 def test_a_model_of_images_names_the_shape_of_a_row(api: httpx.Client) -> None:
     layers = [{"type": "conv2d", "filters": 3, "kernel": [1, 2]}, {"type": "flatten"}, {"type": "linear", "units": 10}]
     body = hinge_job(**{"model.layers": layers, "model.inputs": [2, 4, 1]})
@@ -65,7 +82,7 @@ def test_a_model_of_images_names_the_shape_of_a_row(api: httpx.Client) -> None:
     without = {**body, "model": {"layers": layers}}
     (error,) = api.post("/v1/jobs", json=without).json()["errors"]
     assert error["field"] == "model.layers.0"
-    assert "Rows are images if model.inputs is their shape, [height, width, channels]" in error["message"]
+    assert "Set model.inputs to the shape of a row, such as [2, 4, 1]" in error["message"]
 
 
 def test_parameters_that_layers_share_are_counted_once(api: httpx.Client) -> None:
@@ -186,14 +203,3 @@ def test_errors_in_a_block_name_the_place(
     path = "model.layers" if field is None else f"model.layers.0.{field}".rstrip(".")
     assert error["field"] == path
     assert words in error["message"]
-
-
-def test_memory_that_is_limited_is_estimated_once(
-    api: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = api.post("/v1/jobs/validate", json=hinge_job()).json()["memory_per_worker_bytes"]
-    settings.max_worker_bytes = expected
-    monkeypatch.setattr("service.jobs.preview.memory_per_worker", lambda *_: pytest.fail("it is estimated again"))
-    found = api.post("/v1/jobs/validate", json=hinge_job())
-    assert found.status_code == 200, found.text
-    assert found.json()["memory_per_worker_bytes"] == expected

@@ -134,7 +134,7 @@ def test_datasets_are_ordered_by_name(database: Database) -> None:
     names = ["a", "B", "_", "á", "b", "-1", "0"]
     with database.writing() as session:
         for name in names:
-            row = {"path": "p", "digest": "0", "rows": 1, "features": 1, "classes": ["a"], "dtype": "float32"}
+            row = {"digest": "0", "rows": 1, "features": 1, "classes": ["a"], "dtype": "float32"}
             row |= {"targets": 0, "splits": {}, "format": "csv", "source": "s", "profile": {}}
             session.add(Dataset(name=name, version=1, **row))
     with database.reading() as session:

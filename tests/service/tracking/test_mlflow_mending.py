@@ -71,7 +71,7 @@ def test_the_run_of_a_job_deleted_during_its_export_is_ended(
     export_after_restart(database, settings)
     (run,) = mlflow.runs_of(job_id, record.experiment_id)
     assert run["info"]["status"] == "KILLED"
-    assert tags_of(run)["gradfleet.reason"] == "the job was deleted before its export was complete"
+    assert tags_of(run)["gradfleet.reason"] == "it was deleted in Gradfleet before its export was complete"
     assert len(mlflow.history(record.run_id, "train/loss_step")) == 5, "exported points are kept"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,6 @@ from tests.workers.fixtures.helpers import assignment, blobs, completed, job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from service.settings import Settings
     from service.store import Database
@@ -252,11 +252,13 @@ def test_a_trained_job_gets_all_pictures(
     )
     settings.job_dir(job_id).rmdir()
     completed(replace(given, job=job_id, directory=settings.job_dir(job_id)))
+    settings.dataset_dir.mkdir()
+    Path(given.dataset.path).rename(settings.dataset_file(given.dataset.digest))
     wait_until(lambda: exporter.step() > 0 and is_finished(database, job_id), "the export is complete", 60)
     assert set_aside(database) == []
     assert {path for path in api.uploads if path.startswith("pictures/")} == {
         "pictures/learning_curves.png",
-        "pictures/weight_templates.png",
+        "pictures/first_layer.png",
         "pictures/confusion_matrix.png",
         "pictures/margins_and_confidence.png",
     }

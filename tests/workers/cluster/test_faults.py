@@ -26,6 +26,7 @@ from tests.workers.fixtures.attempts import (
     workers_of,
 )
 from tests.workers.fixtures.helpers import blobs, job, points_of
+from tests.workers.fixtures.tabular import passengers
 from workers.cluster.attempt import Attempt, AttemptLostError, Supervisors
 from workers.record.events import Checkpointed, Ended, Noted, Restarted, Started
 
@@ -82,6 +83,18 @@ def test_killed_workers_change_no_bit(tmp_path: Path, whole: Undisturbed, superv
     before = history[: history.index(restarted)]
     assert second.step == of_kind(before, Checkpointed)[-1].step
     assert all(is_gone(process) for process in processes)
+
+
+def test_killed_workers_change_no_bit_of_a_job_on_a_prepared_table(tmp_path: Path, supervisor: str) -> None:
+    """Each group of workers gets the statistics of the training rows, which the supervisor computes."""
+    linear = {"data.dataset": "passengers", "model.layers": [{"type": "linear", "units": 2}]}
+    spec = job(**linear, **{"training.epochs": 300, "checkpoints": {"every_steps": 100, "keep": 3}})
+    expected = undisturbed(spec, passengers(tmp_path), tmp_path / "one")
+    attempt, events, processes = begun(expected.again(tmp_path / "two", restarts_left=1), supervisor)
+    kill(processes)
+    history = all_events(attempt, events)
+    expected.assert_same(history, tmp_path / "two")
+    assert len(of_kind(history, Restarted)) == 1
 
 
 def test_each_lost_worker_is_counted(tmp_path: Path, whole: Undisturbed, supervisor: str) -> None:

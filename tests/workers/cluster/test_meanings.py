@@ -10,7 +10,10 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     ActorUnschedulableError,
+    NodeDiedError,
+    OutOfMemoryError,
     RayTaskError,
+    WorkerCrashedError,
 )
 
 from core import InvalidIndexError
@@ -80,6 +83,9 @@ def test_a_full_disk_is_named(supervision: Supervision, raised: object) -> None:
         ActorUnavailableError("for a moment", None),
         # Its node was lost between the reservation and the start.
         ActorUnschedulableError("the node doesn't exist any more"),
+        OutOfMemoryError("1 worker was killed due to the node running low on memory"),
+        NodeDiedError("the node is dead"),
+        WorkerCrashedError(),
     ],
     ids=lambda error: type(error).__name__,
 )

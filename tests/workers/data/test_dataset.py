@@ -22,7 +22,7 @@ def good_columns() -> dict[str, Any]:
         "pixels": pa.array(random.normal(size=(ROWS, 3)).tolist(), pa.list_(pa.float64(), 3)),
         "on": pa.array([True, False, True, True, False, False, True]),
         "label": pa.array([5, -1, 5, 30, 30, -1, 5]),
-        "count": pa.array(np.arange(ROWS), pa.int16()),
+        "count": pa.array(np.arange(ROWS)[::-1], pa.int16()),
     }
 
 

@@ -14,7 +14,6 @@ from tests.workers.fixtures.helpers import assignment, blobs, completed, job, la
 from workers.data.dataset import DatasetInfo
 from workers.job.checks.problems import SpecError
 from workers.job.computation import Computation
-from workers.job.memory import memory_per_worker
 from workers.job.resolve import resolve
 from workers.job.spec import JobSpec
 
@@ -90,7 +89,7 @@ def test_layers_of_heads_count() -> None:
 
 def test_the_estimate_of_memory_counts_heads() -> None:
     plain, large = (
-        memory_per_worker(resolve(JobSpec.model_validate(spec_with(*heads)), DATASET), DATASET)
+        resolve(JobSpec.model_validate(spec_with(*heads)), DATASET).memory
         for heads in ((), (HEADS[0] | {"layers": [{"type": "linear", "units": 999}, SCORES]},))
     )
     assert large.nbytes > plain.nbytes + 4 * 5 * 999 * 16

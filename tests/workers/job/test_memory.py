@@ -95,7 +95,7 @@ def test_the_estimated_memory_of_a_worker_is_a_close_upper_bound(
         taken = allocated(make)
     finally:
         threads.close()
-    assert taken - SLACK <= memory_per_worker(job, DATA).nbytes <= 1.5 * taken
+    assert taken - SLACK <= job.memory.nbytes <= 1.5 * taken
 
 
 IMAGES = DatasetInfo("", "", rows=5000, features=784, classes=tuple("0123456789"), dtype="uint8", shape=(28, 28, 1))
@@ -110,7 +110,7 @@ def test_a_job_that_needs_more_memory_than_a_node_has_names_the_layer_that_takes
     layers, largest = NETWORKS[case]
     changes = {"model.layers": [*layers, {"type": "linear", "units": 10}], "training.batch_size": 64}
     spec = JobSpec.model_validate(hinge_job(**changes))
-    needed = memory_per_worker(resolve(spec, IMAGES), IMAGES).nbytes
+    needed = resolve(spec, IMAGES).memory.nbytes
     resolve(spec, IMAGES, Limits(worker_bytes=needed))
     with pytest.raises(SpecError) as caught:
         resolve(spec, IMAGES, Limits(worker_bytes=needed - 1))
@@ -141,7 +141,7 @@ def test_the_memory_of_specs_with_one_model_is_that_of_each(monkeypatch: pytest.
     ]
     for changes, expected in variants:
         spec = JobSpec.model_validate(hinge_job(**changes)).model_copy(update={"model": base.model})
-        needed = memory_per_worker(resolve(spec, DATA), DATA).nbytes
+        needed = resolve(spec, DATA).memory.nbytes
         estimated.clear()
         resolve(spec, DATA, Limits(worker_bytes=needed), once)
         assert len(estimated) == expected

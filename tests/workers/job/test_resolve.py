@@ -228,10 +228,20 @@ def test_one_model_on_several_datasets_is_resolved_for_each() -> None:
     [
         ({"model.inputs": [5, 5, 1]}, None, "model.inputs", ("[5, 5, 1], which is 25", "must be 20, or left out")),
         ({"model.inputs": [5, 5, 1]}, (5, 4, 1), "model.inputs", ("must be 20 or [5, 4, 1], or left out",)),
-        ({}, None, "model.layers.0", ("0_conv2d", "model.inputs is their shape, [height, width, channels]")),
-        ({"model.inputs": 20}, (5, 4, 1), "model.layers.0", ("0_conv2d", "model.inputs is their shape, [5, 4, 1]")),
+        ({}, None, "model.layers.0", ("0_conv2d", "shape of a row, such as [4, 5, 1]")),
+        (
+            {"model.inputs": 20},
+            (5, 4, 1),
+            "model.layers.0",
+            ("0_conv2d", "model.inputs", "of a row, [5, 4, 1]"),
+        ),
         ({"model.layers.0.kernel": 5}, (5, 4, 1), "model.layers.0", ("0_conv2d", "windows of 5 in width", "has 4")),
-        ({"model.layers.0.groups": 2}, (5, 4, 1), "model.layers.0", ("0_conv2d", "channels that 2 groups divide")),
+        (
+            {"model.layers.0.groups": 2},
+            (5, 4, 1),
+            "model.layers.0",
+            ("0_conv2d", "groups must divide the number of channels, 1"),
+        ),
     ],
 )
 def test_images_that_do_not_fit(

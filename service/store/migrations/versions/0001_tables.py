@@ -19,7 +19,6 @@ def upgrade() -> None:
         "datasets",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False, autoincrement=False),
-        sa.Column("path", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("features", sa.Integer(), nullable=False),
@@ -30,11 +29,18 @@ def upgrade() -> None:
         sa.Column("label", sa.String(), nullable=True),
         sa.Column("split_column", sa.String(), nullable=True),
         sa.Column("splits", sa.JSON(), nullable=False),
+        sa.Column("columns", sa.JSON(), nullable=False),
         sa.Column("format", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("profile", sa.JSON(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("name", "version", name="pk_datasets"),
+    )
+    op.create_table(
+        "deleted_versions",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("last", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_deleted_versions"),
     )
     op.create_table(
         "tokens",

@@ -1,0 +1,1 @@
+"""Columns of features: numbers, categories and dates, and which of them are used."""

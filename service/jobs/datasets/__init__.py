@@ -1,0 +1,1 @@
+"""What deletes datasets, which jobs use."""
