@@ -45,10 +45,13 @@ def suggest(name: object, known: Iterable[str]) -> str:
     for ours in OF_OTHERS.get(last.removesuffix("loss"), ()):
         if (full := f"{place}/{ours}" if place else ours) in known:
             return f"; did you mean {full!r}?"
-    allowed = max(1, len(text) // 4)
-    near = [each for each in known if abs(len(_letters(each)) - len(text)) <= allowed]
-    best = min(near, key=lambda each: _typos(text, _letters(each)), default=None)
-    return "" if best is None or _typos(text, _letters(best)) > allowed else f"; did you mean {best!r}?"
+    best, most = None, max(1, len(text) // 4)
+    for each in known:
+        letters = _letters(each)
+        # Each comparison ends where the name is no better than the best before.
+        if abs(len(letters) - len(text)) <= most and (typos := _typos(text, letters, most)) <= most:
+            best, most = each, typos - 1
+    return "" if best is None else f"; did you mean {best!r}?"
 
 
 def counted(number: int, thing: str, things: str = "") -> str:
@@ -66,16 +69,23 @@ def _letters(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter not in "_- ")
 
 
-def _typos(first: str, second: str) -> int:
-    """The least number of letters that were left out, added, replaced or swapped with the next one."""
+def _typos(first: str, second: str, most: int) -> int:
+    """The least number of letters that were left out, added, replaced or swapped with the next one.
+
+    If it is more than `most`, some number that is more than `most`.
+    """
     before: list[int] = []
     above = list(range(len(second) + 1))
     for row, letter in enumerate(first):
-        current = [row + 1]
-        for column, other in enumerate(second):
+        # Letters that are further apart than `most` take more typos.
+        current = [row + 1, *[most + 1] * len(second)]
+        for column in range(max(0, row - most), min(len(second), row + most + 1)):
+            other = second[column]
             steps = min(above[column] + (letter != other), above[column + 1] + 1, current[column] + 1)
             if before and column and letter == second[column - 1] and first[row - 1] == other:
                 steps = min(steps, before[column - 1] + 1)
-            current.append(steps)
+            current[column + 1] = steps
+        if min(above) > most < min(current):
+            return most + 1
         before, above = above, current
     return above[-1]

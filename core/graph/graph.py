@@ -92,6 +92,8 @@ class Graph:
         self.heads: dict[str, float] = {}
         self._order: list[str] | None = None
         self._shapes: dict[int, dict[str, Shape]] = {}  # of the last batch sizes
+        self._owners: dict[str, str] = {}
+        self._parameters: dict[str, tuple[ParameterDeclaration, ...]] = {}
 
     def input(self, name: str, shape: DeclaredShape, *, integer: bool = False) -> str:
         """Declare an input and return its name. The shape of a scalar is `()`."""
@@ -128,6 +130,13 @@ class Graph:
             raise GraphError(f"the name {name!r} contains a dot, which is reserved for parameters, as in 'fc1.weight'")
         self._order = None
         self._shapes.clear()
+        self._owners.clear()
+        self._parameters.clear()
+
+    def multiply(self, name: str, multipliers: Mapping[str, Multipliers]) -> None:
+        """Give a node other multipliers."""
+        self.nodes[name] = replace(self.nodes[name], multipliers=multipliers)
+        self._parameters.clear()
 
     def order(self) -> list[str]:
         """Return the nodes in topological order. A cycle raises GraphError with the nodes on it.
@@ -193,21 +202,35 @@ class Graph:
         }
 
     def owner(self, name: str) -> str:
-        """Return the node whose parameters a node uses, through any chain of sharing."""
-        seen = [name]
-        while (owner := self.nodes[seen[-1]].owner) != seen[-1]:
+        """Return the node whose parameters a node uses, through any chain of sharing.
+
+        It is followed once for all nodes of the chain, and again after the graph has changed.
+        """
+        chain: dict[str, None] = {}  # in order; a dictionary, since long chains are searched for cycles
+        last = name
+        while last not in self._owners and (owner := self.nodes[last].owner) != last:
+            chain[last] = None
             if owner not in self.nodes:
                 near = suggest(owner, self.nodes)
-                raise GraphError(
-                    f"node {seen[-1]!r} shares the parameters of {owner!r}, which is not a node{near}", name
-                )
-            if owner in seen:
-                raise GraphError(f"nodes share parameters in a cycle: {' -> '.join([*seen, owner])}")
-            seen.append(owner)
-        return owner
+                raise GraphError(f"node {last!r} shares the parameters of {owner!r}, which is not a node{near}", name)
+            if owner in chain:
+                raise GraphError(f"nodes share parameters in a cycle: {' -> '.join([*chain, owner])}")
+            last = owner
+        found = self._owners.setdefault(last, last)
+        self._owners.update(dict.fromkeys(chain, found))
+        return found
 
     def parameters_of(self, name: str, shapes: dict[str, Shape]) -> tuple[ParameterDeclaration, ...]:
-        """Return the parameters that a node uses, with their full names `owner.parameter`."""
+        """Return the parameters that a node uses, with their full names `owner.parameter`.
+
+        `shapes` are those of the graph for any batch size, on which the parameters do not depend. They are computed
+        once, and again after the graph has changed.
+        """
+        if name not in self._parameters:
+            self._parameters[name] = self._declared(name, shapes)
+        return self._parameters[name]
+
+    def _declared(self, name: str, shapes: dict[str, Shape]) -> tuple[ParameterDeclaration, ...]:
         placed, owner = self.nodes[name], self.owner(name)
         declared = placed.node.parameters(*(shapes[value] for value in placed.inputs))
         if multipliers := self.nodes[owner].multipliers:

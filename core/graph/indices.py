@@ -38,15 +38,17 @@ def index_reads(graph: Graph) -> list[IndexRead]:
 def columns_of(graph: Graph) -> dict[str, Array]:
     """Return the column of "features" that each entry of each value depends on, for one row, int64 by name.
 
-    An entry that depends on more than one column, or on parameters, has `NO_COLUMN`.
+    An entry that depends on more than one column, or on parameters, has `NO_COLUMN`. Such values take no memory. The
+    arrays are read-only.
     """
     shapes = graph.shapes(batch=1)
-    columns: dict[str, Array] = {name: np.full(shapes[name], NO_COLUMN) for name in graph.inputs}
+    none = np.array(NO_COLUMN)
+    columns: dict[str, Array] = {name: np.broadcast_to(none, shapes[name]) for name in graph.inputs}
     columns["features"] = np.arange(columns["features"].size).reshape(shapes["features"])
     for name in graph.order():
         placed = graph.nodes[name]
         origins = placed.node.origins(*(columns[value] for value in placed.inputs))
-        columns[name] = np.full(shapes[name], NO_COLUMN) if origins is None else origins
+        columns[name] = np.broadcast_to(none, shapes[name]) if origins is None else origins
     return columns
 
 

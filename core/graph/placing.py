@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from core.graph.block import INPUT, Block, Chain, Composite
@@ -85,6 +86,7 @@ class Building:
     def place(self, entries: Sequence[Entry], scope: Scope, output: str) -> None:
         """Add entries that follow one another; the value of the last has the name `output`."""
         names = [_name(scope, index, entry, last=index == len(entries) - 1) for index, entry in enumerate(entries)]
+        placed_at: dict[str, int] = {}
         before = scope.value
         for index, (name, entry) in enumerate(zip(names, entries, strict=True)):
             place, last = scope.place_of(index), index == len(entries) - 1
@@ -92,9 +94,10 @@ class Building:
             inputs = [before]
             if entry.inputs is not None:
                 for value in entry.inputs:
-                    _check_earlier(value, names, (index, "inputs"), list(scope.known), place)
+                    if value not in scope.known:
+                        raise _not_earlier(value, names, (index, "inputs"), list(scope.known), place)
                 inputs = [scope.known[value] for value in entry.inputs]
-            if (earlier := names.index(name)) < index:
+            if (earlier := placed_at.setdefault(name, index)) < index:
                 raise place.error(f"the name {name!r} is already taken by layer {earlier}", "name")
             if full in self._graph.nodes:
                 raise place.error(f"the name {full!r} is already taken", "name")
@@ -111,9 +114,9 @@ class Building:
         if entry.share is None:
             return None
         place = scope.place_of(index)
-        _check_earlier(
-            entry.share, names, (index, "share"), [name for name in scope.known if name != scope.start], place
-        )
+        if entry.share not in scope.known or entry.share == scope.start:
+            layers = [name for name in scope.known if name != scope.start]
+            raise _not_earlier(entry.share, names, (index, "share"), layers, place)
         if entry.share in scope.blocks:
             raise place.error(
                 f"layer {names[index]!r} shares the parameters of {entry.share!r}, which is a block", "share"
@@ -135,7 +138,7 @@ class Building:
             raise place.error(f"block {name!r} takes 1 input, not {len(inputs)}", "inputs")
         first = len(self._graph.nodes)
         self.place(block.entries(), Scope(prefix, INPUT, inputs[0], block, place), name)
-        nodes = tuple(self._graph.nodes)[first:]
+        nodes = tuple(islice(reversed(self._graph.nodes), len(self._graph.nodes) - first))[::-1]  # without all before
         if place == _Place(place.entry) and isinstance(block, Block):
             self._graph.groups[name] = Group(block.type, nodes)
         if entry.multipliers is not None:
@@ -187,7 +190,7 @@ class Building:
             own = {each.name for each in declared if not each.statistic and placed.owner == name}
             known |= own
             if found := {parameter: multipliers[parameter] for parameter in own & multipliers.keys()}:
-                self._graph.nodes[name] = replace(placed, multipliers=found | dict(placed.multipliers or {}))
+                self._graph.multiply(name, found | dict(placed.multipliers or {}))
         for parameter in multipliers.keys() - known:
             names = ", ".join(sorted(known)) or "(none)"
             message = f"has multipliers for {parameter!r}, but the trained parameters of its layers are {names}"
@@ -206,18 +209,16 @@ def _name(scope: Scope, index: int, entry: Entry, *, last: bool) -> str:
     return f"{index}_{getattr(entry.node, 'type', type(entry.node).__name__)}" if entry.name is None else entry.name
 
 
-def _check_earlier(
+def _not_earlier(
     name: str, names: Sequence[str], where: tuple[int, str], earlier: Sequence[str], place: _Place
-) -> None:
-    """Check that an entry, at a position of `names`, names an earlier one in a field."""
-    if name in earlier:
-        return
+) -> ModelError:
+    """The error of an entry, at a position of `names`, that names none of the earlier ones in a field."""
     index, of = where
     if name in names:
         which = "itself" if name == names[index] else f"{name!r}, which comes later"
-        raise place.error(f"layer {names[index]!r} names {which}: it can only name an earlier layer", of)
+        return place.error(f"layer {names[index]!r} names {which}: it can only name an earlier layer", of)
     known = ", ".join(earlier) or "none"
     near = suggest(name, earlier)
-    raise place.error(
+    return place.error(
         f"layer {names[index]!r} names {name!r}, which is not an earlier layer; these are {known}{near}", of
     )

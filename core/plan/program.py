@@ -181,9 +181,10 @@ def _lifetimes(
             arrays[key].last = max(arrays[key].last, until)
 
     # `Plan.forward_again` visits single nodes of such a program, whose scratch memory must not lie where a value does.
-    again = {step.name for step in steps} <= set(outputs)
+    results = set(outputs)
+    again = {step.name for step in steps} <= results
     for time, step in enumerate(steps):
-        output = step.name in outputs
+        output = step.name in results
         first = 0 if again else time
         arrays["value", step.name] = Lifetime(shapes[step.name], dtype, first, end if output else time)
         for name, (shape, kind) in step.workspace.items():
@@ -205,12 +206,13 @@ def _lifetimes(
         keep(("gradient", step.name), time)
         scratch = ((name, shape) for name, (shape, kind) in step.workspace.items() if kind == "scratch")
         arrays.update((("scratch", step.name, name), Lifetime(shape, dtype, time, time)) for name, shape in scratch)
+        inputs = set(step.inputs)
         for position, name in enumerate(step.reads):
             if name not in differentiable:
                 continue
             if name in written:
                 arrays["contribution", step.name, str(position)] = Lifetime(shapes[name], dtype, time, time)
-            elif name in step.inputs:
+            elif name in inputs:
                 arrays["gradient", name] = Lifetime(shapes[name], dtype, time, time)
             written.add(name)
     for name in wrt:

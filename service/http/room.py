@@ -131,11 +131,12 @@ class Rooms:
         self.metrics = Room(2, "responses with metrics")
         self.lists = Room(2, "lists, comparisons or certificates")
         self.sweeps = Room(1, "new sweeps")
+        self.checks = Room(2, "checks of jobs")
         self.downloads = Room(2, "files of jobs")
 
     def close(self) -> None:
         """Stop all work in them."""
-        for room in (self.metrics, self.lists, self.sweeps, self.downloads):
+        for room in (self.metrics, self.lists, self.sweeps, self.checks, self.downloads):
             room.close()
 
 

@@ -15,22 +15,23 @@ from workers.job.spec import JobSpec
 
 if TYPE_CHECKING:
     from service.http.dependencies import Services
+    from service.http.room import Stop
     from service.jobs.schemas import JobRequest, ResourcesChange
     from service.settings import Settings
     from service.store.models import Job
     from workers.job.spec import ResourcesSpec
 
 
-def check_job(spec: JobRequest, services: Services) -> tuple[dict[str, Any], ResolvedJob]:
-    """Check one spec; see `JobChecks.check`."""
-    return JobChecks(services).check(spec)
+def check_job(spec: JobRequest, services: Services, stop: Stop) -> tuple[dict[str, Any], ResolvedJob]:
+    """Check one spec; see `JobChecks.check`. `stop` is checked before each of its longer parts."""
+    return JobChecks(services, stop).check(spec)
 
 
 class JobChecks:
     """Checks of several specs: each dataset is read once, and what specs with the same model share is computed once."""
 
-    def __init__(self, services: Services) -> None:
-        self._services, self._once = services, Once()
+    def __init__(self, services: Services, stop: Stop) -> None:
+        self._services, self._once = services, Once(stop.check)
         self._datasets: dict[str, tuple[dict[str, Any], DatasetInfo]] = {}
 
     def check(self, spec: JobRequest) -> tuple[dict[str, Any], ResolvedJob]:

@@ -5,12 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service.http.dependencies import Services, ServicesDependency
 from service.http.idempotency import IDEMPOTENT, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
-from service.http.room import RoomsDependency
+from service.http.room import RoomsDependency, Stop
 from service.jobs.actions import apply_action, change_resources, delete_job, remove_files
 from service.jobs.certificates import routes as certificates
 from service.jobs.checks import check_job, checked_resources
@@ -18,12 +19,13 @@ from service.jobs.datasets.deletion import hold, was_deleted
 from service.jobs.live import routes as events
 from service.jobs.new_job import new_job, spec_json
 from service.jobs.preview import JobPreview, preview
-from service.jobs.repository import check_room, create_job, list_jobs
+from service.jobs.repository import NewJob, check_room, create_job, list_jobs
 from service.jobs.schemas import HINGE_JOB, JobChange, JobFilter, JobList, JobRequest, JobView, job_view
 from service.jobs.series import routes as metrics
 from service.jobs.states import Action, State
 from service.store.models import Job
 from service.store.rows import find_or_404
+from workers.job.spec import ResourcesSpec
 
 PATH = "/v1/jobs"
 
@@ -41,34 +43,46 @@ IN_PROGRESS = {State.CANCELLING, State.PAUSING, State.QUEUED}
     response_description="The job, queued",
     responses=created_responses(JobView, "job", "The job that was created with this key before"),
 )
-def submit_job(spec: JobBody, submission: SubmissionDependency) -> JobView:
+async def submit_job(
+    spec: JobBody, request: Request, submission: SubmissionDependency, rooms: RoomsDependency
+) -> JobView:
     """Queue a training job.
 
     A spec that cannot run is rejected, and so is any while too many jobs are queued (429). The same `Idempotency-Key`
     with the same body returns the first job again.
     """
     services = submission.services
-    dataset, resolved = check_job(spec, services)
-    new = new_job(spec, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_digest(spec))
+
+    def prepare(stop: Stop) -> NewJob:
+        dataset, resolved = check_job(spec, services, stop)
+        return new_job(spec, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_digest(spec))
+
+    new = await rooms.checks.run(request, prepare)
 
     def create(session: Session) -> tuple[JobView, bool]:
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
-            hold(session, [dataset])
+            hold(session, [new["dataset"]])
             check_room(session, services.settings.max_queued_jobs)
         return job_view(job, services.settings.mlflow_link), created
 
-    return submission.submit(PATH, create)
+    return await run_in_threadpool(submission.submit, PATH, create)
 
 
-@router.post("/validate", dependencies=[IDEMPOTENT], response_description="What would run")
-def validate_job(spec: JobBody, services: ServicesDependency) -> JobPreview:
+@router.post("/validate", dependencies=[IDEMPOTENT], response_model=JobPreview, response_description="What would run")
+async def validate_job(
+    spec: JobBody, request: Request, services: ServicesDependency, rooms: RoomsDependency
+) -> Response:
     """Describe what would run, without running it: the spec with all defaults, shapes, steps, memory and warnings.
 
     A spec that cannot run is rejected with the same errors as when it is submitted.
     """
-    dataset, resolved = check_job(spec, services)
-    return preview(resolved, dataset, services.settings)
+
+    def described(stop: Stop) -> bytes:
+        dataset, resolved = check_job(spec, services, stop)
+        return preview(resolved, dataset, services.settings).model_dump_json().encode()
+
+    return Response(await rooms.checks.run(request, described), media_type="application/json")
 
 
 @router.get("", response_model=JobList, response_description="A page of jobs")
@@ -152,19 +166,29 @@ def remove_job(job_id: str, services: ServicesDependency) -> None:
 
 
 @router.patch("/{job_id}", response_description="The changed job")
-def change_job(job_id: str, change: JobChange, services: ServicesDependency) -> JobView:
+async def change_job(
+    job_id: str, change: JobChange, request: Request, services: ServicesDependency, rooms: RoomsDependency
+) -> JobView:
     """Change the number of workers or of CPUs per worker, also while the job runs. The result does not change."""
-    changed = None
-    while changed is None:  # once, unless another request changes them at the same time
+
+    def check(_: Stop) -> tuple[Job, ResourcesSpec]:
         with services.database.reading() as session:
             job = find_or_404(session, Job, job_id)
-        resources = checked_resources(job, change.resources, services.settings)
+        return job, checked_resources(job, change.resources, services.settings)
+
+    def apply(job: Job, resources: ResourcesSpec) -> tuple[bool | None, JobView]:
+        changed = None
         with services.database.writing() as session:
             if find_or_404(session, Job, job_id, lock=True).spec["resources"] == job.spec["resources"]:
                 changed = change_resources(session, job_id, resources)
             view = job_view(find_or_404(session, Job, job_id), services.settings.mlflow_link)
-    if changed:
-        services.on_change()
+        if changed:
+            services.on_change()
+        return changed, view
+
+    changed = None
+    while changed is None:  # once, unless another request changes them at the same time
+        changed, view = await run_in_threadpool(apply, *await rooms.checks.run(request, check))
     return view
 
 

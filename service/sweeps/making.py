@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from service.http.dependencies import Services
+    from service.http.room import Stop
     from service.jobs.repository import NewJob
     from workers.job.resolve import ResolvedJob
 
@@ -30,8 +31,8 @@ LONG: dict[str, type[BaseModel]] = {"model": ModelSpec, "data": DataSpec}
 class MemberMaking:
     """Validates specs, checks them and makes jobs of them."""
 
-    def __init__(self, services: Services) -> None:
-        self._checks, self._once = JobChecks(services), Once()
+    def __init__(self, services: Services, stop: Stop) -> None:
+        self._checks, self._once = JobChecks(services, stop), Once()
         self._parts: dict[tuple[str, str], BaseModel | None] = {}
 
     def make(self, document: Mapping[str, Any]) -> tuple[NewJob, ResolvedJob]:

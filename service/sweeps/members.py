@@ -32,7 +32,7 @@ def members_of(sweep: SweepRequest, services: Services, stop: Stop) -> list[NewJ
     """The jobs of a sweep, as `member_rows` takes them.
 
     Raises InvalidError, which names the fields that are wrong; a problem that several members share is reported for
-    the first of them. `stop` is checked before each member.
+    the first of them. `stop` is checked before each member, and while it is checked.
     """
     members: list[NewJob] = []
     problems: dict[tuple[str, str], FieldProblem] = {}
@@ -41,7 +41,7 @@ def members_of(sweep: SweepRequest, services: Services, stop: Stop) -> list[NewJ
     _check_comparison(sweep, len(expanded))
     specs = [_overridden(sweep, number, overrides) for number, overrides in enumerate(expanded)]
     _check_layers(specs)
-    making = MemberMaking(services)
+    making = MemberMaking(services, stop)
     for number, (spec, overrides) in enumerate(zip(specs, expanded, strict=True)):
         stop.check()
         try:

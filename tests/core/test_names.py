@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core import registered
 from core.names import suggest
+from tests.fixtures.lines import lines_run
 
 TYPOS = {
     "layer": {
@@ -54,3 +57,32 @@ def test_values_that_are_no_names_and_families_without_names() -> None:
     assert suggest(None, registered("layer")) == ""
     assert suggest("relu", []) == ""
     assert suggest(["a"], ["a"]) == ""
+
+
+def typos(first: str, second: str) -> int:
+    """The number of letters left out, added, replaced or swapped, by its definition."""
+    rows = {(0, column): column for column in range(len(second) + 1)} | {(row, 0): row for row in range(len(first) + 1)}
+    for row in range(1, len(first) + 1):
+        for column in range(1, len(second) + 1):
+            rows[row, column] = min(
+                rows[row - 1, column - 1] + (first[row - 1] != second[column - 1]),
+                rows[row - 1, column] + 1,
+                rows[row, column - 1] + 1,
+            )
+            if row > 1 and column > 1 and first[row - 2 : row] == second[column - 2 : column][::-1]:
+                rows[row, column] = min(rows[row, column], rows[row - 2, column - 2] + 1)
+    return rows[len(first), len(second)]
+
+
+@given(st.text("abc", max_size=14), st.lists(st.text("abc", max_size=14), max_size=8))
+def test_the_first_of_the_closest_names_is_suggested(name: str, known: list[str]) -> None:
+    closest = min(known, key=lambda each: typos(name, each), default=None)
+    near = closest is not None and typos(name, closest) <= max(1, len(name) // 4)
+    assert suggest(name, known) == (f"; did you mean {closest!r}?" if near else "")
+
+
+@pytest.mark.parametrize("name", ["m" * 64, "n" * 50 + "m" * 14])
+def test_comparisons_end_early(name: str) -> None:
+    """Comparing 64 letters with 64 has 4,096 steps of several lines."""
+    known = [f"{'n' * 58}{number:06d}" for number in range(50)]
+    assert lines_run(lambda: suggest(name, known)) < 50 * 4096 * 3

@@ -49,9 +49,10 @@ def changed_indices(
     Augmentation moves pixels, so that a layer that reads only some of them gets others. A layer whose indices depend on
     several columns at once is left out.
     """
-    every = columns_of(graph)
+    reads = index_reads(graph)
+    every = columns_of(graph) if reads else {}
     fractions = np.flatnonzero([fraction for treatment in treatments for fraction in _fractions(treatment)])
-    for read in index_reads(graph):
+    for read in reads:
         columns = np.setdiff1d(every[read.source], [NO_COLUMN])
         if treatments:
             found = [("data.prepare", np.intersect1d(columns, fractions))]

@@ -11,9 +11,13 @@ Result = TypeVar("Result")
 
 
 class Once:
-    """What was computed from objects that do not change: graphs of models, weights of datasets and so on."""
+    """What was computed from objects that do not change: graphs of models, weights of datasets and so on.
 
-    def __init__(self) -> None:
+    `before` is called before each computation; what it raises ends the work.
+    """
+
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self._before = before
         self._found: dict[tuple[int, Hashable], tuple[object, Any, ValueError | None]] = {}
 
     def __call__(self, owner: object, key: Hashable, make: Callable[[], Result]) -> Result:
@@ -23,6 +27,7 @@ class Once:
         """
         at = id(owner), key
         if at not in self._found:
+            self._before()
             try:
                 self._found[at] = owner, make(), None
             except ValueError as error:

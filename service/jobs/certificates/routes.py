@@ -6,21 +6,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service.errors import InvalidError
 from service.http.dependencies import ServicesDependency
 from service.http.idempotency import Submission, SubmissionDependency, body_digest, created_responses
 from service.http.json_body import StrictJsonRoute
 from service.http.problems import PROBLEM_RESPONSES
-from service.http.room import RoomsDependency, Stop
+from service.http.room import Rooms, RoomsDependency, Stop
 from service.jobs.certificates.document import Certificate
 from service.jobs.certificates.issue import issue
 from service.jobs.certificates.sampling import MOST_SEEDS, draw
 from service.jobs.certificates.verification import begin, request_of
+from service.jobs.certificates.views import SampleView
 from service.jobs.checks import check_job
 from service.jobs.datasets.deletion import hold
 from service.jobs.new_job import new_job, spec_json
-from service.jobs.repository import check_room, create_job
+from service.jobs.repository import NewJob, check_room, create_job
 from service.jobs.schemas import JobView, job_view
 from service.store.models import Job
 from service.store.rows import find_or_404
@@ -74,11 +76,8 @@ async def verify_job(
 ) -> JobView:
     """Verify the certificate of a job by running it again, as `verify_certificate` does."""
     services = submission.services
-
-    def verify(_: Stop) -> JobView:
-        return _verify(issue(services.database, services.settings, job_id), submission, asked)
-
-    return await rooms.lists.run(request, verify)
+    certificate = await rooms.lists.run(request, lambda _: issue(services.database, services.settings, job_id))
+    return await _verify(certificate, request, submission, rooms, asked)
 
 
 @router.post(
@@ -87,12 +86,14 @@ async def verify_job(
     response_description="The job that verifies it, queued",
     responses=CREATED,
 )
-def verify_certificate(certificate: Certificate, submission: SubmissionDependency, asked: Asked) -> JobView:
+async def verify_certificate(
+    certificate: Certificate, request: Request, submission: SubmissionDependency, rooms: RoomsDependency, asked: Asked
+) -> JobView:
     """Verify a certificate of any service by running its job again, on the dataset here that has the same content.
 
     The answer is a new job, whose `verification` says what was found so far.
     """
-    return _verify(certificate, submission, asked)
+    return await _verify(certificate, request, submission, rooms, asked)
 
 
 class _Verification(BaseModel):
@@ -103,24 +104,31 @@ class _Verification(BaseModel):
     seed: int | None
 
 
-def _verify(certificate: Certificate, submission: Submission, asked: VerificationQuery) -> JobView:
+async def _verify(
+    certificate: Certificate, http_request: Request, submission: Submission, rooms: Rooms, asked: VerificationQuery
+) -> JobView:
     services = submission.services
     if asked.seed is not None and asked.sample is None:
         raise InvalidError(FieldProblem("seed", "chooses a sample: give sample, too"))
-    resources = asked.model_dump(include={"workers", "cpus_per_worker"})
-    request = request_of(certificate, resources, services.database)
-    dataset, resolved = check_job(request, services)
-    directory = services.settings.job_dir(certificate.job.id)
-    sample = None if asked.sample is None else draw(certificate, directory, asked.sample, asked.seed)
-    body_sha256 = body_digest(_Verification(certificate=certificate, sample=asked.sample, seed=asked.seed))
-    new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
+
+    def prepare(stop: Stop) -> tuple[NewJob, SampleView | None]:
+        resources = asked.model_dump(include={"workers", "cpus_per_worker"})
+        request = request_of(certificate, resources, services.database)
+        dataset, resolved = check_job(request, services, stop)
+        directory = services.settings.job_dir(certificate.job.id)
+        sample = None if asked.sample is None else draw(certificate, directory, asked.sample, asked.seed)
+        body_sha256 = body_digest(_Verification(certificate=certificate, sample=asked.sample, seed=asked.seed))
+        new = new_job(request, resolved, spec=spec_json(resolved), dataset=dataset, body_sha256=body_sha256)
+        return new, sample
+
+    new, sample = await rooms.checks.run(http_request, prepare)
 
     def create(session: Session) -> tuple[JobView, bool]:
         job, created = create_job(session, **new, idempotency_key=submission.key)
         if created:
-            hold(session, [dataset], "dataset.digest")
+            hold(session, [new["dataset"]], "dataset.digest")
             begin(session, job.id, certificate, services.settings, sample)
             check_room(session, services.settings.max_queued_jobs)
         return job_view(find_or_404(session, Job, job.id), services.settings.mlflow_link), created
 
-    return submission.submit(JOBS, create)
+    return await run_in_threadpool(submission.submit, JOBS, create)

@@ -70,7 +70,7 @@ def write_parquet(folder: Path, rows: int) -> list[Path]:
 @pytest.mark.parametrize("write", [write_npy, write_csv, write_parquet], ids=lambda write: write.__name__)
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, write: Callable[[Path, int], list[Path]]) -> None:
     peaks = []
-    for rows in (100_000, 400_000):
+    for rows in (300_000, 600_000):
         folder = tmp_path / str(rows)
         folder.mkdir()
         files = write(folder, rows)

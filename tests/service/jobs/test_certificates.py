@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 import json
@@ -22,6 +23,7 @@ from workers.record.milestones import milestone_steps
 
 if TYPE_CHECKING:
     import httpx
+    from fastapi import FastAPI
 
     from service.client import Client, Job
     from service.settings import Settings
@@ -345,3 +347,14 @@ def test_the_commands(certified: dict[str, Any], url: str, tmp_path: Path) -> No
 
 def test_a_certificate_is_read_as_it_was_written(certified: dict[str, Any]) -> None:
     assert Certificate.model_validate(certified).model_dump(mode="json") == certified
+
+
+def test_a_verification_needs_a_place_for_its_check(
+    api: httpx.Client, app: FastAPI, certified: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.room.WAIT", 0.05)
+    monkeypatch.setattr(app.state.rooms.checks, "_places", asyncio.Semaphore(0))
+    job = certified["job"]["id"]
+    for answer in (api.post("/v1/certificates/verify", json=certified), api.post(f"/v1/jobs/{job}/verify")):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert len(api.get("/v1/jobs").json()["data"]) == 1
