@@ -74,7 +74,10 @@ class Transport:
             },
         )
         retries = Retries(self._retries, self.patience) if patience is None else Retries(None, patience)
-        return _checked(self._answer(request, retries, self.http.send), body)
+        response = self._answer(request, retries, self.http.send)
+        if method == "DELETE" and retries.done and response.status_code == HTTPStatus.NOT_FOUND:
+            return response  # an earlier try deleted it, but its answer was lost
+        return _checked(response, body)
 
     def save(self, path: str, file: Path) -> httpx.Headers:
         """Write the content at a path to a file, in chunks, and return the headers. Raises as `call` does."""
@@ -102,8 +105,6 @@ class Transport:
                 if not temporary or not retries.pause():
                     raise UnreachableError(_unreachable(self.http.base_url, error)) from error
                 continue
-            if request.method == "DELETE" and retries.done and response.status_code == HTTPStatus.NOT_FOUND:
-                return response  # an earlier try deleted it, but its answer was lost
             wait = seconds_of(response.headers.get("retry-after"))
             if response.status_code not in RETRIED_STATUSES or not retries.pause(wait):
                 return response

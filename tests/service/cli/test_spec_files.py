@@ -113,10 +113,10 @@ WRONG = {
     "tab": ("a:\n\tb: 1\n", "line 2, column 1: "),
     "not UTF-8": (b"a: 1\nb: \xff\n", "job.yaml, line 2: the text is not UTF-8, at byte 8"),
     "UTF-16": ("a: 1\n".encode("utf-16"), "job.yaml, line 1: the text is not UTF-8, at byte 0"),
-    "empty": ("", "job.yaml contains nothing, not a spec"),
-    "comment": ("# nothing\n", "job.yaml contains nothing, not a spec"),
-    "list": ("- a: 1\n", "job.yaml contains a list, not a spec"),
-    "text": ("just text\n", "job.yaml contains a single value, not a spec"),
+    "empty": ("", "job.yaml contains nothing, not an object with fields"),
+    "comment": ("# nothing\n", "job.yaml contains nothing, not an object with fields"),
+    "list": ("- a: 1\n", "job.yaml contains a list, not an object with fields"),
+    "text": ("just text\n", "job.yaml contains a single value, not an object with fields"),
     "large": (b"#" * (LARGEST_FILE + 1), "job.yaml is larger than 4 MiB"),
 }
 
@@ -144,7 +144,7 @@ WRONG_JSON = {
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "the text is not UTF-8"),
     "YAML": (b"a: 1", "Expecting value at line 1, column 1"),
     "empty": (b"", "Expecting value at line 1, column 1"),
-    "list": (b"[]", "contains a list, not a spec"),
+    "list": (b"[]", "contains a list, not an object with fields"),
 }
 
 
