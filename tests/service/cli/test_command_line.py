@@ -127,9 +127,9 @@ def test_a_dataset_is_uploaded_listed_and_shown(url: str, tmp_path: Path) -> Non
     assert [line.split(":")[0] for line in versions] == ["  version 2", "  version 1"]
     assert columns.split() == ["column", "kind", "examples", "distinct", "missing"]
     assert pixels.split() == ["pixels", "number", "(36", "numbers)"]
-    assert head.split() == ["row", *"01234567", "...", "y"]
-    assert zero.split() == ["0", *"01234567", "...", "0"]
-    assert one.split() == ["1", *(str(number) for number in range(36, 44)), "...", "1"]
+    assert head.split() == ["row", *"12345678", "...", "y"]
+    assert zero.split() == ["1", *"01234567", "...", "0"]
+    assert one.split() == ["2", *(str(number) for number in range(36, 44)), "...", "1"]
     assert wrote == f"wrote {tmp_path / 'sheet.png'}"
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
