@@ -74,36 +74,43 @@ def parts(windows: Windows, images: int, channels: int, filters: int, *, single:
 
     The cut depends on nothing else, since BLAS chooses its kernels, and with them the bits, by the number of rows.
     """
-    across, (down, _), (step, _) = windows.count[1], windows.count, windows.stride
-    read, written = across * windows.kernel[1] * channels, across * filters  # numbers in a line
-    reach = (windows.kernel[0] - 1) * windows.dilation[0] + 1
-    whole = BLOCK // (windows.size[0] * read + down * written)
+    down, step, size = windows.count[0], windows.stride[0], windows.size[0]
+    whole, most, reach = _cut(windows, channels, filters)
     if single:
         whole = min(whole, 1)
-    most = down if whole else min(down, max(1, (BLOCK - (reach - step) * read) // (step * read + written)))
-    most = -(-down // -(-down // most))  # parts of about equal size
     for image in range(0, images, max(1, whole)):
         for start in range(0, down, most):
             lines = range(start, min(start + most, down))
             first = start * step - windows.before[0]
-            reached = range(max(0, first), max(0, min(windows.size[0], first + (len(lines) - 1) * step + reach)))
+            reached = range(max(0, first), max(0, min(size, first + (len(lines) - 1) * step + reach)))
             if whole:
-                reached = range(windows.size[0])
+                reached = range(size)
             yield Part(range(image, min(image + max(1, whole), images)), lines, reached, first - reached.start)
+
+
+def _cut(windows: Windows, channels: int, filters: int) -> tuple[int, int, int]:
+    """Return the images of a part, 0 where one is cut, its lines of windows, and the lines that a window reaches."""
+    across, (down, _), (step, _) = windows.count[1], windows.count, windows.stride
+    read, written = across * windows.kernel[1] * channels, across * filters  # numbers in a line
+    reach = (windows.kernel[0] - 1) * windows.dilation[0] + 1
+    whole = BLOCK // (windows.size[0] * read + down * written)
+    most = down if whole else min(down, max(1, (BLOCK - (reach - step) * read) // (step * read + written)))
+    return whole, -(-down // -(-down // most)), reach  # parts of about equal size
 
 
 def buffers(windows: Windows, images: int, channels: int, filters: int) -> dict[str, int]:
     """Return how many numbers the scratch buffers of `convolve` and `correlate` hold."""
-    sizes = {"padded": 0, "rows": 0, "sums": 0}
+    if windows.are_pixels:
+        return {"padded": 0, "rows": 0, "sums": 0}
     across, entry = windows.count[1], windows.kernel[1] * channels
-    for part in parts(windows, images, channels, filters) if not windows.are_pixels else ():
-        if part.of.start:
-            break  # the others are no larger
-        lines = len(part.of) * len(part.read)
-        sizes["padded"] = max(sizes["padded"], lines * windows.padded[1] * channels)
-        sizes["rows"] = max(sizes["rows"], len(part.of) * across * (len(part.read) * entry + APART))
-        sizes["sums"] = max(sizes["sums"], len(part.of) * len(part.lines) * across * filters)
-    return sizes
+    whole, most, reach = _cut(windows, channels, filters)
+    of = min(max(1, whole), images)
+    read = windows.size[0] if whole else min(windows.size[0], (most - 1) * windows.stride[0] + reach)
+    return {
+        "padded": of * read * windows.padded[1] * channels,
+        "rows": of * across * (read * entry + APART),
+        "sums": of * most * across * filters,
+    }
 
 
 def convolve(
@@ -245,7 +252,7 @@ def _pairs(axis: Vertical) -> list[tuple[range, int]]:
 
 def _place(line: int, size: int, step: int) -> int:
     """Return where a line lies if the lines that are `step` apart lie side by side: those from 0, those from 1, ..."""
-    return sum(len(range(phase, size, step)) for phase in range(line % step)) + line // step
+    return sum(len(range(phase, size, step)) for phase in range(min(line % step, size))) + line // step
 
 
 def _copy(
