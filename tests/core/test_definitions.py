@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -229,10 +230,11 @@ def clipping():
 
 def gradient_of_weights(loss, truth, fitted, penalty):
     """Return the gradient of the mean loss and the penalty at the coefficients that scikit-learn found."""
-    graph = with_loss(build_classifier([Linear(units=1)], 3), loss)
+    scores = np.size(fitted.intercept_)
+    graph = with_loss(build_classifier([Linear(units=scores)], 3), loss)
     plan = Plan(Program.compile(graph, ("loss",), batch=30, dtype=np.float64))
     views, slopes = plan.layout.views(plan.parameters), plan.layout.views(plan.gradients)
-    views["scores.weight"][...] = np.reshape(fitted.coef_, (3, 1))
+    views["scores.weight"][...] = np.reshape(fitted.coef_, (3, scores))
     views["scores.bias"][...] = fitted.intercept_
     plan.inputs["features"][...] = FEATURES
     name = "labels" if "labels" in plan.inputs else "targets"
@@ -241,13 +243,21 @@ def gradient_of_weights(loss, truth, fitted, penalty):
     plan.backward({"loss": 1.0})
     plan.gradients /= 30
     weights = views["scores.weight"].ravel()
-    penalty.add_gradient(np, weights, slopes["scores.weight"].reshape(-1), np.empty(3))
+    penalty.add_gradient(np, weights, slopes["scores.weight"].reshape(-1), np.empty(weights.size))
     return slopes["scores.weight"].ravel(), slopes["scores.bias"]
 
 
 def logistic_regression():
     fitted = linear_model.LogisticRegression(C=0.7, tol=1e-12, max_iter=1000).fit(FEATURES, BINARY)
     for gradient in gradient_of_weights(SoftMargin(), BINARY, fitted, L2(weight=1 / (2 * 0.7 * 30))):
+        np.testing.assert_allclose(gradient, 0, atol=1e-5)
+
+
+def logistic_regression_with_two_scores():
+    fitted = linear_model.LogisticRegression(C=0.7, tol=1e-12, max_iter=1000).fit(FEATURES, BINARY)
+    # At the optimum the columns of the weights are opposite.
+    halves = SimpleNamespace(coef_=fitted.coef_.T * [-0.5, 0.5], intercept_=fitted.intercept_ * [-0.5, 0.5])
+    for gradient in gradient_of_weights(SoftmaxCrossEntropy(), BINARY, halves, L2(weight=1 / (0.7 * 30))):
         np.testing.assert_allclose(gradient, 0, atol=1e-5)
 
 
@@ -331,7 +341,7 @@ def figures_of_label_1():
 CHECKS = [
     hinge_of_pytorch, hinge_of_scikit_learn, sums_over_targets, sigmoid_cross_entropy, huber_of_scikit_learn,
     class_weights, class_weights_and_label_smoothing, leaky_relu, gelu, softplus, linear, conv2d, batch_norm, adamw,
-    weight_decay, logistic_regression, ridge, lasso, clipping, step_decay, multistep, poly, figures_of_label_1, roc_auc,
+    weight_decay, logistic_regression, logistic_regression_with_two_scores, ridge, lasso, clipping, step_decay, multistep, poly, figures_of_label_1, roc_auc,
     average_precision,
 ]  # fmt: skip
 
