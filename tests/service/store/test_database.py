@@ -135,7 +135,7 @@ def test_datasets_are_ordered_by_name(database: Database) -> None:
     with database.writing() as session:
         for name in names:
             row = {"digest": "0", "rows": 1, "features": 1, "classes": ["a"], "dtype": "float32"}
-            row |= {"targets": 0, "splits": {}, "format": "csv", "source": "s", "profile": {}}
+            row |= {"targets": 0, "splits": {}, "columns": [], "format": "csv", "source": "s", "profile": {}}
             session.add(Dataset(name=name, version=1, **row))
     with database.reading() as session:
         assert [dataset.name for dataset in list_datasets(session)] == sorted(names)
