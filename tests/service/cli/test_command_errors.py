@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +17,9 @@ from service.cli.main import app as command_line
 from service.client import Client
 from tests.service.fakes.canned_service import Canned, canned_json, canned_service
 from tests.service.fixtures.support import run, with_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMANDS = (
     ("jobs",),
@@ -173,6 +176,15 @@ def test_output_that_cannot_be_written(many_jobs: list[dict[str, Any]]) -> None:
     assert errors[3][0].count(b"\\xb1") == 100
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes that are started can be interrupted, also if the tests run in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c() -> None:
     asked: list[str] = []
 
