@@ -80,15 +80,18 @@ def check_model(
 
 
 def _way_out(spec: JobSpec, error: ModelError, row: tuple[int, ...], dataset: DatasetInfo) -> str:
-    """The shape of a row with as many axes as a layer needs, as a sentence, if the model then has no such error."""
+    """The shape of a row with as many axes as a layer needs, as a sentence, if that layer then has no such error."""
     if error.axes is None or not 1 < error.axes <= MOST_AXES:
         return ""
     shape = _row_of(error.axes, row)
     try:
         build_classifier(spec.model.layers, shape, spec.model.heads)
     except ModelError as other:
-        if other.axes is not None:
-            return _way_out(spec, other, row, dataset) if other.axes > error.axes else ""
+        if other.axes is not None and other.axes > error.axes:
+            return _way_out(spec, other, row, dataset)
+        # An error of a later layer is another mistake.
+        if other.axes is not None and (other.of != error.of or other.entry <= error.entry):
+            return ""
     such_as = "" if dataset.shape == shape else "such as "
     return f". Set model.inputs to the shape of a row, {such_as}{list(shape)}, or add a reshape layer before it"
 
