@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from service.processes import children_of
 from service.stack.ray_certificate import write_certificate
 from tests.e2e.stack import digits_job, marked_processes, wait_until
 from tests.fixtures.grpc_client import REQUEST, accepts_grpc, client_context
@@ -34,15 +36,23 @@ GcsClient(address=sys.argv[1]).internal_kv_get(b"key", b"namespace", timeout=10)
 """
 
 
+def processes(stack: Stack) -> set[int]:
+    """Ids of the stack's processes and their descendants: Ray's agents overwrite their environment, and so the mark."""
+    found, left = set[int](), [int(process.split()[0]) for process in marked_processes(stack.mark)]
+    while left:
+        found.add(process := left.pop())
+        left += set(children_of(process)) - found
+    return found
+
+
 def listening(stack: Stack) -> dict[int, str]:
     """The ports of the stack's processes, with the addresses in hexadecimal."""
     sockets = set()
-    for process in marked_processes(stack.mark):
-        for entry in Path("/proc", process.split()[0], "fd").iterdir():
-            try:
-                sockets.add(str(entry.readlink()))
-            except FileNotFoundError:
-                continue
+    for process in processes(stack):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for entry in Path("/proc", str(process), "fd").iterdir():
+                with suppress(FileNotFoundError):
+                    sockets.add(str(entry.readlink()))
     found = {}
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in table.read_text().splitlines()[1:]:
