@@ -123,6 +123,7 @@ def lose_the_supervisors_node(whole: Undisturbed, directory: Path, cluster: Clus
         all_events(attempt, events)
     except AttemptLostError:
         before = [event for _, event in events]
+        attempt.dismiss()  # as the service does: it ends what the supervisor has reserved
     else:
         raise AssertionError("an attempt continued without its supervisor")
     attempt = Attempt.start(whole.again(directory, workers=NODES, job=attempt._job), Supervisors().take())
