@@ -184,7 +184,9 @@ class JobDatasetView(BaseModel):
     name: str
     version: int
     digest: str = Field(description="SHA-256 of the content.")
-    deleted: bool | None = Field(None, description="Whether it was deleted since. Null in lists of jobs.")
+    deleted: bool | None = Field(
+        None, description="Whether it was deleted since. Null in lists, and in answers to changes."
+    )
 
 
 class KeptView(BaseModel):

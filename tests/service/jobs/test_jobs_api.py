@@ -42,7 +42,7 @@ def test_a_submitted_job_is_queued_and_resolved(api: httpx.Client, notifications
     assert job["attempts"] == []
     assert job["mlflow"] is None
     assert notifications == ["change"]
-    assert api.get(answer.headers["location"]).json() == job
+    assert api.get(answer.headers["location"]).json() == job | {"dataset": job["dataset"] | {"deleted": False}}
     assert api.get("/v1/jobs").json() == {"data": [job], "has_more": False}
 
 
@@ -186,7 +186,8 @@ def test_changing_the_resources_of_a_job(api: httpx.Client, notifications: list[
     }  # fmt: skip
     assert notifications == ["change"] * 3
     for nothing in ({}, {"workers": 1}, {"workers": None, "cpus_per_worker": 4}):
-        assert api.patch(path, json={"resources": nothing}).json() == api.get(path).json()
+        unchanged = api.patch(path, json={"resources": nothing}).json()
+        assert api.get(path).json() == unchanged | {"dataset": unchanged["dataset"] | {"deleted": False}}
     assert notifications == ["change"] * 3
     rejections: list[tuple[dict[str, Any], str, str]] = [
         ({"resources": {"workers": 0}}, "resources.workers", "must be at least 1, not 0"),

@@ -25,7 +25,7 @@ def test_labels_are_shown_and_not_part_of_the_spec(api: httpx.Client, database: 
     plain = api.post("/v1/jobs", json=hinge_job()).json()
     assert (job["labels"], plain["labels"]) == (labels, {})
     assert job["spec"] == plain["spec"], "labels do not change the computation"
-    assert api.get(f"/v1/jobs/{job['id']}").json() == job
+    assert api.get(f"/v1/jobs/{job['id']}").json() == job | {"dataset": job["dataset"] | {"deleted": False}}
     with database.reading() as session:
         row = session.get(Job, job["id"])
         assert row is not None

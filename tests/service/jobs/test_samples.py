@@ -329,7 +329,7 @@ def test_training_must_end_where_the_certificate_says(
     assert early["sample"]["not_covered"] == [{"after_step": 50, "by_step": 80}]
 
     parts = {name: [each for each in certified[name] if each["step"] <= 60] for name in ("milestones", "checkpoints")}
-    cut = signed(certified, settings, **parts)
+    cut = signed(certified, settings, **parts, params_sha256=parts["milestones"][-1]["params_sha256"])
     found = finished(client.verify(cut, sample=8), cluster)
     (difference,) = found["differences"]
     assert "training does not end after step 60" in difference["message"]

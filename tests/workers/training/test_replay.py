@@ -142,7 +142,7 @@ def test_a_changed_checkpoint_is_refused_before_it_is_replayed(
     place = place_of(given.directory, 20)
     snapshot, fingerprint = read_checkpoint(place, given.job, given.computation_sha256, layout, slots)
     snapshot.state["velocity"][0] += 1
-    origin = Origin(given.job, 1, given.spec, given.computation_sha256, given.preparation, fingerprint)
+    origin = Origin(given.job, 1, given.spec, given.computation_sha256, given.input_tensors, fingerprint)
     write_checkpoint(tmp_path, origin, layout, snapshot)  # all checksums of its own are right
     changed = place_of(tmp_path, 20)
     assert again.replay is not None
