@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.names import counted
+from core.names import counted, listed
 from core.tables.column import Column
 from core.tables.dates import instant_of, parts_of
 from core.tables.texts import MISSING, are_booleans, category_of, number_of
@@ -29,11 +29,11 @@ def encode(columns: Sequence[Column], table: Mapping[str, Any], ignored: Collect
     sources = [column.source or column.name for column in columns]
     for name in sources:
         if name not in table:
-            raise TableError(f"has no column {name!r}; it needs {_listed(dict.fromkeys(sources))}")
+            raise TableError(f"has no column {name!r}; it needs {listed(list(dict.fromkeys(sources)))}")
     known = {*sources, *ignored}
     unknown = next((name for name in table if name not in known), None)
     if unknown is not None:
-        raise TableError(f"has a column {unknown!r}, which is unknown; it needs {_listed(dict.fromkeys(sources))}")
+        raise TableError(f"has a column {unknown!r}, which is unknown; it needs {listed(list(dict.fromkeys(sources)))}")
     values = {name: _array(table[name]) for name in dict.fromkeys(sources)}
     rows = len(values[sources[0]])
     for name, array in values.items():
@@ -168,8 +168,3 @@ def _instant(column: Column, value: Any, row: int) -> np.datetime64:
 
 def _wrong(column: Column, row: int, what: str) -> TableError:
     return TableError(f"column {column.source or column.name!r} in row {row + 1} has {what}")
-
-
-def _listed(names: Collection[str]) -> str:
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(list(names)[:20]) + more

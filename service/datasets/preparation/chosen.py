@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from service.datasets.preparation.columns import choose, is_text, listed
+from core.names import listed
+from service.datasets.preparation.columns import choose, is_text
 from service.datasets.preparation.features import FeatureColumns
 from service.datasets.preparation.kinds.feature import Way
 from workers.data.dataset import DatasetError

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from core.names import counted
+from core.names import counted, listed
 from service.datasets.readers.reading import NoNumbersError
 from workers.data.dataset import DatasetError
 
@@ -38,12 +38,6 @@ def choose(names: Sequence[str], patterns: Sequence[str], besides: Collection[st
             raise DatasetError(f"has no column {pattern!r}; its columns are {listed(names)}")
         chosen |= dict.fromkeys(found)
     return [name for name in chosen if name not in others]
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, for a message."""
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
 
 
 def image_shape(kind: pa.DataType) -> tuple[int, ...] | None:
