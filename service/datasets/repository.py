@@ -58,8 +58,8 @@ def find_dataset(session: Session, reference: str) -> Dataset:
     """The dataset "digits" in its newest version, or the version that "digits@2" names. Raises NotFoundError."""
     newest = select(Dataset).where(Dataset.name == reference).order_by(Dataset.version.desc()).limit(1)
     found = session.scalar(newest)
-    if found is None and (parts := re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)):
-        found = session.get(Dataset, (parts[1], int(parts[2])))
+    if found is None and (version_of := name_and_version(reference)):
+        found = session.get(Dataset, version_of)
     if found is None:
         name, _, version = reference.rpartition("@")
         if versions := [dataset.version for dataset in list_versions(session, name)]:
@@ -68,6 +68,12 @@ def find_dataset(session: Session, reference: str) -> Dataset:
             raise NotFoundError(f"{name!r} has no version {version!r}; its versions are {shown}{older}")
         raise NotFoundError(unknown(reference, (dataset.name for dataset in list_datasets(session)), "dataset"))
     return found
+
+
+def name_and_version(reference: str) -> tuple[str, int] | None:
+    """The name and the number of the version that "digits@2" names; None for a reference without a version."""
+    parts = re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)
+    return None if parts is None else (parts[1], int(parts[2]))
 
 
 def find_content(session: Session, digest: str) -> Dataset | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select
 
-from service.datasets.repository import find_dataset
+from service.datasets.repository import find_dataset, name_and_version
 from service.errors import ConflictError, InvalidError
 from service.jobs.states import TERMINAL, State
 from service.short_text import counted
@@ -33,8 +32,9 @@ def delete_dataset(session: Session, reference: str) -> set[str]:
     """
     # On PostgreSQL writers run concurrently: with these locks no job that uses a version can be added, see `hold`.
     name, rows = reference, _lock(session, Dataset.name == reference)
-    if not rows and (parts := re.fullmatch(r"(.+)@([1-9]\d{0,8})", reference)):
-        name, rows = parts[1], _lock(session, Dataset.name == parts[1], Dataset.version == int(parts[2]))
+    if not rows and (version_of := name_and_version(reference)):
+        name, version = version_of
+        rows = _lock(session, Dataset.name == name, Dataset.version == version)
     if not rows:
         find_dataset(session, reference)  # raises the error
     _check_unused(session, reference, name, list(rows))
