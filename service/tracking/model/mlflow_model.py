@@ -13,7 +13,7 @@ import zipfile
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -53,21 +53,18 @@ def model_files(
     checkpoint is damaged or belongs to another job.
     """
     header = verify(checkpoint, job, computation)
-    data = trained_model(checkpoint, header, dataset)
-    spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
-    shapes = spec.model.graph().shapes()
-    (_, *shape), outputs = shapes["features"], shapes["scores"][1]
-    treatments, weights = treatments_of(spec.data, info.columns), checkpoint / _weights(header)
+    trained, weights = _Trained.of(header, dataset), checkpoint / _weights(header)
+    data = _described(trained, checkpoint, header, dataset)
     example: Any
-    if treatments:
-        example = _example_of_columns(weights, treatments)
+    if trained.treatments:
+        example = _example_of_columns(weights, trained.treatments)
         form, served = {"type": "dataframe", "pandas_orient": "split"}, "dataframe_split"
     else:
-        example = _example(weights, shape, info.dtype)
+        example = _example(weights, trained.shape, trained.info.dtype)
         form, served = {"type": "ndarray"}, "inputs"
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     texts = {
-        "MLmodel": _yaml(_mlmodel(_outputs(task_of(spec.loss, info, outputs), outputs), form) | identity),
+        "MLmodel": _yaml(_mlmodel(_outputs(trained.task, trained.outputs), form) | identity),
         "input_example.json": json.dumps(example),
         "serving_input_example.json": json.dumps({served: example}),
         "requirements.txt": "".join(f"{line}\n" for line in requirements),
@@ -90,20 +87,39 @@ def trained_model(checkpoint: Path, header: Mapping[str, Any], dataset: Mapping[
 
     header: that of the checkpoint; dataset: the job's snapshot of it.
     """
-    weights = _weights(header)
-    spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
-    shapes = spec.model.graph().shapes()
-    (_, *shape), outputs = shapes["features"], shapes["scores"][1]
-    task = task_of(spec.loss, info, outputs)
+    return _described(_Trained.of(header, dataset), checkpoint, header, dataset)
+
+
+class _Trained(NamedTuple):
+    """What a checkpoint's header and the job's dataset say about the model: the shape of a row, and its outputs."""
+
+    info: DatasetInfo
+    treatments: tuple[Treatment, ...]
+    shape: list[int]
+    outputs: int
+    task: Task
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any], dataset: Mapping[str, Any]) -> _Trained:
+        spec, info = JobSpec.model_validate(header["spec"]), DatasetInfo.from_json(dataset)
+        shapes = spec.model.graph().shapes()
+        (_, *shape), outputs = shapes["features"], shapes["scores"][1]
+        return cls(info, treatments_of(spec.data, info.columns), shape, outputs, task_of(spec.loss, info, outputs))
+
+
+def _described(
+    trained: _Trained, checkpoint: Path, header: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> dict[str, bytes | Path]:
+    info, weights = trained.info, _weights(header)
     description = {
         "format": 1,
         "job": header["job"],
         "step": header["step"] if header["best"] is None else header["best"]["step"],
-        "inputs": shape,
-        "task": task,
+        "inputs": trained.shape,
+        "task": trained.task,
         "classes": list(info.classes),
         "targets": [] if info.classes else list(output_names(dataset)),
-        **_columns(info, treatments_of(spec.data, info.columns), dataset),
+        **_columns(info, trained.treatments, dataset),
         **{part: layers for part, layers in header["spec"]["model"].items() if part in {"layers", "heads"}},
         "weights_sha256": header["files"][weights],
     }
