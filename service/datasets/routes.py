@@ -60,10 +60,9 @@ async def register_dataset(
 ) -> RegisteredDataset:
     """Check files that the service can read, or an example, and register them under a name.
 
-    Supported formats: Parquet (a file or a folder), Arrow, CSV, JSON, ORC, Excel,
-    .npy and .npz, IDX, and CIFAR's binary format; also
-    gzipped, and in a .zip or .tar. The same content in any format is the same version; other content is the next
-    version.
+    Supported formats: Parquet (a file or a folder), Arrow, CSV, JSON, ORC, Excel, .npy and .npz, IDX, and CIFAR's
+    binary format; also gzipped, and in a .zip or .tar. The same content in any format is the same version; other
+    content is the next version.
     """
     runners.check_room()
     async with runners.registrations:

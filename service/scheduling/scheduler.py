@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 IDLE_WAIT = 1.0  # seconds between passes without a wake-up
 REASONS = 100  # written in one transaction, so that others do not wait for long
-RECLAIM = 5.0  # seconds between looks, while jobs wait, for resources that nobody uses
+RECLAIM = 5.0  # seconds between searches for reservations without a supervisor, while jobs wait
 LONGEST_PASS = 30.0  # seconds; includes a restart of the cluster
 KEPT = {"succeeded", "cancelled", "paused"}  # outcomes of attempts whose supervisors can run another attempt
 

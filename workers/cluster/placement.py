@@ -32,8 +32,8 @@ class Place(NamedTuple):
 class Placement:
     """A reservation, kept for the next group that needs the same: Ray takes up to a second to reuse freed resources.
 
-    It does not end with its supervisor, `owner`, but when the service removes it: if the creator dies while
-    Ray makes a reservation, Ray can keep the resources for ever.
+    It does not end with its supervisor, `owner`, but when the service removes it: if the creator dies while Ray makes a
+    reservation, Ray may never free the resources.
     """
 
     def __init__(self, owner: str) -> None:

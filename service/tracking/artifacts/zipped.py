@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from typing import TYPE_CHECKING
 
 from service.tracking.artifacts.downloads import WEIGHTS, pieces
+from service.tracking.model.mlflow_model import ZIP_EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from service.tracking.artifacts.downloads import Artifact
 
-TIME = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip file; a fixed one gives the same bytes for the same files
 
-
-class _Sent(io.RawIOBase):
+class _Sent:
     """A file that can be written only; `take` returns what was written since the last call."""
 
     def __init__(self) -> None:
         self._written = bytearray()
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, piece: bytes) -> int:  # type: ignore[override]
+    def write(self, piece: bytes) -> int:
         self._written += piece
         return len(piece)
+
+    def flush(self) -> None:
+        """Do nothing: there is no other buffer."""
+
+    def close(self) -> None:
+        """Do nothing: the archive is in memory until it is taken."""
 
     def take(self) -> bytes:
         taken = bytes(self._written)
@@ -40,7 +41,7 @@ def zipped(artifacts: Iterable[Artifact], folder: str) -> Iterator[bytes]:
     sent = _Sent()
     with zipfile.ZipFile(sent, "w") as archive:
         for artifact in artifacts:
-            entry = zipfile.ZipInfo(f"{folder}/{artifact.path}", TIME)
+            entry = zipfile.ZipInfo(f"{folder}/{artifact.path}", ZIP_EPOCH)
             entry.compress_type = zipfile.ZIP_STORED if artifact.path.endswith(WEIGHTS) else zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             entry.file_size = artifact.size  # by which it is decided whether 32 bits are enough for sizes

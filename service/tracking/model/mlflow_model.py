@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 LOADER = "gradfleet_pyfunc"
 CODE, DATA = "code.zip", "data"
 REQUIREMENTS = ("numpy", "safetensors")
-ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; a fixed one gives the same bytes for the same code
+# The earliest time in a zip file; a fixed one gives the same bytes for the same files.
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def model_files(

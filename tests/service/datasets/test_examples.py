@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
 from sklearn import datasets
 
 from service.cli.demo.digits import write_digits
-from service.datasets.examples import EXAMPLES
+from service.datasets.examples import EXAMPLES, ExampleName
 from service.datasets.repository import find_dataset, located, snapshot_of
 from tests.service.fixtures.support import hinge_job, run
 from workers.data.dataset import DatasetInfo, open_dataset
@@ -27,6 +27,10 @@ reading_here = pytest.mark.usefixtures("reading_here")
 
 def register(api: httpx.Client, name: str, example: str, **fields: Any) -> httpx.Response:
     return api.post("/v1/datasets", json={"name": name, "example": example, **fields}, timeout=60)
+
+
+def test_every_name_of_a_request_has_an_example() -> None:
+    assert set(EXAMPLES) == set(get_args(ExampleName))
 
 
 @reading_here

@@ -303,7 +303,7 @@ def test_attempts_that_never_begin_are_no_restarts(database: Database, cluster: 
         attempt = wait_for_attempt(cluster, count)
         assert attempt.assignment.restarts_left == 1
         attempt.never_begin()
-        wait_until(lambda: attempt.calls == ["dismiss"], "the supervisor is killed")  # noqa: B023
+        wait_until(lambda calls=attempt.calls: calls == ["dismiss"], "the supervisor is killed")
     wait_for_attempt(cluster, 5).report(STARTED, SUCCEEDED)
     assert wait_for_state(database, job_id, State.SUCCEEDED).restarts == 0
     with database.reading() as session:
@@ -332,7 +332,7 @@ def test_a_job_that_starts_says_what_it_waits_for(
     attempt = wait_for_attempt(cluster, 1)
     slow = "waiting_for_supervisor: its process has not begun the attempt yet; the machine is busy"
     wait_until(lambda: job_of(database, job_id).reason == slow, "the reason")
-    wait_until(lambda: "reclaim" in cluster.pool, "resources that nobody uses are freed")
+    wait_until(lambda: "reclaim" in cluster.pool, "reservations without a supervisor are removed")
     busy = "waiting_for_resources: needs 2 CPUs, which were not free for 5 s"
     attempt.report(Waiting(busy))
     wait_until(lambda: job_of(database, job_id).reason == busy, "the other reason")
