@@ -81,7 +81,8 @@ class FakeCluster:
         self.restarts = self.failed_restarts = 0
         self.attempts: list[FakeAttempt] = []
         self.pool: list[Any] = []
-        self.start_error: Exception | None = None
+        self.start_errors: list[Exception] = []  # of the next starts
+        self.loses_failed_starts = False
         self.silent = False  # whether its attempts answer no poll
         self.slow = False  # whether its attempts begin later
 
@@ -110,9 +111,10 @@ class FakeCluster:
     def start(self, assignment: Assignment, supervisor: str, _stopping: threading.Event) -> FakeAttempt:
         attempt = FakeAttempt(assignment, supervisor, silent=self.silent, begun=not self.slow)
         self.attempts.append(attempt)
-        if self.start_error:
-            raise self.start_error
-        return self.attempts[-1]
+        if self.start_errors:
+            attempt.gone = self.loses_failed_starts
+            raise self.start_errors.pop(0)
+        return attempt
 
     def find(self, job: str, number: int, supervisor: str, _stopping: threading.Event) -> FakeAttempt | None:
         for attempt in self.attempts:

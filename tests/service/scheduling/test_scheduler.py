@@ -283,13 +283,9 @@ def test_a_new_scheduler_adopts_running_attempts_and_writes_nothing_twice(
 @pytest.mark.parametrize("started", [True, False])
 def test_an_attempt_whose_start_is_uncertain(database: Database, cluster: FakeCluster, started: bool) -> None:
     wait_until(lambda: cluster.pool, "the first pass has ended")
-    cluster.start_error = RayError("no response")
+    cluster.start_errors, cluster.loses_failed_starts = [RayError("no response")], not started
     job_id = add_job(database)
-    attempt = wait_for_attempt(cluster, 1)
-    cluster.start_error = None
-    if not started:
-        attempt.lose()
-        attempt = wait_for_attempt(cluster, 2)
+    attempt = wait_for_attempt(cluster, 1 if started else 2)
     attempt.report(STARTED, SUCCEEDED)
     assert wait_for_state(database, job_id, State.SUCCEEDED).restarts == 0, "nothing was lost"
     assert attempt.assignment.attempt == (1 if started else 2)
@@ -313,7 +309,8 @@ def test_attempts_that_never_begin_are_no_restarts(database: Database, cluster: 
 
 @pytest.mark.usefixtures("scheduler")
 def test_an_attempt_that_is_refused_again_and_again_fails(database: Database, cluster: FakeCluster) -> None:
-    cluster.start_error = RayTaskError("begin", "Traceback", ValueError("an old spec")).as_instanceof_cause()
+    refused = RayTaskError("begin", "Traceback", ValueError("an old spec")).as_instanceof_cause()
+    cluster.start_errors = [refused, refused]
     job = wait_for_state(database, add_job(database, max_restarts=1), State.FAILED)
     assert (job.attempt, job.restarts) == (2, 1)
     assert job.reason == (
