@@ -89,14 +89,18 @@ def test_a_file_that_was_lost_in_a_move_is_repaired_by_registering_again(moved: 
         assert api.get("/v1/datasets/digits/preview").status_code == 200
 
 
+def start_the_job(settings: Settings, database: Database, cluster: FakeCluster) -> None:
+    scheduler = Scheduler(database, settings, cluster)
+    scheduler.start()
+    try:
+        wait_until(lambda: cluster.attempts, "the job starts")
+    finally:
+        scheduler.stop()
+
+
 def test_a_job_that_waited_reads_its_data_where_they_are_now(moved: Path, cluster: FakeCluster) -> None:
     with service(moved) as (_, settings, database):
-        scheduler = Scheduler(database, settings, cluster)
-        scheduler.start()
-        try:
-            wait_until(lambda: cluster.attempts, "the job starts")
-        finally:
-            scheduler.stop()
+        start_the_job(settings, database, cluster)
     assignment = cluster.attempts[0].assignment
     assert assignment.directory.is_relative_to(moved)
     features, _ = open_dataset(assignment.dataset)
@@ -111,12 +115,7 @@ def test_a_database_of_before_that_has_absolute_paths(moved: Path, cluster: Fake
             snapshot = session.scalar(select(jobs.c.dataset))
             old = {**snapshot, "path": f"{moved.parent}/before/datasets/{snapshot['digest']}.arrow"}
             session.execute(jobs.update().values(dataset=old))
-        scheduler = Scheduler(database, settings, cluster)
-        scheduler.start()
-        try:
-            wait_until(lambda: cluster.attempts, "the job starts")
-        finally:
-            scheduler.stop()
+        start_the_job(settings, database, cluster)
     assert open_dataset(cluster.attempts[0].assignment.dataset)[0].shape == (300, 8)
 
 
